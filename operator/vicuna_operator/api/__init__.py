@@ -1,0 +1,1 @@
+"""The VicunaModel API: constants, types, conditions. Pure."""

@@ -1,0 +1,1 @@
+"""The few Kubernetes API calls the operator makes, behind one Protocol."""

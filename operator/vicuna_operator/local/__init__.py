@@ -1,0 +1,1 @@
+"""Runs what resources/ renders as local processes: `vicuna-operator up`."""

@@ -1,0 +1,1 @@
+"""Builders of the objects the operator owns, as plain dicts. Pure."""

@@ -1,0 +1,99 @@
+"""`vicuna-manifest.json`: what an artifact is made of. Written last by merge, read first by serve."""
+
+import json
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from vicuna_server.errors import InputError
+
+__all__ = ["MANIFEST_NAME", "FileEntry", "Inputs", "Manifest", "Recipe", "Source", "Tool"]
+
+MANIFEST_NAME = "vicuna-manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class Source(_Part):
+    """One input of a merge, as its URI and the fingerprint that stands for its bytes."""
+
+    source: str
+    fingerprint: str
+
+
+class Inputs(_Part):
+    """The inputs in the order they were applied."""
+
+    base: Source
+    delta: Source | None = None
+    adapters: list[Source] = Field(default_factory=list)
+
+
+class Recipe(_Part):
+    """How the inputs were combined: resolved delta kind, output dtype, version of the arithmetic."""
+
+    kind: str
+    dtype: str
+    version: int
+
+
+class FileEntry(_Part):
+    """One file of the artifact: path relative to its folder, size in bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Tool(_Part):
+    """What wrote the artifact."""
+
+    name: str
+    version: str
+
+
+class Manifest(_Part):
+    """The whole manifest; `files` lists every other file of the artifact, sorted by path."""
+
+    schema_version: int = 1
+    artifact_id: str = Field(alias="artifactID")
+    inputs: Inputs
+    recipe: Recipe
+    chat_template: str
+    tensor_count: int
+    total_size: int
+    files: list[FileEntry]
+    tool: Tool
+
+    def to_json(self) -> str:
+        """Return the file's text: stable key order, so that equal merges give equal bytes."""
+        return json.dumps(self.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read the manifest of an artifact folder; None where there is none.
+
+        Raises:
+            InputError: `ManifestBroken` when the file is not a manifest of this schema.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            manifest = cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise InputError("ManifestBroken", f"{path}: {where}: {first['msg']}; merge the model again") from error
+        if manifest.schema_version != 1:
+            raise InputError(
+                "ManifestBroken",
+                f"{path} has schemaVersion {manifest.schema_version}, this program reads 1; use the newer image",
+            )
+        return manifest

@@ -1,0 +1,1 @@
+"""Applies weight deltas in bounded memory and publishes the result as an artifact."""

@@ -1,0 +1,1 @@
+"""Conversation to prompt text and stop strings. Pure."""
