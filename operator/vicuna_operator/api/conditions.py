@@ -1,0 +1,120 @@
+"""Condition types, reasons and phases of a VicunaModel's status.
+
+Conditions follow metav1.Condition; how tools read them: kstatus
+(https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Condition", "ConditionType", "Phase", "Reason", "format_time", "merge_conditions", "parse_time"]
+
+MAX_MESSAGE = 2048
+
+
+class Phase(StrEnum):
+    """A one-word summary for people, printed by kubectl; never machine state."""
+
+    PENDING = "Pending"
+    PREFLIGHT = "Preflight"
+    MERGING = "Merging"
+    DEPLOYING = "Deploying"
+    READY = "Ready"
+    DEGRADED = "Degraded"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+
+class ConditionType(StrEnum):
+    """The conditions a VicunaModel carries."""
+
+    READY = "Ready"
+    WEIGHTS_READY = "WeightsReady"
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """Reasons the operator itself sets; reasons of the merge and serving containers are passed on as they are."""
+
+    # the object as a whole
+    READY = "Ready"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    SUSPENDED = "Suspended"
+    SCALED_TO_ZERO = "ScaledToZero"
+    API_REFUSED = "ApiRefused"
+    # weights
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_PENDING = "ClaimPending"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  # a reason, no secret
+    MERGE_PENDING = "MergePending"
+    MERGING = "Merging"
+    MERGED = "Merged"
+    MERGE_FAILED = "MergeFailed"
+    MERGE_RETRYING = "MergeRetrying"
+    # pods, whatever they run
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    VOLUME_MOUNT_FAILED = "VolumeMountFailed"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    CRASHED = "Crashed"
+    POD_LOST = "PodLost"
+    PODS_REFUSED = "PodsRefused"
+    # serving
+    STARTING = "Starting"
+    ROLLING_OUT = "RollingOut"
+    PARTLY_AVAILABLE = "PartlyAvailable"
+    NO_READY_PODS = "NoReadyPods"
+    COMPLETE = "Complete"
+    IDLE = "Idle"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition before it meets the clock: status True, False or Unknown."""
+
+    type: ConditionType
+    status: bool | None
+    reason: str
+    message: str = ""
+
+
+def merge_conditions(
+    new: Iterable[Condition], old: Iterable[Mapping[str, Any]], *, generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    """Render conditions as metav1.Condition; lastTransitionTime moves only when the status does."""
+    before = {str(item.get("type")): item for item in old}
+    rendered = []
+    for condition in new:
+        status = {True: "True", False: "False", None: "Unknown"}[condition.status]
+        last = before.get(condition.type, {})
+        same = last.get("status") == status and last.get("lastTransitionTime")
+        rendered.append(
+            {
+                "type": str(condition.type),
+                "status": status,
+                "reason": str(condition.reason),
+                "message": condition.message[:MAX_MESSAGE],
+                "observedGeneration": generation,
+                "lastTransitionTime": last["lastTransitionTime"] if same else format_time(now),
+            }
+        )
+    return rendered
+
+
+def format_time(moment: datetime) -> str:
+    """Render a UTC time as RFC 3339 with whole seconds, as metav1.Time does."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time."""
+    return datetime.fromisoformat(text)

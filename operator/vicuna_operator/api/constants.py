@@ -1,0 +1,46 @@
+"""Names that the cluster sees: group, labels, annotations, container ports. Part of the contract."""
+
+from typing import Final
+
+GROUP: Final = "vicuna.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "VicunaModel"
+PLURAL: Final = "vicunamodels"
+
+FIELD_MANAGER: Final = "vicuna-operator"
+MANAGED_BY: Final = "vicuna-operator"
+
+LABEL_NAME: Final = "app.kubernetes.io/name"
+LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_MODEL: Final = f"{GROUP}/model"
+LABEL_MODEL_UID: Final = f"{GROUP}/model-uid"
+LABEL_REVISION: Final = f"{GROUP}/revision"
+LABEL_ARTIFACT_ID: Final = f"{GROUP}/artifact-id"
+LABEL_MERGE_KEY: Final = f"{GROUP}/merge-key"
+
+NAME_SERVER: Final = "vicuna-server"
+NAME_MERGE: Final = "vicuna-merge"
+
+ANNOTATION_RETRY: Final = f"{GROUP}/retry"
+ANNOTATION_APPLIED_HASH: Final = f"{GROUP}/applied-hash"
+ANNOTATION_ATTEMPT: Final = f"{GROUP}/merge-attempt"
+ANNOTATION_SERIES: Final = f"{GROUP}/merge-series"
+ANNOTATION_CLAIM: Final = f"{GROUP}/claim"
+ANNOTATION_SPEC_SNAPSHOT: Final = f"{GROUP}/spec-snapshot"
+
+MERGE_CONTAINER: Final = "merge"
+SERVER_CONTAINER: Final = "server"
+SERVER_PORT: Final = 8000
+SERVICE_PORT: Final = 8000
+
+MODELS_MOUNT: Final = "/models"
+ARTIFACTS_ROOT: Final = "/models/artifacts"
+SOURCES_MOUNT: Final = "/sources"
+
+# The version of the merge arithmetic: raised when the same inputs would give other bytes.
+RECIPE_VERSION: Final = 1
+
+# A Service's name and a Job's `<model>-merge-<mergeKey>-<attempt>` must fit a DNS label of 63 characters.
+MAX_MODEL_NAME: Final = 40

@@ -1,0 +1,131 @@
+"""The spec of a VicunaModel, typed. Field names, defaults and enums equal the CRD's: a test compares them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+__all__ = [
+    "AdapterSource",
+    "DeltaSource",
+    "MergeSpec",
+    "RolloutSpec",
+    "ServingSpec",
+    "StorageSpec",
+    "VicunaModelSpec",
+    "WeightsSource",
+    "WeightsSpec",
+]
+
+Quantity = str | int
+Fragment = dict[str, Any]  # an embedded piece of the pod API, checked by the API server
+
+
+class _Part(BaseModel):
+    # Fields this version does not know are ignored, so that a newer CRD's defaults do not stop an older operator;
+    # `vicuna-operator up` forbids them, since there a misspelt field would go unnoticed.
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class WeightsSource(_Part):
+    """One input of a merge: URI, revision (a commit for hf://), digest of its files (64 hex)."""
+
+    source: str
+    revision: str | None = None
+    digest: str | None = None
+
+
+class DeltaSource(WeightsSource):
+    """A weight delta and how it was made."""
+
+    kind: Literal["auto", "additive-v1.1", "additive-v0", "alpaca"] = "auto"
+
+
+class AdapterSource(WeightsSource):
+    """A LoRA adapter."""
+
+
+class WeightsSpec(_Part):
+    """What is merged: base, then delta, then adapters in order."""
+
+    base: WeightsSource
+    delta: DeltaSource | None = None
+    adapters: list[AdapterSource] = Field(default_factory=list)
+    credentials_secret: str | None = None
+
+
+class MergeSpec(_Part):
+    """How and where the merge Job runs; it never asks for a GPU."""
+
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    retries: Annotated[int, Field(ge=0, le=20)] = 3
+    active_deadline_seconds: Annotated[int, Field(ge=1)] = 7200
+    max_bytes_per_second: Annotated[int, Field(ge=1)] | None = None
+    resources: Fragment = Field(default_factory=dict)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[Fragment] = Field(default_factory=list)
+    env: list[Fragment] = Field(default_factory=list)
+    ca_bundle: str | None = None
+
+
+class StorageSpec(_Part):
+    """The volume that holds the artifacts: an existing claim, or one of `size` made by the operator."""
+
+    claim_name: str | None = None
+    size: Quantity | None = None
+    storage_class_name: str | None = None
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    reclaim_policy: Literal["Retain", "Delete"] = "Retain"
+    keep_revisions: Annotated[int, Field(ge=1, le=10)] = 2
+
+
+class RolloutSpec(_Part):
+    """How a new revision takes over."""
+
+    strategy: Literal["Auto", "Surge", "Drain", "Recreate"] = "Auto"
+    progress_deadline_seconds: Annotated[int, Field(ge=1)] = 1800
+    surge_wait_seconds: Annotated[int, Field(ge=1)] = 30
+
+
+class ServingSpec(_Part):
+    """The serving pods. Everything except `replicas`, `rollout` and `service_type` makes the revision."""
+
+    replicas: Annotated[int, Field(ge=0, le=64)] = 1
+    num_gpus: Annotated[int, Field(ge=0, le=16)] = 1
+    gpu_resource: str = "nvidia.com/gpu"
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    max_gpu_memory: Quantity | None = None
+    chat_template: Literal["auto", "vicuna_v1.1", "vicuna_v0", "alpaca", "from-tokenizer"] = "auto"
+    served_name: str | None = None
+    context_length: Annotated[int, Field(ge=1)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    max_stream_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: list[Fragment] = Field(default_factory=list)
+    service_account_name: str | None = None
+    pod_labels: dict[str, str] = Field(default_factory=dict)
+    pod_annotations: dict[str, str] = Field(default_factory=dict)
+    pod_security_context: Fragment = Field(default_factory=dict)
+    resources: Fragment = Field(default_factory=dict)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    affinity: Fragment = Field(default_factory=dict)
+    tolerations: list[Fragment] = Field(default_factory=list)
+    topology_spread_constraints: list[Fragment] = Field(default_factory=list)
+    runtime_class_name: str | None = None
+    priority_class_name: str | None = None
+    env: list[Fragment] = Field(default_factory=list)
+    service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+
+
+class VicunaModelSpec(_Part):
+    """The whole spec of a VicunaModel."""
+
+    weights: WeightsSpec
+    merge: MergeSpec = Field(default_factory=MergeSpec)
+    storage: StorageSpec = Field(default_factory=StorageSpec)
+    serving: ServingSpec = Field(default_factory=ServingSpec)
+    suspend: bool = False

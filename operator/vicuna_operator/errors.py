@@ -1,0 +1,86 @@
+"""Everything that can go wrong in the operator in a way somebody can act on.
+
+OperatorError
+├── SpecError            a VicunaModel says something that cannot be done; names the field
+├── ConfigError          the operator's own settings are wrong; names the variable or flag
+├── LocalRunError        `vicuna-operator up` cannot go on; carries an exit code
+└── KubeError            the Kubernetes API refused or could not be reached
+    ├── NotFoundError    404
+    ├── AlreadyExistsError  409 on create
+    ├── ConflictError    409 on anything else
+    ├── InvalidError     422 or 400: the object is wrong, repeating cannot help
+    ├── ForbiddenError   401 or 403: RBAC, quota or an admission webhook
+    └── UnavailableError 429, 5xx, network: try again
+"""
+
+__all__ = [
+    "AlreadyExistsError",
+    "ConfigError",
+    "ConflictError",
+    "ForbiddenError",
+    "InvalidError",
+    "KubeError",
+    "LocalRunError",
+    "NotFoundError",
+    "OperatorError",
+    "SpecError",
+    "UnavailableError",
+]
+
+
+class OperatorError(Exception):
+    """Base of all errors of the operator."""
+
+
+class SpecError(OperatorError):
+    """A field of a VicunaModel holds something that cannot be done."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class ConfigError(OperatorError):
+    """A setting of the operator itself is wrong."""
+
+
+class LocalRunError(OperatorError):
+    """A local run cannot go on."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class KubeError(OperatorError):
+    """The Kubernetes API answered with an error, or not at all."""
+
+    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class NotFoundError(KubeError):
+    """The object does not exist."""
+
+
+class AlreadyExistsError(KubeError):
+    """An object of that name exists already."""
+
+
+class ConflictError(KubeError):
+    """The object changed meanwhile, or a precondition (uid, resourceVersion) failed."""
+
+
+class InvalidError(KubeError):
+    """The API server finds the object wrong."""
+
+
+class ForbiddenError(KubeError):
+    """RBAC, a quota or an admission webhook says no."""
+
+
+class UnavailableError(KubeError):
+    """The API server is overloaded, failing or unreachable."""

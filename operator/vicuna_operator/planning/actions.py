@@ -1,0 +1,76 @@
+"""What a plan asks for: a few plain instructions that the reconciler carries out in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One object of the model's namespace, by kind and name."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create an object by POST; if the name is taken, by us: fine; by somebody else: a name conflict."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply an object that is known to be ours."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Merge-patch an object that is known to be ours; a precondition on the uid keeps it that one."""
+
+    ref: Ref
+    uid: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete an object that is known to be ours, its pods in the background."""
+
+    ref: Ref
+    uid: str
+
+
+Action = Create | Apply | Patch | Delete
+
+
+@dataclass(frozen=True)
+class Note:
+    """A Kubernetes Event to post on the model; type Normal or Warning."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next step: actions in order, the status to show, Events to post, when to look again.
+
+    `status` is the whole status object, None to leave it alone. `requeue_after` is in seconds, None: only on an event.
+    `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
+    `read_progress` names the merge pod whose last log line tells the progress.
+    """
+
+    actions: Sequence[Action] = ()
+    status: Mapping[str, Any] | None = None
+    notes: Sequence[Note] = ()
+    requeue_after: float | None = None
+    ask_events: Sequence[str] = ()
+    read_progress: str | None = field(default=None)

@@ -1,0 +1,314 @@
+"""What the operator sees of a model's children, as small immutable views of the API's objects."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import parse_time
+
+__all__ = [
+    "ClaimView",
+    "DeploymentView",
+    "EventView",
+    "JobView",
+    "Meta",
+    "Observed",
+    "PodView",
+    "ServiceView",
+]
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The metadata that planning needs of any object."""
+
+    name: str
+    uid: str
+    owner_uid: str | None  # uid of the controller ownerReference
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    created: datetime | None
+    deleting: bool
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read an object's metadata."""
+        raw = body["metadata"]
+        owners = [ref["uid"] for ref in raw.get("ownerReferences") or () if ref.get("controller")]
+        created = raw.get("creationTimestamp")
+        return cls(
+            name=raw["name"],
+            uid=raw.get("uid", ""),
+            owner_uid=owners[0] if owners else None,
+            labels=dict(raw.get("labels") or {}),
+            annotations={k: v for k, v in (raw.get("annotations") or {}).items() if k.startswith(c.GROUP)},
+            created=parse_time(created) if created else None,
+            deleting="deletionTimestamp" in raw,
+        )
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A merge Job."""
+
+    meta: Meta
+    active: int
+    succeeded: bool
+    failed: bool
+    finished: datetime | None
+    condition_reason: str = ""
+    condition_message: str = ""
+
+    @property
+    def merge_key(self) -> str:
+        """Return the merge key this Job was made for."""
+        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
+
+    @property
+    def artifact_id(self) -> str | None:
+        """Return the artifact this Job published, once the operator has noted it."""
+        return self.meta.labels.get(c.LABEL_ARTIFACT_ID)
+
+    @property
+    def attempt(self) -> int:
+        """Return the attempt number, counted from 0 over all Jobs of one merge key."""
+        return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))
+
+    @property
+    def series(self) -> str:
+        """Return the hash of what this attempt ran with; attempts of one series share one retry budget."""
+        return self.meta.annotations.get(c.ANNOTATION_SERIES, "")
+
+    @property
+    def claim(self) -> str:
+        """Return the claim the artifact went to."""
+        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a Job."""
+        status = body.get("status") or {}
+        ended = {
+            cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"
+        }
+        last = ended.get("Failed") or ended.get("Complete") or {}
+        moment = status.get("completionTime") or last.get("lastTransitionTime")
+        return cls(
+            meta=Meta.of(body),
+            active=int(status.get("active") or 0),
+            succeeded="Complete" in ended,
+            failed="Failed" in ended,
+            finished=parse_time(moment) if moment and last else None,
+            condition_reason=str(last.get("reason", "")),
+            condition_message=str(last.get("message", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Termination:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+    finished: str
+
+
+@dataclass(frozen=True)
+class PodView:
+    """A pod of a merge Job or of a serving Deployment, with the state of its one container."""
+
+    meta: Meta
+    phase: str
+    ready: bool
+    scheduled: bool
+    unschedulable: str  # the scheduler's message, empty when it found a node
+    node: str
+    status_reason: str  # the pod's own: Evicted, DeadlineExceeded, …
+    status_message: str
+    waiting_reason: str
+    waiting_message: str
+    running: bool
+    terminated: Termination | None  # now ended
+    last_terminated: Termination | None  # ended before the present try
+    restarts: int
+    unscheduled_since: datetime | None = None
+
+    @property
+    def revision(self) -> str:
+        """Return the revision label; empty for a merge pod."""
+        return self.meta.labels.get(c.LABEL_REVISION, "")
+
+    @property
+    def job_name(self) -> str:
+        """Return the Job this pod belongs to; empty for a serving pod."""
+        return self.meta.labels.get("job-name", "")
+
+    @property
+    def is_server(self) -> bool:
+        """Tell a serving pod from a merge pod."""
+        return self.meta.labels.get(c.LABEL_NAME) == c.NAME_SERVER
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a pod."""
+        status = body.get("status") or {}
+        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
+        scheduled = conditions.get("PodScheduled", {})
+        refused = scheduled.get("status") == "False"
+        containers = status.get("containerStatuses") or [{}]
+        state = containers[0].get("state") or {}
+        waiting = state.get("waiting") or {}
+        since = scheduled.get("lastTransitionTime")
+        return cls(
+            meta=Meta.of(body),
+            phase=str(status.get("phase", "Pending")),
+            ready=conditions.get("Ready", {}).get("status") == "True",
+            scheduled=scheduled.get("status") == "True",
+            unschedulable=str(scheduled.get("message", "")) if refused else "",
+            node=str((body.get("spec") or {}).get("nodeName") or ""),
+            status_reason=str(status.get("reason", "")),
+            status_message=str(status.get("message", "")),
+            waiting_reason=str(waiting.get("reason", "")),
+            waiting_message=str(waiting.get("message", "")),
+            running="running" in state,
+            terminated=_termination(state),
+            last_terminated=_termination(containers[0].get("lastState") or {}),
+            restarts=int(containers[0].get("restartCount") or 0),
+            unscheduled_since=parse_time(since) if refused and since else None,
+        )
+
+
+def _termination(state: Mapping[str, Any]) -> Termination | None:
+    ended = state.get("terminated")
+    if not ended:
+        return None
+    return Termination(
+        exit_code=int(ended.get("exitCode", 0)),
+        reason=str(ended.get("reason", "")),
+        message=str(ended.get("message", "")),
+        finished=str(ended.get("finishedAt") or ""),
+    )
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """The Deployment of one revision."""
+
+    meta: Meta
+    replicas: int  # spec.replicas
+    current: int  # pods it has, status.replicas
+    ready: int
+    image: str
+    refused: str  # why its pods cannot be created (quota, webhook); empty when they can
+
+    @property
+    def revision(self) -> str:
+        """Return the revision it serves."""
+        return self.meta.labels.get(c.LABEL_REVISION, "")
+
+    @property
+    def artifact_id(self) -> str:
+        """Return the artifact it serves."""
+        return self.meta.labels.get(c.LABEL_ARTIFACT_ID, "")
+
+    @property
+    def merge_key(self) -> str:
+        """Return the merge key of its artifact."""
+        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
+
+    @property
+    def claim(self) -> str:
+        """Return the claim its pods mount."""
+        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a Deployment."""
+        spec, status = body.get("spec") or {}, body.get("status") or {}
+        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
+        failure = conditions.get("ReplicaFailure", {})
+        containers = spec.get("template", {}).get("spec", {}).get("containers") or [{}]
+        return cls(
+            meta=Meta.of(body),
+            replicas=int(spec.get("replicas", 1)),
+            current=int(status.get("replicas") or 0),
+            ready=int(status.get("readyReplicas") or 0),
+            image=str(containers[0].get("image", "")),
+            refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
+        )
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """A PersistentVolumeClaim."""
+
+    meta: Meta
+    phase: str
+    access_modes: Sequence[str]
+    capacity: str
+    storage_class: str | None
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a claim."""
+        spec, status = body.get("spec") or {}, body.get("status") or {}
+        return cls(
+            meta=Meta.of(body),
+            phase=str(status.get("phase", "Pending")),
+            access_modes=tuple(spec.get("accessModes") or ()),
+            capacity=str((status.get("capacity") or {}).get("storage", "")),
+            storage_class=spec.get("storageClassName"),
+        )
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """The model's Service."""
+
+    meta: Meta
+    cluster_ip: str
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a Service."""
+        return cls(meta=Meta.of(body), cluster_ip=str((body.get("spec") or {}).get("clusterIP", "")))
+
+
+@dataclass(frozen=True)
+class EventView:
+    """A Kubernetes Event about a child."""
+
+    type: str
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read an Event."""
+        return cls(str(body.get("type", "")), str(body.get("reason", "")), str(body.get("message", "")))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything seen of one model's surroundings at one moment.
+
+    `jobs`, `deployments`, `pods`, `service` carry the model's label; planning itself checks whom they belong to.
+    `claims` maps the names of the claims the spec mentions (and the operator's own) to what was found, None if absent.
+    `events` maps a child's uid to its Events, read only for children the last plan called stuck.
+    `progress` is the last progress line of the running merge, None where it is not known.
+    `missing_secret` names the credentials Secret when an Event said it does not exist.
+    """
+
+    jobs: Sequence[JobView] = ()
+    deployments: Sequence[DeploymentView] = ()
+    pods: Sequence[PodView] = ()
+    service: ServiceView | None = None
+    claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
+    events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
+    progress: Mapping[str, Any] | None = None
+    conflicts: Sequence[str] = ()  # names on which a create met a foreign object
