@@ -28,6 +28,8 @@ ANNOTATION_APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 ANNOTATION_ATTEMPT: Final = f"{GROUP}/merge-attempt"
 ANNOTATION_SERIES: Final = f"{GROUP}/merge-series"
 ANNOTATION_CLAIM: Final = f"{GROUP}/claim"
+ANNOTATION_CAPACITY: Final = f"{GROUP}/claim-capacity"
+ANNOTATION_ROLLOUT: Final = f"{GROUP}/rollout"
 ANNOTATION_SPEC_SNAPSHOT: Final = f"{GROUP}/spec-snapshot"
 
 MERGE_CONTAINER: Final = "merge"

@@ -111,9 +111,7 @@ def _check_weights(spec: VicunaModelSpec, local: bool) -> None:
 def _check_serving(spec: VicunaModelSpec) -> None:
     serving = spec.serving
     if serving.device == "cuda" and serving.num_gpus == 0:
-        raise SpecError(
-            "spec.serving.numGpus", "device cuda needs at least 1 GPU; raise it or set device to cpu"
-        )
+        raise SpecError("spec.serving.numGpus", "device cuda needs at least 1 GPU; raise it or set device to cpu")
     if serving.max_gpu_memory is not None:
         _check_quantity("spec.serving.maxGpuMemory", serving.max_gpu_memory)
         if serving.num_gpus == 0:
@@ -134,7 +132,7 @@ def _check_storage(spec: VicunaModelSpec, local: bool) -> None:
     elif not local:
         raise SpecError(
             "spec.storage.size",
-            "is needed to make the claim (weights of one revision times keepRevisions, and a tenth more); or set claimName",
+            "is needed to make the claim (the weights times keepRevisions, and some more); or set claimName",
         )
     for where, source in (("base", spec.weights.base), ("delta", spec.weights.delta)):
         if (
@@ -142,9 +140,7 @@ def _check_storage(spec: VicunaModelSpec, local: bool) -> None:
             and isinstance(location := parse_source(source.source), ClaimSource)
             and not location.path
         ):
-            raise SpecError(
-                f"spec.weights.{where}.source", "name the folder inside the claim: pvc://CLAIM/PATH"
-            )
+            raise SpecError(f"spec.weights.{where}.source", "name the folder inside the claim: pvc://CLAIM/PATH")
 
 
 def _check_quantity(field_name: str, value: str | int) -> None:

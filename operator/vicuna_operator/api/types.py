@@ -22,7 +22,7 @@ Fragment = dict[str, Any]  # an embedded piece of the pod API, checked by the AP
 
 
 class _Part(BaseModel):
-    # Fields this version does not know are ignored, so that a newer CRD's defaults do not stop an older operator;
+    # Unknown fields are ignored, so that a newer CRD's defaults do not stop an older operator;
     # `vicuna-operator up` forbids them, since there a misspelt field would go unnoticed.
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 

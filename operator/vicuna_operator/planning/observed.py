@@ -88,13 +88,16 @@ class JobView:
         """Return the claim the artifact went to."""
         return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
 
+    @property
+    def capacity(self) -> str:
+        """Return what the claim held when this attempt was made; empty where it was not bound."""
+        return self.meta.annotations.get(c.ANNOTATION_CAPACITY, "")
+
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Job."""
         status = body.get("status") or {}
-        ended = {
-            cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"
-        }
+        ended = {cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"}
         last = ended.get("Failed") or ended.get("Complete") or {}
         moment = status.get("completionTime") or last.get("lastTransitionTime")
         return cls(
@@ -226,6 +229,11 @@ class DeploymentView:
         """Return the claim its pods mount."""
         return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
 
+    @property
+    def draining(self) -> bool:
+        """Tell whether this revision's rollout found no room for a surge pod."""
+        return self.meta.annotations.get(c.ANNOTATION_ROLLOUT) == "Drain"
+
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Deployment."""
@@ -297,8 +305,8 @@ class EventView:
 class Observed:
     """Everything seen of one model's surroundings at one moment.
 
-    `jobs`, `deployments`, `pods`, `service` carry the model's label; planning itself checks whom they belong to.
-    `claims` maps the names of the claims the spec mentions (and the operator's own) to what was found, None if absent.
+    `jobs`, `deployments`, `pods`, `service` carry the model's label; planning checks whom they belong to.
+    `claims` maps the names of the claims the spec mentions (and our own) to what was found, None if absent.
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
     `missing_secret` names the credentials Secret when an Event said it does not exist.

@@ -1,0 +1,180 @@
+"""The attempts of one merge: start, watch, diagnose, try again or give up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from vicuna_operator.api.conditions import Reason
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.failures import Failure, merge_failure, obstacle, remembered
+from vicuna_operator.planning.observed import JobView, Observed, PodView
+from vicuna_operator.resources.common import claim_name, spec_of
+from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
+
+__all__ = ["POLL_SECONDS", "Attempts", "WeightsStage", "claims_to_read", "delete_job"]
+
+POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
+_BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+_STUCK_SECONDS = 3.0
+_LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
+
+
+@dataclass(frozen=True)
+class WeightsStage:
+    """Where the weights stand: the artifact once it is known, else why not."""
+
+    artifact_id: str | None
+    reason: str
+    message: str
+    failure: Failure | None = None
+    stalled: bool = False  # nothing to wait for but the user
+    running: bool = False
+    attempt: int | None = None
+    merge_pod: str | None = None
+    progress: Mapping[str, Any] | None = None
+    shared_volume: bool = False
+    actions: Sequence[Action] = ()
+    notes: Sequence[Note] = ()
+    requeue_after: float | None = None
+    ask_events: Sequence[str] = ()
+
+
+def claims_to_read(model: Model) -> Sequence[str]:
+    """Return the claims a plan for this model wants to know about, its own storage first."""
+    if model.spec is None:
+        return ()
+    return tuple(dict.fromkeys([claim_name(model), *(source.claim for source in source_claims(model).values())]))
+
+
+def delete_job(job: JobView) -> Delete:
+    """Return the action that removes a Job and its pod."""
+    return Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """All that deciding about the next attempt needs. `jobs` are those of the present merge key, by attempt."""
+
+    model: Model
+    seen: Observed
+    config: PlanConfig
+    now: datetime
+    jobs: Sequence[JobView]
+    pods: Mapping[str, PodView]  # by Job name
+    series: str
+    shared_volume: bool
+
+    def next(self) -> WeightsStage:
+        """Decide from the last attempt what comes now."""
+        last = self.jobs[-1] if self.jobs else None
+        if last is None or last.claim != claim_name(self.model):
+            return self._start()
+        pod = self.pods.get(last.meta.name)
+        if last.succeeded:
+            # Its message is not known. If it is lost for good the merge runs again and finds its own work in seconds.
+            late = last.finished is not None and self.now - last.finished < _LATE_MESSAGE
+            if late and pod is not None and pod.terminated is None:
+                return WeightsStage(
+                    None, Reason.MERGING, "reading the result", requeue_after=1.0, running=True, attempt=last.attempt
+                )
+            return self._start()
+        if last.failed:
+            grown = bool(last.capacity and self._capacity()) and last.capacity != self._capacity()
+            return self._start() if last.series != self.series or grown else self._after_failure(last, pod)
+        return self._unfinished(last, pod)
+
+    def _capacity(self) -> str:
+        claim = self.seen.claims.get(claim_name(self.model))
+        return claim.capacity if claim is not None else ""
+
+    def _start(self) -> WeightsStage:
+        model, spec = self.model, spec_of(self.model)
+        for name in claims_to_read(model):
+            if name != claim_name(model) and self.seen.claims.get(name) is None:
+                message = f"spec.weights: PersistentVolumeClaim {name} does not exist; create it in {model.namespace}"
+                return WeightsStage(None, Reason.CLAIM_NOT_FOUND, message, requeue_after=POLL_SECONDS)
+        attempt = self.jobs[-1].attempt + 1 if self.jobs else 0
+        body = merge_job(
+            model,
+            attempt=attempt,
+            series=self.series,
+            image=spec.serving.image or self.config.server_image,
+            pull_policy=spec.serving.image_pull_policy or self.config.server_image_pull_policy,
+            shared_volume=self.shared_volume,
+            capacity=self._capacity(),
+        )
+        return WeightsStage(
+            None,
+            Reason.MERGE_PENDING,
+            "waiting for the merge pod to start",
+            actions=[Create(body)],
+            notes=[Note("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
+            attempt=attempt,
+        )
+
+    def _unfinished(self, job: JobView, pod: PodView | None) -> WeightsStage:
+        if pod is None or pod.phase == "Pending":
+            if job.series != self.series:
+                # Other resources or placement replace what has not begun; a running merge is left alone.
+                fresh = self._start()
+                return replace(fresh, actions=[delete_job(job), *fresh.actions])
+            return self._not_started(job, pod)
+        follow = self.config.merge_progress and pod.running
+        return WeightsStage(
+            None,
+            Reason.MERGING,
+            f"Job {job.meta.name} is merging the weights",
+            running=True,
+            attempt=job.attempt,
+            merge_pod=pod.meta.name if follow else None,
+            progress=self.seen.progress,
+            requeue_after=POLL_SECONDS if follow else None,
+        )
+
+    def _not_started(self, job: JobView, pod: PodView | None) -> WeightsStage:
+        """Say what keeps the merge pod from starting."""
+        subject = pod.meta if pod is not None else job.meta
+        events = self.seen.events.get(subject.uid, ())
+        found = obstacle(pod, events)
+        age = (self.now - subject.created).total_seconds() if subject.created else _STUCK_SECONDS
+        stuck = age >= _STUCK_SECONDS
+        return WeightsStage(
+            None,
+            found.reason if found else Reason.MERGE_PENDING,
+            f"merge: {found.message}" if found else "waiting for the merge pod to start",
+            attempt=job.attempt,
+            ask_events=[subject.uid] if stuck else (),
+            requeue_after=POLL_SECONDS if stuck else _STUCK_SECONDS - age,
+        )
+
+    def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:
+        # The pod may have been collected since it was diagnosed: what was seen then still holds.
+        known = remembered(self.model.status, last) if pod is None else None
+        failure = known or merge_failure(last, pod)
+        failures = sum(1 for job in self.jobs if job.failed and job.series == self.series and job.claim == last.claim)
+        budget = spec_of(self.model).merge.retries
+        if not failure.retryable or failures > budget:
+            tried = f" (tried {failures} times)" if failures > 1 else ""
+            return WeightsStage(
+                None,
+                failure.reason,
+                f"{failure.message}{tried}",
+                failure=failure,
+                stalled=True,
+                attempt=last.attempt,
+            )
+        wait = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
+        since = (self.now - last.finished).total_seconds() if last.finished else wait
+        if since >= wait:
+            return replace(self._start(), failure=failure)
+        return WeightsStage(
+            None,
+            Reason.MERGE_RETRYING,
+            f"attempt {failures} of {budget + 1} failed: {failure.reason}: {failure.message}",
+            failure=failure,
+            attempt=last.attempt,
+            requeue_after=max(0.1, wait - since),
+        )

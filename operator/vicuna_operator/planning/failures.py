@@ -1,0 +1,163 @@
+"""Why a pod or a Job did not do what it should: one reason, one message with the next step, retry or not."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vicuna_operator.api.conditions import Reason, format_time
+from vicuna_operator.planning.observed import EventView, JobView, PodView, Termination
+
+__all__ = ["Failure", "Obstacle", "merge_failure", "obstacle", "remembered", "report", "server_failure"]
+
+# The merge container's exit codes, from sysexits.h (contract §3.2).
+_RETRYABLE_EXITS = {69, 73, 75}
+_MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
+_PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_LOG_TAIL = 600
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that ended badly."""
+
+    reason: str
+    message: str
+    retryable: bool
+    exit_code: int | None = None
+    pod: str = ""
+    time: str = ""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something that has not ended, but does not go on either."""
+
+    reason: str
+    message: str
+
+
+def report(text: str) -> Mapping[str, Any] | None:
+    """Read a termination message; None when it is text, not the JSON of the contract."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("reason"), str) else None
+
+
+def merge_failure(job: JobView, pod: PodView | None) -> Failure:
+    """Tell why a failed merge Job failed."""
+    when = format_time(job.finished) if job.finished else ""
+    if pod is None:
+        return Failure(
+            Reason.POD_LOST,
+            f"the pod of Job {job.meta.name} is gone before it said how it ended"
+            + (f" ({job.condition_reason}: {job.condition_message})" if job.condition_reason else ""),
+            retryable=True,
+            time=when,
+        )
+    return _pod_failure(pod, "merge") or Failure(
+        Reason.MERGE_FAILED,
+        job.condition_message or f"Job {job.meta.name} failed; see `kubectl logs {pod.meta.name}`",
+        retryable=True,
+        pod=pod.meta.name,
+        time=when,
+    )
+
+
+def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
+    """Read back the diagnosis of a Job's pod that the status keeps; None where it is of another pod."""
+    last = status.get("lastFailure") or {}
+    pod, reason, exit_code = str(last.get("pod", "")), str(last.get("reason", "")), last.get("exitCode")
+    if not pod.startswith(f"{job.meta.name}-"):
+        return None
+    retryable = reason == Reason.EVICTED if exit_code is None else exit_code in _RETRYABLE_EXITS or exit_code > 128
+    return Failure(
+        reason,
+        str(last.get("message", "")),
+        retryable and reason != Reason.OOM_KILLED,
+        exit_code,
+        pod,
+        str(last.get("time", "")),
+    )
+
+
+def server_failure(pod: PodView) -> Failure | None:
+    """Tell how a serving pod's container ended last, if it ended badly at all."""
+    return _pod_failure(pod, "serving")
+
+
+def _pod_failure(pod: PodView, what: str) -> Failure | None:
+    ended = pod.terminated or pod.last_terminated
+    if pod.status_reason == "DeadlineExceeded":
+        return Failure(
+            Reason.DEADLINE_EXCEEDED,
+            f"the {what} pod ran longer than its deadline; raise spec.merge.activeDeadlineSeconds",
+            retryable=False,
+            pod=pod.meta.name,
+            time=ended.finished if ended else "",
+        )
+    if pod.status_reason in {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}:
+        return Failure(
+            Reason.EVICTED,
+            f"the {what} pod was taken off its node: {pod.status_message or pod.status_reason}",
+            retryable=True,
+            pod=pod.meta.name,
+            time=ended.finished if ended else "",
+        )
+    if ended is None or (ended.exit_code == 0 and what == "merge"):
+        return None
+    return _container_failure(pod, ended, what)
+
+
+def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
+    if ended.reason == "OOMKilled":
+        field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
+        return Failure(
+            Reason.OOM_KILLED,
+            f"the {what} container ran out of memory; raise {field}.limits.memory",
+            retryable=False,
+            exit_code=ended.exit_code,
+            pod=pod.meta.name,
+            time=ended.finished,
+        )
+    said = report(ended.message)
+    if said is not None:
+        return Failure(
+            str(said["reason"]),
+            str(said.get("message") or said["reason"]),
+            retryable=bool(said.get("retryable", ended.exit_code in _RETRYABLE_EXITS)),
+            exit_code=ended.exit_code,
+            pod=pod.meta.name,
+            time=ended.finished,
+        )
+    tail = ended.message.strip()[-_LOG_TAIL:]
+    return Failure(
+        Reason.CRASHED,
+        f"the {what} container ended with exit code {ended.exit_code}" + (f": {tail}" if tail else ""),
+        retryable=ended.exit_code in _RETRYABLE_EXITS or ended.exit_code > 128,
+        exit_code=ended.exit_code,
+        pod=pod.meta.name,
+        time=ended.finished,
+    )
+
+
+def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:
+    """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
+    if pod is None:
+        refused = [event.message for event in events if event.reason == "FailedCreate"]
+        return Obstacle(Reason.PODS_REFUSED, f"the pod cannot be created: {refused[-1]}") if refused else None
+    if pod.unschedulable:
+        return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}")
+    if pod.waiting_reason in _PULL_FAILURES:
+        return Obstacle(
+            Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; check the image's name"
+        )
+    if pod.waiting_reason in _CONFIG_FAILURES:
+        return Obstacle(Reason.CONTAINER_CONFIG_ERROR, pod.waiting_message or pod.waiting_reason)
+    for event in events:
+        if event.reason in _MOUNT_EVENTS:
+            return Obstacle(Reason.VOLUME_MOUNT_FAILED, event.message)
+    return None

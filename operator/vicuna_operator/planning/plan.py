@@ -1,0 +1,69 @@
+"""plan(): from what is seen to what should be done next. Pure and level-triggered: any event may be lost.
+
+The stages are those of the model's way through the system (docs/architecture.md): weights, then serving, then status.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Note, Plan
+from vicuna_operator.planning.attempts import POLL_SECONDS, claims_to_read
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.rollout import plan_serving
+from vicuna_operator.planning.status import build_status, conflicting, invalid, stuck_pods
+from vicuna_operator.planning.weights import plan_weights
+
+__all__ = ["claims_to_read", "plan"]
+
+_STUCK_SECONDS = 3.0
+
+
+def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
+    """Decide the next step for one model.
+
+    A model that is being deleted needs nothing: the garbage collector follows the ownerReferences. A wrong spec
+    changes no child. `now` is an aware UTC time.
+    """
+    if model.deleting:
+        return Plan()
+    if model.spec is None:
+        status = invalid(model, now)
+        return Plan(status=status, notes=_transitions(model, status))
+    weights = plan_weights(model, seen, config, now)
+    serving = plan_serving(model, weights.artifact_id, seen, config, now, shared_volume=weights.shared_volume)
+    if seen.conflicts:
+        status = conflicting(model, seen.conflicts, now)
+    else:
+        status = build_status(model, weights, serving, seen, config, now)
+    stuck = [pod.meta.uid for pod in stuck_pods(serving.pods, serving.target, now, _STUCK_SECONDS)]
+    waits = [weights.requeue_after, serving.requeue_after]
+    if seen.conflicts or stuck:
+        waits.append(POLL_SECONDS)
+    elif any(pod.scheduled and not pod.running for pod in serving.pods):
+        waits.append(_STUCK_SECONDS)
+    due = [wait for wait in waits if wait is not None]
+    return Plan(
+        actions=[*weights.actions, *serving.actions],
+        status=status,
+        notes=[*weights.notes, *serving.notes, *_transitions(model, status)],
+        requeue_after=min(due) if due else None,
+        ask_events=[*weights.ask_events, *stuck],
+        read_progress=weights.merge_pod,
+    )
+
+
+def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
+    """Tell the user when what Ready says has changed."""
+    after = _ready(status)
+    if after is None or ((before := _ready(model.status)) is not None and before["reason"] == after["reason"]):
+        return ()
+    calm = after["status"] == "True" or status["phase"] not in {"Failed", "Degraded"}
+    return [Note("Normal" if calm else "Warning", after["reason"], after["message"])]
+
+
+def _ready(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((item for item in status.get("conditions") or () if item.get("type") == ConditionType.READY), None)

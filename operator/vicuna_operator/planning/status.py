@@ -1,0 +1,304 @@
+"""The status object of a VicunaModel: what was observed, said once for machines and once for people."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reason, format_time, merge_conditions
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.failures import Failure, Obstacle, obstacle, server_failure
+from vicuna_operator.planning.observed import Observed, PodView
+from vicuna_operator.planning.rollout import ServingStage, ready_pods
+from vicuna_operator.resources.common import spec_of
+from vicuna_operator.resources.service import pod_selector
+
+__all__ = ["build_status", "conflicting", "invalid", "refused", "serving_trouble", "stuck_pods"]
+
+_HISTORY = 10
+_NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The five conditions in the making: what Ready says, and whether anything still moves."""
+
+    reason: str
+    message: str
+    phase: Phase
+    ready: bool = False
+    stalled: bool = False
+    progressing: bool = False
+
+
+def build_status(
+    model: Model,
+    weights: WeightsStage,
+    serving: ServingStage,
+    seen: Observed,
+    config: PlanConfig,
+    now: datetime,
+) -> dict[str, Any]:
+    """Say where a model with a valid spec stands."""
+    spec = spec_of(model)
+    active = serving.active.revision if serving.active is not None else None
+    ready_all = sum(1 for pod in serving.pods if pod.ready and not pod.meta.deleting)
+    trouble, failure = serving_trouble(model, serving, seen)
+    verdict = _verdict(weights, serving, ready_all, trouble, suspended=spec.suspend)
+    conditions = [
+        Condition(ConditionType.READY, verdict.ready, _reason(verdict.reason), verdict.message),
+        Condition(
+            ConditionType.WEIGHTS_READY,
+            weights.artifact_id is not None,
+            _reason(weights.reason),
+            weights.message,
+        ),
+        _available(ready_all),
+        Condition(
+            ConditionType.PROGRESSING,
+            verdict.progressing,
+            _reason(verdict.reason) if verdict.progressing else Reason.COMPLETE if verdict.ready else Reason.IDLE,
+            verdict.message if verdict.progressing else "",
+        ),
+        Condition(
+            ConditionType.STALLED,
+            verdict.stalled,
+            _reason(verdict.reason) if verdict.stalled else Reason.IDLE,
+            verdict.message if verdict.stalled else "",
+        ),
+    ]
+    status: dict[str, Any] = {
+        "observedGeneration": model.generation,
+        "phase": str(verdict.phase),
+        "reason": _reason(verdict.reason),
+        "ready": f"{ready_all}/{serving.wanted}",
+        "gpus": serving.wanted * spec.serving.num_gpus,
+        "replicas": len([pod for pod in serving.pods if not pod.meta.deleting]),
+        "readyReplicas": ready_all,
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items())),
+        "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
+        "conditions": merge_conditions(
+            conditions, model.status.get("conditions") or (), generation=model.generation, now=now
+        ),
+    }
+    if serving.active is not None and active is not None and (ready_all or model.status.get("active")):
+        status["active"] = _active(model, serving, now)
+        status["history"] = _history(model, status["active"])
+    if serving.target is not None:
+        status["target"] = {"revision": serving.target, "artifactID": weights.artifact_id}
+        status["imageOutdated"] = spec.serving.image is None and serving.image != config.server_image
+    elif model.status.get("target"):
+        status["target"] = model.status["target"]
+    if (merge := _merge(model, weights)) is not None:
+        status["merge"] = merge
+    last = weights.failure or failure
+    if last is not None:
+        status["lastFailure"] = _failure(last)
+    elif model.status.get("lastFailure"):
+        status["lastFailure"] = model.status["lastFailure"]
+    return status
+
+
+def invalid(model: Model, now: datetime) -> dict[str, Any]:
+    """Say that the spec cannot be followed; what runs goes on running and is still counted."""
+    error = model.spec_error
+    message = f"{error}; what was running before goes on" if model.status.get("active") else str(error)
+    return _stopped(model, Reason.INVALID_SPEC, message, now)
+
+
+def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, Any]:
+    """Say that another object holds a name this model needs."""
+    message = (
+        f"{', '.join(sorted(names))} exists and belongs to something else; delete or rename it, or rename this model"
+    )
+    return _stopped(model, Reason.NAME_CONFLICT, message, now)
+
+
+def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
+    """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
+    return _stopped(model, Reason.API_REFUSED, f"{action}: {message}", now)
+
+
+def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
+    before = {item.get("type"): item for item in model.status.get("conditions") or ()}
+
+    def kept(kind: ConditionType) -> Condition:
+        old = before.get(kind)
+        if old is None:
+            return Condition(kind, None, reason, message)
+        known = {"True": True, "False": False}.get(str(old.get("status")))
+        return Condition(kind, known, str(old.get("reason")), str(old.get("message")))
+
+    serves = before.get(ConditionType.AVAILABLE, {}).get("status") == "True"
+    conditions = [
+        Condition(ConditionType.READY, False, reason, message),
+        kept(ConditionType.WEIGHTS_READY),
+        kept(ConditionType.AVAILABLE),
+        Condition(ConditionType.PROGRESSING, False, reason, ""),
+        Condition(ConditionType.STALLED, True, reason, message),
+    ]
+    return {
+        **model.status,
+        "observedGeneration": model.generation,
+        "phase": str(Phase.DEGRADED if serves else Phase.FAILED),
+        "reason": str(reason),
+        "conditions": merge_conditions(
+            conditions, model.status.get("conditions") or (), generation=model.generation, now=now
+        ),
+    }
+
+
+def _verdict(
+    weights: WeightsStage,
+    serving: ServingStage,
+    ready_all: int,
+    trouble: Obstacle | None,
+    *,
+    suspended: bool,
+) -> Verdict:
+    if suspended:
+        return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
+    if weights.artifact_id is None:
+        return _merging(weights, ready_all)
+    if serving.wanted == 0:
+        return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
+    target_ready = ready_pods(serving.pods, serving.target or "")
+    active = serving.active.revision if serving.active is not None else None
+    if target_ready >= serving.wanted and active == serving.target and ready_all == target_ready:
+        return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
+    if trouble is not None:
+        phase = Phase.PENDING if trouble.reason == Reason.UNSCHEDULABLE else Phase.FAILED
+        return Verdict(trouble.reason, trouble.message, Phase.DEGRADED if ready_all else phase, progressing=True)
+    if active is not None and active != serving.target:
+        message = f"revision {active} serves, {serving.target} has {target_ready} of {serving.wanted} pods ready"
+        return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
+    if ready_all > target_ready or target_ready > serving.wanted:
+        return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
+    if target_ready:
+        message = f"{target_ready} of {serving.wanted} pods are ready"
+        return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
+    return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
+
+
+def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
+    phase = Phase.MERGING if weights.running else Phase.PENDING
+    if weights.stalled:
+        phase = Phase.DEGRADED if ready_all else Phase.FAILED
+    return Verdict(weights.reason, weights.message, phase, stalled=weights.stalled, progressing=not weights.stalled)
+
+
+def serving_trouble(model: Model, serving: ServingStage, seen: Observed) -> tuple[Obstacle | None, Failure | None]:
+    """Find what keeps the target revision's pods from being ready: the worst thing known, and the last bad end."""
+    spec = spec_of(model).serving
+    for item in serving.deployments:
+        if item.revision == serving.target and item.refused:
+            return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {item.refused}"), None
+    for pod in serving.pods:
+        if pod.revision != serving.target or pod.ready or pod.meta.deleting:
+            continue
+        found = obstacle(pod, seen.events.get(pod.meta.uid, ()))
+        if found is not None and found.reason == Reason.UNSCHEDULABLE:
+            return Obstacle(
+                found.reason, f"{_asked(spec.num_gpus, serving.wanted, spec.gpu_resource)}{found.message}"
+            ), None
+        if found is not None:
+            return Obstacle(found.reason, f"pod {pod.meta.name}: {found.message}"), None
+        failure = server_failure(pod)
+        if failure is not None and not pod.running:
+            return Obstacle(failure.reason, f"pod {pod.meta.name}: {failure.message}"), failure
+        if failure is not None and pod.restarts:
+            return Obstacle(failure.reason, f"pod {pod.meta.name} (restart {pod.restarts}): {failure.message}"), failure
+    return None, None
+
+
+def _asked(per_replica: int, replicas: int, resource: str) -> str:
+    if per_replica == 0:
+        return ""
+    total = per_replica * replicas
+    return f"asks for {per_replica} {resource} per replica x {replicas} replicas = {total}; "
+
+
+def _available(ready_all: int) -> Condition:
+    if ready_all:
+        return Condition(ConditionType.AVAILABLE, True, Reason.READY, f"{ready_all} pods are ready")
+    return Condition(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, "no pod is ready")
+
+
+def _active(model: Model, serving: ServingStage, now: datetime) -> dict[str, Any]:
+    item = serving.active
+    assert item is not None  # noqa: S101  # the caller looked
+    before = model.status.get("active") or {}
+    since = before.get("since") if before.get("revision") == item.revision else None
+    return {
+        "revision": item.revision,
+        "artifactID": item.artifact_id,
+        "image": item.image,
+        "since": since or format_time(now),
+    }
+
+
+def _history(model: Model, active: Mapping[str, Any]) -> list[Any]:
+    history = list(model.status.get("history") or ())
+    if history and history[0].get("revision") == active["revision"]:
+        return history
+    return [active, *history][:_HISTORY]
+
+
+def _merge(model: Model, weights: WeightsStage) -> dict[str, Any] | None:
+    before = model.status.get("merge")
+    if weights.artifact_id is not None:
+        if before is None or before.get("percent") == 100:
+            return before
+        finished = {"percent": 100, **{key: before[key] for key in ("bytesTotal", "attempt") if key in before}}
+        return {**finished, "bytesDone": before["bytesTotal"]} if "bytesTotal" in before else finished
+    if weights.attempt is None:
+        return None
+    merge: dict[str, Any] = {"percent": 0, "attempt": weights.attempt}
+    if before is not None and before.get("attempt") == weights.attempt:
+        merge = dict(before)
+    progress = weights.progress or {}
+    total, rate = _count(progress.get("bytesTotal")), _count(progress.get("bytesPerSecond"))
+    if total:
+        done = min(_count(progress.get("bytesDone")), total)
+        merge |= {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
+        if rate:
+            merge |= {"bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)}
+    return merge
+
+
+def _count(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and value >= 0 else 0
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    shown = {
+        "reason": _reason(failure.reason),
+        "message": failure.message[:4096],
+        "exitCode": failure.exit_code,
+        "pod": failure.pod or None,
+        "time": failure.time or None,
+    }
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def _reason(text: str) -> str:
+    """Make a container's word fit metav1.Condition's pattern."""
+    word = _NOT_A_REASON.sub("", str(text))[:128]
+    return word if word[:1].isalpha() else f"Other{word}"
+
+
+def stuck_pods(pods: Sequence[PodView], target: str | None, now: datetime, seconds: float) -> list[PodView]:
+    """Find pods of the target that have a node and still do not run."""
+    return [
+        pod
+        for pod in pods
+        if pod.revision == target
+        and pod.scheduled
+        and not (pod.running or pod.terminated or pod.meta.deleting)
+        and pod.meta.created is not None
+        and (now - pod.meta.created).total_seconds() >= seconds
+    ]

@@ -1,0 +1,39 @@
+"""The PersistentVolumeClaim that holds a model's artifacts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.resources.common import claim_name, labels, owner, spec_of
+
+__all__ = ["claim_owners", "is_ours", "storage_claim"]
+
+
+def storage_claim(model: Model) -> dict[str, Any]:
+    """Build the claim; only `reclaimPolicy: Delete` makes the model its owner."""
+    storage = spec_of(model).storage
+    spec: dict[str, Any] = {
+        "accessModes": [storage.access_mode],
+        "resources": {"requests": {"storage": str(storage.size)}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    metadata: dict[str, Any] = {
+        "name": claim_name(model),
+        "namespace": model.namespace,
+        "labels": labels(model, "vicuna-weights"),
+    }
+    if owners := claim_owners(model):
+        metadata["ownerReferences"] = owners
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def claim_owners(model: Model) -> list[dict[str, Any]]:
+    """Return the ownerReferences the claim should have."""
+    return [owner(model)] if spec_of(model).storage.reclaim_policy == "Delete" else []
+
+
+def is_ours(model: Model, claim_labels: Mapping[str, str]) -> bool:
+    """Tell a claim the operator made for a model of this name from a stranger's."""
+    return claim_labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY and claim_labels.get(c.LABEL_MODEL) == model.name

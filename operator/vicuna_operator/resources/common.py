@@ -1,0 +1,104 @@
+"""What all children have in common: names, labels, ownership, hardened security contexts, the volume's place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.api.types import VicunaModelSpec
+from vicuna_operator.resources.identity import short_hash
+
+__all__ = [
+    "CONTAINER_SECURITY",
+    "affinity_to_volume",
+    "claim_name",
+    "labels",
+    "owner",
+    "pod_security",
+    "spec_of",
+    "with_hash",
+]
+
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+_USER = 65532  # the images' user; fsGroup gives it the volume
+
+
+def spec_of(model: Model) -> VicunaModelSpec:
+    """Return the valid spec; building children of an invalid one is a bug."""
+    if model.spec is None:
+        raise ValueError(f"{model.namespace}/{model.name} has no valid spec")
+    return model.spec
+
+
+def claim_name(model: Model) -> str:
+    """Return the claim that holds the artifacts."""
+    return spec_of(model).storage.claim_name or f"{model.name}-weights"
+
+
+def labels(model: Model, name: str, **more: str) -> dict[str, str]:
+    """Return the labels every child carries, and more by constant name."""
+    return {
+        c.LABEL_NAME: name,
+        c.LABEL_INSTANCE: model.name,
+        c.LABEL_MANAGED_BY: c.MANAGED_BY,
+        c.LABEL_MODEL: model.name,
+        **more,
+    }
+
+
+def owner(model: Model) -> dict[str, Any]:
+    """Return the controller ownerReference, by which the garbage collector removes a child with its model."""
+    return {
+        "apiVersion": c.API_VERSION,
+        "kind": c.KIND,
+        "name": model.name,
+        "uid": model.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def pod_security(override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pod's security context: Pod Security Standard `restricted`, and what the user sets on top."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+        **override,
+    }
+
+
+def affinity_to_volume(model: Model, affinity: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
+    """Return the affinity with a term that keeps pods on the node of the model's servers.
+
+    A volume that is not ReadWriteMany can be attached to one node only. The scheduler lets the first pod of such a
+    self-affine group go anywhere.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in affinity.items()}
+    term = {
+        "labelSelector": {"matchLabels": {c.LABEL_NAME: c.NAME_SERVER, c.LABEL_MODEL: model.name}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    pods = dict(result.get("podAffinity") or {})
+    if required:
+        key = "requiredDuringSchedulingIgnoredDuringExecution"
+        pods[key] = [*(pods.get(key) or []), term]
+    else:
+        key = "preferredDuringSchedulingIgnoredDuringExecution"
+        pods[key] = [*(pods.get(key) or []), {"weight": 100, "podAffinityTerm": term}]
+    return {**result, "podAffinity": pods}
+
+
+def with_hash(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the object with an annotation that tells whether it must be applied again."""
+    metadata = dict(body["metadata"])
+    annotations = {**(metadata.get("annotations") or {}), c.ANNOTATION_APPLIED_HASH: short_hash(body, 16)}
+    return {**body, "metadata": {**metadata, "annotations": annotations}}

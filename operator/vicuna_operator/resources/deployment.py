@@ -1,0 +1,177 @@
+"""The Deployment of one revision: created once, never rendered again; only its replicas change."""
+
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.api.types import ServingSpec
+from vicuna_operator.resources.common import (
+    CONTAINER_SECURITY,
+    affinity_to_volume,
+    claim_name,
+    labels,
+    owner,
+    pod_security,
+    spec_of,
+)
+from vicuna_operator.resources.identity import canonical_json, merge_key, serving_snapshot
+from vicuna_operator.resources.service import pod_selector
+
+__all__ = ["deployment_name", "revision_deployment"]
+
+_SHUTDOWN_MARGIN_SECONDS = 30  # endpoint removal and the close of the last stream
+
+
+def deployment_name(model: Model, revision: str) -> str:
+    """Return `<model>-<revision>`."""
+    return f"{model.name}-{revision}"
+
+
+def revision_deployment(
+    model: Model,
+    *,
+    revision: str,
+    artifact_id: str,
+    image: str,
+    pull_policy: str,
+    replicas: int,
+    shared_volume: bool,
+) -> dict[str, Any]:
+    """Build the Deployment of a revision with its first number of replicas."""
+    spec = spec_of(model)
+    selector = pod_selector(model) | {c.LABEL_REVISION: revision}
+    marks = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
+    snapshot = {
+        "weights": spec.weights.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "serving": serving_snapshot(spec.serving),
+        "dtype": spec.merge.dtype,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": deployment_name(model, revision),
+            "namespace": model.namespace,
+            "labels": labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **marks),
+            "annotations": {
+                c.ANNOTATION_CLAIM: claim_name(model),
+                c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(snapshot),
+            },
+            "ownerReferences": [owner(model)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 0,
+            # A Deployment's own verdict would say nothing the operator does not see earlier in the pods.
+            "progressDeadlineSeconds": 2147483647,
+            "selector": {"matchLabels": selector},
+            "template": {
+                "metadata": {
+                    "labels": dict(spec.serving.pod_labels)
+                    | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **marks),
+                    "annotations": dict(spec.serving.pod_annotations),
+                },
+                "spec": _pod(model, revision, artifact_id, image, pull_policy, shared_volume),
+            },
+        },
+    }
+
+
+def _arguments(model: Model, revision: str, artifact_id: str) -> list[str]:
+    serving = spec_of(model).serving
+    options: dict[str, Any] = {
+        "model": f"{c.ARTIFACTS_ROOT}/{artifact_id}",
+        "served-name": serving.served_name or model.name,
+        "revision": revision,
+        "artifact-id": artifact_id,
+        "device": _device(serving),
+        "num-gpus": serving.num_gpus,
+        "dtype": serving.dtype,
+        "quantization": serving.quantization,
+        "max-gpu-memory": serving.max_gpu_memory,
+        "chat-template": serving.chat_template,
+        "context-length": serving.context_length,
+        "max-concurrency": serving.max_concurrency,
+        "max-stream-seconds": serving.max_stream_seconds,
+        "port": c.SERVER_PORT,
+    }
+    words = ["serve"]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def _device(serving: ServingSpec) -> str:
+    if serving.device != "auto":
+        return serving.device
+    return "cuda" if serving.num_gpus > 0 else "cpu"
+
+
+def _resources(serving: ServingSpec) -> dict[str, Any]:
+    resources = {key: dict(value) for key, value in serving.resources.items() if isinstance(value, dict)}
+    if serving.num_gpus > 0:
+        resources["limits"] = {**resources.get("limits", {}), serving.gpu_resource: str(serving.num_gpus)}
+    return resources
+
+
+def _probe(path: str, period: int, failures: int, timeout: int = 5) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy: str, shared: bool) -> dict[str, Any]:
+    serving = spec_of(model).serving
+    pod: dict[str, Any] = {
+        "terminationGracePeriodSeconds": serving.max_stream_seconds + _SHUTDOWN_MARGIN_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(serving.pod_security_context),
+        "containers": [
+            {
+                "name": c.SERVER_CONTAINER,
+                "image": image,
+                "imagePullPolicy": pull_policy,
+                "command": ["vicuna-server"],
+                "args": _arguments(model, revision, artifact_id),
+                "env": [
+                    {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
+                    {"name": "HF_HUB_OFFLINE", "value": "1"},
+                    *serving.env,
+                ],
+                "ports": [{"name": "http", "containerPort": c.SERVER_PORT, "protocol": "TCP"}],
+                # Liveness answers while the model loads; readiness only after the server's own smoke test.
+                "startupProbe": _probe("/livez", period=2, failures=90),
+                "livenessProbe": _probe("/livez", period=10, failures=6, timeout=10),
+                "readinessProbe": _probe("/readyz", period=2, failures=2),
+                "resources": _resources(serving),
+                "securityContext": dict(CONTAINER_SECURITY),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [
+                    {"name": "models", "mountPath": c.MODELS_MOUNT, "readOnly": True},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                    {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "models", "persistentVolumeClaim": {"claimName": claim_name(model)}},
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    optional = {
+        "imagePullSecrets": list(serving.image_pull_secrets),
+        "serviceAccountName": serving.service_account_name,
+        "nodeSelector": dict(serving.node_selector),
+        "affinity": dict(serving.affinity) if shared else affinity_to_volume(model, serving.affinity, required=True),
+        "tolerations": list(serving.tolerations),
+        "topologySpreadConstraints": list(serving.topology_spread_constraints),
+        "runtimeClassName": serving.runtime_class_name,
+        "priorityClassName": serving.priority_class_name,
+    }
+    return pod | {key: value for key, value in optional.items() if value}

@@ -1,0 +1,78 @@
+"""The two identities for weights that the operator computes: `mergeKey` and `revision` (design: contract §3.1)."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from vicuna_operator.api.constants import RECIPE_VERSION
+from vicuna_operator.api.types import ServingSpec, VicunaModelSpec
+
+__all__ = ["canonical_json", "merge_key", "merge_series", "revision", "short_hash"]
+
+# What does not change what a pod serves.
+_NOT_IN_REVISION = {"replicas", "rollout", "service_type", "image"}
+
+
+def canonical_json(value: object) -> str:
+    """Render JSON with sorted keys and no spaces, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def short_hash(value: object, length: int) -> str:
+    """Return the first `length` hexadecimal digits of the sha256 of the value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def merge_key(spec: VicunaModelSpec) -> str:
+    """Return 10 hex that name the merge: weights without credentials, dtype, recipe version."""
+    weights = _stated(spec.weights)
+    weights.pop("credentialsSecret", None)
+    return short_hash({"weights": weights, "dtype": spec.merge.dtype, "recipe": RECIPE_VERSION}, 10)
+
+
+def merge_series(spec: VicunaModelSpec, *, claim: str, retry: str) -> str:
+    """Return 8 hex over all that could make a failed merge end differently now.
+
+    Attempts of one series share one budget of retries; a new series starts afresh. The operator's default image is
+    left out: upgrading the operator starts no Job.
+    """
+    merge = _stated(spec.merge)
+    merge.pop("retries", None)
+    merge.pop("maxBytesPerSecond", None)
+    return short_hash(
+        {
+            "merge": merge,
+            "credentials": spec.weights.credentials_secret,
+            "chatTemplate": spec.serving.chat_template,
+            "image": spec.serving.image,
+            "placement": [_stated(spec.serving).get(name) for name in ("nodeSelector", "affinity", "tolerations")],
+            "claim": claim,
+            "size": spec.storage.size,
+            "retry": retry,
+        },
+        8,
+    )
+
+
+def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str) -> str:
+    """Return 8 hex over the artifact, the resolved image and whatever in `serving` changes the pods.
+
+    Fields equal to their default are left out, so that a new field with a default changes no running revision. A
+    claim named by the user counts too: the same artifact on another volume needs other pods.
+    """
+    serving = _stated(spec.serving, leave_out=_NOT_IN_REVISION)
+    identity: dict[str, Any] = {"artifactID": artifact_id, "image": image, "serving": serving}
+    if spec.storage.claim_name is not None:
+        identity["claim"] = spec.storage.claim_name
+    return short_hash(identity, 8)
+
+
+def _stated(part: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=leave_out)
+
+
+def serving_snapshot(serving: ServingSpec) -> dict[str, Any]:
+    """Return the serving fields that differ from their defaults, for the snapshot kept on a Deployment."""
+    return _stated(serving, leave_out={"replicas", "rollout"})

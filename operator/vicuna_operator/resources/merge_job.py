@@ -1,0 +1,179 @@
+"""The Job that runs `vicuna-server merge`: one attempt, never retried by Kubernetes itself."""
+
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.api.sources import ClaimSource, HubSource, parse_source
+from vicuna_operator.api.types import WeightsSource
+from vicuna_operator.resources.common import (
+    CONTAINER_SECURITY,
+    affinity_to_volume,
+    claim_name,
+    labels,
+    owner,
+    pod_security,
+    spec_of,
+)
+from vicuna_operator.resources.identity import merge_key
+
+__all__ = ["job_name", "merge_job", "source_claims"]
+
+# The merge itself stays below 512 MiB of anonymous memory whatever the model's size; the rest is page cache.
+_DEFAULT_RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+_CA_FOLDER = "/etc/vicuna/ca"
+
+
+def job_name(model: Model, attempt: int) -> str:
+    """Return `<model>-merge-<mergeKey>-<attempt>`."""
+    return f"{model.name}-merge-{merge_key(spec_of(model))}-{attempt}"
+
+
+def source_claims(model: Model) -> dict[str, ClaimSource]:
+    """Return the inputs that lie on claims, by their role: `base`, `delta`, `adapter-0` and so on."""
+    found = {role: parse_source(source.source) for role, source in _inputs(model)}
+    return {role: location for role, location in found.items() if isinstance(location, ClaimSource)}
+
+
+def merge_job(
+    model: Model, *, attempt: int, series: str, image: str, pull_policy: str, shared_volume: bool, capacity: str
+) -> dict[str, Any]:
+    """Build one attempt.
+
+    `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound.
+    """
+    spec = spec_of(model)
+    marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(model, attempt),
+            "namespace": model.namespace,
+            "labels": marks,
+            "annotations": {
+                c.ANNOTATION_ATTEMPT: str(attempt),
+                c.ANNOTATION_SERIES: series,
+                c.ANNOTATION_CLAIM: claim_name(model),
+                c.ANNOTATION_CAPACITY: capacity,
+            },
+            "ownerReferences": [owner(model)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": {"metadata": {"labels": marks}, "spec": _pod(model, image, pull_policy, shared_volume)},
+        },
+    }
+
+
+def _inputs(model: Model) -> list[tuple[str, WeightsSource]]:
+    weights = spec_of(model).weights
+    named: list[tuple[str, WeightsSource]] = [("base", weights.base)]
+    if weights.delta is not None:
+        named.append(("delta", weights.delta))
+    return named + [(f"adapter-{i}", adapter) for i, adapter in enumerate(weights.adapters)]
+
+
+def _uri(model: Model, role: str, source: WeightsSource) -> str:
+    """Return the URI as the container sees it."""
+    location = parse_source(source.source)
+    if isinstance(location, HubSource):
+        return f"hf://{location.repo}@{source.revision or 'main'}"
+    if isinstance(location, ClaimSource):
+        root = c.MODELS_MOUNT if location.claim == claim_name(model) else f"{c.SOURCES_MOUNT}/{role}"
+        return f"file://{root}/{location.path}"
+    return source.source
+
+
+def _arguments(model: Model) -> list[str]:
+    spec = spec_of(model)
+    words = ["merge", "--output", c.ARTIFACTS_ROOT, "--dtype", spec.merge.dtype]
+    for role, source in _inputs(model):
+        option = role.split("-")[0]
+        words += [f"--{option}", _uri(model, role, source)]
+        if source.digest is not None:
+            words += [f"--{option}-digest", source.digest.removeprefix("sha256:")]
+    if spec.weights.delta is not None:
+        words += ["--kind", spec.weights.delta.kind]
+    words += ["--chat-template", spec.serving.chat_template]
+    if spec.merge.max_bytes_per_second is not None:
+        words += ["--max-bytes-per-second", str(spec.merge.max_bytes_per_second)]
+    return words
+
+
+def _environment(model: Model) -> list[dict[str, Any]]:
+    spec = spec_of(model)
+    from_hub = any(isinstance(parse_source(source.source), HubSource) for _, source in _inputs(model))
+    env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108  # an emptyDir of the pod
+    if not from_hub:
+        env.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if spec.weights.credentials_secret is not None:
+        reference = {"name": spec.weights.credentials_secret, "key": "token"}
+        env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    if spec.merge.ca_bundle is not None:
+        env += [{"name": name, "value": f"{_CA_FOLDER}/ca.crt"} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
+    return env + list(spec.merge.env)
+
+
+def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the pod's volumes and the container's mounts; a claim is one volume however often it is mounted."""
+    storage = claim_name(model)
+    names = {storage: "models"}
+    mounts: list[dict[str, Any]] = [{"name": "models", "mountPath": c.MODELS_MOUNT}]
+    volumes: list[dict[str, Any]] = [{"name": "models", "persistentVolumeClaim": {"claimName": storage}}]
+    for role, location in source_claims(model).items():
+        if location.claim == storage:
+            continue
+        if location.claim not in names:
+            names[location.claim] = f"source-{role}"
+            claim = {"claimName": location.claim, "readOnly": True}
+            volumes.append({"name": names[location.claim], "persistentVolumeClaim": claim})
+        mounts.append({"name": names[location.claim], "mountPath": f"{c.SOURCES_MOUNT}/{role}", "readOnly": True})
+    volumes.append({"name": "tmp", "emptyDir": {}})
+    mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108
+    if (bundle := spec_of(model).merge.ca_bundle) is not None:
+        volumes.append({"name": "ca", "configMap": {"name": bundle}})
+        mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})
+    return volumes, mounts
+
+
+def _pod(model: Model, image: str, pull_policy: str, shared: bool) -> dict[str, Any]:
+    spec = spec_of(model)
+    serving = spec.serving
+    volumes, mounts = _volumes(model)
+    # Where the volume belongs to one node, the merge goes where the servers will be.
+    affinity = {} if shared else affinity_to_volume(model, serving.affinity, required=False)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": spec.merge.active_deadline_seconds,
+        "terminationGracePeriodSeconds": 30,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(serving.pod_security_context),
+        "containers": [
+            {
+                "name": c.MERGE_CONTAINER,
+                "image": image,
+                "imagePullPolicy": pull_policy,
+                "command": ["vicuna-server"],
+                "args": _arguments(model),
+                "env": _environment(model),
+                "resources": dict(spec.merge.resources) or _DEFAULT_RESOURCES,
+                "securityContext": dict(CONTAINER_SECURITY),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+    optional = {
+        "nodeSelector": spec.merge.node_selector or ({} if shared else serving.node_selector),
+        "tolerations": list(spec.merge.tolerations) or ([] if shared else list(serving.tolerations)),
+        "affinity": affinity,
+        "imagePullSecrets": list(serving.image_pull_secrets),
+        "serviceAccountName": serving.service_account_name,
+        "priorityClassName": serving.priority_class_name,
+    }
+    return pod | {key: value for key, value in optional.items() if value}
