@@ -26,11 +26,11 @@ RECIPE = 1  # raise it when the pair made by this script changes
 SEED = 20230330
 SHARD_BYTES = 110_000_000
 NORM_JITTER = 0.01
-CONFIG_KEYS = frozenset(
-    "attention_bias bos_token_id eos_token_id head_dim hidden_act hidden_size initializer_range"
-    " intermediate_size max_position_embeddings mlp_bias model_type num_attention_heads num_hidden_layers"
-    " num_key_value_heads pad_token_id pretraining_tp rms_norm_eps rope_parameters tie_word_embeddings"
-    " use_cache vocab_size".split()
+CONFIG_KEYS = (
+    *("attention_bias", "bos_token_id", "eos_token_id", "head_dim", "hidden_act", "hidden_size"),
+    *("initializer_range", "intermediate_size", "max_position_embeddings", "mlp_bias", "model_type"),
+    *("num_attention_heads", "num_hidden_layers", "num_key_value_heads", "pad_token_id", "pretraining_tp"),
+    *("rms_norm_eps", "rope_parameters", "tie_word_embeddings", "use_cache", "vocab_size"),
 )
 
 
@@ -96,6 +96,7 @@ def _gguf_file() -> Path:
 
 def _build(folder: Path, weights_format: str) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
@@ -114,11 +115,9 @@ def _build(folder: Path, weights_format: str) -> None:
     for name in sorted(weights):
         target = weights[name].to(torch.float16)
         noise = torch.randn(target.shape, generator=random)
-        if target.dim() == 1:  # a norm: a base model's norms are a model's
-            start = target.float() * (1 + NORM_JITTER * noise)
-        else:
-            start = noise * target.float().std()
-        base[name] = start.to(torch.float16)
+        is_norm = target.dim() == 1  # a base model's norms are a model's
+        spread = target.float() * (1 + NORM_JITTER * noise) if is_norm else noise * target.float().std()
+        base[name] = spread.to(torch.float16)
         delta[name] = target - base[name]
     for part, state in (("base", base), ("delta", delta)):
         place = folder / part

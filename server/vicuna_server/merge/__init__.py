@@ -1,1 +1,7 @@
-"""Applies weight deltas in bounded memory and publishes the result as an artifact."""
+"""Merging weights: base + delta becomes one immutable, content-addressed artifact folder.
+
+    cli → job: sources (hub) → preflight (checkpoint, kinds, tokenizer, chat_template) → identity
+             → claim → pipeline (arithmetic, layout) → artifact: staged, fsynced, renamed
+
+Nothing here needs transformers; torch reads pickles and adds.
+"""

@@ -1,0 +1,99 @@
+"""`vicuna-server merge`: flags, signals, and how the outcome is told."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vicuna_server.errors import EngineError, InputError, VicunaError
+from vicuna_server.merge.chat_template import CHAT_TEMPLATES
+from vicuna_server.merge.job import Request, run_merge
+from vicuna_server.merge.kinds import KINDS
+from vicuna_server.merge.progress import Bar, Progress, make_reporter
+from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.termination import failure_message, success_message, write_termination_message
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    source = "hf://ORG/NAME@REVISION, file:///PATH or a path"
+    parser.add_argument("--base", required=True, metavar="URI", help=f"the base model: {source}")
+    parser.add_argument("--delta", metavar="URI", help="the delta; without one the base is taken as it is")
+    parser.add_argument("--adapter", action="append", default=[], metavar="URI", help="not supported yet")
+    parser.add_argument("--output", required=True, type=Path, metavar="ROOT", help="folder that gets ROOT/<artifactID>")
+    parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of the result")
+    parser.add_argument("--kind", choices=KINDS, default="auto", help="how the delta is applied")
+    parser.add_argument("--base-digest", metavar="SHA256", help="digest the base must have")
+    parser.add_argument("--delta-digest", metavar="SHA256", help="digest the delta must have")
+    parser.add_argument("--adapter-digest", action="append", default=[], metavar="SHA256", help="not supported yet")
+    parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
+    parser.add_argument("--max-bytes-per-second", type=_rate, metavar="N", help="read no faster than this")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge as the flags say; return the exit code of design §3.2 (0, 64, 65, 69, 73, 75)."""
+    reporter = make_reporter(quiet=args.quiet)
+    stop = threading.Event()
+    try:
+        with _signals(stop):
+            progress = Progress(reporter, stop, args.max_bytes_per_second)
+            if args.adapter or args.adapter_digest:
+                raise InputError("UnsupportedAdapter", "adapters are not supported by this version; leave them out")
+            manifest = run_merge(_request(args), progress)
+    except VicunaError as error:
+        return _fail(error, reporter)
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
+        problem = f"{type(error).__name__}: {error}; this is a bug, please report it"
+        return _fail(EngineError("InternalError", problem), reporter)
+    write_termination_message(
+        success_message(manifest.artifact_id, manifest.recipe.kind, manifest.chat_template, manifest.total_size)
+    )
+    reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
+    return 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        base=args.base,
+        delta=args.delta,
+        output=args.output,
+        dtype=args.dtype,
+        kind=args.kind,
+        chat_template=args.chat_template,
+        base_digest=args.base_digest,
+        delta_digest=args.delta_digest,
+        max_bytes_per_second=args.max_bytes_per_second,
+    )
+
+
+def _fail(error: VicunaError, reporter: object) -> int:
+    if isinstance(reporter, Bar):
+        reporter.close()
+    print(f"vicuna-server merge: {error.reason}: {error.message}", file=sys.stderr)
+    write_termination_message(failure_message(error))
+    return error.exit_code
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the run between two pieces of work."""
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _rate(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of bytes")
+    return value

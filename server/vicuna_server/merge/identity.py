@@ -1,0 +1,105 @@
+"""What a source is and what a merge makes of it, as short strings that depend on content alone."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vicuna_server.errors import InputError, UsageError
+from vicuna_server.merge import pickle_format, safetensors_format
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.tensors import read_range
+
+__all__ = ["RECIPE_VERSION", "artifact_id", "canonical", "fingerprint", "parse_digest", "sampled_sha256"]
+
+RECIPE_VERSION = 1  # raise it when the same inputs would give other bytes
+_BLOCK = 64 * 1024
+_BLOCKS = 64
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def artifact_id(base: str, delta: str | None, kind: str, dtype: str, adapters: Iterable[str] = ()) -> str:
+    """Return 16 hex digits that stand for one merge.
+
+    Args:
+        base: fingerprint of the base.
+        delta: fingerprint of the delta, if any.
+        kind: the resolved kind: none, additive-v1.1 or additive-v0.
+        dtype: float16, bfloat16 or float32.
+        adapters: fingerprints in the order they are merged.
+    """
+    parts = {"base": base, "delta": delta, "adapters": list(adapters), "kind": kind, "dtype": dtype}
+    return hashlib.sha256(canonical(parts | {"recipe": RECIPE_VERSION})).hexdigest()[:16]
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Return the fingerprint of a folder: sizes, headers and sampled blocks of the files a merge reads.
+
+    A copy has the same fingerprint; times and places do not enter.
+    """
+    entries = []
+    for name in checkpoint.files:
+        path = checkpoint.folder / name
+        entries.append({"path": name, "size": path.stat().st_size, "sha256": _file_sample(path)})
+    return "sampled:" + hashlib.sha256(canonical(entries)).hexdigest()
+
+
+def parse_digest(flag: str, text: str) -> str:
+    """Return a stated digest as `sha256:<64 hex>`.
+
+    Raises:
+        UsageError: it is no sha256.
+    """
+    digits = text.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise UsageError(f"{flag} is no sha256 digest: {text!r}; give 64 hex digits")
+    return "sha256:" + digits
+
+
+def _file_sample(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.suffix == ".safetensors":
+        digest.update(read_range(path, 0, safetensors_format.header_size(path)))
+    elif path.suffix == ".bin":
+        digest.update(pickle_format.read_description(path))
+    size = path.stat().st_size
+    return sampled_sha256(path, 0, size, digest)
+
+
+def sampled_sha256(path: Path, offset: int, size: int, digest: Any = None) -> str:
+    """Hash 64 blocks of 64 KiB spread evenly over a range of a file; all of it where it is shorter."""
+    digest = digest or hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= _BLOCK * _BLOCKS:
+            file.seek(offset)
+            digest.update(file.read(size))
+        else:
+            for block in range(_BLOCKS):
+                file.seek(offset + (size - _BLOCK) * block // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
+    return str(digest.hexdigest())
+
+
+def folder_digest(hashes: dict[str, str]) -> str:
+    """Return a folder's digest from the sha256 of each file a merge reads: over `<sha256>  <path>` lines."""
+    lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(hashes.items()))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def check_digest(what: str, stated: str, found: str) -> None:
+    """Compare a stated digest with the one found by reading.
+
+    Raises:
+        InputError: `DigestMismatch`.
+    """
+    if stated != found:
+        raise InputError(
+            "DigestMismatch",
+            f"the digest of {what} is {found}, not {stated} as stated; fetch it again or correct the digest",
+        )

@@ -1,0 +1,290 @@
+"""One merge from request to artifact."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vicuna_server import __version__
+from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, UsageError, VicunaError
+from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.merge import hub, identity
+from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
+from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.merge.claim import Claim
+from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.preflight import Plan, make_plan
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
+
+__all__ = ["Request", "run_merge"]
+
+_READ_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; `dtype`, `kind` and `chat_template` hold allowed values."""
+
+    base: str
+    delta: str | None
+    output: Path
+    dtype: str = "float16"
+    kind: str = "auto"
+    chat_template: str = "auto"
+    base_digest: str | None = None
+    delta_digest: str | None = None
+    max_bytes_per_second: int | None = None
+
+
+@dataclass
+class _Input:
+    """One source on its way from URI to opened checkpoint."""
+
+    role: str
+    source: LocalSource | HubSource
+    digest: str | None
+    commit: str | None = None
+    folder: Path | None = None
+    checkpoint: Checkpoint | None = None
+    listing: hub.Listing | None = field(default=None, repr=False)
+
+    @property
+    def hub_id(self) -> str:
+        return self.source.repo if isinstance(self.source, HubSource) else ""
+
+    def known_fingerprint(self) -> str | None:
+        """Return the fingerprint if it follows from digest or commit alone."""
+        if self.digest:
+            return self.digest
+        if isinstance(self.source, HubSource) and self.commit:
+            return f"hf:{self.source.repo}@{self.commit}"
+        return None
+
+    def fingerprint(self) -> str:
+        known = self.known_fingerprint()
+        if known:
+            return known
+        assert self.checkpoint is not None  # noqa: S101 - opened before
+        return identity.fingerprint(self.checkpoint)
+
+
+def run_merge(request: Request, progress: Progress) -> Manifest:
+    """Make the artifact, or find it, and return its manifest; it lies in `request.output / artifactID`.
+
+    Raises:
+        VicunaError: everything that can go wrong, with reason, sentence and exit code.
+    """
+    inputs = [_input("base", "--base", request.base, "--base-digest", request.base_digest)]
+    if request.delta:
+        inputs.append(_input("delta", "--delta", request.delta, "--delta-digest", request.delta_digest))
+    elif request.delta_digest:
+        raise UsageError("--delta-digest needs --delta")
+    root = request.output.absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return _Job(request, root, inputs, progress).run()
+    except OSError as error:
+        raise _explain(error, root) from error
+    except VicunaError as error:
+        for each in inputs:  # a folder of ours means nothing to the user
+            if each.folder and isinstance(each.source, HubSource):
+                error.message = error.message.replace(str(each.folder), each.source.uri)
+        raise
+
+
+def _input(role: str, flag: str, uri: str, digest_flag: str, digest: str | None) -> _Input:
+    source = parse_source(flag, uri)
+    commit = source.commit if isinstance(source, HubSource) else None
+    return _Input(role, source, identity.parse_digest(digest_flag, digest) if digest else None, commit)
+
+
+class _Job:
+    """The steps of one merge, in order."""
+
+    def __init__(self, request: Request, root: Path, inputs: list[_Input], progress: Progress) -> None:
+        self._request = request
+        self._root = root
+        self._inputs = inputs
+        self._progress = progress
+
+    def run(self) -> Manifest:
+        with ExitStack() as stack:
+            if any(isinstance(each.source, HubSource) for each in self._inputs):
+                found = self._find_known()
+                if found:
+                    return found
+                found = self._fetch(stack)
+                if found:
+                    return found
+            return self._merge()
+
+    def _find_known(self) -> Manifest | None:
+        """Look for the artifact by fingerprints that need no source at hand."""
+        known = [each.known_fingerprint() for each in self._inputs]
+        base, delta = known[0], known[1] if len(known) > 1 else None
+        if base is None or None in known:
+            return None
+        request = self._request
+        return find_by_inputs(self._root, base, delta, request.kind, request.dtype, identity.RECIPE_VERSION)
+
+    def _fetch(self, stack: ExitStack) -> Manifest | None:
+        """Download what lies on a hub; it is removed when `stack` unwinds."""
+        uris = json.dumps([each.source.uri for each in self._inputs])
+        key = "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
+        claim = stack.enter_context(Claim(self._root, key, self._progress))
+        sweep(self._root, claim)
+        staging = stack.enter_context(Staging(self._root, key, claim))
+        listings: list[tuple[_Input, hub.Listing]] = []
+        for each in self._inputs:
+            if isinstance(each.source, HubSource):
+                listing = hub.list_repository(each.source, staging.path / "home")
+                each.commit = listing.commit
+                listings.append((each, listing))
+        found = self._find_known()  # a branch's commit is known now; another merger may have finished
+        if found:
+            return found
+        total = sum(hub.bytes_to_fetch(listing) for _, listing in listings)
+        _require_space(self._root, total)
+        self._progress.begin(total)
+        for each, listing in listings:
+            each.folder = staging.path / each.role
+            hub.download(listing, each.folder, self._progress.advance)
+        return None
+
+    def _merge(self) -> Manifest:
+        problems = Problems()
+        plan = self._plan(problems)
+        problems.raise_if_any()
+        assert plan is not None  # noqa: S101 - no plan means problems
+        fingerprints = [each.fingerprint() for each in self._inputs]
+        artifact_id = identity.artifact_id(
+            fingerprints[0], fingerprints[1] if len(fingerprints) > 1 else None, plan.kind, self._request.dtype
+        )
+        found = find_artifact(self._root, artifact_id)
+        if found:
+            return found
+        with Claim(self._root, artifact_id, self._progress) as claim:
+            found = find_artifact(self._root, artifact_id)  # made while we waited
+            if found:
+                return found
+            sweep(self._root, claim)
+            _require_space(self._root, plan.bytes_to_write)
+            with Staging(self._root, artifact_id, claim) as staging:
+                return self._write(plan, fingerprints, artifact_id, staging, claim)
+
+    def _plan(self, problems: Problems) -> Plan | None:
+        for each in self._inputs:
+            with problems.collecting():
+                folder = each.folder or each.source.folder  # type: ignore[union-attr]  # hub sources have a folder by now
+                each.checkpoint = open_checkpoint(folder)
+        base, delta = self._inputs[0].checkpoint, None
+        if len(self._inputs) > 1:
+            delta = self._inputs[1].checkpoint
+            if delta is None:
+                return None
+        if base is None:
+            return None
+        return make_plan(
+            base,
+            delta,
+            kind=self._request.kind,
+            dtype=self._request.dtype,
+            chat_template=self._request.chat_template,
+            source_id=self._inputs[-1].hub_id,
+            problems=problems,
+        )
+
+    def _write(self, plan: Plan, fingerprints: list[str], artifact_id: str, staging: Staging, claim: Claim) -> Manifest:
+        from vicuna_server.merge.pipeline import write_shards  # torch: seconds, not needed to find an artifact
+
+        to_verify = [each for each in self._inputs if each.digest]
+        sizes = [
+            (each.checkpoint.folder / name).stat().st_size
+            for each in to_verify
+            if each.checkpoint
+            for name in each.checkpoint.files
+        ]
+        self._progress.begin(plan.bytes_to_read + sum(sizes))
+        for each in to_verify:
+            _verify_digest(each, self._progress)
+
+        entries = write_shards(staging.path, plan.shards, self._progress)
+        small = dict(plan.small_files)
+        if len(plan.shards) > 1:
+            small["model.safetensors.index.json"] = _index(plan.shards)
+        for name, item in sorted(small.items()):
+            content = item if isinstance(item, bytes) else item.read_bytes()
+            staging.write(name, content)
+            entries.append(FileEntry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+        manifest = self._manifest(plan, fingerprints, artifact_id, entries)
+        self._progress.check()
+        staging.publish(manifest)
+        return manifest
+
+    def _manifest(self, plan: Plan, fingerprints: list[str], artifact_id: str, entries: list[FileEntry]) -> Manifest:
+        sources = [
+            Source(source=each.source.uri, fingerprint=fingerprint)
+            for each, fingerprint in zip(self._inputs, fingerprints, strict=True)
+        ]
+        return Manifest(
+            artifact_id=artifact_id,
+            inputs=Inputs(base=sources[0], delta=sources[1] if len(sources) > 1 else None),
+            recipe=Recipe(kind=plan.kind, dtype=self._request.dtype, version=identity.RECIPE_VERSION),
+            chat_template=plan.chat_template,
+            tensor_count=plan.tensor_count,
+            total_size=sum(entry.size for entry in entries),
+            files=sorted(entries, key=lambda entry: entry.path),
+            tool=Tool(name="vicuna-server", version=__version__),
+        )
+
+
+def _index(shards: list[Shard]) -> bytes:
+    weight_map = {step.name: shard.name for shard in shards for step in shard.steps}
+    total = sum(step.nbytes for shard in shards for step in shard.steps)
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _verify_digest(each: _Input, progress: Progress) -> None:
+    checkpoint = each.checkpoint
+    if checkpoint is None or each.digest is None:
+        return
+    hashes = {}
+    for name in checkpoint.files:
+        digest = hashlib.sha256()
+        with (checkpoint.folder / name).open("rb", buffering=0) as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+                progress.advance(len(block))
+        hashes[name] = digest.hexdigest()
+    identity.check_digest(str(checkpoint.folder), each.digest, identity.folder_digest(hashes))
+
+
+def _require_space(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise OutOfSpaceError(
+            "OutOfSpace",
+            f"{root} has {_gigabytes(free)} free and needs {_gigabytes(needed)}; give it a larger volume or make room",
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def _explain(error: OSError, root: Path) -> VicunaError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpaceError("OutOfSpace", f"{root} became full; give it a larger volume or make room")
+    where = error.filename or root
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return InputError(
+            "OutputNotWritable", f"{where}: {os.strerror(error.errno)}; the output must be a folder this user may write"
+        )
+    return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")

@@ -1,0 +1,61 @@
+"""Collecting everything that is wrong with the inputs, so that one run tells it all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vicuna_server.errors import InputError, OutOfSpaceError, VicunaError
+
+__all__ = ["Problems"]
+
+# the most telling first: what comes later is often only a consequence
+_ORDER = (
+    "SourceNotFound", "NotACheckpoint", "UnsafePickle", "LegacyPickle", "TruncatedShard", "UnsupportedDelta",
+    "NotABase", "NotADelta", "ConfigMismatch", "VocabularyMismatch", "TensorMissing", "ShapeMismatch",
+    "UnsupportedDtype", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
+)  # fmt: skip
+_MOST_OF_A_KIND = 3
+
+
+class Problems:
+    """A list of (reason, sentence) that is raised as one error."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, reason: str, message: str) -> None:
+        """Note one problem; the same one twice counts once."""
+        if (reason, message) not in self._found:
+            self._found.append((reason, message))
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Turn an `InputError` raised inside into a noted problem."""
+        try:
+            yield
+        except InputError as error:
+            self.add(error.reason, error.message)
+
+    def raise_if_any(self) -> None:
+        """Raise all of them as one error, its reason the first by importance; the message lists every one."""
+        if not self._found:
+            return
+        rank = {reason: place for place, reason in enumerate(_ORDER)}
+        ordered = sorted(self._found, key=lambda problem: rank.get(problem[0], len(_ORDER)))
+        shown: list[str] = []
+        for reason in dict.fromkeys(reason for reason, _ in ordered):
+            messages = [message for kind, message in ordered if kind == reason]
+            rest = len(messages) - _MOST_OF_A_KIND
+            shown += [
+                message if not shown and place == 0 else f"{reason}: {message}"
+                for place, message in enumerate(messages[:_MOST_OF_A_KIND])
+            ]
+            if rest > 0:
+                shown[-1] += f" (and {rest} more of this kind)"
+        raise _error(ordered[0][0], "; ".join(shown))
+
+
+def _error(reason: str, message: str) -> VicunaError:
+    return OutOfSpaceError(reason, message) if reason == "OutOfSpace" else InputError(reason, message)

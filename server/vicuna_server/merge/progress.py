@@ -1,0 +1,142 @@
+"""Telling how far a merge is: JSON lines for programs, a bar for people; and holding it to a rate."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO
+
+from vicuna_server.errors import InterruptedRunError
+
+__all__ = ["Bar", "JsonLines", "Progress", "Reporter", "make_reporter"]
+
+_INTERVAL_SECONDS = 2.0
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def progress(self, done: int, total: int, per_second: int) -> None:
+        """Say how many bytes of how many are done."""
+
+    def done(self, artifact_id: str, path: str) -> None:
+        """Say that the artifact is there."""
+
+
+class JsonLines:
+    """One JSON object per line on standard output; the last one is always written."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+
+    def progress(self, done: int, total: int, per_second: int) -> None:
+        """Write one progress line."""
+        if not self._quiet:
+            self._write({"event": "progress", "bytesDone": done, "bytesTotal": total, "bytesPerSecond": per_second})
+
+    def done(self, artifact_id: str, path: str) -> None:
+        """Write the last line."""
+        self._write({"event": "done", "artifactID": artifact_id, "path": path})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        print(json.dumps(event), file=self._stream, flush=True)
+
+
+class Bar:
+    """A progress bar for a terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress("merging", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._task = self._bar.add_task("merge", total=None)
+
+    def progress(self, done: int, total: int, per_second: int) -> None:  # noqa: ARG002 - rich has its own rate
+        """Move the bar."""
+        self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+
+    def done(self, artifact_id: str, path: str) -> None:
+        """Close the bar and name the artifact."""
+        self.close()
+        print(f"artifact {artifact_id} in {path}")
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+
+def make_reporter(*, quiet: bool) -> "JsonLines | Bar":
+    """Choose by whether standard output is a terminal."""
+    if sys.stdout.isatty() and not quiet:
+        return Bar()
+    return JsonLines(sys.stdout, quiet=quiet)
+
+
+class Progress:
+    """Counts bytes, reports at most every 2 s, waits where a rate is set, and ends the run when asked to.
+
+    Args:
+        reporter: gets the counts.
+        stop: set by a signal.
+        most_per_second: bytes a second, None for as fast as it goes.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        stop: threading.Event,
+        most_per_second: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reporter = reporter
+        self._stop = stop
+        self._rate = most_per_second
+        self._clock = clock
+        self._done = 0
+        self._total = 0
+        self._started = clock()
+        self._reported: float | None = None
+
+    def begin(self, total: int) -> None:
+        """Start counting towards `total` bytes."""
+        self._done, self._total = 0, total
+        self._started = self._clock()
+        self._report(force=True)
+
+    def advance(self, count: int) -> None:
+        """Count bytes as done; sleep as the rate asks.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
+        self._done += count
+        while True:
+            self.check()
+            self._report(force=self._done >= self._total)
+            ahead = self._done / self._rate - (self._clock() - self._started) if self._rate else 0.0
+            if ahead <= 0 or self._stop.wait(min(ahead, _INTERVAL_SECONDS)):
+                break
+        self.check()
+
+    def check(self) -> None:
+        """Raise `InterruptedRunError` when a signal came."""
+        if self._stop.is_set():
+            raise InterruptedRunError("Interrupted", "the merge was stopped by a signal; run it again")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond a signal."""
+        self._stop.wait(seconds)
+        self.check()
+
+    def _report(self, *, force: bool) -> None:
+        now = self._clock()
+        if not force and self._reported is not None and now - self._reported < _INTERVAL_SECONDS:
+            return
+        self._reported = now
+        elapsed = now - self._started
+        self._reporter.progress(self._done, self._total, int(self._done / elapsed) if elapsed > 0 else 0)
