@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes the demo pair, merges it, serves it and starts a chat, on this machine without a cluster.
+#   hack/demo.sh              chat until Ctrl-D
+#   hack/demo.sh "question"   ask this one question, print the answer, end
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=${VENV:-.venv}/bin
+pair=${VICUNA_DEMO_DIR:-.demo/pair}
+"$bin/python" hack/demo_pair.py --output "$pair"
+chat=("$bin/vicuna-server" chat)
+if [[ -n "${1:-}" ]]; then chat+=(--prompt "$1" --temperature 0); fi
+exec "$bin/vicuna-operator" up examples/demo.yaml --data .demo --volume "demo-pair=$pair" --port "${PORT:-8000}" -- "${chat[@]}"

@@ -1,0 +1,81 @@
+"""The command line of `vicuna-operator up`."""
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+
+from vicuna_operator.errors import LocalRunError
+from vicuna_operator.local.manifest import read_model
+from vicuna_operator.local.process import Interrupted, interruptible
+from vicuna_operator.local.up import LocalRun
+from vicuna_operator.resources.common import spec_of
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="manifest with one VicunaModel")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".vicuna"), help="folder in place of the cluster's volumes (default: .vicuna)"
+    )
+    parser.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="CLAIM=FOLDER",
+        help="a folder in place of one claim, such as the one a pvc:// source names; may be repeated",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="after `--`: run this with VICUNA_URL set, then stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge, serve, and stay until Ctrl-C or until COMMAND ends; return the exit code."""
+    try:
+        with interruptible():
+            return _up(args)
+    except Interrupted:
+        print("stopped", file=sys.stderr)
+        return 130
+    except LocalRunError as error:
+        print(f"vicuna-operator up: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _up(args: argparse.Namespace) -> int:
+    model = read_model(args.file)
+    local = LocalRun(
+        model=model,
+        data=args.data,
+        host=args.host,
+        port=args.port,
+        volumes=dict(_volume(text) for text in args.volume),
+    )
+    _check_port(args.host, args.port)
+    replicas = spec_of(model).serving.replicas
+    if replicas > 1:
+        print(f"running 1 of {replicas} replicas on this machine", flush=True)
+    return local.serve(local.merge(), args.command)
+
+
+def _volume(text: str) -> tuple[str, Path]:
+    claim, equals, folder = text.partition("=")
+    if not (claim and equals and folder):
+        raise LocalRunError(f"--volume {text}: say CLAIM=FOLDER", 64)
+    return claim, Path(folder)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Find out before the merge, not after it, that the server would have no address."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise LocalRunError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host", 69) from None

@@ -1,0 +1,49 @@
+"""Reads the VicunaModel of a local run from a YAML or JSON file."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vicuna_operator.api.constants import API_VERSION, KIND
+from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.errors import LocalRunError
+
+__all__ = ["read_model"]
+
+_DATA_ERROR = 65  # sysexits.h
+_NO_INPUT = 66
+
+
+def read_model(path: Path) -> Model:
+    """Read the one VicunaModel in a manifest; other objects in it are left alone.
+
+    Raises:
+        LocalRunError: the file cannot be read, is no YAML, holds no or several models, or the spec is wrong.
+    """
+    try:
+        documents = [doc for doc in yaml.safe_load_all(path.read_text(encoding="utf-8")) if doc is not None]
+    except OSError as error:
+        raise LocalRunError(f"{path}: {error.strerror or error}", _NO_INPUT) from None
+    except UnicodeDecodeError:
+        raise LocalRunError(f"{path} is no UTF-8 text", _DATA_ERROR) from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where is not None else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise LocalRunError(f"{path}{line} is no YAML: {problem}", _DATA_ERROR) from None
+    models = [doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == KIND]
+    if len(models) != 1:
+        raise LocalRunError(f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", _DATA_ERROR)
+    return _checked(models[0], path)
+
+
+def _checked(body: dict[str, Any], path: Path) -> Model:
+    if body.get("apiVersion") != API_VERSION:
+        raise LocalRunError(f"{path}: apiVersion is {body.get('apiVersion')!r}, not {API_VERSION}", _DATA_ERROR)
+    if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
+        raise LocalRunError(f"{path}: metadata.name is missing", _DATA_ERROR)
+    model = parse_model(body, local=True)
+    if model.spec_error is not None:
+        raise LocalRunError(f"{path}: {model.spec_error}", _DATA_ERROR)
+    return model

@@ -1,0 +1,68 @@
+"""From a rendered container to a local command line: folders stand in for volumes. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vicuna_operator.errors import LocalRunError
+
+__all__ = ["LocalCommand", "claims_of", "translate"]
+
+
+@dataclass(frozen=True)
+class LocalCommand:
+    """What to execute, and the variables to add to the environment."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+def claims_of(pod: Mapping[str, Any]) -> list[str]:
+    """Return the claims a pod mounts."""
+    return [
+        volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume
+    ]
+
+
+def translate(pod: Mapping[str, Any], folders: Mapping[str, Path]) -> LocalCommand:
+    """Turn the pod's one container into a local command; `folders` maps claims to absolute folders.
+
+    Raises:
+        LocalRunError: the environment refers to Secrets or ConfigMaps, which do not exist here.
+    """
+    container = pod["containers"][0]
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    places = {
+        mount["mountPath"]: folders[claims[mount["name"]]]
+        for mount in container["volumeMounts"]
+        if mount["name"] in claims
+    }
+    argv = [_moved(word, places) for word in [*container["command"], *container["args"]]]
+    return LocalCommand(argv, _environment(container["env"]))
+
+
+def _moved(word: str, places: Mapping[str, Path]) -> str:
+    """Replace a path below a mount, plain or as file://, by the path in its folder."""
+    scheme, path = ("file://", word.removeprefix("file://")) if word.startswith("file://") else ("", word)
+    for mount in sorted(places, key=len, reverse=True):
+        if path == mount or path.startswith(f"{mount}/"):
+            return f"{scheme}{places[mount]}{path.removeprefix(mount)}"
+    return word
+
+
+def _environment(env: list[dict[str, Any]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for item in env:
+        name = item["name"]
+        if "valueFrom" in item:
+            if name != "HF_TOKEN":
+                raise LocalRunError(f"env {name}: valueFrom means nothing in a local run; set it in your shell", 65)
+            continue  # inherited from the user's own environment
+        if name != "HOME":  # a container's writable home; a person has one
+            values[name] = str(item.get("value", ""))
+    return values

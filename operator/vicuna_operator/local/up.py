@@ -1,0 +1,166 @@
+"""`vicuna-operator up`: merge, then serve, on this machine, by the very commands a cluster would run."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vicuna_operator.api.model import Model
+from vicuna_operator.errors import LocalRunError
+from vicuna_operator.local.process import child, start, undisturbed
+from vicuna_operator.local.translate import LocalCommand, claims_of, translate
+from vicuna_operator.resources.common import spec_of
+from vicuna_operator.resources.deployment import revision_deployment
+from vicuna_operator.resources.identity import revision
+from vicuna_operator.resources.merge_job import merge_job
+
+__all__ = ["LocalRun"]
+
+_IMAGE = "local"
+_POLL_SECONDS = 0.2  # a local server has no watch
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One model on this machine. `data` holds a folder per claim unless `volumes` names another one for it."""
+
+    model: Model
+    data: Path
+    host: str
+    port: int
+    volumes: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Return the address of the served API."""
+        return f"http://{self.host}:{self.port}"
+
+    def merge(self) -> str:
+        """Run the merge Job's container and return the artifact's ID; seconds if the artifact is there already.
+
+        Raises:
+            LocalRunError: the merge failed; it has said why on standard error.
+        """
+        job = merge_job(
+            self.model, attempt=0, series="", image=_IMAGE, pull_policy="Never", shared_volume=True, capacity=""
+        )
+        pod = job["spec"]["template"]["spec"]
+        command = self._command(pod)
+        with tempfile.TemporaryDirectory() as scratch:
+            log = Path(scratch, "termination-log")
+            code = self._run_merge(command, log)
+            said = _read_json(log)
+        if code != 0:
+            raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else 75)
+        if not isinstance(said.get("artifactID"), str):
+            raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", 70)
+        return str(said["artifactID"])
+
+    def serve(self, artifact_id: str, command: Sequence[str] = ()) -> int:
+        """Serve the artifact until interrupted, or until `command` (which finds VICUNA_URL in its environment) ends.
+
+        Raises:
+            LocalRunError: the server ended by itself; it has said why on standard error.
+        """
+        target = revision(spec_of(self.model), artifact_id=artifact_id, image=_IMAGE)
+        deployment = revision_deployment(
+            self.model,
+            revision=target,
+            artifact_id=artifact_id,
+            image=_IMAGE,
+            pull_policy="Never",
+            replicas=1,
+            shared_volume=True,
+        )
+        pod = deployment["spec"]["template"]["spec"]
+        here = self._command(pod)
+        here = LocalCommand([*_with_option(here.argv, "--port", str(self.port)), "--host", self.host], here.env)
+        # Nobody routes to this server but the user: it need not wait for endpoints to be withdrawn.
+        quick = {"VICUNA_DRAIN_SECONDS": "0"}
+        with child(start(here, quick, read_output=False), pod["terminationGracePeriodSeconds"]) as server:
+            self._wait_until_ready(server)
+            _say(f"{self.model.name} (revision {target}) answers at {self.url}/v1")
+            if not command:
+                _say("press Ctrl-C to stop")
+                return self._ended(server)
+            return _foreground(command, self.url)
+
+    def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
+        folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}
+        for name, folder in folders.items():
+            if name not in self.volumes:
+                folder.mkdir(parents=True, exist_ok=True)
+            elif not folder.is_dir():
+                raise LocalRunError(f"--volume {name}: {folder} is no folder", 66)
+        return translate(pod, folders)
+
+    def _run_merge(self, command: LocalCommand, log: Path) -> int:
+        log.touch()
+        on_terminal = sys.stdout.isatty()
+        process = start(command, {"VICUNA_TERMINATION_LOG": str(log)}, read_output=not on_terminal)
+        with child(process, grace_seconds=30):
+            if process.stdout is not None:
+                for line in process.stdout:
+                    _show_progress(line)
+            return process.wait()
+
+    def _wait_until_ready(self, server: subprocess.Popen[str]) -> None:
+        while server.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):  # noqa: S310  # http, ours
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(_POLL_SECONDS)
+        self._ended(server)
+
+    def _ended(self, server: subprocess.Popen[str]) -> int:
+        code = server.wait()
+        raise LocalRunError(f"the server ended by itself (exit code {code})", code if code > 0 else 70)
+
+
+def _foreground(command: Sequence[str], url: str) -> int:
+    """Run the user's command on our terminal; Ctrl-C there is its affair, not ours."""
+    with undisturbed():
+        try:
+            process = subprocess.Popen(list(command), env={**os.environ, "VICUNA_URL": url})  # noqa: S603
+        except OSError as error:
+            raise LocalRunError(f"{command[0]}: {error.strerror}", 66) from None
+        return process.wait()
+
+
+def _with_option(argv: Sequence[str], option: str, value: str) -> list[str]:
+    words = list(argv)
+    words[words.index(option) + 1] = value
+    return words
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _show_progress(line: str) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        _say(line.rstrip())
+        return
+    if event.get("event") == "progress" and event.get("bytesTotal"):
+        _say(f"merging: {100 * event['bytesDone'] // event['bytesTotal']} %")
+    elif event.get("event") == "done":
+        _say(f"merged: artifact {event.get('artifactID')}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
