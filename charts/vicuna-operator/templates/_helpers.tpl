@@ -1,0 +1,84 @@
+{{- define "vicuna-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "vicuna-operator.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "vicuna-operator.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Names of cluster-wide objects carry the namespace, so that two releases of one name do not meet. */}}
+{{- define "vicuna-operator.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "vicuna-operator.fullname" .) }}
+{{- end }}
+
+{{- define "vicuna-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "vicuna-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "vicuna-operator.labels" -}}
+{{ include "vicuna-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: vicuna-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "vicuna-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "vicuna-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "vicuna-operator.leaseName" -}}
+{{- default (include "vicuna-operator.fullname" .) .Values.leaseName }}
+{{- end }}
+
+{{- /* What managing models takes: the same rules cluster-wide or in each named namespace. Never Secrets, exec or nodes. */}}
+{{- define "vicuna-operator.rules" -}}
+- apiGroups: [vicuna.dev]
+  resources: [vicunamodels]
+  verbs: [get, list, watch]
+- apiGroups: [vicuna.dev]
+  resources: [vicunamodels/status]
+  verbs: [get, patch, update]
+# Children point at their model and block its deletion in the foreground; where the admission plugin
+# OwnerReferencesPermissionEnforcement runs (OpenShift), that takes this right. Nothing is written there.
+- apiGroups: [vicuna.dev]
+  resources: [vicunamodels/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+{{- if .Values.mergeProgress.enabled }}
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create, patch]
+{{- end }}

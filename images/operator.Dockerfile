@@ -1,0 +1,30 @@
+# The operator: kopf and the Kubernetes client, no torch.
+#   docker build -t vicuna-operator:dev -f images/operator.Dockerfile .
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+RUN python3 -m venv --without-pip /venv
+# Dependencies before sources: an edit of the code rebuilds the last layers only.
+COPY pyproject.toml constraints.txt ./
+RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], *p['optional-dependencies']['operator'], sep='\n')" > requirements.txt \
+ && pip --python /venv/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
+COPY README.md LICENSE ./
+COPY operator operator
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps . \
+ && rm /venv/bin/vicuna-server
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="vicuna-operator" \
+      org.opencontainers.image.description="Kubernetes operator for VicunaModel" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/venv/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+COPY --from=build /venv /venv
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["vicuna-operator"]
+CMD ["run"]
