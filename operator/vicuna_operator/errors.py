@@ -4,6 +4,8 @@ OperatorError
 ├── SpecError            a VicunaModel says something that cannot be done; names the field
 ├── ConfigError          the operator's own settings are wrong; names the variable or flag
 ├── LocalRunError        `vicuna-operator up` cannot go on; carries an exit code
+├── StartError           `vicuna-operator run` cannot begin; carries an exit code
+├── LeaseLostError       this replica may no longer act: another one may have taken over
 └── KubeError            the Kubernetes API refused or could not be reached
     ├── NotFoundError    404
     ├── AlreadyExistsError  409 on create
@@ -20,10 +22,12 @@ __all__ = [
     "ForbiddenError",
     "InvalidError",
     "KubeError",
+    "LeaseLostError",
     "LocalRunError",
     "NotFoundError",
     "OperatorError",
     "SpecError",
+    "StartError",
     "UnavailableError",
 ]
 
@@ -51,6 +55,18 @@ class LocalRunError(OperatorError):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class StartError(OperatorError):
+    """The operator cannot begin its work."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class LeaseLostError(OperatorError):
+    """Another replica may have become the active one."""
 
 
 class KubeError(OperatorError):

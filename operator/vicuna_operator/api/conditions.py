@@ -102,7 +102,8 @@ def merge_conditions(
                 "type": str(condition.type),
                 "status": status,
                 "reason": str(condition.reason),
-                "message": condition.message[:MAX_MESSAGE],
+                # never empty: some API servers take an empty string for a missing one, and the field is required
+                "message": condition.message[:MAX_MESSAGE] or str(condition.reason),
                 "observedGeneration": generation,
                 "lastTransitionTime": last["lastTransitionTime"] if same else format_time(now),
             }

@@ -1,0 +1,66 @@
+"""`vicuna-operator`: `run` serves a cluster, `up` runs one model on this machine, `version` says which this is."""
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from vicuna_operator import __version__
+from vicuna_operator.config import FLAGS, load_config
+from vicuna_operator.errors import ConfigError, OperatorError, StartError
+
+__all__ = ["main"]
+
+EXIT_USAGE = 64
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code (64: wrong usage or settings)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="vicuna-operator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    run = commands.add_parser("run", help="serve the VicunaModels of a cluster until SIGTERM")
+    for variable, text in FLAGS.items():
+        flag = "--" + variable.removeprefix("VICUNA_").lower().replace("_", "-")
+        run.add_argument(flag, dest=variable, metavar="VALUE", help=f"{text} [{variable}]")
+    up = commands.add_parser("up", help="merge and serve one VicunaModel file on this machine, without a cluster")
+    if arguments[:1] == ["up"]:  # a cluster's image never loads it
+        importlib.import_module("vicuna_operator.local.cli").add_arguments(up)
+    commands.add_parser("version", help="print the version")
+    args = parser.parse_args(arguments)
+    if args.command == "version":
+        sys.stdout.write(f"vicuna-operator {__version__}\n")
+        return 0
+    if args.command == "up":
+        return int(importlib.import_module("vicuna_operator.local.cli").run(args))
+    return _run({variable: getattr(args, variable) for variable in FLAGS})
+
+
+def _run(flags: dict[str, str | None]) -> int:
+    try:
+        config = load_config(flags)
+    except ConfigError as error:
+        return _fail(str(error), EXIT_USAGE)
+    from vicuna_operator.controller.app import run_operator  # late: kopf takes a second to load
+    from vicuna_operator.controller.logs import configure_logging
+
+    configure_logging(config.log_level, config.log_format)
+    try:
+        return asyncio.run(run_operator(config))
+    except StartError as error:
+        return _fail(str(error), error.exit_code)
+    except OperatorError as error:
+        return _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"vicuna-operator: {message}\n")
+    return code

@@ -1,0 +1,198 @@
+"""The whole operator process: health server, Lease, kopf as the leading task, and an orderly end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import kopf
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.config import OperatorConfig
+from vicuna_operator.controller.handlers import register
+from vicuna_operator.controller.health import Health
+from vicuna_operator.controller.loops import Loops
+from vicuna_operator.controller.reconciler import Planning, Reconciler
+from vicuna_operator.controller.settings import CHILD_SELECTOR, WATCHED_CHILDREN
+from vicuna_operator.controller.snapshot import Snapshot
+from vicuna_operator.errors import ForbiddenError, KubeError, StartError
+from vicuna_operator.kube.client import KubeClient
+from vicuna_operator.kube.leader import Lease
+from vicuna_operator.kube.port import Kube
+from vicuna_operator.planning.plan import claims_to_read, plan
+from vicuna_operator.planning.status import refused
+
+__all__ = ["check_cluster", "run_operator"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_UNAVAILABLE = 69
+EXIT_NO_PERMISSION = 77
+
+_STUCK_SECONDS = 600.0
+_END_SECONDS = 4.0
+
+
+async def run_operator(config: OperatorConfig) -> int:
+    """Run until SIGTERM or SIGINT (exit code 0) or until the leading task ends for any other reason (1).
+
+    Raises:
+        StartError: the cluster cannot be reached or used, or the health port is taken.
+    """
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with _client() as kube:
+        snapshot = Snapshot()
+        reconciler = Reconciler(
+            kube,
+            snapshot,
+            Planning(plan=plan, claims_to_read=claims_to_read, refused=refused),
+            config.plan,
+            instance=config.identity,
+        )
+        loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget)
+        async with _health(config, loops) as health:
+            await check_cluster(kube, config)
+            health.ready = True
+            lease = Lease(kube, config.namespace, config.lease_name, config.identity)
+            if not await _unless(stop, _acquire(lease)):
+                return 0
+            registry = kopf.OperatorRegistry()
+            register(registry, snapshot, loops, kube.connection)
+            return await _lead(config, lease, loops, registry, stop)
+
+
+async def check_cluster(kube: Kube, config: OperatorConfig) -> None:
+    """See that the CRD is there and that everything the operator watches may be read.
+
+    Raises:
+        StartError: says what is missing.
+    """
+    kinds = [(c.API_VERSION, c.KIND), *((api, kind) for *_, api, kind in WATCHED_CHILDREN)]
+    try:
+        if not await kube.offers(c.API_VERSION):
+            raise StartError(
+                f"the cluster does not know {c.PLURAL}.{c.GROUP}: install the CRD first (the chart does, or crds/)",
+                EXIT_UNAVAILABLE,
+            )
+        for namespace in config.watch_namespaces or (None,):
+            for api_version, kind in kinds:
+                selector = None if kind == c.KIND else CHILD_SELECTOR
+                await kube.list(api_version, kind, namespace, label_selector=selector, limit=1)
+    except ForbiddenError as error:
+        hint = "grant the chart's roles, or name the namespaces to serve in VICUNA_WATCH_NAMESPACES"
+        raise StartError(f"missing rights: {error}; {hint}", EXIT_NO_PERMISSION) from error
+    except KubeError as error:
+        raise StartError(f"cannot use the cluster: {error}", EXIT_UNAVAILABLE) from error
+
+
+async def _acquire(lease: Lease) -> None:
+    try:
+        await lease.acquire()
+    except KubeError as error:
+        code = EXIT_NO_PERMISSION if isinstance(error, ForbiddenError) else EXIT_UNAVAILABLE
+        raise StartError(f"cannot take the Lease: {error}", code) from error
+
+
+async def _lead(
+    config: OperatorConfig, lease: Lease, loops: Loops, registry: kopf.OperatorRegistry, stop: asyncio.Event
+) -> int:
+    # kopf ends every task that is younger than itself, so these come first
+    holding = asyncio.create_task(lease.hold(), name="hold the Lease")
+    stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+    started, end = asyncio.Event(), asyncio.Event()
+    signals = asyncio.create_task(_signals_back(started, stop), name="take the signals back")
+    namespaces: dict[str, Any] = (
+        {"namespaces": config.watch_namespaces} if config.watch_namespaces else {"clusterwide": True}
+    )
+    leading = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            standalone=True,
+            ready_flag=started,
+            stop_flag=end,
+            **namespaces,
+        ),
+        name="kopf",
+    )
+    await asyncio.wait({holding, stopping, leading}, return_when=asyncio.FIRST_COMPLETED)
+    code = _verdict(holding, stopping, leading)
+    await loops.close()  # from here on nothing is written any more, so another replica may begin
+    for task in (holding, stopping, signals):
+        task.cancel()
+    await asyncio.gather(holding, stopping, signals, return_exceptions=True)
+    await lease.release()
+    end.set()
+    await asyncio.wait({leading}, timeout=_END_SECONDS)
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+    return code
+
+
+def _verdict(holding: asyncio.Task[Any], stopping: asyncio.Task[Any], leading: asyncio.Task[Any]) -> int:
+    if stopping.done():
+        logger.info("Asked to stop.")
+        return 0
+    if holding.done():
+        logger.error("No longer leading: %s", holding.exception())
+    else:
+        reason = leading.exception() if not leading.cancelled() else "cancelled"
+        logger.error("The watches ended: %s", reason or "without a reason given")
+    return 1
+
+
+async def _signals_back(started: asyncio.Event, stop: asyncio.Event) -> None:
+    """Kopf takes SIGTERM for itself when it starts; the Lease must be released before it has ended."""
+    await started.wait()
+    _stop_on_signals(stop)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
+    """Wait for the work; False when a signal came first."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        for item in (task, stopping):
+            item.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _client() -> AsyncIterator[KubeClient]:
+    try:
+        kube = await KubeClient.connect()
+    except KubeError as error:
+        raise StartError(str(error), EXIT_UNAVAILABLE) from error
+    try:
+        yield kube
+    finally:
+        await kube.close()
+
+
+@contextlib.asynccontextmanager
+async def _health(config: OperatorConfig, loops: Loops) -> AsyncIterator[Health]:
+    def trouble() -> str | None:
+        longest = loops.longest_pass()
+        return f"a pass has been running for {longest:.0f} s" if longest > _STUCK_SECONDS else None
+
+    health = Health(config.health_port, trouble)
+    if config.health_port:
+        await health.start()
+    try:
+        yield health
+    finally:
+        await health.close()

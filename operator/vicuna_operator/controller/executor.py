@@ -1,0 +1,122 @@
+"""Carries out a plan's actions, and tells apart what can go wrong with each."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    KubeError,
+    NotFoundError,
+)
+from vicuna_operator.kube.port import Kube, ref_of
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Ref
+
+__all__ = ["ActionRefusedError", "NameTakenError", "StaleError", "execute", "is_ours"]
+
+logger = logging.getLogger(__name__)
+
+
+class NameTakenError(Exception):
+    """A Create met an object of that name that is not ours."""
+
+    def __init__(self, ref: Ref) -> None:
+        super().__init__(f"{ref.kind} {ref.name} is not ours")
+        self.ref = ref
+
+
+class StaleError(Exception):
+    """The plan was made from something that has changed meanwhile: plan again."""
+
+
+class ActionRefusedError(Exception):
+    """The API server says no, and will say so again: the model's status must tell."""
+
+    def __init__(self, description: str, error: KubeError) -> None:
+        super().__init__(f"{description}: {error}")
+        self.description = description
+        self.error = error
+
+
+async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
+    """Carry out actions in order, up to the first that fails.
+
+    Raises:
+        NameTakenError: a foreign object holds a name.
+        StaleError: an object changed or went away meanwhile.
+        ActionRefusedError: the API server finds an action wrong or forbidden.
+        UnavailableError: the API server cannot be reached; try again.
+    """
+    for action in actions:
+        description = _describe(action)
+        try:
+            await _execute_one(kube, model, action)
+        except (NotFoundError, ConflictError) as error:
+            raise StaleError(f"{description}: {error}") from error
+        except (InvalidError, ForbiddenError) as error:
+            raise ActionRefusedError(description, error) from error
+        logger.info("%s/%s: %s", model.namespace, model.name, description)
+
+
+async def _execute_one(kube: Kube, model: Model, action: Action) -> None:
+    match action:
+        case Create(body):
+            try:
+                await kube.create(body, model.namespace)
+            except AlreadyExistsError:
+                await _check_existing(kube, model, ref_of(body))
+        case Apply(body):
+            await kube.apply(body, model.namespace)
+        case Patch(ref, uid, body):
+            metadata = {**(body.get("metadata") or {}), "uid": uid}
+            await kube.patch(ref, model.namespace, {**body, "metadata": metadata})
+        case Delete(ref, uid):
+            try:
+                await kube.delete(ref, model.namespace, uid=uid)
+            except NotFoundError:
+                logger.debug("%s %s is gone already", ref.kind, ref.name)
+
+
+async def _check_existing(kube: Kube, model: Model, ref: Ref) -> None:
+    found = await kube.get(ref, model.namespace)
+    if found is None:
+        raise StaleError(f"{ref.kind} {ref.name} came and went")
+    if is_ours(model, found):
+        return
+    if _is_leftover(model, found):
+        raise StaleError(f"{ref.kind} {ref.name} of the former {model.name} awaits garbage collection")
+    raise NameTakenError(ref)
+
+
+def is_ours(model: Model, body: Mapping[str, Any]) -> bool:
+    """Tell whether an object belongs to this model: by its controller, or (a kept claim) by its labels."""
+    metadata = body["metadata"]
+    owner = _controller(metadata)
+    if owner is not None:
+        return bool(owner.get("uid") == model.uid)
+    labels = metadata.get("labels") or {}
+    return (
+        body.get("kind") == "PersistentVolumeClaim"
+        and labels.get(c.LABEL_MODEL) == model.name
+        and labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY
+    )
+
+
+def _is_leftover(model: Model, body: Mapping[str, Any]) -> bool:
+    owner = _controller(body["metadata"])
+    return owner is not None and owner.get("kind") == c.KIND and owner.get("name") == model.name
+
+
+def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    owners = [owner for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
+    return owners[0] if owners else None
+
+
+def _describe(action: Action) -> str:
+    ref = ref_of(action.body) if isinstance(action, Create | Apply) else action.ref
+    return f"{type(action).__name__.lower()} {ref.kind} {ref.name}"

@@ -1,0 +1,58 @@
+"""/healthz and /readyz of the operator: its own server, up before the Lease and independent of it."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from vicuna_operator.errors import StartError
+
+__all__ = ["Health"]
+
+
+class Health:
+    """Answers probes.
+
+    Args:
+        port: 0 means any free one; `port` tells which after the start.
+        trouble: returns what is wrong with the process, None when it is well; a sentence fails /healthz.
+        host: address to listen on; None: all.
+    """
+
+    def __init__(self, port: int, trouble: Callable[[], str | None], *, host: str | None = None) -> None:
+        self.port = port
+        self.ready = False
+        self._trouble = trouble
+        self._host = host
+        app = web.Application()
+        app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            StartError: the port is taken.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise StartError(
+                f"cannot listen on port {self.port} for probes ({error.strerror or error}); set VICUNA_HEALTH_PORT",
+                69,
+            ) from error
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        trouble = self._trouble()
+        return web.Response(text=f"{trouble or 'ok'}\n", status=500 if trouble else 200)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self.ready:
+            return web.Response(text="ok\n")
+        return web.Response(text="the Kubernetes API has not answered yet\n", status=503)

@@ -1,0 +1,140 @@
+"""Puts together what planning sees of one model: indices, and the few things worth a read of their own."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.controller.executor import is_ours
+from vicuna_operator.controller.memory import Memory
+from vicuna_operator.controller.settings import CHILD_SELECTOR, WATCHED_CHILDREN
+from vicuna_operator.controller.snapshot import Key, Snapshot
+from vicuna_operator.errors import KubeError
+from vicuna_operator.kube.port import Kube
+from vicuna_operator.planning.actions import Ref
+from vicuna_operator.planning.observed import ClaimView, EventView, Observed
+
+__all__ = ["Observer"]
+
+logger = logging.getLogger(__name__)
+
+AUDIT_SECONDS = 280.0
+_PROGRESS_SECONDS = 5.0
+_EVENTS_SECONDS = 2.0
+_LOG_LINES = 20
+_LOG_BYTES = 16 * 1024
+_PROGRESS_EVENTS = ("progress", "done")
+
+
+class Observer:
+    """Reads for planning; `claims_to_read` names the claims that must be looked up by name."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        snapshot: Snapshot,
+        claims_to_read: Callable[[Model], Sequence[str]],
+        *,
+        merge_progress: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._snapshot = snapshot
+        self._claims_to_read = claims_to_read
+        self._merge_progress = merge_progress
+        self._clock = clock
+
+    async def observe(self, model: Model, memory: Memory) -> Observed:
+        """Look at everything around a model."""
+        children = self._snapshot.children(
+            (model.namespace, model.name), lambda view: view.meta.uid not in memory.ghosts
+        )
+        await self._forget_solved_conflicts(model, memory)
+        return Observed(
+            jobs=children.jobs,
+            deployments=children.deployments,
+            pods=children.pods,
+            service=next((item for item in children.services if item.meta.name == model.name), None),
+            claims=await self._claims(model),
+            events=await self._events(model, memory),
+            progress=await self._progress(model, memory),
+            conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
+        )
+
+    def audit_due(self, memory: Memory) -> bool:
+        """Tell whether the indices have gone unchecked for long."""
+        return self._clock() - memory.audited >= AUDIT_SECONDS
+
+    async def audit(self, key: Key, memory: Memory) -> None:
+        """Compare the indices with the API: a watch that had to start anew never tells what went away meanwhile."""
+        namespace, name = key
+        found = await self._kube.get(Ref(c.API_VERSION, c.KIND, name), namespace)
+        memory.gone = found is None or found["metadata"].get("uid") != memory.uid
+        selector = f"{CHILD_SELECTOR},{c.LABEL_MODEL}={name}"
+        lists = await asyncio.gather(
+            *(
+                self._kube.list(api_version, kind, namespace, label_selector=selector)
+                for *_, api_version, kind in WATCHED_CHILDREN
+            )
+        )
+        alive = {str(item["metadata"].get("uid")) for items in lists for item in items}
+        indexed = {view.meta.uid for view in self._snapshot.children(key, lambda _: True).all()}
+        memory.ghosts = indexed - alive
+        memory.audited = self._clock()
+
+    async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
+        names = self._claims_to_read(model) if model.spec is not None else ()
+        found = await asyncio.gather(
+            *(self._kube.get(Ref("v1", "PersistentVolumeClaim", name), model.namespace) for name in names)
+        )
+        return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
+
+    async def _events(self, model: Model, memory: Memory) -> Mapping[str, Sequence[EventView]]:
+        now = self._clock()
+        memory.events = {uid: memory.events[uid] for uid in memory.ask_events if uid in memory.events}
+        for uid in memory.ask_events:
+            read_at, _ = memory.events.get(uid, (float("-inf"), ()))
+            if now - read_at < _EVENTS_SECONDS:
+                continue
+            bodies = await self._kube.list("v1", "Event", model.namespace, field_selector=f"involvedObject.uid={uid}")
+            bodies.sort(key=lambda body: str(body.get("lastTimestamp") or body.get("eventTime") or ""))
+            memory.events[uid] = (now, tuple(EventView.of(body) for body in bodies))
+        return {uid: events for uid, (_, events) in memory.events.items()}
+
+    async def _progress(self, model: Model, memory: Memory) -> Mapping[str, Any] | None:
+        pod = memory.read_progress
+        if pod is None or not self._merge_progress:
+            return None
+        if pod != memory.progress_pod:
+            memory.progress_pod, memory.progress, memory.progress_at = pod, None, float("-inf")
+        if self._clock() - memory.progress_at >= _PROGRESS_SECONDS:
+            memory.progress_at = self._clock()
+            try:
+                text = await self._kube.logs(model.namespace, pod, tail_lines=_LOG_LINES, limit_bytes=_LOG_BYTES)
+            except KubeError as error:  # not started yet, gone already, no right: nothing depends on it
+                logger.debug("no log of %s: %s", pod, error)
+            else:
+                memory.progress = last_progress(text) or memory.progress
+        return memory.progress
+
+    async def _forget_solved_conflicts(self, model: Model, memory: Memory) -> None:
+        for ref in tuple(memory.conflicts):
+            found = await self._kube.get(ref, model.namespace)
+            if found is None or is_ours(model, found):
+                memory.conflicts.discard(ref)
+
+
+def last_progress(text: str) -> Mapping[str, Any] | None:
+    """Return the last progress line of a merge container's log; other lines, and torn ones, do not count."""
+    for line in reversed(text.splitlines()):
+        try:
+            parsed = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(parsed, dict) and parsed.get("event") in _PROGRESS_EVENTS:
+            return parsed
+    return None

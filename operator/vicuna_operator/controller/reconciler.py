@@ -1,0 +1,176 @@
+"""One pass over one model: observe, plan, act, tell."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, StaleError, execute
+from vicuna_operator.controller.memory import NEVER, Memory, newer_body
+from vicuna_operator.controller.notes import Notes
+from vicuna_operator.controller.observer import Observer
+from vicuna_operator.controller.snapshot import Key, Snapshot
+from vicuna_operator.controller.status import status_patch, without_nulls
+from vicuna_operator.errors import ConflictError, NotFoundError
+from vicuna_operator.kube.port import Kube
+from vicuna_operator.planning.actions import Plan, Ref
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.observed import Observed
+
+__all__ = ["Planner", "Planning", "Reconciler"]
+
+logger = logging.getLogger(__name__)
+
+_SOON = 0.2
+_STALE_MAX = 30.0
+_PROGRESS_SECONDS = 5.0
+_CONFLICT_SECONDS = 10.0
+
+Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
+
+
+@dataclass(frozen=True)
+class Planning:
+    """The pure functions that decide; `refused` renders the status of a model whose action the API refused."""
+
+    plan: Planner
+    claims_to_read: Callable[[Model], Sequence[str]]
+    refused: Callable[[Model, str, str, datetime], Mapping[str, Any]]
+
+
+class Reconciler:
+    """Makes passes; everything it keeps in memory may be lost at any moment."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        snapshot: Snapshot,
+        planning: Planning,
+        config: PlanConfig,
+        *,
+        instance: str = c.MANAGED_BY,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._snapshot = snapshot
+        self._planning = planning
+        self._config = config
+        self._now = now
+        self._clock = clock
+        self._notes = Notes(kube, instance, clock=clock)
+        self._observer = Observer(
+            kube, snapshot, planning.claims_to_read, merge_progress=config.merge_progress, clock=clock
+        )
+        self._memories: dict[Key, Memory] = {}
+
+    def exists(self, key: Key) -> bool:
+        """Tell whether the model is there, as far as is known."""
+        body = self._snapshot.model(key)
+        memory = self._memories.get(key)
+        return body is not None and not (memory and memory.gone and memory.uid == body["metadata"]["uid"])
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a model that is gone."""
+        memory = self._memories.get(key)
+        if memory is not None and not memory.gone:
+            del self._memories[key]
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make one pass; return after how many seconds to look again, None: only on an event.
+
+        Raises:
+            KubeError: the API refused or failed; the pass should be repeated after a while.
+        """
+        indexed = self._snapshot.model(key)
+        if indexed is None:
+            return None
+        memory = self._memory(key, str(indexed["metadata"]["uid"]))
+        if self._observer.audit_due(memory):
+            await self._observer.audit(key, memory)
+            if memory.gone:
+                return None
+        try:
+            again = await self._plan_and_act(key, memory)
+        except StaleError as stale:
+            logger.debug("%s/%s: plan again: %s", *key, stale)
+            memory.audited = NEVER  # the index may be the one that is wrong
+            memory.stale += 1
+            return min(_SOON * 2.0 ** min(memory.stale, 10), _STALE_MAX)
+        memory.stale = 0
+        return again
+
+    def _memory(self, key: Key, uid: str) -> Memory:
+        memory = self._memories.get(key)
+        if memory is None or memory.uid != uid:
+            # a fresh start needs no audit: the watches have just listed everything
+            memory = self._memories[key] = Memory(uid, audited=self._clock())
+        return memory
+
+    def _body(self, key: Key, memory: Memory) -> Mapping[str, Any]:
+        indexed = self._snapshot.model(key)
+        if indexed is None or indexed["metadata"]["uid"] != memory.uid:
+            raise StaleError("the model is gone")
+        return newer_body(indexed, memory.newest)
+
+    async def _plan_and_act(self, key: Key, memory: Memory) -> float | None:
+        # Each round finds one name conflict more; there are far fewer names than rounds.
+        for _ in range(8):
+            body = self._body(key, memory)
+            model = parse_model(body)
+            if model.deleting:
+                return None  # the garbage collector takes what it owns
+            seen = await self._observer.observe(model, memory)
+            plan = self._planning.plan(model, seen, self._config, self._now())
+            try:
+                await execute(self._kube, model, plan.actions)
+            except NameTakenError as taken:
+                memory.conflicts.add(taken.ref)
+                continue
+            except ActionRefusedError as refusal:
+                status = self._planning.refused(model, refusal.description, str(refusal.error), self._now())
+                await self._write_status(key, memory, body, status)
+                raise refusal.error from refusal
+            await self._notes.post(body, plan.notes)
+            if plan.status is not None:
+                await self._write_status(key, memory, body, plan.status)
+            return self._when_again(memory, plan)
+        raise StaleError("one name conflict after the other")
+
+    def _when_again(self, memory: Memory, plan: Plan) -> float | None:
+        wishes = [] if plan.requeue_after is None else [plan.requeue_after]
+        read_progress = plan.read_progress if self._config.merge_progress else None
+        if set(plan.ask_events) - set(memory.ask_events) or read_progress not in (None, memory.read_progress):
+            wishes.append(_SOON)  # what is asked for now is there in the next pass
+        if read_progress:
+            wishes.append(_PROGRESS_SECONDS)
+        if memory.conflicts:
+            wishes.append(_CONFLICT_SECONDS)
+        memory.ask_events, memory.read_progress = tuple(plan.ask_events), plan.read_progress
+        return min(wishes) if wishes else None
+
+    async def _write_status(self, key: Key, memory: Memory, body: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Write the status if it says something new, and only onto the very object it was computed from."""
+        old, new = body.get("status") or {}, without_nulls(status)
+        patch = status_patch(old, new)
+        if patch is None:
+            return
+        if new == memory.sent and old == memory.kept:
+            logger.debug("%s/%s: the CRD does not keep all of the status", *key)
+            return
+        current = self._body(key, memory)
+        if current["metadata"].get("generation") != body["metadata"].get("generation"):
+            raise StaleError("the spec changed during the pass")
+        precondition = {"uid": memory.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
+        ref = Ref(c.API_VERSION, c.KIND, key[1])
+        try:
+            answer = await self._kube.patch(
+                ref, key[0], {"metadata": precondition, "status": patch}, subresource="status"
+            )
+        except (ConflictError, NotFoundError) as error:
+            raise StaleError(str(error)) from error
+        memory.newest, memory.sent, memory.kept = answer, new, answer.get("status") or {}

@@ -1,0 +1,81 @@
+"""What the watches have brought together: models, and their children by (namespace, model)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from vicuna_operator.planning.observed import ClaimView, DeploymentView, JobView, Meta, PodView, ServiceView
+
+__all__ = ["Children", "Index", "Key", "Snapshot", "View"]
+
+Key = tuple[str, str]  # namespace, name of the model
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class View(Protocol):
+    """Any view of a child."""
+
+    @property
+    def meta(self) -> Meta:
+        """Return the child's metadata."""
+        ...
+
+
+class Index(Protocol[T_co]):
+    """A kopf index, as far as it is needed: one key to the values of all objects under it."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+    def __getitem__(self, key: Key, /) -> Iterable[T_co]: ...
+
+
+@dataclass(frozen=True)
+class Children:
+    """All children of one model that the watches have shown."""
+
+    jobs: tuple[JobView, ...] = ()
+    deployments: tuple[DeploymentView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    claims: tuple[ClaimView, ...] = ()
+    services: tuple[ServiceView, ...] = ()
+
+    def all(self) -> tuple[View, ...]:
+        """Return the children of every kind."""
+        return (*self.jobs, *self.deployments, *self.pods, *self.claims, *self.services)
+
+
+@dataclass
+class Snapshot:
+    """The indices; kopf fills them before any event handler runs, and keeps them true to the watches."""
+
+    models: Index[Mapping[str, Any]] = field(default_factory=dict)
+    jobs: Index[JobView] = field(default_factory=dict)
+    deployments: Index[DeploymentView] = field(default_factory=dict)
+    pods: Index[PodView] = field(default_factory=dict)
+    claims: Index[ClaimView] = field(default_factory=dict)
+    services: Index[ServiceView] = field(default_factory=dict)
+
+    def model(self, key: Key) -> Mapping[str, Any] | None:
+        """Return the newest body of a model; two are there for a moment when it is deleted and made anew."""
+        bodies = _values(self.models, key)
+        return max(bodies, key=lambda body: str(body["metadata"].get("creationTimestamp"))) if bodies else None
+
+    def children(self, key: Key, keep: Callable[[View], bool]) -> Children:
+        """Return a model's children for which `keep` is true, in order of name."""
+
+        def some(index: Index[T]) -> tuple[T, ...]:
+            found = [view for view in _values(index, key) if keep(view)]  # type: ignore[arg-type]
+            return tuple(sorted(found, key=lambda view: view.meta.name))  # type: ignore[attr-defined]
+
+        return Children(
+            jobs=some(self.jobs),
+            deployments=some(self.deployments),
+            pods=some(self.pods),
+            claims=some(self.claims),
+            services=some(self.services),
+        )
+
+
+def _values(index: Index[T], key: Key) -> list[T]:
+    return list(index[key]) if key in index else []

@@ -1,0 +1,222 @@
+"""The Kube port on `kubernetes.aio`: one raw request method, plain dicts in and out."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio import client as aio_client
+from kubernetes.aio import config as untyped_config
+
+from vicuna_operator.api.constants import FIELD_MANAGER
+from vicuna_operator.errors import NotFoundError, UnavailableError
+from vicuna_operator.kube.connection import Connection, connection_of
+from vicuna_operator.kube.errors import error_from_answer
+from vicuna_operator.kube.port import Body, ref_of
+from vicuna_operator.planning.actions import Ref
+
+__all__ = ["KubeClient"]
+
+_PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+_DISCOVERY_SECONDS = 300.0
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+_MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
+
+Query = Sequence[tuple[str, str]]
+aio_config: Any = untyped_config
+
+
+class KubeClient:
+    """The API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
+
+    def __init__(self, configuration: Any) -> None:
+        self._api: Any = aio_client.ApiClient(configuration)
+        self._api.user_agent = "vicuna-operator"
+        self._offers: dict[str, tuple[float, bool]] = {}
+
+    @classmethod
+    async def connect(cls) -> Self:
+        """Find the credentials; nothing is sent yet.
+
+        Raises:
+            UnavailableError: there are none, or they cannot be read.
+        """
+        return cls(await _load_configuration())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._api.close()
+
+    async def connection(self) -> Connection:
+        """Read the credentials afresh, for whoever opens connections of their own."""
+        await self._reload()
+        return await connection_of(self._api.configuration)
+
+    async def get(self, ref: Ref, namespace: str) -> Body | None:
+        """Read one object; None if it does not exist."""
+        try:
+            return await self._json("GET", _path(ref.api_version, ref.kind, namespace, ref.name))
+        except NotFoundError:
+            return None
+
+    async def list(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        limit: int | None = None,
+    ) -> list[Body]:
+        """Read the objects of a kind; `limit` makes it one page of at most so many."""
+        query: list[tuple[str, str]] = []
+        if label_selector:
+            query.append(("labelSelector", label_selector))
+        if field_selector:
+            query.append(("fieldSelector", field_selector))
+        if limit is not None:
+            query.append(("limit", str(limit)))
+        found = await self._json("GET", _path(api_version, kind, namespace), query)
+        # items of a list carry neither apiVersion nor kind
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or ()]
+
+    async def create(self, body: Mapping[str, Any], namespace: str) -> Body:
+        """Create an object by POST."""
+        path = _path(body["apiVersion"], body["kind"], namespace)
+        return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
+
+    async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
+        """Server-side apply with force."""
+        ref = ref_of(body)
+        path = _path(ref.api_version, ref.kind, namespace, ref.name)
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        return await self._json("PATCH", path, query, body, _APPLY_PATCH)
+
+    async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
+        """Merge-patch an object or its subresource."""
+        path = _path(ref.api_version, ref.kind, namespace, ref.name)
+        if subresource:
+            path += f"/{subresource}"
+        return await self._json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
+
+    async def delete(self, ref: Ref, namespace: str, *, uid: str | None = None) -> None:
+        """Delete an object, its dependents in the background."""
+        options: Body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
+
+    async def logs(self, namespace: str, pod: str, *, tail_lines: int, limit_bytes: int) -> str:
+        """Read the end of a pod's log."""
+        path = _path("v1", "Pod", namespace, pod) + "/log"
+        query = [("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
+        return (await self._request("GET", path, query)).decode(errors="replace")
+
+    async def offers(self, group_version: str) -> bool:
+        """Ask discovery, at most every five minutes."""
+        asked, answer = self._offers.get(group_version, (float("-inf"), False))
+        if time.monotonic() - asked < _DISCOVERY_SECONDS:
+            return answer
+        try:
+            await self._json("GET", "/api/v1" if group_version == "v1" else f"/apis/{group_version}")
+            answer = True
+        except NotFoundError:
+            answer = False
+        self._offers[group_version] = (time.monotonic(), answer)
+        return answer
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> Body:
+        raw = await self._request(method, path, query, body, content_type)
+        try:
+            parsed = json.loads(raw)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise UnavailableError(f"{method} {path}: the answer is not a JSON object; is this an API server?")
+        return parsed
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        status, data, headers = await self._send(method, path, query, body, content_type)
+        if status == 401:  # tokens rotate; whoever wrote the new one has told only the file
+            await self._reload()
+            status, data, headers = await self._send(method, path, query, body, content_type)
+        if not 200 <= status <= 299:
+            raise error_from_answer(status, data, headers)
+        return data
+
+    async def _send(
+        self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        try:
+            method, url, headers, payload, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params=headers,
+                body=dict(body) if body is not None else None,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._api.call_api(method, url, headers, payload, _request_timeout=_TIMEOUT)
+            return answer.status, await answer.read(), answer.headers
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
+        except aio_config.ConfigException as error:
+            raise UnavailableError(f"no usable credentials: {error}") from error
+
+    async def _reload(self) -> None:
+        self._api.configuration = await _load_configuration()
+
+
+async def _load_configuration() -> Any:
+    configuration = aio_client.Configuration()
+    kubeconfig = os.environ.get("KUBECONFIG")
+    try:
+        if not kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            aio_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await aio_config.load_kube_config(
+                config_file=kubeconfig or os.path.expanduser("~/.kube/config"),  # noqa: ASYNC240  # no I/O
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # the loader lets YAML, key and type errors through
+        message = f"no cluster: {error or type(error).__name__}; set KUBECONFIG, or run inside a cluster"
+        raise UnavailableError(message) from error
+    return configuration
+
+
+def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:
+    parts = ["api" if "/" not in api_version else "apis", *api_version.split("/")]
+    if namespace is not None:
+        parts += ["namespaces", namespace]
+    parts.append(_PLURALS.get(kind, kind.lower() + "s"))
+    if name is not None:
+        parts.append(name)
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
