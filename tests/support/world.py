@@ -227,21 +227,17 @@ class World:
                 pod["status"]["conditions"] = [{**condition, "lastTransitionTime": format_time(self.now)}]
 
     def gpus_in_use(self) -> int:
-        return sum(
-            _gpus(pod) for pod in self.all("Pod") if pod["owner"][0] == "Deployment" and "nodeName" in pod["spec"]
-        )
+        return sum(_gpus(pod) for pod in self.server_pods() if "nodeName" in pod["spec"])
+
+    def server_pods(self) -> list[dict[str, Any]]:
+        return [pod for pod in self.all("Pod") if pod["owner"][0] == "Deployment"]
 
     def make_ready(self) -> None:
         """Let every pod that has a node load its model, except those of broken revisions."""
-        for pod in self.all("Pod"):
-            labels = pod["metadata"]["labels"]
-            if (
-                pod["owner"][0] != "Deployment"
-                or "nodeName" not in pod["spec"]
-                or "deletionTimestamp" in pod["metadata"]
-            ):
+        for pod in self.server_pods():
+            if "nodeName" not in pod["spec"] or "deletionTimestamp" in pod["metadata"]:
                 continue
-            if labels["vicuna.dev/revision"] in self.broken_revisions:
+            if pod["metadata"]["labels"]["vicuna.dev/revision"] in self.broken_revisions:
                 continue
             pod["status"]["containerStatuses"] = [{"state": {"running": {}}}]
             _set_ready(pod, True)

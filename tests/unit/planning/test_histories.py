@@ -1,6 +1,8 @@
 """Random histories: whatever happens, Ready is never said wrongly and everything comes to rest."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,37 +50,33 @@ def lose(world: World, what: str) -> None:
         world.remove(victim)
 
 
-def take(world: World, step: tuple[str, object]) -> None:
-    name, value = step
-    match name:
-        case "replicas":
-            world.edit(serving={"replicas": value})
-        case "concurrency":
-            world.edit(serving={"maxConcurrency": value})
-        case "strategy":
-            world.edit(serving={"rollout": {"strategy": value}})
-        case "weights":
-            world.edit(weights={"base": {"source": f"pvc://inputs/{value}"}})
-        case "suspend":
-            world.edit(suspend=value)
-        case "invalid":
-            world.edit(serving={"device": "cuda" if value else "auto", "numGpus": 0 if value else 1})
-        case "gpus":
-            world.gpus = max(int(str(value)), world.gpus_in_use())
-        case "merge":
-            end(world, str(value))
-        case "lose":
-            lose(world, str(value))
-        case "tick":
-            world.tick(int(str(value)))
-        case "reconcile" | "cluster":
-            for _ in range(int(str(value))):
-                if name == "reconcile":
-                    world.reconcile()
-                    honest(world)
-                else:
-                    world.run_deployments()
-                    world.make_ready()
+def run(world: World, rounds: int) -> None:
+    for _ in range(rounds):
+        world.run_deployments()
+        world.make_ready()
+
+
+def watch(world: World, passes: int) -> None:
+    for _ in range(passes):
+        world.reconcile()
+        honest(world)
+
+
+# name of a step → what it does to the world
+TAKE: dict[str, Callable[[World, Any], object]] = {
+    "replicas": lambda world, value: world.edit(serving={"replicas": value}),
+    "concurrency": lambda world, value: world.edit(serving={"maxConcurrency": value}),
+    "strategy": lambda world, value: world.edit(serving={"rollout": {"strategy": value}}),
+    "weights": lambda world, value: world.edit(weights={"base": {"source": f"pvc://inputs/{value}"}}),
+    "suspend": lambda world, value: world.edit(suspend=value),
+    "invalid": lambda world, value: world.edit(serving={"device": "cuda", "numGpus": 0 if value else 1}),
+    "gpus": lambda world, value: setattr(world, "gpus", max(value, world.gpus_in_use())),
+    "merge": end,
+    "lose": lose,
+    "tick": World.tick,
+    "reconcile": watch,
+    "cluster": run,
+}
 
 
 def honest(world: World) -> None:
@@ -97,7 +95,8 @@ def honest(world: World) -> None:
 def test_every_history_is_honest_and_comes_to_rest(steps: list[tuple[str, object]]) -> None:
     world = World(model_body(serving={"replicas": 2}), gpus=3)
     for step in steps:
-        take(world, step)
+        name, value = step
+        TAKE[name](world, value)
     world.edit(suspend=False, serving={"numGpus": 1, "device": "auto"})
     world.gpus = 8
     for _ in range(30):

@@ -100,12 +100,7 @@ def test_recreate_stops_all_before_it_starts_any() -> None:
     world.edit(serving={"maxConcurrency": 8})
 
     def one_revision() -> None:
-        revisions = {
-            pod["metadata"]["labels"]["vicuna.dev/revision"]
-            for pod in world.all("Pod")
-            if pod["owner"][0] == "Deployment"
-        }
-        assert len(revisions) <= 1
+        assert len({pod["metadata"]["labels"]["vicuna.dev/revision"] for pod in world.server_pods()}) <= 1
 
     watch(world, one_revision)
     assert world.status["phase"] == "Ready"
@@ -148,7 +143,7 @@ def test_going_back_uses_the_deployment_that_was_kept() -> None:
     world.settle()
     assert world.status["active"]["revision"] == old
     assert len(list(world.all("Deployment"))) == 2
-    assert [item["revision"] for item in world.status["history"]][0] == old
+    assert world.status["history"][0]["revision"] == old
 
 
 def test_only_the_last_revisions_are_kept() -> None:

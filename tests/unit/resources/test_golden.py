@@ -1,4 +1,4 @@
-"""What the operator renders, held against reviewed files. `UPDATE_GOLDEN=1 pytest tests/unit/resources` rewrites them."""
+"""What the operator renders, held against reviewed files; `UPDATE_GOLDEN=1 pytest tests/unit/resources` rewrites."""
 
 import os
 from collections.abc import Mapping
