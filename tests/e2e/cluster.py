@@ -1,0 +1,158 @@
+"""A thin hand on a cluster for the end-to-end tests: kubectl, helm, and waiting with a clear message."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).parents[2]
+SYSTEM = "vicuna-system"
+OPERATOR_IMAGE = os.environ.get("OPERATOR_IMAGE", "vicuna-operator:dev")
+SERVER_IMAGE = os.environ.get("SERVER_IMAGE", "vicuna-server:dev")
+# Old API servers lack server-side field validation: there these hold --validate=false and its helm counterparts.
+APPLY_ARGS = os.environ.get("E2E_KUBECTL_APPLY_ARGS", "").split()
+HELM_ARGS = os.environ.get("E2E_HELM_ARGS", "").split()
+
+
+T = TypeVar("T")
+
+
+def run(*words: str, stdin: str | bytes | None = None, check: bool = True, timeout: float = 240) -> str:
+    """Run a command and return its standard output; a failure shows what it said."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(words, input=data, capture_output=True, timeout=timeout, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()}{done.stdout.decode()}")
+    return done.stdout.decode()
+
+
+def until(what: str, look: Callable[[], T | None], seconds: float, every: float = 0.25) -> T:
+    """Look until something true is seen; fail with the last thing seen."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
+        time.sleep(every)
+
+
+def make_namespace(name: str) -> "Namespace":
+    """Make a namespace, or take one that an earlier run left."""
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    run("kubectl", "apply", *APPLY_ARGS, "--filename", "-", stdin=json.dumps(body))
+    return Namespace(name)
+
+
+class Namespace:
+    """kubectl in one namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def kubectl(self, *words: str, **options: Any) -> str:
+        return run("kubectl", "--namespace", self.name, *words, **options)
+
+    def apply(self, *bodies: Mapping[str, Any]) -> None:
+        text = "\n---\n".join(json.dumps(body) for body in bodies)
+        self.kubectl("apply", *APPLY_ARGS, "--filename", "-", stdin=text)
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        text = self.kubectl("get", kind, name, "--ignore-not-found", "--output", "json")
+        return json.loads(text) if text.strip() else None
+
+    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "--selector", selector, "--output", "json"))[
+            "items"
+        ]
+        return found
+
+    def pods(self, model: str, name: str = "vicuna-server") -> list[dict[str, Any]]:
+        return self.list("pods", f"app.kubernetes.io/name={name},vicuna.dev/model={model}")
+
+    def status(self, model: str) -> dict[str, Any]:
+        return (self.get("vicunamodel", model) or {}).get("status", {})
+
+    def condition(self, model: str, kind: str) -> dict[str, Any]:
+        conditions = self.status(model).get("conditions", [])
+        return next((item for item in conditions if item["type"] == kind), {})
+
+    def wait_ready(self, model: str, seconds: float = 240) -> None:
+        """Wait as a user would, with kubectl; on failure tell what the object says."""
+        words = ["wait", "--for=condition=Ready", f"vicunamodel/{model}", f"--timeout={seconds:.0f}s"]
+        try:
+            self.kubectl(*words, timeout=seconds + 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status(model), indent=1)}\n{self.describe()}") from None
+
+    def wait_reason(self, model: str, reason: str, seconds: float) -> dict[str, Any]:
+        """Wait until Ready has a reason, and return the condition."""
+
+        def look() -> dict[str, Any] | None:
+            seen = self.condition(model, "Ready")
+            return seen if seen.get("reason") == reason else None
+
+        try:
+            return until(f"{model} says {reason}", look, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status(model), indent=1)}\n{self.describe()}") from None
+
+    def patch_spec(self, model: str, **spec: Any) -> None:
+        self.kubectl("patch", "vicunamodel", model, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+    def describe(self) -> str:
+        return self.kubectl("get", "pods,jobs,deployments,pvc,events", check=False)
+
+    def versions(self, model: str) -> dict[str, str]:
+        """Return the resourceVersion of the model and of everything the operator writes for it."""
+        seen = {}
+        for kind in ("vicunamodels", "jobs", "deployments", "services", "persistentvolumeclaims"):
+            for item in self.list(kind):
+                meta = item["metadata"]
+                if meta["name"] == model or meta.get("labels", {}).get("vicuna.dev/model") == model:
+                    seen[f"{kind}/{meta['name']}"] = meta["resourceVersion"]
+        return seen
+
+    @contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        """Forward a local port; give the address."""
+        words = ["kubectl", "--namespace", self.name, "port-forward", target, f":{port}"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("Forwarding from 127.0.0.1:"), line
+            yield f"http://127.0.0.1:{line.split(':')[1].split(' ')[0]}"
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def model(name: str, claim: str, **spec: Any) -> dict[str, Any]:
+    """Return a VicunaModel on the demo pair; keyword arguments replace parts of the spec."""
+    return {
+        "apiVersion": "vicuna.dev/v1alpha1",
+        "kind": "VicunaModel",
+        "metadata": {"name": name},
+        "spec": {
+            "weights": {"base": {"source": f"pvc://{claim}/base"}, "delta": {"source": f"pvc://{claim}/delta"}},
+            "storage": {"claimName": claim},
+            "serving": {"numGpus": 0},
+            **spec,
+        },
+    }
+
+
+def scripted(**serving: Any) -> dict[str, Any]:
+    """Return serving fields for a pod that needs no computing: the deterministic engine."""
+    return {"numGpus": 0, "env": [{"name": "VICUNA_ENGINE", "value": "scripted"}], **serving}
+
+
+def names(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the sorted names of objects."""
+    return sorted(item["metadata"]["name"] for item in items)

@@ -1,0 +1,130 @@
+"""One helm release and one namespace with the demo pair on a claim, for all end-to-end tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, run
+
+TEAM = "vicuna-e2e"
+CLAIM = "weights"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def operator() -> Iterator[Namespace]:
+    """Install the chart as README says, and take it away again."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.fail("KUBECONFIG is not set: end-to-end tests need a cluster")
+    for tool in ("kubectl", "helm"):
+        if shutil.which(tool) is None:
+            pytest.fail(f"{tool} is not on PATH; `hack/tools.sh` fetches it")
+    words = ["helm", "upgrade", "--install", "vicuna-operator", str(ROOT / "charts/vicuna-operator")]
+    words += ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s", *HELM_ARGS]
+    for key, image in (("image", OPERATOR_IMAGE), ("serverImage", SERVER_IMAGE)):
+        repository, _, tag = image.rpartition(":")
+        words += ["--set", f"{key}.repository={repository}", "--set", f"{key}.tag={tag}"]
+    run(*words)
+    system = Namespace(SYSTEM)
+    yield system
+    print(system.kubectl("logs", "deployment/vicuna-operator", "--tail=200", check=False))
+    run("helm", "uninstall", "vicuna-operator", "--namespace", SYSTEM, "--wait")
+    run("kubectl", "delete", "namespace", SYSTEM, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def team(operator: Namespace) -> Iterator[Namespace]:
+    """A namespace with the demo pair on the claim `weights`."""
+    run(
+        "kubectl",
+        "apply",
+        *APPLY_ARGS,
+        "-f",
+        "-",
+        stdin=f'{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{TEAM}"}}}}',
+    )
+    namespace = Namespace(TEAM)
+    namespace.apply(_claim(), _toolbox())
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/toolbox", "--timeout=120s")
+    _copy_pair(namespace)
+    yield namespace
+    run("kubectl", "delete", "namespace", TEAM, "--wait=true", "--timeout=120s", timeout=150)
+
+
+@pytest.fixture
+def fresh(team: Namespace, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A model name for one test; whatever is made under it is deleted afterwards."""
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:36].strip("-")
+    yield name
+    team.kubectl("delete", "vicunamodel", name, "--ignore-not-found", "--wait=true", timeout=120)
+
+
+def _claim() -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}},
+    }
+
+
+def _toolbox() -> dict[str, object]:
+    """A pod with the server's image and the claim: it takes in the pair, and talks to services from inside."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "toolbox"},
+        "spec": {
+            "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "runAsNonRoot": True},
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "toolbox",
+                    "image": SERVER_IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", "infinity"],
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
+                }
+            ],
+            "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": CLAIM}}],
+        },
+    }
+
+
+def _copy_pair(namespace: Namespace) -> None:
+    pair = Path(os.environ.get("VICUNA_DEMO_DIR", ROOT / ".demo/pair"))
+    run(sys.executable, str(ROOT / "hack/demo_pair.py"), "--output", str(pair), timeout=600)
+    words = [
+        "kubectl",
+        "--namespace",
+        namespace.name,
+        "exec",
+        "--stdin",
+        "toolbox",
+        "--",
+        "tar",
+        "xf",
+        "-",
+        "-C",
+        "/weights",
+    ]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as unpack:
+        assert unpack.stdin is not None
+        with tarfile.open(fileobj=unpack.stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for part in ("base", "delta"):
+                archive.add(pair / part, part)
+    assert unpack.returncode == 0

@@ -1,0 +1,109 @@
+"""Killed operators, changed specs, deleted models, deleted namespaces."""
+
+import json
+import time
+
+import httpx
+
+from .cluster import Namespace, make_namespace, model, names, run, scripted, until
+
+MEBIBYTE = 2**20
+OPERATOR = "app.kubernetes.io/name=vicuna-operator"
+
+
+def test_the_operator_killed_in_mid_merge_costs_nothing(team: Namespace, operator: Namespace, fresh: str) -> None:
+    team.apply(
+        model(
+            fresh,
+            "weights",
+            storage={"size": "2Gi", "reclaimPolicy": "Delete"},
+            merge={"maxBytesPerSecond": 20 * MEBIBYTE},
+            serving=scripted(),
+        )
+    )
+    until("the merge runs and says how far it is", lambda: team.status(fresh).get("merge", {}).get("percent"), 90)
+    (pod,) = team.pods(fresh, "vicuna-merge")
+    operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force")
+    team.wait_ready(fresh)
+    (after,) = team.pods(fresh, "vicuna-merge")
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+    status = team.status(fresh)
+    assert status["merge"]["percent"] == 100
+
+
+def test_an_edit_rolls_out_without_a_gap(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted()))
+    team.wait_ready(fresh)
+    old = team.status(fresh)["active"]["revision"]
+    (old_pod,) = team.pods(fresh)
+    with team.forward(f"pod/{old_pod['metadata']['name']}", 8000) as url:
+        team.kubectl(
+            "patch", "vicunamodel", fresh, "--type=merge", "--patch", '{"spec":{"serving":{"maxConcurrency":7}}}'
+        )
+        until("the new revision is the target", lambda: team.status(fresh)["target"]["revision"] != old, 30)
+        # The old pod answers until the new one is ready.
+        while team.status(fresh)["active"]["revision"] == old:
+            response = httpx.get(f"{url}/v1/models", timeout=10)
+            assert response.headers["x-vicuna-revision"] == old
+            time.sleep(0.2)
+    team.wait_ready(fresh)
+    new = team.status(fresh)["active"]["revision"]
+    deployments = team.list("deployments", f"vicuna.dev/model={fresh}")
+    replicas = {item["metadata"]["labels"]["vicuna.dev/revision"]: item["spec"]["replicas"] for item in deployments}
+    assert replicas == {old: 0, new: 1}
+    assert [item["revision"] for item in team.status(fresh)["history"]] == [new, old]
+    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+
+
+def test_suspend_keeps_the_weights(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted()))
+    team.wait_ready(fresh)
+    team.patch_spec(fresh, suspend=True)
+    until("no pod is left", lambda: team.pods(fresh) == [] and team.status(fresh)["phase"] == "Suspended", 90)
+    team.patch_spec(fresh, suspend=False)
+    team.wait_ready(fresh)
+    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+
+
+def left_of(team: Namespace, name: str) -> list[str]:
+    kinds = "jobs,deployments,replicasets,pods,services,persistentvolumeclaims"
+    found = json.loads(team.kubectl("get", kinds, "--selector", f"vicuna.dev/model={name}", "--output", "json"))[
+        "items"
+    ]
+    return sorted(f"{item['kind']}/{item['metadata']['name']}" for item in found)
+
+
+def test_delete_leaves_nothing_or_exactly_the_claim(team: Namespace) -> None:
+    for policy, expected in (("Delete", []), ("Retain", ["PersistentVolumeClaim/goes-weights"])):
+        team.apply(model("goes", "weights", storage={"size": "2Gi", "reclaimPolicy": policy}, serving=scripted()))
+        team.wait_ready("goes")
+        team.kubectl("delete", "vicunamodel", "goes", timeout=60)
+        until(f"{policy} leaves {expected}", lambda: left_of(team, "goes") == expected, 60)  # noqa: B023
+    # The claim that stayed is used again, with what is on it.
+    team.apply(model("goes", "weights", storage={"size": "2Gi", "reclaimPolicy": "Delete"}, serving=scripted()))
+    team.wait_ready("goes")
+    (pod,) = team.pods("goes", "vicuna-merge")
+    log = team.kubectl("logs", pod["metadata"]["name"]).splitlines()
+    assert not [line for line in log if json.loads(line).get("bytesDone")], (
+        "an artifact that was there was written again"
+    )
+    team.kubectl("delete", "vicunamodel", "goes", timeout=60)
+    until("nothing is left", lambda: left_of(team, "goes") == [], 60)
+
+
+def test_a_namespace_goes_while_the_operator_is_stopped(team: Namespace, operator: Namespace) -> None:
+    gone = make_namespace("vicuna-e2e-gone")
+    for name in ("one", "two"):
+        gone.apply(model(name, "absent"))
+        gone.wait_reason(name, "ClaimNotFound", 30)
+    try:
+        operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=0")
+        until("the operator is gone", lambda: operator.list("pods", OPERATOR) == [], 60)
+        started = time.monotonic()
+        run("kubectl", "delete", "namespace", gone.name, "--timeout=60s", timeout=90)
+        assert time.monotonic() - started < 60
+    finally:
+        operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=1")
+        operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
+    assert names(operator.list("pods", OPERATOR))
