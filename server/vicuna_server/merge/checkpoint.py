@@ -37,11 +37,6 @@ class Checkpoint:
     index_file: str | None
     files: list[str] = field(default_factory=list)
 
-    @property
-    def is_pickled(self) -> bool:
-        """Whether the weights are pickles."""
-        return self.weight_files[0].endswith(".bin")
-
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read config, index and the headers of all weight files.

@@ -115,8 +115,15 @@ class Claim:
             ours.unlink()
             os.close(self._descriptor)
             return False
-        ours.replace(self.path)
-        return self.is_held()
+        try:
+            ours.replace(self.path)
+        except FileNotFoundError:  # another watcher was faster and swept
+            os.close(self._descriptor)
+            return False
+        if self.is_held():
+            return True
+        os.close(self._descriptor)
+        return False
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):

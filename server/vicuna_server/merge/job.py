@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server import __version__
@@ -14,17 +14,19 @@ from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, 
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
-from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.claim import Claim
+from vicuna_server.merge.inputs import Input, make_input
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.preflight import Plan, make_plan
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
+from vicuna_server.merge.sources import HubSource
 
 __all__ = ["Request", "run_merge"]
 
-_READ_BYTES = 8 * 1024 * 1024
+_CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
+_LEAST_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,47 +44,15 @@ class Request:
     max_bytes_per_second: int | None = None
 
 
-@dataclass
-class _Input:
-    """One source on its way from URI to opened checkpoint."""
-
-    role: str
-    source: LocalSource | HubSource
-    digest: str | None
-    commit: str | None = None
-    folder: Path | None = None
-    checkpoint: Checkpoint | None = None
-    listing: hub.Listing | None = field(default=None, repr=False)
-
-    @property
-    def hub_id(self) -> str:
-        return self.source.repo if isinstance(self.source, HubSource) else ""
-
-    def known_fingerprint(self) -> str | None:
-        """Return the fingerprint if it follows from digest or commit alone."""
-        if self.digest:
-            return self.digest
-        if isinstance(self.source, HubSource) and self.commit:
-            return f"hf:{self.source.repo}@{self.commit}"
-        return None
-
-    def fingerprint(self) -> str:
-        known = self.known_fingerprint()
-        if known:
-            return known
-        assert self.checkpoint is not None  # noqa: S101 - opened before
-        return identity.fingerprint(self.checkpoint)
-
-
 def run_merge(request: Request, progress: Progress) -> Manifest:
     """Make the artifact, or find it, and return its manifest; it lies in `request.output / artifactID`.
 
     Raises:
         VicunaError: everything that can go wrong, with reason, sentence and exit code.
     """
-    inputs = [_input("base", "--base", request.base, "--base-digest", request.base_digest)]
+    inputs = [make_input("base", "--base", request.base, "--base-digest", request.base_digest)]
     if request.delta:
-        inputs.append(_input("delta", "--delta", request.delta, "--delta-digest", request.delta_digest))
+        inputs.append(make_input("delta", "--delta", request.delta, "--delta-digest", request.delta_digest))
     elif request.delta_digest:
         raise UsageError("--delta-digest needs --delta")
     root = request.output.absolute()
@@ -98,16 +68,10 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
         raise
 
 
-def _input(role: str, flag: str, uri: str, digest_flag: str, digest: str | None) -> _Input:
-    source = parse_source(flag, uri)
-    commit = source.commit if isinstance(source, HubSource) else None
-    return _Input(role, source, identity.parse_digest(digest_flag, digest) if digest else None, commit)
-
-
 class _Job:
     """The steps of one merge, in order."""
 
-    def __init__(self, request: Request, root: Path, inputs: list[_Input], progress: Progress) -> None:
+    def __init__(self, request: Request, root: Path, inputs: list[Input], progress: Progress) -> None:
         self._request = request
         self._root = root
         self._inputs = inputs
@@ -140,7 +104,7 @@ class _Job:
         claim = stack.enter_context(Claim(self._root, key, self._progress))
         sweep(self._root, claim)
         staging = stack.enter_context(Staging(self._root, key, claim))
-        listings: list[tuple[_Input, hub.Listing]] = []
+        listings: list[tuple[Input, hub.Listing]] = []
         for each in self._inputs:
             if isinstance(each.source, HubSource):
                 listing = hub.list_repository(each.source, staging.path / "home")
@@ -176,12 +140,12 @@ class _Job:
             sweep(self._root, claim)
             _require_space(self._root, plan.bytes_to_write)
             with Staging(self._root, artifact_id, claim) as staging:
-                return self._write(plan, fingerprints, artifact_id, staging, claim)
+                return self._write(plan, fingerprints, artifact_id, staging)
 
     def _plan(self, problems: Problems) -> Plan | None:
         for each in self._inputs:
             with problems.collecting():
-                folder = each.folder or each.source.folder  # type: ignore[union-attr]  # hub sources have a folder by now
+                folder = each.folder or each.source.folder  # hub sources have a folder by now
                 each.checkpoint = open_checkpoint(folder)
         base, delta = self._inputs[0].checkpoint, None
         if len(self._inputs) > 1:
@@ -200,21 +164,15 @@ class _Job:
             problems=problems,
         )
 
-    def _write(self, plan: Plan, fingerprints: list[str], artifact_id: str, staging: Staging, claim: Claim) -> Manifest:
+    def _write(self, plan: Plan, fingerprints: list[str], artifact_id: str, staging: Staging) -> Manifest:
         from vicuna_server.merge.pipeline import write_shards  # torch: seconds, not needed to find an artifact
 
-        to_verify = [each for each in self._inputs if each.digest]
-        sizes = [
-            (each.checkpoint.folder / name).stat().st_size
-            for each in to_verify
-            if each.checkpoint
-            for name in each.checkpoint.files
-        ]
-        self._progress.begin(plan.bytes_to_read + sum(sizes))
-        for each in to_verify:
-            _verify_digest(each, self._progress)
-
-        entries = write_shards(staging.path, plan.shards, self._progress)
+        to_verify = sum(path.stat().st_size for each in self._inputs for path in each.files_to_verify())
+        self._progress.begin(plan.bytes_to_read + to_verify)
+        for each in self._inputs:
+            if each.digest:
+                each.verify_digest(self._progress)
+        entries = write_shards(staging.path, plan.shards, self._progress, self._chunk_bytes())
         small = dict(plan.small_files)
         if len(plan.shards) > 1:
             small["model.safetensors.index.json"] = _index(plan.shards)
@@ -226,6 +184,11 @@ class _Job:
         self._progress.check()
         staging.publish(manifest)
         return manifest
+
+    def _chunk_bytes(self) -> int:
+        """Return the size of one step: small enough that a rate is held evenly."""
+        rate = self._request.max_bytes_per_second
+        return max(_LEAST_CHUNK_BYTES, min(_CHUNK_BYTES, rate // 4)) if rate else _CHUNK_BYTES
 
     def _manifest(self, plan: Plan, fingerprints: list[str], artifact_id: str, entries: list[FileEntry]) -> Manifest:
         sources = [
@@ -251,21 +214,6 @@ def _index(shards: list[Shard]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _verify_digest(each: _Input, progress: Progress) -> None:
-    checkpoint = each.checkpoint
-    if checkpoint is None or each.digest is None:
-        return
-    hashes = {}
-    for name in checkpoint.files:
-        digest = hashlib.sha256()
-        with (checkpoint.folder / name).open("rb", buffering=0) as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-                progress.advance(len(block))
-        hashes[name] = digest.hexdigest()
-    identity.check_digest(str(checkpoint.folder), each.digest, identity.folder_digest(hashes))
-
-
 def _require_space(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
@@ -282,9 +230,10 @@ def _gigabytes(count: int) -> str:
 def _explain(error: OSError, root: Path) -> VicunaError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfSpaceError("OutOfSpace", f"{root} became full; give it a larger volume or make room")
-    where = error.filename or root
+    where = Path(error.filename) if isinstance(error.filename, str) else root
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-        return InputError(
-            "OutputNotWritable", f"{where}: {os.strerror(error.errno)}; the output must be a folder this user may write"
-        )
+        what = os.strerror(error.errno)
+        if where == root or root in where.parents or where in root.parents:
+            return InputError("OutputNotWritable", f"{where}: {what}; the output must be a folder this user may write")
+        return InputError("SourceForbidden", f"{where}: {what}; let this user read the source")
     return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")

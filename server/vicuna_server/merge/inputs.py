@@ -1,0 +1,82 @@
+"""One source of a merge on its way from URI to opened checkpoint."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vicuna_server.merge import hub, identity
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
+
+__all__ = ["Input", "make_input"]
+
+_READ_BYTES = 8 * 1024 * 1024
+
+
+@dataclass
+class Input:
+    """One source on its way from URI to opened checkpoint."""
+
+    role: str
+    source: LocalSource | HubSource
+    digest: str | None
+    commit: str | None = None
+    folder: Path | None = None
+    checkpoint: Checkpoint | None = None
+    listing: hub.Listing | None = field(default=None, repr=False)
+
+    @property
+    def hub_id(self) -> str:
+        """ORG/NAME on a hub, empty for a folder."""
+        return self.source.repo if isinstance(self.source, HubSource) else ""
+
+    def known_fingerprint(self) -> str | None:
+        """Return the fingerprint if it follows from digest or commit alone."""
+        if self.digest:
+            return self.digest
+        if isinstance(self.source, HubSource) and self.commit:
+            return f"hf:{self.source.repo}@{self.commit}"
+        return None
+
+    def fingerprint(self) -> str:
+        """Return what stands for the bytes; the checkpoint is open by now."""
+        known = self.known_fingerprint()
+        if known:
+            return known
+        assert self.checkpoint is not None  # noqa: S101 - opened before
+        return identity.fingerprint(self.checkpoint)
+
+    def files_to_verify(self) -> list[Path]:
+        """Return the files whose bytes a stated digest covers; none without one."""
+        if self.checkpoint is None or self.digest is None:
+            return []
+        return [self.checkpoint.folder / name for name in self.checkpoint.files]
+
+    def verify_digest(self, progress: Progress) -> None:
+        """Read all files and compare with the stated digest.
+
+        Raises:
+            InputError: `DigestMismatch`.
+        """
+        hashes = {}
+        for path in self.files_to_verify():
+            digest = hashlib.sha256()
+            with path.open("rb", buffering=0) as file:
+                while block := file.read(_READ_BYTES):
+                    digest.update(block)
+                    progress.advance(len(block))
+            hashes[path.name] = digest.hexdigest()
+        if self.digest is not None:
+            identity.check_digest(self.source.uri, self.digest, identity.folder_digest(hashes))
+
+
+def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | None) -> Input:
+    """Understand the flags of one source.
+
+    Raises:
+        UsageError: the URI or the digest is malformed.
+    """
+    source = parse_source(flag, uri)
+    commit = source.commit if isinstance(source, HubSource) else None
+    return Input(role, source, identity.parse_digest(digest_flag, digest) if digest else None, commit)
