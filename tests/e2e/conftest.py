@@ -48,15 +48,7 @@ def operator() -> Iterator[Namespace]:
 @pytest.fixture(scope="session")
 def team(operator: Namespace) -> Iterator[Namespace]:
     """A namespace with the demo pair on the claim `weights`."""
-    run(
-        "kubectl",
-        "apply",
-        *APPLY_ARGS,
-        "-f",
-        "-",
-        stdin=f'{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{TEAM}"}}}}',
-    )
-    namespace = Namespace(TEAM)
+    namespace = make_namespace(TEAM)
     namespace.apply(_claim(), _toolbox())
     namespace.kubectl("wait", "--for=condition=Ready", "pod/toolbox", "--timeout=120s")
     _copy_pair(namespace)
