@@ -6,7 +6,9 @@
     ├── UnreachableError       69  a source cannot be reached; trying again may help
     ├── EngineError            70  the model cannot be loaded or does not work
     ├── OutOfSpaceError        73  the output has no room; trying again may help
-    └── InterruptedRunError    75  stopped by a signal; trying again resumes
+    ├── InterruptedRunError    75  stopped by a signal; trying again resumes
+    └── RequestError           (70) one request cannot be answered, the server goes on; carries an HTTP status
+        └── OverloadedError        as many requests are waiting as may wait
 
 Exit codes follow BSD's sysexits.h. The operator reads `reason` and `message` from the termination message.
 """
@@ -18,6 +20,8 @@ __all__ = [
     "InputError",
     "InterruptedRunError",
     "OutOfSpaceError",
+    "OverloadedError",
+    "RequestError",
     "UnreachableError",
     "UsageError",
     "VicunaError",
@@ -76,3 +80,32 @@ class InterruptedRunError(VicunaError):
 
     exit_code = 75
     retryable = True
+
+
+class RequestError(VicunaError):
+    """One request cannot be answered; status, param and code are what OpenAI's error object carries.
+
+    Args:
+        message: One sentence that names the field or the limit.
+        status: HTTP status of the answer.
+        param: Name of the offending field, if one is to blame.
+        code: Machine-readable cause such as `context_length_exceeded`.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__("RequestError", message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
+class OverloadedError(RequestError):
+    """As many requests are waiting as may wait; the client should come back after `retry_after` seconds."""
+
+    def __init__(
+        self, message: str, *, status: int = 429, code: str = "overloaded", retry_after: int = 1
+    ) -> None:
+        super().__init__(message, status=status, code=code)
+        self.retry_after = retry_after

@@ -1,0 +1,89 @@
+"""Conversations and texts to token ids, with the model's tokenizer and chat template."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.errors import RequestError
+from vicuna_server.prompts import FROM_TOKENIZER, Conversation, EndOfTurn, get_template
+
+__all__ = ["EncodedPrompt", "PromptEncoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids with BOS at their head, and the template's stop strings."""
+
+    ids: list[int]
+    stop: tuple[str, ...] = ()
+
+
+class PromptEncoder:
+    """Encodes prompts for one model. Not thread-safe: tokenizers keep settings between calls.
+
+    Args:
+        tokenizer: As loaded from the artifact, never re-saved.
+        template: A resolved template name.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+        # transformers types its tokenizers' calls as unions that fit none of ours.
+        self._tokenizer: Any = tokenizer
+        self._template = None if template == FROM_TOKENIZER else get_template(template)
+
+    def encode(self, prompt: ChatPrompt | str) -> EncodedPrompt:
+        """Return the ids of a conversation or of plain text.
+
+        Raises:
+            RequestError: The conversation is empty, or the template refuses it.
+        """
+        if isinstance(prompt, str):
+            return EncodedPrompt(self._encode_text(prompt))
+        conversation = Conversation.of(prompt.messages)
+        if self._template is None:
+            return EncodedPrompt(self._encode_own_template(conversation))
+        rendered = self._template.render(conversation)
+        ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
+        for part in rendered.parts:
+            if part is EndOfTurn.EOS:
+                ids.append(self._tokenizer.eos_token_id)
+            else:
+                # Text never becomes a special token, so no user can forge the end of a turn. Pieces between eos
+                # tokens are encoded apart, as the tokenizers of the models' training did (`legacy` in LLaMA's).
+                ids += self._ids(part, split_special_tokens=True)
+        return EncodedPrompt(ids, rendered.stop)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of ids, special tokens left out, spaces as the model wrote them."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _encode_text(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=True)["input_ids"]
+        bos = self._tokenizer.bos_token_id
+        if len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
+            return ids[1:]  # the client wrote the token that the tokenizer also adds
+        return ids
+
+    def _encode_own_template(self, conversation: Conversation) -> list[int]:
+        messages = [{"role": turn.role, "content": turn.content} for turn in conversation.messages()]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=not conversation.continues,
+                continue_final_message=conversation.continues,
+            )
+        except (TemplateError, ValueError) as error:
+            raise RequestError(
+                f"messages: the model's chat template refuses this conversation: {error}", param="messages"
+            ) from error
+        # The template writes BOS itself where the model wants one; the tokenizer must not add a second.
+        return self._ids(text)
+
+    def _ids(self, text: str, **options: bool) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]
+        return ids

@@ -1,0 +1,52 @@
+"""Which requests are accepted: those that fit the context, while the waiting line is not full."""
+
+from vicuna_server.errors import OverloadedError, RequestError
+
+__all__ = ["Admission", "answer_budget"]
+
+WAITING_PER_RUNNING = 4
+"""Requests that may wait for each that may run."""
+
+
+class Admission:
+    """How many generations run at once and how many may wait for their turn."""
+
+    def __init__(self, max_running: int) -> None:
+        self.max_running = max_running
+        self.max_waiting = max_running * WAITING_PER_RUNNING
+
+    def check(self, running: int, waiting: int) -> None:
+        """Refuse a request that would have to wait behind too many.
+
+        Raises:
+            OverloadedError: HTTP 429 with a Retry-After.
+        """
+        if running + waiting >= self.max_running + self.max_waiting:
+            raise OverloadedError(
+                f"{self.max_running} requests are running and {self.max_waiting} are waiting, which is all this server "
+                "takes; try again in a moment"
+            )
+
+
+def answer_budget(prompt_tokens: int, max_tokens: int | None, context_length: int, param: str) -> int:
+    """Return how many tokens may be generated.
+
+    Args:
+        prompt_tokens: Length of the encoded prompt.
+        max_tokens: What the request asks for at most; None: whatever is left.
+        context_length: The model's limit for both together.
+        param: Field that holds the prompt, for the error object.
+
+    Raises:
+        RequestError: `context_length_exceeded`, naming both numbers.
+    """
+    asked = 1 if max_tokens is None else max_tokens
+    if prompt_tokens + asked > context_length:
+        wanted = "at least 1 for the answer" if max_tokens is None else f"{max_tokens} for the answer"
+        raise RequestError(
+            f"this model's context length is {context_length} tokens, but the request needs {prompt_tokens + asked}: "
+            f"{prompt_tokens} in the prompt and {wanted}; shorten one of them",
+            param=param,
+            code="context_length_exceeded",
+        )
+    return context_length - prompt_tokens if max_tokens is None else max_tokens

@@ -1,0 +1,157 @@
+"""Loads an artifact: tokenizer, chat template and model, each failure as one sentence."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.placement import Placement, choose_placement
+from vicuna_server.errors import EngineError, InputError
+from vicuna_server.prompts import resolve_template_name
+
+# transformers' own types are partial, and differ between its versions.
+_hub: Any = transformers
+
+__all__ = ["LoadSettings", "LoadedModel", "load_model", "native_context_length"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What to load and how; values as on the command line.
+
+    Attributes:
+        folder: The artifact.
+        pinned_template: Chat template of the manifest; None without a manifest.
+    """
+
+    folder: Path
+    pinned_template: str | None = None
+    chat_template: str = "auto"
+    device: str = "auto"
+    num_gpus: int = 0
+    dtype: str = "auto"
+    quantization: str = "none"
+    max_gpu_memory: str | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, with everything that belongs to it."""
+
+    model: Any
+    encoder: PromptEncoder
+    eos: frozenset[int]
+    context_length: int
+    placement: Placement
+    template: str
+
+
+def load_model(settings: LoadSettings) -> LoadedModel:
+    """Load everything from the folder; never from the network.
+
+    Raises:
+        InputError: The folder's content is broken, incomplete, or of unknown prompt format.
+        EngineError: This machine or installation cannot run it as asked.
+    """
+    _hub.utils.logging.set_verbosity_error()
+    _hub.utils.logging.disable_progress_bar()
+    placement = choose_placement(settings.device, settings.num_gpus, settings.dtype, settings.max_gpu_memory)
+    config = _load_config(settings.folder)
+    native = native_context_length(config)
+    context_length = settings.context_length or native
+    if context_length > native:
+        raise InputError(
+            "ContextLengthTooLarge",
+            f"--context-length {context_length} is more than the {native} tokens this model was made for",
+        )
+    tokenizer = _load_tokenizer(settings.folder)
+    template = resolve_template_name(
+        settings.chat_template, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
+    )
+    model = _load_weights(settings, placement)
+    eos = _eos_ids(model.generation_config, config, tokenizer)
+    return LoadedModel(model, PromptEncoder(tokenizer, template), eos, context_length, placement, template)
+
+
+def native_context_length(config: Any) -> int:
+    """Return `max_position_embeddings` times the factor of linear rope scaling, if there is one."""
+    length = int(config.max_position_embeddings)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type", rope.get("type")) == "linear":
+        length = int(length * float(rope.get("factor", 1.0)))
+    return length
+
+
+def _load_config(folder: Path) -> Any:
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return _hub.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("ModelBroken", f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    try:
+        return _hub.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # The tokenizer libraries raise bare Exception and RecursionError on broken files.
+    except Exception as error:
+        raise InputError(
+            "TokenizerBroken", f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
+        ) from error
+
+
+def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
+    options: dict[str, Any] = {"dtype": placement.dtype, "local_files_only": True, "output_loading_info": True}
+    if placement.max_memory is not None:
+        options |= {"device_map": "auto", "max_memory": placement.max_memory}
+    if settings.quantization != "none":
+        options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
+    try:
+        model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EngineError(
+            "OutOfMemory",
+            f"the weights do not fit the memory here: {_first_line(error)}; use more GPUs or quantization",
+        ) from error
+    except Exception as error:
+        raise InputError(
+            "ModelBroken", f"the weights in {settings.folder} cannot be loaded: {_first_line(error)}"
+        ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(
+            "TensorMissing",
+            f"{settings.folder} lacks {len(missing)} tensor(s) of the model, first {missing[0]}; merge it again",
+        )
+    return model.eval()
+
+
+def _quantization(kind: str, dtype: torch.dtype) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            "QuantizationUnavailable",
+            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none",
+        ) from error
+    if kind == "int8":
+        return _hub.BitsAndBytesConfig(load_in_8bit=True)
+    return _hub.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def _eos_ids(*sources: Any) -> frozenset[int]:
+    """Gather the end tokens that generation config, config and tokenizer name, one id or a list each."""
+    ids: set[int] = set()
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        ids.update(value if isinstance(value, list) else [] if value is None else [value])
+    return frozenset(ids)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

@@ -1,0 +1,46 @@
+"""Stop strings over a stream of text pieces: found across piece borders, and no part of one leaks."""
+
+from collections.abc import Sequence
+
+__all__ = ["StopFilter"]
+
+
+class StopFilter:
+    """Passes text through until one of the stop strings appears.
+
+    Text that could be the beginning of a stop string is held back until it is clear whether it is one. Of several
+    that match, the one that begins first counts.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """Take the next piece and return what may be shown now; sets `stopped` at a stop string."""
+        if not self._stops or self.stopped:
+            return "" if self.stopped else text
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)], ""
+            return shown
+        keep = max(_overlap(self._held, stop) for stop in self._stops)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def flush(self) -> str:
+        """Return what is still held back, when the text ended without a stop string."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the length of the longest end of `text` that begins `stop`, shorter than `stop`."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0

@@ -1,0 +1,28 @@
+"""The application of one model server, around an engine that is given to it. Imports no torch."""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from vicuna_server import __version__
+from vicuna_server.engine import Engine
+from vicuna_server.http import chat, completions, errors, status
+from vicuna_server.http.generation import Answerer
+from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.http.metrics import Metrics
+from vicuna_server.http.middleware import CommonHeaders
+from vicuna_server.http.settings import ServiceSettings
+
+__all__ = ["create_app"]
+
+
+def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) -> ASGIApp:
+    """Return the ASGI application; loading the engine and draining are the caller's part, through `lifecycle`."""
+    metrics = Metrics(engine, lifecycle)
+    answerer = Answerer(engine, settings, lifecycle, metrics)
+    # The web pages of the documentation would load scripts from other hosts.
+    app = FastAPI(title="vicuna-server", version=__version__, docs_url=None, redoc_url=None)
+    errors.install(app)
+    app.include_router(status.router(settings, lifecycle, metrics))
+    app.include_router(chat.router(answerer))
+    app.include_router(completions.router(answerer))
+    return CommonHeaders(app, settings.revision, lifecycle, metrics)

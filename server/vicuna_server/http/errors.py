@@ -1,0 +1,51 @@
+"""Every failure of a request as OpenAI's error object, whoever raised it."""
+
+import logging
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from vicuna_server.errors import OverloadedError, VicunaError
+from vicuna_server.protocol.errors import error_body, error_of
+
+__all__ = ["error_response", "install"]
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+    app.add_exception_handler(VicunaError, _on_own_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def error_response(error: VicunaError) -> JSONResponse:
+    """Return the response for one of our own errors."""
+    status, body = error_of(error)
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, OverloadedError) else None
+    if status == 413:
+        headers = {"connection": "close"}  # the rest of the body is not read
+    return JSONResponse(body, status, headers)
+
+
+async def _on_own_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, VicunaError)  # noqa: S101  # what this handler is registered for
+    return error_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # what this handler is registered for
+    message, code = str(error.detail), None
+    if error.status_code == 404:
+        message, code = f"there is no route {request.method} {request.url.path}", "route_not_found"
+    elif error.status_code == 405:
+        message, code = f"{request.url.path} does not take {request.method}", "method_not_allowed"
+    return JSONResponse(error_body(error.status_code, message, code=code), error.status_code, error.headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    logger.error("request %s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse(error_body(500, "the server failed on this request; its log says why"), 500)

@@ -1,0 +1,69 @@
+"""Where a server stands: loading, ready, draining or failed."""
+
+import asyncio
+import logging
+import time
+
+from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
+from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.prompts import Message
+
+__all__ = ["DRAIN_SECONDS", "Lifecycle"]
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5.0
+"""How long new requests are still served after SIGTERM: endpoint removal reaches clients late."""
+
+SMOKE_SECONDS = 300.0
+
+
+class Lifecycle:
+    """The server's state, written by start-up and signals, read by probes and middleware."""
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.draining_since: float | None = None
+        self.failure: VicunaError | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server has been told to stop."""
+        return self.draining_since is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether `/readyz` says 200."""
+        return self.loaded and not self.draining and self.failure is None
+
+    def begin_drain(self) -> None:
+        """Note the moment at which the server was told to stop."""
+        if self.draining_since is None:
+            self.draining_since = time.monotonic()
+
+    async def bring_up(self, engine: Engine) -> None:
+        """Load the model and let it prove itself; afterwards either `loaded` or `failure` is set."""
+        started = time.monotonic()
+        try:
+            await engine.load()
+            await asyncio.wait_for(_smoke_test(engine), SMOKE_SECONDS)
+        except VicunaError as error:
+            self.failure = error
+        except TimeoutError:
+            self.failure = EngineError(
+                "SmokeTestFailed", f"the model gave no token within {SMOKE_SECONDS:.0f} s of being loaded"
+            )
+        except Exception as error:
+            logger.exception("start-up failed")
+            self.failure = EngineError("StartFailed", f"the engine cannot be started: {error}")
+        else:
+            self.loaded = True
+            logger.info("ready after %.1f s", time.monotonic() - started)
+
+
+async def _smoke_test(engine: Engine) -> None:
+    """Generate one token the way a chat does; the engine itself refuses logits that are not finite."""
+    prompt = ChatPrompt((Message("user", "Hello"),))
+    async with await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0)) as generation:
+        async for _ in generation:
+            pass

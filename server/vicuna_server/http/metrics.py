@@ -1,0 +1,68 @@
+"""Prometheus metrics of one server, in a registry of its own."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vicuna_server.engine import Engine
+from vicuna_server.http.lifecycle import Lifecycle
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counts requests and reads the engine's counters when asked."""
+
+    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_EngineCollector(engine, lifecycle))
+        self._requests = Counter(
+            "vicuna_http_requests", "Responses begun", ("route", "status"), registry=self._registry
+        )
+        self._first_token = Histogram(
+            "vicuna_time_to_first_token_seconds",
+            "From the request's arrival to its first text",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+
+    def answered(self, route: str, status: int) -> None:
+        """Count a response whose head was sent."""
+        self._requests.labels(route, str(status)).inc()
+
+    def first_token(self, seconds: float) -> None:
+        """Note how long a request waited for its first text."""
+        self._first_token.observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the exposition text."""
+        return generate_latest(self._registry)
+
+
+class _EngineCollector(Collector):
+    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._engine.stats
+        for name, text, value in (
+            ("vicuna_requests_running", "Generations that hold a place in the batch", stats.running),
+            ("vicuna_requests_waiting", "Generations that wait for a place", stats.waiting),
+            ("vicuna_ready", "1 while /readyz answers 200", int(self._lifecycle.ready)),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        for name, text, value in (
+            ("vicuna_prompt_tokens", "Prompt tokens taken in", stats.prompt_tokens),
+            ("vicuna_generated_tokens", "Tokens generated", stats.generated_tokens),
+            ("vicuna_generations_finished", "Answers that came to their end", stats.finished),
+            ("vicuna_generations_cancelled", "Answers whose client left", stats.cancelled),
+            ("vicuna_generations_failed", "Answers that failed in the model", stats.failed),
+        ):
+            yield CounterMetricFamily(name, text, value=value)

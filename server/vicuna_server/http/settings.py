@@ -1,0 +1,28 @@
+"""What the HTTP side of one server needs to know."""
+
+from dataclasses import dataclass
+
+__all__ = ["ServiceSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Names and limits of one server.
+
+    Attributes:
+        served_name: The model's name in the API.
+        revision: Value of the `x-vicuna-revision` header.
+        created: Seconds since the epoch, for `/v1/models`.
+        max_stream_seconds: An answer that takes longer ends with `finish_reason` "length".
+        max_body_bytes: Larger request bodies are refused with 413.
+        body_seconds: A body that takes longer to arrive is refused with 408.
+        keepalive_seconds: A stream that is silent for so long gets an SSE comment.
+    """
+
+    served_name: str
+    revision: str
+    created: int
+    max_stream_seconds: float = 600.0
+    max_body_bytes: int = 4 * 2**20
+    body_seconds: float = 30.0
+    keepalive_seconds: float = 15.0

@@ -1,0 +1,85 @@
+"""Server-sent events: a response that notices at once when its client leaves.
+
+Starlette's StreamingResponse learns of a disconnect only in some server versions, and knows no keep-alive; this
+one waits for the next frame, the client and the clock at the same time.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+__all__ = ["DONE", "EventStream", "frame", "until_disconnect"]
+
+DONE = b"data: [DONE]\n\n"
+_KEEPALIVE = b": keep-alive\n\n"
+
+
+def frame(payload: object) -> bytes:
+    """Return one event with a JSON payload."""
+    return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends the frames of an async generator and closes it when the client leaves.
+
+    Args:
+        frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason.
+        keepalive: Seconds of silence after which an SSE comment is sent.
+        limit: Seconds after which the connection is given up: a client that does not read cannot hold a place.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], keepalive: float, limit: float) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._keepalive = keepalive
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        del scope
+        left = asyncio.ensure_future(until_disconnect(receive))
+        try:
+            async with asyncio.timeout(self._limit):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._pump(left, send)
+        except TimeoutError:
+            # The server then closes the connection in the middle of the body, which tells the client.
+            return
+        finally:
+            left.cancel()
+            await self._frames.aclose()
+
+    async def _pump(self, left: "asyncio.Future[None]", send: Send) -> None:
+        pending: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                pending = pending or asyncio.ensure_future(anext(self._frames, None))
+                done, _ = await asyncio.wait(
+                    (pending, left), timeout=self._keepalive, return_when=asyncio.FIRST_COMPLETED
+                )
+                if left in done:
+                    return
+                body = _KEEPALIVE
+                if pending in done:
+                    body, pending = pending.result(), None
+                if body is None:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            if pending is not None:
+                pending.cancel()
+                await asyncio.wait((pending,))
+
+
+async def until_disconnect(receive: Receive) -> None:
+    """Return when the client has left; call it once the request's body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

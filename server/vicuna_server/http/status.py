@@ -1,0 +1,53 @@
+"""Probes, metrics and the list of models."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from vicuna_server.errors import RequestError
+from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.http.metrics import CONTENT_TYPE, Metrics
+from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.protocol.models import model_list, model_object
+
+__all__ = ["router"]
+
+
+def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
+    """Return the routes that answer without the engine."""
+    routes = APIRouter()
+
+    @routes.get("/livez")
+    async def livez() -> Response:
+        """Say that the process answers."""
+        return PlainTextResponse("ok\n")
+
+    @routes.get("/readyz")
+    async def readyz() -> Response:
+        """Say whether the model has proven itself and the server is not about to stop."""
+        if lifecycle.ready:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("draining\n" if lifecycle.draining else "loading\n", 503)
+
+    @routes.get("/metrics")
+    async def prometheus() -> Response:
+        """Return the metrics in Prometheus' text format."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    @routes.get("/v1/models")
+    async def models() -> Response:
+        """List the one model."""
+        return JSONResponse(model_list(settings.served_name, settings.created))
+
+    @routes.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        """Describe the model."""
+        if name != settings.served_name:
+            raise RequestError(
+                f"the model {name!r} does not exist here; this server has {settings.served_name!r}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        return JSONResponse(model_object(name, settings.created))
+
+    return routes

@@ -1,0 +1,55 @@
+"""OpenAI's error object: `{"error": {message, type, param, code}}`.
+
+Source: OpenAI's API reference, "Error codes", and the fields that the official clients read.
+"""
+
+from pydantic import ValidationError
+
+from vicuna_server.errors import RequestError, VicunaError
+
+__all__ = ["error_body", "error_of", "from_validation"]
+
+_TYPES = {
+    400: "invalid_request_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+}
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, object]:
+    """Return the JSON object for an HTTP status."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_of(error: VicunaError) -> tuple[int, dict[str, object]]:
+    """Return status and JSON object for a failure; anything but a RequestError is the server's own: 500."""
+    if isinstance(error, RequestError):
+        return error.status, error_body(error.status, error.message, error.param, error.code)
+    return 500, error_body(500, error.message, code=error.reason)
+
+
+def from_validation(error: ValidationError) -> RequestError:
+    """Say the first thing that is wrong with a request body, naming the field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # Union branches appear in the path under type names; only field names and indices help the reader.
+    path = [str(part) for part in first["loc"] if isinstance(part, int) or str(part).islower()]
+    param = ".".join(part for part in path if part not in _BRANCHES) or None
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        return RequestError(
+            f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json"
+        )
+    if param is None:
+        # A rule over the whole body names its field at the head of the message.
+        head, colon, _ = message.partition(": ")
+        named = head if colon and head.isidentifier() else None
+        return RequestError(message, param=named, code="invalid_value")
+    return RequestError(f"{param}: {message}", param=param, code="invalid_value")
+
+
+_BRANCHES = frozenset({"str", "int", "float", "bool", "none"})
