@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, run
+from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, make_namespace, run
 
 TEAM = "vicuna-e2e"
 CLAIM = "weights"
