@@ -65,17 +65,17 @@ def _serve(args: argparse.Namespace) -> None:
     scripted = kind == "scripted"
     manifest = _check_artifact(folder, args.artifact_id, scripted=scripted)
     # Before torch is imported, which takes seconds: a port in use is said at once, and probes can connect.
-    listener = bind(args.host, args.port)
-    engine = _engine(args, folder, manifest, scripted=scripted)
-    settings = ServiceSettings(
-        served_name=args.served_name or folder.resolve().name,
-        revision=args.revision,
-        created=int(time.time()),
-        max_stream_seconds=args.max_stream_seconds,
-    )
-    lifecycle = Lifecycle()
-    app = create_app(engine, settings, lifecycle)
-    asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds))
+    with bind(args.host, args.port) as listener:
+        engine = _engine(args, folder, manifest, scripted=scripted)
+        settings = ServiceSettings(
+            served_name=args.served_name or folder.resolve().name,
+            revision=args.revision,
+            created=int(time.time()),
+            max_stream_seconds=args.max_stream_seconds,
+        )
+        lifecycle = Lifecycle()
+        app = create_app(engine, settings, lifecycle)
+        asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds))
 
 
 def _check_artifact(folder: Path, artifact_id: str | None, *, scripted: bool) -> Manifest | None:
