@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.merge import hub, identity
-from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 
@@ -30,6 +30,15 @@ class Input:
     def hub_id(self) -> str:
         """ORG/NAME on a hub, empty for a folder."""
         return self.source.repo if isinstance(self.source, HubSource) else ""
+
+    def open(self) -> None:
+        """Read the headers of the folder that holds the source by now.
+
+        Raises:
+            InputError: as `open_checkpoint`.
+        """
+        if self.folder is not None:
+            self.checkpoint = open_checkpoint(self.folder)
 
     def known_fingerprint(self) -> str | None:
         """Return the fingerprint if it follows from digest or commit alone."""
@@ -78,5 +87,7 @@ def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | N
         UsageError: the URI or the digest is malformed.
     """
     source = parse_source(flag, uri)
-    commit = source.commit if isinstance(source, HubSource) else None
-    return Input(role, source, identity.parse_digest(digest_flag, digest) if digest else None, commit)
+    digest = identity.parse_digest(digest_flag, digest) if digest else None
+    if isinstance(source, HubSource):
+        return Input(role, source, digest, commit=source.commit)
+    return Input(role, source, digest, folder=source.folder)

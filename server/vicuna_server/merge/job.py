@@ -14,7 +14,6 @@ from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, 
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
-from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.claim import Claim
 from vicuna_server.merge.inputs import Input, make_input
 from vicuna_server.merge.layout import Shard
@@ -145,8 +144,7 @@ class _Job:
     def _plan(self, problems: Problems) -> Plan | None:
         for each in self._inputs:
             with problems.collecting():
-                folder = each.folder or each.source.folder  # hub sources have a folder by now
-                each.checkpoint = open_checkpoint(folder)
+                each.open()
         base, delta = self._inputs[0].checkpoint, None
         if len(self._inputs) > 1:
             delta = self._inputs[1].checkpoint

@@ -1,0 +1,166 @@
+"""Headers tell where tensors lie, in safetensors and in pickles alike."""
+
+import json
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from support.checkpoints import model_weights, write_checkpoint
+
+from vicuna_server.errors import InputError
+from vicuna_server.merge import pickle_format, safetensors_format
+from vicuna_server.merge.checkpoint import open_checkpoint
+from vicuna_server.merge.tensors import Tensor, read_range
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return read_range(tensor.path, tensor.offset, tensor.nbytes)
+
+
+def _raw(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "bin", "safetensors-sharded", "bin-sharded"])
+@pytest.mark.parametrize("index", [True, False])
+def test_every_layout_gives_the_same_bytes(tmp_path: Path, layout: str, index: bool) -> None:
+    weights = model_weights(3)
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path / "m", weights, layout, index=index))
+    assert {name: _bytes_of(tensor) for name, tensor in checkpoint.tensors.items()} == {
+        name: _raw(tensor) for name, tensor in weights.items()
+    }
+
+
+def test_pickled_views_and_shared_storages_are_found(tmp_path: Path) -> None:
+    whole = torch.arange(100, dtype=torch.float32).reshape(10, 10)
+    state = OrderedDict(head=whole, tail=whole[5:], other=torch.ones(3, dtype=torch.bfloat16))
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    found = {tensor.name: tensor for tensor in pickle_format.read_tensors(tmp_path / "pytorch_model.bin")}
+    assert {name: _bytes_of(tensor) for name, tensor in found.items()} == {n: _raw(t) for n, t in state.items()}
+    assert found["tail"].offset == found["head"].offset + 200
+
+
+def test_a_pickle_with_more_than_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    same = [torch.ones(64) for _ in range(3)]
+    torch.save({"optimizer": same[0], "state_dict": {"a": same[1], "b": same[2]}}, path)
+    with pytest.raises(InputError, match="more than a model's weights") as caught:
+        pickle_format.read_tensors(path)
+    assert caught.value.reason == "NotACheckpoint"
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.write_text, (Path("pwned"), "x")
+
+
+def test_a_pickle_that_would_run_code_is_unsafe_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(2), "b": _Evil()}, path)
+    with pytest.raises(InputError) as caught:
+        pickle_format.read_tensors(path)
+    assert caught.value.reason == "UnsafePickle"
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("pytorch_model.bin", pickle.dumps({}), "LegacyPickle"),
+        ("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1\n", "NotACheckpoint"),
+        ("pytorch_model.bin", b"hello", "NotACheckpoint"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "NotACheckpoint"),
+        ("model.safetensors", b"", "TruncatedShard"),
+        ("model.safetensors", struct.pack("<Q", 999) + b'{"a":', "TruncatedShard"),
+        ("model.safetensors", struct.pack("<Q", 5) + b"{oops", "NotACheckpoint"),
+        ("model.safetensors", struct.pack("<Q", 2**60) + b"{", "NotACheckpoint"),
+    ],
+)
+def test_files_that_are_no_weights_are_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    read = pickle_format.read_tensors if name.endswith("bin") else safetensors_format.read_tensors
+    with pytest.raises(InputError, match=name) as caught:
+        read(path)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_a_file_cut_short_is_truncated(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    weights = {"a": torch.ones(1000)}
+    if name.endswith("bin"):
+        torch.save(weights, path)
+    else:
+        save_file(weights, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    read = pickle_format.read_tensors if name.endswith("bin") else safetensors_format.read_tensors
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert caught.value.reason == "TruncatedShard"
+
+
+def test_a_compressed_pickle_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1000)}, tmp_path / "plain.bin")
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(tmp_path / "plain.bin") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    with pytest.raises(InputError, match="compressed"):
+        pickle_format.read_tensors(path)
+
+
+def test_a_built_header_is_read_by_the_formats_own_library(tmp_path: Path) -> None:
+    header = safetensors_format.build_header([("b", "F16", (2, 2)), ("a", "F32", (3,)), ("empty", "F16", (0, 4))])
+    path = tmp_path / "model.safetensors"
+    data = torch.arange(4).half().numpy().tobytes() + torch.arange(3).float().numpy().tobytes()
+    path.write_bytes(header + data)
+    assert len(header) % 8 == 0
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert file.get_tensor("b").tolist() == [[0, 1], [2, 3]]
+        assert file.get_tensor("a").tolist() == [0, 1, 2]
+        assert file.get_tensor("empty").shape == (0, 4)
+    assert [tensor.name for tensor in safetensors_format.read_tensors(path)] == ["b", "a", "empty"]
+
+
+def test_rotary_buffers_are_ignored(tmp_path: Path) -> None:
+    weights = model_weights(1) | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path / "m", weights, "bin-sharded"))
+    assert not [name for name in checkpoint.tensors if "inv_freq" in name]
+
+
+@pytest.mark.parametrize("gone", ["pytorch_model-00002-of-00003.bin"])
+@pytest.mark.parametrize("index", [True, False])
+def test_a_missing_shard_is_noticed_with_and_without_index(tmp_path: Path, gone: str, index: bool) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1), "bin-sharded", index=index)
+    (folder / gone).unlink()
+    with pytest.raises(InputError) as caught:
+        open_checkpoint(folder)
+    assert caught.value.reason == "TensorMissing"
+
+
+def test_an_index_that_promises_more_than_its_shards_hold_is_noticed(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1), "safetensors-sharded")
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.extra"] = "model-00001-of-00003.safetensors"
+    index.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"promises model\.extra"):
+        open_checkpoint(folder)
+
+
+def test_an_index_may_not_point_outside_its_folder(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1), "safetensors-sharded")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
+    with pytest.raises(InputError, match="no files of its own folder"):
+        open_checkpoint(folder)
