@@ -1,0 +1,26 @@
+import aiohttp
+
+from vicuna_operator.controller.health import Health
+
+
+async def answer(health: Health, path: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{health.port}{path}") as got,
+    ):
+        return got.status, await got.text()
+
+
+async def test_probes() -> None:
+    trouble: list[str] = []
+    health = Health(0, lambda: trouble[0] if trouble else None, host="127.0.0.1")
+    await health.start()
+    try:
+        assert await answer(health, "/healthz") == (200, "ok\n")
+        assert (await answer(health, "/readyz"))[0] == 503
+        health.ready = True
+        assert await answer(health, "/readyz") == (200, "ok\n")
+        trouble.append("a pass has been running for 900 s")
+        assert await answer(health, "/healthz") == (500, "a pass has been running for 900 s\n")
+    finally:
+        await health.close()
