@@ -1,0 +1,106 @@
+"""Tokenizer files are copied as they are, save for what is known to break silently."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vicuna_server.errors import InputError
+from vicuna_server.merge.chat_template import resolve_chat_template
+from vicuna_server.merge.tokenizer import read_tokenizer
+
+
+def _folder(path: Path, config: dict[str, object] | None = None, special: dict[str, object] | None = None) -> Path:
+    (path / "tokenizer.model").write_bytes(b"\n\x05<unk>\n\x03<s>\n\x04</s>")
+    if config is not None:
+        (path / "tokenizer_config.json").write_text(json.dumps(config))
+    if special is not None:
+        (path / "special_tokens_map.json").write_text(json.dumps(special))
+    return path
+
+
+def _config(files: dict[str, Path | bytes], name: str = "tokenizer_config.json") -> dict[str, object]:
+    content = files[name]
+    assert isinstance(content, bytes)
+    parsed: dict[str, object] = json.loads(content)
+    return parsed
+
+
+def test_a_sound_tokenizer_is_left_alone(tmp_path: Path) -> None:
+    sound = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "eos_token": "</s>", "chat_template": "{{ x }}"}
+    found = read_tokenizer(_folder(tmp_path, sound))
+    assert found.files == {name: tmp_path / name for name in ("tokenizer.model", "tokenizer_config.json")}
+    assert found.has_chat_template
+
+
+def test_the_old_class_name_is_repaired_and_legacy_added(tmp_path: Path) -> None:
+    found = read_tokenizer(_folder(tmp_path, {"tokenizer_class": "LLaMATokenizer", "model_max_length": 7}))
+    want = {"tokenizer_class": "LlamaTokenizer", "legacy": True, "model_max_length": 7}
+    assert _config(found.files) == want
+    assert not found.has_chat_template
+
+
+@pytest.mark.parametrize("blank", ["", {"content": "", "__type": "AddedToken"}])
+def test_blank_tokens_of_llama_are_repaired_in_both_files(tmp_path: Path, blank: object) -> None:
+    tokens = {"bos_token": blank, "eos_token": blank, "unk_token": blank}
+    folder = _folder(tmp_path, {"tokenizer_class": "LLaMATokenizer", **tokens}, dict(tokens))
+    files = read_tokenizer(folder).files
+    good = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    assert good.items() <= _config(files).items()
+    assert _config(files, "special_tokens_map.json") == good
+
+
+def test_blank_tokens_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {"tokenizer_class": "GPT2Tokenizer", "eos_token": ""})
+    with pytest.raises(InputError, match="blank eos_token") as caught:
+        read_tokenizer(folder)
+    assert caught.value.reason == "TokenizerBroken"
+
+
+def test_blank_tokens_are_not_invented_for_a_vocabulary_without_them(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {"tokenizer_class": "LlamaTokenizer", "eos_token": ""})
+    (folder / "tokenizer.model").write_bytes(b"no such pieces")
+    with pytest.raises(InputError, match="blank eos_token"):
+        read_tokenizer(folder)
+
+
+def test_a_tokenizer_model_alone_gets_legacy(tmp_path: Path) -> None:
+    assert _config(read_tokenizer(_folder(tmp_path)).files) == {"legacy": True}
+
+
+def test_no_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no tokenizer\.json") as caught:
+        read_tokenizer(tmp_path)
+    assert caught.value.reason == "TokenizerBroken"
+
+
+def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(InputError, match=r"tokenizer_config\.json cannot be read as JSON"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_own", "kind", "source_id", "want"),
+    [
+        ("vicuna_v0", True, "additive-v1.1", "lmsys/vicuna-7b-delta-v1.1", "vicuna_v0"),
+        ("auto", True, "additive-v0", "", "from-tokenizer"),
+        ("auto", False, "additive-v0", "", "vicuna_v0"),
+        ("auto", False, "alpaca", "", "alpaca"),
+        ("auto", False, "additive-v1.1", "lmsys/vicuna-7b-delta-v1.1", "vicuna_v1.1"),
+        ("auto", False, "none", "lmsys/vicuna-7b-v1.5", "vicuna_v1.1"),
+        ("auto", False, "none", "lmsys/vicuna-7b-v0", "vicuna_v0"),
+        ("from-tokenizer", True, "none", "", "from-tokenizer"),
+    ],
+)
+def test_the_prompt_format_is_decided_once(asked: str, has_own: bool, kind: str, source_id: str, want: str) -> None:
+    assert resolve_chat_template(asked, has_own=has_own, kind=kind, source_id=source_id) == want
+
+
+@pytest.mark.parametrize(("asked", "source_id"), [("auto", ""), ("auto", "me/vicuna-7b"), ("from-tokenizer", "")])
+def test_an_unknown_prompt_format_asks_for_the_field(asked: str, source_id: str) -> None:
+    with pytest.raises(InputError, match="chatTemplate") as caught:
+        resolve_chat_template(asked, has_own=False, kind="additive-v1.1", source_id=source_id)
+    assert caught.value.reason == "ChatTemplateUnknown"
