@@ -9,7 +9,7 @@ class StopFilter:
     """Passes text through until one of the stop strings appears.
 
     Text that could be the beginning of a stop string is held back until it is clear whether it is one. Of several
-    that match, the one that begins first counts.
+    that match, the one that is complete first counts, so the result does not depend on how the text is cut.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -22,10 +22,11 @@ class StopFilter:
         if not self._stops or self.stopped:
             return "" if self.stopped else text
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        starts = ((self._held.find(stop), stop) for stop in self._stops)
+        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
         if found:
             self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown
         keep = max(_overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep

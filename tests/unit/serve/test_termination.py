@@ -27,9 +27,7 @@ def test_uses_the_pods_file_only_where_it_exists(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀", "\n", '"'])
-def test_a_long_message_is_cut_and_stays_json(
-    letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_message_is_cut_and_stays_json(letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
     monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(path))
     termination.write_termination_message({"reason": "R", "message": letter * 9000, "retryable": True})

@@ -1,0 +1,50 @@
+"""How an answer ends."""
+
+from collections.abc import Sequence
+
+from vicuna_server.engine.answer import Answer
+
+EOS = 0
+
+
+def decode(ids: Sequence[int]) -> str:
+    return "".join(chr(token) for token in ids if token != EOS)
+
+
+def answer(*, stops: Sequence[str] = (), max_tokens: int = 100, deadline: float | None = None) -> Answer:
+    return Answer(decode, frozenset({EOS}), stops, max_tokens, deadline)
+
+
+def run(subject: Answer, text: str, now: float = 0.0) -> tuple[str, int, str | None]:
+    shown = ""
+    for letter in text:
+        delta = subject.push(EOS if letter == "$" else ord(letter), now)
+        shown += delta.text
+        if delta.finish_reason is not None:
+            return shown, delta.tokens, delta.finish_reason
+    return shown, subject.tokens, None
+
+
+def test_ends_at_the_end_token_which_counts_and_has_no_text() -> None:
+    assert run(answer(), "hi$x") == ("hi", 3, "stop")
+
+
+def test_ends_at_the_limit_and_shows_what_a_stop_string_held_back() -> None:
+    assert run(answer(max_tokens=3, stops=["cd"]), "abc") == ("abc", 3, "length")
+
+
+def test_ends_at_a_stop_string_without_any_part_of_it() -> None:
+    assert run(answer(stops=["cd"]), "abcde") == ("ab", 4, "stop")
+
+
+def test_a_stop_string_in_the_last_allowed_token_is_a_stop() -> None:
+    assert run(answer(stops=["c"], max_tokens=3), "abc") == ("ab", 3, "stop")
+
+
+def test_held_back_text_is_shown_when_the_end_token_comes() -> None:
+    assert run(answer(stops=["cd"]), "abc$") == ("abc", 4, "stop")
+
+
+def test_ends_when_its_time_is_over() -> None:
+    assert run(answer(deadline=5.0), "abc", now=4.9) == ("abc", 3, None)
+    assert run(answer(deadline=5.0), "abc", now=5.0) == ("a", 1, "length")

@@ -1,0 +1,65 @@
+"""Where a model runs: quantities, CPUs, devices."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vicuna_server.engine import placement
+from vicuna_server.engine.placement import choose_placement, parse_quantity, usable_cpus
+from vicuna_server.errors import EngineError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("13Gi", 13 * 2**30), ("500M", 500_000_000), ("1.5k", 1500), ("1024", 1024)]
+)
+def test_quantities(text: str, size: int) -> None:
+    assert parse_quantity(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "13GB", "-1Gi", "0", "many"])
+def test_what_is_no_quantity_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="max-gpu-memory"):
+        parse_quantity(text)
+
+
+def test_the_cgroup_quota_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda _: set(range(8)))
+    quota = tmp_path / "cpu.max"
+    for text, cpus in (("150000 100000", 2), ("max 100000", 8), ("1000 100000", 1), ("garbage", 8)):
+        quota.write_text(text)
+        assert usable_cpus(quota) == cpus
+    assert usable_cpus(tmp_path / "none") == 8
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("flags : avx2 avx512_bf16 sse", True), ("flags : avx2 avx512f", False), ("", False)]
+)
+def test_bfloat16_only_where_the_cpu_has_it(line: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n")
+    assert placement._cpu_has_bf16(tmp_path / "cpuinfo") is expected
+
+
+def test_auto_without_gpus_is_the_cpu_and_never_float16() -> None:
+    chosen = choose_placement("auto", 0, "auto", None)
+    assert chosen.device.type == "cpu"
+    assert chosen.dtype in (torch.bfloat16, torch.float32)
+    assert choose_placement("cpu", 1, "float32", None).dtype is torch.float32
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda", 2), ("auto", 1)])
+def test_missing_gpus_are_an_error_not_a_cpu_run(device: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EngineError, match="0 are visible") as caught:
+        choose_placement(device, gpus, "auto", None)
+    assert caught.value.reason == "DeviceUnavailable"
+
+
+def test_gpus_get_their_caps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 20_000))
+    capped = choose_placement("auto", 2, "auto", "13Gi")
+    assert capped.max_memory == {0: 13 * 2**30, 1: 13 * 2**30}
+    assert capped.dtype is torch.float16
+    assert choose_placement("cuda", 0, "auto", None).max_memory == {0: 9_000}
