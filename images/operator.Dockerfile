@@ -2,18 +2,20 @@
 #   docker build -t vicuna-operator:dev -f images/operator.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11-slim
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /src
 RUN python3 -m venv --without-pip /venv
-# Dependencies before sources: an edit of the code rebuilds the last layers only.
+# Dependencies before sources, in layers of their own: an edit of the code rebuilds the last, small one only.
 COPY pyproject.toml constraints.txt ./
 RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*p['dependencies'], *p['optional-dependencies']['operator'], sep='\n')" > requirements.txt \
  && pip --python /venv/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
-COPY README.md LICENSE ./
+
+FROM dependencies AS own
+COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
-RUN pip --python /venv/bin/python install --no-cache-dir --no-deps . \
- && rm /venv/bin/vicuna-server
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
+ && rm /own/bin/vicuna-server
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vicuna-operator" \
@@ -23,7 +25,8 @@ ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-COPY --from=build /venv /venv
+COPY --from=dependencies /venv /venv
+COPY --from=own /own /venv
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["vicuna-operator"]

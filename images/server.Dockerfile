@@ -5,12 +5,12 @@
 #         torch's own wheels carry the CUDA runtime; bitsandbytes comes with them.
 ARG PYTHON_IMAGE=python:3.11-slim
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /src
 ARG VARIANT=cpu
 ARG TORCH_INDEX_URL=
 RUN python3 -m venv --without-pip /venv
-# What changes rarely comes first: torch, then the other dependencies, then the sources.
+# What changes rarely comes first, in layers of its own: torch, the other dependencies, the sources.
 COPY constraints.txt ./
 # A CPU image that took the CUDA wheel by mistake would be several GB too large: stop here instead.
 RUN case "$VARIANT" in cpu|cuda) ;; *) echo "VARIANT must be cpu or cuda, not '$VARIANT'" >&2; exit 64 ;; esac \
@@ -23,10 +23,12 @@ COPY pyproject.toml ./
 RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
 print(*p['dependencies'], *e['server'], *(e['gpu'] if '$VARIANT' == 'cuda' else []), sep='\n')" > requirements.txt \
  && pip --python /venv/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
-COPY README.md LICENSE ./
+
+FROM dependencies AS own
+COPY pyproject.toml README.md LICENSE ./
 COPY server server
-RUN pip --python /venv/bin/python install --no-cache-dir --no-deps . \
- && rm /venv/bin/vicuna-operator
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
+ && rm /own/bin/vicuna-operator
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vicuna-server" \
@@ -39,8 +41,9 @@ ENV PATH=/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # Some libraries look the user up by name.
 RUN groupadd --gid 65532 vicuna \
- && useradd --no-log-init --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin vicuna
-COPY --from=build /venv /venv
+ && useradd --no-log-init --key UID_MAX=65533 --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin vicuna
+COPY --from=dependencies /venv /venv
+COPY --from=own /own /venv
 USER 65532:65532
 WORKDIR /tmp
 EXPOSE 8000
