@@ -299,6 +299,7 @@ class MemoryKube:
 
     def _drop(self, place: Place) -> None:
         body = self._objects.pop(place)
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(next(self._versions))}}
         self._applied.pop(place, None)
         self._tell("DELETED", body)
         uid = body["metadata"]["uid"]

@@ -1,0 +1,114 @@
+"""KubeClient speaks HTTP as the API server expects it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.memory_kube import MemoryKube
+from support.memory_server import MemoryServer
+
+from vicuna_operator import errors
+from vicuna_operator.kube.client import KubeClient
+from vicuna_operator.planning.actions import Ref
+
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "j", "labels": {"a": "b"}},
+    "spec": {"x": 1},
+}
+REF = Ref("batch/v1", "Job", "j")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MemoryServer]:
+    async with MemoryServer(MemoryKube()) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: MemoryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubeClient]:
+    monkeypatch.setenv("KUBECONFIG", str(server.write_kubeconfig(tmp_path / "kubeconfig")))
+    client = await KubeClient.connect()
+    yield client
+    await client.close()
+
+
+async def test_every_verb(client: KubeClient, server: MemoryServer) -> None:
+    assert await client.get(REF, "ns") is None
+    made = await client.create(JOB, "ns")
+    assert await client.get(REF, "ns") == made
+    listed = await client.list("batch/v1", "Job", "ns", label_selector="a=b")
+    assert [(item["kind"], item["apiVersion"], item["metadata"]["name"]) for item in listed] == [
+        ("Job", "batch/v1", "j")
+    ]
+    assert await client.list("batch/v1", "Job", None, label_selector="a=c") == []
+    applied = await client.apply({**JOB, "spec": {"x": 2}}, "ns")
+    assert applied["spec"] == {"x": 2}
+    patched = await client.patch(REF, "ns", {"metadata": {"uid": made["metadata"]["uid"]}, "spec": {"x": None}})
+    assert patched["spec"] == {}
+    status = await client.patch(REF, "ns", {"status": {"active": 1}}, subresource="status")
+    assert status["status"] == {"active": 1}
+    with pytest.raises(errors.ConflictError):
+        await client.delete(REF, "ns", uid="other")
+    await client.delete(REF, "ns", uid=made["metadata"]["uid"])
+    with pytest.raises(errors.NotFoundError):
+        await client.delete(REF, "ns")
+    methods = [f"{method} {path}" for method, path in server.requests]
+    assert "PATCH /apis/batch/v1/namespaces/ns/jobs/j?fieldManager=vicuna-operator&force=true" in methods
+    assert "PATCH /apis/batch/v1/namespaces/ns/jobs/j/status?fieldManager=vicuna-operator" in methods
+    assert "GET /apis/batch/v1/jobs?labelSelector=a%3Dc" in methods
+
+
+async def test_core_kinds_logs_and_field_selectors(client: KubeClient, server: MemoryServer) -> None:
+    server.kube.pod_logs["ns", "p"] = "one\ntwo\nthree"
+    assert await client.logs("ns", "p", tail_lines=2, limit_bytes=100) == "two\nthree"
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "e"},
+        "involvedObject": {"uid": "u"},
+    }
+    await client.create(event, "ns")
+    assert len(await client.list("v1", "Event", "ns", field_selector="involvedObject.uid=u")) == 1
+    assert await client.list("v1", "Event", "ns", field_selector="involvedObject.uid=v") == []
+
+
+async def test_discovery_is_asked_once(client: KubeClient, server: MemoryServer) -> None:
+    assert await client.offers("batch/v1")
+    assert not await client.offers("policy/v1")
+    asked = len(server.requests)
+    assert await client.offers("batch/v1")
+    assert not await client.offers("policy/v1")
+    assert len(server.requests) == asked
+
+
+async def test_a_rotated_token_is_read_again(client: KubeClient, server: MemoryServer, tmp_path: Path) -> None:
+    server.token = "rotated"
+    server.write_kubeconfig(tmp_path / "kubeconfig")
+    assert await client.get(REF, "ns") is None
+    assert (await client.connection()).authorization == "Bearer rotated"
+
+
+async def test_a_token_that_stays_wrong_is_forbidden(client: KubeClient, server: MemoryServer) -> None:
+    server.token = "other"
+    with pytest.raises(errors.ForbiddenError, match="Unauthorized"):
+        await client.get(REF, "ns")
+
+
+async def test_failures_carry_the_apis_words(client: KubeClient, server: MemoryServer) -> None:
+    server.kube.fail(errors.InvalidError("spec.x: must not be 1", 422))
+    with pytest.raises(errors.InvalidError, match=r"spec\.x: must not be 1"):
+        await client.create(JOB, "ns")
+    server.kube.fail(errors.UnavailableError("etcd is away", 503))
+    with pytest.raises(errors.UnavailableError, match="etcd is away"):
+        await client.get(REF, "ns")
+
+
+async def test_a_server_that_is_away_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with MemoryServer(MemoryKube()) as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.write_kubeconfig(tmp_path / "kubeconfig")))
+    client = await KubeClient.connect()
+    with pytest.raises(errors.UnavailableError, match=server.url):
+        await client.get(REF, "ns")
+    await client.close()
