@@ -35,12 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["up"]:  # a cluster's image never loads it
         importlib.import_module("vicuna_operator.local.cli").add_arguments(up)
     commands.add_parser("version", help="print the version")
-    args = parser.parse_args(arguments)
+    # argparse cannot tell optional words after `--` from its own, so they are taken off first
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    args = parser.parse_args(arguments[:end])
     if args.command == "version":
         sys.stdout.write(f"vicuna-operator {__version__}\n")
         return 0
     if args.command == "up":
-        return int(importlib.import_module("vicuna_operator.local.cli").run(args))
+        return int(importlib.import_module("vicuna_operator.local.cli").run(args, arguments[end + 1 :]))
+    if end < len(arguments):
+        parser.error("only `up` takes a command after `--`")
     return _run({variable: getattr(args, variable) for variable in FLAGS})
 
 

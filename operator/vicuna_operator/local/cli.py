@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from vicuna_operator.errors import LocalRunError
@@ -29,16 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    parser.add_argument(
-        "command", nargs="*", metavar="COMMAND", help="after `--`: run this with VICUNA_URL set, then stop"
-    )
+    parser.epilog = "After `--`: a command to run with VICUNA_URL set once the model answers; then everything stops."
 
 
-def run(args: argparse.Namespace) -> int:
-    """Merge, serve, and stay until Ctrl-C or until COMMAND ends; return the exit code."""
+def run(args: argparse.Namespace, command: Sequence[str] = ()) -> int:
+    """Merge, serve, and stay until Ctrl-C or until `command` ends; return the exit code."""
     try:
         with interruptible():
-            return _up(args)
+            return _up(args, command)
     except Interrupted:
         print("stopped", file=sys.stderr)
         return 130
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return error.exit_code
 
 
-def _up(args: argparse.Namespace) -> int:
+def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
     model = read_model(args.file)
     local = LocalRun(
         model=model,
@@ -60,7 +59,7 @@ def _up(args: argparse.Namespace) -> int:
     replicas = spec_of(model).serving.replicas
     if replicas > 1:
         print(f"running 1 of {replicas} replicas on this machine", flush=True)
-    return local.serve(local.merge(), args.command)
+    return local.serve(local.merge(), command)
 
 
 def _volume(text: str) -> tuple[str, Path]:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from contextlib import closing, suppress
 
@@ -16,7 +17,8 @@ INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    address = os.environ.get("VICUNA_URL") or "http://127.0.0.1:8000"
+    parser.add_argument("--url", default=address, help="the server (default: $VICUNA_URL, here %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="model to talk to (default: the first one listed)")
     parser.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer and end")
     parser.add_argument("--temperature", type=_temperature, help="0 to 2; 0: always the likeliest word")

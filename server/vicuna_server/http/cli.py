@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--context-length", type=_positive, help="limit of prompt and answer in tokens (default: the model's)")
     add("--max-concurrency", default="32", type=_positive, help="generations at once (default: 32)")
     add("--max-stream-seconds", default="600", type=_positive, help="longest answer (default: 600)")
+    add("--drain-seconds", default="5", type=_count, help="on SIGTERM, go on taking requests so long (default: 5)")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
     add("--port", default="8000", type=_port, help="port to listen on (default: 8000; 0: any free one)")
 
@@ -75,7 +76,7 @@ def _serve(args: argparse.Namespace) -> None:
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
-        asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds))
+        asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
 
 
 def _check_artifact(folder: Path, artifact_id: str | None, *, scripted: bool) -> Manifest | None:
