@@ -5,6 +5,8 @@ on the watcher's own clock (clocks of nodes differ), or whose process is known t
 that was only frozen finds out before it publishes; should two publish at once, the rename lets one win.
 """
 
+import contextlib
+import errno
 import json
 import os
 import secrets
@@ -17,12 +19,13 @@ from typing import Any
 from vicuna_server.errors import InterruptedRunError
 from vicuna_server.merge.progress import Progress
 
-__all__ = ["CLAIM_PREFIX", "Claim"]
+__all__ = ["CLAIM_PREFIX", "Claim", "drop_claim"]
 
 CLAIM_PREFIX = ".claim-"
 _PATIENCE_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 class Claim:
@@ -91,39 +94,53 @@ class Claim:
         since = time.monotonic()
         while True:
             self._progress.check()
-            try:
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            except FileExistsError:
-                content = _read(self.path)
-                if content != seen:
-                    if seen is None:
-                        self._on_wait()
-                    seen, since = content, time.monotonic()
-                if (_is_dead(content) or time.monotonic() - since > self._patience) and self._take_over(content):
-                    return
-                self._progress.pause(self._poll)
-            else:
-                self._beat()
+            if self._create():
                 return
+            content = _read(self.path)
+            if content != seen:
+                if seen is None:
+                    self._on_wait()
+                seen, since = content, time.monotonic()
+            if (_is_dead(content) or time.monotonic() - since > self._patience) and self._take_over(content):
+                return
+            self._progress.pause(self._poll)
+
+    def _create(self) -> bool:
+        """Put our claim where there is none; it appears with its content, so that its process is always known."""
+        ours = self._prepare()
+        try:
+            try:
+                os.link(ours, self.path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+                ours.replace(self.path)
+        except (FileExistsError, FileNotFoundError):  # held by another, or ours was swept by one
+            os.close(self._descriptor)
+            return False
+        finally:
+            ours.unlink(missing_ok=True)
+        return True
 
     def _take_over(self, abandoned: dict[str, Any]) -> bool:
-        """Put a claim of our own in place of an abandoned one, unless it changed meanwhile."""
-        ours = self.path.with_name(f"{self.path.name}.{self.nonce}")
-        self._descriptor = os.open(ours, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._beat()
-        if _read(self.path) != abandoned:
-            ours.unlink()
-            os.close(self._descriptor)
-            return False
-        try:
-            ours.replace(self.path)
-        except FileNotFoundError:  # another watcher was faster and swept
-            os.close(self._descriptor)
-            return False
+        """Put our claim in place of an abandoned one, unless that changed meanwhile."""
+        ours = self._prepare()
+        with contextlib.suppress(FileNotFoundError):
+            if _read(self.path) == abandoned:
+                ours.replace(self.path)
+        ours.unlink(missing_ok=True)
         if self.is_held():
             return True
         os.close(self._descriptor)
         return False
+
+    def _prepare(self) -> Path:
+        """Write our claim beside its place."""
+        ours = self.path.with_name(f"{self.path.name}.{self.nonce}")
+        self._descriptor = os.open(ours, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._beat()
+        return ours
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):
@@ -136,6 +153,12 @@ class Claim:
         self._beats += 1
         content = {"nonce": self.nonce, "beat": f"{self._beats:012}", **_this_process()}
         os.pwrite(self._descriptor, json.dumps(content).encode(), 0)
+
+
+def drop_claim(root: Path, key: str) -> None:
+    """Remove the claim of a run that died after it published: nobody needs a claim on what is there."""
+    with contextlib.suppress(OSError):
+        (root / f"{CLAIM_PREFIX}{key}").unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def list_repository(source: HubSource, home: Path) -> Listing:
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-        info = HfApi().model_info(source.repo, revision=source.revision, files_metadata=True, timeout=30)
+        info = HfApi(endpoint=_endpoint()).model_info(
+            source.repo, revision=source.revision, files_metadata=True, timeout=30
+        )
     if info.sha is None:
         raise UnreachableError("SourceUnreachable", f"the hub names no commit for {source.uri}; try again")
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
@@ -64,7 +66,9 @@ def download(listing: Listing, folder: Path, advance: Callable[[int], None]) -> 
         from huggingface_hub import hf_hub_download
 
         with _explained(listing.source):
-            path = hf_hub_download(listing.source.repo, name, revision=listing.commit, local_dir=folder)
+            path = hf_hub_download(
+                listing.source.repo, name, revision=listing.commit, local_dir=folder, endpoint=_endpoint()
+            )
         advance(listing.sizes[name])
         return Path(path)
 
@@ -72,6 +76,10 @@ def download(listing: Listing, folder: Path, advance: Callable[[int], None]) -> 
     for name in (*CONFIG_FILES, *TOKENIZER_FILES, *weights):
         if name in listing.sizes and name != index:
             fetch(name)
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
 
 
 def bytes_to_fetch(listing: Listing) -> int:

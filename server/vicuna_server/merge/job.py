@@ -14,7 +14,7 @@ from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, 
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
-from vicuna_server.merge.claim import Claim
+from vicuna_server.merge.claim import Claim, drop_claim
 from vicuna_server.merge.inputs import Input, make_input
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.preflight import Plan, make_plan
@@ -131,6 +131,7 @@ class _Job:
         )
         found = find_artifact(self._root, artifact_id)
         if found:
+            drop_claim(self._root, artifact_id)
             return found
         with Claim(self._root, artifact_id, self._progress) as claim:
             found = find_artifact(self._root, artifact_id)  # made while we waited
