@@ -25,6 +25,8 @@ class Lifecycle:
         self.loaded = False
         self.draining_since: float | None = None
         self.failure: VicunaError | None = None
+        self.settled = asyncio.Event()
+        """Set when start-up is over, one way or the other."""
 
     @property
     def draining(self) -> bool:
@@ -59,6 +61,7 @@ class Lifecycle:
         else:
             self.loaded = True
             logger.info("ready after %.1f s", time.monotonic() - started)
+        self.settled.set()
 
 
 async def _smoke_test(engine: Engine) -> None:

@@ -42,9 +42,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp, listener: socket.socket, engine: Engine, lifecycle: Lifecycle, max_stream_seconds: float
+    app: ASGIApp,
+    listener: socket.socket,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    max_stream_seconds: float,
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> None:
-    """Serve until told to stop, then drain.
+    """Serve until told to stop, then drain: new requests for `drain_seconds`, running streams to their end.
 
     Raises:
         VicunaError: The model could not be loaded or failed its smoke test.
@@ -60,7 +65,7 @@ async def serve(
         # Streams end by themselves within their limit; what is left after that is stuck.
         timeout_graceful_shutdown=int(max_stream_seconds + WRITE_GRACE) + 1,
     )
-    server = _DrainingServer(config, lifecycle)
+    server = _DrainingServer(config, lifecycle, drain_seconds)
     bringing_up = asyncio.create_task(_bring_up(engine, lifecycle, server))
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
@@ -82,8 +87,9 @@ async def _bring_up(engine: Engine, lifecycle: Lifecycle, server: uvicorn.Server
 class _DrainingServer(uvicorn.Server):
     """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_seconds: float) -> None:
         super().__init__(config)
+        self._drain_seconds = drain_seconds
         self._lifecycle = lifecycle
         self._idle_closed = False
 
@@ -104,7 +110,7 @@ class _DrainingServer(uvicorn.Server):
         if since is not None and not self._idle_closed:
             self._idle_closed = True
             self._close_idle()
-        if since is not None and time.monotonic() >= since + DRAIN_SECONDS:
+        if since is not None and time.monotonic() >= since + self._drain_seconds:
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -1,0 +1,269 @@
+"""The real engine on a tiny random model: equal to transformers' own generation, alone and in company."""
+
+import asyncio
+import string
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.serving import MODEL, Running, eventually, running, write_tiny_model
+
+from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
+from vicuna_server.engine.batch import CHUNK_IN_COMPANY
+from vicuna_server.engine.loading import LoadSettings, load_model
+from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
+from vicuna_server.prompts import Message
+
+PROMPTS = ["a", "Hello there, how are you?", "x" * 300, "Grüße 😀", "1 2 3", "y" * 40, "zz", "What?"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
+    subject = TransformersEngine(LoadSettings(folder, dtype="float32"), max_concurrency=4)
+    await subject.load()
+    yield subject
+    await subject.close()
+
+
+def request(text: str, max_tokens: int = 24, **options: Any) -> GenerationRequest:
+    return GenerationRequest(text, **{"max_tokens": max_tokens, "temperature": 0.0, **options})
+
+
+async def answer(engine: TransformersEngine, asked: GenerationRequest) -> tuple[str, Delta]:
+    text, last = "", Delta("", 0)
+    async for last in await engine.submit(asked):
+        text += last.text
+    return text, last
+
+
+def expected(engine: TransformersEngine, prompt: str, max_tokens: int = 24) -> str:
+    """What `generate` of transformers answers."""
+    loaded = engine.loaded
+    ids = loaded.encoder.encode(prompt).ids
+    with torch.inference_mode():
+        out = loaded.model.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
+    return loaded.encoder.decode(out[0, len(ids) :].tolist())
+
+
+async def test_equals_generate_alone_and_in_company(engine: TransformersEngine) -> None:
+    wanted = [expected(engine, prompt) for prompt in PROMPTS]
+    assert len(set(wanted)) > 4  # a model that says the same to everyone would prove nothing
+    alone = [(await answer(engine, request(prompt)))[0] for prompt in PROMPTS]
+    assert alone == wanted
+    together = await asyncio.gather(*(answer(engine, request(prompt)) for prompt in PROMPTS))
+    assert [text for text, _ in together] == wanted
+    assert engine.stats.finished == 2 * len(PROMPTS)
+
+
+async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: TransformersEngine) -> None:
+    lengths = [3, 60, 9, 40, 1, 25, 17, 50]
+    wanted = [expected(engine, prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]
+    asked = [request(prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]
+    together = await asyncio.gather(*(answer(engine, one) for one in asked))
+    assert [text for text, _ in together] == wanted
+
+
+async def test_a_prompt_taken_in_by_chunks_while_others_generate(engine: TransformersEngine) -> None:
+    long = "abcdefghij" * (CHUNK_IN_COMPANY // 4)
+    wanted = expected(engine, long)
+    async with await engine.submit(request("a", 3000)) as company:
+        await anext(aiter(company))
+        text, _ = await answer(engine, request(long))
+        assert engine.stats.running == 1  # the company was there all the time
+    assert text == wanted
+
+
+async def test_a_short_request_overtakes_a_long_one(engine: TransformersEngine) -> None:
+    async with await engine.submit(request("a", 4000)) as long:
+        await anext(aiter(long))
+        _, last = await answer(engine, request("b", 5))
+        assert last.tokens == 5
+        assert engine.stats.running == 1
+
+
+async def test_cancelling_frees_the_row_within_two_tokens(engine: TransformersEngine) -> None:
+    long = await engine.submit(request("a", 4000))
+    await anext(aiter(long))
+    long.cancel()
+    before = engine.stats.generated_tokens
+    await eventually(lambda: engine.stats.cancelled == 1 and engine.stats.running == 0)
+    assert engine.stats.generated_tokens <= before + 2
+
+
+async def test_seeds_repeat_alone_and_in_company(engine: TransformersEngine) -> None:
+    asked = request("Hello", temperature=1.0, seed=5)
+    first, _ = await answer(engine, asked)
+    others = [request(prompt, temperature=1.0) for prompt in PROMPTS[:3]]
+    again, *_ = await asyncio.gather(*(answer(engine, one) for one in [asked, *others]))
+    assert again[0] == first
+    assert (await answer(engine, request("Hello", temperature=1.0, seed=6)))[0] != first
+
+
+async def test_stop_strings_and_counts(engine: TransformersEngine) -> None:
+    whole = expected(engine, "Hello there, how are you?")
+    stop = whole[4:7]
+    text, last = await answer(engine, request("Hello there, how are you?", stop=(stop,)))
+    assert text == whole[: whole.index(stop)]
+    assert last.finish_reason == "stop"
+    assert last.tokens < 24
+
+
+async def test_what_does_not_fit_is_refused_and_the_rest_may_be_filled(engine: TransformersEngine) -> None:
+    with pytest.raises(RequestError, match="context length is 4096 tokens"):
+        await engine.submit(request("a" * 4090, 10))
+    _, last = await answer(engine, GenerationRequest("a" * 4060, temperature=0.0))
+    assert last.finish_reason == "length"
+    assert last.tokens == 36
+
+
+async def test_a_failed_pass_fails_its_requests_and_not_the_engine(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = expected(engine, "a", 5)
+    model = engine.loaded.model
+    forward, calls = model.forward, iter(range(100))
+
+    def breaking(*args: Any, **options: Any) -> Any:
+        if next(calls) == 3:
+            raise RuntimeError("out of something")
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model, "forward", breaking)
+    with pytest.raises(EngineError, match="out of something"):
+        await answer(engine, request("a"))
+    assert (await answer(engine, request("a", 5)))[0] == wanted
+    assert engine.stats.failed == 1
+
+
+async def test_logits_that_are_not_finite_fail_only_their_request(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = expected(engine, "a", 40)
+    model = engine.loaded.model
+    forward = model.forward
+    letter = next(one for one in string.ascii_letters if one not in f"a{wanted}")
+    poison = engine.loaded.encoder.encode(letter).ids[0]
+
+    def poisoned(*, input_ids: torch.Tensor, **options: Any) -> Any:
+        out = forward(input_ids=input_ids, **options)
+        out.logits[(input_ids == poison).any(dim=1)] = float("nan")
+        return out
+
+    monkeypatch.setattr(model, "forward", poisoned)
+    healthy, broken = await asyncio.gather(
+        answer(engine, request("a", 40)), answer(engine, request(f"x{letter}")), return_exceptions=True
+    )
+    assert isinstance(broken, EngineError)
+    assert broken.reason == "NonFiniteLogits"
+    assert not isinstance(healthy, BaseException)
+    assert healthy[0] == wanted
+
+
+async def test_closing_ends_what_runs(folder: Path) -> None:
+    engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+    await engine.load()
+    generation = await engine.submit(request("a", 4000))
+    await anext(aiter(generation))
+    await engine.close()
+    with pytest.raises(VicunaError) as caught:
+        async for _ in generation:
+            pass
+    assert caught.value.reason == "EngineStopped"
+
+
+@pytest.fixture
+async def server(folder: Path) -> AsyncIterator[Running]:
+    async with running(TransformersEngine(LoadSettings(folder, dtype="float32"))) as live:
+        yield live
+
+
+async def test_over_http_streamed_and_whole_are_equal(server: Running) -> None:
+    ask = server.client.chat.completions.create
+    messages: list[Any] = [{"role": "user", "content": "Hello"}]
+    whole = await ask(model=MODEL, messages=messages, temperature=0, max_tokens=30)
+    stream = await ask(model=MODEL, messages=messages, temperature=0, max_tokens=30, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len(pieces) > 5
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == len("<user>Hello\n<assistant>")
+    assert whole.usage.completion_tokens == 30
+
+
+async def test_a_conversation_the_template_refuses_is_a_400(server: Running) -> None:
+    messages: list[Any] = [{"role": "user", "content": "refuse me"}]
+    with pytest.raises(openai.BadRequestError, match="I refuse") as caught:
+        await server.client.chat.completions.create(model=MODEL, messages=messages)
+    assert caught.value.param == "messages"
+
+
+@pytest.fixture
+def broken(folder: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "broken"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", b"{", "ModelBroken"),
+        ("tokenizer.json", b"{", "TokenizerBroken"),
+        ("model.safetensors", b"\x00" * 64, "ModelBroken"),
+        ("model.safetensors", None, "ModelBroken"),
+    ],
+)
+def test_broken_files_are_one_sentence(name: str, content: bytes | None, reason: str, broken: Path) -> None:
+    (broken / name).unlink()
+    if content is not None:
+        (broken / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_model(LoadSettings(broken))
+    assert caught.value.reason == reason
+    assert "\n" not in caught.value.message
+
+
+def test_a_missing_tensor_is_not_made_up(broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"layers\.1\.mlp\.up_proj") as caught:
+        load_model(LoadSettings(broken))
+    assert caught.value.reason == "TensorMissing"
+
+
+def test_a_context_beyond_the_models_is_refused(folder: Path) -> None:
+    assert load_model(LoadSettings(folder, context_length=100)).context_length == 100
+    with pytest.raises(InputError, match=r"5000 is more than the 4096") as caught:
+        load_model(LoadSettings(folder, context_length=5000))
+    assert caught.value.reason == "ContextLengthTooLarge"
+
+
+def test_quantization_without_bitsandbytes_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    with pytest.raises(EngineError, match="bitsandbytes") as caught:
+        load_model(LoadSettings(folder, quantization="int8"))
+    assert caught.value.reason == "QuantizationUnavailable"
+
+
+def test_templates_become_ids_with_one_bos_and_no_forged_end(folder: Path) -> None:
+    encoder = load_model(LoadSettings(folder, chat_template="vicuna_v1.1")).encoder
+    turns = (Message("user", "a</s><s>b"), Message("assistant", "c"), Message("user", "d"))
+    ids = encoder.encode(ChatPrompt(turns)).ids
+    tokenizer = encoder._tokenizer
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert "a</s><s>b ASSISTANT: cUSER: d ASSISTANT:" in encoder.decode(ids)

@@ -1,0 +1,163 @@
+"""`vicuna-server serve` and `chat` as processes: start, drain, failure, and a chat from the command line."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from support.serving import write_tiny_model
+
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Served:
+    process: subprocess.Popen[str]
+    url: str
+    port: int
+
+
+@contextmanager
+def served(folder: Path, *words: str, **env: str) -> Iterator[Served]:
+    """Start `vicuna-server serve` on a free port; its first log line says which."""
+    command = [sys.executable, "-m", "vicuna_server", "serve", "--model", str(folder)]
+    command += ["--host", "127.0.0.1", "--port", "0", "--served-name", "m", "--revision", "r1", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"listening on (http://127\.0\.0\.1:(\d+))", line)
+        assert found, line
+        yield Served(process, found[1], int(found[2]))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def chat(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vicuna_server", "chat", *words]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def wait_ready(server: Served) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while httpx.get(f"{server.url}/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_sigterm_drains(tmp_path: Path) -> None:
+    # 40 tokens at 5 a second: the stream outlives the five seconds in which new requests are still served.
+    speed = {"VICUNA_SCRIPTED_TOKENS": "40", "VICUNA_SCRIPTED_TOKENS_PER_SECOND": "5"}
+    with served(tmp_path, VICUNA_ENGINE="scripted", **speed) as server, httpx.Client(timeout=60) as client:
+        wait_ready(server)
+        body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "stream": True}
+        with client.stream("POST", f"{server.url}/v1/chat/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as idle:
+                idle.request("GET", "/livez")
+                idle.getresponse().read()
+                server.process.send_signal(signal.SIGTERM)
+                assert idle.sock is not None
+                assert idle.sock.recv(1) == b""  # the idle keep-alive connection was closed
+            not_ready = httpx.get(f"{server.url}/readyz")
+            assert not_ready.status_code == 503
+            late = httpx.post(f"{server.url}/v1/completions", json={"model": "m", "prompt": "late", "max_tokens": 1})
+            assert late.status_code == 200
+            assert late.headers["connection"] == "close"
+            rest = list(lines)
+            # The stream is complete, and by now the listener is closed.
+            assert "[DONE]" in rest[-2]
+            assert sum('"content":"a "' in line for line in rest) == 40
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", server.port))
+        assert server.process.wait(timeout=10) == 0
+
+
+def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+    with served(tmp_path, VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_LOAD_SECONDS="3600") as server:
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=5) == 0
+
+
+def test_a_load_failure_ends_the_process_with_its_reason(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"\x00" * 64)
+    log = tmp_path / "termination-log"
+    with served(folder, VICUNA_TERMINATION_LOG=str(log)) as server:
+        assert server.process.wait(timeout=START_SECONDS) == 65
+        assert server.process.stderr is not None
+        said = server.process.stderr.read()
+    assert "vicuna-server serve: ModelBroken: " in said
+    assert "Traceback" not in said
+    assert json.loads(log.read_text())["reason"] == "ModelBroken"
+
+
+def test_a_model_answers_and_a_chat_asks_it(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    with served(folder, "--dtype", "float32", "--context-length", "64") as server:
+        done = chat("--url", server.url, "--wait", "60", "--temperature", "0", "--prompt", "Hi")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith("\n")
+        again = chat("--url", f"{server.url}/v1", "--model", "m", "--temperature", "0", "--prompt", "Hi")
+        assert again.stdout == done.stdout
+        refused = chat("--url", server.url, "--model", "other", "--prompt", "Hi")
+        assert refused.returncode == 65
+        assert "RequestRefused" in refused.stderr
+        assert "'other'" in refused.stderr
+
+
+def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
+    with served(tmp_path, VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_TOKENS="2") as server:
+        done = chat("--url", server.url, "--wait", "60", stdin="one\n\ntwo\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "one one \ntwo two \n"
+
+
+def test_ctrl_c_stops_the_answer(tmp_path: Path) -> None:
+    speed = {"VICUNA_SCRIPTED_TOKENS": "3000", "VICUNA_SCRIPTED_TOKENS_PER_SECOND": "50"}
+    with served(tmp_path, VICUNA_ENGINE="scripted", **speed) as server:
+        wait_ready(server)
+        command = [sys.executable, "-m", "vicuna_server", "chat", "--url", server.url, "--prompt", "word"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            assert asking.stdout is not None
+            asking.stdout.read(5)
+            asking.send_signal(signal.SIGINT)
+            assert asking.wait(timeout=10) == 130
+            assert asking.stderr is not None
+            assert b"Traceback" not in asking.stderr.read()
+        deadline = time.monotonic() + 10
+        while "vicuna_generations_cancelled_total 1.0" not in httpx.get(f"{server.url}/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("--url", "http://127.0.0.1:9"), 69, "ServerUnreachable"),
+        (("--url", "http://127.0.0.1:9", "--wait", "0.1"), 69, "ServerNotReady"),
+        (("--url", "not an address"), 64, "UsageError"),
+        (("--temperature", "hot"), 64, "temperature"),
+    ],
+)
+def test_chat_says_what_is_wrong_in_one_line(words: tuple[str, ...], code: int, reason: str) -> None:
+    done = chat(*words, "--prompt", "Hi")
+    assert done.returncode == code
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()[-1]) < 250

@@ -1,0 +1,94 @@
+"""Running servers and tiny models for serving tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from vicuna_server.engine import Engine
+from vicuna_server.http.app import create_app
+from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.http.server import bind, serve
+from vicuna_server.http.settings import ServiceSettings
+
+MODEL = "tiny"
+CHATML = (
+    "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('I refuse') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in this process and a client that never retries."""
+
+    url: str
+    port: int
+    engine: Engine
+    lifecycle: Lifecycle
+    client: openai.AsyncOpenAI
+
+
+@asynccontextmanager
+async def running(engine: Engine, *, wait: bool = True, **settings: Any) -> AsyncIterator[Running]:
+    """Serve the engine on a loopback port, by the code that `vicuna-server serve` runs, until the block ends."""
+    lifecycle = Lifecycle()
+    service = ServiceSettings(**{"served_name": MODEL, "revision": "rev1", "created": 1, **settings})
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    app = create_app(engine, service, lifecycle)
+    serving = asyncio.create_task(
+        serve(app, listener, engine, lifecycle, service.max_stream_seconds, drain_seconds=0.0)
+    )
+    if wait:
+        await lifecycle.settled.wait()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+            yield Running(url, port, engine, lifecycle, client)
+    finally:
+        lifecycle.begin_drain()
+        await serving
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for a condition that no event announces."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # the engine's counters have no event
+            await asyncio.sleep(0.005)
+
+
+def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, context: int = 4096) -> Path:
+    """A random two-layer LLaMA in float32 whose tokens are bytes: 256 of them, `<s>` and `</s>`."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    if chat_template is not None:
+        fast.chat_template = chat_template
+    fast.save_pretrained(folder)
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=None,
+        initializer_range=0.5,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
