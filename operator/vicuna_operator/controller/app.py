@@ -58,6 +58,7 @@ async def run_operator(config: OperatorConfig) -> int:
             health.ready = True
             lease = Lease(kube, config.namespace, config.lease_name, config.identity)
             if not await _unless(stop, _acquire(lease)):
+                await lease.release()  # the signal may have come between the API's answer and our reading it
                 return 0
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)

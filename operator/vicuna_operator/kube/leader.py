@@ -36,7 +36,7 @@ class LeaseTiming:
     duration: int = 12
     renew_every: float = 4.0
     # A leader that cannot renew stops before the others may begin: less than `duration`.
-    renew_deadline: float = 9.0
+    renew_deadline: float = 10.0
     poll: float = 2.0
     request_timeout: float = 4.0
 
