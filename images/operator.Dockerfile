@@ -21,8 +21,10 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vicuna-operator" \
       org.opencontainers.image.description="Kubernetes operator for VicunaModel" \
       org.opencontainers.image.licenses="Apache-2.0"
+# LOGNAME: libraries ask for the user's name, and the user id (any will do) has none.
 ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
+    LOGNAME=vicuna \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 COPY --from=dependencies /venv /venv

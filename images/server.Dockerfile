@@ -34,14 +34,13 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vicuna-server" \
       org.opencontainers.image.description="Merges Vicuna weights and serves them over an OpenAI-compatible API" \
       org.opencontainers.image.licenses="Apache-2.0"
+# LOGNAME: libraries ask for the user's name, and the user id (any will do) has none.
 ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
+    LOGNAME=vicuna \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# Some libraries look the user up by name.
-RUN groupadd --gid 65532 vicuna \
- && useradd --no-log-init --key UID_MAX=65533 --uid 65532 --gid 65532 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin vicuna
 COPY --from=dependencies /venv /venv
 COPY --from=own /own /venv
 USER 65532:65532
