@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,6 +29,8 @@ class Hub(ThreadingHTTPServer):
         self.status = 200
         self.downloads: list[str] = []
         self.tokens: set[str | None] = set()
+        self.on_download: Callable[[], None] | None = None
+        self.released = threading.Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,6 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = (folder / parts[-1]).read_bytes()
             if body:
                 self.server.downloads.append(parts[-1])
+                if self.server.on_download:
+                    self.server.on_download()
+                    self.server.released.wait(60)
             etag = hashlib.sha256(content).hexdigest()
             self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, body=body)
 
@@ -150,6 +157,15 @@ def test_no_hub_at_all_is_retryable(hub: Hub, tmp_path: Path, monkeypatch: pytes
     found, message = _merge(tmp_path)
     assert (found, message["reason"], message["retryable"]) == (69, "SourceUnreachable", True)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_signal_ends_a_download_that_hangs(published: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.on_download = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        found, message = _merge(tmp_path)
+    finally:
+        published.released.set()
+    assert (found, message["reason"]) == (75, "Interrupted")
 
 
 def test_messages_name_the_source_not_the_download(published: Hub, tmp_path: Path) -> None:

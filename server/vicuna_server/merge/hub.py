@@ -1,6 +1,7 @@
 """Fetching a model's files from a Hugging Face hub (HF_ENDPOINT, HF_TOKEN) into a folder on the volume."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES, pick_w
 from vicuna_server.merge.sources import HubSource
 
 __all__ = ["Listing", "download", "list_repository"]
+
+
+_WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,13 @@ def list_repository(source: HubSource, home: Path) -> Listing:
     return Listing(source, info.sha, sizes)
 
 
-def download(listing: Listing, folder: Path, advance: Callable[[int], None]) -> None:
+def download(listing: Listing, folder: Path, watch: Callable[[], None]) -> None:
     """Fetch config, tokenizer and weights (safetensors before pickles), nothing else, into `folder`.
 
     Args:
         listing: what to fetch.
         folder: gets the files under their own names.
-        advance: called with the bytes of each file that is there.
+        watch: called twice a second meanwhile; what it raises ends the download.
 
     Raises:
         InputError: as `list_repository`, and `NotACheckpoint` when there are no weights.
@@ -69,13 +73,34 @@ def download(listing: Listing, folder: Path, advance: Callable[[int], None]) -> 
             path = hf_hub_download(
                 listing.source.repo, name, revision=listing.commit, local_dir=folder, endpoint=_endpoint()
             )
-        advance(listing.sizes[name])
         return Path(path)
 
-    index, weights = pick_weights(listing.source.uri, sorted(listing.sizes), lambda name: fetch(name).read_bytes())
-    for name in (*CONFIG_FILES, *TOKENIZER_FILES, *weights):
-        if name in listing.sizes and name != index:
-            fetch(name)
+    def fetch_all() -> None:
+        index, weights = pick_weights(listing.source.uri, sorted(listing.sizes), lambda name: fetch(name).read_bytes())
+        for name in (*CONFIG_FILES, *TOKENIZER_FILES, *weights):
+            if name in listing.sizes and name != index:
+                fetch(name)
+
+    _watched(fetch_all, watch)
+
+
+def _watched(work: Callable[[], None], watch: Callable[[], None]) -> None:
+    """Run `work` in a thread that nobody waits for once `watch` raises: the hub's client cannot be stopped."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="merge-download", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_WATCH_SECONDS)
+        watch()
+    if failures:
+        raise failures[0]
 
 
 def _endpoint() -> str | None:

@@ -1,5 +1,6 @@
 """One merge from request to artifact."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -117,7 +118,7 @@ class _Job:
         self._progress.begin(total)
         for each, listing in listings:
             each.folder = staging.path / each.role
-            hub.download(listing, each.folder, self._progress.advance)
+            hub.download(listing, each.folder, lambda: self._progress.reach(_bytes_below(staging.path)))
         return None
 
     def _merge(self) -> Manifest:
@@ -211,6 +212,15 @@ def _index(shards: list[Shard]) -> bytes:
     total = sum(step.nbytes for shard in shards for step in shard.steps)
     content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _bytes_below(folder: Path) -> int:
+    """Return the size of all files below a folder that is being filled."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # the hub's client renames as it goes
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _require_space(root: Path, needed: int) -> None:

@@ -123,6 +123,16 @@ class Progress:
                 break
         self.check()
 
+    def reach(self, count: int) -> None:
+        """Say how many bytes are done by now, where another program moves them.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
+        self._done = max(self._done, min(count, self._total))
+        self.check()
+        self._report(force=False)
+
     def check(self) -> None:
         """Raise `InterruptedRunError` when a signal came."""
         if self._stop.is_set():
