@@ -55,21 +55,24 @@ async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
     for action in actions:
         description = _describe(action)
         try:
-            await _execute_one(kube, model, action)
+            done = await _execute_one(kube, model, action)
         except (NotFoundError, ConflictError) as error:
             raise StaleError(f"{description}: {error}") from error
         except (InvalidError, ForbiddenError) as error:
             raise ActionRefusedError(description, error) from error
-        logger.info("%s/%s: %s", model.namespace, model.name, description)
+        if done:
+            logger.info("%s/%s: %s", model.namespace, model.name, description)
 
 
-async def _execute_one(kube: Kube, model: Model, action: Action) -> None:
+async def _execute_one(kube: Kube, model: Model, action: Action) -> bool:
+    """Carry out one action; False when there was nothing to do."""
     match action:
         case Create(body):
             try:
                 await kube.create(body, model.namespace)
             except AlreadyExistsError:
                 await _check_existing(kube, model, ref_of(body))
+                return False
         case Apply(body):
             await kube.apply(body, model.namespace)
         case Patch(ref, uid, body):
@@ -79,7 +82,8 @@ async def _execute_one(kube: Kube, model: Model, action: Action) -> None:
             try:
                 await kube.delete(ref, model.namespace, uid=uid)
             except NotFoundError:
-                logger.debug("%s %s is gone already", ref.kind, ref.name)
+                return False
+    return True
 
 
 async def _check_existing(kube: Kube, model: Model, ref: Ref) -> None:

@@ -16,8 +16,8 @@ from vicuna_operator.controller.observer import Observer
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
 from vicuna_operator.errors import ConflictError, NotFoundError
-from vicuna_operator.kube.port import Kube
-from vicuna_operator.planning.actions import Plan, Ref
+from vicuna_operator.kube.port import Kube, ref_of
+from vicuna_operator.planning.actions import Action, Create, Plan, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
 
@@ -40,6 +40,11 @@ class Planning:
     plan: Planner
     claims_to_read: Callable[[Model], Sequence[str]]
     refused: Callable[[Model, str, str, datetime], Mapping[str, Any]]
+
+
+def _possible(actions: Sequence[Action], conflicts: set[Ref]) -> Sequence[Action]:
+    """Leave out the creation of what a foreign object is known to block, so that the rest goes on."""
+    return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in conflicts)]
 
 
 class Reconciler:
@@ -127,7 +132,7 @@ class Reconciler:
             seen = await self._observer.observe(model, memory)
             plan = self._planning.plan(model, seen, self._config, self._now())
             try:
-                await execute(self._kube, model, plan.actions)
+                await execute(self._kube, model, _possible(plan.actions, memory.conflicts))
             except NameTakenError as taken:
                 memory.conflicts.add(taken.ref)
                 continue

@@ -233,6 +233,21 @@ async def test_a_name_held_by_a_foreign_object_is_a_conflict_until_it_is_gone() 
     assert world.kube.find("Job", "m-merge") is not None
 
 
+async def test_a_name_conflict_holds_up_nothing_else_even_if_the_plan_asks_for_it_again() -> None:
+    def rule(model: Model, seen: Observed) -> Plan:
+        wanted = [Create(job_body(model, name)) for name in ("first", "taken", "last")]
+        return Plan(actions=wanted, status={"reason": "NameConflict" if seen.conflicts else "Fine"})
+
+    world = World(rule)
+    world.kube.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "taken"}, "spec": {}})
+    await world.run()
+    assert world.status == {"reason": "NameConflict"}
+    assert world.kube.find("Job", "last") is not None
+    world.kube.remove("Job", "taken")
+    await world.run()
+    assert world.status == {"reason": "Fine"}
+
+
 async def test_a_name_held_by_our_own_object_is_fine() -> None:
     world = World(once(job_body))
     world.snapshot.jobs.freeze()  # type: ignore[attr-defined]  # the watch is late
