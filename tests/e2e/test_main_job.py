@@ -21,7 +21,7 @@ def demo(team: Namespace) -> Iterator[str]:
             "demo",
             "weights",
             storage={"size": "2Gi", "reclaimPolicy": "Delete"},
-            serving={"replicas": 2, "numGpus": 1, "device": "cpu"},
+            serving={"replicas": 2, "numGpus": 1, "device": "cpu", "dtype": "float32"},
         )
     )
     team.wait_ready("demo", 300)
