@@ -95,7 +95,7 @@ def test_the_crd_is_the_one_in_crds(render: Render) -> None:
     (rendered,) = of_kind(render(), "CustomResourceDefinition")
     annotations = rendered["metadata"].pop("annotations")
     assert annotations == {"helm.sh/resource-policy": "keep"}
-    assert rendered == yaml.safe_load(source)
+    assert rendered == yaml.load(source, yaml.CSafeLoader)
 
 
 def test_the_crd_can_be_left_out_or_removed_with_the_release(render: Render) -> None:
@@ -169,7 +169,7 @@ def test_a_disruption_budget_only_where_it_can_be_kept(render: Render, helm: Hel
     assert len(of_kind(render({"replicas": 2}), "PodDisruptionBudget")) == 1
     without_policy = helm("template", "vo", str(CHART), "--set", "replicas=2", "--kube-version", "1.20.0")
     assert without_policy.returncode == 0, without_policy.stderr
-    kinds = [item["kind"] for item in yaml.safe_load_all(without_policy.stdout) if item]
+    kinds = [item["kind"] for item in yaml.load_all(without_policy.stdout, yaml.CSafeLoader) if item]
     assert "Deployment" in kinds
 
 
