@@ -137,7 +137,7 @@ async def test_from_model_to_ready_and_then_silence() -> None:
     assert len(cluster.kube.writes) == written
 
 
-@pytest.mark.parametrize("after", range(1, 25))
+@pytest.mark.parametrize("after", range(1, 15))
 async def test_killed_after_any_write_it_ends_where_it_would_have_ended(after: int) -> None:
     straight = Cluster()
     await straight.settle()
