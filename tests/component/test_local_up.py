@@ -1,0 +1,153 @@
+"""`vicuna-operator up`: the rendered containers as real processes, with the scripted engine on a tiny checkpoint."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support.checkpoints import delta_weights, model_weights, write_checkpoint
+
+MANIFEST = """
+apiVersion: vicuna.dev/v1alpha1
+kind: VicunaModel
+metadata: {{name: tiny}}
+spec:
+  weights:
+    base: {{source: "pvc://inputs/base"}}
+    delta: {{source: "pvc://inputs/{delta}"}}
+  serving: {{numGpus: 0, replicas: 2, chatTemplate: vicuna_v1.1}}
+"""
+# Ask the server we are given, and print what it says of itself.
+ASK = "import os, urllib.request as r; print(r.urlopen(os.environ['VICUNA_URL'] + '/v1/models').read().decode())"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_checkpoint(folder / "base", model_weights(1), "bin-sharded")
+    write_checkpoint(folder / "delta", delta_weights(2), "safetensors")
+    return folder
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Up:
+    """One place to run `up` in."""
+
+    def __init__(self, folder: Path, inputs: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.words = ["--data", "data", "--volume", f"inputs={inputs}", "--port", str(port)]
+
+    def start(self, *command: str, delta: str = "delta") -> subprocess.Popen[str]:
+        (self.folder / "model.yaml").write_text(MANIFEST.format(delta=delta))
+        words = [sys.executable, "-m", "vicuna_operator", "up", "model.yaml", *self.words]
+        if command:
+            words += ["--", *command]
+        return subprocess.Popen(
+            words,
+            cwd=self.folder,
+            env={**os.environ, "VICUNA_ENGINE": "scripted"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command: str, delta: str = "delta") -> tuple[int, str, str]:
+        process = self.start(*command, delta=delta)
+        out, err = process.communicate(timeout=100)
+        return process.returncode, out, err
+
+    def files(self) -> list[str]:
+        found = (path for path in (self.folder / "data").rglob("*") if path.is_file())
+        return sorted(str(path.relative_to(self.folder / "data")) for path in found)
+
+
+@pytest.fixture
+def up(tmp_path: Path, inputs: Path, port: int) -> Up:
+    return Up(tmp_path, inputs, port)
+
+
+def free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_merges_serves_runs_the_command_and_leaves_only_the_artifact(up: Up) -> None:
+    code, out, err = up.run(sys.executable, "-c", ASK)
+    assert code == 0, err
+    assert "merged: artifact" in out
+    assert "running 1 of 2 replicas" in out
+    listed = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    assert [item["id"] for item in listed["data"]] == ["tiny"]
+    assert free(up.port)
+    artifacts = {Path(name).parts[:4] for name in up.files()}
+    assert len(artifacts) == 1, artifacts
+
+
+def test_a_second_run_writes_nothing(up: Up) -> None:
+    assert up.run("true")[0] == 0
+    before = {name: (up.folder / "data" / name).stat().st_mtime_ns for name in up.files()}
+    assert before
+    assert up.run("true")[0] == 0
+    assert {name: (up.folder / "data" / name).stat().st_mtime_ns for name in up.files()} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stays_until_interrupted_and_takes_its_server_along(up: Up, number: signal.Signals) -> None:
+    process = up.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("press Ctrl-C"):
+            break
+    with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/readyz", timeout=10) as answer:
+        assert answer.status == 200
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert free(up.port)
+
+
+def test_the_commands_exit_code_is_ours(up: Up) -> None:
+    assert up.run("sh", "-c", "exit 7")[0] == 7
+
+
+def test_a_command_that_does_not_exist_is_named(up: Up) -> None:
+    code, _, err = up.run("no-such-program")
+    assert (code, "no-such-program" in err) == (66, True)
+    assert free(up.port)
+
+
+def test_a_wrong_input_is_said_once_and_leaves_nothing(up: Up) -> None:
+    code, _, err = up.run("true", delta="absent")
+    assert code == 65
+    assert "SourceNotFound" in err
+    assert "Traceback" not in err
+    assert up.files() == []
+
+
+def test_a_port_in_use_is_found_before_the_merge(up: Up) -> None:
+    with socket.create_server(("127.0.0.1", up.port)):
+        code, out, err = up.run("true")
+    assert code == 69
+    assert str(up.port) in err
+    assert "--port" in err
+    assert out == ""
+    assert up.files() == []
+
+
+def test_a_folder_that_does_not_exist_is_named(up: Up, tmp_path: Path) -> None:
+    up.words[up.words.index("--volume") + 1] = f"inputs={tmp_path}/nowhere"
+    code, _, err = up.run("true")
+    assert code == 66
+    assert f"{tmp_path}/nowhere" in err
