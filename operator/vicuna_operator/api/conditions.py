@@ -10,7 +10,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Condition", "ConditionType", "Phase", "Reason", "format_time", "merge_conditions", "parse_time"]
+__all__ = [
+    "CALM_REASONS",
+    "Condition",
+    "ConditionType",
+    "Phase",
+    "Reason",
+    "format_time",
+    "merge_conditions",
+    "parse_time",
+]
 
 MAX_MESSAGE = 2048
 
@@ -75,6 +84,22 @@ class Reason(StrEnum):
     NO_READY_PODS = "NoReadyPods"
     COMPLETE = "Complete"
     IDLE = "Idle"
+
+
+# What Ready may say without anything being wrong; every other reason is worth a Warning.
+CALM_REASONS = frozenset(
+    {
+        Reason.READY,
+        Reason.SUSPENDED,
+        Reason.SCALED_TO_ZERO,
+        Reason.CLAIM_PENDING,
+        Reason.MERGE_PENDING,
+        Reason.MERGING,
+        Reason.STARTING,
+        Reason.ROLLING_OUT,
+        Reason.PARTLY_AVAILABLE,
+    }
+)
 
 
 @dataclass(frozen=True)

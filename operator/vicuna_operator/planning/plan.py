@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.api.conditions import CALM_REASONS, ConditionType
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import POLL_SECONDS, claims_to_read
@@ -61,7 +61,7 @@ def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
     after = _ready(status)
     if after is None or ((before := _ready(model.status)) is not None and before["reason"] == after["reason"]):
         return ()
-    calm = after["status"] == "True" or status["phase"] not in {"Failed", "Degraded"}
+    calm = after["reason"] in CALM_REASONS
     return [Note("Normal" if calm else "Warning", after["reason"], after["message"])]
 
 

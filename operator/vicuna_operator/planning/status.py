@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ def build_status(
     active = serving.active.revision if serving.active is not None else None
     ready_all = sum(1 for pod in serving.pods if pod.ready and not pod.meta.deleting)
     trouble, failure = serving_trouble(model, serving, seen)
-    verdict = _verdict(weights, serving, ready_all, trouble, suspended=spec.suspend)
+    verdict = _steady(model, _verdict(weights, serving, ready_all, trouble, suspended=spec.suspend))
     conditions = [
         Condition(ConditionType.READY, verdict.ready, _reason(verdict.reason), verdict.message),
         Condition(
@@ -182,6 +182,16 @@ def _verdict(
         message = f"{target_ready} of {serving.wanted} pods are ready"
         return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
     return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
+
+
+def _steady(model: Model, verdict: Verdict) -> Verdict:
+    """Keep what the registry said while the kubelet only says that it waits before asking again."""
+    before: Mapping[str, Any] = next(
+        (item for item in model.status.get("conditions") or () if item.get("type") == ConditionType.READY), {}
+    )
+    if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
+        return replace(verdict, message=str(before.get("message")))
+    return verdict
 
 
 def _merging(weights: WeightsStage, ready_all: int) -> Verdict:

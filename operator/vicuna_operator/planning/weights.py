@@ -52,6 +52,8 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
 def _claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tuple[str, str] | None]:
     """Make or adopt the operator's claim; say what stands in the way, if anything does."""
     name = claim_name(model)
+    if claim is not None and claim.meta.deleting:
+        return [], (Reason.CLAIM_PENDING, f"PersistentVolumeClaim {name} is being deleted; waiting until it is gone")
     if spec_of(model).storage.claim_name is not None:
         if claim is not None:
             return [], None
@@ -65,7 +67,7 @@ def _claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tu
         )
         return [], (Reason.NAME_CONFLICT, message)
     wanted = claim_owners(model)
-    if claim.meta.owner_uid == (model.uid if wanted else None) or claim.meta.deleting:
+    if claim.meta.owner_uid == (model.uid if wanted else None):
         return [], None
     body = {"metadata": {"ownerReferences": wanted}}
     return [Patch(Ref("v1", "PersistentVolumeClaim", name), claim.meta.uid, body)], None

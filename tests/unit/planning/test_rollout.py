@@ -278,3 +278,21 @@ def test_invalid_spec_changes_nothing_that_runs() -> None:
     assert "spec.serving.numGpus" in ready["message"]
     assert world.condition("Stalled")["status"] == "True"
     assert world.condition("Available")["status"] == "True"
+
+
+def test_a_failing_image_pull_is_a_warning_and_does_not_flap() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job()
+    world.reconcile()
+    world.run_deployments()
+    (pod,) = world.server_pods()
+    words = {"ErrImagePull": "manifest unknown", "ImagePullBackOff": 'Back-off pulling image "server:1"'}
+    seen = []
+    for reason in ("ImagePullBackOff", "ErrImagePull", "ImagePullBackOff", "ErrImagePull"):
+        pod["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": reason, "message": words[reason]}}}]
+        world.reconcile()
+        seen.append(world.condition("Ready")["message"])
+    assert ["manifest unknown" in message for message in seen] == [False, True, True, True]
+    assert ("Warning", "ImagePullFailed") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert seen[1] == seen[2] == seen[3]

@@ -253,3 +253,18 @@ def test_another_claim_merges_again_and_makes_another_revision() -> None:
     world.settle()
     assert world.status["active"]["revision"] != before
     assert world.status["phase"] == "Ready"
+
+
+def test_a_claim_on_its_way_out_is_not_used() -> None:
+    world = World()
+    labels = {"app.kubernetes.io/managed-by": "vicuna-operator", "vicuna.dev/model": "demo"}
+    world.add_claim("demo-weights", **labels)
+    claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+    claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    made = world.reconcile()
+    assert world.condition("Ready")["reason"] == "ClaimPending"
+    assert not list(world.all("Job"))
+    assert made.requeue_after is not None
+    world.remove(claim)
+    world.reconcile()
+    assert world.only("Job")
