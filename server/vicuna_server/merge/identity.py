@@ -12,7 +12,16 @@ from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.tensors import read_range
 
-__all__ = ["RECIPE_VERSION", "artifact_id", "canonical", "fingerprint", "parse_digest", "sampled_sha256"]
+__all__ = [
+    "RECIPE_VERSION",
+    "artifact_id",
+    "canonical",
+    "check_digest",
+    "fingerprint",
+    "folder_digest",
+    "parse_digest",
+    "sampled_sha256",
+]
 
 RECIPE_VERSION = 1  # raise it when the same inputs would give other bytes
 _BLOCK = 64 * 1024
