@@ -92,9 +92,7 @@ class RequestError(VicunaError):
         code: Machine-readable cause such as `context_length_exceeded`.
     """
 
-    def __init__(
-        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__("RequestError", message)
         self.status = status
         self.param = param
@@ -104,8 +102,6 @@ class RequestError(VicunaError):
 class OverloadedError(RequestError):
     """As many requests are waiting as may wait; the client should come back after `retry_after` seconds."""
 
-    def __init__(
-        self, message: str, *, status: int = 429, code: str = "overloaded", retry_after: int = 1
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 429, code: str = "overloaded", retry_after: int = 1) -> None:
         super().__init__(message, status=status, code=code)
         self.retry_after = retry_after
