@@ -66,14 +66,14 @@ class Namespace:
         text = self.kubectl("get", kind, name, "--ignore-not-found", "--output", "json")
         return json.loads(text) if text.strip() else None
 
-    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    def find(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "--selector", selector, "--output", "json"))[
             "items"
         ]
         return found
 
     def pods(self, model: str, name: str = "vicuna-server") -> list[dict[str, Any]]:
-        return self.list("pods", f"app.kubernetes.io/name={name},vicuna.dev/model={model}")
+        return self.find("pods", f"app.kubernetes.io/name={name},vicuna.dev/model={model}")
 
     def status(self, model: str) -> dict[str, Any]:
         return (self.get("vicunamodel", model) or {}).get("status", {})
@@ -112,7 +112,7 @@ class Namespace:
         """Return the resourceVersion of the model and of everything the operator writes for it."""
         seen = {}
         for kind in ("vicunamodels", "jobs", "deployments", "services", "persistentvolumeclaims"):
-            for item in self.list(kind):
+            for item in self.find(kind):
                 meta = item["metadata"]
                 if meta["name"] == model or meta.get("labels", {}).get("vicuna.dev/model") == model:
                     seen[f"{kind}/{meta['name']}"] = meta["resourceVersion"]

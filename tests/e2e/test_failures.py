@@ -17,11 +17,11 @@ def test_a_delta_that_does_not_exist_fails_once(team: Namespace, fresh: str) -> 
     assert team.condition(fresh, "Stalled")["status"] == "True"
     status = team.status(fresh)
     assert (status["phase"], status["lastFailure"]["exitCode"]) == ("Failed", 65)
-    (job,) = team.list("jobs", f"vicuna.dev/model={fresh}")
+    (job,) = team.find("jobs", f"vicuna.dev/model={fresh}")
     # Another pass over a terminal failure, asked for by an event, makes no second attempt.
     team.kubectl("label", "vicunamodel", fresh, "poke=1")
     operator_saw(team, fresh)
-    assert names(team.list("jobs", f"vicuna.dev/model={fresh}")) == [job["metadata"]["name"]]
+    assert names(team.find("jobs", f"vicuna.dev/model={fresh}")) == [job["metadata"]["name"]]
     assert len(team.pods(fresh, "vicuna-merge")) == 1
 
 
@@ -59,7 +59,7 @@ def test_cross_field_errors_name_the_field(team: Namespace, fresh: str) -> None:
         return
     condition = team.wait_reason(fresh, "InvalidSpec", 10)
     assert "spec.serving.numGpus" in condition["message"]
-    assert team.list("jobs", f"vicuna.dev/model={fresh}") == []
+    assert team.find("jobs", f"vicuna.dev/model={fresh}") == []
     team.kubectl(
         "patch",
         "vicunamodel",

@@ -27,7 +27,7 @@ def test_the_operator_killed_in_mid_merge_costs_nothing(team: Namespace, operato
     team.wait_ready(fresh)
     (after,) = team.pods(fresh, "vicuna-merge")
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+    assert len(team.find("jobs", f"vicuna.dev/model={fresh}")) == 1
     status = team.status(fresh)
     assert status["merge"]["percent"] == 100
 
@@ -49,11 +49,11 @@ def test_an_edit_rolls_out_without_a_gap(team: Namespace, fresh: str) -> None:
             time.sleep(0.2)
     team.wait_ready(fresh)
     new = team.status(fresh)["active"]["revision"]
-    deployments = team.list("deployments", f"vicuna.dev/model={fresh}")
+    deployments = team.find("deployments", f"vicuna.dev/model={fresh}")
     replicas = {item["metadata"]["labels"]["vicuna.dev/revision"]: item["spec"]["replicas"] for item in deployments}
     assert replicas == {old: 0, new: 1}
     assert [item["revision"] for item in team.status(fresh)["history"]] == [new, old]
-    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+    assert len(team.find("jobs", f"vicuna.dev/model={fresh}")) == 1
 
 
 def test_suspend_keeps_the_weights(team: Namespace, fresh: str) -> None:
@@ -63,7 +63,7 @@ def test_suspend_keeps_the_weights(team: Namespace, fresh: str) -> None:
     until("no pod is left", lambda: team.pods(fresh) == [] and team.status(fresh)["phase"] == "Suspended", 90)
     team.patch_spec(fresh, suspend=False)
     team.wait_ready(fresh)
-    assert len(team.list("jobs", f"vicuna.dev/model={fresh}")) == 1
+    assert len(team.find("jobs", f"vicuna.dev/model={fresh}")) == 1
 
 
 def left_of(team: Namespace, name: str) -> list[str]:
@@ -99,11 +99,11 @@ def test_a_namespace_goes_while_the_operator_is_stopped(team: Namespace, operato
         gone.wait_reason(name, "ClaimNotFound", 30)
     try:
         operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=0")
-        until("the operator is gone", lambda: operator.list("pods", OPERATOR) == [], 60)
+        until("the operator is gone", lambda: operator.find("pods", OPERATOR) == [], 60)
         started = time.monotonic()
         run("kubectl", "delete", "namespace", gone.name, "--timeout=60s", timeout=90)
         assert time.monotonic() - started < 60
     finally:
         operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=1")
         operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
-    assert names(operator.list("pods", OPERATOR))
+    assert names(operator.find("pods", OPERATOR))

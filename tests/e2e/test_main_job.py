@@ -96,7 +96,7 @@ def test_no_finalizer_and_no_annotation_is_left_on_the_object(team: Namespace, d
 
 def test_another_operator_finds_nothing_to_write(team: Namespace, operator: Namespace, demo: str) -> None:
     before = team.versions(demo)
-    old = names(operator.list("pods", "app.kubernetes.io/name=vicuna-operator"))
+    old = names(operator.find("pods", "app.kubernetes.io/name=vicuna-operator"))
     operator.kubectl("rollout", "restart", "deployment/vicuna-operator")
     operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
     words = ["get", "lease", "vicuna-operator", "--output=jsonpath={.spec.holderIdentity}"]

@@ -2,7 +2,7 @@
 
 Needs a cluster in KUBECONFIG with the operator running. Makes a namespace of its own and deletes it again.
 
-    python bench/operator.py --models 20 --idle-seconds 60
+    python bench/reconcile.py --models 20 --idle-seconds 60
 
 Prints the time from the answer to the model's creation until a watch shows its claim (median, p95, worst), and how
 many of all objects in the namespace changed while nobody touched them. Absolute times: the reference is the API
