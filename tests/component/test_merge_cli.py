@@ -221,6 +221,15 @@ def test_v0_rows_are_added_to_zero(tmp_path: Path, run: Run) -> None:
     assert json.loads((done.folder / "config.json").read_text())["vocab_size"] == VOCABULARY + 1
 
 
+def test_added_rows_in_float32_are_never_taken_for_v0(tmp_path: Path, run: Run) -> None:
+    write_checkpoint(tmp_path / "base", model_weights(1), "bin")
+    write_checkpoint(tmp_path / "delta", delta_weights(2, torch.float32, vocabulary=VOCABULARY + 1), "bin")
+    done = run("--base", tmp_path / "base", "--delta", tmp_path / "delta")
+    assert (done.code, done.message["reason"]) == (65, "AmbiguousDelta")
+    stated = run("--base", tmp_path / "base", "--delta", tmp_path / "delta", "--kind", "additive-v0")
+    assert (stated.code, stated.message["kind"]) == (0, "additive-v0")
+
+
 @pytest.mark.parametrize("layout", ["bin", "bin-sharded", "safetensors"])
 def test_a_tied_embedding_is_merged_once(tmp_path: Path, run: Run, layout: str) -> None:
     base, delta = model_weights(1), delta_weights(2)

@@ -52,12 +52,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch]
 - apiGroups: [vicuna.dev]
   resources: [vicunamodels/status]
-  verbs: [get, patch, update]
-# Children point at their model and block its deletion in the foreground; where the admission plugin
-# OwnerReferencesPermissionEnforcement runs (OpenShift), that takes this right. Nothing is written there.
-- apiGroups: [vicuna.dev]
-  resources: [vicunamodels/finalizers]
-  verbs: [update]
+  verbs: [patch]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
@@ -66,9 +61,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims, services]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]

@@ -10,7 +10,7 @@ from vicuna_server.merge.tensors import Tensor, read_range
 __all__ = ["KINDS", "VOCABULARY_SUFFIXES", "extra_rows", "resolve_kind"]
 
 KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
-VOCABULARY_SUFFIXES = (*("embed_tokens.weight", "lm_head.weight", "embed_in.weight", "embed_out.weight", "wte.weight"),)
+VOCABULARY_SUFFIXES = ("embed_tokens.weight", "lm_head.weight", "embed_in.weight", "embed_out.weight", "wte.weight")
 _FINAL_NORMS = ("model.norm.weight", "gpt_neox.final_layer_norm.weight", "transformer.ln_f.weight")
 _ZERO_CENTRED = ("gemma", "qwen3_next")  # their norms multiply by 1 + weight: near zero says nothing
 _MOST_ADDED_ROWS = 256
@@ -25,7 +25,7 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, delta_id
         base: the base.
         delta: the delta, if any.
         delta_id: the delta's hub id (ORG/NAME), empty for a folder: a path decides nothing.
-        problems: gets `NotABase`, `NotADelta`, `UnsupportedDelta`.
+        problems: gets `NotABase`, `NotADelta`, `UnsupportedDelta`, `AmbiguousDelta`.
     """
     base_norm = _final_norm(base)
     if base_norm is not None and base_norm < _NEAR_ZERO:
@@ -51,7 +51,16 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, delta_id
             f"{delta.folder} looks like a whole model (its final norm averages {norm:.3f}, a delta's is near 0); "
             "give a delta, or serve the model as base without one",
         )
-    return "additive-v0" if 0 < extra_rows(base, delta) <= _MOST_ADDED_ROWS else "additive-v1.1"
+    if not 0 < extra_rows(base, delta) <= _MOST_ADDED_ROWS:
+        return "additive-v1.1"
+    if any(name.endswith(VOCABULARY_SUFFIXES) and tensor.dtype == "F32" for name, tensor in delta.tensors.items()):
+        # Vicuna's v0 is float16. Stanford's alpaca has as many rows, but does not start them at zero.
+        problems.add(
+            "AmbiguousDelta",
+            f"{delta.folder} adds rows in float32, as deltas of kind alpaca do, which this version does not support; "
+            "state kind additive-v0 if the base's new rows were zero when it was made",
+        )
+    return "additive-v0"
 
 
 def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:
