@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -156,3 +157,49 @@ def scripted(**serving: Any) -> dict[str, Any]:
 def names(items: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the sorted names of objects."""
     return sorted(item["metadata"]["name"] for item in items)
+
+
+def provide(namespace: Namespace, claim: str, pair: Path) -> None:
+    """Make a claim that holds the folders `base` and `delta` of `pair`, and a pod `toolbox` that has it mounted."""
+    namespace.apply(_claim(claim), _toolbox(claim))
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/toolbox", "--timeout=120s")
+    words = ["kubectl", "--namespace", namespace.name, "exec", "--stdin", "toolbox", "--"]
+    words += ["tar", "xf", "-", "-C", "/weights"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as unpack:
+        assert unpack.stdin is not None
+        with tarfile.open(fileobj=unpack.stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for part in ("base", "delta"):
+                archive.add(pair / part, part)
+    assert unpack.returncode == 0
+
+
+def _claim(name: str) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}},
+    }
+
+
+def _toolbox(claim: str) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "toolbox"},
+        "spec": {
+            "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "runAsNonRoot": True},
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "toolbox",
+                    "image": SERVER_IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", "infinity"],
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
+                }
+            ],
+            "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }

@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, make_namespace, run
+from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, make_namespace, provide, run
 
 TEAM = "vicuna-e2e"
 CLAIM = "weights"
@@ -49,9 +47,9 @@ def operator() -> Iterator[Namespace]:
 def team(operator: Namespace) -> Iterator[Namespace]:
     """A namespace with the demo pair on the claim `weights`."""
     namespace = make_namespace(TEAM)
-    namespace.apply(_claim(), _toolbox())
-    namespace.kubectl("wait", "--for=condition=Ready", "pod/toolbox", "--timeout=120s")
-    _copy_pair(namespace)
+    pair = Path(os.environ.get("VICUNA_DEMO_DIR", ROOT / ".demo/pair"))
+    run(sys.executable, str(ROOT / "hack/demo_pair.py"), "--output", str(pair), timeout=600)
+    provide(namespace, CLAIM, pair)
     yield namespace
     run("kubectl", "delete", "namespace", TEAM, "--wait=true", "--timeout=120s", timeout=150)
 
@@ -62,61 +60,3 @@ def fresh(team: Namespace, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.removeprefix("test_").replace("_", "-")[:36].strip("-")
     yield name
     team.kubectl("delete", "vicunamodel", name, "--ignore-not-found", "--wait=true", timeout=120)
-
-
-def _claim() -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}},
-    }
-
-
-def _toolbox() -> dict[str, object]:
-    """A pod with the server's image and the claim: it takes in the pair, and talks to services from inside."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "toolbox"},
-        "spec": {
-            "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "runAsNonRoot": True},
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": "toolbox",
-                    "image": SERVER_IMAGE,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", "infinity"],
-                    "env": [{"name": "HOME", "value": "/tmp"}],
-                    "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
-                }
-            ],
-            "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": CLAIM}}],
-        },
-    }
-
-
-def _copy_pair(namespace: Namespace) -> None:
-    pair = Path(os.environ.get("VICUNA_DEMO_DIR", ROOT / ".demo/pair"))
-    run(sys.executable, str(ROOT / "hack/demo_pair.py"), "--output", str(pair), timeout=600)
-    words = [
-        "kubectl",
-        "--namespace",
-        namespace.name,
-        "exec",
-        "--stdin",
-        "toolbox",
-        "--",
-        "tar",
-        "xf",
-        "-",
-        "-C",
-        "/weights",
-    ]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as unpack:
-        assert unpack.stdin is not None
-        with tarfile.open(fileobj=unpack.stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            for part in ("base", "delta"):
-                archive.add(pair / part, part)
-    assert unpack.returncode == 0
