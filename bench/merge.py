@@ -55,7 +55,7 @@ def measure(place: Path, gigabytes: float, runs: int) -> None:
     print(f"base and delta: {size / 1e9:.2f} GB each, {layers} layers, {len(inputs)} files, {os.cpu_count()} cores")
     for cache in ("cold", "warm"):
         times: dict[str, list[float]] = {"merge": [], "cat": [], "write": [], "fastchat": []}
-        peaks = []
+        peaks: dict[str, list[int]] = {"merge": [], "fastchat": []}
         for _ in range(runs):
             prepare(cache, inputs)
             times["cat"].append(timed_cat(inputs))
@@ -63,26 +63,27 @@ def measure(place: Path, gigabytes: float, runs: int) -> None:
             prepare(cache, inputs)
             seconds, peak = timed_process(merge_command(place), place / "out")
             times["merge"].append(seconds)
-            peaks.append(peak)
+            peaks["merge"].append(peak)
             if importlib.util.find_spec("fastchat"):
                 prepare(cache, inputs)
-                times["fastchat"].append(timed_process(fastchat_command(place), place / "target")[0])
-        report(cache, times, max(peaks))
+                seconds, peak = timed_process(fastchat_command(place), place / "target")
+                times["fastchat"].append(seconds)
+                peaks["fastchat"].append(peak)
+        report(cache, times, {name: max(values, default=0) // 2**20 for name, values in peaks.items()})
 
 
-def report(cache: str, times: dict[str, list[float]], peak: int) -> None:
+def report(cache: str, times: dict[str, list[float]], peaks: dict[str, int]) -> None:
     middle = {name: statistics.median(values) for name, values in times.items() if values}
     plain = middle["cat"] + middle["write"]
     print(
         f"{cache}: merge {middle['merge']:.2f} s; cat {middle['cat']:.2f} s + write {middle['write']:.2f} s"
         f" = {plain:.2f} s; ratio {middle['merge'] / plain:.2f} (aim <= 0.90), floor"
-        f" {max(middle['cat'], middle['write']) / plain:.2f}; peak anonymous memory {peak / 2**20:.0f} MiB (aim <= 512)"
+        f" {max(middle['cat'], middle['write']) / plain:.2f}; peak anonymous memory {peaks['merge']} MiB (aim <= 512)"
     )
     print(f"      merge runs: {' '.join(f'{value:.2f}' for value in times['merge'])}")
     if "fastchat" in middle:
-        print(
-            f"      fastchat apply_delta {middle['fastchat']:.2f} s: {middle['fastchat'] / middle['merge']:.1f} x ours"
-        )
+        ratio = middle["fastchat"] / middle["merge"]
+        print(f"      fastchat apply_delta {middle['fastchat']:.2f} s: {ratio:.1f} x ours; {peaks['fastchat']} MiB")
 
 
 def layer_elements() -> int:
@@ -108,9 +109,12 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
     everything = list(shapes(layers).items())
     block = random.Random(seed).randbytes(1 << 24)
     per_file = -(-len(everything) // FILES)
+    places: dict[str, str] = {}
     for number in range(FILES):
         part = everything[number * per_file : (number + 1) * per_file]
-        with (folder / f"model-{number + 1:05}-of-{FILES:05}.safetensors").open("wb") as file:
+        shard = f"model-{number + 1:05}-of-{FILES:05}.safetensors"
+        places |= {name: shard for name, _ in part}
+        with (folder / shard).open("wb") as file:
             file.write(build_header((name, "F16", shape) for name, shape in part))
             for name, shape in part:
                 elements = shape[0] * (shape[1] if len(shape) > 1 else 1)
@@ -121,6 +125,8 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
                 while left:
                     left -= file.write(block[: min(left, len(block))])
             os.fsync(file.fileno())
+    index = {"metadata": {"total_size": 0}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
         "intermediate_size": INTERMEDIATE, "num_attention_heads": 32, "num_hidden_layers": layers,
@@ -130,7 +136,9 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
     vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"})
+    )
 
 
 def prepare(cache: str, inputs: list[Path]) -> None:
@@ -180,7 +188,7 @@ def fastchat_command(place: Path) -> list[str]:
 def timed_process(command: list[str], output: Path) -> tuple[float, int]:
     """Run to the end; return seconds and the peak of RssAnon in bytes, then remove the output."""
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, anonymous_bytes(process.pid))
