@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
 MANIFEST = """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
+from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from vicuna_server.cli import main
 from vicuna_server.manifest import Manifest
 

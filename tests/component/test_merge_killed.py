@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.checkpoints import CONFIG, delta_weights, model_weights, write_checkpoint, write_tokenizer
 
+from support.checkpoints import CONFIG, delta_weights, model_weights, write_checkpoint, write_tokenizer
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.safetensors_format import build_header, header_size
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from support.memory_kube import MemoryKube
 from support.memory_server import MemoryServer
-
 from vicuna_operator import errors
 from vicuna_operator.kube.client import KubeClient
 from vicuna_operator.planning.actions import Ref

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.memory_kube import Call, MemoryKube
 from support.memory_server import MemoryServer
-
 from vicuna_operator.api import constants as c
 from vicuna_operator.errors import ForbiddenError, UnavailableError
 

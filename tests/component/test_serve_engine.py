@@ -10,8 +10,8 @@ import openai
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.serving import MODEL, Running, eventually, running, write_tiny_model
 
+from support.serving import MODEL, Running, eventually, running, write_tiny_model
 from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
 from vicuna_server.engine.batch import CHUNK_IN_COMPANY
 from vicuna_server.engine.loading import LoadSettings, load_model

@@ -10,8 +10,8 @@ from typing import Any
 import openai
 import pytest
 import torch
-from support.serving import running
 
+from support.serving import running
 from vicuna_server.engine import ChatPrompt, GenerationRequest
 from vicuna_server.engine.loading import LoadSettings
 from vicuna_server.engine.transformers import TransformersEngine

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.serving import MODEL, Running, running
 
+from support.serving import MODEL, Running, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
 HELLO: list[Any] = [{"role": "user", "content": "red green blue"}]

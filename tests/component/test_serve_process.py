@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.serving import write_tiny_model
 
 START_SECONDS = 60

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.serving import MODEL, Running, eventually, running
 
+from support.serving import MODEL, Running, eventually, running
 from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.errors import EngineError

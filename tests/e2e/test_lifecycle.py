@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import httpx
+
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
 from .cluster import Namespace, make_namespace, model, provide, run, scripted, until

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from support.memory_kube import Body, MemoryKube, _labels_match
 
+from support.memory_kube import Body, MemoryKube, _labels_match
 from vicuna_operator.errors import AlreadyExistsError, KubeError
 from vicuna_operator.planning.actions import Ref
 

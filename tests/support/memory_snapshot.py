@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from support.memory_kube import MemoryKube
-
 from vicuna_operator.api import constants as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.planning.observed import ClaimView, DeploymentView, JobView, PodView, ServiceView

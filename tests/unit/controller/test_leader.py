@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from support.memory_kube import MemoryKube
 
+from support.memory_kube import MemoryKube
 from vicuna_operator.errors import ForbiddenError, LeaseLostError, UnavailableError
 from vicuna_operator.kube.leader import Lease, LeaseTiming
 from vicuna_operator.planning.actions import Ref

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from support.memory_kube import Crashed, MemoryKube
 from support.memory_snapshot import live_snapshot
 from support.world import ARTIFACT, CONFIG, model_body
-
 from vicuna_operator.api import constants as c
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.planning.plan import claims_to_read, plan

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.memory_kube import _merged
 
+from support.memory_kube import _merged
 from vicuna_operator.controller.status import status_patch, without_nulls
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.manifest import read_model
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from vicuna_operator.api.model import parse_model
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.translate import claims_of, translate

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.checkpoints import model_weights, write_checkpoint
 
+from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import InputError
 from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.checkpoint import open_checkpoint

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.checkpoints import model_weights, write_checkpoint
 
+from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import UsageError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.identity import artifact_id, fingerprint, folder_digest, parse_digest, sampled_sha256

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from support.world import World, model_body
 
+from support.world import World, model_body
 from vicuna_operator.planning.config import PlanConfig
 
 

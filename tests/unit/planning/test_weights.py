@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from support.world import ARTIFACT, World, model_body
 
 
