@@ -182,6 +182,11 @@ def _claim(name: str) -> dict[str, object]:
     }
 
 
+# As PID 1 a program that does not handle SIGTERM is deaf to it, and old API servers give every pod of a deleted
+# namespace the longest grace period among them.
+_IDLE = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); signal.pause()"
+
+
 def _toolbox(claim: str) -> dict[str, object]:
     return {
         "apiVersion": "v1",
@@ -189,13 +194,12 @@ def _toolbox(claim: str) -> dict[str, object]:
         "metadata": {"name": "toolbox"},
         "spec": {
             "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "runAsNonRoot": True},
-            "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "toolbox",
                     "image": SERVER_IMAGE,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", "infinity"],
+                    "command": ["python3", "-c", _IDLE],
                     "env": [{"name": "HOME", "value": "/tmp"}],
                     "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
                 }
