@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MAX_BYTES", "write_termination_message"]
+from vicuna_server.errors import VicunaError
+
+__all__ = ["MAX_BYTES", "failure_message", "write_termination_message"]
 
 MAX_BYTES = 3072
 """Kubernetes cuts at 4096 bytes per container; staying below keeps the JSON whole."""
 
 _DEFAULT_PATH = Path("/dev/termination-log")
+
+
+def failure_message(error: VicunaError) -> dict[str, object]:
+    """Return what to write of a failure."""
+    return {"reason": error.reason, "message": error.message, "retryable": error.retryable}
 
 
 def write_termination_message(message: Mapping[str, object]) -> None:

@@ -203,7 +203,14 @@ def test_the_deltas_config_and_tokenizer_win_and_are_made_true(tmp_path: Path, r
 
 def test_without_a_delta_the_base_is_the_artifact(run: Run, pair: tuple[Path, Path]) -> None:
     done = run("--base", pair[0])
-    assert done.message["kind"] == "none"
+    size = sum(path.stat().st_size for path in done.folder.iterdir() if path.name != "vicuna-manifest.json")
+    assert done.message == {
+        "reason": "Merged",
+        "artifactID": done.folder.name,
+        "kind": "none",
+        "chatTemplate": "vicuna_v1.1",
+        "bytes": size,
+    }
     assert _same(_weights(done.folder), model_weights(1))
 
 

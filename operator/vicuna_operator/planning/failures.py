@@ -10,7 +10,7 @@ from vicuna_operator.planning.observed import EventView, JobView, PodView, Termi
 
 __all__ = ["Failure", "Obstacle", "merge_failure", "obstacle", "remembered", "report", "server_failure"]
 
-# The merge container's exit codes, from sysexits.h (contract §3.2).
+# The merge container's exit codes, from sysexits.h (docs/contract.md).
 _RETRYABLE_EXITS = {69, 73, 75}
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}

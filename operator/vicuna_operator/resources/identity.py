@@ -1,4 +1,4 @@
-"""The two identities for weights that the operator computes: `mergeKey` and `revision` (design: contract §3.1)."""
+"""The two identities for weights that the operator computes: `mergeKey` and `revision` (docs/contract.md)."""
 
 import hashlib
 import json

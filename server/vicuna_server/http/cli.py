@@ -12,7 +12,7 @@ from vicuna_server.engine import Engine
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.prompts import CHAT_TEMPLATES, FROM_TOKENIZER
-from vicuna_server.termination import write_termination_message
+from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         _serve(args)
     except VicunaError as error:
         print(f"vicuna-server serve: {error.reason}: {error.message}", file=sys.stderr)
-        write_termination_message({"reason": error.reason, "message": error.message, "retryable": error.retryable})
+        write_termination_message(failure_message(error))
         return error.exit_code
     return 0
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vicuna_server.errors import EngineError, InputError, VicunaError
+from vicuna_server.manifest import Manifest
 from vicuna_server.merge.chat_template import CHAT_TEMPLATES
 from vicuna_server.merge.job import Request, run_merge
 from vicuna_server.merge.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
-from vicuna_server.merge.termination import failure_message, success_message, write_termination_message
+from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Merge as the flags say; return the exit code of design §3.2 (0, 64, 65, 69, 73, 75)."""
+    """Merge as the flags say; return the exit code (0, 64, 65, 69, 73, 75: docs/contract.md)."""
     reporter = make_reporter(quiet=args.quiet)
     stop = threading.Event()
     try:
@@ -51,11 +52,20 @@ def run(args: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         problem = f"{type(error).__name__}: {error}; this is a bug, please report it"
         return _fail(EngineError("InternalError", problem), reporter)
-    write_termination_message(
-        success_message(manifest.artifact_id, manifest.recipe.kind, manifest.chat_template, manifest.total_size)
-    )
+    write_termination_message(_success_message(manifest))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0
+
+
+def _success_message(manifest: Manifest) -> dict[str, object]:
+    """Return the last word of a merge that left an artifact, newly made or found."""
+    return {
+        "reason": "Merged",
+        "artifactID": manifest.artifact_id,
+        "kind": manifest.recipe.kind,
+        "chatTemplate": manifest.chat_template,
+        "bytes": manifest.total_size,
+    }
 
 
 def _request(args: argparse.Namespace) -> Request:
