@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import HELM_ARGS, OPERATOR_IMAGE, ROOT, SERVER_IMAGE, SYSTEM, Namespace, make_namespace, provide, run
+from .cluster import (
+    HELM_ARGS,
+    OPERATOR_IMAGE,
+    ROOT,
+    SERVER_IMAGE,
+    SYSTEM,
+    Namespace,
+    make_namespace,
+    provide,
+    run,
+    until,
+)
 
 TEAM = "vicuna-e2e"
 CLAIM = "weights"
@@ -51,6 +62,9 @@ def team(operator: Namespace) -> Iterator[Namespace]:
     run(sys.executable, str(ROOT / "hack/demo_pair.py"), "--output", str(pair), timeout=600)
     provide(namespace, CLAIM, pair)
     yield namespace
+    # Pods go first: see test_a_namespace_goes_while_the_operator_is_stopped.
+    namespace.kubectl("delete", "vicunamodel", "--all", "--timeout=120s", timeout=150)
+    until("no serving pod is left", lambda: not namespace.find("pods", "vicuna.dev/model"), 120)
     run("kubectl", "delete", "namespace", TEAM, "--wait=true", "--timeout=120s", timeout=150)
 
 

@@ -64,7 +64,7 @@ def test_the_object_says_what_the_pods_say(team: Namespace, demo: str) -> None:
 
 def test_a_streaming_chat_through_the_service_says_paris(team: Namespace, demo: str) -> None:
     words = ["exec", "toolbox", "--", "vicuna-server", "chat", "--url", f"http://{demo}.{team.name}.svc:8000"]
-    answer = team.kubectl(*words, "--prompt", QUESTION, "--temperature", "0", timeout=120)
+    answer = team.kubectl(*words, "--prompt", QUESTION, "--temperature", "0", "--wait", "30", timeout=120)
     assert "Paris" in answer
 
 
