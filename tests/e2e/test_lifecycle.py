@@ -111,7 +111,7 @@ def test_a_namespace_goes_while_the_operator_is_stopped(operator: Namespace, tmp
                 name,
                 "weights",
                 storage={"size": "1Gi", "reclaimPolicy": "Delete"},
-                serving=scripted(chatTemplate="vicuna_v1.1", maxStreamSeconds=30),
+                serving=scripted(chatTemplate="vicuna_v1.1", maxStreamSeconds=10),
             )
         )
     for name in ("one", "two"):
