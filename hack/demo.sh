@@ -8,5 +8,6 @@ bin=${VENV:-.venv}/bin
 pair=${VICUNA_DEMO_DIR:-.demo/pair}
 "$bin/python" hack/demo_pair.py --output "$pair"
 chat=("$bin/vicuna-server" chat)
-if [[ -n "${1:-}" ]]; then chat+=(--prompt "$1" --temperature 0); fi
+# At temperature 1, the API's default, a model this small rambles.
+if [[ -n "${1:-}" ]]; then chat+=(--prompt "$1" --temperature 0); else chat+=(--temperature 0.2); fi
 exec "$bin/vicuna-operator" up examples/demo.yaml --data .demo --volume "demo-pair=$pair" --port "${PORT:-8000}" -- "${chat[@]}"

@@ -126,7 +126,8 @@ class Batch:
                 self._cache.move(last, gap, self.rows[last].done)
                 self.rows[gap] = self.rows[last]
             self.rows.pop()
-            if self.joining is not None:
+            # One that has not begun has no row yet.
+            if self.joining is not None and self.joining.done:
                 self._cache.move(last + 1, last, self.joining.done)
         if not len(self):
             self._cache.clear()

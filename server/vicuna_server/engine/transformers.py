@@ -161,11 +161,11 @@ class TransformersEngine:
             return not self._stopping
 
     def _turn(self, batch: Batch) -> None:
-        for sequence in batch.sequences():
-            if sequence.cancelled:
-                batch.leave(sequence)
-                self.stats.cancelled += 1
         try:
+            for sequence in batch.sequences():
+                if sequence.cancelled:
+                    batch.leave(sequence)
+                    self.stats.cancelled += 1
             if batch.rows:
                 self._settle_all(batch, batch.step())
             first = batch.prefill()
