@@ -60,7 +60,6 @@ class Reason(StrEnum):
     # weights
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_PENDING = "ClaimPending"
-    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  # a reason, no secret
     MERGE_PENDING = "MergePending"
     MERGING = "Merging"
     MERGED = "Merged"

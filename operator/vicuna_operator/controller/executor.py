@@ -16,6 +16,7 @@ from vicuna_operator.errors import (
 )
 from vicuna_operator.kube.port import Kube, ref_of
 from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Ref
+from vicuna_operator.resources import claim
 
 __all__ = ["ActionRefusedError", "NameTakenError", "StaleError", "execute", "is_ours"]
 
@@ -103,12 +104,7 @@ def is_ours(model: Model, body: Mapping[str, Any]) -> bool:
     owner = _controller(metadata)
     if owner is not None:
         return bool(owner.get("uid") == model.uid)
-    labels = metadata.get("labels") or {}
-    return (
-        body.get("kind") == "PersistentVolumeClaim"
-        and labels.get(c.LABEL_MODEL) == model.name
-        and labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY
-    )
+    return body.get("kind") == "PersistentVolumeClaim" and claim.is_ours(model, metadata.get("labels") or {})
 
 
 def _is_leftover(model: Model, body: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """What a plan asks for: a few plain instructions that the reconciler carries out in order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref"]
@@ -73,4 +73,4 @@ class Plan:
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
-    read_progress: str | None = field(default=None)
+    read_progress: str | None = None

@@ -14,11 +14,11 @@ from vicuna_operator.planning.observed import JobView, Observed, PodView
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
 
-__all__ = ["POLL_SECONDS", "Attempts", "WeightsStage", "claims_to_read", "delete_job"]
+__all__ = ["POLL_SECONDS", "STUCK_SECONDS", "Attempts", "WeightsStage", "claims_to_read", "delete_job"]
 
 POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
 _BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-_STUCK_SECONDS = 3.0
+STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
 _LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
 
 
@@ -139,15 +139,15 @@ class Attempts:
         subject = pod.meta if pod is not None else job.meta
         events = self.seen.events.get(subject.uid, ())
         found = obstacle(pod, events)
-        age = (self.now - subject.created).total_seconds() if subject.created else _STUCK_SECONDS
-        stuck = age >= _STUCK_SECONDS
+        age = (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
+        stuck = age >= STUCK_SECONDS
         return WeightsStage(
             None,
             found.reason if found else Reason.MERGE_PENDING,
             f"merge: {found.message}" if found else "waiting for the merge pod to start",
             attempt=job.attempt,
             ask_events=[subject.uid] if stuck else (),
-            requeue_after=POLL_SECONDS if stuck else _STUCK_SECONDS - age,
+            requeue_after=POLL_SECONDS if stuck else STUCK_SECONDS - age,
         )
 
     def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:

@@ -309,7 +309,6 @@ class Observed:
     `claims` maps the names of the claims the spec mentions (and our own) to what was found, None if absent.
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
-    `missing_secret` names the credentials Secret when an Event said it does not exist.
     """
 
     jobs: Sequence[JobView] = ()

@@ -7,19 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import CALM_REASONS, ConditionType
+from vicuna_operator.api.conditions import CALM_REASONS
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
-from vicuna_operator.planning.attempts import POLL_SECONDS, claims_to_read
+from vicuna_operator.planning.attempts import POLL_SECONDS, STUCK_SECONDS, claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.rollout import plan_serving
-from vicuna_operator.planning.status import build_status, conflicting, invalid, stuck_pods
+from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition, stuck_pods
 from vicuna_operator.planning.weights import plan_weights
 
 __all__ = ["claims_to_read", "plan"]
-
-_STUCK_SECONDS = 3.0
 
 
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
@@ -39,12 +37,12 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = conflicting(model, seen.conflicts, now)
     else:
         status = build_status(model, weights, serving, seen, config, now)
-    stuck = [pod.meta.uid for pod in stuck_pods(serving.pods, serving.target, now, _STUCK_SECONDS)]
+    stuck = [pod.meta.uid for pod in stuck_pods(serving.pods, serving.target, now, STUCK_SECONDS)]
     waits = [weights.requeue_after, serving.requeue_after]
     if seen.conflicts or stuck:
         waits.append(POLL_SECONDS)
     elif any(pod.scheduled and not pod.running for pod in serving.pods):
-        waits.append(_STUCK_SECONDS)
+        waits.append(STUCK_SECONDS)
     due = [wait for wait in waits if wait is not None]
     return Plan(
         actions=[*weights.actions, *serving.actions],
@@ -58,12 +56,8 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
 
 def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
     """Tell the user when what Ready says has changed."""
-    after = _ready(status)
-    if after is None or ((before := _ready(model.status)) is not None and before["reason"] == after["reason"]):
+    after = ready_condition(status)
+    if after is None or ((before := ready_condition(model.status)) is not None and before["reason"] == after["reason"]):
         return ()
     calm = after["reason"] in CALM_REASONS
     return [Note("Normal" if calm else "Warning", after["reason"], after["message"])]
-
-
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((item for item in status.get("conditions") or () if item.get("type") == ConditionType.READY), None)

@@ -17,7 +17,7 @@ from vicuna_operator.planning.rollout import ServingStage, ready_pods
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "refused", "serving_trouble", "stuck_pods"]
+__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "serving_trouble", "stuck_pods"]
 
 _HISTORY = 10
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
@@ -186,12 +186,15 @@ def _verdict(
 
 def _steady(model: Model, verdict: Verdict) -> Verdict:
     """Keep what the registry said while the kubelet only says that it waits before asking again."""
-    before: Mapping[str, Any] = next(
-        (item for item in model.status.get("conditions") or () if item.get("type") == ConditionType.READY), {}
-    )
+    before = ready_condition(model.status) or {}
     if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
         return replace(verdict, message=str(before.get("message")))
     return verdict
+
+
+def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Find the Ready condition in a status; None before the first."""
+    return next((item for item in status.get("conditions") or () if item.get("type") == ConditionType.READY), None)
 
 
 def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
