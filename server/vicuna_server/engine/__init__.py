@@ -1,5 +1,29 @@
 """Text generation behind one Protocol."""
 
-from vicuna_server.engine.base import ChatPrompt, Delta, Engine, EngineStats, Generation, GenerationRequest
+from vicuna_server.engine.base import (
+    MAX_LOGPROBS,
+    ChatPrompt,
+    Delta,
+    Embedding,
+    Engine,
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    PromptInput,
+    TokenLogprob,
+    TopLogprob,
+)
 
-__all__ = ["ChatPrompt", "Delta", "Engine", "EngineStats", "Generation", "GenerationRequest"]
+__all__ = [
+    "MAX_LOGPROBS",
+    "ChatPrompt",
+    "Delta",
+    "Embedding",
+    "Engine",
+    "EngineStats",
+    "Generation",
+    "GenerationRequest",
+    "PromptInput",
+    "TokenLogprob",
+    "TopLogprob",
+]

@@ -1,8 +1,9 @@
 """The text side of one running answer: tokens in, deltas out, with stop strings and limits applied."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
-from vicuna_server.engine.base import Delta
+from vicuna_server.engine.base import Delta, TokenLogprob
 from vicuna_server.engine.detokenizer import Detokenizer
 from vicuna_server.engine.stopping import StopFilter
 
@@ -34,24 +35,48 @@ class Answer:
         self._max_tokens = max_tokens
         self.deadline = deadline
         self.tokens = 0
+        # Letters decoded and letters shown; between them lies what a stop string may yet swallow.
+        self._decoded = 0
+        self._shown = 0
+        self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
 
-    def push(self, token: int, now: float) -> Delta:
-        """Take the next token; the answer is over when the delta has a finish reason."""
+    def push(self, token: int, now: float, logprob: TokenLogprob | None = None) -> Delta:
+        """Take the next token; the answer is over when the delta has a finish reason.
+
+        Args:
+            token: Its id.
+            now: The moment, on the `time.monotonic` clock.
+            logprob: Its likelihood, to be handed on with the token's text.
+        """
         self.tokens += 1
         if token in self._eos:
-            return Delta(self._rest(), self.tokens, "stop")
-        text = self._stop_filter.push(self._detokenizer.push(token))
+            return self._delta(self._rest(), now, "stop")
+        if logprob is not None:
+            self._logprobs.append((self._decoded, logprob))
+        text = self._filter(self._detokenizer.push(token))
         if self._stop_filter.stopped:
-            return Delta(text, self.tokens, "stop")
+            return self._delta(text, now, "stop")
         if self.tokens >= self._max_tokens or self.is_late(now):
             rest = self._rest()
-            return Delta(text + rest, self.tokens, "stop" if self._stop_filter.stopped else "length")
-        return Delta(text, self.tokens)
+            return self._delta(text + rest, now, "stop" if self._stop_filter.stopped else "length")
+        return self._delta(text, now)
 
     def is_late(self, now: float) -> bool:
         """Whether the time limit has passed."""
         return self.deadline is not None and now >= self.deadline
 
+    def _filter(self, text: str) -> str:
+        self._decoded += len(text)
+        return self._stop_filter.push(text)
+
     def _rest(self) -> str:
-        text = self._stop_filter.push(self._detokenizer.flush())
+        text = self._filter(self._detokenizer.flush())
         return text if self._stop_filter.stopped else text + self._stop_filter.flush()
+
+    def _delta(self, text: str, now: float, finish_reason: str | None = None) -> Delta:
+        self._shown += len(text)
+        whole = finish_reason is not None and not self._stop_filter.stopped
+        shown: list[TokenLogprob] = []
+        while self._logprobs and (whole or self._logprobs[0][0] < self._shown):
+            shown.append(self._logprobs.popleft()[1])
+        return Delta(text, self.tokens, finish_reason, tuple(shown), now)

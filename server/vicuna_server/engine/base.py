@@ -4,44 +4,110 @@ Nothing here knows torch, so that the HTTP side and the scripted engine run with
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from vicuna_server.errors import VicunaError
 from vicuna_server.prompts import Message
 
-__all__ = ["ChatPrompt", "Delta", "Engine", "EngineStats", "Generation", "GenerationRequest"]
+__all__ = [
+    "MAX_LOGPROBS",
+    "ChatPrompt",
+    "Delta",
+    "Embedding",
+    "Engine",
+    "EngineStats",
+    "Generation",
+    "GenerationRequest",
+    "PromptInput",
+    "TokenLogprob",
+    "TopLogprob",
+]
+
+MAX_LOGPROBS = 20
+"""The most alternatives per token that a request may ask for, as at OpenAI."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """A conversation that the engine renders with the model's chat template."""
+    """A conversation that the engine renders with the model's chat template; an assistant message last is continued."""
 
     messages: tuple[Message, ...]
 
 
+PromptInput = ChatPrompt | str | tuple[int, ...]
+"""A conversation, plain text that is taken as it is, or token ids that are taken as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation.
+    """One generation. Fields mean what OpenAI's fields of that name mean; the rest what transformers' do.
 
     Attributes:
-        prompt: A conversation, or plain text that is taken as it is.
+        prompt: What is to be answered or continued.
         max_tokens: The most tokens to generate; None: up to the end of the context.
         temperature: 0 takes the likeliest token; above, logits are divided by it before sampling.
         top_p: Sample only among the likeliest tokens whose probabilities add up to this.
+        top_k: Sample only among so many likeliest tokens; 0: all.
+        min_p: Sample only tokens at least this likely, relative to the likeliest; 0: all.
+        repetition_penalty: Logits of tokens in the prompt or answer are divided by it where positive, else multiplied.
+        presence_penalty: Taken off the logits of tokens in the answer so far, once.
+        frequency_penalty: Taken off the logits of tokens in the answer so far, for each time.
+        logit_bias: Pairs of token id and what is added to its logit.
+        logprobs: Report each token's log probability and those of so many likeliest (0 to 20); None: report nothing.
         stop: Strings that end the answer and are never part of it.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
     """
 
-    prompt: ChatPrompt | str
+    prompt: PromptInput
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
     time_limit: float | None = None
+
+
+class TopLogprob(NamedTuple):
+    """A token that could have come, its bytes, and its natural log probability."""
+
+    token_id: int
+    text_bytes: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer with its likelihood under the model's raw logits, before temperature and penalties.
+
+    Attributes:
+        token_id: The token.
+        text_bytes: Its bytes, perhaps a part of a character; none for special tokens.
+        logprob: Its natural log probability.
+        top: The likeliest tokens at this place, likeliest first, as many as were asked for.
+    """
+
+    token_id: int
+    text_bytes: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+class Embedding(NamedTuple):
+    """A text's vector, of length 1, and the number of its tokens."""
+
+    vector: list[float]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +118,46 @@ class Delta:
         text: New text, possibly empty; whole characters only.
         tokens: Tokens generated so far, with an end-of-sequence token that ended it.
         finish_reason: "stop" or "length" on the last piece, else None.
+        token_logprobs: Of the tokens whose text is shown with this piece, if the request asked for them.
+        at: When the engine made it, on the `time.monotonic` clock; for metrics.
     """
 
     text: str
     tokens: int
     finish_reason: str | None = None
+    token_logprobs: tuple[TokenLogprob, ...] = ()
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(slots=True)
 class EngineStats:
-    """Counters since the start and gauges of now; read by metrics and by tests."""
+    """Counters since the start and gauges of now; read by metrics and by tests.
+
+    Attributes:
+        running: Generations that hold a place in the batch: the batch size.
+        waiting: Generations that wait for a place.
+        kv_tokens: Tokens whose keys and values are held, for running generations and for reuse.
+        kv_capacity: The most tokens that can be held; 0 until loaded.
+        prompt_tokens: Prompt tokens taken in, reused ones included.
+        prefix_hit_tokens: Of those, tokens whose keys and values were there already.
+        generated_tokens: Tokens generated.
+        finished: Answers that came to their end.
+        cancelled: Answers whose client left.
+        failed: Answers that failed in the model.
+        preempted: Times that a generation gave its memory to older ones and was put back in the line.
+    """
 
     running: int = 0
     waiting: int = 0
+    kv_tokens: int = 0
+    kv_capacity: int = 0
     prompt_tokens: int = 0
+    prefix_hit_tokens: int = 0
     generated_tokens: int = 0
     finished: int = 0
     cancelled: int = 0
     failed: int = 0
+    preempted: int = 0
 
 
 @dataclass(slots=True)
@@ -79,10 +167,14 @@ class Generation:
     Attributes:
         prompt_tokens: Length of the encoded prompt, BOS included.
         on_cancel: What the engine does when the client has left.
+        cached_tokens: Prompt tokens that were not computed again; valid from the first delta on.
+        submitted: When it was accepted, on the `time.monotonic` clock; for metrics.
     """
 
     prompt_tokens: int
     on_cancel: Callable[[], object] | None = None
+    cached_tokens: int = 0
+    submitted: float = field(default_factory=time.monotonic)
     _events: asyncio.Queue[Delta | VicunaError] = field(default_factory=asyncio.Queue)
     _ended: bool = False
 
@@ -138,8 +230,31 @@ class Engine(Protocol):
         """Accept a request, which may then wait for its turn.
 
         Raises:
-            RequestError: The request does not fit the context, or its messages cannot be rendered.
+            RequestError: The request does not fit the context, its messages cannot be rendered, or a token id
+                is not in the vocabulary.
             OverloadedError: As many requests are waiting as may wait.
+        """
+
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+        """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
+
+        Raises:
+            RequestError: A prompt has no token or does not fit the context; all are refused then.
+            OverloadedError: As many requests are waiting as may wait.
+        """
+
+    async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the token ids of a conversation, or of a text, with BOS unless `add_special_tokens` is False.
+
+        Raises:
+            RequestError: The messages cannot be rendered.
+        """
+
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included.
+
+        Raises:
+            RequestError: An id is not in the vocabulary.
         """
 
     async def close(self) -> None:

@@ -1,12 +1,14 @@
 """Conversations and texts to token ids, with the model's tokenizer and chat template."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine.base import PromptInput
+from vicuna_server.engine.vocabulary import Vocabulary
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import FROM_TOKENIZER, Conversation, EndOfTurn, get_template
 
@@ -27,21 +29,29 @@ class PromptEncoder:
     Args:
         tokenizer: As loaded from the artifact, never re-saved.
         template: A resolved template name.
+        vocabulary_size: Ids below this are tokens; None: as many as the tokenizer has.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, vocabulary_size: int | None = None) -> None:
         # transformers types its tokenizers' calls as unions that fit none of ours.
         self._tokenizer: Any = tokenizer
+        self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
         self._template = None if template == FROM_TOKENIZER else get_template(template)
 
-    def encode(self, prompt: ChatPrompt | str) -> EncodedPrompt:
-        """Return the ids of a conversation or of plain text.
+    def encode(self, prompt: PromptInput, *, add_special_tokens: bool = True) -> EncodedPrompt:
+        """Return the ids of a prompt.
+
+        Args:
+            prompt: A conversation, plain text, or ids, which are checked and returned.
+            add_special_tokens: Whether BOS goes in front of plain text, where the tokenizer has one.
 
         Raises:
-            RequestError: The conversation is empty, or the template refuses it.
+            RequestError: The conversation is empty, the template refuses it, or an id is no token.
         """
+        if isinstance(prompt, tuple):
+            return EncodedPrompt(self._checked(prompt))
         if isinstance(prompt, str):
-            return EncodedPrompt(self._encode_text(prompt))
+            return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
         conversation = Conversation.of(prompt.messages)
         if self._template is None:
             return EncodedPrompt(self._encode_own_template(conversation))
@@ -60,6 +70,24 @@ class PromptEncoder:
         """Return the text of ids, special tokens left out, spaces as the model wrote them."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens included.
+
+        Raises:
+            RequestError: An id is no token.
+        """
+        text: str = self._tokenizer.decode(self._checked(ids), clean_up_tokenization_spaces=False)
+        return text
+
+    def _checked(self, ids: Sequence[int]) -> list[int]:
+        for token in ids:
+            if not 0 <= token < self.vocabulary.size:
+                raise RequestError(
+                    f"token id {token} is not in the vocabulary, whose ids are 0 to {self.vocabulary.size - 1}",
+                    param="prompt",
+                )
+        return list(ids)
 
     def _encode_text(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=True)["input_ids"]

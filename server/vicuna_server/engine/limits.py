@@ -2,7 +2,7 @@
 
 from vicuna_server.errors import OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget"]
+__all__ = ["Admission", "answer_budget", "check_embeddable"]
 
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
@@ -50,3 +50,19 @@ def answer_budget(prompt_tokens: int, max_tokens: int | None, context_length: in
             code="context_length_exceeded",
         )
     return context_length - prompt_tokens if max_tokens is None else max_tokens
+
+
+def check_embeddable(tokens: int, context_length: int) -> None:
+    """Refuse a text that has no vector.
+
+    Raises:
+        RequestError: It has no token, or more than the context holds.
+    """
+    if tokens == 0:
+        raise RequestError("input: a text without any token has no embedding", param="input")
+    if tokens > context_length:
+        raise RequestError(
+            f"this model's context length is {context_length} tokens, but an input has {tokens}; shorten it",
+            param="input",
+            code="context_length_exceeded",
+        )

@@ -75,7 +75,8 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     )
     model = _load_weights(settings, placement)
     eos = _eos_ids(model.generation_config, config, tokenizer)
-    return LoadedModel(model, PromptEncoder(tokenizer, template), eos, context_length, placement, template)
+    encoder = PromptEncoder(tokenizer, template, model.get_input_embeddings().num_embeddings)
+    return LoadedModel(model, encoder, eos, context_length, placement, template)
 
 
 def native_context_length(config: Any) -> int:

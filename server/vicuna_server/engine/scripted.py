@@ -1,6 +1,7 @@
 """A deterministic engine without a model: it echoes, at a chosen speed. For load and rollout tests."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,25 @@ from itertools import count
 from typing import Self
 
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, EngineStats, Generation, GenerationRequest
-from vicuna_server.engine.limits import Admission, answer_budget
-from vicuna_server.errors import EngineError, UsageError
+from vicuna_server.engine.base import (
+    ChatPrompt,
+    Embedding,
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    PromptInput,
+    TokenLogprob,
+    TopLogprob,
+)
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
+from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import FROM_TOKENIZER, Conversation, get_template
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
+
+EMBEDDING_SIZE = 8
+VOCABULARY_SIZE = 2**20
+"""A word's token id is its place in the order in which words were first seen."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,8 @@ class ScriptedSettings:
 class ScriptedEngine:
     """Answers every request with the words of its last message, over and over.
 
-    A token is a word with its space. Everything else (limits, stop strings, waiting line, cancelling, counters)
-    behaves as in the real engine.
+    A token is a word with its space, and certain: its log probability is 0. Everything else (limits, stop strings,
+    waiting line, cancelling, counters) behaves as in the real engine.
     """
 
     def __init__(self, settings: ScriptedSettings, template: str = FROM_TOKENIZER, max_concurrency: int = 32) -> None:
@@ -61,6 +75,8 @@ class ScriptedEngine:
         self._admission = Admission(max_concurrency)
         self._slots = asyncio.Semaphore(max_concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._words: list[str] = []
+        self._ids: dict[str, int] = {}
 
     @property
     def context_length(self) -> int:
@@ -74,7 +90,7 @@ class ScriptedEngine:
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the real engine does; see `Engine.submit`."""
         self._admission.check(self.stats.running, self.stats.waiting)
-        text, last, stops = self._render(request)
+        text, last, stops = self._render(request.prompt)
         prompt_tokens = len(text.split())
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
         budget = answer_budget(prompt_tokens, request.max_tokens, self.context_length, param)
@@ -84,11 +100,39 @@ class ScriptedEngine:
         answer = Answer(_decoder(words), frozenset({eos}), (*stops, *request.stop), budget, deadline)
         generation = Generation(prompt_tokens)
         self.stats.waiting += 1
-        task = asyncio.create_task(self._run(generation, answer, eos))
+        logprobs = None if request.logprobs is None else _certain(words, request.logprobs)
+        task = asyncio.create_task(self._run(generation, answer, eos, logprobs))
         generation.on_cancel = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return generation
+
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+        """Return vectors made of the letters' counts; see `Engine.embed`."""
+        texts = [self._text(prompt) for prompt in prompts]
+        counts = [len(text.split()) for text in texts]
+        for words in counts:
+            check_embeddable(words, self.context_length)
+        self.stats.prompt_tokens += sum(counts)
+        return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
+
+    async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return one id per word; there are no special tokens."""
+        del add_special_tokens
+        text, _, _ = self._render(prompt)
+        ids = []
+        for word in text.split():
+            if word not in self._ids:
+                if len(self._words) >= VOCABULARY_SIZE:
+                    raise RequestError("the scripted engine has seen too many different words", status=503)
+                self._ids[word] = len(self._words)
+                self._words.append(word)
+            ids.append(self._ids[word])
+        return ids
+
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the words of ids that `tokenize` gave."""
+        return self._text(tuple(ids))
 
     async def close(self) -> None:
         """End what runs."""
@@ -96,17 +140,26 @@ class ScriptedEngine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _render(self, request: GenerationRequest) -> tuple[str, str, tuple[str, ...]]:
-        if isinstance(request.prompt, str):
-            return request.prompt, request.prompt, ()
-        conversation = Conversation.of(request.prompt.messages)
+    def _text(self, prompt: str | tuple[int, ...]) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        for token in prompt:
+            if not 0 <= token < len(self._words):
+                raise RequestError(f"token id {token} is not in the vocabulary; /tokenize gives ids", param="prompt")
+        return " ".join(self._words[token] for token in prompt)
+
+    def _render(self, prompt: PromptInput) -> tuple[str, str, tuple[str, ...]]:
+        if not isinstance(prompt, ChatPrompt):
+            text = self._text(prompt)
+            return text, text, ()
+        conversation = Conversation.of(prompt.messages)
         last = conversation.turns[-1].content
         if self._template is None:
             return "\n".join(message.content for message in conversation.messages()), last, ()
-        prompt = self._template.render(conversation)
-        return prompt.text(), last, prompt.stop
+        rendered = self._template.render(conversation)
+        return rendered.text(), last, rendered.stop
 
-    async def _run(self, generation: Generation, answer: Answer, eos: int) -> None:
+    async def _run(self, generation: Generation, answer: Answer, eos: int, logprobs: list[TokenLogprob] | None) -> None:
         running = False
         try:
             async with self._slots:
@@ -114,7 +167,7 @@ class ScriptedEngine:
                 self.stats.running += 1
                 running = True
                 self.stats.prompt_tokens += generation.prompt_tokens
-                await self._generate(generation, answer, eos)
+                await self._generate(generation, answer, eos, logprobs)
         except asyncio.CancelledError:
             self.stats.cancelled += 1
             generation.push(EngineError("EngineStopped", "the server stopped before the answer was complete"))
@@ -124,7 +177,9 @@ class ScriptedEngine:
             else:
                 self.stats.waiting -= 1
 
-    async def _generate(self, generation: Generation, answer: Answer, eos: int) -> None:
+    async def _generate(
+        self, generation: Generation, answer: Answer, eos: int, logprobs: list[TokenLogprob] | None
+    ) -> None:
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
         start = time.monotonic()
         for index in count():
@@ -132,7 +187,8 @@ class ScriptedEngine:
             await asyncio.sleep(max(0.0, start + (index + 1) * pause - time.monotonic()))
             self.stats.generated_tokens += 1
             token = index % eos if index < self._settings.tokens else eos
-            delta = answer.push(token, time.monotonic())
+            logprob = logprobs[token] if logprobs is not None and token != eos else None
+            delta = answer.push(token, time.monotonic(), logprob)
             generation.push(delta)
             if delta.finish_reason is not None:
                 self.stats.finished += 1
@@ -144,6 +200,19 @@ def _decoder(words: Sequence[str]) -> Callable[[Sequence[int]], str]:
         return "".join(f"{words[token]} " for token in ids)
 
     return decode
+
+
+def _certain(words: Sequence[str], alternatives: int) -> list[TokenLogprob]:
+    tops = [TopLogprob(token, f"{word} ".encode(), 0.0) for token, word in enumerate(words)]
+    return [TokenLogprob(*top, (top,) if alternatives else ()) for top in tops]
+
+
+def _vector(text: str) -> list[float]:
+    counts = [1.0] * EMBEDDING_SIZE
+    for byte in text.encode(errors="replace"):
+        counts[byte % EMBEDDING_SIZE] += 1
+    length = math.hypot(*counts)
+    return [count / length for count in counts]
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

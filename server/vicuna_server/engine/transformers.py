@@ -7,19 +7,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import torch
 
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, Delta, EngineStats, Generation, GenerationRequest
+from vicuna_server.engine.base import ChatPrompt, Delta, Embedding, EngineStats, Generation, GenerationRequest
 from vicuna_server.engine.batch import Batch, Outcome, Sequence
-from vicuna_server.engine.limits import Admission, answer_budget
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
 from vicuna_server.engine.loading import LoadedModel, LoadSettings, load_model
 from vicuna_server.engine.placement import usable_cpus
 from vicuna_server.engine.sampling import Sampler
-from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.errors import EngineError, RequestError, VicunaError
 
 __all__ = ["TransformersEngine"]
 
@@ -49,6 +52,7 @@ class TransformersEngine:
         self._admission = Admission(max_concurrency)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._waiting: deque[Sequence] = deque()
+        self._to_embed: deque[tuple[list[int], asyncio.Future[Embedding]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._loaded: LoadedModel | None = None
@@ -84,6 +88,8 @@ class TransformersEngine:
         self._admission.check(self.stats.running, len(self._waiting))
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
+        if not encoded.ids:
+            raise RequestError("prompt: there is no token in it", param="prompt")
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
         budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
         answer = Answer(
@@ -104,6 +110,31 @@ class TransformersEngine:
             self.stats.waiting = len(self._waiting)
             self._wake.notify()
         return generation
+
+    async def embed(self, prompts: Several[str | tuple[int, ...]]) -> list[Embedding]:
+        """Queue texts for the engine's thread, which takes them one at a time; see `Engine.embed`."""
+        loaded, loop = self.loaded, asyncio.get_running_loop()
+        self._admission.check(self.stats.running, len(self._waiting) + len(self._to_embed))
+        encoded = [await loop.run_in_executor(self._encoding, loaded.encoder.encode, prompt) for prompt in prompts]
+        for one in encoded:
+            check_embeddable(len(one.ids), loaded.context_length)
+        jobs = [(one.ids, loop.create_future()) for one in encoded]
+        with self._wake:
+            if self._stopping:
+                raise EngineError("EngineStopped", "the server is stopping")
+            self._to_embed.extend(jobs)
+            self._wake.notify()
+        return list(await asyncio.gather(*(future for _, future in jobs)))
+
+    async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return token ids; see `Engine.tokenize`."""
+        encode = partial(self.loaded.encoder.encode, prompt, add_special_tokens=add_special_tokens)
+        return (await asyncio.get_running_loop().run_in_executor(self._encoding, encode)).ids
+
+    async def detokenize(self, ids: Several[int]) -> str:
+        """Return the text; see `Engine.detokenize`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoding, self.loaded.encoder.detokenize, ids)
 
     async def close(self) -> None:
         """Stop the thread after its current step."""
@@ -142,16 +173,19 @@ class TransformersEngine:
         with torch.inference_mode():
             while self._wait_for_work(batch):
                 self._turn(batch)
+                self._embed_next(loaded)
                 self._send()
         stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
         for sequence in (*batch.abandon(), *self._waiting):
             self._outbox.append((sequence.generation, stopped))
+        for _, future in self._to_embed:
+            self._call(_settle, future, stopped)
         self._send()
 
     def _wait_for_work(self, batch: Batch) -> bool:
         """Sleep until there is something to do, and let the next waiting request join; False: stop."""
         with self._wake:
-            while not self._stopping and not self._waiting and not len(batch):
+            while not (self._stopping or self._waiting or self._to_embed or len(batch)):
                 self._wake.wait()
             if batch.joining is None and self._waiting and len(batch) < self._admission.max_running:
                 sequence = self._waiting.popleft()
@@ -178,6 +212,20 @@ class TransformersEngine:
             for sequence in batch.abandon():
                 self._fail(sequence, failure)
         self.stats.running = len(batch)
+
+    def _embed_next(self, loaded: LoadedModel) -> None:
+        if not self._to_embed:
+            return
+        ids, future = self._to_embed.popleft()
+        try:
+            hidden = loaded.model.base_model(
+                input_ids=torch.tensor([ids], device=loaded.placement.device), use_cache=False
+            ).last_hidden_state
+            vector = torch.nn.functional.normalize(hidden[0].float().mean(dim=0), dim=0)
+            self._call(_settle, future, Embedding(vector.tolist(), len(ids)))
+        except Exception as error:
+            logger.exception("an embedding failed")
+            self._call(_settle, future, EngineError("EmbeddingFailed", f"the model failed while embedding: {error}"))
 
     def _settle_all(self, batch: Batch, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
@@ -216,8 +264,8 @@ def _deliver(outbox: list[tuple[Generation, Delta | VicunaError]]) -> None:
         generation.push(event)
 
 
-def _settle(outcome: asyncio.Future[LoadedModel], result: LoadedModel | VicunaError) -> None:
-    if outcome.cancelled():
+def _settle(outcome: asyncio.Future[Any], result: object) -> None:
+    if outcome.done():
         return
     if isinstance(result, VicunaError):
         outcome.set_exception(result)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vicuna_server.engine import TokenLogprob
 from vicuna_server.engine.answer import Answer
 
 EOS = 0
@@ -48,3 +49,31 @@ def test_held_back_text_is_shown_when_the_end_token_comes() -> None:
 def test_ends_when_its_time_is_over() -> None:
     assert run(answer(deadline=5.0), "abc", now=4.9) == ("abc", 3, None)
     assert run(answer(deadline=5.0), "abc", now=5.0) == ("a", 1, "length")
+
+
+def logprobs_of(subject: Answer, text: str) -> tuple[str, str]:
+    """Return the shown text and the letters of the tokens whose likelihoods came with it."""
+    shown = letters = ""
+    for letter in text:
+        token = EOS if letter == "$" else ord(letter)
+        delta = subject.push(token, 0.0, TokenLogprob(token, letter.encode(), -1.0))
+        shown += delta.text
+        letters += "".join(one.text_bytes.decode() for one in delta.token_logprobs)
+        assert letters == shown or delta.finish_reason is not None  # they come with their text, not before
+        if delta.finish_reason is not None:
+            break
+    return shown, letters
+
+
+def test_likelihoods_come_with_the_text_they_belong_to() -> None:
+    assert logprobs_of(answer(stops=["cd"]), "abce$") == ("abce", "abce")
+    assert logprobs_of(answer(max_tokens=3, stops=["cd"]), "abc") == ("abc", "abc")
+
+
+def test_no_likelihood_of_a_stop_string_or_of_the_end_token() -> None:
+    assert logprobs_of(answer(stops=["cd"]), "abcd") == ("ab", "ab")
+    assert logprobs_of(answer(), "ab$") == ("ab", "ab")
+
+
+def test_a_delta_says_when_it_was_made() -> None:
+    assert answer().push(ord("a"), 4.5).at == 4.5

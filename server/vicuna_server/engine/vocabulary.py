@@ -1,0 +1,46 @@
+"""Single tokens as bytes: what log probabilities show, where a token may be a part of a character."""
+
+import re
+from typing import Any
+
+__all__ = ["Vocabulary"]
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+"""How sentencepiece writes a byte that is in no other token."""
+
+
+class Vocabulary:
+    """The bytes of each token of a tokenizer.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        size: Ids below this exist, as the model sees it; embedding rows beyond the tokenizer's tokens have no text.
+    """
+
+    def __init__(self, tokenizer: Any, size: int) -> None:
+        self.size = size
+        self._tokenizer = tokenizer
+        self._special = frozenset(tokenizer.all_special_ids)
+        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+        byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+        self._byte_of = _byte_level_alphabet() if byte_level else None
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return a token's bytes; none for special tokens and unused ids."""
+        piece = None if token in self._special else self._tokenizer.convert_ids_to_tokens(token)
+        if piece is None:
+            return b""
+        if self._byte_of is not None:
+            # Added tokens are written as plain text, whose letters need not be in the alphabet.
+            return b"".join(self._byte_of.get(letter) or letter.encode() for letter in piece)
+        if match := _BYTE_TOKEN.fullmatch(piece):
+            return bytes.fromhex(match[1])
+        return str(piece).replace("\u2581", " ").encode()
+
+
+def _byte_level_alphabet() -> dict[str, bytes]:
+    """Return the letter that stands for each byte in byte-level vocabularies, inverted; GPT-2's definition."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): bytes([byte]) for byte in printable}
+    return letters | {chr(256 + index): bytes([byte]) for index, byte in enumerate(others)}
