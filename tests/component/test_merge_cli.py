@@ -254,7 +254,7 @@ def test_a_tied_embedding_is_merged_once(tmp_path: Path, run: Run, layout: str) 
 
 def test_a_stated_digest_is_verified_and_stands_in_the_manifest(run: Run, root: Path, pair: tuple[Path, Path]) -> None:
     files = open_checkpoint(pair[1]).files
-    digest = folder_digest({name: sha256((pair[1] / name).read_bytes()).hexdigest() for name in files})
+    digest = folder_digest({file.name: sha256((pair[1] / file.name).read_bytes()).hexdigest() for file in files})
     done = run("--base", pair[0], "--delta", pair[1], "--delta-digest", digest)
     manifest = Manifest.load(done.folder)
     assert manifest is not None

@@ -15,6 +15,7 @@ import torch
 
 from support.checkpoints import CONFIG, delta_weights, model_weights, write_checkpoint, write_tokenizer
 from vicuna_server.manifest import Manifest
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.safetensors_format import build_header, header_size
 
 # Runs the merge in forked children. Child n dies by SIGKILL at its n-th change to the file system (a write
@@ -111,7 +112,7 @@ def test_peak_anonymous_memory_does_not_grow_with_the_model(tmp_path: Path) -> N
         folder.mkdir()
         path = folder / "model.safetensors"
         path.write_bytes(build_header((name, "F16", shape) for name, shape in shapes.items()))
-        os.truncate(path, header_size(path) + 2 * 1024 * 200_001)
+        os.truncate(path, header_size(LocalFile(path)) + 2 * 1024 * 200_001)
         (folder / "config.json").write_text(json.dumps(CONFIG))
         write_tokenizer(folder)
     with (tmp_path / "base" / "model.safetensors").open("r+b") as file:

@@ -1,14 +1,18 @@
-"""Adding one piece of a delta to the same piece of a base.
+"""Turning a piece of base and delta into the same piece of the result.
 
 Both are cast to the delta's stored type, added, and the sum is cast to the output's type: for float16 that is
 FastChat's `base += delta`, bit for bit (FastChat, fastchat/model/apply_delta.py).
 """
 
+from math import prod
 from typing import Any
 
 import torch
 
-__all__ = ["combine", "set_up"]
+from vicuna_server.merge.layout import Padding, Step
+from vicuna_server.merge.tensors import FLOAT_DTYPES
+
+__all__ = ["combine", "count_non_finite", "set_up"]
 
 _TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -18,32 +22,57 @@ def set_up() -> None:
     torch.set_num_threads(1)
 
 
-def combine(
-    base: memoryview, base_dtype: str, delta: memoryview | None, delta_dtype: str, output_dtype: str
-) -> memoryview:
-    """Return the bytes of base + delta in the output type; the buffers given may be overwritten and returned.
+def combine(step: Step, base: memoryview, delta: memoryview | None, start: int) -> memoryview:
+    """Return the bytes of one piece of the output; the buffers given may be overwritten and returned.
 
     Args:
-        base: elements of `base_dtype`; fewer of them than in `delta` count as zero beyond their end.
-        base_dtype: safetensors' name of the type.
-        delta: elements of `delta_dtype`, or None: the base is only cast.
-        delta_dtype: safetensors' name of the type.
-        output_dtype: safetensors' name of the type.
+        step: how the tensor comes about.
+        base: elements of the base; fewer of them than in `delta` are padded as the step says.
+        delta: elements of the delta, None without one.
+        start: first element of the piece.
     """
-    if base_dtype == output_dtype and delta is None:
+    if step.base.dtype == step.dtype and delta is None and not step.patches:
         return base
-    left = _tensor(base, base_dtype)
-    if delta is None:
-        return _bytes(left.to(_TORCH[output_dtype]))
-    right = _tensor(delta, delta_dtype)
-    if left.numel() < right.numel():
-        right[: left.numel()].add_(left.to(right.dtype))
-        total = right
-    elif left.dtype == right.dtype:
-        total = left.add_(right)
-    else:
-        total = left.to(right.dtype).add_(right)
-    return _bytes(total.to(_TORCH[output_dtype]))
+    total = _total(step, base, delta).to(_TORCH[step.dtype])
+    if step.patches:
+        columns = prod(step.shape[1:])
+        rows = total.view(-1, columns)
+        for patch in step.patches:
+            patch.apply(rows, start // columns)
+    return _bytes(total)
+
+
+def count_non_finite(data: memoryview, dtype: str) -> int:
+    """Return how many elements are infinite or no number; cheap where none is."""
+    if dtype not in FLOAT_DTYPES or not data.nbytes:
+        return 0
+    tensor = _tensor(data, dtype)
+    low, high = torch.aminmax(tensor)  # either is NaN where any element is
+    if bool(torch.isfinite(low)) and bool(torch.isfinite(high)):
+        return 0
+    return tensor.numel() - int(torch.isfinite(tensor).sum())
+
+
+def _total(step: Step, base: memoryview, delta: memoryview | None) -> torch.Tensor:
+    left = _tensor(base, step.base.dtype)
+    if delta is None or step.delta is None:
+        return left
+    right = _tensor(delta, step.delta.dtype)
+    if step.subtract:
+        return right.sub_(left.to(right.dtype))
+    known = left.numel()
+    if known < right.numel():
+        right[:known].add_(left.to(right.dtype))
+        if step.padding is not None:
+            _pad(right[known:], step.padding, prod(step.shape[1:]))
+        return right
+    if left.dtype == right.dtype:
+        return left.add_(right)
+    return left.to(right.dtype).add_(right)
+
+
+def _pad(rows: torch.Tensor, padding: Padding, columns: int) -> None:
+    rows.view(-1, columns).add_(padding.row().to(rows.dtype))
 
 
 def _tensor(data: memoryview, dtype: str) -> torch.Tensor:

@@ -1,14 +1,16 @@
 """A folder of weights in any of the layouts that models are published in, read from headers alone."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge import pickle_format, safetensors_format
-from vicuna_server.merge.tensors import Tensor
+from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.tensors import TensorSource
 
 __all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint", "pick_weights"]
 
@@ -28,18 +30,30 @@ _IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One source: its folder, its config and its tensors by name, in the order they lie in the files."""
+    """One source: its config, its tensors by name in the order they lie in the files, and the files themselves.
+
+    The small files (config, index, tokenizer) lie in `folder`; the weights may lie elsewhere.
+    """
 
     folder: Path
     config: dict[str, Any]
-    tensors: dict[str, Tensor]
-    weight_files: list[str]
-    index_file: str | None
-    files: list[str] = field(default_factory=list)
+    tensors: dict[str, TensorSource]
+    weight_files: list[DataFile]
+    small_files: list[str]
+
+    @property
+    def files(self) -> list[DataFile]:
+        """All files a merge reads, sorted by name."""
+        small = [LocalFile(self.folder / name) for name in self.small_files]
+        return sorted([*small, *self.weight_files], key=lambda file: file.name)
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingProxyType({})) -> Checkpoint:
     """Read config, index and the headers of all weight files.
+
+    Args:
+        folder: where the small files lie, and the weights too unless they are elsewhere.
+        elsewhere: weight files by name that do not lie in the folder.
 
     Raises:
         InputError: `SourceNotFound` (no such folder), `NotACheckpoint` (no weights or no config), `TensorMissing`
@@ -49,23 +63,25 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         what = "is no folder" if folder.exists() else "does not exist"
         raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds config.json and the weights")
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        here = {path.name: LocalFile(path) for path in folder.iterdir() if path.is_file()}
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
-    index_file, weight_files = pick_weights(folder, names, lambda name: (folder / name).read_bytes())
+    present: dict[str, DataFile] = {**elsewhere, **here}
+    index_file, weight_names = pick_weights(folder, sorted(present), lambda name: (folder / name).read_bytes())
+    weight_files = [present[name] for name in weight_names]
     config = _read_config(folder)
-    tensors: dict[str, Tensor] = {}
-    for name in weight_files:
-        read = pickle_format.read_tensors if name.endswith(".bin") else safetensors_format.read_tensors
-        for tensor in sorted(read(folder / name), key=lambda found: (found.offset, found.name)):
+    tensors: dict[str, TensorSource] = {}
+    for file in weight_files:
+        read = pickle_format.read_tensors if file.name.endswith(".bin") else safetensors_format.read_tensors
+        for tensor in sorted(read(file), key=lambda found: (found.offset, found.name)):
             if not tensor.name.endswith(_IGNORED_SUFFIXES):
                 tensors.setdefault(tensor.name, tensor)
     if not tensors:
         raise InputError("NotACheckpoint", f"{folder} holds no tensors; name a model's folder")
     if index_file:
         _check_index(folder / index_file, tensors)
-    files = [*CONFIG_FILES, *TOKENIZER_FILES, *([index_file] if index_file else []), *weight_files]
-    return Checkpoint(folder, config, tensors, weight_files, index_file, sorted(set(files) & set(names)))
+    small = {*CONFIG_FILES, *TOKENIZER_FILES, *([index_file] if index_file else [])}
+    return Checkpoint(folder, config, tensors, weight_files, sorted(small & here.keys()))
 
 
 def pick_weights(place: Path | str, names: list[str], read: Callable[[str], bytes]) -> tuple[str | None, list[str]]:
@@ -120,7 +136,7 @@ def _check_shard_count(place: Path | str, shards: list[str], suffix: str) -> Non
         )
 
 
-def _check_index(path: Path, tensors: dict[str, Tensor]) -> None:
+def _check_index(path: Path, tensors: Mapping[str, TensorSource]) -> None:
     promised = _weight_map(str(path), path.read_bytes())
     for name, shard in sorted(promised.items()):
         if name not in tensors and not name.endswith(_IGNORED_SUFFIXES):

@@ -4,13 +4,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InputError, UsageError
 from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.tensors import read_range
+from vicuna_server.merge.files import DataFile
 
 __all__ = [
     "RECIPE_VERSION",
@@ -52,10 +51,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
     A copy has the same fingerprint; times and places do not enter.
     """
-    entries = []
-    for name in checkpoint.files:
-        path = checkpoint.folder / name
-        entries.append({"path": name, "size": path.stat().st_size, "sha256": _file_sample(path)})
+    entries = [{"path": file.name, "size": file.size, "sha256": _file_sample(file)} for file in checkpoint.files]
     return "sampled:" + hashlib.sha256(canonical(entries)).hexdigest()
 
 
@@ -71,27 +67,23 @@ def parse_digest(flag: str, text: str) -> str:
     return "sha256:" + digits
 
 
-def _file_sample(path: Path) -> str:
+def _file_sample(file: DataFile) -> str:
     digest = hashlib.sha256()
-    if path.suffix == ".safetensors":
-        digest.update(read_range(path, 0, safetensors_format.header_size(path)))
-    elif path.suffix == ".bin":
-        digest.update(pickle_format.read_description(path))
-    size = path.stat().st_size
-    return sampled_sha256(path, 0, size, digest)
+    if file.name.endswith(".safetensors"):
+        digest.update(file.read(0, safetensors_format.header_size(file)))
+    elif file.name.endswith(".bin"):
+        digest.update(pickle_format.read_description(file))
+    return sampled_sha256(file, 0, file.size, digest)
 
 
-def sampled_sha256(path: Path, offset: int, size: int, digest: Any = None) -> str:
+def sampled_sha256(file: DataFile, offset: int, size: int, digest: Any = None) -> str:
     """Hash 64 blocks of 64 KiB spread evenly over a range of a file; all of it where it is shorter."""
     digest = digest or hashlib.sha256()
-    with path.open("rb") as file:
-        if size <= _BLOCK * _BLOCKS:
-            file.seek(offset)
-            digest.update(file.read(size))
-        else:
-            for block in range(_BLOCKS):
-                file.seek(offset + (size - _BLOCK) * block // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK))
+    if size <= _BLOCK * _BLOCKS:
+        digest.update(file.read(offset, size))
+    else:
+        for block in range(_BLOCKS):
+            digest.update(file.read(offset + (size - _BLOCK) * block // (_BLOCKS - 1), _BLOCK))
     return str(digest.hexdigest())
 
 

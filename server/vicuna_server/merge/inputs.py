@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 
@@ -56,11 +57,11 @@ class Input:
         assert self.checkpoint is not None  # noqa: S101 - opened before
         return identity.fingerprint(self.checkpoint)
 
-    def files_to_verify(self) -> list[Path]:
+    def files_to_verify(self) -> list[DataFile]:
         """Return the files whose bytes a stated digest covers; none without one."""
         if self.checkpoint is None or self.digest is None:
             return []
-        return [self.checkpoint.folder / name for name in self.checkpoint.files]
+        return self.checkpoint.files
 
     def verify_digest(self, progress: Progress) -> None:
         """Read all files and compare with the stated digest.
@@ -69,13 +70,14 @@ class Input:
             InputError: `DigestMismatch`.
         """
         hashes = {}
-        for path in self.files_to_verify():
+        for file in self.files_to_verify():
             digest = hashlib.sha256()
-            with path.open("rb", buffering=0) as file:
-                while block := file.read(_READ_BYTES):
-                    digest.update(block)
-                    progress.advance(len(block))
-            hashes[path.name] = digest.hexdigest()
+            position = 0
+            while block := file.read(position, _READ_BYTES):
+                digest.update(block)
+                position += len(block)
+                progress.advance(len(block))
+            hashes[file.name] = digest.hexdigest()
         if self.digest is not None:
             identity.check_digest(self.source.uri, self.digest, identity.folder_digest(hashes))
 

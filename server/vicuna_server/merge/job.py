@@ -21,6 +21,7 @@ from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.preflight import Plan, make_plan
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.reading import LocalStore
 from vicuna_server.merge.sources import HubSource
 
 __all__ = ["Request", "run_merge"]
@@ -167,12 +168,12 @@ class _Job:
     def _write(self, plan: Plan, fingerprints: list[str], artifact_id: str, staging: Staging) -> Manifest:
         from vicuna_server.merge.pipeline import write_shards  # torch: seconds, not needed to find an artifact
 
-        to_verify = sum(path.stat().st_size for each in self._inputs for path in each.files_to_verify())
+        to_verify = sum(file.size for each in self._inputs for file in each.files_to_verify())
         self._progress.begin(plan.bytes_to_read + to_verify)
         for each in self._inputs:
             if each.digest:
                 each.verify_digest(self._progress)
-        entries = write_shards(staging.path, plan.shards, self._progress, self._chunk_bytes())
+        entries = write_shards(staging.path, plan.shards, LocalStore(), self._progress, self._chunk_bytes())
         small = dict(plan.small_files)
         if len(plan.shards) > 1:
             small["model.safetensors.index.json"] = _index(plan.shards)

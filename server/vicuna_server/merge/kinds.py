@@ -1,11 +1,10 @@
 """Which arithmetic a delta asks for, judged from shapes and from one small tensor."""
 
 import struct
-from pathlib import Path
 
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.problems import Problems
-from vicuna_server.merge.tensors import Tensor, read_range
+from vicuna_server.merge.tensors import TensorSource, read_elements
 
 __all__ = ["KINDS", "VOCABULARY_SUFFIXES", "extra_rows", "resolve_kind"]
 
@@ -79,13 +78,13 @@ def _final_norm(checkpoint: Checkpoint) -> float | None:
     for name in _FINAL_NORMS:
         tensor = checkpoint.tensors.get(name)
         if tensor is not None and tensor.elements:
-            values = _floats(tensor.path, tensor)
+            values = _floats(tensor)
             return sum(abs(value) for value in values) / len(values) if values else None
     return None
 
 
-def _floats(path: Path, tensor: Tensor) -> tuple[float, ...]:
-    data = read_range(path, tensor.offset, tensor.nbytes)
+def _floats(tensor: TensorSource) -> tuple[float, ...]:
+    data = read_elements(tensor, 0, tensor.elements)
     if tensor.dtype == "BF16":  # the upper half of a float32
         words = struct.unpack(f"<{len(data) // 2}H", data)
         data = struct.pack(f"<{len(words)}I", *(word << 16 for word in words))

@@ -1,32 +1,80 @@
 """How the merged tensors are spread over output files; fixed before the first byte is written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import lcm, prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.safetensors_format import build_header
-from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
+from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 
-__all__ = ["Shard", "Step", "lay_out"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Padding", "Patch", "Shard", "Step", "lay_out"]
 
 _MOST_SHARD_BYTES = 5_000_000_000
 _LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _USUAL_SHARDS = 32
 
 
+class Padding(Protocol):
+    """What stands in the rows that a delta has and its base lacks; without one they are zero."""
+
+    def prepare(self, locate: Callable[[DataFile], Path]) -> None:
+        """Read what is needed, before the step's first piece; `locate` says where a file of the base lies by then."""
+
+    def row(self) -> "torch.Tensor":
+        """Return the float32 values of one such row."""
+
+
+class Patch(Protocol):
+    """A change to a finished tensor, such as a low-rank update of an adapter."""
+
+    def apply(self, rows: "torch.Tensor", first_row: int) -> None:
+        """Change rows [first_row, first_row + len(rows)) in place.
+
+        Args:
+            rows: 2-D (rows, columns) in the output's type.
+            first_row: where they begin in the tensor.
+        """
+
+
 @dataclass(frozen=True)
 class Step:
-    """One tensor of the output and where its parts come from; `shape` and `dtype` are the output's."""
+    """One tensor of the output and how it comes about; `shape` and `dtype` are the output's.
+
+    Attributes:
+        name: its name in the artifact.
+        shape: its shape.
+        dtype: its type under safetensors' name.
+        base: what is read first; fewer rows than the output are padded.
+        delta: what is added to it, in the delta's type; None: the base is taken as it is.
+        padding: fills the rows that the base lacks; None: zero.
+        subtract: take base from delta instead of adding (how a delta is made).
+        patches: applied in order after the sum has the output's type.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    base: Tensor
-    delta: Tensor | None
+    base: TensorSource
+    delta: TensorSource | None = None
+    padding: Padding | None = None
+    subtract: bool = False
+    patches: tuple[Patch, ...] = ()
+
+    @property
+    def sources(self) -> tuple[TensorSource, ...]:
+        """What is read: the base, and the delta if there is one."""
+        return (self.base,) if self.delta is None else (self.base, self.delta)
 
     @property
     def elements(self) -> int:
         """Number of elements of the output."""
-        return self.base.elements if self.delta is None else self.delta.elements
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -34,9 +82,15 @@ class Step:
         return self.elements * DTYPE_BYTES[self.dtype]
 
     @property
+    def unit(self) -> int:
+        """Pieces begin and end at multiples of this many elements: whole rows where rows matter."""
+        row = prod(self.shape[1:]) if self.patches or self.padding else 1
+        return lcm(row, *(source.unit for source in self.sources))
+
+    @property
     def bytes_to_read(self) -> int:
         """Number of bytes read from base and delta."""
-        return self.base.nbytes + (self.delta.nbytes if self.delta else 0)
+        return sum(source.nbytes for source in self.sources)
 
 
 @dataclass(frozen=True)

@@ -6,46 +6,56 @@ of Python's interpreter lock.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
+from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
-from vicuna_server.merge.arithmetic import combine, set_up
+from vicuna_server.merge.arithmetic import combine, count_non_finite, set_up
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import Reader, Slot, bytes_read, pieces
+from vicuna_server.merge.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
 from vicuna_server.merge.writing import Writer
 
 __all__ = ["write_shards"]
 
 _SLOTS = 4
+_MOST_NAMED = 8
 
 
-def write_shards(folder: Path, shards: Sequence[Shard], progress: Progress, chunk_bytes: int) -> list[FileEntry]:
+def write_shards(
+    folder: Path, shards: Sequence[Shard], store: Store, progress: Progress, chunk_bytes: int
+) -> list[FileEntry]:
     """Write all shards into `folder`, each fsynced, and return their sizes and sha256.
 
     Args:
         folder: gets the files; none of them exists.
         shards: what to write, in order.
+        store: brings the sources' files here.
         progress: counts the bytes read, and ends the run on a signal.
         chunk_bytes: size of each buffer; there are two for each of the few pieces under way.
 
     Raises:
-        InputError: `TruncatedShard` when a source became shorter while it was read.
+        InputError: `TruncatedShard` when a source became shorter while it was read, `NonFinite` when the result
+            holds infinities or no numbers: all tensors that do are named.
         InterruptedRunError: a signal came.
         OSError: reading or writing failed, a full disk included.
     """
     set_up()
     free: SimpleQueue[Slot | None] = SimpleQueue()
+    size = buffer_bytes(shards, chunk_bytes)
     for _ in range(_SLOTS):
-        free.put(Slot(chunk_bytes))
-    reader = Reader(shards, free, chunk_bytes)
+        free.put(Slot(size))
+    reader = Reader(shards, store, free, chunk_bytes, progress)
     writer = Writer(folder, free)
+    mixer = _Mixer(reader, writer, progress, chunk_bytes)
     reader.start()
     writer.start()
     try:
-        entries = [_merge_shard(shard, reader, writer, progress, chunk_bytes) for shard in shards]
+        entries = [mixer.merge(shard) for shard in shards]
+        mixer.require_finite()
     except BaseException:
         writer.abandon()
         raise
@@ -59,22 +69,40 @@ def write_shards(folder: Path, shards: Sequence[Shard], progress: Progress, chun
     return entries
 
 
-def _merge_shard(shard: Shard, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int) -> FileEntry:
-    digest = hashlib.sha256(shard.header)
-    writer.open(shard)
-    for step in shard.steps:
-        for piece in pieces(step, chunk_bytes):
-            slot = reader.next()
-            merged = combine(
-                slot.base_view,
-                step.base.dtype,
-                slot.delta_view,
-                step.delta.dtype if step.delta else step.base.dtype,
-                step.dtype,
+class _Mixer:
+    """The middle of the pipeline: adds, checks, hashes."""
+
+    def __init__(self, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._progress = progress
+        self._chunk_bytes = chunk_bytes
+        self._non_finite: Counter[str] = Counter()
+
+    def merge(self, shard: Shard) -> FileEntry:
+        """Pass one shard from the reader to the writer."""
+        digest = hashlib.sha256(shard.header)
+        self._writer.open(shard)
+        for step in shard.steps:
+            for piece in pieces(step, self._chunk_bytes):
+                slot = self._reader.next()
+                merged = combine(step, slot.base_view, slot.delta_view, piece.start)
+                self._non_finite[step.name] += count_non_finite(merged, step.dtype)
+                digest.update(merged)
+                self._writer.check()
+                self._writer.write(merged, slot)
+                self._progress.advance(bytes_read(piece))
+        self._writer.close()
+        return FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())
+
+    def require_finite(self) -> None:
+        """Raise `NonFinite` if any tensor merged so far holds infinities or no numbers."""
+        bad = [(name, count) for name, count in self._non_finite.items() if count]
+        if bad:
+            shown = ", ".join(f"{name} ({count})" for name, count in bad[:_MOST_NAMED])
+            more = f" and {len(bad) - _MOST_NAMED} more tensors" if len(bad) > _MOST_NAMED else ""
+            raise InputError(
+                "NonFinite",
+                f"the result has values that are infinite or no number in {shown}{more}; "
+                "check the sources, or use --dtype (merge.dtype) float32 or bfloat16 if float16 is too narrow",
             )
-            digest.update(merged)
-            writer.check()
-            writer.write(merged, slot)
-            progress.advance(bytes_read(piece))
-    writer.close()
-    return FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())

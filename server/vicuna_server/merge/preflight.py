@@ -12,7 +12,7 @@ from vicuna_server.merge.identity import sampled_sha256
 from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES, resolve_kind
 from vicuna_server.merge.layout import Shard, Step, lay_out
 from vicuna_server.merge.problems import Problems
-from vicuna_server.merge.tensors import FLOAT_DTYPES, OUTPUT_DTYPES, Tensor
+from vicuna_server.merge.tensors import FLOAT_DTYPES, OUTPUT_DTYPES, TensorSource
 from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Plan", "make_plan"]
@@ -142,14 +142,14 @@ def _steps(base: Checkpoint, delta: Checkpoint | None, kind: str, dtype: str, pr
         problems.add("TensorMissing", f"{base.folder} lacks {name}, which the delta has; give the matching base")
 
 
-def _fits(tensor: Tensor, other: Tensor | None, kind: str, problems: Problems) -> bool:
+def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, problems: Problems) -> bool:
     if other is None:
         return True
     strange = next((one for one in (tensor, other) if one.dtype not in FLOAT_DTYPES), None)
     if strange is not None:
         problems.add(
             "UnsupportedDtype",
-            f"{strange.name} in {strange.path} is {strange.dtype}; base and delta must be unquantised floats",
+            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and delta must be unquantised floats",
         )
         return False
     if tensor.shape == other.shape:
@@ -185,9 +185,10 @@ def _head_is_embedding(checkpoint: Checkpoint) -> bool:
         return True
     if embedding is None or (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
         return False
-    if (head.path, head.offset) == (embedding.path, embedding.offset):
+    places = [source.spans(0, source.elements) for source in (head, embedding)]
+    if places[0] == places[1]:
         return True
-    samples = {sampled_sha256(one.path, one.offset, one.nbytes) for one in (head, embedding)}
+    samples = {sampled_sha256(place[0].file, place[0].offset, head.nbytes) for place in places if len(place) == 1}
     return len(samples) == 1
 
 

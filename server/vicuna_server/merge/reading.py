@@ -2,16 +2,47 @@
 
 import os
 import threading
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.layout import Shard, Step
-from vicuna_server.merge.tensors import DTYPE_BYTES
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.tensors import DTYPE_BYTES, Span, TensorSource
 
-__all__ = ["Piece", "Reader", "Slot", "bytes_read", "pieces"]
+__all__ = ["LocalStore", "Piece", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "files_in_order", "pieces"]
+
+_POLL_SECONDS = 0.5
+_MOST_PLACES = 1000  # IOV_MAX is 1024 on Linux
+
+
+class Store(Protocol):
+    """Brings files to this machine for reading."""
+
+    def acquire(self, file: DataFile) -> Path:
+        """Return where the file lies, waiting until it does; called from the reading thread, any number of times."""
+
+    def release(self, file: DataFile) -> None:
+        """Learn that nothing more is read from the file; called from the reading thread, once per file."""
+
+
+class LocalStore:
+    """Files that are here already."""
+
+    def acquire(self, file: DataFile) -> Path:
+        """Return the file's path."""
+        if not isinstance(file, LocalFile):
+            raise TypeError(f"{file} is not on this machine")
+        return file.path
+
+    def release(self, file: DataFile) -> None:
+        """Do nothing: inputs are never touched."""
 
 
 @dataclass(frozen=True)
@@ -35,82 +66,147 @@ class Slot:
 
 
 def pieces(step: Step, chunk_bytes: int) -> Iterator[Piece]:
-    """Cut a tensor into pieces of at most `chunk_bytes` in each of base, delta and output."""
-    widest = max(DTYPE_BYTES[tensor.dtype] for tensor in (step.base, step.delta or step.base))
-    stride = chunk_bytes // max(widest, DTYPE_BYTES[step.dtype])
+    """Cut a tensor into pieces of at most `chunk_bytes` in each of base, delta and output, but whole units."""
+    stride = _stride(step, chunk_bytes)
     for start in range(0, step.elements, stride):
         yield Piece(step, start, min(start + stride, step.elements))
 
 
-def _base_range(piece: Piece) -> tuple[int, int]:
-    """Return the elements of the base in this piece: none beyond its end, where it counts as zero."""
-    elements = piece.step.base.elements
-    return min(piece.start, elements), min(piece.stop, elements)
+def _stride(step: Step, chunk_bytes: int) -> int:
+    unit = step.unit
+    return max(1, chunk_bytes // _widest(step) // unit) * unit
+
+
+def _widest(step: Step) -> int:
+    return max(DTYPE_BYTES[step.dtype], *(DTYPE_BYTES[source.dtype] for source in step.sources))
+
+
+def buffer_bytes(shards: Sequence[Shard], chunk_bytes: int) -> int:
+    """Return how large a buffer must be: `chunk_bytes`, or the largest unit where that is more."""
+    units = (step.unit * _widest(step) for shard in shards for step in shard.steps)
+    return max(chunk_bytes, max(units, default=0))
+
+
+def files_in_order(shards: Sequence[Shard]) -> list[DataFile]:
+    """List the files that these shards are read from, in the order of their first use."""
+    return list(
+        dict.fromkeys(
+            file for shard in shards for step in shard.steps for source in step.sources for file in source.files
+        )
+    )
+
+
+def _range(piece: Piece, source: TensorSource) -> tuple[int, int]:
+    """Return the elements of a source in this piece: none beyond its end."""
+    return min(piece.start, source.elements), min(piece.stop, source.elements)
 
 
 def bytes_read(piece: Piece) -> int:
     """Return how many bytes of base and delta make this piece."""
-    first, last = _base_range(piece)
-    size = (last - first) * DTYPE_BYTES[piece.step.base.dtype]
-    if piece.step.delta:
-        size += (piece.stop - piece.start) * DTYPE_BYTES[piece.step.delta.dtype]
-    return size
+    total = 0
+    for source in piece.step.sources:
+        first, last = _range(piece, source)
+        total += (last - first) * DTYPE_BYTES[source.dtype]
+    return total
 
 
 class Reader(threading.Thread):
     """Reads pieces in order into free buffers."""
 
-    def __init__(self, shards: Sequence[Shard], free: SimpleQueue[Slot | None], chunk_bytes: int) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        store: Store,
+        free: SimpleQueue[Slot | None],
+        chunk_bytes: int,
+        progress: Progress,
+    ) -> None:
         super().__init__(name="merge-reader", daemon=True)
         self._shards = shards
+        self._store = store
         self._free = free
         self._chunk_bytes = chunk_bytes
+        self._progress = progress
         self._ready: SimpleQueue[Slot | BaseException] = SimpleQueue()
-        self._files: dict[Path, int] = {}
+        self._open: dict[DataFile, int] = {}
+        self._uses = Counter(
+            file for shard in shards for step in shard.steps for source in step.sources for file in source.files
+        )
 
     def next(self) -> Slot:
-        """Return the next filled buffer; raise what stopped the reader."""
-        item = self._ready.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
+        """Return the next filled buffer; raise what stopped the reader, or that a signal came."""
+        while True:
+            try:
+                item = self._ready.get(timeout=_POLL_SECONDS)
+            except Empty:
+                self._progress.check()
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
 
     def run(self) -> None:
         """Fill buffers until all is read."""
         try:
             for shard in self._shards:
                 for step in shard.steps:
+                    if step.padding is not None:
+                        step.padding.prepare(self._store.acquire)
                     for piece in pieces(step, self._chunk_bytes):
                         slot = self._free.get()
                         if slot is None:
                             return
                         self._fill(slot, piece)
                         self._ready.put(slot)
+                    self._leave(step)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._ready.put(error)
         finally:
-            for descriptor in self._files.values():
+            for descriptor in self._open.values():
                 os.close(descriptor)
+
+    def _leave(self, step: Step) -> None:
+        """Close the files that no later step reads."""
+        for file in (file for source in step.sources for file in source.files):
+            self._uses[file] -= 1
+            if not self._uses[file]:
+                descriptor = self._open.pop(file, None)
+                if descriptor is not None:
+                    os.close(descriptor)
+                self._store.release(file)
 
     def _fill(self, slot: Slot, piece: Piece) -> None:
         slot.piece = piece
-        base, delta = piece.step.base, piece.step.delta
-        slot.base_view = self._read(slot.base, base.path, base.offset, DTYPE_BYTES[base.dtype], _base_range(piece))
-        slot.delta_view = None
-        if delta:
-            elements = (piece.start, piece.stop)
-            slot.delta_view = self._read(slot.delta, delta.path, delta.offset, DTYPE_BYTES[delta.dtype], elements)
+        step = piece.step
+        slot.base_view = self._read(slot.base, step.base, _range(piece, step.base))
+        slot.delta_view = self._read(slot.delta, step.delta, _range(piece, step.delta)) if step.delta else None
 
-    def _read(self, buffer: bytearray, path: Path, offset: int, width: int, elements: tuple[int, int]) -> memoryview:
-        view = memoryview(buffer)[: (elements[1] - elements[0]) * width]
-        descriptor = self._files.get(path)
-        if descriptor is None:
-            descriptor = self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        position, filled = offset + elements[0] * width, 0
-        while filled < len(view):
-            count = os.preadv(descriptor, [view[filled:]], position + filled)
-            if not count:
-                raise InputError("TruncatedShard", f"{path} became shorter while it was read; merge again")
-            filled += count
+    def _read(self, buffer: bytearray, source: TensorSource, elements: tuple[int, int]) -> memoryview:
+        start, stop = elements
+        view = memoryview(buffer)[: (stop - start) * DTYPE_BYTES[source.dtype]]
+        if stop > start:
+            for span in source.spans(start, stop):
+                self._read_span(view, span)
         return view
+
+    def _read_span(self, view: memoryview, span: Span) -> None:
+        descriptor = self._descriptor(span.file)
+        position = span.offset
+        waiting = deque(view[place : place + length] for place, length in span.places if length)
+        while waiting:
+            count = os.preadv(descriptor, list(islice(waiting, _MOST_PLACES)), position)
+            if not count:
+                raise InputError("TruncatedShard", f"{span.file} became shorter while it was read; merge again")
+            position += count
+            while waiting and count >= len(waiting[0]):
+                count -= len(waiting.popleft())
+            if count:
+                waiting[0] = waiting[0][count:]
+
+    def _descriptor(self, file: DataFile) -> int:
+        descriptor = self._open.get(file)
+        if descriptor is None:
+            path = self._store.acquire(file)
+            descriptor = self._open[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        return descriptor

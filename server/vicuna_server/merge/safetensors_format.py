@@ -5,13 +5,12 @@ Format: 8 bytes little-endian header length, a JSON object, then the tensors' by
 """
 
 import json
-import os
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
 
 __all__ = ["build_header", "header_size", "read_tensors"]
@@ -19,57 +18,55 @@ __all__ = ["build_header", "header_size", "read_tensors"]
 _MOST_HEADER_BYTES = 100_000_000  # the limit of the format's own library
 
 
-def read_tensors(path: Path) -> list[Tensor]:
+def read_tensors(file: DataFile) -> list[Tensor]:
     """List the tensors of one file from its header alone.
 
     Raises:
         InputError: `TruncatedShard` when bytes are missing, `NotACheckpoint` when it is another kind of file.
     """
-    size = path.stat().st_size
-    length = header_size(path)
-    with path.open("rb") as file:
-        text = os.pread(file.fileno(), length - 8, 8)
+    size = file.size
+    length = header_size(file)
+    text = file.read(8, length - 8)
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
-        tensors = [_tensor(path, name, entry, length) for name, entry in header.items()]
+        tensors = [_tensor(file, name, entry, length) for name, entry in header.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("NotACheckpoint", f"{path} has a broken safetensors header; fetch it again") from error
+        raise InputError("NotACheckpoint", f"{file} has a broken safetensors header; fetch it again") from error
     end = max((tensor.offset + tensor.nbytes for tensor in tensors), default=length)
     if end > size:
-        raise InputError("TruncatedShard", f"{path} has {size} bytes where its header needs {end}; fetch it again")
+        raise InputError("TruncatedShard", f"{file} has {size} bytes where its header needs {end}; fetch it again")
     if end < size:
-        raise InputError("NotACheckpoint", f"{path} has {size - end} bytes its header does not know; fetch it again")
+        raise InputError("NotACheckpoint", f"{file} has {size - end} bytes its header does not know; fetch it again")
     return tensors
 
 
-def header_size(path: Path) -> int:
+def header_size(file: DataFile) -> int:
     """Return the bytes before the first tensor: the length field and the header.
 
     Raises:
         InputError: as `read_tensors`.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = os.pread(file.fileno(), 64, 0)
+    size = file.size
+    first = file.read(0, 64)
     if first.startswith(b"version https://git-lfs"):
-        raise InputError("NotACheckpoint", f"{path} is a git-lfs pointer, not the weights; run git lfs pull")
+        raise InputError("NotACheckpoint", f"{file} is a git-lfs pointer, not the weights; run git lfs pull")
     if len(first) < 8:
-        raise InputError("TruncatedShard", f"{path} has only {size} bytes; fetch it again")
+        raise InputError("TruncatedShard", f"{file} has only {size} bytes; fetch it again")
     length = int(struct.unpack("<Q", first[:8])[0])
     if length > _MOST_HEADER_BYTES or first[8:9] not in (b"{", b""):
-        raise InputError("NotACheckpoint", f"{path} is no safetensors file; fetch it again")
+        raise InputError("NotACheckpoint", f"{file} is no safetensors file; fetch it again")
     if 8 + length > size:
-        raise InputError("TruncatedShard", f"{path} ends inside its header; fetch it again")
+        raise InputError("TruncatedShard", f"{file} ends inside its header; fetch it again")
     return 8 + length
 
 
-def _tensor(path: Path, name: str, entry: dict[str, Any], data_start: int) -> Tensor:
+def _tensor(file: DataFile, name: str, entry: dict[str, Any], data_start: int) -> Tensor:
     dtype = str(entry["dtype"])
     start, end = (int(position) for position in entry["data_offsets"])
     if dtype not in DTYPE_BYTES:
-        raise InputError("UnsupportedDtype", f"{path}: {name} is {dtype}; give the weights in float16 or float32")
-    tensor = Tensor(name, dtype, tuple(int(size) for size in entry["shape"]), path, data_start + start)
+        raise InputError("UnsupportedDtype", f"{file}: {name} is {dtype}; give the weights in float16 or float32")
+    tensor = Tensor(name, dtype, tuple(int(size) for size in entry["shape"]), file, data_start + start)
     if tensor.nbytes != end - start or start < 0 or min(tensor.shape, default=0) < 0:
         raise ValueError(name)
     return tensor

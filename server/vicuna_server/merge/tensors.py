@@ -1,11 +1,12 @@
 """What a checkpoint says about one tensor: its name, type, shape and where its bytes lie."""
 
-import os
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from typing import Protocol
 
-__all__ = ["DTYPE_BYTES", "FLOAT_DTYPES", "OUTPUT_DTYPES", "Tensor", "read_range"]
+from vicuna_server.merge.files import DataFile
+
+__all__ = ["DTYPE_BYTES", "FLOAT_DTYPES", "OUTPUT_DTYPES", "Span", "Tensor", "TensorSource", "read_elements"]
 
 # bytes per element under safetensors' own type names
 DTYPE_BYTES = {
@@ -17,13 +18,57 @@ OUTPUT_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 
 
 @dataclass(frozen=True)
+class Span:
+    """One contiguous stretch of a file and where its bytes go in a piece: (start, length) in bytes, in file order."""
+
+    file: DataFile
+    offset: int
+    places: tuple[tuple[int, int], ...]
+
+
+class TensorSource(Protocol):
+    """A row-major, little-endian tensor that can be read piece by piece, however its bytes are spread over files."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the checkpoint."""
+
+    @property
+    def dtype(self) -> str:
+        """Element type under safetensors' name."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape; () for a scalar."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+
+    @property
+    def unit(self) -> int:
+        """Pieces begin and end at multiples of this many elements."""
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """The files that hold it."""
+
+    def spans(self, start: int, stop: int) -> tuple[Span, ...]:
+        """Say what to read for elements [start, stop), both multiples of `unit` (or the end)."""
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """A contiguous, row-major, little-endian tensor inside a file; `offset` counts bytes from its start."""
+    """A tensor in one stretch of one file; `offset` counts bytes from the file's start."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    path: Path
+    file: DataFile
     offset: int
 
     @property
@@ -36,8 +81,29 @@ class Tensor:
         """Number of bytes in the file."""
         return self.elements * DTYPE_BYTES[self.dtype]
 
+    @property
+    def unit(self) -> int:
+        """Any element may begin a piece."""
+        return 1
 
-def read_range(path: Path, offset: int, size: int) -> bytes:
-    """Read `size` bytes at `offset`, fewer at the end of the file."""
-    with path.open("rb") as file:
-        return os.pread(file.fileno(), size, offset)
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """The file that holds it."""
+        return (self.file,)
+
+    def spans(self, start: int, stop: int) -> tuple[Span, ...]:
+        """Say what to read for elements [start, stop)."""
+        width = DTYPE_BYTES[self.dtype]
+        return (Span(self.file, self.offset + start * width, ((0, (stop - start) * width),)),)
+
+
+def read_elements(tensor: TensorSource, start: int, stop: int) -> bytes:
+    """Return the bytes of elements [start, stop), both multiples of the tensor's unit: for a few rows, not for all."""
+    data = bytearray((stop - start) * DTYPE_BYTES[tensor.dtype])
+    for span in tensor.spans(start, stop):
+        block = span.file.read(span.offset, sum(length for _, length in span.places))
+        position = 0
+        for place, length in span.places:
+            data[place : place + length] = block[position : position + length]
+            position += length
+    return bytes(data)

@@ -1,10 +1,27 @@
 """base + delta, bit for bit."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from vicuna_server.merge.arithmetic import combine
+from vicuna_server.merge.arithmetic import combine as combine_step
+from vicuna_server.merge.arithmetic import count_non_finite
+from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.layout import Step
+from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
+
+_NOWHERE = LocalFile(Path("nowhere"))
+
+
+def combine(base: memoryview, base_dtype: str, delta: memoryview | None, delta_dtype: str, output: str) -> memoryview:
+    def tensor(data: memoryview, dtype: str) -> Tensor:
+        return Tensor("t", dtype, (data.nbytes // DTYPE_BYTES[dtype],), _NOWHERE, 0)
+
+    left = tensor(base, base_dtype)
+    right = tensor(delta, delta_dtype) if delta is not None else None
+    return combine_step(Step("t", (right or left).shape, output, left, right), base, delta, 0)
 
 
 def _view(tensor: torch.Tensor) -> memoryview:
@@ -48,3 +65,15 @@ def test_without_a_delta_the_base_is_cast() -> None:
     assert bytes(combine(_view(base), "F32", None, "F32", "F16")) == bytes(_view(base.half()))
     integers = torch.arange(5)
     assert bytes(combine(_view(integers), "I64", None, "I64", "I64")) == bytes(_view(integers))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "torch_dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16), ("F32", torch.float32)]
+)
+def test_values_that_are_no_numbers_are_counted(dtype: str, torch_dtype: torch.dtype) -> None:
+    values = torch.ones(100, dtype=torch_dtype)
+    assert count_non_finite(_view(values), dtype) == 0
+    values[[3, 50, 99]] = torch.tensor([float("inf"), float("-inf"), float("nan")], dtype=torch_dtype)
+    assert count_non_finite(_view(values), dtype) == 3
+    assert count_non_finite(memoryview(b""), dtype) == 0
+    assert count_non_finite(_view(torch.arange(9)), "I64") == 0

@@ -10,7 +10,9 @@ import pytest
 from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import UsageError
 from vicuna_server.merge.checkpoint import open_checkpoint
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.identity import artifact_id, fingerprint, folder_digest, parse_digest, sampled_sha256
+from vicuna_server.merge.tensors import Tensor
 
 
 @pytest.mark.parametrize("layout", ["safetensors", "bin-sharded"])
@@ -21,9 +23,11 @@ def test_a_copy_has_the_same_fingerprint_and_one_flipped_bit_another(tmp_path: P
         os.utime(path, (1, 1))
     assert fingerprint(open_checkpoint(original)) == fingerprint(open_checkpoint(copy))
     tensor = open_checkpoint(copy).tensors["model.layers.1.self_attn.q_proj.weight"]
-    data = bytearray(tensor.path.read_bytes())
+    assert isinstance(tensor, Tensor)
+    assert isinstance(tensor.file, LocalFile)
+    data = bytearray(tensor.file.path.read_bytes())
     data[tensor.offset] ^= 1
-    tensor.path.write_bytes(data)
+    tensor.file.path.write_bytes(data)
     assert fingerprint(open_checkpoint(original)) != fingerprint(open_checkpoint(copy))
 
 
@@ -40,12 +44,12 @@ def test_large_files_are_sampled_from_first_to_last_byte(tmp_path: Path) -> None
     path = tmp_path / "big"
     size = 64 * 65536 + 12345
     path.write_bytes(bytes(size))
-    before = sampled_sha256(path, 0, size)
+    before = sampled_sha256(LocalFile(path), 0, size)
     for position in (0, size - 1):
         data = bytearray(size)
         data[position] = 1
         path.write_bytes(data)
-        assert sampled_sha256(path, 0, size) != before
+        assert sampled_sha256(LocalFile(path), 0, size) != before
 
 
 def test_the_artifact_id_is_canonical_and_depends_on_every_part() -> None:

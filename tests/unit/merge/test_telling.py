@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError, UsageError
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.layout import Step, lay_out
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import JsonLines, Progress
@@ -137,7 +138,7 @@ def test_other_sources_are_a_usage_error_that_names_the_flag(text: str) -> None:
 
 
 def _step(name: str, megabytes: int) -> Step:
-    tensor = Tensor(name, "F16", (megabytes * 500_000,), Path("x"), 0)
+    tensor = Tensor(name, "F16", (megabytes * 500_000,), LocalFile(Path("x")), 0)
     return Step(name, tensor.shape, "F16", tensor, None)
 
 

@@ -1,0 +1,92 @@
+"""A file of weights wherever it lies: read at any place, by name in messages."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+__all__ = ["DataFile", "LocalFile", "buffered"]
+
+_BUFFER_BYTES = 256 * 1024
+
+
+class DataFile(Protocol):
+    """One file of weights. `str()` of it names it to a person. Hashable, and equal to another view of the same file."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without a folder."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer at the end of the file."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without a folder."""
+        return self.path.name
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.path.stat().st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer at the end of the file."""
+        with self.path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class _Stream(io.RawIOBase):
+    """A seekable, read-only stream over a `DataFile`, for libraries that want one."""
+
+    def __init__(self, file: DataFile) -> None:
+        super().__init__()
+        self._file = file
+        self._size = file.size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move and return the position in bytes."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        """Fill as much of the buffer as there is; return how much."""
+        view = memoryview(buffer).cast("B")
+        data = self._file.read(self._position, len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def buffered(file: DataFile) -> BinaryIO:
+    """Return a stream over a `DataFile` that reads ahead a little, so that small reads cost little."""
+    return io.BufferedReader(_Stream(file), _BUFFER_BYTES)
