@@ -8,6 +8,7 @@ from pathlib import Path
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME, Manifest
 from vicuna_server.merge.claim import CLAIM_PREFIX, Claim
+from vicuna_server.merge.identity import Fingerprints
 
 __all__ = ["Staging", "find_artifact", "find_by_inputs", "sweep"]
 
@@ -32,7 +33,7 @@ def find_artifact(root: Path, artifact_id: str) -> Manifest | None:
     return manifest
 
 
-def find_by_inputs(root: Path, base: str, delta: str | None, kind: str, dtype: str, recipe: int) -> Manifest | None:
+def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recipe: int) -> Manifest | None:
     """Find a whole artifact by its inputs' fingerprints, before the sources themselves are at hand."""
     for path in sorted(root.glob(f"[0-9a-f]*/{MANIFEST_NAME}")):
         try:
@@ -42,9 +43,13 @@ def find_by_inputs(root: Path, base: str, delta: str | None, kind: str, dtype: s
         if manifest is None:
             continue
         inputs, made = manifest.inputs, manifest.recipe
-        found = (inputs.base.fingerprint, inputs.delta.fingerprint if inputs.delta else None, made.dtype, made.version)
-        right_kind = kind == "auto" or kind == made.kind or delta is None
-        if found == (base, delta, dtype, recipe) and right_kind and not inputs.adapters:
+        found = Fingerprints(
+            inputs.base.fingerprint,
+            inputs.delta.fingerprint if inputs.delta else None,
+            tuple(adapter.fingerprint for adapter in inputs.adapters),
+        )
+        right_kind = kind in ("auto", made.kind) or known.delta is None
+        if found == known and (made.dtype, made.version) == (dtype, recipe) and right_kind:
             return find_artifact(root, path.parent.name)
     return None
 

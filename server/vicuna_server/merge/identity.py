@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from vicuna_server.errors import InputError, UsageError
@@ -13,6 +13,7 @@ from vicuna_server.merge.files import DataFile
 
 __all__ = [
     "RECIPE_VERSION",
+    "Fingerprints",
     "artifact_id",
     "canonical",
     "check_digest",
@@ -32,18 +33,35 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
-def artifact_id(base: str, delta: str | None, kind: str, dtype: str, adapters: Iterable[str] = ()) -> str:
+@dataclass(frozen=True)
+class Fingerprints:
+    """What stands for the bytes of each input; adapters in the order they are merged."""
+
+    base: str
+    delta: str | None = None
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every fingerprint, in the order the inputs are applied."""
+        return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
+
+
+def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str) -> str:
     """Return 16 hex digits that stand for one merge.
 
     Args:
-        base: fingerprint of the base.
-        delta: fingerprint of the delta, if any.
-        kind: the resolved kind: none, additive-v1.1 or additive-v0.
+        fingerprints: of the inputs.
+        kind: the resolved kind: none, additive-v1.1, additive-v0 or alpaca.
         dtype: float16, bfloat16 or float32.
-        adapters: fingerprints in the order they are merged.
     """
-    parts = {"base": base, "delta": delta, "adapters": list(adapters), "kind": kind, "dtype": dtype}
-    return hashlib.sha256(canonical(parts | {"recipe": RECIPE_VERSION})).hexdigest()[:16]
+    parts: dict[str, Any] = {
+        "base": fingerprints.base,
+        "delta": fingerprints.delta,
+        "adapters": list(fingerprints.adapters),
+    }
+    parts |= {"kind": kind, "dtype": dtype, "recipe": RECIPE_VERSION}
+    return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

@@ -10,7 +10,7 @@ from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 
-__all__ = ["Input", "make_input"]
+__all__ = ["Input", "Sources", "make_input"]
 
 _READ_BYTES = 8 * 1024 * 1024
 
@@ -80,6 +80,20 @@ class Input:
             hashes[file.name] = digest.hexdigest()
         if self.digest is not None:
             identity.check_digest(self.source.uri, self.digest, identity.folder_digest(hashes))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All inputs of a merge by their part in it; adapters in the order they are merged."""
+
+    base: Input
+    delta: Input | None = None
+    adapters: tuple[Input, ...] = ()
+
+    @property
+    def all(self) -> tuple[Input, ...]:
+        """Every input, in the order they are applied."""
+        return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
 
 
 def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | None) -> Input:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, 
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
 from vicuna_server.merge.claim import Claim, drop_claim
-from vicuna_server.merge.inputs import Input, make_input
+from vicuna_server.merge.identity import Fingerprints
+from vicuna_server.merge.inputs import Input, Sources, make_input
 from vicuna_server.merge.layout import Shard
-from vicuna_server.merge.preflight import Plan, make_plan
+from vicuna_server.merge.plan import Plan, make_plan
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import LocalStore
@@ -32,7 +34,10 @@ _LEAST_CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; `dtype`, `kind` and `chat_template` hold allowed values."""
+    """What the command line asks for; `dtype`, `kind` and `chat_template` hold allowed values.
+
+    `adapters` are pairs of URI and digest (None: not stated), in the order they are merged.
+    """
 
     base: str
     delta: str | None
@@ -42,6 +47,7 @@ class Request:
     chat_template: str = "auto"
     base_digest: str | None = None
     delta_digest: str | None = None
+    adapters: tuple[tuple[str, str | None], ...] = ()
     max_bytes_per_second: int | None = None
 
 
@@ -51,36 +57,48 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
     Raises:
         VicunaError: everything that can go wrong, with reason, sentence and exit code.
     """
-    inputs = [make_input("base", "--base", request.base, "--base-digest", request.base_digest)]
-    if request.delta:
-        inputs.append(make_input("delta", "--delta", request.delta, "--delta-digest", request.delta_digest))
-    elif request.delta_digest:
-        raise UsageError("--delta-digest needs --delta")
+    sources = _sources(request)
     root = request.output.absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return _Job(request, root, inputs, progress).run()
+        return _Job(request, root, sources, progress).run()
     except OSError as error:
         raise _explain(error, root) from error
     except VicunaError as error:
-        for each in inputs:  # a folder of ours means nothing to the user
+        for each in sources.all:  # a folder of ours means nothing to the user
             if each.folder and isinstance(each.source, HubSource):
                 error.message = error.message.replace(str(each.folder), each.source.uri)
         raise
 
 
+def _sources(request: Request) -> Sources:
+    delta = None
+    if request.delta:
+        delta = make_input("delta", "--delta", request.delta, "--delta-digest", request.delta_digest)
+    elif request.delta_digest:
+        raise UsageError("--delta-digest needs --delta")
+    return Sources(
+        make_input("base", "--base", request.base, "--base-digest", request.base_digest),
+        delta,
+        tuple(
+            make_input(f"adapter-{number}", "--adapter", uri, "--adapter-digest", digest)
+            for number, (uri, digest) in enumerate(request.adapters)
+        ),
+    )
+
+
 class _Job:
     """The steps of one merge, in order."""
 
-    def __init__(self, request: Request, root: Path, inputs: list[Input], progress: Progress) -> None:
+    def __init__(self, request: Request, root: Path, sources: Sources, progress: Progress) -> None:
         self._request = request
         self._root = root
-        self._inputs = inputs
+        self._sources = sources
         self._progress = progress
 
     def run(self) -> Manifest:
         with ExitStack() as stack:
-            if any(isinstance(each.source, HubSource) for each in self._inputs):
+            if any(isinstance(each.source, HubSource) for each in self._sources.all):
                 found = self._find_known()
                 if found:
                     return found
@@ -91,22 +109,29 @@ class _Job:
 
     def _find_known(self) -> Manifest | None:
         """Look for the artifact by fingerprints that need no source at hand."""
-        known = [each.known_fingerprint() for each in self._inputs]
-        base, delta = known[0], known[1] if len(known) > 1 else None
-        if base is None or None in known:
+        known = self._fingerprints(Input.known_fingerprint)
+        if known is None:
             return None
-        request = self._request
-        return find_by_inputs(self._root, base, delta, request.kind, request.dtype, identity.RECIPE_VERSION)
+        return find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
+
+    def _fingerprints(self, of: Callable[[Input], str | None]) -> Fingerprints | None:
+        """Ask every input for its fingerprint; None when one has none."""
+        base, *others = (of(each) for each in self._sources.all)
+        found = [other for other in others if other is not None]
+        if base is None or len(found) < len(others):
+            return None
+        delta = found.pop(0) if self._sources.delta else None
+        return Fingerprints(base, delta, tuple(found))
 
     def _fetch(self, stack: ExitStack) -> Manifest | None:
         """Download what lies on a hub; it is removed when `stack` unwinds."""
-        uris = json.dumps([each.source.uri for each in self._inputs])
+        uris = json.dumps([each.source.uri for each in self._sources.all])
         key = "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
         claim = stack.enter_context(Claim(self._root, key, self._progress))
         sweep(self._root, claim)
         staging = stack.enter_context(Staging(self._root, key, claim))
         listings: list[tuple[Input, hub.Listing]] = []
-        for each in self._inputs:
+        for each in self._sources.all:
             if isinstance(each.source, HubSource):
                 listing = hub.list_repository(each.source, staging.path / "home")
                 each.commit = listing.commit
@@ -126,11 +151,12 @@ class _Job:
         problems = Problems()
         plan = self._plan(problems)
         problems.raise_if_any()
+        for reason, message in problems.warnings:
+            self._progress.warn(reason, message)
         assert plan is not None  # noqa: S101 - no plan means problems
-        fingerprints = [each.fingerprint() for each in self._inputs]
-        artifact_id = identity.artifact_id(
-            fingerprints[0], fingerprints[1] if len(fingerprints) > 1 else None, plan.kind, self._request.dtype
-        )
+        fingerprints = self._fingerprints(Input.fingerprint)
+        assert fingerprints is not None  # noqa: S101 - opened sources have one
+        artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype)
         found = find_artifact(self._root, artifact_id)
         if found:
             drop_claim(self._root, artifact_id)
@@ -145,32 +171,29 @@ class _Job:
                 return self._write(plan, fingerprints, artifact_id, staging)
 
     def _plan(self, problems: Problems) -> Plan | None:
-        for each in self._inputs:
+        for each in self._sources.all:
             with problems.collecting():
                 each.open()
-        base, delta = self._inputs[0].checkpoint, None
-        if len(self._inputs) > 1:
-            delta = self._inputs[1].checkpoint
-            if delta is None:
-                return None
-        if base is None:
+        base = self._sources.base.checkpoint
+        delta = self._sources.delta
+        if base is None or (delta is not None and delta.checkpoint is None):
             return None
         return make_plan(
             base,
-            delta,
+            delta.checkpoint if delta else None,
             kind=self._request.kind,
             dtype=self._request.dtype,
             chat_template=self._request.chat_template,
-            source_id=self._inputs[-1].hub_id,
+            source_id=(delta or self._sources.base).hub_id,
             problems=problems,
         )
 
-    def _write(self, plan: Plan, fingerprints: list[str], artifact_id: str, staging: Staging) -> Manifest:
+    def _write(self, plan: Plan, fingerprints: Fingerprints, artifact_id: str, staging: Staging) -> Manifest:
         from vicuna_server.merge.pipeline import write_shards  # torch: seconds, not needed to find an artifact
 
-        to_verify = sum(file.size for each in self._inputs for file in each.files_to_verify())
+        to_verify = sum(file.size for each in self._sources.all for file in each.files_to_verify())
         self._progress.begin(plan.bytes_to_read + to_verify)
-        for each in self._inputs:
+        for each in self._sources.all:
             if each.digest:
                 each.verify_digest(self._progress)
         entries = write_shards(staging.path, plan.shards, LocalStore(), self._progress, self._chunk_bytes())
@@ -191,14 +214,15 @@ class _Job:
         rate = self._request.max_bytes_per_second
         return max(_LEAST_CHUNK_BYTES, min(_CHUNK_BYTES, rate // 4)) if rate else _CHUNK_BYTES
 
-    def _manifest(self, plan: Plan, fingerprints: list[str], artifact_id: str, entries: list[FileEntry]) -> Manifest:
-        sources = [
+    def _manifest(self, plan: Plan, fingerprints: Fingerprints, artifact_id: str, entries: list[FileEntry]) -> Manifest:
+        base, *rest = (
             Source(source=each.source.uri, fingerprint=fingerprint)
-            for each, fingerprint in zip(self._inputs, fingerprints, strict=True)
-        ]
+            for each, fingerprint in zip(self._sources.all, fingerprints.all, strict=True)
+        )
+        delta = rest.pop(0) if self._sources.delta else None
         return Manifest(
             artifact_id=artifact_id,
-            inputs=Inputs(base=sources[0], delta=sources[1] if len(sources) > 1 else None),
+            inputs=Inputs(base=base, delta=delta, adapters=rest),
             recipe=Recipe(kind=plan.kind, dtype=self._request.dtype, version=identity.RECIPE_VERSION),
             chat_template=plan.chat_template,
             tensor_count=plan.tensor_count,

@@ -17,10 +17,22 @@ _MOST_OF_A_KIND = 3
 
 
 class Problems:
-    """A list of (reason, sentence) that is raised as one error."""
+    """A list of (reason, sentence) that is raised as one error; and what is only worth a warning."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, str]] = []
+        self._warnings: list[tuple[str, str]] = []
+
+    @property
+    def found(self) -> list[tuple[str, str]]:
+        """All problems as (reason, sentence), the most telling first."""
+        rank = {reason: place for place, reason in enumerate(_ORDER)}
+        return sorted(self._found, key=lambda problem: rank.get(problem[0], len(_ORDER)))
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """What does not stop a merge, as (reason, sentence)."""
+        return list(self._warnings)
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -29,6 +41,11 @@ class Problems:
         """Note one problem; the same one twice counts once."""
         if (reason, message) not in self._found:
             self._found.append((reason, message))
+
+    def warn(self, reason: str, message: str) -> None:
+        """Note something that does not stop the merge."""
+        if (reason, message) not in self._warnings:
+            self._warnings.append((reason, message))
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -42,8 +59,7 @@ class Problems:
         """Raise all of them as one error, its reason the first by importance; the message lists every one."""
         if not self._found:
             return
-        rank = {reason: place for place, reason in enumerate(_ORDER)}
-        ordered = sorted(self._found, key=lambda problem: rank.get(problem[0], len(_ORDER)))
+        ordered = self.found
         shown: list[str] = []
         for reason in dict.fromkeys(reason for reason, _ in ordered):
             messages = [message for kind, message in ordered if kind == reason]

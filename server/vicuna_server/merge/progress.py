@@ -17,6 +17,9 @@ _INTERVAL_SECONDS = 2.0
 class Reporter(Protocol):
     """Where progress goes."""
 
+    def warning(self, reason: str, message: str) -> None:
+        """Say what is odd but stops nothing."""
+
     def progress(self, done: int, total: int, per_second: int) -> None:
         """Say how many bytes of how many are done."""
 
@@ -35,6 +38,10 @@ class JsonLines:
         """Write one progress line."""
         if not self._quiet:
             self._write({"event": "progress", "bytesDone": done, "bytesTotal": total, "bytesPerSecond": per_second})
+
+    def warning(self, reason: str, message: str) -> None:
+        """Write one warning line, quiet or not."""
+        self._write({"event": "warning", "reason": reason, "message": message})
 
     def done(self, artifact_id: str, path: str) -> None:
         """Write the last line."""
@@ -58,6 +65,10 @@ class Bar:
         """Move the bar."""
         self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
+
+    def warning(self, reason: str, message: str) -> None:
+        """Print a warning above the bar."""
+        self._bar.console.print(f"warning: {reason}: {message}", highlight=False, markup=False)
 
     def done(self, artifact_id: str, path: str) -> None:
         """Close the bar and name the artifact."""
@@ -132,6 +143,10 @@ class Progress:
         self._done = max(self._done, min(count, self._total))
         self.check()
         self._report(force=False)
+
+    def warn(self, reason: str, message: str) -> None:
+        """Pass a warning on."""
+        self._reporter.warning(reason, message)
 
     def check(self) -> None:
         """Raise `InterruptedRunError` when a signal came."""

@@ -11,7 +11,14 @@ from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import UsageError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.identity import artifact_id, fingerprint, folder_digest, parse_digest, sampled_sha256
+from vicuna_server.merge.identity import (
+    Fingerprints,
+    artifact_id,
+    fingerprint,
+    folder_digest,
+    parse_digest,
+    sampled_sha256,
+)
 from vicuna_server.merge.tensors import Tensor
 
 
@@ -54,16 +61,16 @@ def test_large_files_are_sampled_from_first_to_last_byte(tmp_path: Path) -> None
 
 def test_the_artifact_id_is_canonical_and_depends_on_every_part() -> None:
     parts = b'{"adapters":[],"base":"b","delta":"d","dtype":"float16","kind":"additive-v1.1","recipe":1}'
-    plain = artifact_id("b", "d", "additive-v1.1", "float16")
+    plain = artifact_id(Fingerprints("b", "d"), "additive-v1.1", "float16")
     assert plain == hashlib.sha256(parts).hexdigest()[:16]
     others = {
-        artifact_id("x", "d", "additive-v1.1", "float16"),
-        artifact_id("b", "x", "additive-v1.1", "float16"),
-        artifact_id("b", None, "additive-v1.1", "float16"),
-        artifact_id("b", "d", "additive-v0", "float16"),
-        artifact_id("b", "d", "additive-v1.1", "bfloat16"),
-        artifact_id("b", "d", "additive-v1.1", "float16", ["p", "q"]),
-        artifact_id("b", "d", "additive-v1.1", "float16", ["q", "p"]),
+        artifact_id(Fingerprints("x", "d"), "additive-v1.1", "float16"),
+        artifact_id(Fingerprints("b", "x"), "additive-v1.1", "float16"),
+        artifact_id(Fingerprints("b", None), "additive-v1.1", "float16"),
+        artifact_id(Fingerprints("b", "d"), "additive-v0", "float16"),
+        artifact_id(Fingerprints("b", "d"), "additive-v1.1", "bfloat16"),
+        artifact_id(Fingerprints("b", "d", ("p", "q")), "additive-v1.1", "float16"),
+        artifact_id(Fingerprints("b", "d", ("q", "p")), "additive-v1.1", "float16"),
     }
     assert len(others | {plain}) == 8
 

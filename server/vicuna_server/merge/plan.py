@@ -1,0 +1,101 @@
+"""What a merge will write, decided and judged before the first byte."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vicuna_server.merge.chat_template import resolve_chat_template
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.kinds import resolve_kind
+from vicuna_server.merge.layout import Shard, Step, lay_out
+from vicuna_server.merge.preflight import check_pair, check_whole
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.steps import EMBEDDING, pair_tensors
+from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that will be written: shards, and the small files by name (a path to copy, or the content)."""
+
+    kind: str
+    chat_template: str
+    shards: list[Shard]
+    small_files: dict[str, Path | bytes]
+
+    @property
+    def tensor_count(self) -> int:
+        """Number of tensors in the artifact."""
+        return sum(len(shard.steps) for shard in self.shards)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Bytes of base and delta that the merge reads."""
+        return sum(step.bytes_to_read for shard in self.shards for step in shard.steps)
+
+    @property
+    def bytes_to_write(self) -> int:
+        """Bytes the artifact takes, within a megabyte for index and manifest."""
+        small = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in self.small_files.values())
+        return sum(shard.size for shard in self.shards) + small + 1_000_000
+
+
+def make_plan(
+    base: Checkpoint,
+    delta: Checkpoint | None,
+    *,
+    kind: str,
+    dtype: str,
+    chat_template: str,
+    source_id: str,
+    problems: Problems,
+) -> Plan | None:
+    """Check that the sources fit together and lay out the result; None when `problems` got something.
+
+    Args:
+        base: the base.
+        delta: the delta; its config and tokenizer become the artifact's.
+        kind: one of `kinds.KINDS`.
+        dtype: float16, bfloat16 or float32.
+        chat_template: one of `chat_template.CHAT_TEMPLATES`.
+        source_id: hub id of the delta (of the base without one), empty for a folder.
+        problems: gets everything that is wrong.
+    """
+    resolved = resolve_kind(kind, base, delta, source_id, problems)
+    giver = delta or base
+    tokenizer = Tokenizer({}, has_chat_template=False)
+    template = ""
+    with problems.collecting():
+        tokenizer = read_tokenizer(giver.folder)
+    if tokenizer.files:  # without one, a missing template is only a consequence
+        with problems.collecting():
+            template = resolve_chat_template(
+                chat_template, has_own=tokenizer.has_chat_template, kind=resolved, source_id=source_id
+            )
+    if delta:
+        check_pair(base, delta, problems)
+    check_whole(giver, problems)
+    steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
+    if problems or not steps:
+        return None
+    config = _output_config(giver.config, steps, dtype)
+    small: dict[str, Path | bytes] = {"config.json": config, **tokenizer.files}
+    generation = giver.folder / "generation_config.json"
+    if generation.is_file():
+        small["generation_config.json"] = generation
+    return Plan(resolved, template, lay_out(steps), small)
+
+
+def _output_config(config: dict[str, Any], steps: list[Step], dtype: str) -> bytes:
+    """Return config.json with the element type and the vocabulary's size as they are in the artifact."""
+    result = dict(config)
+    for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
+        result[key] = dtype
+    rows = next((step.shape[0] for step in steps if step.name == EMBEDDING), None)
+    if rows is not None and "vocab_size" in result:
+        result["vocab_size"] = rows
+    return (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,93 @@
+"""Which tensors of base and delta belong together, and what becomes of each pair."""
+
+from collections.abc import Iterator
+
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.identity import sampled_sha256
+from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
+from vicuna_server.merge.layout import Step
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource
+
+__all__ = ["EMBEDDING", "HEAD", "pair_tensors"]
+
+HEAD = "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def pair_tensors(
+    base: Checkpoint, delta: Checkpoint | None, kind: str, dtype: str, problems: Problems
+) -> Iterator[Step]:
+    """Yield one step per tensor of the result, in the order they lie in the base.
+
+    Args:
+        base: the base.
+        delta: the delta, if any.
+        kind: the resolved kind; it decides about rows that only the delta has.
+        dtype: the output's type under safetensors' name; what is no float keeps its own.
+        problems: gets `TensorMissing`, `ShapeMismatch`, `VocabularyMismatch`, `UnsupportedDtype`.
+    """
+    skipped = _tied_head(base, delta)
+    deltas = {name: tensor for name, tensor in delta.tensors.items() if name not in skipped} if delta else {}
+    for name, tensor in base.tensors.items():
+        if name in skipped:
+            continue
+        other = deltas.pop(name, None)
+        if delta and other is None:
+            problems.add("TensorMissing", f"{delta.folder} lacks {name}, which the base has; give the matching delta")
+        elif _fits(tensor, other, kind, problems):
+            shape = other.shape if other else tensor.shape
+            output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
+            yield Step(name, shape, output, tensor, other)
+    for name in deltas:
+        problems.add("TensorMissing", f"{base.folder} lacks {name}, which the delta has; give the matching base")
+
+
+def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, problems: Problems) -> bool:
+    if other is None:
+        return True
+    strange = next((one for one in (tensor, other) if one.dtype not in FLOAT_DTYPES), None)
+    if strange is not None:
+        problems.add(
+            "UnsupportedDtype",
+            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and delta must be unquantised floats",
+        )
+        return False
+    if tensor.shape == other.shape:
+        return True
+    vocabulary = tensor.name.endswith(VOCABULARY_SUFFIXES) and tensor.shape[1:] == other.shape[1:]
+    if not vocabulary:
+        problems.add(
+            "ShapeMismatch",
+            f"{tensor.name} is {list(tensor.shape)} in the base and {list(other.shape)} in the delta; "
+            "give the base that this delta was made for",
+        )
+        return False
+    if kind == "additive-v0" and other.shape[0] > tensor.shape[0]:
+        return True
+    problems.add(
+        "VocabularyMismatch",
+        f"{tensor.name} has {tensor.shape[0]} rows in the base and {other.shape[0]} in the delta; give the base that "
+        "this delta was made for, or say kind additive-v0 if the delta adds rows",
+    )
+    return False
+
+
+def _tied_head(base: Checkpoint, delta: Checkpoint | None) -> set[str]:
+    """Return {lm_head} where it is the embedding under a second name: such a tensor is merged once."""
+    checkpoints = [one for one in (base, delta) if one is not None]
+    tied = checkpoints[-1].config.get("tie_word_embeddings") is True
+    return {HEAD} if tied and all(_head_is_embedding(one) for one in checkpoints) else set()
+
+
+def _head_is_embedding(checkpoint: Checkpoint) -> bool:
+    head, embedding = checkpoint.tensors.get(HEAD), checkpoint.tensors.get(EMBEDDING)
+    if head is None:
+        return True
+    if embedding is None or (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
+        return False
+    places = [source.spans(0, source.elements) for source in (head, embedding)]
+    if places[0] == places[1]:
+        return True
+    samples = {sampled_sha256(place[0].file, place[0].offset, head.nbytes) for place in places if len(place) == 1}
+    return len(samples) == 1
