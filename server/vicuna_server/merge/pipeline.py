@@ -13,7 +13,6 @@ from queue import SimpleQueue
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
-from vicuna_server.merge.arithmetic import combine, count_non_finite, set_up
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
@@ -43,17 +42,16 @@ def write_shards(
         InterruptedRunError: a signal came.
         OSError: reading or writing failed, a full disk included.
     """
-    set_up()
     free: SimpleQueue[Slot | None] = SimpleQueue()
     size = buffer_bytes(shards, chunk_bytes)
     for _ in range(_SLOTS):
         free.put(Slot(size))
     reader = Reader(shards, store, free, chunk_bytes, progress)
     writer = Writer(folder, free)
-    mixer = _Mixer(reader, writer, progress, chunk_bytes)
     reader.start()
     writer.start()
     try:
+        mixer = _Mixer(reader, writer, progress, chunk_bytes)
         entries = [mixer.merge(shard) for shard in shards]
         mixer.require_finite()
     except BaseException:
@@ -70,7 +68,7 @@ def write_shards(
 
 
 class _Mixer:
-    """The middle of the pipeline: adds, checks, hashes."""
+    """The middle of the pipeline: adds, checks, hashes. torch is loaded here, while the reader fills its buffers."""
 
     def __init__(self, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int) -> None:
         self._reader = reader
@@ -78,6 +76,11 @@ class _Mixer:
         self._progress = progress
         self._chunk_bytes = chunk_bytes
         self._non_finite: Counter[str] = Counter()
+        from vicuna_server.merge import arithmetic
+
+        arithmetic.set_up()
+        self._combine = arithmetic.combine
+        self._count_non_finite = arithmetic.count_non_finite
 
     def merge(self, shard: Shard) -> FileEntry:
         """Pass one shard from the reader to the writer."""
@@ -86,8 +89,8 @@ class _Mixer:
         for step in shard.steps:
             for piece in pieces(step, self._chunk_bytes):
                 slot = self._reader.next()
-                merged = combine(step, slot.base_view, slot.delta_view, piece.start)
-                self._non_finite[step.name] += count_non_finite(merged, step.dtype)
+                merged = self._combine(step, slot.base_view, slot.delta_view, piece.start)
+                self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
                 self._writer.write(merged, slot)

@@ -20,6 +20,7 @@ __all__ = ["LocalStore", "Piece", "Reader", "Slot", "Store", "buffer_bytes", "by
 
 _POLL_SECONDS = 0.5
 _MOST_PLACES = 1000  # IOV_MAX is 1024 on Linux
+_AHEAD_BYTES = 128 * 1024 * 1024  # asked of the kernel at each file's opening: the disk works while torch is loaded
 
 
 class Store(Protocol):
@@ -209,4 +210,5 @@ class Reader(threading.Thread):
             path = self._store.acquire(file)
             descriptor = self._open[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            os.posix_fadvise(descriptor, 0, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
         return descriptor
