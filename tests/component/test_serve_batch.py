@@ -6,87 +6,182 @@ from typing import Any, cast
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from support.serving import write_tiny_model
-from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.batch import Batch, Outcome, Sequence
+from vicuna_server.engine import EngineStats, GenerationRequest
+from vicuna_server.engine.base import Generation
+from vicuna_server.engine.batch import CHUNK_ALONE, CHUNK_IN_COMPANY, Batch
+from vicuna_server.engine.decoder import TransformersDecoder
 from vicuna_server.engine.loading import LoadedModel, LoadSettings, load_model
-from vicuna_server.engine.sampling import Sampler
+from vicuna_server.engine.pool import BLOCK
+from vicuna_server.engine.prefix import MIN_SHARED, Row
+from vicuna_server.engine.sampling import Choice, Sampler
+from vicuna_server.engine.sequence import Answering, Sequence
 
-PROMPTS = [[65], list(b"Hello there"), list(b"x" * 300), list(b"1 2 3"), list(b"y" * 40), list(b"What?")]
+SYSTEM = list(b"You are a helpful and honest assistant.")
+PROMPTS = [[65], list(b"Hello there"), list(b"x" * 300), SYSTEM + list(b"1 2 3"), SYSTEM + list(b"y" * 40), SYSTEM]
 TOKENS = 12
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder: Path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> LoadedModel:
     return load_model(LoadSettings(folder, dtype="float32"))
 
 
 @pytest.fixture(scope="module")
 def alone(loaded: LoadedModel) -> list[list[int]]:
-    return [Driver(loaded).solo(ids) for ids in PROMPTS]
+    return [Driver(loaded, reuse=False).solo(ids) for ids in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def transformers_decoder(folder: Path) -> TransformersDecoder:
+    return TransformersDecoder(AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval())
 
 
 class Driver:
-    """A batch driven by hand."""
+    """A batch driven by hand; an answer has TOKENS tokens."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.batch = Batch(loaded.model, loaded.placement.device, loaded.context_length)
-        self.got: dict[int, list[int]] = {}
+    def __init__(
+        self, loaded: LoadedModel, *, reuse: bool = True, capacity: int = 8192, decoder: Any = None, rows: int = 8
+    ) -> None:
+        self.stats = EngineStats()
+        self.batch = Batch(decoder or loaded.decoder, capacity, rows, self.stats, reuse=reuse)
+        self.got: dict[Sequence, list[int]] = {}
 
-    def join(self, ids: list[int]) -> Sequence:
+    def join(self, ids: list[int], **options: Any) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
-        sequence = Sequence(ids, Sampler(GenerationRequest("", temperature=0.0)), unused, unused)
-        self.batch.join(sequence)
-        self.got[id(sequence)] = []
+        sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids)
+        sequence = Sequence(Row(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
+        self.batch.waiting.append(sequence)
+        self.got[sequence] = []
         return sequence
 
     @torch.inference_mode()
     def turn(self) -> None:
-        outcomes: list[Outcome] = self.batch.step() if self.batch.rows else []
-        first = self.batch.prefill()
-        for sequence, token in [*outcomes, *([first] if first else [])]:
-            assert isinstance(token, int)
-            sequence.last = token
-            self.got[id(sequence)].append(token)
+        for sequence, choice in self.batch.turn():
+            assert isinstance(choice, Choice)
+            self.got[sequence].append(choice.token)
+            if len(self.got[sequence]) == TOKENS:
+                self.batch.leave(sequence, keep=True)
 
-    def solo(self, ids: list[int]) -> list[int]:
-        sequence = self.join(ids)
-        while len(self.got[id(sequence)]) < TOKENS:
+    def finish(self) -> None:
+        while len(self.batch):
             self.turn()
-        return self.got[id(sequence)]
+
+    def solo(self, ids: list[int], **options: Any) -> list[int]:
+        sequence = self.join(ids, **options)
+        self.finish()
+        return self.got[sequence]
 
 
-@torch.inference_mode()
-def test_a_row_leaves_while_another_has_not_begun(loaded: LoadedModel, alone: list[list[int]]) -> None:
-    driver = Driver(loaded)
-    first = driver.join(PROMPTS[0])
+def test_prompts_that_wait_are_taken_in_together(loaded: LoadedModel, alone: list[list[int]]) -> None:
+    driver = Driver(loaded, reuse=False)
+    sequences = [driver.join(ids) for ids in PROMPTS]
+    assert sum(map(len, PROMPTS)) < CHUNK_ALONE
     driver.turn()
-    second = driver.join(PROMPTS[1])
-    driver.batch.leave(first)
-    while len(driver.got[id(second)]) < TOKENS:
-        driver.turn()
-    assert driver.got[id(second)] == alone[1]
+    assert [driver.got[sequence] for sequence in sequences] == [tokens[:1] for tokens in alone]
 
 
-@pytest.mark.parametrize("seed", range(25))
-@torch.inference_mode()
-def test_any_order_of_joining_and_leaving(loaded: LoadedModel, alone: list[list[int]], seed: int) -> None:
-    moves = random.Random(seed)
+def test_a_long_prompt_holds_up_neither_streams_nor_a_short_prompt(loaded: LoadedModel) -> None:
     driver = Driver(loaded)
-    prompt_of: dict[int, int] = {}
-    keep: list[Sequence] = []  # so that no id is used twice
+    stream = driver.join([65])
+    driver.turn()
+    long, short = driver.join(list(b"abcdefg" * 100)), driver.join([66, 67])
+    driver.turn()
+    assert len(driver.got[stream]) == 2
+    assert len(driver.got[short]) == 1
+    assert long.row.done == CHUNK_IN_COMPANY - 2
+
+
+def test_nothing_is_computed_twice_for_the_next_turn(loaded: LoadedModel, alone: list[list[int]]) -> None:
+    driver = Driver(loaded)
+    first = driver.solo(PROMPTS[2])
+    history = PROMPTS[2] + first + [1, 2, 3]
+    plain = Driver(loaded, reuse=False).solo(history)
+    second = driver.join(history)
+    driver.turn()
+    # All but the last token of the answer had run.
+    assert driver.stats.prefix_hit_tokens == len(PROMPTS[2]) + TOKENS - 1
+    assert cast(Answering, second.purpose).generation.cached_tokens == driver.stats.prefix_hit_tokens
+    driver.finish()
+    assert driver.got[second] == plain
+
+
+def test_requests_that_come_together_compute_their_common_part_once(
+    loaded: LoadedModel, alone: list[list[int]]
+) -> None:
+    driver = Driver(loaded)
+    sequences = [driver.join(PROMPTS[4]) for _ in range(4)]
+    driver.turn()
+    driver.turn()
+    assert driver.stats.prefix_hit_tokens == 3 * (len(PROMPTS[4]) - 1)
+    driver.finish()
+    assert all(driver.got[sequence] == alone[4] for sequence in sequences)
+
+
+def test_a_shared_system_text_is_copied_and_stays(loaded: LoadedModel, alone: list[list[int]]) -> None:
+    driver = Driver(loaded)
+    driver.solo(SYSTEM + list(b"a long question that nobody asks again, " * 4))
+    for number in (3, 4, 3):
+        before = driver.stats.prefix_hit_tokens
+        assert driver.solo(PROMPTS[number]) == alone[number]
+        assert driver.stats.prefix_hit_tokens - before >= len(SYSTEM)
+
+
+def test_too_little_in_common_is_not_shared(loaded: LoadedModel) -> None:
+    driver = Driver(loaded)
+    driver.solo([*range(60, 60 + MIN_SHARED - 1), 1, 2])
+    driver.solo([*range(60, 60 + MIN_SHARED - 1), 3, 4])
+    assert driver.stats.prefix_hit_tokens == 0
+
+
+def test_rows_give_way_to_older_ones_and_go_on_later(loaded: LoadedModel, alone: list[list[int]]) -> None:
+    driver = Driver(loaded, capacity=6 * BLOCK)  # one of the long ones at a time
+    sequences = [driver.join(PROMPTS[number]) for number in (2, 0, 2, 4, 1)]
+    driver.finish()
+    assert [driver.got[one] for one in sequences] == [alone[number] for number in (2, 0, 2, 4, 1)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_put_back_continues_with_its_own_draws(loaded: LoadedModel, seed: int) -> None:
+    wanted = Driver(loaded, reuse=False).solo(PROMPTS[1], temperature=1.0, seed=seed)
+    driver = Driver(loaded, capacity=3 * BLOCK)
+    filler = list(b"z" * (2 * BLOCK - TOKENS // 2))  # grows into a third block while the other runs
+    first, second = driver.join(filler), driver.join(PROMPTS[1], temperature=1.0, seed=seed)
+    driver.finish()
+    assert len(driver.got[first]) == TOKENS
+    assert driver.got[second] == wanted
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("generic", [True, False])
+@pytest.mark.parametrize("seed", range(12))
+def test_any_order_of_joining_and_leaving(
+    loaded: LoadedModel,
+    transformers_decoder: TransformersDecoder,
+    alone: list[list[int]],
+    seed: int,
+    generic: bool,
+    reuse: bool,
+) -> None:
+    moves = random.Random(seed)
+    decoder = transformers_decoder if generic else loaded.decoder
+    driver = Driver(loaded, decoder=decoder, reuse=reuse, capacity=moves.choice([6, 8, 20]) * BLOCK, rows=4)
+    number_of: dict[Sequence, int] = {}
     for _ in range(40):
-        if driver.batch.joining is None and len(driver.batch) < 4 and moves.random() < 0.5:
+        if len(driver.batch) < 6 and moves.random() < 0.5:
             number = moves.randrange(len(PROMPTS))
-            sequence = driver.join(PROMPTS[number])
-            keep.append(sequence)
-            prompt_of[id(sequence)] = number
+            number_of[driver.join(PROMPTS[number])] = number
         for sequence in driver.batch.sequences():
-            if moves.random() < 0.15 or len(driver.got[id(sequence)]) >= TOKENS:
-                driver.batch.leave(sequence)
+            if moves.random() < 0.08:
+                driver.batch.leave(sequence, keep=moves.random() < 0.5)
         driver.turn()
     assert sum(map(len, driver.got.values())) > 20
-    for key, number in prompt_of.items():
-        assert driver.got[key] == alone[number][: len(driver.got[key])]
+    for sequence, number in number_of.items():
+        assert driver.got[sequence] == alone[number][: len(driver.got[sequence])]

@@ -1,8 +1,9 @@
 """The real engine on a tiny random model: equal to transformers' own generation, alone and in company."""
 
 import asyncio
+import functools
 import string
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import openai
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from support.serving import MODEL, Running, eventually, running, write_tiny_model
 from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
 from vicuna_server.engine.batch import CHUNK_IN_COMPANY
 from vicuna_server.engine.loading import LoadSettings, load_model
+from vicuna_server.engine.ragged import Pass
 from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
@@ -29,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32"), max_concurrency=4)
+    subject = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4))
     await subject.load()
     yield subject
     await subject.close()
@@ -48,11 +51,17 @@ async def answer(engine: TransformersEngine, asked: GenerationRequest) -> tuple[
 
 def expected(engine: TransformersEngine, prompt: str, max_tokens: int = 24) -> str:
     """What `generate` of transformers answers."""
-    loaded = engine.loaded
-    ids = loaded.encoder.encode(prompt).ids
+    encoder = engine.loaded.encoder
+    ids = encoder.encode(prompt).ids
+    reference = reference_model(engine._settings.folder)
     with torch.inference_mode():
-        out = loaded.model.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
-    return loaded.encoder.decode(out[0, len(ids) :].tolist())
+        out = reference.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
+    return encoder.decode(out[0, len(ids) :].tolist())
+
+
+@functools.cache
+def reference_model(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
 
 
 async def test_equals_generate_alone_and_in_company(engine: TransformersEngine) -> None:
@@ -126,40 +135,77 @@ async def test_what_does_not_fit_is_refused_and_the_rest_may_be_filled(engine: T
     assert last.tokens == 36
 
 
-async def test_a_failed_pass_fails_its_requests_and_not_the_engine(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+Breakage = Callable[[Pass, Callable[[Pass], torch.Tensor]], torch.Tensor]
+
+
+@pytest.fixture
+def poison(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Breakage], str]:
+    """Wraps the model: passes with a certain letter in a prompt go another way; returns the letter."""
+
+    def install(breakage: Breakage) -> str:
+        logits = engine.loaded.decoder.logits
+        said = expected(engine, "a", 40)
+        letter = next(one for one in string.ascii_letters if one not in f"a{said}")
+        token = engine.loaded.encoder.encode(letter).ids[0]
+
+        def poisoned(batch: Pass) -> torch.Tensor:
+            return breakage(batch, logits) if token in batch.ids.tolist() else logits(batch)
+
+        monkeypatch.setattr(engine.loaded.decoder, "logits", poisoned)
+        return letter
+
+    return install
+
+
+def breaks(error: Exception) -> Breakage:
+    def breakage(batch: Pass, logits: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        raise error
+
+    return breakage
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("out of something"), "GenerationFailed"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "OutOfMemory"),
+        (MemoryError(), "OutOfMemory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "OutOfMemory"),
+    ],
+)
+async def test_a_pass_that_fails_fails_only_the_request_to_blame(
+    engine: TransformersEngine, poison: Callable[[Breakage], str], error: Exception, reason: str
 ) -> None:
-    wanted = expected(engine, "a", 5)
-    model = engine.loaded.model
-    forward, calls = model.forward, iter(range(100))
-
-    def breaking(*args: Any, **options: Any) -> Any:
-        if next(calls) == 3:
-            raise RuntimeError("out of something")
-        return forward(*args, **options)
-
-    monkeypatch.setattr(model, "forward", breaking)
-    with pytest.raises(EngineError, match="out of something"):
-        await answer(engine, request("a"))
-    assert (await answer(engine, request("a", 5)))[0] == wanted
+    wanted = expected(engine, "a", 40)
+    letter = poison(breaks(error))
+    healthy, broken, other = await asyncio.gather(
+        answer(engine, request("a", 40)),
+        answer(engine, request(f"x{letter}")),
+        answer(engine, request("a", 40)),
+        return_exceptions=True,
+    )
+    assert isinstance(broken, EngineError)
+    assert broken.reason == reason
+    assert not isinstance(healthy, BaseException)
+    assert not isinstance(other, BaseException)
+    assert (healthy[0], other[0]) == (wanted, wanted)
     assert engine.stats.failed == 1
+    assert (await answer(engine, request("a", 40)))[0] == wanted
 
 
 async def test_logits_that_are_not_finite_fail_only_their_request(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    engine: TransformersEngine, poison: Callable[[Breakage], str]
 ) -> None:
     wanted = expected(engine, "a", 40)
-    model = engine.loaded.model
-    forward = model.forward
-    letter = next(one for one in string.ascii_letters if one not in f"a{wanted}")
-    poison = engine.loaded.encoder.encode(letter).ids[0]
 
-    def poisoned(*, input_ids: torch.Tensor, **options: Any) -> Any:
-        out = forward(input_ids=input_ids, **options)
-        out.logits[(input_ids == poison).any(dim=1)] = float("nan")
+    def breakage(batch: Pass, logits: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        out = logits(batch)
+        row = next(row for row, end in enumerate(batch.last.tolist()) if end >= batch.ids.tolist().index(token))
+        out[row] = float("nan")
         return out
 
-    monkeypatch.setattr(model, "forward", poisoned)
+    letter = poison(breakage)
+    token = engine.loaded.encoder.encode(letter).ids[0]
     healthy, broken = await asyncio.gather(
         answer(engine, request("a", 40)), answer(engine, request(f"x{letter}")), return_exceptions=True
     )

@@ -3,12 +3,14 @@
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from support.serving import write_tiny_model
-from vicuna_server.engine import ChatPrompt, Engine
+from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
 from vicuna_server.engine.loading import LoadSettings
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.engine.transformers import TransformersEngine
@@ -44,10 +46,11 @@ async def test_vectors_have_length_one_and_count_their_tokens(engine: Engine) ->
     assert first.vector != pytest.approx(second.vector, abs=1e-3)
 
 
-async def test_a_vector_is_the_mean_of_the_last_hidden_states(real: TransformersEngine) -> None:
+async def test_a_vector_is_the_mean_of_the_last_hidden_states(real: TransformersEngine, folder: Path) -> None:
     ids = await real.tokenize("Hello")
+    reference: Any = AutoModel.from_pretrained(folder, dtype="float32")
     with torch.inference_mode():
-        hidden = real.loaded.model.base_model(torch.tensor([ids])).last_hidden_state[0]
+        hidden = reference(torch.tensor([ids])).last_hidden_state[0]
     wanted = torch.nn.functional.normalize(hidden.mean(dim=0), dim=0)
     (embedding,) = await real.embed(["Hello"])
     assert embedding.vector == pytest.approx(wanted.tolist(), abs=1e-5)
@@ -73,3 +76,30 @@ async def test_an_id_that_is_no_token_is_refused(engine: Engine, token: int) -> 
         await engine.detokenize([token])
     with pytest.raises(RequestError, match="not in the vocabulary"):
         await engine.embed([(token,)])
+
+
+async def test_many_texts_in_one_request(real: TransformersEngine) -> None:
+    texts = [f"text number {index}" for index in range(200)]
+    vectors = await real.embed(texts)
+    assert len(vectors) == 200
+    (alone,) = await real.embed([texts[150]])
+    assert vectors[150].vector == pytest.approx(alone.vector, abs=1e-5)
+    assert real.stats.running == 0
+
+
+async def test_log_probabilities_come_with_their_tokens(engine: Engine) -> None:
+    asked = GenerationRequest("red green red", max_tokens=5, temperature=0.0, logprobs=3)
+    deltas = [delta async for delta in await engine.submit(asked)]
+    reported = [one for delta in deltas for one in delta.token_logprobs]
+    assert b"".join(one.text_bytes for one in reported).decode(errors="replace") == "".join(d.text for d in deltas)
+    for one in reported:
+        assert one.logprob <= 0
+        assert one.top[0] == (one.token_id, one.text_bytes, one.logprob)  # greedy takes the likeliest
+    plain = [delta async for delta in await engine.submit(GenerationRequest("red", max_tokens=2))]
+    assert not any(delta.token_logprobs for delta in plain)
+
+
+async def test_a_bias_on_what_is_no_token_is_refused(real: TransformersEngine) -> None:
+    with pytest.raises(RequestError, match="token id 258 is not in the vocabulary") as caught:
+        await real.submit(GenerationRequest("a", logit_bias=((258, 1.0),)))
+    assert caught.value.param == "logit_bias"

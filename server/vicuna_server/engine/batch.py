@@ -1,160 +1,220 @@
-"""The running batch: sequences join and leave between any two forward passes."""
+"""The running batch: requests join and leave between any two passes, each pass a token for all and some prompts."""
 
-import inspect
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+from collections import deque
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import Generation
-from vicuna_server.engine.kv import RowCache
-from vicuna_server.engine.sampling import Sampler, choose_tokens
+from vicuna_server.engine.base import EngineStats
+from vicuna_server.engine.decoder import Decoder
+from vicuna_server.engine.kv import KeyValueStore
+from vicuna_server.engine.prefix import Placing, PrefixCache
+from vicuna_server.engine.ragged import Pass, Piece
+from vicuna_server.engine.sampling import Choice, choose_tokens
+from vicuna_server.engine.sequence import Answering, Embedded, Sequence
 from vicuna_server.errors import EngineError
 
-__all__ = ["Batch", "Outcome", "Sequence"]
+__all__ = ["Batch", "Finished", "Outcome", "Result"]
+
+logger = logging.getLogger(__name__)
 
 CHUNK_ALONE = 1024
 CHUNK_IN_COMPANY = 128
-"""Prompt tokens per pass: while others generate, a long prompt must not hold up their next token."""
+"""Prompt tokens per pass: while others generate, prompts must not hold up their next token."""
 
 
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One request in the engine thread.
-
-    Attributes:
-        ids: The prompt.
-        answer: Text side of the answer.
-        done: Positions whose keys and values are in the cache.
-        last: The token to feed next, once the prompt is in.
-        cancelled: Set from any thread when the client has left.
-    """
-
-    ids: list[int]
-    sampler: Sampler
-    answer: Answer
-    generation: Generation
-    done: int = 0
-    last: int = -1
-    cancelled: bool = field(default=False)
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An embedding's prompt is through."""
 
 
-Outcome = tuple[Sequence, int | EngineError]
-"""A sequence and its next token, or the failure that ends it."""
+Result = Choice | Finished | EngineError
+"""The next token, the end of an embedding's prompt, or the failure that ends a sequence."""
+Outcome = tuple[Sequence, Result]
 
 
 class Batch:
-    """Rows 0…n-1 of the cache generate; the row behind them, if any, takes in its prompt chunk by chunk.
-
-    All calls come from one thread, under `torch.inference_mode`.
+    """Decides what runs in each pass. All calls come from one thread, under `torch.inference_mode`.
 
     Args:
-        model: A causal language model of transformers.
-        device: Where its inputs go.
-        max_length: The context length.
+        decoder: The model.
+        capacity: Tokens whose keys and values are held at most; at least the context length.
+        max_running: Sequences that run at once.
+        stats: Counters to keep.
+        reuse: Whether sequences share what they have in common.
     """
 
-    def __init__(self, model: Any, device: torch.device, max_length: int) -> None:
-        self._model = model
-        self._device = device
-        self._cache = RowCache(max_length)
-        self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-        self._blocked = torch.finfo(model.dtype).min
-        self.rows: list[Sequence] = []
-        self.joining: Sequence | None = None
+    def __init__(
+        self, decoder: Decoder, capacity: int, max_running: int, stats: EngineStats, *, reuse: bool = True
+    ) -> None:
+        self._decoder = decoder
+        self._store = KeyValueStore(decoder.shape, capacity)
+        self._cache = PrefixCache(self._store, capacity, reuse=reuse)
+        self._max_running = max_running
+        self._stats = stats
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        stats.kv_capacity = self._cache.capacity
 
     def __len__(self) -> int:
-        return len(self.rows) + (self.joining is not None)
+        return len(self.running) + len(self.waiting)
+
+    def turn(self) -> list[Outcome]:
+        """Take in who waits and can, run one pass, and return what it gave."""
+        self._admit()
+        outcomes: list[Outcome] = []
+        generating: list[tuple[Sequence, int]] = []
+        for sequence, count in self._shares():
+            # Another one may have been put back to make room for this one or for an earlier one.
+            if sequence not in self.running or not self._room_for(sequence, sequence.row.done + count):
+                continue
+            if isinstance(sequence.purpose, Embedded):
+                outcomes += self._embed(sequence, sequence.purpose, count)
+            else:
+                generating.append((sequence, count))
+        generating = [(sequence, count) for sequence, count in generating if sequence.row.region is not None]
+        if generating:
+            outcomes += self._generate(generating)
+        self._count()
+        return outcomes
+
+    def leave(self, sequence: Sequence, *, keep: bool) -> None:
+        """Take a sequence out.
+
+        Args:
+            sequence: A waiting or running one.
+            keep: Whether its keys and values may serve others; what a failed pass left must not.
+        """
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        if keep:
+            self._cache.keep(sequence.row)
+        else:
+            self._cache.drop(sequence.row)
+        self._count()
 
     def sequences(self) -> list[Sequence]:
-        """Return all sequences that hold a row."""
-        return [*self.rows, *([self.joining] if self.joining is not None else [])]
+        """Return all, running and waiting."""
+        return [*self.running, *self.waiting]
 
-    def join(self, sequence: Sequence) -> None:
-        """Begin to take in a sequence's prompt; one at a time."""
-        self.joining = sequence
+    def _count(self) -> None:
+        self._stats.running, self._stats.waiting = len(self.running), len(self.waiting)
+        self._stats.kv_tokens = self._cache.used
 
-    def prefill(self) -> Outcome | None:
-        """Take in the next chunk of the joining prompt; the last one gives the answer's first token."""
-        sequence = self.joining
-        if sequence is None:
-            return None
-        chunk = sequence.ids[sequence.done :][: CHUNK_IN_COMPANY if self.rows else CHUNK_ALONE]
-        row, start, end = len(self.rows), sequence.done, sequence.done + len(chunk)
-        self._cache.reserve(row + 1, end + 1)
-        self._cache.aim(row, [start], len(chunk), torch.tensor([start]))
-        columns, lines = torch.arange(end), torch.arange(start, end)
-        logits = self._forward(torch.tensor([chunk]), lines[None], (columns[None] <= lines[:, None])[None])
-        sequence.done = end
-        if end < len(sequence.ids):
-            return None
-        self.joining = None
-        self.rows.append(sequence)
-        return sequence, choose_tokens(logits, [sequence.sampler])[0]
+    def _admit(self) -> None:
+        """Let waiting sequences in, in their order; one that waits for another's prefix does not hold up the next."""
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._max_running:
+                return
+            answering = isinstance(sequence.purpose, Answering)
+            rows = [other.row for other in self.running if isinstance(other.purpose, Answering)]
+            placing = self._cache.place(sequence.row, sequence.room, rows, share=answering)
+            if placing is Placing.FULL:
+                return
+            if placing is Placing.COMING:
+                continue
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            if not sequence.admitted:  # one that was put back is not counted again
+                sequence.admitted = True
+                self._stats.prefix_hit_tokens += sequence.row.done
+                self._stats.prompt_tokens += sequence.prompt_tokens
+                if isinstance(sequence.purpose, Answering):
+                    sequence.purpose.generation.cached_tokens = sequence.row.done
 
-    def step(self) -> list[Outcome]:
-        """Generate one token for every row."""
-        starts = [sequence.done for sequence in self.rows]
-        positions = torch.tensor(starts)
-        end = max(starts) + 1
-        self._cache.reserve(len(self), end)
-        self._cache.aim(0, starts, 1, positions)
-        inputs = torch.tensor([[sequence.last] for sequence in self.rows])
-        visible = torch.arange(end)[None, None] <= positions[:, None, None]
-        logits = self._forward(inputs, positions[:, None], visible)
-        for sequence in self.rows:
-            sequence.done += 1
-        tokens = choose_tokens(logits, [sequence.sampler for sequence in self.rows])
-        return list(zip(self.rows, tokens, strict=True))
+    def _shares(self) -> list[tuple[Sequence, int]]:
+        """Return who runs in the next pass with how many tokens, in the order of their arrival.
 
-    def leave(self, sequence: Sequence, *, wipe: bool = False) -> None:
-        """Free a sequence's row; the last rows move into the gap, so that rows stay neighbours.
-
-        Args:
-            sequence: One that holds a row.
-            wipe: Overwrite the row with zeros: what a failed sequence leaves may be NaN, which no mask hides.
+        Those that generate run always. The rest of the pass goes to prompts: half of it at least to the oldest, so
+        that it gets through, the rest to those behind it, so that a short one need not wait for a long one's end.
         """
-        if wipe:
-            self._cache.wipe(self.sequences().index(sequence))
-        if sequence is self.joining:
-            self.joining = None
-        elif sequence in self.rows:
-            gap, last = self.rows.index(sequence), len(self.rows) - 1
-            if gap != last:
-                self._cache.move(last, gap, self.rows[last].done)
-                self.rows[gap] = self.rows[last]
-            self.rows.pop()
-            # One that has not begun has no row yet.
-            if self.joining is not None and self.joining.done:
-                self._cache.move(last + 1, last, self.joining.done)
-        if not len(self):
-            self._cache.clear()
+        prompts = [sequence for sequence in self.running if not sequence.generating]
+        budget = CHUNK_ALONE if len(prompts) == len(self.running) else CHUNK_IN_COMPANY
+        shares = dict.fromkeys(self.running, 1)
+        if prompts:
+            oldest, *others = prompts
+            left = budget - min(oldest.left, budget // 2 if others else budget)
+            for sequence in others:
+                shares[sequence] = min(sequence.left, left)
+                left -= shares[sequence]
+            taken = sum(shares[sequence] for sequence in others)
+            shares[oldest] = min(oldest.left, budget - taken)
+        return [(sequence, count) for sequence, count in shares.items() if count]
 
-    def abandon(self) -> list[Sequence]:
-        """Drop every sequence and the cache after a failed pass, and return them."""
-        dropped = self.sequences()
-        self.rows, self.joining = [], None
-        self._cache.clear()
-        return dropped
+    def _room_for(self, sequence: Sequence, tokens: int) -> bool:
+        """Make room, where there is none by putting the newest sequences back in the line."""
+        while not self._cache.ensure(sequence.row, tokens):
+            newest = self.running[-1]
+            self._cache.drop(newest.row)
+            self.running.remove(newest)
+            self.waiting.appendleft(newest)
+            if isinstance(newest.purpose, Embedded):
+                newest.purpose.total = None
+            self._stats.preempted += 1
+            if newest is sequence:
+                return False
+        return True
 
-    def _forward(self, inputs: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
-        """Run the model; return the last position's logits, shape (rows, vocabulary).
+    def _generate(self, members: list[tuple[Sequence, int]]) -> list[Outcome]:
+        """Run one pass; if it fails, run each member alone, so that only the one to blame fails."""
+        try:
+            logits = self._decoder.logits(self._pass(members))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the other requests
+            if len(members) == 1:
+                return [(members[0][0], _failure(error))]
+            logger.warning("a pass over %d sequences failed, trying each alone: %s", len(members), error)
+            _after_failure(error)
+            return [outcome for member in members for outcome in self._generate([member])]
+        due: list[tuple[int, Sequence, Answering]] = []
+        for index, (sequence, count) in enumerate(members):
+            sequence.row.done += count
+            if sequence.left == 0 and isinstance(sequence.purpose, Answering):
+                due.append((index, sequence, sequence.purpose))
+        if not due:
+            return []
+        if len(due) < len(members):
+            logits = logits[torch.tensor([index for index, _, _ in due], device=logits.device)]
+        choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due])
+        outcomes: list[Outcome] = []
+        for (_, sequence, _), choice in zip(due, choices, strict=True):
+            if not isinstance(choice, EngineError):
+                sequence.row.ids.append(choice.token)
+            outcomes.append((sequence, choice))
+        return outcomes
 
-        Args:
-            inputs: Token ids, shape (rows, new).
-            positions: Their positions, shape (rows, new).
-            visible: Which cached positions each new token may see, shape (rows, new, cached).
-        """
-        mask = torch.zeros(visible.shape, dtype=self._model.dtype).masked_fill_(~visible, self._blocked)
-        output = self._model(
-            input_ids=inputs.to(self._device),
-            position_ids=positions.to(self._device),
-            attention_mask=mask[:, None].to(self._device),
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_name: self._cache},
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+    def _embed(self, sequence: Sequence, purpose: Embedded, count: int) -> list[Outcome]:
+        try:
+            hidden = self._decoder.hidden(self._pass([(sequence, count)]))
+        except Exception as error:  # noqa: BLE001  # as above
+            return [(sequence, _failure(error))]
+        total = hidden.float().sum(dim=0).cpu()
+        purpose.total = total if purpose.total is None else purpose.total + total
+        sequence.row.done += count
+        return [] if sequence.left else [(sequence, Finished())]
+
+    def _pass(self, members: list[tuple[Sequence, int]]) -> Pass:
+        pieces = []
+        for sequence, count in members:
+            row = sequence.row
+            if row.region is None:
+                raise RuntimeError("a sequence without a region cannot run")
+            pieces.append(Piece(row.ids[row.done : row.done + count], row.done, row.region.start))
+        return Pass(pieces, self._store)
+
+
+def _failure(error: Exception) -> EngineError:
+    _after_failure(error)
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return EngineError("OutOfMemory", "there is not enough memory for this request; make it shorter or try later")
+    logger.error("a forward pass failed", exc_info=error)
+    return EngineError("GenerationFailed", f"the model failed while generating: {error}")
+
+
+def _after_failure(error: Exception) -> None:
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()

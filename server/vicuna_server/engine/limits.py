@@ -1,8 +1,10 @@
 """Which requests are accepted: those that fit the context, while the waiting line is not full."""
 
+from collections.abc import Iterable
+
 from vicuna_server.errors import OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget", "check_embeddable"]
+__all__ = ["Admission", "answer_budget", "check_embeddable", "check_logit_bias"]
 
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
@@ -66,3 +68,17 @@ def check_embeddable(tokens: int, context_length: int) -> None:
             param="input",
             code="context_length_exceeded",
         )
+
+
+def check_logit_bias(bias: Iterable[tuple[int, float]], vocabulary: int) -> None:
+    """Refuse a bias on what is no token.
+
+    Raises:
+        RequestError: A token id is not below the vocabulary's size.
+    """
+    for token, _ in bias:
+        if not 0 <= token < vocabulary:
+            raise RequestError(
+                f"logit_bias: token id {token} is not in the vocabulary, whose ids are 0 to {vocabulary - 1}",
+                param="logit_bias",
+            )

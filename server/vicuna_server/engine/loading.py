@@ -8,7 +8,10 @@ from typing import Any
 import torch
 import transformers
 
+from vicuna_server.engine.budget import kv_capacity
+from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.errors import EngineError, InputError
 from vicuna_server.prompts import resolve_template_name
@@ -26,6 +29,9 @@ class LoadSettings:
     Attributes:
         folder: The artifact.
         pinned_template: Chat template of the manifest; None without a manifest.
+        kv_cache_memory: Quantity of memory for keys and values; None: what is left.
+        max_concurrency: Generations at once.
+        prefix_reuse: Whether requests share the keys and values of what they have in common.
     """
 
     folder: Path
@@ -37,13 +43,21 @@ class LoadSettings:
     quantization: str = "none"
     max_gpu_memory: str | None = None
     context_length: int | None = None
+    kv_cache_memory: str | None = None
+    prefix_reuse: bool = True
+    max_concurrency: int = 32
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run, with everything that belongs to it."""
+    """A model ready to run, with everything that belongs to it.
 
-    model: Any
+    Attributes:
+        kv_tokens: Tokens whose keys and values are held at most.
+    """
+
+    decoder: Decoder
+    kv_tokens: int
     encoder: PromptEncoder
     eos: frozenset[int]
     context_length: int
@@ -76,7 +90,9 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     model = _load_weights(settings, placement)
     eos = _eos_ids(model.generation_config, config, tokenizer)
     encoder = PromptEncoder(tokenizer, template, model.get_input_embeddings().num_embeddings)
-    return LoadedModel(model, encoder, eos, context_length, placement, template)
+    decoder = LlamaDecoder(model) if is_plain_llama(model) else TransformersDecoder(model)
+    kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
+    return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
 
 
 def native_context_length(config: Any) -> int:

@@ -1,22 +1,16 @@
 """Where a model runs and in which number format: device, dtype, memory per GPU, CPU threads."""
 
-import os
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import torch
 
-from vicuna_server.errors import EngineError, UsageError
+from vicuna_server.engine.quantity import parse_quantity
+from vicuna_server.errors import EngineError
 
-__all__ = ["Placement", "choose_placement", "parse_quantity", "usable_cpus"]
+__all__ = ["Placement", "choose_placement"]
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)")
 
 # Arithmetic in bfloat16 pays only where the CPU has instructions for it; elsewhere it is emulated and slower.
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -50,7 +44,7 @@ def choose_placement(device: str, num_gpus: int, dtype: str, max_gpu_memory: str
         EngineError: `DeviceUnavailable` where fewer GPUs are visible than needed; never a silent CPU run.
         UsageError: The quantity cannot be read.
     """
-    limit = None if max_gpu_memory is None else parse_quantity(max_gpu_memory)
+    limit = None if max_gpu_memory is None else parse_quantity(max_gpu_memory, "--max-gpu-memory")
     if device == "cpu" or (device == "auto" and num_gpus == 0):
         auto = torch.bfloat16 if _cpu_has_bf16() else torch.float32
         return Placement(torch.device("cpu"), DTYPES.get(dtype, auto), None)
@@ -72,19 +66,6 @@ def _free_bytes(index: int) -> int:
     return int(free * 0.9)
 
 
-def parse_quantity(text: str) -> int:
-    """Return the bytes of a Kubernetes quantity such as `13Gi`, `500M` or `1.5G`.
-
-    Raises:
-        UsageError: It is not a positive quantity.
-    """
-    match = _QUANTITY.fullmatch(text.strip())
-    size = int(Decimal(match[1]) * _SUFFIXES[match[2]]) if match else 0
-    if size <= 0:
-        raise UsageError(f"--max-gpu-memory {text!r} is no quantity of memory; write for example 13Gi")
-    return size
-
-
 def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
@@ -92,15 +73,3 @@ def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
     lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
     return not _BF16_FLAGS.isdisjoint(next(lines, "").split())
-
-
-def usable_cpus(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return how many CPUs this process may use: affinity, and the cgroup's quota rounded up."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cpu_max.read_text(encoding="ascii").split()
-        if quota != "max":
-            cpus = min(cpus, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, cpus)

@@ -16,12 +16,24 @@ from typing import Any
 import torch
 
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, Delta, Embedding, EngineStats, Generation, GenerationRequest
-from vicuna_server.engine.batch import Batch, Outcome, Sequence
-from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
+from vicuna_server.engine.base import (
+    ChatPrompt,
+    Delta,
+    Embedding,
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    TokenLogprob,
+    TopLogprob,
+)
+from vicuna_server.engine.batch import Batch, Result
+from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_logit_bias
 from vicuna_server.engine.loading import LoadedModel, LoadSettings, load_model
-from vicuna_server.engine.placement import usable_cpus
-from vicuna_server.engine.sampling import Sampler
+from vicuna_server.engine.machine import usable_cpus
+from vicuna_server.engine.prefix import Row
+from vicuna_server.engine.sampling import Choice, Sampler
+from vicuna_server.engine.sequence import Answering, Embedded, Sequence
 from vicuna_server.errors import EngineError, RequestError, VicunaError
 
 __all__ = ["TransformersEngine"]
@@ -29,6 +41,8 @@ __all__ = ["TransformersEngine"]
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 5.0
+EMBEDDED_AT_ONCE = 8
+"""Texts of one request in the batch, so that a thousand texts leave room for others."""
 
 
 class TransformersEngine:
@@ -36,23 +50,20 @@ class TransformersEngine:
 
     Args:
         settings: What to load.
-        max_concurrency: Sequences generated at once.
         loader: Loads the model, on the engine's thread; tests bring their own.
     """
 
     def __init__(
         self,
         settings: LoadSettings,
-        max_concurrency: int = 32,
         loader: Callable[[LoadSettings], LoadedModel] = load_model,
     ) -> None:
         self.stats = EngineStats()
         self._settings = settings
         self._loader = loader
-        self._admission = Admission(max_concurrency)
+        self._admission = Admission(settings.max_concurrency)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._waiting: deque[Sequence] = deque()
-        self._to_embed: deque[tuple[list[int], asyncio.Future[Embedding]]] = deque()
+        self._arrived: deque[Sequence] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._loaded: LoadedModel | None = None
@@ -85,13 +96,14 @@ class TransformersEngine:
         """Encode and queue a request; see `Engine.submit`."""
         loaded = self.loaded
         started = time.monotonic()
-        self._admission.check(self.stats.running, len(self._waiting))
+        self._check_admission()
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
         budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
+        check_logit_bias(request.logit_bias, loaded.encoder.vocabulary.size)
         answer = Answer(
             lambda ids: loaded.encoder.decode(list(ids)),
             loaded.eos,
@@ -99,32 +111,33 @@ class TransformersEngine:
             budget,
             None if request.time_limit is None else started + request.time_limit,
         )
-        generation = Generation(len(encoded.ids))
-        sequence = Sequence(encoded.ids, Sampler(request), answer, generation)
-        generation.on_cancel = lambda: self._cancel(sequence)
-        with self._wake:
-            self._admission.check(self.stats.running, len(self._waiting))
-            if self._stopping:
-                raise EngineError("EngineStopped", "the server is stopping")
-            self._waiting.append(sequence)
-            self.stats.waiting = len(self._waiting)
-            self._wake.notify()
+        generation = Generation(len(encoded.ids), submitted=started)
+        sampler = Sampler(request, encoded.ids)
+        sequence = Sequence(Row(encoded.ids), Answering(sampler, answer, generation, budget))
+        generation.on_cancel = lambda: self._cancel([sequence])
+        self._check_admission()  # others may have come while this one was encoded
+        self._enqueue([sequence])
         return generation
 
     async def embed(self, prompts: Several[str | tuple[int, ...]]) -> list[Embedding]:
-        """Queue texts for the engine's thread, which takes them one at a time; see `Engine.embed`."""
+        """Queue the texts; see `Engine.embed`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
-        self._admission.check(self.stats.running, len(self._waiting) + len(self._to_embed))
+        self._check_admission()
         encoded = [await loop.run_in_executor(self._encoding, loaded.encoder.encode, prompt) for prompt in prompts]
         for one in encoded:
             check_embeddable(len(one.ids), loaded.context_length)
-        jobs = [(one.ids, loop.create_future()) for one in encoded]
-        with self._wake:
-            if self._stopping:
-                raise EngineError("EngineStopped", "the server is stopping")
-            self._to_embed.extend(jobs)
-            self._wake.notify()
-        return list(await asyncio.gather(*(future for _, future in jobs)))
+        vectors: list[Embedding] = []
+        for index in range(0, len(encoded), EMBEDDED_AT_ONCE):
+            group = encoded[index : index + EMBEDDED_AT_ONCE]
+            results: list[asyncio.Future[Embedding]] = [loop.create_future() for _ in group]
+            pairs = zip(group, results, strict=True)
+            sequences = [Sequence(Row(one.ids), Embedded(result)) for one, result in pairs]
+            self._enqueue(sequences)
+            try:
+                vectors += await asyncio.gather(*results)
+            finally:
+                self._cancel(sequences)  # those that are through do not mind
+        return vectors
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
@@ -145,13 +158,20 @@ class TransformersEngine:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, JOIN_SECONDS)
 
-    def _cancel(self, sequence: Sequence) -> None:
+    def _check_admission(self) -> None:
+        self._admission.check(self.stats.running, self.stats.waiting + len(self._arrived))
+
+    def _enqueue(self, sequences: list[Sequence]) -> None:
         with self._wake:
-            sequence.cancelled = True
-            if sequence in self._waiting:
-                self._waiting.remove(sequence)
-                self.stats.waiting = len(self._waiting)
-                self.stats.cancelled += 1
+            if self._stopping:
+                raise EngineError("EngineStopped", "the server is stopping")
+            self._arrived.extend(sequences)
+            self._wake.notify()
+
+    def _cancel(self, sequences: list[Sequence]) -> None:
+        with self._wake:
+            for sequence in sequences:
+                sequence.cancelled = True
             self._wake.notify()
 
     # From here on: the engine's thread.
@@ -162,89 +182,76 @@ class TransformersEngine:
                 torch.set_num_threads(usable_cpus())
             loaded = self._loader(self._settings)
         except VicunaError as error:
-            self._call(_settle, outcome, error)
+            self._call(_resolve, outcome, error)
             return
         except Exception as error:
             logger.exception("loading failed")
-            self._call(_settle, outcome, EngineError("LoadFailed", f"the model cannot be loaded: {error}"))
+            self._call(_resolve, outcome, EngineError("LoadFailed", f"the model cannot be loaded: {error}"))
             return
-        self._call(_settle, outcome, loaded)
-        batch = Batch(loaded.model, loaded.placement.device, loaded.context_length)
+        self._call(_resolve, outcome, loaded)
+        batch = Batch(
+            loaded.decoder, loaded.kv_tokens, self._admission.max_running, self.stats, reuse=self._settings.prefix_reuse
+        )
         with torch.inference_mode():
             while self._wait_for_work(batch):
-                self._turn(batch)
-                self._embed_next(loaded)
+                self._turn(batch, loaded.encoder)
                 self._send()
         stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
-        for sequence in (*batch.abandon(), *self._waiting):
-            self._outbox.append((sequence.generation, stopped))
-        for _, future in self._to_embed:
-            self._call(_settle, future, stopped)
+        for sequence in (*batch.sequences(), *self._arrived):
+            self._fail(sequence, stopped)
         self._send()
 
     def _wait_for_work(self, batch: Batch) -> bool:
-        """Sleep until there is something to do, and let the next waiting request join; False: stop."""
+        """Sleep until there is something to do, and take in what has arrived; False: stop."""
         with self._wake:
-            while not (self._stopping or self._waiting or self._to_embed or len(batch)):
+            while not (self._stopping or self._arrived or len(batch)):
                 self._wake.wait()
-            if batch.joining is None and self._waiting and len(batch) < self._admission.max_running:
-                sequence = self._waiting.popleft()
-                batch.join(sequence)
-                self.stats.prompt_tokens += len(sequence.ids)
-            self.stats.waiting, self.stats.running = len(self._waiting), len(batch)
+            batch.waiting.extend(self._arrived)
+            self._arrived.clear()
+            self.stats.waiting = len(batch.waiting)
             return not self._stopping
 
-    def _turn(self, batch: Batch) -> None:
-        try:
-            for sequence in batch.sequences():
-                if sequence.cancelled:
-                    batch.leave(sequence)
-                    self.stats.cancelled += 1
-            if batch.rows:
-                self._settle_all(batch, batch.step())
-            first = batch.prefill()
-            if first is not None:
-                self._settle_all(batch, [first])
-        except Exception as error:
-            # One failed pass must end neither the thread nor later requests.
-            logger.exception("a forward pass failed")
-            failure = EngineError("GenerationFailed", f"the model failed while generating: {error}")
-            for sequence in batch.abandon():
-                self._fail(sequence, failure)
-        self.stats.running = len(batch)
-
-    def _embed_next(self, loaded: LoadedModel) -> None:
-        if not self._to_embed:
+    def _turn(self, batch: Batch, encoder: PromptEncoder) -> None:
+        for sequence in batch.sequences():
+            if sequence.cancelled:
+                batch.leave(sequence, keep=True)
+                self.stats.cancelled += 1
+        if not len(batch):
             return
-        ids, future = self._to_embed.popleft()
         try:
-            hidden = loaded.model.base_model(
-                input_ids=torch.tensor([ids], device=loaded.placement.device), use_cache=False
-            ).last_hidden_state
-            vector = torch.nn.functional.normalize(hidden[0].float().mean(dim=0), dim=0)
-            self._call(_settle, future, Embedding(vector.tolist(), len(ids)))
+            outcomes = batch.turn()
         except Exception as error:
-            logger.exception("an embedding failed")
-            self._call(_settle, future, EngineError("EmbeddingFailed", f"the model failed while embedding: {error}"))
-
-    def _settle_all(self, batch: Batch, outcomes: list[Outcome]) -> None:
+            # A mistake of ours outside the forward pass: it must end neither the thread nor later requests.
+            logger.exception("a turn of the batch failed")
+            failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
+            outcomes = [(sequence, failure) for sequence in batch.sequences()]
         now = time.monotonic()
-        for sequence, token in outcomes:
-            if isinstance(token, EngineError):
-                batch.leave(sequence, wipe=True)
-                self._fail(sequence, token)
-                continue
-            sequence.last = token
+        for sequence, outcome in outcomes:
+            self._settle(batch, encoder, sequence, outcome, now)
+
+    def _settle(self, batch: Batch, encoder: PromptEncoder, sequence: Sequence, outcome: Result, now: float) -> None:
+        purpose = sequence.purpose
+        if isinstance(outcome, EngineError):
+            batch.leave(sequence, keep=False)
+            self._fail(sequence, outcome)
+            self.stats.failed += 1
+        elif isinstance(purpose, Embedded):
+            batch.leave(sequence, keep=True)
+            self.stats.finished += 1
+            self._call(_resolve, purpose.result, purpose.embedding(sequence.prompt_tokens))
+        elif isinstance(outcome, Choice):
             self.stats.generated_tokens += 1
-            delta = sequence.answer.push(token, now)
-            self._outbox.append((sequence.generation, delta))
+            delta = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
+            self._outbox.append((purpose.generation, delta))
             if delta.finish_reason is not None:
-                batch.leave(sequence)
+                batch.leave(sequence, keep=True)
                 self.stats.finished += 1
 
     def _fail(self, sequence: Sequence, failure: EngineError) -> None:
-        self.stats.failed += 1
-        self._outbox.append((sequence.generation, failure))
+        if isinstance(sequence.purpose, Embedded):
+            self._call(_resolve, sequence.purpose.result, failure)
+        else:
+            self._outbox.append((sequence.purpose.generation, failure))
 
     def _send(self) -> None:
         """Hand what this turn produced to the event loop, in one call."""
@@ -264,10 +271,18 @@ def _deliver(outbox: list[tuple[Generation, Delta | VicunaError]]) -> None:
         generation.push(event)
 
 
-def _settle(outcome: asyncio.Future[Any], result: object) -> None:
+def _resolve(outcome: asyncio.Future[Any], result: object) -> None:
     if outcome.done():
         return
     if isinstance(result, VicunaError):
         outcome.set_exception(result)
     else:
         outcome.set_result(result)
+
+
+def _logprob(choice: Choice, encoder: PromptEncoder) -> TokenLogprob | None:
+    if choice.logprob is None:
+        return None
+    text = encoder.vocabulary.token_bytes
+    top = tuple(TopLogprob(token, text(token), logprob) for token, logprob in choice.top)
+    return TokenLogprob(choice.token, text(choice.token), choice.logprob, top)

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="auto", choices=("auto", "float16", "bfloat16", "float32"))
     add("--quantization", default="none", choices=("none", "int8", "nf4"))
     add("--max-gpu-memory", metavar="QUANTITY", help="most that the weights may take on each GPU, such as 13Gi")
+    add("--kv-cache-memory", metavar="QUANTITY", help="memory for keys and values (default: what the weights leave)")
     add("--chat-template", default="auto", choices=("auto", *CHAT_TEMPLATES))
     add("--context-length", type=_positive, help="limit of prompt and answer in tokens (default: the model's)")
     add("--max-concurrency", default="32", type=_positive, help="generations at once (default: 32)")
@@ -131,8 +132,10 @@ def _engine(args: argparse.Namespace, folder: Path, manifest: Manifest | None, *
         quantization=args.quantization,
         max_gpu_memory=args.max_gpu_memory,
         context_length=args.context_length,
+        kv_cache_memory=args.kv_cache_memory,
+        max_concurrency=args.max_concurrency,
     )
-    return TransformersEngine(load, args.max_concurrency)
+    return TransformersEngine(load)
 
 
 class _Adder:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicuna_server.engine import placement
-from vicuna_server.engine.placement import choose_placement, parse_quantity, usable_cpus
+from vicuna_server.engine import machine, placement
+from vicuna_server.engine.machine import usable_cpus
+from vicuna_server.engine.placement import choose_placement
+from vicuna_server.engine.quantity import parse_quantity
 from vicuna_server.errors import EngineError, UsageError
 
 
@@ -14,17 +16,17 @@ from vicuna_server.errors import EngineError, UsageError
     ("text", "size"), [("13Gi", 13 * 2**30), ("500M", 500_000_000), ("1.5k", 1500), ("1024", 1024)]
 )
 def test_quantities(text: str, size: int) -> None:
-    assert parse_quantity(text) == size
+    assert parse_quantity(text, "--flag") == size
 
 
 @pytest.mark.parametrize("text", ["", "13GB", "-1Gi", "0", "many"])
 def test_what_is_no_quantity_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="max-gpu-memory"):
-        parse_quantity(text)
+    with pytest.raises(UsageError, match="--max-gpu-memory"):
+        parse_quantity(text, "--max-gpu-memory")
 
 
 def test_the_cgroup_quota_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
     quota = tmp_path / "cpu.max"
     for text, cpus in (("150000 100000", 2), ("max 100000", 8), ("1000 100000", 1), ("garbage", 8)):
         quota.write_text(text)

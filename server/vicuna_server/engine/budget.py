@@ -1,0 +1,69 @@
+"""How many tokens' keys and values are held: from the flag, or from what the weights leave."""
+
+import logging
+from collections import Counter
+
+import torch
+
+from vicuna_server.engine.kv import KeyValueShape
+from vicuna_server.engine.machine import Memory, memory_left
+from vicuna_server.engine.pool import TokenPool
+from vicuna_server.engine.quantity import in_words, parse_quantity
+from vicuna_server.errors import EngineError
+
+__all__ = ["kv_capacity"]
+
+logger = logging.getLogger(__name__)
+
+FLAG = "--kv-cache-memory"
+RESERVE_SHARE = 0.1
+RESERVE_BYTES = 512 * 2**20
+"""What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations."""
+UNLIMITED_SHARE = 0.5
+"""The share taken of a machine's memory where no container limit says that it is ours."""
+
+
+def kv_capacity(asked: str | None, shape: KeyValueShape, context_length: int, max_running: int) -> int:
+    """Return the tokens that the cache holds; to be called when the weights are loaded.
+
+    Args:
+        asked: Quantity for all devices together; None: what is left, at most `max_running` full contexts.
+        shape: What the model keeps per token.
+        context_length: One full context must fit.
+        max_running: Sequences that run at once.
+
+    Raises:
+        EngineError: `KvCacheTooSmall`, with the numbers.
+        UsageError: The quantity cannot be read.
+    """
+    needed = TokenPool.padded(context_length)
+    if asked is None:
+        tokens = min(_tokens_left(shape), needed * max_running)
+    else:
+        tokens = parse_quantity(asked, FLAG) // shape.token_bytes
+    if tokens < needed:
+        have = f"{tokens} tokens ({in_words(tokens * shape.token_bytes)})"
+        raise EngineError(
+            "KvCacheTooSmall",
+            f"the key/value cache has room for {have}, and one full context of {context_length} tokens needs "
+            f"{in_words(needed * shape.token_bytes)}: give more memory, set {FLAG} higher, or set a smaller "
+            "--context-length",
+        )
+    logger.info(
+        "key/value cache: %d tokens, %s at %d KiB per token",
+        *(tokens, in_words(tokens * shape.token_bytes), shape.token_bytes // 1024),
+    )
+    return tokens
+
+
+def _tokens_left(shape: KeyValueShape) -> int:
+    """Return the tokens for which there is room on every device that has layers."""
+    per_layer = shape.token_bytes // len(shape.layers)
+    return min(_left(device) // (per_layer * layers) for device, layers in Counter(shape.layers).items())
+
+
+def _left(device: torch.device) -> int:
+    left = Memory(torch.cuda.mem_get_info(device)[0], limited=True) if device.type == "cuda" else memory_left()
+    if not left.limited:
+        return int(left.left * UNLIMITED_SHARE)
+    return max(0, left.left - max(RESERVE_BYTES, int(left.left * RESERVE_SHARE)))

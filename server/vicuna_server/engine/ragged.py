@@ -1,0 +1,104 @@
+"""One forward pass over new tokens of several sequences, packed one behind the other without padding.
+
+Linear layers see one long row of tokens, whatever sequence they belong to; attention runs per sequence over its
+own region of the store. A pass may mix single tokens of running answers with pieces of prompts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from vicuna_server.engine.kv import KeyValueStore
+
+__all__ = ["Pass", "Piece"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New tokens of one sequence.
+
+    Attributes:
+        ids: The tokens.
+        start: Position of the first of them in its sequence; what lies before is in the store.
+        place: Where the sequence's region begins in the store.
+    """
+
+    ids: Sequence[int]
+    start: int
+    place: int
+
+
+class Pass:
+    """The layout of one forward pass; tensors are made once per device that asks.
+
+    Attributes:
+        ids: Token ids, shape (tokens,).
+        positions: Their positions, shape (tokens,).
+        last: Index of each piece's last token, shape (pieces,).
+    """
+
+    def __init__(self, pieces: Sequence[Piece], store: KeyValueStore) -> None:
+        self._store = store
+        self._spans: list[tuple[int, int, int, int]] = []  # (first row, rows, place, length with the new tokens)
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        for piece in pieces:
+            count = len(piece.ids)
+            self._spans.append((len(ids), count, piece.place, piece.start + count))
+            ids.extend(piece.ids)
+            positions.extend(range(piece.start, piece.start + count))
+            slots.extend(range(piece.place + piece.start, piece.place + piece.start + count))
+        self.ids, self.positions, self._slots = torch.tensor(ids), torch.tensor(positions), torch.tensor(slots)
+        self.last = torch.tensor([first + rows - 1 for first, rows, _, _ in self._spans])
+        self._on: dict[torch.device, tuple[Tensor, list[Tensor | None]]] = {}
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Store the new keys and values, and let every new token see its own sequence up to itself.
+
+        Args:
+            layer: Index of the layer.
+            query: Shape (tokens, query heads, head size).
+            key: Shape (tokens, key/value heads, head size).
+            value: As `key`.
+            scale: Factor of the dot products.
+
+        Returns:
+            Shape (tokens, query heads, head size).
+        """
+        keys, values = self._store.keys[layer], self._store.values[layer]
+        heads = keys.shape[1]
+        group, size = query.shape[1] // heads, query.shape[2]
+        slots, masks = self._on.get(query.device) or self._prepare(query.device, query.dtype, group)
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)
+        outputs = []
+        for (first, rows, place, length), mask in zip(self._spans, masks, strict=True):
+            # The query heads that share a key head stand as further queries of it: nothing is repeated.
+            asking = query[first : first + rows].view(rows, heads, group, size).permute(1, 2, 0, 3)
+            answer = scaled_dot_product_attention(
+                asking.reshape(1, heads, group * rows, size),
+                keys[place : place + length].transpose(0, 1)[None],
+                values[place : place + length].transpose(0, 1)[None],
+                attn_mask=mask,
+                scale=scale,
+            )
+            outputs.append(answer.view(heads, group, rows, size).permute(2, 0, 1, 3).reshape(rows, -1, size))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _prepare(self, device: torch.device, dtype: torch.dtype, group: int) -> tuple[Tensor, list[Tensor | None]]:
+        masks: list[Tensor | None] = []
+        for _, rows, _, length in self._spans:
+            if rows == 1:
+                masks.append(None)
+                continue
+            ends = torch.arange(length - rows, length, device=device)
+            hidden = torch.arange(length, device=device)[None] > ends[:, None]
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+            masks.append(mask.repeat(group, 1))
+        prepared = self._slots.to(device), masks
+        self._on[device] = prepared
+        return prepared
