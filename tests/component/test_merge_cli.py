@@ -186,13 +186,13 @@ def test_the_artifact_loads_in_plain_transformers(run: Run, pair: tuple[Path, Pa
 
 
 def test_the_deltas_config_and_tokenizer_win_and_are_made_true(tmp_path: Path, run: Run) -> None:
-    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"rms_norm_eps": 1e-5})
+    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"max_position_embeddings": 32})
     delta = write_checkpoint(tmp_path / "delta", delta_weights(2), config={"vocab_size": 99, "dtype": "float32"})
     write_tokenizer(delta, tokenizer_class="LLaMATokenizer", eos_token="")
     (delta / "generation_config.json").write_text('{"max_length": 7}')
     done = run("--base", base, "--delta", delta)
     config = json.loads((done.folder / "config.json").read_text())
-    assert (config["rms_norm_eps"], config["vocab_size"]) == (1e-6, VOCABULARY)
+    assert (config["max_position_embeddings"], config["vocab_size"]) == (64, VOCABULARY)
     assert (config["dtype"], config["torch_dtype"]) == ("float16", "float16")
     assert (done.folder / "tokenizer.json").read_bytes() == (delta / "tokenizer.json").read_bytes()
     tokenizer = json.loads((done.folder / "tokenizer_config.json").read_text())

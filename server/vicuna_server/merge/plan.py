@@ -7,6 +7,7 @@ from typing import Any
 
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.contents import check_alone, check_contents
 from vicuna_server.merge.kinds import resolve_kind
 from vicuna_server.merge.layout import Shard, Step, lay_out
 from vicuna_server.merge.preflight import check_pair, check_whole
@@ -78,6 +79,9 @@ def make_plan(
             )
     if delta:
         check_pair(base, delta, problems)
+        check_contents(base, delta, problems)
+    else:
+        check_alone(base, problems)
     check_whole(giver, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     if problems or not steps:

@@ -9,9 +9,10 @@ __all__ = ["Problems"]
 
 # the most telling first: what comes later is often only a consequence
 _ORDER = (
-    "SourceNotFound", "NotACheckpoint", "UnsafePickle", "LegacyPickle", "TruncatedShard", "UnsupportedDelta",
-    "NotABase", "NotADelta", "ConfigMismatch", "VocabularyMismatch", "TensorMissing", "ShapeMismatch",
-    "UnsupportedDtype", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
+    "SourceNotFound", "SourceForbidden", "NotACheckpoint", "UnsafePickle", "LegacyPickle", "TruncatedShard",
+    "QuantizedSource", "UnsupportedDelta", "SameCheckpoint", "NotABase", "NotADelta", "AlreadyMerged", "ConfigMismatch",
+    "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch", "UnsupportedDtype",
+    "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
 )  # fmt: skip
 _MOST_OF_A_KIND = 3
 
