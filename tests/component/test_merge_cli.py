@@ -462,8 +462,9 @@ def test_two_mergers_at_once_make_one_artifact(run: Run, root: Path, pair: tuple
     """The second finds the claim of the first, waits, and uses its artifact without writing."""
     from io import StringIO
 
-    from vicuna_server.merge.job import Request, run_merge
+    from vicuna_server.merge.job import run_merge
     from vicuna_server.merge.progress import JsonLines, Progress
+    from vicuna_server.merge.request import Request
 
     streams = [StringIO(), StringIO()]
     found: list[Manifest] = []

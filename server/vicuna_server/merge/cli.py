@@ -11,9 +11,10 @@ from pathlib import Path
 from vicuna_server.errors import EngineError, InputError, VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.chat_template import CHAT_TEMPLATES
-from vicuna_server.merge.job import Request, run_merge
+from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
+from vicuna_server.merge.request import Request
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.termination import failure_message, write_termination_message
 

@@ -13,10 +13,10 @@ from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Padding", "Patch", "Shard", "Step", "lay_out"]
+__all__ = ["LEAST_SHARD_BYTES", "Padding", "Patch", "Shard", "Step", "lay_out"]
 
+LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _MOST_SHARD_BYTES = 5_000_000_000
-_LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _USUAL_SHARDS = 32
 
 
@@ -107,11 +107,16 @@ class Shard:
         return len(self.header) + sum(step.nbytes for step in self.steps)
 
 
-def lay_out(steps: Sequence[Step]) -> list[Shard]:
-    """Fill shards of min(5 GB, max(largest tensor, 64 MiB, total/32)) in the order given, named as by transformers."""
+def lay_out(steps: Sequence[Step], least_shard_bytes: int = LEAST_SHARD_BYTES) -> list[Shard]:
+    """Fill shards of min(5 GB, max(largest tensor, 64 MiB, total/32)) in the order given, named as by transformers.
+
+    Args:
+        steps: the tensors of the output.
+        least_shard_bytes: what stands for the 64 MiB.
+    """
     largest = max(step.nbytes for step in steps)
     total = sum(step.nbytes for step in steps)
-    limit = min(_MOST_SHARD_BYTES, max(largest, _LEAST_SHARD_BYTES, total // _USUAL_SHARDS))
+    limit = min(_MOST_SHARD_BYTES, max(largest, least_shard_bytes, total // _USUAL_SHARDS))
     groups: list[list[Step]] = []
     room = 0
     for step in steps:

@@ -9,7 +9,7 @@ from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.contents import check_alone, check_contents
 from vicuna_server.merge.kinds import resolve_kind
-from vicuna_server.merge.layout import Shard, Step, lay_out
+from vicuna_server.merge.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.preflight import check_pair, check_whole
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.steps import EMBEDDING, pair_tensors
@@ -54,6 +54,7 @@ def make_plan(
     chat_template: str,
     source_id: str,
     problems: Problems,
+    least_shard_bytes: int = LEAST_SHARD_BYTES,
 ) -> Plan | None:
     """Check that the sources fit together and lay out the result; None when `problems` got something.
 
@@ -65,6 +66,7 @@ def make_plan(
         chat_template: one of `chat_template.CHAT_TEMPLATES`.
         source_id: hub id of the delta (of the base without one), empty for a folder.
         problems: gets everything that is wrong.
+        least_shard_bytes: as for `lay_out`.
     """
     resolved = resolve_kind(kind, base, delta, source_id, problems)
     giver = delta or base
@@ -91,7 +93,7 @@ def make_plan(
     generation = giver.folder / "generation_config.json"
     if generation.is_file():
         small["generation_config.json"] = generation
-    return Plan(resolved, template, lay_out(steps), small)
+    return Plan(resolved, template, lay_out(steps, least_shard_bytes), small)
 
 
 def _output_config(config: dict[str, Any], steps: list[Step], dtype: str) -> bytes:

@@ -1,0 +1,94 @@
+"""From a plan to a published artifact: shards, small files, manifest."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from vicuna_server import __version__
+from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.merge.artifact import Staging
+from vicuna_server.merge.identity import RECIPE_VERSION, Fingerprints
+from vicuna_server.merge.inputs import Sources
+from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.pipeline import write_shards
+from vicuna_server.merge.plan import Plan
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.reading import Store
+from vicuna_server.merge.request import Request
+
+__all__ = ["build"]
+
+
+def build(
+    request: Request,
+    sources: Sources,
+    plan: Plan,
+    fingerprints: Fingerprints,
+    artifact_id: str,
+    *,
+    staging: Staging,
+    store: Store,
+    progress: Progress,
+) -> Manifest:
+    """Write everything the plan says into `staging` and publish it.
+
+    Raises:
+        InputError: `DigestMismatch`, and as `write_shards`.
+        InterruptedRunError: a signal came, or another merger took over.
+        OSError: reading or writing failed, a full disk included.
+    """
+    to_verify = sum(file.size for each in sources.all for file in each.files_to_verify())
+    progress.begin(plan.bytes_to_read + to_verify)
+    for each in sources.all:
+        if each.digest:
+            each.verify_digest(progress)
+    entries = write_shards(staging.path, plan.shards, store, progress, request.chunk_bytes)
+    entries += _write_small_files(plan, staging)
+    manifest = _manifest(request, sources, plan, fingerprints, artifact_id, entries)
+    progress.check()
+    staging.publish(manifest)
+    return manifest
+
+
+def _write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:
+    small = dict(plan.small_files)
+    if len(plan.shards) > 1:
+        small["model.safetensors.index.json"] = _index(plan.shards)
+    entries = []
+    for name, item in sorted(small.items()):
+        content = item if isinstance(item, bytes) else item.read_bytes()
+        staging.write(name, content)
+        entries.append(FileEntry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    return entries
+
+
+def _index(shards: Sequence[Shard]) -> bytes:
+    weight_map = {step.name: shard.name for shard in shards for step in shard.steps}
+    total = sum(step.nbytes for shard in shards for step in shard.steps)
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _manifest(
+    request: Request,
+    sources: Sources,
+    plan: Plan,
+    fingerprints: Fingerprints,
+    artifact_id: str,
+    entries: list[FileEntry],
+) -> Manifest:
+    base, *rest = (
+        Source(source=each.source.uri, fingerprint=fingerprint)
+        for each, fingerprint in zip(sources.all, fingerprints.all, strict=True)
+    )
+    delta = rest.pop(0) if sources.delta else None
+    return Manifest(
+        artifact_id=artifact_id,
+        inputs=Inputs(base=base, delta=delta, adapters=rest),
+        recipe=Recipe(kind=plan.kind, dtype=request.dtype, version=RECIPE_VERSION),
+        chat_template=plan.chat_template,
+        tensor_count=plan.tensor_count,
+        total_size=sum(entry.size for entry in entries),
+        files=sorted(entries, key=lambda entry: entry.path),
+        tool=Tool(name="vicuna-server", version=__version__),
+    )

@@ -1,0 +1,70 @@
+"""What a merge is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicuna_server.errors import UsageError
+from vicuna_server.merge.inputs import Sources, make_input
+from vicuna_server.merge.layout import LEAST_SHARD_BYTES
+
+__all__ = ["Request"]
+
+_CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
+_LEAST_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; `dtype`, `kind` and `chat_template` hold allowed values.
+
+    Attributes:
+        base: URI of the base.
+        delta: URI of the delta, None without one.
+        output: folder that gets the artifact's folder.
+        dtype: type of the result.
+        kind: how the delta is applied.
+        chat_template: prompt format to pin.
+        base_digest: what the base must have; None: not stated.
+        delta_digest: what the delta must have; None: not stated.
+        adapters: pairs of URI and digest (None: not stated), in the order they are merged.
+        max_bytes_per_second: read no faster than this; None: as fast as it goes.
+        least_shard_bytes: output files are not cut smaller than this.
+    """
+
+    base: str
+    delta: str | None
+    output: Path
+    dtype: str = "float16"
+    kind: str = "auto"
+    chat_template: str = "auto"
+    base_digest: str | None = None
+    delta_digest: str | None = None
+    adapters: tuple[tuple[str, str | None], ...] = ()
+    max_bytes_per_second: int | None = None
+    least_shard_bytes: int = LEAST_SHARD_BYTES
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of one step: small enough that a rate is held evenly."""
+        rate = self.max_bytes_per_second
+        return max(_LEAST_CHUNK_BYTES, min(_CHUNK_BYTES, rate // 4)) if rate else _CHUNK_BYTES
+
+    def sources(self) -> Sources:
+        """Understand the URIs and digests.
+
+        Raises:
+            UsageError: one is malformed, or a digest has no source.
+        """
+        delta = None
+        if self.delta:
+            delta = make_input("delta", "--delta", self.delta, "--delta-digest", self.delta_digest)
+        elif self.delta_digest:
+            raise UsageError("--delta-digest needs --delta")
+        return Sources(
+            make_input("base", "--base", self.base, "--base-digest", self.base_digest),
+            delta,
+            tuple(
+                make_input(f"adapter-{number}", "--adapter", uri, "--adapter-digest", digest)
+                for number, (uri, digest) in enumerate(self.adapters)
+            ),
+        )

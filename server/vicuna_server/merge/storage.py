@@ -1,0 +1,51 @@
+"""The volume that takes the result: room on it, and what its failures mean."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, VicunaError
+
+__all__ = ["explain", "fsync_folder", "readable_size", "require_space"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+
+
+def require_space(root: Path, needed: int) -> None:
+    """Raise `OutOfSpaceError` when fewer than `needed` bytes are free."""
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise OutOfSpaceError(
+            "OutOfSpace",
+            f"{root} has {readable_size(free)} free and needs {readable_size(needed)}; "
+            "give it a larger volume or make room",
+        )
+
+
+def readable_size(count: int) -> str:
+    """Write a number of bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def fsync_folder(path: Path) -> None:
+    """Make a folder's names durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def explain(error: OSError, root: Path) -> VicunaError:
+    """Say what a failed system call means to the user whose output folder is `root`."""
+    if error.errno in _FULL:
+        return OutOfSpaceError("OutOfSpace", f"{root} became full; give it a larger volume or make room")
+    where = Path(error.filename) if isinstance(error.filename, str) else root
+    if error.errno in _REFUSED:
+        what = os.strerror(error.errno)
+        if where == root or root in where.parents or where in root.parents:
+            return InputError("OutputNotWritable", f"{where}: {what}; the output must be a folder this user may write")
+        return InputError("SourceForbidden", f"{where}: {what}; let this user read the source")
+    return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")
