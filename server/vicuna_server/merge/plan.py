@@ -7,10 +7,9 @@ from typing import Any
 
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.contents import check_alone, check_contents
 from vicuna_server.merge.kinds import resolve_kind
 from vicuna_server.merge.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
-from vicuna_server.merge.preflight import check_pair, check_whole
+from vicuna_server.merge.preflight import check_sources
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.steps import EMBEDDING, pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
@@ -79,12 +78,7 @@ def make_plan(
             template = resolve_chat_template(
                 chat_template, has_own=tokenizer.has_chat_template, kind=resolved, source_id=source_id
             )
-    if delta:
-        check_pair(base, delta, problems)
-        check_contents(base, delta, problems)
-    else:
-        check_alone(base, problems)
-    check_whole(giver, problems)
+    check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     if problems or not steps:
         return None

@@ -1,0 +1,120 @@
+"""What configs and tensors' names say about base and delta."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.problems import Problems
+
+__all__ = ["check_pair", "check_unquantised", "check_whole"]
+
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "intermediate_size"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim"),
+)
+_MATHS = (
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "hidden_act", "rope_theta", "rope_scaling"),
+    *("attention_bias", "mlp_bias", "tie_word_embeddings", "sliding_window", "rotary_pct", "use_parallel_residual"),
+)
+# what LLaMA's configuration means where it is silent (transformers, LlamaConfig)
+_LLAMA_DEFAULTS = {
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "rope_theta": 10000.0,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": False,
+}
+# tensors that only GPTQ, AWQ and bitsandbytes write
+_QUANTISED_SUFFIXES = (".qweight", ".qzeros", ".g_idx", ".weight.absmax", ".weight.quant_map", ".SCB")
+_MOST_LETTERS = 60
+_MOST_DIGITS = 6  # of a layer's number
+
+
+def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
+    """Note weights that are quantised: deltas add to plain floats only."""
+    scheme = checkpoint.config.get("quantization_config")
+    sign = next((name for name in checkpoint.tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
+    if not scheme and sign is None:
+        return
+    method = scheme.get("quant_method") if isinstance(scheme, dict) else None
+    what = f"quantised ({_short(method)})" if method else "quantised"
+    why = "its config.json has quantization_config" if scheme else f"it holds {sign}"
+    problems.add(
+        "QuantizedSource",
+        f"{checkpoint.folder} is {what}: {why}; give the original weights in float16, bfloat16 or float32, "
+        "and quantise when serving",
+    )
+
+
+def check_pair(base: Checkpoint, delta: Checkpoint, problems: Problems) -> None:
+    """Note what in the configs keeps a delta from being this base's: architecture, size, and what changes the maths."""
+    ours, theirs = _meaning(base.config), _meaning(delta.config)
+    files = f"{base.folder}/config.json and {delta.folder}/config.json"
+    advice = "give the base that this delta was made for"
+    for label, keys in (("architecture", ("model_type",)), ("size", _SIZES), ("the computation", _MATHS)):
+        differing = _differences(keys, ours, theirs)
+        if differing:
+            problems.add("ConfigMismatch", f"base and delta differ in {label}: {differing} ({files}); {advice}")
+    longest = _differences(("max_position_embeddings",), ours, theirs)
+    if longest:
+        problems.warn("ConfigDiffers", f"{longest} ({files}); the delta's value goes into the artifact")
+
+
+def check_whole(checkpoint: Checkpoint, problems: Problems) -> None:
+    """Note layers that the config names and no file holds: shards may be lost with their index."""
+    layers = checkpoint.config.get("num_hidden_layers")
+    present = {
+        int(parts[2])
+        for parts in (name.split(".") for name in checkpoint.tensors)
+        if len(parts) > 3 and parts[1] == "layers" and parts[2].isdecimal() and len(parts[2]) <= _MOST_DIGITS
+    }
+    if isinstance(layers, int) and present:
+        missing = next((number for number in range(layers) if number not in present), None)
+        if missing is not None:
+            problems.add(
+                "TensorMissing",
+                f"{checkpoint.folder} lacks layer {missing} of the {layers} its config.json names; fetch it again",
+            )
+
+
+def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with what it leaves out or writes in another way, so that equal models compare equal."""
+    meant = {key: value for key, value in config.items() if value is not None}
+    rope = meant.pop("rope_parameters", None)  # since transformers 5, in place of the two older fields
+    if isinstance(rope, dict):
+        meant.setdefault("rope_theta", rope.get("rope_theta"))
+        meant.setdefault("rope_scaling", {key: value for key, value in rope.items() if key != "rope_theta"})
+    if meant.get("model_type", "llama") == "llama":
+        meant = {**_LLAMA_DEFAULTS, **{key: value for key, value in meant.items() if value is not None}}
+        meant.setdefault("num_key_value_heads", meant.get("num_attention_heads"))
+        meant["rope_scaling"] = _scaling(meant.get("rope_scaling"))
+        if "head_dim" not in meant and _divides(meant.get("num_attention_heads"), meant.get("hidden_size")):
+            meant["head_dim"] = meant["hidden_size"] // meant["num_attention_heads"]
+    return meant
+
+
+def _scaling(value: Any) -> Any:
+    """Return how positions are scaled, `default` (not at all) where nothing says so."""
+    if not isinstance(value, dict):
+        return value or "default"
+    kind = value.get("rope_type", value.get("type", "default"))
+    rest = {key: item for key, item in value.items() if key not in ("rope_type", "type") and item is not None}
+    return kind if kind == "default" else {"rope_type": kind, **rest}
+
+
+def _divides(heads: Any, width: Any) -> bool:
+    return isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads == 0
+
+
+def _differences(keys: tuple[str, ...], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} is {_short(ours[key])} against {_short(theirs[key])}"
+        for key in keys
+        if ours.get(key) is not None and theirs.get(key) is not None and ours[key] != theirs[key]
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
