@@ -423,6 +423,18 @@ def test_a_volume_too_small_is_seen_before_the_first_byte(
     assert _nothing_visible(root)
 
 
+def test_a_volume_too_small_is_listed_beside_what_else_is_wrong(
+    run: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    _fail_shape(*pair)
+    done = run("--base", pair[0], "--delta", pair[1])
+    assert (done.code, done.message["reason"]) == (65, "ShapeMismatch")
+    size = sum(2 * tensor.numel() for tensor in model_weights(1).values())
+    assert "has 0.00 MB free and needs" in done.message["message"]
+    assert f"({size} bytes)" in done.message["message"]
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "mkdir"])
 def test_a_volume_that_fills_up_leaves_nothing(
     run: Run, root: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, call: str

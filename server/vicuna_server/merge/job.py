@@ -16,12 +16,13 @@ from vicuna_server.merge.claim import Claim, drop_claim
 from vicuna_server.merge.identity import Fingerprints
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.plan import Plan, make_plan
+from vicuna_server.merge.preflight import estimate_output
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import LocalStore
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.sources import HubSource
-from vicuna_server.merge.storage import explain, require_space
+from vicuna_server.merge.storage import check_space, explain, require_space
 
 __all__ = ["run_merge"]
 
@@ -109,6 +110,9 @@ class _Job:
     def _merge(self) -> Manifest:
         problems = Problems()
         plan = self._plan(problems)
+        base = self._sources.base.checkpoint
+        if problems and base:  # without any, the exact number is judged where the artifact is not there already
+            check_space(self._root, estimate_output(base, self._request.dtype), problems)
         problems.raise_if_any()
         for reason, message in problems.warnings:
             self._progress.warn(reason, message)

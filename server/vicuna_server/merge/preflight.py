@@ -5,8 +5,9 @@ from vicuna_server.merge.configs import check_pair, check_unquantised, check_who
 from vicuna_server.merge.contents import check_alone, check_contents
 from vicuna_server.merge.kinds import extra_rows
 from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.tensors import DTYPE_BYTES, FLOAT_DTYPES, OUTPUT_DTYPES
 
-__all__ = ["check_sources"]
+__all__ = ["check_sources", "estimate_output"]
 
 
 def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problems: Problems) -> None:
@@ -36,3 +37,17 @@ def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problem
             f"{delta.folder} adds {rows} rows to the vocabulary, which no delta of kind additive-v1.1 does; "
             "leave the kind out, or state additive-v0 or alpaca",
         )
+
+
+def estimate_output(base: Checkpoint, dtype: str) -> int:
+    """Return about how many bytes the result takes, from the base alone: for a list of problems, where no plan is.
+
+    Args:
+        base: the base.
+        dtype: float16, bfloat16 or float32.
+    """
+    output = OUTPUT_DTYPES[dtype]
+    return sum(
+        tensor.elements * DTYPE_BYTES[output if tensor.dtype in FLOAT_DTYPES else tensor.dtype]
+        for tensor in base.tensors.values()
+    )

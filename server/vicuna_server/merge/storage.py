@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, VicunaError
+from vicuna_server.merge.problems import Problems
 
-__all__ = ["explain", "fsync_folder", "readable_size", "require_space"]
+__all__ = ["check_space", "explain", "fsync_folder", "readable_size", "require_space"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
@@ -15,11 +16,18 @@ _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 def require_space(root: Path, needed: int) -> None:
     """Raise `OutOfSpaceError` when fewer than `needed` bytes are free."""
+    problems = Problems()
+    check_space(root, needed, problems)
+    problems.raise_if_any()
+
+
+def check_space(root: Path, needed: int, problems: Problems) -> None:
+    """Note `OutOfSpace` when fewer than `needed` bytes are free."""
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise OutOfSpaceError(
+        problems.add(
             "OutOfSpace",
-            f"{root} has {readable_size(free)} free and needs {readable_size(needed)}; "
+            f"{root} has {readable_size(free)} free and needs {readable_size(needed)} ({needed} bytes); "
             "give it a larger volume or make room",
         )
 
