@@ -1,30 +1,24 @@
-"""Finding the tensors inside a `pytorch_model*.bin` without loading them.
+"""Finding the tensors inside a `pytorch_model*.bin` or `consolidated.*.pth` without loading or running them.
 
-torch's file is a zip of stored (never compressed) records: `data.pkl` describes tensors over storages
-`data/<key>`. `torch.load(weights_only=True, map_location="meta")` runs that description without reading a storage
-and notes where each begins; that is checked against the zip's directory.
+torch's file is a zip of stored (never compressed) records under one folder: `data.pkl` describes tensors over
+storages `data/<key>` (torch/serialization.py, torch/csrc/jit/serialization/pickler.h).
 """
 
-import pickle
-import struct
-import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge.files import DataFile, buffered
+from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.pickle_machine import ForeignTensorError, StoredTensor, UnsafeError, describe
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
-
-if TYPE_CHECKING:
-    import torch
+from vicuna_server.merge.zip_directory import Record, read_directory
 
 __all__ = ["read_description", "read_tensors"]
 
-_LOCAL_HEADER = 30  # bytes of a zip's local file header before name and extra field
-_CODES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8",
-    "bool": "BOOL",
-}  # fmt: skip
+_MOST_DESCRIPTION_BYTES = 16 * 1024 * 1024  # a 70B model in one file needs 0.2 MB
+_CONVERT = (  # weights_only here too: the old format can run code like the new one
+    "import sys, torch; state = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
+    "torch.save(state, sys.argv[1] + '.new')"
+)
 
 
 def read_tensors(file: DataFile) -> list[Tensor]:
@@ -32,22 +26,28 @@ def read_tensors(file: DataFile) -> list[Tensor]:
 
     Raises:
         InputError: `LegacyPickle` (torch before 1.6), `UnsafePickle` (wants to run code), `TruncatedShard`,
-            `NotACheckpoint`, `UnsupportedDtype`.
+            `NotACheckpoint`.
     """
-    offsets = _record_offsets(file)
-    import torch
-
+    records = _open(file)
+    if records.get("byteorder") and _content(file, records["byteorder"]) != b"little":
+        raise InputError(
+            "NotACheckpoint", f"{file} was written on a big-endian machine; save it again on a little-endian one"
+        )
     try:
-        state = torch.load(buffered(file), map_location="meta", weights_only=True)
-    except pickle.UnpicklingError as error:
+        content = describe(_content(file, records["data.pkl"]))
+        return [_locate(file, name, tensor, records) for name, tensor in _tensor_items(content)]
+    except UnsafeError as error:
         raise InputError(
             "UnsafePickle",
-            f"{file} holds more than tensors and could run code when loaded; give the weights as safetensors",
+            f"{file} holds more than tensors ({_short(error)}) and could run code when loaded; "
+            "give the weights as safetensors",
         ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise InputError("NotACheckpoint", f"{file} cannot be read by torch; fetch it again") from error
-    tensors = _tensor_items(file, state)
-    return _locate(file, tensors, offsets)
+    except ForeignTensorError as error:
+        raise InputError(
+            "NotACheckpoint", f"{file} holds sparse, quantised or wrapped tensors ({_short(error)}); save plain ones"
+        ) from error
+    except ValueError as error:
+        raise InputError("NotACheckpoint", f"{file} is broken: {_short(error)}; fetch it again") from error
 
 
 def read_description(file: DataFile) -> bytes:
@@ -56,75 +56,95 @@ def read_description(file: DataFile) -> bytes:
     Raises:
         InputError: as `read_tensors`.
     """
-    with _open(file) as archive:
-        for info in archive.infolist():
-            if info.filename.endswith("/data.pkl"):
-                return archive.read(info)
-    raise InputError("NotACheckpoint", f"{file} is a zip file but no torch checkpoint")
+    return _content(file, _open(file)["data.pkl"])
 
 
-def _open(file: DataFile) -> zipfile.ZipFile:
+def _open(file: DataFile) -> dict[str, Record]:
+    """Return the archive's records by their names below its folder."""
+    _require_zip(file)
+    every = read_directory(file)
+    folders = [record.name.removesuffix(b"data.pkl") for record in every if record.name.endswith(b"/data.pkl")]
+    if len(folders) != 1 or folders[0].count(b"/") != 1:
+        raise InputError("NotACheckpoint", f"{file} is a zip file but no torch checkpoint; give the model's weights")
+    folder = folders[0]
+    records = {
+        record.name.removeprefix(folder).decode(errors="replace"): record
+        for record in every
+        if record.name.startswith(folder)
+    }
+    if "constants.pkl" in records:
+        raise InputError("NotACheckpoint", f"{file} is a TorchScript program; give the model's weights")
+    return records
+
+
+def _require_zip(file: DataFile) -> None:
     first = file.read(0, 64)
     if first.startswith(b"version https://git-lfs"):
         raise InputError("NotACheckpoint", f"{file} is a git-lfs pointer, not the weights; run git lfs pull")
     if first[:1] == b"\x80":
         raise InputError(
             "LegacyPickle",
-            f"{file} was written by torch before 1.6 and cannot be read in bounded memory; "
-            "load and save it again with a current torch, or give the weights as safetensors",
+            f"{file} was written by torch before 1.6; convert it in its folder: "
+            f'python -c "{_CONVERT}" {file.name} && mv {file.name}.new {file.name}',
         )
+    if first[8:10] == b'{"':
+        raise InputError("NotACheckpoint", f"{file} is a safetensors file; name it model.safetensors")
     if not first.startswith(b"PK"):
         raise InputError("NotACheckpoint", f"{file} is no torch checkpoint; fetch it again")
-    try:
-        return zipfile.ZipFile(buffered(file))
-    except zipfile.BadZipFile as error:
-        raise InputError("TruncatedShard", f"{file} ends too early; fetch it again") from error
 
 
-def _record_offsets(file: DataFile) -> dict[int, int]:
-    """Return where each storage's bytes begin in the file and how many they are, from the zip's directory."""
-    records = {}
-    with _open(file) as archive:
-        for info in archive.infolist():
-            if "/data/" not in info.filename or not info.file_size:
-                continue
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise InputError("NotACheckpoint", f"{file} is compressed; save it again with torch.save")
-            header = file.read(info.header_offset, _LOCAL_HEADER)
-            name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
-            records[info.header_offset + _LOCAL_HEADER + name_bytes + extra_bytes] = info.file_size
-    return records
+def _content(file: DataFile, record: Record) -> bytes:
+    if record.size > _MOST_DESCRIPTION_BYTES:
+        raise InputError(
+            "NotACheckpoint",
+            f"{file} describes its tensors in {record.size} bytes, more than {_MOST_DESCRIPTION_BYTES}; "
+            "give the weights as safetensors",
+        )
+    _require_stored(file, record)
+    return file.read(record.start, record.size)
 
 
-def _tensor_items(file: DataFile, state: Any) -> dict[str, "torch.Tensor"]:
-    import torch
+def _require_stored(file: DataFile, record: Record) -> None:
+    if not record.stored:
+        raise InputError("NotACheckpoint", f"{file} is compressed; save it again with torch.save")
 
+
+def _tensor_items(state: Any) -> list[tuple[str, StoredTensor]]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state:
-        raise InputError("NotACheckpoint", f"{file} holds no table of tensors; give a model's weights")
-    strangers = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
-    if strangers:
-        raise InputError("NotACheckpoint", f"{file} holds something else than tensors: {strangers[0]}")
-    return state
+        raise ValueError("it holds no table of tensors")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, StoredTensor):
+            raise ValueError(f"{name!r} in it is something else than a tensor")
+        name.encode()  # half a surrogate pair is no text, and could not be printed
+    return list(state.items())
 
 
-def _locate(file: DataFile, state: dict[str, "torch.Tensor"], records: dict[int, int]) -> list[Tensor]:
-    """Place each tensor in the file, inside the record that torch says holds its storage."""
-    found = []
-    for name, tensor in state.items():
-        code = _CODES.get(str(tensor.dtype).removeprefix("torch."))
-        if code is None:
-            raise InputError("UnsupportedDtype", f"{file}: {name} is {tensor.dtype}; save it in float16 or float32")
-        if not tensor.is_contiguous():
-            raise InputError("NotACheckpoint", f"{file}: {name} is not stored contiguously; save it again")
-        if not tensor.numel():
-            found.append(Tensor(name, code, tuple(tensor.shape), file, 0))
-            continue
-        start = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
-        inside = int(tensor.storage_offset()) * DTYPE_BYTES[code]
-        place = Tensor(name, code, tuple(tensor.shape), file, int(start or 0) + inside)
-        if start not in records or inside + place.nbytes > records[start]:
-            raise InputError("NotACheckpoint", f"{file}: {name} lies outside its record; fetch it again")
-        found.append(place)
-    return found
+def _locate(file: DataFile, name: str, tensor: StoredTensor, records: dict[str, Record]) -> Tensor:
+    """Place a tensor in the file, inside the record that holds its storage."""
+    if not _is_contiguous(tensor):
+        raise InputError("NotACheckpoint", f"{file}: {name} is not stored contiguously; save it again")
+    width = DTYPE_BYTES[tensor.dtype]
+    if not tensor.elements:
+        return Tensor(name, tensor.dtype, tensor.shape, file, 0)
+    record = records.get(f"data/{tensor.storage.key}")
+    if record is None or (tensor.offset + tensor.elements) * width > record.size:
+        raise InputError("NotACheckpoint", f"{file}: {name} lies outside its record; fetch it again")
+    _require_stored(file, record)
+    return Tensor(name, tensor.dtype, tensor.shape, file, record.start + tensor.offset * width)
+
+
+def _is_contiguous(tensor: StoredTensor) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
+        if size != 1:
+            if stride != expected and tensor.elements:
+                return False
+            expected *= size
+    return True
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= 100 else text[:100] + "…"
