@@ -1,6 +1,7 @@
 """One source of a merge on its way from URI to opened checkpoint."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +95,15 @@ class Sources:
     def all(self) -> tuple[Input, ...]:
         """Every input, in the order they are applied."""
         return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
+
+    def fingerprints(self, of: Callable[[Input], str | None]) -> identity.Fingerprints | None:
+        """Ask every input for its fingerprint; None when one has none."""
+        base, *others = (of(each) for each in self.all)
+        found = [other for other in others if other is not None]
+        if base is None or len(found) < len(others):
+            return None
+        delta = found.pop(0) if self.delta else None
+        return identity.Fingerprints(base, delta, tuple(found))
 
 
 def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | None) -> Input:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from vicuna_server.merge import hub, identity
 from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
 from vicuna_server.merge.building import build
 from vicuna_server.merge.claim import Claim, drop_claim
-from vicuna_server.merge.identity import Fingerprints
 from vicuna_server.merge.inputs import Input, Sources
-from vicuna_server.merge.plan import Plan, make_plan
+from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.preflight import estimate_output
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
@@ -69,19 +67,10 @@ class _Job:
 
     def _find_known(self) -> Manifest | None:
         """Look for the artifact by fingerprints that need no source at hand."""
-        known = self._fingerprints(Input.known_fingerprint)
+        known = self._sources.fingerprints(Input.known_fingerprint)
         if known is None:
             return None
         return find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
-
-    def _fingerprints(self, of: Callable[[Input], str | None]) -> Fingerprints | None:
-        """Ask every input for its fingerprint; None when one has none."""
-        base, *others = (of(each) for each in self._sources.all)
-        found = [other for other in others if other is not None]
-        if base is None or len(found) < len(others):
-            return None
-        delta = found.pop(0) if self._sources.delta else None
-        return Fingerprints(base, delta, tuple(found))
 
     def _fetch(self, stack: ExitStack) -> Manifest | None:
         """Download what lies on a hub; it is removed when `stack` unwinds."""
@@ -109,7 +98,7 @@ class _Job:
 
     def _merge(self) -> Manifest:
         problems = Problems()
-        plan = self._plan(problems)
+        plan = plan_request(self._request, self._sources, problems)
         base = self._sources.base.checkpoint
         if problems and base:  # without any, the exact number is judged where the artifact is not there already
             check_space(self._root, estimate_output(base, self._request.dtype), problems)
@@ -117,7 +106,7 @@ class _Job:
         for reason, message in problems.warnings:
             self._progress.warn(reason, message)
         assert plan is not None  # noqa: S101 - no plan means problems
-        fingerprints = self._fingerprints(Input.fingerprint)
+        fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
         artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype)
         found = find_artifact(self._root, artifact_id)
@@ -141,25 +130,6 @@ class _Job:
                     store=LocalStore(),
                     progress=self._progress,
                 )
-
-    def _plan(self, problems: Problems) -> Plan | None:
-        for each in self._sources.all:
-            with problems.collecting():
-                each.open()
-        base = self._sources.base.checkpoint
-        delta = self._sources.delta
-        if base is None or (delta is not None and delta.checkpoint is None):
-            return None
-        return make_plan(
-            base,
-            delta.checkpoint if delta else None,
-            kind=self._request.kind,
-            dtype=self._request.dtype,
-            chat_template=self._request.chat_template,
-            source_id=(delta or self._sources.base).hub_id,
-            least_shard_bytes=self._request.least_shard_bytes,
-            problems=problems,
-        )
 
 
 def _bytes_below(folder: Path) -> int:

@@ -7,15 +7,17 @@ from typing import Any
 
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.kinds import resolve_kind
 from vicuna_server.merge.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.preflight import check_sources
 from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import EMBEDDING, pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "plan_request"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,26 @@ class Plan:
         """Bytes the artifact takes, within a megabyte for index and manifest."""
         small = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in self.small_files.values())
         return sum(shard.size for shard in self.shards) + small + 1_000_000
+
+
+def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan | None:
+    """Open the sources and plan their merge; None when `problems` got something."""
+    for each in sources.all:
+        with problems.collecting():
+            each.open()
+    base, delta = sources.base.checkpoint, sources.delta
+    if base is None or (delta is not None and delta.checkpoint is None):
+        return None
+    return make_plan(
+        base,
+        delta.checkpoint if delta else None,
+        kind=request.kind,
+        dtype=request.dtype,
+        chat_template=request.chat_template,
+        source_id=(delta or sources.base).hub_id,
+        least_shard_bytes=request.least_shard_bytes,
+        problems=problems,
+    )
 
 
 def make_plan(
