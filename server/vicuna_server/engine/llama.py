@@ -1,8 +1,8 @@
 """The LLaMA architecture in few operations: what Vicuna, Alpaca and their like are served with.
 
-The same arithmetic as transformers' LlamaForCausalLM, with query, key and value in one matrix product, gate and
-up in another, weights packed for the CPU's matrix units, and no work per layer that is the same in all layers.
-At batch 1 a third of transformers' time goes to what is not a matrix product.
+The same arithmetic as transformers' LlamaForCausalLM, with query, key and value in one matrix product, what follows
+a product within its kernel, and no work per layer that is the same in all layers. At batch 1 a third of
+transformers' time goes to what is not a matrix product.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vicuna_server.engine.decoder import shape_of
-from vicuna_server.engine.linear import fused
+from vicuna_server.engine.linear import Product
 from vicuna_server.engine.ragged import Pass
 
 __all__ = ["LlamaDecoder", "is_plain_llama"]
@@ -45,7 +45,7 @@ class LlamaDecoder:
         # Layer by layer, so that no second copy of the model is ever in memory.
         self._layers = [_Layer(layer, self.shape.heads, self.shape.size, self._eps) for layer in model.model.layers]
         self._norm: Tensor = model.model.norm.weight
-        self._head = fused(model.lm_head)
+        self._head = Product(model.lm_head)
 
     def logits(self, batch: Pass) -> Tensor:
         """Return the logits behind each piece's last token; see `Decoder.logits`."""
@@ -76,10 +76,11 @@ class _Layer:
         self._scale: float = attention.scaling
         self._norm_in: Tensor = layer.input_layernorm.weight
         self._norm_out: Tensor = layer.post_attention_layernorm.weight
-        self._qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
-        self._o = fused(attention.o_proj)
-        self._gate_up = fused(mlp.gate_proj, mlp.up_proj)
-        self._down = fused(mlp.down_proj)
+        self._qkv = Product(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._o = Product(attention.o_proj)
+        self._gate = Product(mlp.gate_proj)
+        self._up = Product(mlp.up_proj)
+        self._down = Product(mlp.down_proj)
 
     def __call__(
         self, batch: Pass, index: int, states: Tensor, cosine: Tensor, sine: Tensor, rows: Tensor | None
@@ -93,7 +94,6 @@ class _Layer:
         attended = batch.attend(index, query, key, value, self._scale)
         if rows is not None:
             attended, states = attended[rows], states[rows]
-        states = states + self._o(attended.reshape(len(attended), -1))
+        states = self._o.plus(attended.reshape(len(attended), -1), states)
         normed = functional.rms_norm(states, self._norm_out.shape, self._norm_out, self._eps)
-        gate, up = self._gate_up(normed).chunk(2, dim=-1)
-        return states + self._down(functional.silu(gate).mul_(up))
+        return self._down.plus(self._up.times(normed, self._gate.silu(normed)), states)

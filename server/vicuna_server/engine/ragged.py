@@ -70,24 +70,25 @@ class Pass:
             Shape (tokens, query heads, head size).
         """
         keys, values = self._store.keys[layer], self._store.values[layer]
-        heads = keys.shape[1]
-        group, size = query.shape[1] // heads, query.shape[2]
+        heads, size = keys.shape[1:]
+        group = query.shape[1] // heads
         slots, masks = self._on.get(query.device) or self._prepare(query.device, query.dtype, group)
         keys.index_copy_(0, slots, key)
         values.index_copy_(0, slots, value)
+        # The query heads that share a key head stand as further queries of it: nothing is repeated.
+        grouped = query.reshape(-1, heads, group, size)
         outputs = []
         for (first, rows, place, length), mask in zip(self._spans, masks, strict=True):
-            # The query heads that share a key head stand as further queries of it: nothing is repeated.
-            asking = query[first : first + rows].view(rows, heads, group, size).permute(1, 2, 0, 3)
+            asking = grouped[first : first + rows]
+            if rows > 1:
+                asking = asking.permute(1, 2, 0, 3).reshape(1, heads, group * rows, size)
             answer = scaled_dot_product_attention(
-                asking.reshape(1, heads, group * rows, size),
-                keys[place : place + length].transpose(0, 1)[None],
-                values[place : place + length].transpose(0, 1)[None],
-                attn_mask=mask,
-                scale=scale,
+                asking, _window(keys, place, length), _window(values, place, length), attn_mask=mask, scale=scale
             )
-            outputs.append(answer.view(heads, group, rows, size).permute(2, 0, 1, 3).reshape(rows, -1, size))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            if rows > 1:
+                answer = answer.view(heads, group, rows, size).permute(2, 0, 1, 3)
+            outputs.append(answer)
+        return torch.cat(outputs).view(query.shape)
 
     def _prepare(self, device: torch.device, dtype: torch.dtype, group: int) -> tuple[Tensor, list[Tensor | None]]:
         masks: list[Tensor | None] = []
@@ -102,3 +103,10 @@ class Pass:
         prepared = self._slots.to(device), masks
         self._on[device] = prepared
         return prepared
+
+
+def _window(buffer: Tensor, place: int, length: int) -> Tensor:
+    """Return a region of a buffer as attention wants it, shape (1, heads, length, size), in one operation."""
+    _, heads, size = buffer.shape
+    step = heads * size
+    return buffer.as_strided((1, heads, length, size), (0, size, step, 1), place * step)
