@@ -19,7 +19,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.values import Floats, SampledPair, read_vectors, sample_pairs
 
-__all__ = ["check_alone", "check_contents", "looks_like_delta", "merged_beta"]
+__all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta"]
 
 _FINAL_NORMS = ("model.norm.weight", "gpt_neox.final_layer_norm.weight", "transformer.ln_f.weight")
 _ZERO_CENTRED = ("gemma", "qwen3_next")  # their norms multiply by 1 + weight: near zero says nothing
@@ -33,7 +33,7 @@ _MOST_NAMED = 3
 def check_alone(base: Checkpoint, problems: Problems) -> None:
     """Judge a base without a delta: `NotABase`, `NonFinite`."""
     vectors = read_vectors(base)
-    _note_non_finite(base, vectors, problems)
+    check_finite(base, vectors, problems)
     if looks_like_delta(base, vectors):
         _note_not_a_base(base, vectors, "give the original model as base", problems)
 
@@ -42,7 +42,7 @@ def check_contents(base: Checkpoint, delta: Checkpoint, problems: Problems) -> N
     """Judge base and delta: `NotABase`, `NotADelta`, `SameCheckpoint`, `AlreadyMerged`, `NonFinite`."""
     ours, theirs = read_vectors(base), read_vectors(delta)
     for checkpoint, vectors in ((base, ours), (delta, theirs)):
-        _note_non_finite(checkpoint, vectors, problems)
+        check_finite(checkpoint, vectors, problems)
     pairs = list(sample_pairs(base, delta))
     if _same(ours, theirs, pairs):
         problems.add(
@@ -66,6 +66,19 @@ def check_contents(base: Checkpoint, delta: Checkpoint, problems: Problems) -> N
             "AlreadyMerged",
             f"{base.folder} already contains this delta, or one much like it ({beta:.2f} of it, by the weights "
             "sampled; an original model has near 0); give the original model, or serve this one without a delta",
+        )
+
+
+def check_finite(checkpoint: Checkpoint, vectors: dict[str, Floats], problems: Problems) -> None:
+    """Note vectors that hold infinities or no numbers, and how many."""
+    bad = {name: int((~np.isfinite(values)).sum()) for name, values in vectors.items()}
+    named = [f"{name} ({count} of {vectors[name].size})" for name, count in bad.items() if count]
+    if named:
+        more = f" and {len(named) - _MOST_NAMED} more tensors" if len(named) > _MOST_NAMED else ""
+        problems.add(
+            "NonFinite",
+            f"{checkpoint.folder} has values that are infinite or no number in {', '.join(named[:_MOST_NAMED])}{more}; "
+            "fetch it again",
         )
 
 
@@ -100,18 +113,6 @@ def merged_beta(pairs: Sequence[SampledPair]) -> float | None:
     inside = float(((each > _LEAST_BETA) & (each < _MOST_BETA)).mean())
     certain = _LEAST_BETA < beta < _MOST_BETA and beta > _LEAST_ERRORS * error and inside >= _LEAST_SHARE
     return beta if certain else None
-
-
-def _note_non_finite(checkpoint: Checkpoint, vectors: dict[str, Floats], problems: Problems) -> None:
-    bad = {name: int((~np.isfinite(values)).sum()) for name, values in vectors.items()}
-    named = [f"{name} ({count} of {vectors[name].size})" for name, count in bad.items() if count]
-    if named:
-        more = f" and {len(named) - _MOST_NAMED} more tensors" if len(named) > _MOST_NAMED else ""
-        problems.add(
-            "NonFinite",
-            f"{checkpoint.folder} has values that are infinite or no number in {', '.join(named[:_MOST_NAMED])}{more}; "
-            "fetch it again",
-        )
 
 
 def _same(ours: dict[str, Floats], theirs: dict[str, Floats], pairs: Sequence[SampledPair]) -> bool:

@@ -1,19 +1,17 @@
 """One source of a merge on its way from URI to opened checkpoint."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.merge import hub, identity
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.merge.digests import digest_files
 from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 
 __all__ = ["Input", "Sources", "make_input"]
-
-_READ_BYTES = 8 * 1024 * 1024
 
 
 @dataclass
@@ -70,17 +68,8 @@ class Input:
         Raises:
             InputError: `DigestMismatch`.
         """
-        hashes = {}
-        for file in self.files_to_verify():
-            digest = hashlib.sha256()
-            position = 0
-            while block := file.read(position, _READ_BYTES):
-                digest.update(block)
-                position += len(block)
-                progress.advance(len(block))
-            hashes[file.name] = digest.hexdigest()
         if self.digest is not None:
-            identity.check_digest(self.source.uri, self.digest, identity.folder_digest(hashes))
+            identity.check_digest(self.source.uri, self.digest, digest_files(self.files_to_verify(), progress))
 
 
 @dataclass(frozen=True)
