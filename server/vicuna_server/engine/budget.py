@@ -1,17 +1,21 @@
-"""How many tokens' keys and values are held: from the flag, or from what the weights leave."""
+"""Whether the weights fit, and how many tokens' keys and values are held in what they leave."""
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from vicuna_server.engine.kv import KeyValueShape
 from vicuna_server.engine.machine import Memory, memory_left
+from vicuna_server.engine.memory import memory_estimate
+from vicuna_server.engine.placement import Placement
 from vicuna_server.engine.pool import TokenPool
 from vicuna_server.engine.quantity import in_words, parse_quantity
-from vicuna_server.errors import EngineError
+from vicuna_server.errors import EngineError, InputError
 
-__all__ = ["kv_capacity"]
+__all__ = ["check_weights_fit", "kv_capacity"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +25,37 @@ RESERVE_BYTES = 512 * 2**20
 """What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations."""
 UNLIMITED_SHARE = 0.5
 """The share taken of a machine's memory where no container limit says that it is ours."""
+
+
+def check_weights_fit(config: Mapping[str, Any], placement: Placement, quantization: str) -> None:
+    """Refuse a model that is larger than the memory it may use, before anything is loaded.
+
+    Args:
+        config: Content of config.json.
+        placement: Device, format and caps.
+        quantization: none, int8 or nf4.
+
+    Raises:
+        EngineError: `OutOfMemory`, with what is needed, what is there, and what would need less.
+    """
+    dtype = str(placement.dtype).removeprefix("torch.")
+    try:
+        needs = {kind: memory_estimate(config, dtype, kind).weights for kind in ("none", "int8", "nf4")}
+    except InputError:
+        return  # of another architecture: loading will show it
+    if placement.max_memory is None:
+        have, where = memory_left().left, "here"
+    else:
+        have, where = sum(placement.max_memory.values()), f"on {len(placement.max_memory)} GPU(s)"
+    if needs[quantization] <= have:
+        return
+    smaller = [f"{kind} {in_words(size)}" for kind, size in needs.items() if size < needs[quantization]]
+    advice = f"give more memory or GPUs{', or quantize: ' + ', '.join(smaller) if smaller else ''}"
+    raise EngineError(
+        "OutOfMemory",
+        f"the weights need {in_words(needs[quantization])} in {dtype if quantization == 'none' else quantization}, "
+        f"and {in_words(have)} may be used {where}; {advice}",
+    )
 
 
 def kv_capacity(asked: str | None, shape: KeyValueShape, context_length: int, max_running: int) -> int:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 import transformers
 
-from vicuna_server.engine.budget import kv_capacity
+from vicuna_server.engine.budget import check_weights_fit, kv_capacity
 from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
+from vicuna_server.engine.quantity import in_words
 from vicuna_server.errors import EngineError, InputError
 from vicuna_server.prompts import resolve_template_name
 
@@ -87,6 +88,7 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     template = resolve_template_name(
         settings.chat_template, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
     )
+    check_weights_fit(config.to_dict(), placement, settings.quantization)
     model = _load_weights(settings, placement)
     eos = _eos_ids(model.generation_config, config, tokenizer)
     encoder = PromptEncoder(tokenizer, template, model.get_input_embeddings().num_embeddings)
@@ -128,6 +130,7 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
         options |= {"device_map": "auto", "max_memory": placement.max_memory}
     if settings.quantization != "none":
         options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
+        options.setdefault("device_map", {"": placement.device})
     try:
         model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -143,6 +146,14 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
         raise InputError(
             "TensorMissing",
             f"{settings.folder} lacks {len(missing)} tensor(s) of the model, first {missing[0]}; merge it again",
+        )
+    elsewhere = {str(place) for place in getattr(model, "hf_device_map", {}).values()} & {"cpu", "disk", "meta"}
+    if elsewhere and placement.max_memory is not None:
+        raise EngineError(
+            "OutOfMemory",
+            f"the layers do not fit the {len(placement.max_memory)} GPU(s) with "
+            f"{in_words(min(placement.max_memory.values()))} each; use more GPUs, quantization, or a higher "
+            "--max-gpu-memory",
         )
     return model.eval()
 

@@ -42,6 +42,23 @@ def test_bfloat16_only_where_the_cpu_has_it(line: str, expected: bool, tmp_path:
     assert placement._cpu_has_bf16(tmp_path / "cpuinfo") is expected
 
 
+@pytest.mark.parametrize(
+    ("has", "bf16", "float32", "best"),
+    [
+        (True, 1.0, 2.0, torch.bfloat16),
+        (True, 2.0, 1.0, torch.float32),
+        (False, 1.0, 2.0, torch.float32),
+    ],
+)
+def test_bfloat16_only_where_a_trial_shows_it_faster(
+    has: bool, bf16: float, float32: float, best: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {torch.bfloat16: bf16, torch.float32: float32}
+    monkeypatch.setattr(placement, "_cpu_has_bf16", lambda: has)
+    monkeypatch.setattr(placement, "_product_seconds", lambda dtype: seconds[dtype])
+    assert choose_placement("cpu", 0, "auto", None).dtype is best
+
+
 def test_auto_without_gpus_is_the_cpu_and_never_float16() -> None:
     chosen = choose_placement("auto", 0, "auto", None)
     assert chosen.device.type == "cpu"
@@ -61,7 +78,8 @@ def test_gpus_get_their_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 20_000))
-    capped = choose_placement("auto", 2, "auto", "13Gi")
-    assert capped.max_memory == {0: 13 * 2**30, 1: 13 * 2**30}
+    capped = choose_placement("auto", 2, "auto", "5k")
+    assert capped.max_memory == {0: 5_000, 1: 5_000}
+    assert choose_placement("auto", 1, "auto", "13Gi").max_memory == {0: 9_000}  # more than is free helps nobody
     assert capped.dtype is torch.float16
     assert choose_placement("cuda", 0, "auto", None).max_memory == {0: 9_000}
