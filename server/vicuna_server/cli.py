@@ -10,6 +10,7 @@ __all__ = ["main"]
 # name → (module with `add_arguments(parser)` and `run(args) -> int`, one line of help)
 COMMANDS = {
     "merge": ("vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact"),
+    "inspect": ("vicuna_server.merge.inspect_cli", "say what weights are, and whether they can be merged"),
     "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),
     "chat": ("vicuna_server.chat.cli", "chat with a running server from the terminal"),
 }

@@ -1,11 +1,7 @@
 """`vicuna-server merge`: flags, signals, and how the outcome is told."""
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from vicuna_server.errors import EngineError, InputError, VicunaError
@@ -15,6 +11,7 @@ from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
 from vicuna_server.merge.request import Request
+from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -41,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge as the flags say; return the exit code (0, 64, 65, 69, 73, 75: docs/contract.md)."""
     reporter = make_reporter(quiet=args.quiet)
-    stop = threading.Event()
     try:
-        with _signals(stop):
+        with stopping_on_signals() as stop:
             progress = Progress(reporter, stop, args.max_bytes_per_second)
             if args.adapter or args.adapter_digest:
                 raise InputError("UnsupportedAdapter", "adapters are not supported by this version; leave them out")
@@ -89,18 +85,6 @@ def _fail(error: VicunaError, reporter: object) -> int:
     print(f"vicuna-server merge: {error.reason}: {error.message}", file=sys.stderr)
     write_termination_message(failure_message(error))
     return error.exit_code
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the run between two pieces of work."""
-    wanted = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _rate(text: str) -> int:

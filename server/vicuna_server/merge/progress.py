@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO
 
 from vicuna_server.errors import InterruptedRunError
 
-__all__ = ["Bar", "JsonLines", "Progress", "Reporter", "make_reporter"]
+__all__ = ["Bar", "JsonLines", "Progress", "Reporter", "Silent", "make_reporter"]
 
 _INTERVAL_SECONDS = 2.0
 
@@ -51,14 +51,34 @@ class JsonLines:
         print(json.dumps(event), file=self._stream, flush=True)
 
 
-class Bar:
-    """A progress bar for a terminal."""
+class Silent:
+    """Tells nobody."""
 
-    def __init__(self) -> None:
+    def progress(self, done: int, total: int, per_second: int) -> None:
+        """Do nothing."""
+
+    def warning(self, reason: str, message: str) -> None:
+        """Do nothing."""
+
+    def resumed(self, files: int, size: int) -> None:
+        """Do nothing."""
+
+    def done(self, artifact_id: str, path: str) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A progress bar for a terminal.
+
+    Args:
+        label: what is being done.
+    """
+
+    def __init__(self, label: str = "merging") -> None:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
         from rich.progress import Progress as RichProgress
 
-        self._bar = RichProgress("merging", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(label, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("merge", total=None)
 
     def progress(self, done: int, total: int, per_second: int) -> None:  # noqa: ARG002 - rich has its own rate

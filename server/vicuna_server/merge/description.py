@@ -1,0 +1,147 @@
+"""What one source is, as far as its small files and headers tell."""
+
+from collections import Counter
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from vicuna_server.errors import InputError
+from vicuna_server.manifest import Manifest
+from vicuna_server.merge.chat_template import resolve_chat_template
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.configs import check_unquantised, check_whole
+from vicuna_server.merge.contents import check_finite, looks_like_delta
+from vicuna_server.merge.inputs import Input
+from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
+from vicuna_server.merge.memory import MemoryRow, memory_table
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.tokenizer import read_tokenizer
+from vicuna_server.merge.values import read_vectors
+
+__all__ = ["Description", "Finding", "findings"]
+
+_ARCHITECTURE = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings", "rope_theta", "rms_norm_eps", "tie_word_embeddings"),
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Finding(_Part):
+    """A problem or a warning: CamelCase reason and one sentence."""
+
+    reason: str
+    message: str
+
+
+class SourceFile(_Part):
+    """One file of a source; size in bytes."""
+
+    name: str
+    size: int
+
+
+class TokenizerFiles(_Part):
+    """The tokenizer's files, and those of them that a merge would repair."""
+
+    files: list[str]
+    repaired: list[str]
+
+
+class Description(_Part):
+    """One source. Lists and numbers are empty or 0, and texts None, where the source does not tell."""
+
+    uri: str
+    type: Literal["model", "delta", "artifact", "unknown"] = "unknown"
+    layout: Literal["safetensors", "pickle"] | None = None
+    files: list[SourceFile] = Field(default_factory=list)
+    bytes: int = 0
+    tensors: int = 0
+    parameters: int = 0
+    dtypes: dict[str, int] = Field(default_factory=dict)
+    architecture: dict[str, Any] = Field(default_factory=dict)
+    vocabulary: int | None = None
+    tokenizer: TokenizerFiles | None = None
+    chat_template: str | None = None
+    fingerprint: str | None = None
+    digest: str | None = None
+    artifact: Manifest | None = None
+    memory: list[MemoryRow] | None = None
+    problems: list[Finding] = Field(default_factory=list)
+    warnings: list[Finding] = Field(default_factory=list)
+
+
+def findings(pairs: list[tuple[str, str]]) -> list[Finding]:
+    """Turn (reason, sentence) pairs into what a report holds."""
+    return [Finding(reason=reason, message=message) for reason, message in pairs]
+
+
+def describe(source: Input, *, memory: bool) -> Description:
+    """Open one source and say what it is; what is wrong with it stands in `problems`.
+
+    Args:
+        source: the source; it is left opened if it can be.
+        memory: whether to add the table of memory.
+
+    Raises:
+        UnreachableError: it cannot be reached right now.
+    """
+    problems = Problems()
+    found = Description(uri=source.source.uri)
+    with problems.collecting():
+        if source.checkpoint is None:
+            source.open()
+    checkpoint = source.checkpoint
+    if checkpoint is not None:
+        _describe_weights(found, checkpoint, problems)
+        _describe_text(found, checkpoint, source.hub_id, problems)
+        with problems.collecting():
+            found.fingerprint = source.fingerprint()
+        if memory:
+            found.memory = memory_table(checkpoint.config, checkpoint.tensors.values())
+    found.problems, found.warnings = findings(problems.found), findings(problems.warnings)
+    return found
+
+
+def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Problems) -> None:
+    found.files = [SourceFile(name=file.name, size=file.size) for file in checkpoint.files]
+    found.bytes = sum(file.size for file in found.files)
+    found.layout = "pickle" if checkpoint.weight_files[0].name.endswith(".bin") else "safetensors"
+    found.tensors = len(checkpoint.tensors)
+    dtypes: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        dtypes[tensor.dtype] += tensor.elements
+    found.dtypes = dict(dtypes.most_common())
+    found.parameters = dtypes.total()
+    found.architecture = {key: checkpoint.config[key] for key in _ARCHITECTURE if key in checkpoint.config}
+    embedding = (one for name, one in checkpoint.tensors.items() if name.endswith(VOCABULARY_SUFFIXES) and one.shape)
+    found.vocabulary = next((tensor.shape[0] for tensor in embedding), None)
+    vectors = read_vectors(checkpoint)
+    with problems.collecting():
+        found.artifact = Manifest.load(checkpoint.folder)
+    found.type = "artifact" if found.artifact else "delta" if looks_like_delta(checkpoint, vectors) else "model"
+    check_finite(checkpoint, vectors, problems)
+    check_unquantised(checkpoint, problems)
+    check_whole(checkpoint, problems)
+
+
+def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems) -> None:
+    """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
+    try:
+        tokenizer = read_tokenizer(checkpoint.folder)
+    except InputError as error:
+        problems.warn(error.reason, error.message)
+        return
+    repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
+    found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
+    try:
+        kind = found.artifact.recipe.kind if found.artifact else "none"
+        found.chat_template = resolve_chat_template(
+            "auto", has_own=tokenizer.has_chat_template, kind=kind, source_id=hub_id
+        )
+    except InputError:
+        found.chat_template = found.artifact.chat_template if found.artifact else None

@@ -1,0 +1,105 @@
+"""Looking at sources without merging them: each one alone, or base and delta (and adapters) together."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from vicuna_server.merge import identity
+from vicuna_server.merge.description import Description, Finding, describe, findings
+from vicuna_server.merge.digests import digest_files
+from vicuna_server.merge.inputs import Input, Sources
+from vicuna_server.merge.plan import Plan, plan_request
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.request import Request
+
+__all__ = ["OutputFile", "PlanSummary", "Report", "inspect"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class OutputFile(_Part):
+    """One file of weights that the merge would write."""
+
+    name: str
+    size: int
+    tensors: int
+
+
+class PlanSummary(_Part):
+    """What merging these sources would make; sizes in bytes."""
+
+    artifact_id: str = Field(alias="artifactID")
+    kind: str
+    dtype: str
+    chat_template: str
+    tensors: int
+    bytes_to_read: int
+    bytes_to_write: int
+    shards: list[OutputFile]
+
+
+class Report(_Part):
+    """The outcome: every source; with more than one, the plan (None where there are problems) and what was found."""
+
+    sources: list[Description]
+    plan: PlanSummary | None = None
+    problems: list[Finding] = Field(default_factory=list)
+    warnings: list[Finding] = Field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems and not any(source.problems for source in self.sources)
+
+
+def inspect(request: Request, sources: Sources, progress: Progress, *, digest: bool, memory: bool) -> Report:
+    """Look at the sources; with a delta or adapters also at what merging them would make.
+
+    Args:
+        request: what a merge would be asked; its output plays no part.
+        sources: the request's.
+        progress: counts the bytes where a digest is asked for, and ends the run on a signal.
+        digest: whether to read everything and give each source's digest.
+        memory: whether to add the table of memory.
+
+    Raises:
+        UnreachableError: a source cannot be reached right now.
+        InterruptedRunError: a signal came.
+    """
+    described = [describe(each, memory=memory) for each in sources.all]
+    problems = Problems()
+    plan = plan_request(request, sources, problems) if len(described) > 1 else None
+    if digest:
+        _add_digests(described, sources, progress)
+    return Report(
+        sources=described,
+        plan=_summary(plan, request, sources) if plan else None,
+        problems=findings(problems.found),
+        warnings=findings(problems.warnings),
+    )
+
+
+def _summary(plan: Plan, request: Request, sources: Sources) -> PlanSummary:
+    fingerprints = sources.fingerprints(Input.fingerprint)
+    assert fingerprints is not None  # noqa: S101 - a plan's sources are open
+    return PlanSummary(
+        artifact_id=identity.artifact_id(fingerprints, plan.kind, request.dtype),
+        kind=plan.kind,
+        dtype=request.dtype,
+        chat_template=plan.chat_template,
+        tensors=plan.tensor_count,
+        bytes_to_read=plan.bytes_to_read,
+        bytes_to_write=plan.bytes_to_write,
+        shards=[OutputFile(name=shard.name, size=shard.size, tensors=len(shard.steps)) for shard in plan.shards],
+    )
+
+
+def _add_digests(described: list[Description], sources: Sources, progress: Progress) -> None:
+    opened = [
+        (found, each.checkpoint.files) for found, each in zip(described, sources.all, strict=True) if each.checkpoint
+    ]
+    progress.begin(sum(file.size for _, files in opened for file in files))
+    for found, files in opened:
+        found.digest = digest_files(files, progress)

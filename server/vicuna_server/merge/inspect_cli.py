@@ -1,0 +1,88 @@
+"""`vicuna-server inspect`: flags, and how the outcome is told."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
+from vicuna_server.merge.chat_template import CHAT_TEMPLATES
+from vicuna_server.merge.inspect import Report, inspect
+from vicuna_server.merge.inspect_text import print_report
+from vicuna_server.merge.kinds import KINDS
+from vicuna_server.merge.progress import Bar, Progress, Silent
+from vicuna_server.merge.request import Request
+from vicuna_server.merge.signals import stopping_on_signals
+from vicuna_server.merge.tensors import OUTPUT_DTYPES
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "uris",
+        nargs="+",
+        metavar="URI",
+        help="one source to look at, or base and delta to check together: "
+        "hf://ORG/NAME@REVISION, file:///PATH or a path",
+    )
+    parser.add_argument("--adapter", action="append", default=[], metavar="URI", help="an adapter to check with them")
+    parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of a merge's result")
+    parser.add_argument("--kind", choices=KINDS, default="auto", help="how the delta would be applied")
+    parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
+    parser.add_argument("--digest", action="store_true", help="read everything and print each source's digest")
+    parser.add_argument("--memory", action="store_true", help="how much memory serving takes, by type")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspect as the flags say; return the exit code: 0, 65 when anything is wrong, 64, 69, 75 as `merge` has them."""
+    bar = Bar("reading") if args.digest and not args.json and sys.stdout.isatty() else None
+    try:
+        with stopping_on_signals() as stop:
+            request = _request(args)
+            progress = Progress(bar or Silent(), stop)
+            report = inspect(request, request.sources(), progress, digest=args.digest, memory=args.memory)
+    except VicunaError as error:
+        return _fail(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
+        return _fail(EngineError("InternalError", f"{type(error).__name__}: {error}; this is a bug, please report it"))
+    finally:
+        if bar:
+            bar.close()
+    try:
+        _tell(report, as_json=args.json)
+    except BrokenPipeError:  # whoever read it has seen enough; nothing more can be written, not even at exit
+        sys.stdout = None
+    return 0 if report.good else InputError.exit_code
+
+
+def _request(args: argparse.Namespace) -> Request:
+    if len(args.uris) > 2:
+        raise UsageError("give one URI to look at, or two to check together: base and delta; adapters by --adapter")
+    base, *deltas = args.uris
+    return Request(
+        base=base,
+        delta=deltas[0] if deltas else None,
+        output=Path(),
+        dtype=args.dtype,
+        kind=args.kind,
+        chat_template=args.chat_template,
+        adapters=tuple((uri, None) for uri in args.adapter),
+    )
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.model_dump(by_alias=True), indent=2), flush=True)
+        return
+    from rich.console import Console
+
+    print_report(report, Console())
+    sys.stdout.flush()
+
+
+def _fail(error: VicunaError) -> int:
+    print(f"vicuna-server inspect: {error.reason}: {error.message}", file=sys.stderr)
+    return error.exit_code
