@@ -1,8 +1,13 @@
 """One merger at a time per artifact, decided by a file on the volume that all of them see.
 
 The holder rewrites its claim every few seconds. Who finds a claim watches it: one that does not change for 30 s
-on the watcher's own clock (clocks of nodes differ), or whose process is known to be dead, is taken over. A holder
-that was only frozen finds out before it publishes; should two publish at once, the rename lets one win.
+on the watcher's own clock (clocks of nodes differ), or whose process is known to be dead, is taken over. Neither
+flock nor hard links are needed, so it works on network file systems too.
+
+Without a lock that the server keeps, two watchers can take over in the same instant, or a frozen holder wake up.
+That costs work, never the result: each writes into a folder of its own, the last name in the file counts, who
+is not named any more ends with `ClaimLost` at its next heartbeat, at the latest before it publishes, and should
+two publish at once, both bring the same bytes and the rename lets one win.
 """
 
 import contextlib
@@ -12,11 +17,12 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InterruptedRunError
+from vicuna_server.merge.holder import is_dead, this_process
 from vicuna_server.merge.progress import Progress
 
 __all__ = ["CLAIM_PREFIX", "Claim", "drop_claim"]
@@ -25,16 +31,17 @@ CLAIM_PREFIX = ".claim-"
 _PATIENCE_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
+_FORGOTTEN_SECONDS = 3600.0  # by the volume's clock; only for those who do not wait
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 class Claim:
-    """The right to make one artifact; use as a context manager.
+    """The right to make one artifact; a context manager that waits for it.
 
     Args:
         root: folder all mergers share.
         key: what is claimed; the file is `.claim-<key>`.
-        progress: asked while waiting, so that a signal ends the wait.
+        progress: asked while waiting, so that a signal ends the wait; told when the claim is lost.
         patience: seconds without a heartbeat after which a claim counts as abandoned.
         heartbeat: seconds between two heartbeats.
         poll: seconds between two looks at another's claim.
@@ -53,6 +60,7 @@ class Claim:
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.nonce = secrets.token_hex(8)
+        self.key = key
         self.path = root / f"{CLAIM_PREFIX}{key}"
         self._progress = progress
         self._patience = patience
@@ -61,33 +69,54 @@ class Claim:
         self._on_wait = on_wait
         self._descriptor = -1
         self._beats = 0
+        self._lock = threading.Lock()  # the heartbeat and `require` may both find the file gone
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._keep_alive, name="merge-claim", daemon=True)
 
     def __enter__(self) -> "Claim":
         self._acquire()
-        self._thread = threading.Thread(target=self._keep_alive, name="merge-claim", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self.is_held():
-            self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self._thread.join()
+        self._give_up()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[bool]:
+        """Take the claim if it is free, or its holder dead or silent for an hour; say whether it is ours."""
+        taken = self._create()
+        if not taken:
+            content = _read(self.path)
+            taken = (is_dead(content) or self._is_forgotten()) and self._take_over(content)
+        if not taken:
+            yield False
+            return
+        self._thread.start()
+        try:
+            yield True
+        finally:
+            self.__exit__()
 
     def is_held(self) -> bool:
         """Whether the file still names this claim."""
         return _read(self.path).get("nonce") == self.nonce
 
     def require(self) -> None:
-        """Raise `InterruptedRunError` (`ClaimLost`) when another merger took over."""
-        if not self.is_held():
-            raise InterruptedRunError(
-                "ClaimLost", f"another merger took over {self.path.name}; run again to use its artifact"
-            )
+        """Raise `InterruptedRunError` (`ClaimLost`) when another merger took over; put a vanished claim back."""
+        if not self.is_held() and not self._put_back():
+            raise self.lost()
+
+    def lost(self) -> InterruptedRunError:
+        """Return what a run ends with that another merger has replaced."""
+        return InterruptedRunError(
+            "ClaimLost", f"another merger took over {self.path.name}; run again to use its artifact"
+        )
+
+    def volume_time(self) -> float:
+        """Return about what time it is on the volume's clock, in seconds as file times are."""
+        return os.fstat(self._descriptor).st_mtime
 
     def _acquire(self) -> None:
         seen: dict[str, Any] | None = None
@@ -101,13 +130,13 @@ class Claim:
                 if seen is None:
                     self._on_wait()
                 seen, since = content, time.monotonic()
-            if (_is_dead(content) or time.monotonic() - since > self._patience) and self._take_over(content):
+            if (is_dead(content) or time.monotonic() - since > self._patience) and self._take_over(content):
                 return
             self._progress.pause(self._poll)
 
     def _create(self) -> bool:
         """Put our claim where there is none; it appears with its content, so that its process is always known."""
-        ours = self._prepare()
+        ours, descriptor = self._prepare()
         try:
             try:
                 os.link(ours, self.path)
@@ -116,43 +145,87 @@ class Claim:
                     raise
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
                 ours.replace(self.path)
-        except (FileExistsError, FileNotFoundError):  # held by another, or ours was swept by one
-            os.close(self._descriptor)
-            return False
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, FileExistsError | FileNotFoundError):  # held by another, or ours was swept by one
+                return False
+            raise
         finally:
             ours.unlink(missing_ok=True)
+        self._hold(descriptor)
         return True
 
     def _take_over(self, abandoned: dict[str, Any]) -> bool:
         """Put our claim in place of an abandoned one, unless that changed meanwhile."""
-        ours = self._prepare()
+        ours, descriptor = self._prepare()
         with contextlib.suppress(FileNotFoundError):
             if _read(self.path) == abandoned:
                 ours.replace(self.path)
         ours.unlink(missing_ok=True)
-        if self.is_held():
-            return True
-        os.close(self._descriptor)
+        self._hold(descriptor)
+        try:
+            if self.is_held():
+                self._progress.pause(self._poll)  # another watcher may be between its look and its replace
+                if self.is_held():
+                    return True
+        except BaseException:
+            self._give_up()
+            raise
+        self._give_up()
         return False
 
-    def _prepare(self) -> Path:
-        """Write our claim beside its place."""
+    def _prepare(self) -> tuple[Path, int]:
+        """Write our claim beside its place; return the file and an open descriptor of it."""
         ours = self.path.with_name(f"{self.path.name}.{self.nonce}")
-        self._descriptor = os.open(ours, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._beat()
-        return ours
+        descriptor = os.open(ours, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            self._beat(descriptor)
+        except OSError:
+            os.close(descriptor)
+            ours.unlink(missing_ok=True)
+            raise
+        return ours, descriptor
+
+    def _hold(self, descriptor: int) -> None:
+        before, self._descriptor = self._descriptor, descriptor
+        if before >= 0:
+            os.close(before)
+
+    def _give_up(self) -> None:
+        if self.is_held():
+            self.path.unlink(missing_ok=True)
+        self._hold(-1)
+
+    def _put_back(self) -> bool:
+        """Make the claim again if its file is gone: a former holder that woke up may have removed it."""
+        with self._lock:
+            return self.is_held() or self._create()
+
+    def _is_forgotten(self) -> bool:
+        """Whether the file was last written an hour ago by the volume's own clock."""
+        ours, descriptor = self._prepare()
+        try:
+            return os.fstat(descriptor).st_mtime - self.path.stat().st_mtime > _FORGOTTEN_SECONDS
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(descriptor)
+            ours.unlink(missing_ok=True)
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):
-            if not self.is_held():
+            found = _read(self.path).get("nonce")
+            if found not in (None, self.nonce) or (found is None and not self.path.exists() and not self._put_back()):
+                self._progress.end(self.lost())
                 return
-            self._beat()
+            with self._lock, contextlib.suppress(OSError):  # the next beat may get through
+                self._beat(self._descriptor)
 
-    def _beat(self) -> None:
+    def _beat(self, descriptor: int) -> None:
         """Write through our own descriptor: after a takeover that is no longer the visible file."""
         self._beats += 1
-        content = {"nonce": self.nonce, "beat": f"{self._beats:012}", **_this_process()}
-        os.pwrite(self._descriptor, json.dumps(content).encode(), 0)
+        content = {"nonce": self.nonce, "beat": f"{self._beats:012}", **this_process()}
+        os.pwrite(descriptor, json.dumps(content).encode(), 0)
 
 
 def drop_claim(root: Path, key: str) -> None:
@@ -167,33 +240,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _this_process() -> dict[str, Any]:
-    return {"host": _host(), "pid": os.getpid(), "started": _start_time(os.getpid())}
-
-
-def _host() -> str:
-    """Name the running kernel and process namespace: in two pods the same pid means nothing."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()  # the name before may hold spaces
-    return "" if fields[0] == "Z" else fields[19]
-
-
-def _is_dead(content: dict[str, Any]) -> bool:
-    """Whether the claim's process ran here and is gone; False wherever that cannot be known."""
-    host = _host()
-    if not host or content.get("host") != host or not isinstance(content.get("pid"), int):
-        return False
-    return content.get("started") != _start_time(content["pid"])

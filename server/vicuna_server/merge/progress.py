@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
-from vicuna_server.errors import InterruptedRunError
+from vicuna_server.errors import InterruptedRunError, VicunaError
 
 __all__ = ["Bar", "JsonLines", "Progress", "Reporter", "Silent", "make_reporter"]
 
@@ -22,6 +22,9 @@ class Reporter(Protocol):
 
     def progress(self, done: int, total: int, per_second: int) -> None:
         """Say how many bytes of how many are done."""
+
+    def resumed(self, files: int, size: int) -> None:
+        """Say how many finished files, and bytes, of an earlier run are used again."""
 
     def done(self, artifact_id: str, path: str) -> None:
         """Say that the artifact is there."""
@@ -42,6 +45,10 @@ class JsonLines:
     def warning(self, reason: str, message: str) -> None:
         """Write one warning line, quiet or not."""
         self._write({"event": "warning", "reason": reason, "message": message})
+
+    def resumed(self, files: int, size: int) -> None:
+        """Write one line, quiet or not."""
+        self._write({"event": "resumed", "files": files, "bytes": size})
 
     def done(self, artifact_id: str, path: str) -> None:
         """Write the last line."""
@@ -90,6 +97,10 @@ class Bar:
         """Print a warning above the bar."""
         self._bar.console.print(f"warning: {reason}: {message}", highlight=False, markup=False)
 
+    def resumed(self, files: int, size: int) -> None:
+        """Print it above the bar."""
+        self._bar.console.print(f"going on after {files} finished files of {size} bytes", highlight=False)
+
     def done(self, artifact_id: str, path: str) -> None:
         """Close the bar and name the artifact."""
         self.close()
@@ -132,6 +143,7 @@ class Progress:
         self._total = 0
         self._started = clock()
         self._reported: float | None = None
+        self._error: VicunaError | None = None
 
     def begin(self, total: int) -> None:
         """Start counting towards `total` bytes."""
@@ -154,6 +166,10 @@ class Progress:
                 break
         self.check()
 
+    def grow(self, count: int) -> None:
+        """Learn that `count` bytes more are to be done than was said."""
+        self._total += count
+
     def reach(self, count: int) -> None:
         """Say how many bytes are done by now, where another program moves them.
 
@@ -168,10 +184,19 @@ class Progress:
         """Pass a warning on."""
         self._reporter.warning(reason, message)
 
+    def resumed(self, files: int, size: int) -> None:
+        """Pass on how many finished files, and bytes, of an earlier run are used again."""
+        self._reporter.resumed(files, size)
+
+    def end(self, error: VicunaError) -> None:
+        """Let the run end with `error` at its next step: for a thread that finds it to be in vain."""
+        self._error = error
+        self._stop.set()
+
     def check(self) -> None:
-        """Raise `InterruptedRunError` when a signal came."""
+        """Raise `InterruptedRunError` when a signal came, or what the run was ended with."""
         if self._stop.is_set():
-            raise InterruptedRunError("Interrupted", "the merge was stopped by a signal; run it again")
+            raise self._error or InterruptedRunError("Interrupted", "the merge was stopped by a signal; run it again")
 
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond a signal."""

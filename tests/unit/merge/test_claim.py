@@ -1,5 +1,6 @@
 """One merger at a time; the dead are replaced, the living are waited for."""
 
+import errno
 import json
 import os
 import subprocess
@@ -101,6 +102,55 @@ def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_claim(tmp_path:
             claim.require()
     assert caught.value.reason == "ClaimLost"
     assert (tmp_path / ".claim-k").read_text() == '{"nonce": "other"}'
+
+
+def test_a_holder_that_was_replaced_ends_its_run(tmp_path: Path, progress: Progress, stop: threading.Event) -> None:
+    with Claim(tmp_path, "k", progress, heartbeat=0.01) as claim:
+        other = tmp_path / "other"
+        other.write_text('{"nonce": "other"}')
+        other.replace(claim.path)
+        assert stop.wait(10)
+    with pytest.raises(InterruptedRunError) as caught:
+        progress.check()
+    assert caught.value.reason == "ClaimLost"
+
+
+def test_a_claim_that_vanished_is_put_back(tmp_path: Path, progress: Progress) -> None:
+    """A former holder that wakes up while it leaves can remove its successor's."""
+    with Claim(tmp_path, "k", progress, heartbeat=1e9) as claim:
+        claim.path.unlink()
+        claim.require()
+        assert claim.is_held()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_volume_without_hard_links_will_do(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Claim(tmp_path, "k", progress) as claim:
+        assert json.loads(claim.path.read_text())["nonce"] == claim.nonce
+        with Claim(tmp_path, "k", progress).at_once() as taken:
+            assert not taken
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_is_taken_at_once_or_not_at_all(tmp_path: Path, progress: Progress) -> None:
+    with Claim(tmp_path, "k", progress).at_once() as free:
+        assert free
+        with Claim(tmp_path, "k", progress).at_once() as held:
+            assert not held
+    path = _foreign(tmp_path)
+    with Claim(tmp_path, "k", progress).at_once() as young:
+        assert not young
+    os.utime(path, (0, 0))
+    with Claim(tmp_path, "k", progress, poll=0.01).at_once() as forgotten:
+        assert forgotten
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_signal_ends_the_wait(tmp_path: Path, progress: Progress, stop: threading.Event) -> None:
