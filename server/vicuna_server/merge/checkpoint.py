@@ -1,31 +1,29 @@
 """A folder of weights in any of the layouts that models are published in, read from headers alone."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge import pickle_format, safetensors_format
+from vicuna_server.merge import meta_format, pickle_format, safetensors_format
 from vicuna_server.merge.files import DataFile, LocalFile
-from vicuna_server.merge.tensors import TensorSource
+from vicuna_server.merge.sampling import sampled_sha256
+from vicuna_server.merge.tensors import Tensor, TensorSource
+from vicuna_server.merge.weight_files import INDEX_FILES, pick_weights, read_weight_map
 
 __all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint", "pick_weights"]
 
-CONFIG_FILES = ("config.json", "generation_config.json")
+CONFIG_FILES = ("config.json", "generation_config.json", meta_format.PARAMS)
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
 )
-# in order of preference: index file, single file, prefix and suffix of shards whose index is missing
-_LAYOUTS = (
-    ("model.safetensors.index.json", "model.safetensors", "model-", ".safetensors"),
-    ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-", ".bin"),
-)
 # buffers that some releases carry and others do not; every program computes them again
 _IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,15 @@ class Checkpoint:
     """One source: its config, its tensors by name in the order they lie in the files, and the files themselves.
 
     The small files (config, index, tokenizer) lie in `folder`; the weights may lie elsewhere.
+
+    Attributes:
+        folder: where the small files lie.
+        config: config.json's content; made from params.json for Meta's layout.
+        tensors: by name.
+        weight_files: what holds them.
+        small_files: names in `folder` of what else a merge reads.
+        warnings: (reason, sentence) of what is odd but repaired.
+        tokenizer_folder: where the tokenizer's files lie, if not in `folder`.
     """
 
     folder: Path
@@ -40,12 +47,16 @@ class Checkpoint:
     tensors: dict[str, TensorSource]
     weight_files: list[DataFile]
     small_files: list[str]
+    warnings: tuple[tuple[str, str], ...] = ()
+    tokenizer_folder: Path | None = None
 
     @property
     def files(self) -> list[DataFile]:
         """All files a merge reads, sorted by name."""
-        small = [LocalFile(self.folder / name) for name in self.small_files]
-        return sorted([*small, *self.weight_files], key=lambda file: file.name)
+        small = [self.folder / name for name in self.small_files]
+        if self.tokenizer_folder is not None:
+            small += [path for name in TOKENIZER_FILES if (path := self.tokenizer_folder / name).is_file()]
+        return sorted([*map(LocalFile, small), *self.weight_files], key=lambda file: file.name)
 
 
 def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingProxyType({})) -> Checkpoint:
@@ -57,7 +68,8 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
 
     Raises:
         InputError: `SourceNotFound` (no such folder), `NotACheckpoint` (no weights or no config), `TensorMissing`
-            (the index names what is not there), `TruncatedShard`, `LegacyPickle`, `UnsafePickle`.
+            (the index names what is not there), `DuplicateTensor`, `TruncatedShard`, `LegacyPickle`, `UnsafePickle`,
+            and what `meta_format` raises.
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
@@ -67,80 +79,79 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
     present: dict[str, DataFile] = {**elsewhere, **here}
-    index_file, weight_names = pick_weights(folder, sorted(present), lambda name: (folder / name).read_bytes())
-    weight_files = [present[name] for name in weight_names]
+    index, names = pick_weights(folder, sorted(present), lambda name: (folder / name).read_bytes())
+    files = [present[name] for name in names]
+    is_meta = names[0].endswith(".pth")
+    unread = "config.json" if is_meta else meta_format.PARAMS
+    small = sorted(({*CONFIG_FILES, *TOKENIZER_FILES, *([index] if index else [])} - {unread}) & here.keys())
+    if is_meta:
+        params = meta_format.read_params(folder / meta_format.PARAMS)
+        parts = [(file, pickle_format.read_tensors(file)) for file in files]
+        config, tensors = meta_format.to_transformers(params, parts)
+        return Checkpoint(folder, config, tensors, files, small, (), _tokenizer_above(folder))
     config = _read_config(folder)
-    tensors: dict[str, TensorSource] = {}
-    for file in weight_files:
-        read = pickle_format.read_tensors if file.name.endswith(".bin") else safetensors_format.read_tensors
-        for tensor in sorted(read(file), key=lambda found: (found.offset, found.name)):
-            if not tensor.name.endswith(_IGNORED_SUFFIXES):
-                tensors.setdefault(tensor.name, tensor)
-    if not tensors:
+    found = _gather(files)
+    if not found:
         raise InputError("NotACheckpoint", f"{folder} holds no tensors; name a model's folder")
-    if index_file:
-        _check_index(folder / index_file, tensors)
-    small = {*CONFIG_FILES, *TOKENIZER_FILES, *([index_file] if index_file else [])}
-    return Checkpoint(folder, config, tensors, weight_files, sorted(small & here.keys()))
+    if index:
+        warnings = _check_index(folder / index, found)
+    else:  # one of this format would have been used if it were sound
+        broken = [name for name in INDEX_FILES if name in here and Path(names[0]).suffix in name]
+        warnings = [("IndexIgnored", f"{folder / name} is no index of weights; it is ignored") for name in broken]
+    return Checkpoint(folder, config, {**found}, files, small, tuple(warnings))
 
 
-def pick_weights(place: Path | str, names: list[str], read: Callable[[str], bytes]) -> tuple[str | None, list[str]]:
-    """Choose index and weight files among a folder's file names; safetensors before pickles.
-
-    Args:
-        place: what to call the folder in messages.
-        names: the files there.
-        read: returns the content of one of them.
+def _gather(files: list[DataFile]) -> dict[str, Tensor]:
+    """Return the tensors of all files; where two hold the same one, that of the first.
 
     Raises:
-        InputError: `NotACheckpoint` when there are no weights, `TensorMissing` when a shard is not there.
+        InputError: `DuplicateTensor` when they differ.
     """
-    present = set(names)
-    for index, single, prefix, suffix in _LAYOUTS:
-        if index in present:
-            shards = sorted(set(_weight_map(f"{place}/{index}", read(index)).values()))
-            missing = [shard for shard in shards if shard not in present]
-            if missing:
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        read = pickle_format.read_tensors if file.name.endswith(".bin") else safetensors_format.read_tensors
+        for tensor in sorted(read(file), key=lambda one: (one.offset, one.name)):
+            if tensor.name.endswith(_IGNORED_SUFFIXES):
+                continue
+            other = tensors.setdefault(tensor.name, tensor)
+            if other is not tensor and not _alike(other, tensor):
                 raise InputError(
-                    "TensorMissing", f"{place}: {index} names {', '.join(missing)}, which is not there; fetch it again"
+                    "DuplicateTensor",
+                    f"{tensor.name} lies in {other.file} and, with other values, in {file}; remove one of the files",
                 )
-            return index, shards
-        if single in present:
-            return None, [single]
-        shards = sorted(name for name in names if name.startswith(prefix) and name.endswith(suffix))
-        if shards:
-            _check_shard_count(place, shards, suffix)
-            return None, shards
-    raise InputError(
-        "NotACheckpoint", f"{place} holds no model.safetensors or pytorch_model.bin, whole or in shards; name a model"
-    )
+    return tensors
 
 
-def _weight_map(what: str, content: bytes) -> dict[str, str]:
-    try:
-        weight_map = json.loads(content)["weight_map"]
-        good = all(isinstance(name, str) and "/" not in name and name for name in weight_map.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("NotACheckpoint", f"{what} is no index of weights; fetch it again") from error
-    if not good or not weight_map:
-        raise InputError("NotACheckpoint", f"{what} names no files of its own folder; fetch it again")
-    return dict(weight_map)
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same, judged from samples."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    left, right = (sampled_sha256(tensor.file, tensor.offset, tensor.nbytes) for tensor in (one, other))
+    return left == right
 
 
-def _check_shard_count(place: Path | str, shards: list[str], suffix: str) -> None:
-    """Without an index, `-of-0000N` in the names still says how many there must be."""
-    total = shards[0].removesuffix(suffix).rpartition("-of-")[2]
-    if total.isdigit() and int(total) != len(shards):
-        raise InputError(
-            "TensorMissing", f"{place} has {len(shards)} of {int(total)} weight files; fetch the missing ones"
-        )
+def _check_index(path: Path, tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Compare an index with what the headers say, which counts; return warnings.
 
-
-def _check_index(path: Path, tensors: Mapping[str, TensorSource]) -> None:
-    promised = _weight_map(str(path), path.read_bytes())
+    Raises:
+        InputError: `TensorMissing` when no file holds what the index names.
+    """
+    promised = read_weight_map(str(path), path.read_bytes(), required=True) or {}
     for name, shard in sorted(promised.items()):
         if name not in tensors and not name.endswith(_IGNORED_SUFFIXES):
             raise InputError("TensorMissing", f"{path} promises {name} in {shard}, which lacks it; fetch it again")
+    wrong = [name for name, tensor in tensors.items() if promised.get(name) != tensor.file.name]
+    if not wrong:
+        return []
+    shown = ", ".join(wrong[:_MOST_NAMED]) + (f" and {len(wrong) - _MOST_NAMED} more" if wrong[_MOST_NAMED:] else "")
+    return [("IndexIgnored", f"{path} is wrong about {shown}; what the weight files say is used")]
+
+
+def _tokenizer_above(folder: Path) -> Path | None:
+    """Return the folder above where the tokenizer lies there, as in Meta's releases of several sizes."""
+    above = folder.absolute().parent
+    here = (folder / "tokenizer.model").is_file() or (folder / "tokenizer.json").is_file()
+    return above if not here and (above / "tokenizer.model").is_file() else None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -149,7 +160,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError("NotACheckpoint", f"{folder} has no config.json; name a model's folder") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("NotACheckpoint", f"{path} cannot be read as JSON; fetch it again") from error
     if not isinstance(config, dict):
         raise InputError("NotACheckpoint", f"{path} is no JSON object; fetch it again")

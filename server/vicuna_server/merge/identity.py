@@ -10,6 +10,7 @@ from vicuna_server.errors import InputError, UsageError
 from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.sampling import sampled_sha256
 
 __all__ = [
     "RECIPE_VERSION",
@@ -20,12 +21,9 @@ __all__ = [
     "fingerprint",
     "folder_digest",
     "parse_digest",
-    "sampled_sha256",
 ]
 
 RECIPE_VERSION = 1  # raise it when the same inputs would give other bytes
-_BLOCK = 64 * 1024
-_BLOCKS = 64
 
 
 def canonical(value: Any) -> bytes:
@@ -89,20 +87,9 @@ def _file_sample(file: DataFile) -> str:
     digest = hashlib.sha256()
     if file.name.endswith(".safetensors"):
         digest.update(file.read(0, safetensors_format.header_size(file)))
-    elif file.name.endswith(".bin"):
+    elif file.name.endswith((".bin", ".pth")):
         digest.update(pickle_format.read_description(file))
     return sampled_sha256(file, 0, file.size, digest)
-
-
-def sampled_sha256(file: DataFile, offset: int, size: int, digest: Any = None) -> str:
-    """Hash 64 blocks of 64 KiB spread evenly over a range of a file; all of it where it is shorter."""
-    digest = digest or hashlib.sha256()
-    if size <= _BLOCK * _BLOCKS:
-        digest.update(file.read(offset, size))
-    else:
-        for block in range(_BLOCKS):
-            digest.update(file.read(offset + (size - _BLOCK) * block // (_BLOCKS - 1), _BLOCK))
-    return str(digest.hexdigest())
 
 
 def folder_digest(hashes: dict[str, str]) -> str:

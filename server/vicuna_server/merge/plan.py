@@ -94,7 +94,7 @@ def make_plan(
     tokenizer = Tokenizer({}, has_chat_template=False)
     template = ""
     with problems.collecting():
-        tokenizer = read_tokenizer(giver.folder)
+        tokenizer = read_tokenizer(giver.tokenizer_folder or giver.folder)
     if tokenizer.files:  # without one, a missing template is only a consequence
         with problems.collecting():
             template = resolve_chat_template(

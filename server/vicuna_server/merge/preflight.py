@@ -4,6 +4,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.configs import check_pair, check_unquantised, check_whole
 from vicuna_server.merge.contents import check_alone, check_contents
 from vicuna_server.merge.kinds import extra_rows
+from vicuna_server.merge.lossy import base_is_lossy
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.tensors import DTYPE_BYTES, FLOAT_DTYPES, OUTPUT_DTYPES
 
@@ -23,6 +24,8 @@ def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problem
             `contents` finds.
     """
     for checkpoint in (base, *((delta,) if delta else ())):
+        for reason, message in checkpoint.warnings:
+            problems.warn(reason, message)
         check_unquantised(checkpoint, problems)
         check_whole(checkpoint, problems)
     if delta is None:
@@ -30,6 +33,12 @@ def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problem
         return
     check_pair(base, delta, problems)
     check_contents(base, delta, problems)
+    if any(tensor.dtype == "F16" for tensor in delta.tensors.values()) and base_is_lossy(base):
+        problems.warn(
+            "BaseLossy",
+            f"{base.folder} went through bfloat16 when it was converted and lost three bits of every value; give "
+            "Meta's original files or another conversion for the exact result",
+        )
     rows = extra_rows(base, delta)
     if kind == "additive-v1.1" and rows > 0:
         problems.add(

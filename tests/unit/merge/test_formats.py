@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import InputError
@@ -168,3 +168,104 @@ def test_an_index_may_not_point_outside_its_folder(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
     with pytest.raises(InputError, match="no files of its own folder"):
         open_checkpoint(folder)
+
+
+def _edit_index(folder: Path, change: dict[str, str | None]) -> None:
+    path = folder / "model.safetensors.index.json"
+    content = json.loads(path.read_text())
+    weight_map = content["weight_map"] | change
+    content["weight_map"] = {name: shard for name, shard in weight_map.items() if shard}
+    path.write_text(json.dumps(content))
+
+
+def test_an_index_that_is_wrong_about_tensors_is_ignored_with_a_warning(tmp_path: Path) -> None:
+    weights = model_weights(1)
+    folder = write_checkpoint(tmp_path / "m", weights, "safetensors-sharded")
+    moved, forgotten = "model.norm.weight", "lm_head.weight"
+    assert open_checkpoint(folder).warnings == ()
+    shard = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][moved]
+    other = "model-00001-of-00003.safetensors" if "00002" in shard else "model-00002-of-00003.safetensors"
+    _edit_index(folder, {moved: other, forgotten: None})
+    checkpoint = open_checkpoint(folder)
+    assert {name: _bytes_of(tensor) for name, tensor in checkpoint.tensors.items()} == {
+        name: _raw(tensor) for name, tensor in weights.items()
+    }
+    [(reason, message)] = checkpoint.warnings
+    assert reason == "IndexIgnored"
+    assert moved in message
+    assert forgotten in message
+
+
+def test_a_shard_that_its_index_forgot_is_read_all_the_same(tmp_path: Path) -> None:
+    weights = model_weights(1)
+    folder = write_checkpoint(tmp_path / "m", weights, "safetensors-sharded")
+    weight_map = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    gone = "model-00003-of-00003.safetensors"
+    _edit_index(folder, {name: None for name, shard in weight_map.items() if shard == gone})
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"of another series, no part of this")
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.tensors.keys() == weights.keys()
+    assert "and 4 more" in checkpoint.warnings[0][1]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', "[" * 100_000])
+@pytest.mark.parametrize("layout", ["safetensors-sharded", "bin-sharded"])
+def test_a_broken_index_is_built_again_from_the_headers(tmp_path: Path, layout: str, content: str) -> None:
+    weights = model_weights(1)
+    folder = write_checkpoint(tmp_path / "m", weights, layout)
+    [index] = folder.glob("*.index.json")
+    index.write_text(content)
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.tensors.keys() == weights.keys()
+    assert [reason for reason, _ in checkpoint.warnings] == ["IndexIgnored"]
+    assert index.name not in checkpoint.small_files
+
+
+def test_a_broken_index_without_shards_is_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1), "bin-sharded")
+    for shard in folder.glob("*.bin"):
+        shard.unlink()
+    (folder / "pytorch_model.bin.index.json").write_text("{")
+    with pytest.raises(InputError, match="is no index of weights"):
+        open_checkpoint(folder)
+
+
+def test_the_index_of_the_format_that_is_not_read_says_nothing(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1), "safetensors")
+    (folder / "pytorch_model.bin.index.json").write_text("{")
+    (folder / "params.json").write_text("{")
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.warnings == ()
+    assert checkpoint.small_files == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.mark.parametrize("layout", ["safetensors-sharded", "bin-sharded"])
+def test_one_tensor_in_two_files_is_an_error_only_where_they_differ(tmp_path: Path, layout: str) -> None:
+    weights = model_weights(1)
+    folder = write_checkpoint(tmp_path / "m", weights, layout)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    other = next(path for path in sorted(folder.glob("*-of-*")) if name.encode() not in path.read_bytes())
+    found = torch.load(other, weights_only=True) if other.suffix == ".bin" else load_file(other)
+
+    def write(tensor: torch.Tensor) -> None:
+        state = {**found, name: tensor}
+        torch.save(state, other) if other.suffix == ".bin" else save_file(state, other)
+
+    write(weights[name])
+    assert _bytes_of(open_checkpoint(folder).tensors[name]) == _raw(weights[name])
+    changed = weights[name].clone()
+    changed[-1, -1] += 1
+    for tensor in (changed, weights[name].float(), weights[name][:8].clone()):
+        write(tensor)
+        with pytest.raises(InputError, match=f"{name} lies in") as caught:
+            open_checkpoint(folder)
+        assert caught.value.reason == "DuplicateTensor"
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "consolidated.safetensors", "weights.pt", "model.bin"])
+def test_files_of_other_names_are_no_weights(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "m", model_weights(1))
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(InputError, match=r"holds no model\.safetensors") as caught:
+        open_checkpoint(folder)
+    assert caught.value.reason == "NotACheckpoint"

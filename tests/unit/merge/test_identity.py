@@ -17,8 +17,8 @@ from vicuna_server.merge.identity import (
     fingerprint,
     folder_digest,
     parse_digest,
-    sampled_sha256,
 )
+from vicuna_server.merge.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor
 
 
