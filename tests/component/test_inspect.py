@@ -125,11 +125,19 @@ def test_memory_is_told_by_type_and_quantisation(inspect: Inspect, pair: tuple[P
     others = source["parameters"] - linear
     assert rows["float16", "none"]["weights"] == 2 * source["parameters"]
     assert rows["float32", "none"]["weights"] == 4 * source["parameters"]
-    assert rows["float16", "int8"]["weights"] == linear + 2 * others
+    scales = 2 * (16 * 4 + 32 * 2 + 16) * 4  # int8 has one of 4 bytes per output of every linear layer
+    assert rows["float16", "int8"]["weights"] == linear + scales + 2 * others
     assert rows["float16", "nf4"]["weights"] == linear * 9 // 16 + 2 * others
     token = 2 * 2 * 16 * 2  # keys and values, layers, width, bytes
     assert rows["float16", "none"]["cachePerToken"] == token
     assert rows["float16", "none"]["cachePerContext"] == token * 64
+
+
+def test_memory_is_unknown_where_the_config_does_not_tell(inspect: Inspect, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"num_attention_heads": "two"})
+    code, report = inspect(base, "--memory")
+    assert (code, report["sources"][0]["memory"]) == (0, None)
+    assert [one["reason"] for one in report["sources"][0]["warnings"]] == ["ConfigIncomplete"]
 
 
 def test_the_text_is_plain_aligned_and_whole_where_it_is_piped(pair: tuple[Path, Path]) -> None:

@@ -102,7 +102,10 @@ def describe(source: Input, *, memory: bool) -> Description:
         with problems.collecting():
             found.fingerprint = source.fingerprint()
         if memory:
-            found.memory = memory_table(checkpoint.config, checkpoint.tensors.values())
+            try:
+                found.memory = memory_table(checkpoint.config, found.vocabulary)
+            except InputError as error:
+                problems.warn(error.reason, error.message)
     found.problems, found.warnings = findings(problems.found), findings(problems.warnings)
     return found
 
@@ -132,7 +135,7 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
 def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems) -> None:
     """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
     try:
-        tokenizer = read_tokenizer(checkpoint.tokenizer_folder or checkpoint.folder)
+        tokenizer = read_tokenizer(checkpoint.folder)
     except InputError as error:
         problems.warn(error.reason, error.message)
         return

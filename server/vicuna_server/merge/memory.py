@@ -1,81 +1,64 @@
-"""How much memory serving will take: weights and key/value cache, by element type and quantisation."""
+"""How much memory serving a checkpoint will take, by element type and quantisation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
-from vicuna_server.merge.tensors import TensorSource
+from vicuna_server.engine.memory import memory_estimate
 
 __all__ = ["MemoryRow", "memory_table"]
 
-# dtype, quantisation, bytes per weight of a linear layer, bytes per other weight and per cached value.
-# bitsandbytes leaves embedding, head and norms alone; int8 adds a float32 scale per row (little enough to leave
-# out), nf4 a float32 scale per 64 weights.
-_WAYS = (
-    ("float32", "none", 4.0, 4),
-    ("float16", "none", 2.0, 2),
-    ("bfloat16", "none", 2.0, 2),
-    ("float16", "int8", 1.0, 2),
-    ("float16", "nf4", 0.5 + 4 / 64, 2),
+_WAYS = (("float32", "none"), ("float16", "none"), ("bfloat16", "none"), ("float16", "int8"), ("float16", "nf4"))
+_SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "vocab_size", "max_position_embeddings"),
 )
+_MOST = 10**9
 
 
 class MemoryRow(BaseModel):
-    """One way to serve a model; all numbers are bytes, None where the config does not tell."""
+    """One way to serve a model; all numbers are bytes, None where the config states no context length."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 
     dtype: str
     quantization: str
     weights: int
-    cache_per_token: int | None
+    cache_per_token: int
     cache_per_context: int | None
 
 
-def memory_table(config: Mapping[str, Any], tensors: Iterable[TensorSource]) -> list[MemoryRow]:
+def memory_table(config: Mapping[str, Any], vocabulary: int | None) -> list[MemoryRow]:
     """Return what each way of serving takes, without what the program itself and its activations need.
 
     Args:
-        config: the model's config.json.
-        tensors: its weights.
+        config: the model's config.json, whatever it holds.
+        vocabulary: rows of the embedding, which the config may state wrongly.
+
+    Raises:
+        InputError: `ConfigIncomplete`, naming the field.
     """
-    linear = others = 0
-    for tensor in tensors:
-        if len(tensor.shape) == 2 and not tensor.name.endswith(VOCABULARY_SUFFIXES):
-            linear += tensor.elements
-        else:
-            others += tensor.elements
-    values = _cached_values(config)
-    context = _number(config, "max_position_embeddings")
+    sizes: dict[str, Any] = {key: config[key] for key in _SIZES if _is_size(config.get(key))}
+    sizes["tie_word_embeddings"] = config.get("tie_word_embeddings") is True
+    if vocabulary:
+        sizes["vocab_size"] = vocabulary
+    context = sizes.get("max_position_embeddings")
     rows = []
-    for dtype, quantization, linear_bytes, width in _WAYS:
-        per_token = None if values is None else values * width
-        per_context = None if per_token is None or context is None else per_token * context
-        weights = int(linear * linear_bytes) + others * width
+    for dtype, quantization in _WAYS:
+        estimate = memory_estimate(sizes, dtype, quantization)
         rows.append(
             MemoryRow(
                 dtype=dtype,
                 quantization=quantization,
-                weights=weights,
-                cache_per_token=per_token,
-                cache_per_context=per_context,
+                weights=estimate.weights,
+                cache_per_token=estimate.kv_per_token,
+                cache_per_context=context * estimate.kv_per_token if context else None,
             )
         )
     return rows
 
 
-def _cached_values(config: Mapping[str, Any]) -> int | None:
-    """Return how many numbers a model keeps per token: keys and values of every layer."""
-    layers, heads, width = (_number(config, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
-    if layers is None or heads is None or width is None:
-        return None
-    groups = _number(config, "num_key_value_heads") or heads
-    return 2 * layers * groups * (_number(config, "head_dim") or width // heads)
-
-
-def _number(config: Mapping[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else None
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
