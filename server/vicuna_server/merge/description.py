@@ -135,7 +135,7 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
 def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems) -> None:
     """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
     try:
-        tokenizer = read_tokenizer(checkpoint.folder)
+        tokenizer = read_tokenizer(checkpoint.tokenizer_folder or checkpoint.folder)
     except InputError as error:
         problems.warn(error.reason, error.message)
         return
