@@ -1,32 +1,41 @@
-"""The tokenizer's files: copied byte for byte, except for what is known to break silently."""
+"""The tokenizer's files: copied byte for byte, except for what is known to break silently or is missing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.sentencepiece_format import SentencePieceModel, parse_model
+from vicuna_server.merge.tokenizer_check import disagreement
+from vicuna_server.merge.tokenizer_json import AddedToken, build_tokenizer_json, can_build
 
 __all__ = ["Tokenizer", "read_tokenizer"]
 
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+# what LLaMA's tokenizers do where their configuration is silent, made explicit: programs have changed their minds
+_LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
+_CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Files to put into the artifact by name: a path to copy or the repaired content; and its own template."""
+    """Files to put into the artifact by name: a path to copy or the content; its own template; (reason, sentence)s."""
 
     files: dict[str, Path | bytes]
     has_chat_template: bool
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Gather the tokenizer files of a folder and repair what old releases have wrong.
+    """Gather the tokenizer files of a folder, repair what old releases have wrong, make what they lack.
 
-    Repaired: the class name `LLaMATokenizer` (loads without BOS), a missing `legacy` of LLaMA's tokenizers (text
-    after `</s>` would be cut otherwise), blank bos, eos and unk tokens of LLaMA's tokenizers.
+    Repaired: the class name `LLaMATokenizer` (loads without BOS); of LLaMA's tokenizers a missing `legacy` (text
+    after `</s>` would be cut otherwise), missing `add_bos_token` and `add_eos_token`, blank bos, eos and unk tokens.
+    Made: `tokenizer_config.json`, and `tokenizer.json` from LLaMA's `tokenizer.model`.
 
     Raises:
         InputError: `TokenizerBroken`.
@@ -36,33 +45,116 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise InputError(
             "TokenizerBroken", f"{folder} has no tokenizer.json or tokenizer.model; put the tokenizer's files there"
         )
-    config = _read_object(folder / "tokenizer_config.json")
-    special = _read_object(folder / "special_tokens_map.json")
-    is_llama = _repair_class(config, files)
-    for name, table in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
-        before = _read_object(folder / name)
-        for key, token in _LLAMA_TOKENS.items():
-            if key in table and not _text(table[key]).strip() and table[key] is not None:
-                if not (is_llama and _knows(folder, token)):
-                    raise InputError(
-                        "TokenizerBroken", f"{folder / name} has a blank {key}; write the model's token there"
-                    )
-                table[key] = token
-        if table != before:
+    before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
+    tables = {name: dict(table) for name, table in before.items()}
+    is_llama = _repair_class(tables[_CONFIG], files)
+    _repair_tokens(folder, tables, is_llama=is_llama)
+    for name, table in tables.items():
+        if table != before[name]:
             files[name] = (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
+    if is_llama and "tokenizer.model" in files and "tokenizer.json" not in files:
+        files["tokenizer.json"] = _build(folder, tables)
+    config = tables[_CONFIG]
     own = bool(config.get("chat_template")) or "chat_template.jinja" in files or "chat_template.json" in files
-    return Tokenizer(files, own)
+    return Tokenizer(files, own, _compare(folder, files))
 
 
-def _repair_class(config: dict[str, Any], files: dict[str, Path | bytes]) -> bool:
-    """Correct the class and `legacy`; return whether it is one of LLaMA's tokenizers."""
+def _repair_class(config: dict[str, Any], files: Mapping[str, Path | bytes]) -> bool:
+    """Correct the class and make what LLaMA's tokenizers do explicit; return whether it is one of them."""
     if config.get("tokenizer_class") == "LLaMATokenizer":
         config["tokenizer_class"] = "LlamaTokenizer"
     named = config.get("tokenizer_class")
-    is_llama = named in _LLAMA_CLASSES or (named is None and "tokenizer.model" in files)
-    if is_llama and config.get("legacy") is None:
-        config["legacy"] = True
-    return is_llama
+    if named not in _LLAMA_CLASSES and not (named is None and "tokenizer.model" in files):
+        return False
+    if named is None:
+        config["tokenizer_class"] = "LlamaTokenizer"
+    for key, value in _LLAMA_DEFAULTS.items():
+        if config.get(key) is None:
+            config[key] = value
+    return True
+
+
+def _repair_tokens(folder: Path, tables: dict[str, dict[str, Any]], *, is_llama: bool) -> None:
+    """Fill blank tokens in: from the other file, else with LLaMA's where the vocabulary has them."""
+    for name, table in tables.items():
+        other = tables[_SPECIAL if name == _CONFIG else _CONFIG]
+        for key, token in _LLAMA_TOKENS.items():
+            if key not in table or table[key] is None or _text(table[key]).strip():
+                continue
+            if _text(other.get(key) or "").strip():
+                table[key] = other[key]
+            elif is_llama and _knows(folder, token):
+                table[key] = token
+            else:
+                raise InputError("TokenizerBroken", f"{folder / name} has a blank {key}; write the model's token there")
+    config, special = tables[_CONFIG], tables[_SPECIAL]
+    if is_llama:
+        for key, token in _LLAMA_TOKENS.items():
+            if key not in config and key not in special and _knows(folder, token):
+                config[key] = token
+
+
+def _build(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Make tokenizer.json from tokenizer.model, the configuration and the added tokens."""
+    path = folder / "tokenizer.model"
+    config = tables[_CONFIG]
+    tokens = {**config, **tables[_SPECIAL]}
+    special = {key: _text(tokens[key]) for key in _LLAMA_TOKENS if tokens.get(key) is not None}
+    try:
+        model = _require_llama(parse_model(path.read_bytes()))
+        added = _added_tokens(folder, config, {_text(tokens.get("pad_token") or ""), *special.values()})
+        return build_tokenizer_json(
+            model, special, added, add_bos=config["add_bos_token"], add_eos=config["add_eos_token"]
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "TokenizerBroken", f"{path} cannot become a tokenizer.json ({error}); put one beside it"
+        ) from error
+
+
+def _require_llama(model: SentencePieceModel) -> SentencePieceModel:
+    if not can_build(model):
+        raise ValueError("it is a sentencepiece model of another kind than LLaMA's")
+    return model
+
+
+def _added_tokens(folder: Path, config: Mapping[str, Any], special: set[str]) -> list[AddedToken]:
+    """Return the tokens that a release adds to its vocabulary."""
+    found = {text: AddedToken(text, number, special=text in special) for text, number in _added_file(folder).items()}
+    decoder = config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise ValueError("added_tokens_decoder is no table")
+    for number, entry in decoder.items():
+        text = _text(entry)
+        if not (number.isdecimal() and text):
+            raise ValueError(f"added_tokens_decoder has a strange entry {number!r}")
+        is_special = text in special or (isinstance(entry, dict) and entry.get("special") is True)
+        found[text] = AddedToken(text, int(number), special=is_special)
+    return list(found.values())
+
+
+def _added_file(folder: Path) -> dict[str, int]:
+    added = _read_object(folder / _ADDED)
+    if not all(type(number) is int and number >= 0 and text for text, number in added.items()):
+        raise ValueError(f"{_ADDED} is no table of tokens and their ids")
+    return added
+
+
+def _compare(folder: Path, files: Mapping[str, Path | bytes]) -> tuple[tuple[str, str], ...]:
+    """Warn where tokenizer.json, found or made, gives other ids than tokenizer.model."""
+    if not {"tokenizer.json", "tokenizer.model"} <= files.keys():
+        return ()
+    item = files["tokenizer.json"]
+    sample = disagreement(folder / "tokenizer.model", item if isinstance(item, bytes) else item.read_bytes())
+    if sample is None:
+        return ()
+    return (
+        (
+            "TokenizerDisagrees",
+            f"tokenizer.json and tokenizer.model in {folder} give different ids for {sample!r}; both are kept, and "
+            "what serves the artifact uses tokenizer.json",
+        ),
+    )
 
 
 def _knows(folder: Path, token: str) -> bool:
@@ -84,7 +176,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("TokenizerBroken", f"{path} cannot be read as JSON; fetch it again") from error
     if not isinstance(content, dict):
         raise InputError("TokenizerBroken", f"{path} is no JSON object; fetch it again")

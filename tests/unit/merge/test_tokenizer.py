@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from support.pieces import train
 from vicuna_server.errors import InputError
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.tokenizer import read_tokenizer
 
+_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_EXPLICIT = {"add_bos_token": True, "add_eos_token": False}
+
 
 def _folder(path: Path, config: dict[str, object] | None = None, special: dict[str, object] | None = None) -> Path:
-    (path / "tokenizer.model").write_bytes(b"\n\x05<unk>\n\x03<s>\n\x04</s>")
+    (path / "tokenizer.model").write_bytes(train())
     if config is not None:
         (path / "tokenizer_config.json").write_text(json.dumps(config))
     if special is not None:
@@ -27,15 +31,19 @@ def _config(files: dict[str, Path | bytes], name: str = "tokenizer_config.json")
 
 
 def test_a_sound_tokenizer_is_left_alone(tmp_path: Path) -> None:
-    sound = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "eos_token": "</s>", "chat_template": "{{ x }}"}
-    found = read_tokenizer(_folder(tmp_path, sound))
-    assert found.files == {name: tmp_path / name for name in ("tokenizer.model", "tokenizer_config.json")}
+    sound = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "add_eos_token": True}
+    sound |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": None, "chat_template": "{{ x }}"}
+    folder = _folder(tmp_path, sound)
+    (folder / "tokenizer.json").write_text("{}")
+    found = read_tokenizer(folder)
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    assert found.files == {name: tmp_path / name for name in names}
     assert found.has_chat_template
 
 
 def test_the_old_class_name_is_repaired_and_legacy_added(tmp_path: Path) -> None:
     found = read_tokenizer(_folder(tmp_path, {"tokenizer_class": "LLaMATokenizer", "model_max_length": 7}))
-    want = {"tokenizer_class": "LlamaTokenizer", "legacy": True, "model_max_length": 7}
+    want = {"tokenizer_class": "LlamaTokenizer", "legacy": True, "model_max_length": 7, **_EXPLICIT, **_TOKENS}
     assert _config(found.files) == want
     assert not found.has_chat_template
 
@@ -45,9 +53,13 @@ def test_blank_tokens_of_llama_are_repaired_in_both_files(tmp_path: Path, blank:
     tokens = {"bos_token": blank, "eos_token": blank, "unk_token": blank}
     folder = _folder(tmp_path, {"tokenizer_class": "LLaMATokenizer", **tokens}, dict(tokens))
     files = read_tokenizer(folder).files
-    good = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    assert good.items() <= _config(files).items()
-    assert _config(files, "special_tokens_map.json") == good
+    assert _TOKENS.items() <= _config(files).items()
+    assert _config(files, "special_tokens_map.json") == _TOKENS
+
+
+def test_a_blank_token_is_taken_from_the_other_file(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {"tokenizer_class": "LlamaTokenizer", "bos_token": ""}, {"bos_token": "</s>"})
+    assert _config(read_tokenizer(folder).files)["bos_token"] == "</s>"
 
 
 def test_blank_tokens_that_nobody_knows_are_refused(tmp_path: Path) -> None:
@@ -60,12 +72,9 @@ def test_blank_tokens_that_nobody_knows_are_refused(tmp_path: Path) -> None:
 def test_blank_tokens_are_not_invented_for_a_vocabulary_without_them(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {"tokenizer_class": "LlamaTokenizer", "eos_token": ""})
     (folder / "tokenizer.model").write_bytes(b"no such pieces")
+    (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="blank eos_token"):
         read_tokenizer(folder)
-
-
-def test_a_tokenizer_model_alone_gets_legacy(tmp_path: Path) -> None:
-    assert _config(read_tokenizer(_folder(tmp_path)).files) == {"legacy": True}
 
 
 def test_no_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
