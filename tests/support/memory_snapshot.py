@@ -6,7 +6,8 @@ from typing import Any
 from support.memory_kube import MemoryKube
 from vicuna_operator.api import constants as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
-from vicuna_operator.planning.observed import ClaimView, DeploymentView, JobView, PodView, ServiceView
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.observed import ClaimView, JobView, PodView, ServiceView
 
 
 class LiveIndex:

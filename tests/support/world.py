@@ -11,9 +11,9 @@ from vicuna_operator.api.conditions import format_time
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.actions import Apply, Create, Delete, Patch, Plan
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.observed import (
     ClaimView,
-    DeploymentView,
     EventView,
     JobView,
     Observed,
@@ -52,7 +52,8 @@ class World:
         self.writes = 0
         self.notes: list[tuple[str, str, str]] = []
         self.progress: dict[str, Any] | None = None
-        self.broken_revisions: set[str] = set()
+        self.broken_revisions: set[str] = set()  # their pods never become ready
+        self.crashing: dict[str, dict[str, Any]] = {}  # revision → how its server ends, again and again
         self._uids = itertools.count(1)
         self.add_claim("inputs")
 
@@ -199,9 +200,10 @@ class World:
             staying = [p for p in pods if "deletionTimestamp" not in p["metadata"]]
             for pod in sorted(staying, key=_is_ready)[: max(0, len(staying) - deployment["spec"]["replicas"])]:
                 pod["metadata"]["deletionTimestamp"] = format_time(self.now)
-                _set_ready(pod, False)
+                self._set_ready(pod, False)
             for _ in range(deployment["spec"]["replicas"] - len(staying)):
                 self._make_pod(deployment, key)
+            deployment["status"] = {"replicas": deployment["spec"]["replicas"]}
         self._schedule()
 
     def _make_pod(self, deployment: dict[str, Any], key: Key) -> None:
@@ -237,10 +239,31 @@ class World:
         for pod in self.server_pods():
             if "nodeName" not in pod["spec"] or "deletionTimestamp" in pod["metadata"]:
                 continue
-            if pod["metadata"]["labels"]["vicuna.dev/revision"] in self.broken_revisions:
-                continue
-            pod["status"]["containerStatuses"] = [{"state": {"running": {}}}]
-            _set_ready(pod, True)
+            revision = pod["metadata"]["labels"]["vicuna.dev/revision"]
+            if revision in self.crashing:
+                self._crash(pod, self.crashing[revision])
+            elif revision not in self.broken_revisions:
+                pod["status"]["containerStatuses"] = [{"state": {"running": {}}}]
+                self._set_ready(pod, True)
+            else:
+                pod["status"]["containerStatuses"] = [{"state": {"running": {}}}]
+                self._set_ready(pod, False)
+
+    def _crash(self, pod: dict[str, Any], ended: dict[str, Any]) -> None:
+        (before,) = pod["status"].get("containerStatuses") or [{}]
+        restarts = before.get("restartCount", -1) + 1
+        waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+        state = {"terminated": ended} if restarts == 0 else waiting
+        last = {"terminated": ended} if restarts else {}
+        pod["status"]["containerStatuses"] = [{"state": state, "lastState": last, "restartCount": restarts}]
+        self._set_ready(pod, False)
+
+    def _set_ready(self, pod: dict[str, Any], ready: bool) -> None:
+        if _is_ready(pod) == ready and any(c["type"] == "Ready" for c in pod["status"]["conditions"]):
+            return
+        others = [c for c in pod["status"]["conditions"] if c["type"] != "Ready"]
+        change = {"type": "Ready", "status": str(ready), "lastTransitionTime": format_time(self.now)}
+        pod["status"]["conditions"] = [*others, change]
 
     def ready_pods(self) -> list[dict[str, Any]]:
         return [pod for pod in self.all("Pod") if _is_ready(pod)]
@@ -270,11 +293,6 @@ def _gpus(pod: dict[str, Any]) -> int:
 
 def _is_ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
-
-
-def _set_ready(pod: dict[str, Any], ready: bool) -> None:
-    others = [c for c in pod["status"]["conditions"] if c["type"] != "Ready"]
-    pod["status"]["conditions"] = [*others, {"type": "Ready", "status": "True" if ready else "False"}]
 
 
 def _merge(target: dict[str, Any], change: dict[str, Any]) -> None:

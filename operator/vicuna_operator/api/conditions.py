@@ -14,6 +14,7 @@ __all__ = [
     "CALM_REASONS",
     "Condition",
     "ConditionType",
+    "Outcome",
     "Phase",
     "Reason",
     "format_time",
@@ -35,6 +36,14 @@ class Phase(StrEnum):
     DEGRADED = "Degraded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
+
+
+class Outcome(StrEnum):
+    """How a revision's rollout ended, as `status.history` tells."""
+
+    SUCCEEDED = "Succeeded"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
 
 
 class ConditionType(StrEnum):
@@ -81,6 +90,8 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     PARTLY_AVAILABLE = "PartlyAvailable"
     NO_READY_PODS = "NoReadyPods"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    ROLLED_BACK = "RolledBack"
     COMPLETE = "Complete"
     IDLE = "Idle"
 

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from vicuna_operator.planning.observed import ClaimView, DeploymentView, JobView, Meta, PodView, ServiceView
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.meta import Meta
+from vicuna_operator.planning.observed import ClaimView, JobView, PodView, ServiceView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 

@@ -79,6 +79,7 @@ class LocalRun:
             pull_policy="Never",
             replicas=1,
             shared_volume=True,
+            marks={},
         )
         pod = deployment["spec"]["template"]["spec"]
         here = self._command(pod)

@@ -8,7 +8,16 @@ from typing import Any
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.observed import EventView, JobView, PodView, Termination
 
-__all__ = ["Failure", "Obstacle", "merge_failure", "obstacle", "remembered", "report", "server_failure"]
+__all__ = [
+    "Failure",
+    "Obstacle",
+    "failure_report",
+    "merge_failure",
+    "obstacle",
+    "remembered",
+    "report",
+    "server_failure",
+]
 
 # The merge container's exit codes, from sysexits.h (docs/contract.md).
 _RETRYABLE_EXITS = {69, 73, 75}
@@ -87,6 +96,18 @@ def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
 def server_failure(pod: PodView) -> Failure | None:
     """Tell how a serving pod's container ended last, if it ended badly at all."""
     return _pod_failure(pod, "serving")
+
+
+def failure_report(failure: Failure) -> dict[str, Any]:
+    """Render a failure as `status.lastFailure` has it."""
+    told = {
+        "reason": failure.reason,
+        "message": failure.message[:4096],
+        "exitCode": failure.exit_code,
+        "pod": failure.pod or None,
+        "time": failure.time or None,
+    }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _pod_failure(pod: PodView, what: str) -> Failure | None:

@@ -7,48 +7,18 @@ from typing import Any, Self
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.meta import Body, Meta
 
 __all__ = [
+    "BudgetView",
     "ClaimView",
-    "DeploymentView",
     "EventView",
     "JobView",
-    "Meta",
     "Observed",
     "PodView",
     "ServiceView",
 ]
-
-Body = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Meta:
-    """The metadata that planning needs of any object."""
-
-    name: str
-    uid: str
-    owner_uid: str | None  # uid of the controller ownerReference
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    created: datetime | None
-    deleting: bool
-
-    @classmethod
-    def of(cls, body: Body) -> Self:
-        """Read an object's metadata."""
-        raw = body["metadata"]
-        owners = [ref["uid"] for ref in raw.get("ownerReferences") or () if ref.get("controller")]
-        created = raw.get("creationTimestamp")
-        return cls(
-            name=raw["name"],
-            uid=raw.get("uid", ""),
-            owner_uid=owners[0] if owners else None,
-            labels=dict(raw.get("labels") or {}),
-            annotations={k: v for k, v in (raw.get("annotations") or {}).items() if k.startswith(c.GROUP)},
-            created=parse_time(created) if created else None,
-            deleting="deletionTimestamp" in raw,
-        )
 
 
 @dataclass(frozen=True)
@@ -140,6 +110,7 @@ class PodView:
     last_terminated: Termination | None  # ended before the present try
     restarts: int
     unscheduled_since: datetime | None = None
+    ready_since: datetime | None = None
 
     @property
     def revision(self) -> str:
@@ -167,10 +138,13 @@ class PodView:
         state = containers[0].get("state") or {}
         waiting = state.get("waiting") or {}
         since = scheduled.get("lastTransitionTime")
+        readiness = conditions.get("Ready", {})
+        ready = readiness.get("status") == "True"
+        ready_since = readiness.get("lastTransitionTime")
         return cls(
             meta=Meta.of(body),
             phase=str(status.get("phase", "Pending")),
-            ready=conditions.get("Ready", {}).get("status") == "True",
+            ready=ready,
             scheduled=scheduled.get("status") == "True",
             unschedulable=str(scheduled.get("message", "")) if refused else "",
             node=str((body.get("spec") or {}).get("nodeName") or ""),
@@ -183,6 +157,7 @@ class PodView:
             last_terminated=_termination(containers[0].get("lastState") or {}),
             restarts=int(containers[0].get("restartCount") or 0),
             unscheduled_since=parse_time(since) if refused and since else None,
+            ready_since=parse_time(ready_since) if ready and ready_since else None,
         )
 
 
@@ -196,59 +171,6 @@ def _termination(state: Mapping[str, Any]) -> Termination | None:
         message=str(ended.get("message", "")),
         finished=str(ended.get("finishedAt") or ""),
     )
-
-
-@dataclass(frozen=True)
-class DeploymentView:
-    """The Deployment of one revision."""
-
-    meta: Meta
-    replicas: int  # spec.replicas
-    current: int  # pods it has, status.replicas
-    ready: int
-    image: str
-    refused: str  # why its pods cannot be created (quota, webhook); empty when they can
-
-    @property
-    def revision(self) -> str:
-        """Return the revision it serves."""
-        return self.meta.labels.get(c.LABEL_REVISION, "")
-
-    @property
-    def artifact_id(self) -> str:
-        """Return the artifact it serves."""
-        return self.meta.labels.get(c.LABEL_ARTIFACT_ID, "")
-
-    @property
-    def merge_key(self) -> str:
-        """Return the merge key of its artifact."""
-        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
-
-    @property
-    def claim(self) -> str:
-        """Return the claim its pods mount."""
-        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
-
-    @property
-    def draining(self) -> bool:
-        """Tell whether this revision's rollout found no room for a surge pod."""
-        return self.meta.annotations.get(c.ANNOTATION_ROLLOUT) == "Drain"
-
-    @classmethod
-    def of(cls, body: Body) -> Self:
-        """Read a Deployment."""
-        spec, status = body.get("spec") or {}, body.get("status") or {}
-        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
-        failure = conditions.get("ReplicaFailure", {})
-        containers = spec.get("template", {}).get("spec", {}).get("containers") or [{}]
-        return cls(
-            meta=Meta.of(body),
-            replicas=int(spec.get("replicas", 1)),
-            current=int(status.get("replicas") or 0),
-            ready=int(status.get("readyReplicas") or 0),
-            image=str(containers[0].get("image", "")),
-            refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
-        )
 
 
 @dataclass(frozen=True)
@@ -288,6 +210,18 @@ class ServiceView:
 
 
 @dataclass(frozen=True)
+class BudgetView:
+    """A PodDisruptionBudget."""
+
+    meta: Meta
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a PodDisruptionBudget."""
+        return cls(meta=Meta.of(body))
+
+
+@dataclass(frozen=True)
 class EventView:
     """A Kubernetes Event about a child."""
 
@@ -309,12 +243,15 @@ class Observed:
     `claims` maps the names of the claims the spec mentions (and our own) to what was found, None if absent.
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
+    `budgets_offered` says whether the cluster has PodDisruptionBudgets; `budget` is the one of the model's name.
     """
 
     jobs: Sequence[JobView] = ()
     deployments: Sequence[DeploymentView] = ()
     pods: Sequence[PodView] = ()
     service: ServiceView | None = None
+    budgets_offered: bool = False
+    budget: BudgetView | None = None
     claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import POLL_SECONDS, STUCK_SECONDS, claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
-from vicuna_operator.planning.rollout import plan_serving
+from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition, stuck_pods
 from vicuna_operator.planning.weights import plan_weights
 
@@ -36,12 +36,12 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
-        status = build_status(model, weights, serving, seen, config, now)
-    stuck = [pod.meta.uid for pod in stuck_pods(serving.pods, serving.target, now, STUCK_SECONDS)]
+        status = build_status(model, weights, serving, config, now)
+    stuck = [pod.meta.uid for pod in stuck_pods(serving.fleet.pods, serving.target, now, STUCK_SECONDS)]
     waits = [weights.requeue_after, serving.requeue_after]
     if seen.conflicts or stuck:
         waits.append(POLL_SECONDS)
-    elif any(pod.scheduled and not pod.running for pod in serving.pods):
+    elif any(pod.scheduled and not pod.running for pod in serving.fleet.pods):
         waits.append(STUCK_SECONDS)
     due = [wait for wait in waits if wait is not None]
     return Plan(

@@ -1,218 +1,103 @@
-"""The serving stage: which revision should serve, and how many pods each revision's Deployment should have now."""
+"""Where the rollout of the target revision stands, and what its Deployment must remember of it.
 
+The marks are annotations (see `deployments`): `started` while a rollout is under way, `completed` once all replicas
+were ready together, `failed` when it was given up. A failed one is not tried again for the same attempt.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import format_time
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Note, Patch, Ref
-from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.observed import DeploymentView, Observed, PodView
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.failures import Failure, failure_report
+from vicuna_operator.planning.sizes import Fleet
+from vicuna_operator.planning.trouble import Trouble, deadline_of, rollout_failure
 from vicuna_operator.resources.common import spec_of
-from vicuna_operator.resources.deployment import revision_deployment
-from vicuna_operator.resources.identity import revision
-from vicuna_operator.resources.service import model_service
+from vicuna_operator.resources.identity import rollout_attempt
 
-__all__ = ["ServingStage", "plan_serving", "ready_pods"]
+__all__ = ["UNMARKED", "Marks", "Rollout", "Stand", "judge", "last_good"]
+
+Marks = Mapping[str, str | None]
+
+UNMARKED: Marks = {c.ANNOTATION_ROLLOUT: None, c.ANNOTATION_ROLLOUT_STARTED: None, c.ANNOTATION_ROLLOUT_FAILED: None}
+_MAX_MESSAGE = 2048
+
+
+class Stand(Enum):
+    """What the target revision is doing."""
+
+    IDLE = auto()  # no pods wanted
+    STARTING = auto()  # its rollout begins with this plan
+    RUNNING = auto()
+    STEADY = auto()  # it was complete; what happens to its pods now is no rollout
+    ROLLED_BACK = auto()
+    HOPELESS = auto()  # it failed, and there is nothing to go back to
 
 
 @dataclass(frozen=True)
-class ServingStage:
-    """What serves, what should serve, and the steps between.
+class Rollout:
+    """The verdict; `marks` are the annotations to set or (None) remove, `failure` members of status.lastFailure."""
 
-    `active` is the revision whose pods are ready, the one in the status while several are; None before the first.
-    """
-
-    target: str | None
-    image: str
-    active: DeploymentView | None
-    deployments: Sequence[DeploymentView]
-    pods: Sequence[PodView]
-    wanted: int  # replicas in all once the rollout is done
-    actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    stand: Stand
+    marks: Marks = field(default_factory=dict)
+    failure: Mapping[str, object] | None = None
     requeue_after: float | None = None
 
 
-def ready_pods(pods: Sequence[PodView], revision_name: str) -> int:
-    """Count a revision's pods that take traffic: ready and not on their way out."""
-    return sum(1 for pod in pods if pod.revision == revision_name and pod.ready and not pod.meta.deleting)
-
-
-def plan_serving(
-    model: Model, artifact_id: str | None, seen: Observed, config: PlanConfig, now: datetime, *, shared_volume: bool
-) -> ServingStage:
-    """Decide the target revision and the next step of its rollout."""
-    spec = spec_of(model)
-    wanted = 0 if spec.suspend else spec.serving.replicas
-    own = [item for item in seen.deployments if item.meta.owner_uid == model.uid]
-    live = sorted((item for item in own if not item.meta.deleting), key=_age, reverse=True)
-    pods = [pod for pod in seen.pods if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid]
-    active = _active(model, live, pods)
-    actions = list(_service_step(model, seen))
-
-    if artifact_id is None:
-        # Until the new weights are known, what serves goes on serving, at the size asked for.
-        actions += _resize(live, {item.revision: wanted if item is active else 0 for item in live})
-        return ServingStage(None, "", active, live, pods, wanted, actions=actions)
-
-    image = _image(model, artifact_id, live, config)
-    target = revision(spec, artifact_id=artifact_id, image=image)
-    fresh = next((item for item in live if item.revision == target), None)
+def last_good(live: Sequence[DeploymentView], target: str, active: DeploymentView | None) -> DeploymentView | None:
+    """Return the revision to go back to: the one that was complete last, else the one that serves."""
     others = [item for item in live if item.revision != target]
-    rollout = _Rollout(model, target, wanted, fresh, others, pods, active, now)
-    sizes, drain, requeue = rollout.sizes()
-    notes: list[Note] = []
+    proven = [(item.completed, item is active, item) for item in others if item.completed is not None]
+    if proven:
+        return max(proven, key=lambda entry: entry[:2])[2]
+    return active if active in others else None
+
+
+def judge(
+    model: Model,
+    fresh: DeploymentView | None,
+    good: DeploymentView | None,
+    fleet: Fleet,
+    trouble: Trouble | None,
+    now: datetime,
+    *,
+    serving: bool,
+) -> Rollout:
+    """Decide where the rollout of the target stands.
+
+    `fresh` is its Deployment, None before there is one; `serving` tells whether it is the active revision.
+    """
+    start: Marks = {**UNMARKED, c.ANNOTATION_ROLLOUT_STARTED: format_time(now)}
     if fresh is None:
-        actions.append(
-            Create(
-                revision_deployment(
-                    model,
-                    revision=target,
-                    artifact_id=artifact_id,
-                    image=image,
-                    pull_policy=spec.serving.image_pull_policy or config.server_image_pull_policy,
-                    replicas=sizes[target],
-                    shared_volume=shared_volume,
-                )
-            )
-        )
-        notes.append(Note("Normal", "RevisionCreated", f"revision {target} serves artifact {artifact_id}"))
-    elif drain and not fresh.draining:
-        body = {"metadata": {"annotations": {c.ANNOTATION_ROLLOUT: "Drain"}}}
-        actions.append(Patch(_ref(fresh), fresh.meta.uid, body))
-        notes.append(Note("Normal", "NoRoomToSurge", rollout.drain_message()))
-    actions += _resize(live, sizes)
-    actions += _prune(live, target, active, sizes, spec.storage.keep_revisions)
-    return ServingStage(target, image, active, live, pods, wanted, actions, notes, requeue)
+        return Rollout(Stand.STARTING, start) if fleet.wanted else Rollout(Stand.IDLE)
+    attempt = rollout_attempt(spec_of(model), retry=model.annotations.get(c.ANNOTATION_RETRY, ""))
+    failed = fresh.failed
+    if failed is not None and failed.get("attempt") == attempt and good is not None:
+        return Rollout(Stand.ROLLED_BACK, failure=failed)
+    if fleet.wanted == 0:
+        return Rollout(Stand.IDLE, UNMARKED if fresh.started or fresh.failed else {})
+    if fleet.ready(fresh.revision) >= fleet.wanted:
+        done = fresh.completed and not fresh.started and failed is None
+        return Rollout(Stand.STEADY, {} if done else {**UNMARKED, c.ANNOTATION_ROLLOUT_COMPLETED: format_time(now)})
+    if fresh.started is None:
+        again = failed is not None or not fresh.completed or not serving
+        return Rollout(Stand.STARTING, start) if again else Rollout(Stand.STEADY)
+    deadline = spec_of(model).serving.rollout.progress_deadline_seconds
+    given_up = rollout_failure(fresh.revision, fleet.pods, trouble, started=fresh.started, deadline=deadline, now=now)
+    if given_up is None:
+        left = deadline_of(fresh.revision, fleet.pods, started=fresh.started, deadline=deadline) - now
+        return Rollout(Stand.RUNNING, requeue_after=left.total_seconds())
+    if good is None:
+        return Rollout(Stand.HOPELESS, failure=failure_report(given_up))
+    return _given_up(given_up, attempt, now)
 
 
-@dataclass(frozen=True)
-class _Rollout:
-    """One look at the way from the old revisions to the target; every number follows from what exists now."""
-
-    model: Model
-    target: str
-    wanted: int
-    fresh: DeploymentView | None
-    others: Sequence[DeploymentView]
-    pods: Sequence[PodView]
-    active: DeploymentView | None
-    now: datetime
-
-    @property
-    def others_live(self) -> int:
-        """Count the pods of other revisions, terminating ones included: each still holds its GPUs."""
-        return sum(1 for pod in self.pods if pod.revision != self.target)
-
-    def sizes(self) -> tuple[Mapping[str, int], bool, float | None]:
-        """Return replicas by revision, whether the rollout drains, and when to look again."""
-        old = {item.revision: 0 for item in self.others}
-        if self.active is None or self.active.revision == self.target or self.wanted == 0:
-            return {**old, self.target: self.wanted}, False, None
-        if self.others_live == 0 and self.active.replicas == 0:
-            return {**old, self.target: self.wanted}, False, None
-        strategy, requeue = self._strategy()
-        ready = ready_pods(self.pods, self.target)
-        if strategy == "Surge":
-            keep, start = self.wanted - ready, min(self.wanted, ready + 1)
-        elif strategy == "Drain":
-            keep, start = self.wanted - 1 - ready, min(self.wanted, self.wanted - self.others_live)
-        else:
-            keep, start = 0, self.wanted if self.others_live == 0 else 0
-        old[self.active.revision] = max(0, min(keep, self.wanted))
-        return {**old, self.target: max(start, 0)}, strategy == "Drain", requeue
-
-    def _strategy(self) -> tuple[str, float | None]:
-        rollout = spec_of(self.model).serving.rollout
-        if rollout.strategy != "Auto":
-            return rollout.strategy, None
-        if self.fresh is not None and self.fresh.draining:
-            return "Drain", None
-        # The scheduler is asked, not the nodes: a surge pod that finds no place in time makes the rollout drain.
-        waiting = [
-            (self.now - pod.unscheduled_since).total_seconds()
-            for pod in self.pods
-            if pod.revision == self.target and pod.unscheduled_since is not None and not pod.meta.deleting
-        ]
-        if not waiting:
-            return "Surge", None
-        left = rollout.surge_wait_seconds - max(waiting)
-        return ("Surge", left) if left > 0 else ("Drain", None)
-
-    def drain_message(self) -> str:
-        """Say what the lack of room means for those who use the model."""
-        if self.wanted > 1:
-            return f"revision {self.target}: no room for an extra pod, so old pods go one at a time first"
-        return f"revision {self.target}: no room for an extra pod, so the only pod stops until the new one is loaded"
-
-
-def _active(model: Model, live: Sequence[DeploymentView], pods: Sequence[PodView]) -> DeploymentView | None:
-    """Find the revision that serves: the noted one while it has ready pods, else the one with most, else the noted."""
-    ready = {item.revision: ready_pods(pods, item.revision) for item in live}
-    noted = (model.status.get("active") or {}).get("revision")
-    last = next((item for item in live if item.revision == noted), None)
-    if last is not None and ready[last.revision]:
-        return last
-    best = max(live, key=lambda item: ready[item.revision], default=None)
-    if best is not None and ready[best.revision]:
-        return best
-    return last
-
-
-def _image(model: Model, artifact_id: str, live: Sequence[DeploymentView], config: PlanConfig) -> str:
-    """Resolve the image once per revision: a revision that exists keeps the default it was made with."""
-    spec = spec_of(model)
-    if spec.serving.image is not None:
-        return spec.serving.image
-    noted = [(model.status.get(key) or {}).get("revision") for key in ("target", "active")]
-    for item in sorted(live, key=lambda item: noted.index(item.revision) if item.revision in noted else len(noted)):
-        if revision(spec, artifact_id=artifact_id, image=item.image) == item.revision:
-            return item.image
-    return config.server_image
-
-
-def _service_step(model: Model, seen: Observed) -> list[Action]:
-    body = model_service(model)
-    service = seen.service
-    if service is None:
-        return [Create(body)]
-    if service.meta.owner_uid != model.uid or service.meta.deleting:
-        return []
-    wanted = body["metadata"]["annotations"][c.ANNOTATION_APPLIED_HASH]
-    return [] if service.meta.annotations.get(c.ANNOTATION_APPLIED_HASH) == wanted else [Apply(body)]
-
-
-def _resize(live: Sequence[DeploymentView], sizes: Mapping[str, int]) -> list[Action]:
-    return [
-        Patch(_ref(item), item.meta.uid, {"spec": {"replicas": sizes[item.revision]}})
-        for item in live
-        if item.replicas != sizes[item.revision]
-    ]
-
-
-def _prune(
-    live: Sequence[DeploymentView],
-    target: str,
-    active: DeploymentView | None,
-    sizes: Mapping[str, int],
-    keep: int,
-) -> list[Action]:
-    """Delete what lies too far back; `live` is newest first."""
-    idle = [
-        item
-        for item in live
-        if item.revision != target
-        and item is not active
-        and not (sizes[item.revision] or item.replicas or item.current)
-    ]
-    return [Delete(_ref(item), item.meta.uid) for item in idle[keep:]]
-
-
-def _age(item: DeploymentView) -> tuple[str, str]:
-    return (item.meta.created.isoformat() if item.meta.created else "", item.meta.name)
-
-
-def _ref(item: DeploymentView) -> Ref:
-    return Ref("apps/v1", "Deployment", item.meta.name)
+def _given_up(failure: Failure, attempt: str, now: datetime) -> Rollout:
+    told = {**failure_report(failure), "attempt": attempt, "at": format_time(now)}
+    told["message"] = str(told["message"])[:_MAX_MESSAGE]
+    return Rollout(Stand.ROLLED_BACK, {**UNMARKED, c.ANNOTATION_ROLLOUT_FAILED: json.dumps(told)}, told)

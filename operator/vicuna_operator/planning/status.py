@@ -11,13 +11,15 @@ from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reas
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.failures import Failure, Obstacle, obstacle, server_failure
-from vicuna_operator.planning.observed import Observed, PodView
-from vicuna_operator.planning.rollout import ServingStage, ready_pods
+from vicuna_operator.planning.failures import failure_report
+from vicuna_operator.planning.history import with_outcomes
+from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "serving_trouble", "stuck_pods"]
+__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "stuck_pods"]
 
 _HISTORY = 10
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
@@ -39,16 +41,15 @@ def build_status(
     model: Model,
     weights: WeightsStage,
     serving: ServingStage,
-    seen: Observed,
     config: PlanConfig,
     now: datetime,
 ) -> dict[str, Any]:
     """Say where a model with a valid spec stands."""
     spec = spec_of(model)
     active = serving.active.revision if serving.active is not None else None
-    ready_all = sum(1 for pod in serving.pods if pod.ready and not pod.meta.deleting)
-    trouble, failure = serving_trouble(model, serving, seen)
-    verdict = _steady(model, _verdict(weights, serving, ready_all, trouble, suspended=spec.suspend))
+    pods, wanted = serving.fleet.pods, serving.fleet.wanted
+    ready_all = sum(1 for pod in pods if pod.ready and not pod.meta.deleting)
+    verdict = _steady(model, _verdict(model, weights, serving, ready_all))
     conditions = [
         Condition(ConditionType.READY, verdict.ready, _reason(verdict.reason), verdict.message),
         Condition(
@@ -75,9 +76,9 @@ def build_status(
         "observedGeneration": model.generation,
         "phase": str(verdict.phase),
         "reason": _reason(verdict.reason),
-        "ready": f"{ready_all}/{serving.wanted}",
-        "gpus": serving.wanted * spec.serving.num_gpus,
-        "replicas": len([pod for pod in serving.pods if not pod.meta.deleting]),
+        "ready": f"{ready_all}/{wanted}",
+        "gpus": wanted * spec.serving.num_gpus,
+        "replicas": len([pod for pod in pods if not pod.meta.deleting]),
         "readyReplicas": ready_all,
         "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items())),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
@@ -87,19 +88,19 @@ def build_status(
     }
     if serving.active is not None and active is not None and (ready_all or model.status.get("active")):
         status["active"] = _active(model, serving, now)
-        status["history"] = _history(model, status["active"])
+    if history := with_outcomes(model.status.get("history") or (), serving, now):
+        status["history"] = history
     if serving.target is not None:
         status["target"] = {"revision": serving.target, "artifactID": weights.artifact_id}
+        if since := serving.rollout_since(now):
+            status["target"]["since"] = format_time(since)
         status["imageOutdated"] = spec.serving.image is None and serving.image != config.server_image
     elif model.status.get("target"):
         status["target"] = model.status["target"]
     if (merge := _merge(model, weights)) is not None:
         status["merge"] = merge
-    last = weights.failure or failure
-    if last is not None:
-        status["lastFailure"] = _failure(last)
-    elif model.status.get("lastFailure"):
-        status["lastFailure"] = model.status["lastFailure"]
+    if (last := _last_failure(weights, serving) or model.status.get("lastFailure")) is not None:
+        status["lastFailure"] = last
     return status
 
 
@@ -152,36 +153,49 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
     }
 
 
-def _verdict(
-    weights: WeightsStage,
-    serving: ServingStage,
-    ready_all: int,
-    trouble: Obstacle | None,
-    *,
-    suspended: bool,
-) -> Verdict:
-    if suspended:
+def _verdict(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> Verdict:
+    if spec_of(model).suspend:
         return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
     if weights.artifact_id is None:
         return _merging(weights, ready_all)
-    if serving.wanted == 0:
+    if serving.fleet.wanted == 0:
         return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
-    target_ready = ready_pods(serving.pods, serving.target or "")
+    return _serving(model, serving, ready_all)
+
+
+def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
+    wanted, target, trouble = serving.fleet.wanted, serving.target or "", serving.trouble
+    target_ready = serving.fleet.ready(target)
     active = serving.active.revision if serving.active is not None else None
-    if target_ready >= serving.wanted and active == serving.target and ready_all == target_ready:
+    if serving.rollout.stand is Stand.ROLLED_BACK:
+        return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
+    if target_ready >= wanted and active == target and ready_all == target_ready:
         return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
+    if serving.rollout.stand is Stand.HOPELESS and (failure := serving.rollout.failure):
+        message = f"{failure['message']}; there is no earlier revision to go back to"
+        return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
     if trouble is not None:
-        phase = Phase.PENDING if trouble.reason == Reason.UNSCHEDULABLE else Phase.FAILED
-        return Verdict(trouble.reason, trouble.message, Phase.DEGRADED if ready_all else phase, progressing=True)
-    if active is not None and active != serving.target:
-        message = f"revision {active} serves, {serving.target} has {target_ready} of {serving.wanted} pods ready"
+        reason = trouble.obstacle.reason
+        phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
+        return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
+    if active is not None and active != target:
+        message = f"revision {active} serves, {target} has {target_ready} of {wanted} pods ready"
         return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
-    if ready_all > target_ready or target_ready > serving.wanted:
+    if ready_all > target_ready or target_ready > wanted:
         return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
     if target_ready:
-        message = f"{target_ready} of {serving.wanted} pods are ready"
+        message = f"{target_ready} of {wanted} pods are ready"
         return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
     return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
+
+
+def _rolled_back(model: Model, serving: ServingStage) -> str:
+    failure = serving.rollout.failure or {}
+    back = serving.good.revision if serving.good is not None else "the last good one"
+    message = f"revision {serving.target} failed and {back} is back: {failure.get('reason')}: {failure.get('message')}"
+    if serving.trouble is not None:
+        message += f"; revision {back}: {serving.trouble.obstacle.message}"
+    return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"
 
 
 def _steady(model: Model, verdict: Verdict) -> Verdict:
@@ -204,37 +218,6 @@ def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
     return Verdict(weights.reason, weights.message, phase, stalled=weights.stalled, progressing=not weights.stalled)
 
 
-def serving_trouble(model: Model, serving: ServingStage, seen: Observed) -> tuple[Obstacle | None, Failure | None]:
-    """Find what keeps the target revision's pods from being ready: the worst thing known, and the last bad end."""
-    spec = spec_of(model).serving
-    for item in serving.deployments:
-        if item.revision == serving.target and item.refused:
-            return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {item.refused}"), None
-    for pod in serving.pods:
-        if pod.revision != serving.target or pod.ready or pod.meta.deleting:
-            continue
-        found = obstacle(pod, seen.events.get(pod.meta.uid, ()))
-        if found is not None and found.reason == Reason.UNSCHEDULABLE:
-            return Obstacle(
-                found.reason, f"{_asked(spec.num_gpus, serving.wanted, spec.gpu_resource)}{found.message}"
-            ), None
-        if found is not None:
-            return Obstacle(found.reason, f"pod {pod.meta.name}: {found.message}"), None
-        failure = server_failure(pod)
-        if failure is not None and not pod.running:
-            return Obstacle(failure.reason, f"pod {pod.meta.name}: {failure.message}"), failure
-        if failure is not None and pod.restarts:
-            return Obstacle(failure.reason, f"pod {pod.meta.name} (restart {pod.restarts}): {failure.message}"), failure
-    return None, None
-
-
-def _asked(per_replica: int, replicas: int, resource: str) -> str:
-    if per_replica == 0:
-        return ""
-    total = per_replica * replicas
-    return f"asks for {per_replica} {resource} per replica x {replicas} replicas = {total}; "
-
-
 def _available(ready_all: int) -> Condition:
     if ready_all:
         return Condition(ConditionType.AVAILABLE, True, Reason.READY, f"{ready_all} pods are ready")
@@ -254,11 +237,18 @@ def _active(model: Model, serving: ServingStage, now: datetime) -> dict[str, Any
     }
 
 
-def _history(model: Model, active: Mapping[str, Any]) -> list[Any]:
-    history = list(model.status.get("history") or ())
-    if history and history[0].get("revision") == active["revision"]:
-        return history
-    return [active, *history][:_HISTORY]
+def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any] | None:
+    """Return the failure this pass knows of, as the status has it."""
+    if weights.failure is not None:
+        told: Mapping[str, Any] = failure_report(weights.failure)
+    elif serving.rollout.failure is not None:
+        told = serving.rollout.failure
+    elif serving.trouble is not None and serving.trouble.failure is not None:
+        told = failure_report(serving.trouble.failure)
+    else:
+        return None
+    members = ("message", "exitCode", "pod", "time")
+    return {"reason": _reason(str(told["reason"])), **{key: told[key] for key in members if key in told}}
 
 
 def _merge(model: Model, weights: WeightsStage) -> dict[str, Any] | None:
@@ -285,17 +275,6 @@ def _merge(model: Model, weights: WeightsStage) -> dict[str, Any] | None:
 
 def _count(value: object) -> int:
     return int(value) if isinstance(value, int | float) and value >= 0 else 0
-
-
-def _failure(failure: Failure) -> dict[str, Any]:
-    shown = {
-        "reason": _reason(failure.reason),
-        "message": failure.message[:4096],
-        "exitCode": failure.exit_code,
-        "pod": failure.pod or None,
-        "time": failure.time or None,
-    }
-    return {key: value for key, value in shown.items() if value is not None}
 
 
 def _reason(text: str) -> str:

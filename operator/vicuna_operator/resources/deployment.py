@@ -1,5 +1,6 @@
 """The Deployment of one revision: created once, never rendered again; only its replicas change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from vicuna_operator.api import constants as c
@@ -14,7 +15,7 @@ from vicuna_operator.resources.common import (
     pod_security,
     spec_of,
 )
-from vicuna_operator.resources.identity import canonical_json, merge_key, serving_snapshot
+from vicuna_operator.resources.identity import canonical_json, merge_key, spec_snapshot
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["deployment_name", "revision_deployment"]
@@ -36,26 +37,24 @@ def revision_deployment(
     pull_policy: str,
     replicas: int,
     shared_volume: bool,
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Build the Deployment of a revision with its first number of replicas."""
+    """Build the Deployment of a revision with its first number of replicas; `marks` are further annotations."""
     spec = spec_of(model)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
-    marks = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
-    snapshot = {
-        "weights": spec.weights.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        "serving": serving_snapshot(spec.serving),
-        "dtype": spec.merge.dtype,
-    }
+    origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
             "name": deployment_name(model, revision),
             "namespace": model.namespace,
-            "labels": labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **marks),
+            "labels": labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
             "annotations": {
                 c.ANNOTATION_CLAIM: claim_name(model),
-                c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(snapshot),
+                c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
+                c.ANNOTATION_REPLICAS: str(replicas),
+                **marks,
             },
             "ownerReferences": [owner(model)],
         },
@@ -68,7 +67,7 @@ def revision_deployment(
             "template": {
                 "metadata": {
                     "labels": dict(spec.serving.pod_labels)
-                    | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **marks),
+                    | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
                 "spec": _pod(model, revision, artifact_id, image, pull_policy, shared_volume),

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from vicuna_operator.api.constants import RECIPE_VERSION
-from vicuna_operator.api.types import ServingSpec, VicunaModelSpec
+from vicuna_operator.api.types import VicunaModelSpec
 
-__all__ = ["canonical_json", "merge_key", "merge_series", "revision", "short_hash"]
+__all__ = ["canonical_json", "merge_key", "merge_series", "revision", "rollout_attempt", "short_hash", "spec_snapshot"]
 
 # What does not change what a pod serves.
 _NOT_IN_REVISION = {"replicas", "rollout", "service_type", "image"}
@@ -73,6 +73,26 @@ def _stated(part: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any
     return part.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=leave_out)
 
 
-def serving_snapshot(serving: ServingSpec) -> dict[str, Any]:
-    """Return the serving fields that differ from their defaults, for the snapshot kept on a Deployment."""
-    return _stated(serving, leave_out={"replicas", "rollout"})
+def rollout_attempt(spec: VicunaModelSpec, *, retry: str) -> str:
+    """Return 8 hex over all that could make a failed rollout end differently now.
+
+    How many replicas there are, or whether there are any at all, is no such thing: an autoscaler must not retry.
+    """
+    stated = _stated(spec, leave_out={"suspend"})
+    (stated.get("serving") or {}).pop("replicas", None)
+    return short_hash({"spec": stated, "retry": retry}, 8)
+
+
+def spec_snapshot(spec: VicunaModelSpec) -> dict[str, Any]:
+    """Return the parts of a spec that make its revision, shaped like the spec, defaults left out.
+
+    Setting them again brings the revision back; replicas and the way of rolling out are not among them.
+    """
+    snapshot = {
+        "weights": _stated(spec.weights),
+        "serving": _stated(spec.serving, leave_out={"replicas", "rollout"}),
+        "merge": {"dtype": spec.merge.dtype},
+    }
+    if spec.storage.claim_name is not None:
+        snapshot["storage"] = {"claimName": spec.storage.claim_name}
+    return snapshot

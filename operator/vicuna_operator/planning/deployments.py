@@ -1,0 +1,102 @@
+"""The Deployment of one revision as planning sees it, and what its annotations remember of its rollout.
+
+What must outlive a restart of the operator stands here and not in the status: it is written in one call with the
+number of replicas, so that no moment exists in which one is known and the other is not.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.meta import Body, Meta
+
+__all__ = ["DeploymentView"]
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """The Deployment of one revision."""
+
+    meta: Meta
+    replicas: int  # spec.replicas
+    current: int  # pods it has, status.replicas
+    ready: int
+    image: str
+    refused: str  # why its pods cannot be created (quota, webhook); empty when they can
+
+    @property
+    def revision(self) -> str:
+        """Return the revision it serves."""
+        return self.meta.labels.get(c.LABEL_REVISION, "")
+
+    @property
+    def artifact_id(self) -> str:
+        """Return the artifact it serves."""
+        return self.meta.labels.get(c.LABEL_ARTIFACT_ID, "")
+
+    @property
+    def merge_key(self) -> str:
+        """Return the merge key of its artifact."""
+        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
+
+    @property
+    def claim(self) -> str:
+        """Return the claim its pods mount."""
+        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether this revision's rollout found no room for a surge pod."""
+        return self.meta.annotations.get(c.ANNOTATION_ROLLOUT) == "Drain"
+
+    @property
+    def started(self) -> datetime | None:
+        """Return when the rollout of this revision began; None when none is under way."""
+        return self._time(c.ANNOTATION_ROLLOUT_STARTED)
+
+    @property
+    def completed(self) -> datetime | None:
+        """Return when all its replicas were ready for the first time after its last rollout; None: never."""
+        return self._time(c.ANNOTATION_ROLLOUT_COMPLETED)
+
+    @property
+    def failed(self) -> Mapping[str, Any] | None:
+        """Return why its last rollout was given up: `attempt` and the members of status.lastFailure."""
+        try:
+            value = json.loads(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED, "null"))
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    @property
+    def set_replicas(self) -> int | None:
+        """Return the replicas the operator set last; None where it has not said so."""
+        text = self.meta.annotations.get(c.ANNOTATION_REPLICAS, "")
+        return int(text) if text.isdecimal() else None
+
+    def _time(self, annotation: str) -> datetime | None:
+        text = self.meta.annotations.get(annotation)
+        try:
+            return parse_time(text) if text else None
+        except ValueError:
+            return None
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a Deployment."""
+        spec, status = body.get("spec") or {}, body.get("status") or {}
+        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
+        failure = conditions.get("ReplicaFailure", {})
+        containers = spec.get("template", {}).get("spec", {}).get("containers") or [{}]
+        return cls(
+            meta=Meta.of(body),
+            replicas=int(spec.get("replicas", 1)),
+            current=int(status.get("replicas") or 0),
+            ready=int(status.get("readyReplicas") or 0),
+            image=str(containers[0].get("image", "")),
+            refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
+        )

@@ -1,0 +1,45 @@
+"""The last rollouts of a model, newest first: which revision, when, how it ended and why."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from vicuna_operator.api.conditions import Outcome, format_time
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.serving import ServingStage
+
+__all__ = ["with_outcomes"]
+
+_LENGTH = 10
+
+
+def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, now: datetime) -> list[Any]:
+    """Return the history with what has ended since; each end stands there once, however often it is seen."""
+    history = list(before)
+    ended = [_entry(item, Outcome.SUPERSEDED, format_time(now)) for item in serving.superseded]
+    fresh, rollout = serving.fresh, serving.rollout
+    if fresh is not None and rollout.stand is Stand.ROLLED_BACK and rollout.failure is not None:
+        failure = rollout.failure
+        at = str(failure.get("at") or format_time(now))
+        ended.append({**_entry(fresh, Outcome.ROLLED_BACK, at), "reason": str(failure["reason"])})
+    elif fresh is not None and rollout.stand is Stand.STEADY:
+        completed = now if rollout.marks else fresh.completed or now
+        ended.append(_entry(fresh, Outcome.SUCCEEDED, format_time(completed)))
+    known = {_identity(item) for item in history}
+    return [*(item for item in ended if _identity(item) not in known), *history][:_LENGTH]
+
+
+def _entry(item: DeploymentView, outcome: Outcome, since: str) -> dict[str, str]:
+    return {
+        "revision": item.revision,
+        "artifactID": item.artifact_id,
+        "image": item.image,
+        "since": since,
+        "outcome": str(outcome),
+        "reason": str(outcome),
+    }
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[object, ...]:
+    return (entry.get("revision"), entry.get("outcome"), entry.get("since"))

@@ -1,0 +1,108 @@
+"""What keeps a revision's pods from serving, and whether waiting longer could help."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from vicuna_operator.api.conditions import Reason, format_time
+from vicuna_operator.api.types import ServingSpec
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.failures import Failure, Obstacle, obstacle, server_failure
+from vicuna_operator.planning.observed import EventView, PodView
+
+__all__ = ["Trouble", "deadline_of", "find_trouble", "rollout_failure"]
+
+# The server's exit codes after a start that cannot succeed (docs/contract.md).
+_TERMINAL_EXITS = {64, 65, 70}
+_CRASHES = 3  # so many ends in a row are no accident
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The worst thing known about a revision's pods; `failure` where a container ended badly."""
+
+    obstacle: Obstacle
+    failure: Failure | None = None
+
+
+def find_trouble(
+    spec: ServingSpec,
+    revision: str,
+    deployments: Sequence[DeploymentView],
+    pods: Sequence[PodView],
+    events: Mapping[str, Sequence[EventView]],
+) -> Trouble | None:
+    """Find what keeps a revision's pods from being ready."""
+    for item in deployments:
+        if item.revision == revision and item.refused:
+            return Trouble(Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {item.refused}"))
+    for pod in pods:
+        if pod.revision != revision or pod.ready or pod.meta.deleting:
+            continue
+        found = obstacle(pod, events.get(pod.meta.uid, ()))
+        if found is not None and found.reason == Reason.UNSCHEDULABLE:
+            return Trouble(Obstacle(found.reason, f"{_asked(spec)}{found.message}"))
+        if found is not None:
+            return Trouble(Obstacle(found.reason, f"pod {pod.meta.name}: {found.message}"))
+        failure = server_failure(pod)
+        if failure is not None and (pod.restarts or not pod.running):
+            restart = f" (restart {pod.restarts})" if pod.running else ""
+            return Trouble(Obstacle(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
+    return None
+
+
+def rollout_failure(
+    revision: str, pods: Sequence[PodView], trouble: Trouble | None, *, started: datetime, deadline: int, now: datetime
+) -> Failure | None:
+    """Tell why a rollout must be given up; None while it may still succeed.
+
+    `deadline` is in seconds since the start or since the last pod became ready, whichever is later.
+    """
+    mine = [pod for pod in pods if pod.revision == revision and not pod.meta.deleting]
+    for pod in mine:
+        if (failure := _ended_for_good(pod)) is not None:
+            return failure
+    overdue = deadline_of(revision, pods, started=started, deadline=deadline)
+    if now < overdue:
+        return None
+    late = f"not ready within {deadline} s (spec.serving.rollout.progressDeadlineSeconds)"
+    if trouble is None:
+        return Failure(
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            f"revision {revision} is {late}; see `kubectl logs` of its pods",
+            retryable=False,
+            time=format_time(overdue),
+        )
+    cause = trouble.failure
+    return Failure(
+        trouble.obstacle.reason,
+        f"{late}: {trouble.obstacle.message}",
+        retryable=False,
+        exit_code=cause.exit_code if cause else None,
+        pod=cause.pod if cause else "",
+        time=(cause.time if cause else "") or format_time(overdue),
+    )
+
+
+def deadline_of(revision: str, pods: Sequence[PodView], *, started: datetime, deadline: int) -> datetime:
+    """Return when a rollout is overdue: so many seconds after its start or its last ready pod."""
+    ready = [pod.ready_since for pod in pods if pod.revision == revision and pod.ready_since is not None]
+    return max([started, *ready]) + timedelta(seconds=deadline)
+
+
+def _ended_for_good(pod: PodView) -> Failure | None:
+    failure = None if pod.ready else server_failure(pod)
+    if failure is None:
+        return None
+    terminal = failure.exit_code in _TERMINAL_EXITS or failure.reason == Reason.OOM_KILLED
+    if terminal and not failure.retryable:
+        return failure
+    waiting = pod.waiting_reason == "CrashLoopBackOff"
+    return failure if pod.restarts + waiting >= _CRASHES else None
+
+
+def _asked(spec: ServingSpec) -> str:
+    if spec.num_gpus == 0:
+        return ""
+    total = spec.num_gpus * spec.replicas
+    return f"asks for {spec.num_gpus} {spec.gpu_resource} per replica x {spec.replicas} replicas = {total}; "
