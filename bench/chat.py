@@ -1,34 +1,30 @@
 #!/usr/bin/env python3
-"""How fast a served model answers, as ratios to transformers' own `generate`, alternating in one process.
+"""How fast a served model answers, side by side with others on the same weights, alternating in one run.
 
-    python bench/chat.py --model FOLDER [--dtype bfloat16] [--tokens 64] [--clients 8] [--rounds 3]
+    python bench/chat.py --model FOLDER [--fastchat FOLDER] [--dtype bfloat16] [--tokens 64] [--clients 1 8 32]
+    python bench/chat.py --random 1b            # no model needed: random weights of TinyLlama's shape
 
-Both sides use the same loaded weights. The server's figures are taken by HTTP clients on loopback, which run in
-the same process and take their share of the CPUs. `generate` is called as it is commonly served: one request at
-a time, so eight clients wait for each other.
+Each contender is a process of its own, idle while another is measured; `generate` runs in this one, one request at
+a time. Every round asks all of them the same questions in turn; ratios are medians over rounds. FastChat takes part
+where its folder is given: pip install --no-deps --target FOLDER fschat markdown2 nh3 shortuuid tiktoken peft
 """
 
 import argparse
 import asyncio
-import json
+import os
 import statistics
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
-import torch
-
-from vicuna_server.engine import ChatPrompt
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
-from vicuna_server.http.app import create_app
-from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.http.server import bind, serve
-from vicuna_server.http.settings import ServiceSettings
-from vicuna_server.prompts import Message
+from contenders import Contender, FastChat, Generate, Message, TransformersServe, VicunaServer
 
 TOPICS = ("a dragon", "the sea", "an old clock", "two friends", "a lost key", "the moon", "a river", "winter")
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,92 +35,186 @@ class Sample:
     first: list[float]
 
 
-def question(index: int) -> str:
-    return f"Write a long and detailed story about {TOPICS[index % len(TOPICS)]}, with many scenes."
+def question(index: int, number: int) -> list[Message]:
+    """Return a question nobody was asked before, so that only what all have in common can be reused."""
+    topic = TOPICS[index % len(TOPICS)]
+    text = f"Write a long and detailed story about {topic} ({number}), with many scenes, and begin at once."
+    return [{"role": "user", "content": text}]
 
 
-def generate(engine: TransformersEngine, clients: int, tokens: int) -> Sample:
-    """Answer the clients one after the other; nothing is shown before an answer is complete."""
-    loaded, made, ends = engine.loaded, 0, []
+async def ask(
+    http: httpx.AsyncClient, one: Contender, messages: Sequence[Message], tokens: int
+) -> tuple[str, float, float]:
+    """Return the answer, the seconds to its first piece, and the seconds in all."""
+    started, first, text = time.perf_counter(), 0.0, ""
+    async for piece in one.stream(http, messages, tokens):
+        first = first or time.perf_counter() - started
+        text += piece
+    return text, first, time.perf_counter() - started
+
+
+async def load(http: httpx.AsyncClient, one: Contender, count: Any, clients: int, tokens: int, number: int) -> Sample:
     started = time.perf_counter()
-    for index in range(clients):
-        ids = loaded.encoder.encode(ChatPrompt((Message("user", question(index)),))).ids
-        with torch.inference_mode():
-            out = loaded.model.generate(torch.tensor([ids]), max_new_tokens=tokens, do_sample=False)
-        made += out.shape[1] - len(ids)
-        ends.append(time.perf_counter() - started)
-    return Sample(made / ends[-1], ends)
+    asked = [ask(http, one, question(index, number * 100 + index), tokens) for index in range(clients)]
+    answers = await asyncio.gather(*asked)
+    seconds = time.perf_counter() - started
+    return Sample(sum(count(text) for text, _, _ in answers) / seconds, [first for _, first, _ in answers])
 
 
-async def ask(http: httpx.AsyncClient, index: int, tokens: int) -> tuple[int, float]:
-    body = {"model": "m", "messages": [{"role": "user", "content": question(index)}], "max_tokens": tokens}
-    body |= {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
-    started, first, made = time.perf_counter(), 0.0, 0
-    async with http.stream("POST", "/v1/chat/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            event = json.loads(line.removeprefix("data: "))
-            if not first and event["choices"] and event["choices"][0]["delta"].get("content"):
-                first = time.perf_counter() - started
-            if "usage" in event:
-                made = event["usage"]["completion_tokens"]
-    return made, first
-
-
-async def served(http: httpx.AsyncClient, clients: int, tokens: int) -> Sample:
-    started = time.perf_counter()
-    answers = await asyncio.gather(*(ask(http, index, tokens) for index in range(clients)))
-    return Sample(sum(made for made, _ in answers) / (time.perf_counter() - started), [at for _, at in answers])
-
-
-def p95(samples: list[Sample]) -> float:
+def p95(samples: Sequence[Sample]) -> float:
     values = sorted(value for sample in samples for value in sample.first)
     return values[min(len(values) - 1, int(len(values) * 0.95))]
 
 
-def report(name: str, ours: list[Sample], theirs: list[Sample]) -> None:
-    ratio = statistics.median(one.speed / other.speed for one, other in zip(ours, theirs, strict=True))
-    speeds = [f"{statistics.median(sample.speed for sample in side):.1f}" for side in (ours, theirs)]
+async def throughput(http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, args: Any) -> None:
+    print("| clients | server | tok/s | ours / it | first text p95 | ours / it |\n|---|---|---|---|---|---|")
+    for number, clients in enumerate(args.clients):
+        samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+        for index in range(args.rounds):
+            for one in contenders:
+                if clients > 8 and isinstance(one, Generate):
+                    continue  # a queue of one: its speed at 8 is its speed at 32
+                samples[one.name].append(await load(http, one, count, clients, args.tokens, number * 20 + index))
+        ours = samples[contenders[0].name]
+        for name, theirs in samples.items():
+            if not theirs:
+                continue
+            ratio = statistics.median(our.speed / their.speed for our, their in zip(ours, theirs, strict=True))
+            speed, first = statistics.median(sample.speed for sample in theirs), p95(theirs)
+            print(
+                f"| {clients} | {name} | {speed:.1f} | {ratio:.2f} | {first:.2f} s | {p95(ours) / first:.2f} |",
+                flush=True,
+            )
+
+
+async def second_turn(http: httpx.AsyncClient, one: Contender, rounds: int) -> None:
+    """Compare the first text of a 1000-token conversation's first and second turn."""
+    ratios, pairs = [], []
+    for index in range(rounds):
+        words = " ".join(f"{TOPICS[number % 8]} {index * 1000 + number}," for number in range(150))
+        history: list[Message] = [{"role": "user", "content": f"Remember this list: {words} and say yes."}]
+        answer, first, _ = await ask(http, one, history, 16)
+        history += [{"role": "assistant", "content": answer}, {"role": "user", "content": "What was the third item?"}]
+        _, second, _ = await ask(http, one, history, 16)
+        ratios.append(first / second)
+        pairs.append((first, second))
+    first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
+    sooner = f"{statistics.median(ratios):.1f} x sooner"
+    print(f"\nsecond turn of a long conversation: {first:.2f} s, then {second:.2f} s: {sooner}")
+
+
+def loading(model: Path, dtype: str, rounds: int) -> None:
+    """Compare loading the model with reading its files, both from disk."""
+    from vicuna_server.engine.loading import LoadSettings, load_model
+
+    files = sorted(model.glob("*.safetensors"))
+    ratios, pairs = [], []
+    for _ in range(rounds + 1):
+        evict(files)
+        started = time.perf_counter()
+        for path in files:
+            with path.open("rb", buffering=0) as file:
+                while file.read(8 * MEBIBYTE):
+                    pass
+        read = time.perf_counter() - started
+        evict(files)
+        started = time.perf_counter()
+        load_model(LoadSettings(model, dtype=dtype, kv_cache_memory="1Gi"))
+        pairs.append((time.perf_counter() - started, read))
+        ratios.append(pairs[-1][0] / read)
+    # The first time imports half of transformers.
+    loaded, read = (statistics.median(side) for side in zip(*pairs[1:], strict=True))
+    print(f"loading: {loaded:.2f} s, reading the files: {read:.2f} s: {statistics.median(ratios[1:]):.2f} x")
+
+
+def evict(files: Sequence[Path]) -> None:
+    for path in files:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def memory(server: VicunaServer, model: Path) -> None:
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    peak, now = server.peak_bytes()
+    beyond = peak - weights - 2**30
     print(
-        f"| {name} | {speeds[0]} tok/s | {speeds[1]} tok/s | {ratio:.2f} x | {p95(ours):.2f} s | {p95(theirs):.2f} s |"
+        f"memory of our server: peak {peak // MEBIBYTE} MiB, anonymous now {now // MEBIBYTE} MiB; weights "
+        f"{weights // MEBIBYTE} MiB, cache 1024 MiB: peak is {beyond // MEBIBYTE} MiB beyond both (aim: at most 300)"
     )
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare the server with transformers' generate.")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"))
+def random_model(folder: Path, tokenizer_of: Path) -> Path:
+    """Write random weights of TinyLlama-1.1B's shape, with another model's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=2048,
+        intermediate_size=5632,
+        num_hidden_layers=22,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(1)
+    torch.set_default_dtype(torch.bfloat16)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    torch.set_default_dtype(torch.float32)
+    return folder
+
+
+async def compare(model: Path, args: Any) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ours = VicunaServer(model, args.dtype)
+    contenders: list[Contender] = [ours]
+    if "generate" in args.against:
+        contenders.append(Generate(model, args.dtype))
+    if "batching" in args.against:
+        contenders.append(TransformersServe(model, args.dtype))
+    if "serve" in args.against:
+        contenders.append(TransformersServe(model, args.dtype, name="transformers serve", batching=False))
+    if args.fastchat is not None:
+        contenders.append(FastChat(model, args.dtype, args.fastchat))
+    try:
+        async with httpx.AsyncClient(timeout=1800, limits=httpx.Limits(max_connections=100)) as http:
+            for one in contenders:
+                await asyncio.to_thread(one.start)
+                await ask(http, one, question(0, 0), 8)
+            await throughput(http, contenders, lambda text: len(tokenizer(text)["input_ids"]), args)
+            await second_turn(http, ours, args.rounds)
+        memory(ours, model)
+    finally:
+        for one in contenders:
+            one.stop()
+    loading(model, args.dtype, args.rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the server with others on the same weights.")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a model; with --random, of a tokenizer")
+    parser.add_argument("--random", choices=("1b",), help="random weights of this size with the model's tokenizer")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    engine, lifecycle = TransformersEngine(LoadSettings(args.model, dtype=args.dtype)), Lifecycle()
-    listener = bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = create_app(engine, ServiceSettings("m", "bench", 0), lifecycle)
-    serving = asyncio.create_task(serve(app, listener, engine, lifecycle, 600.0, drain_seconds=0.0))
-    await lifecycle.settled.wait()
-    if lifecycle.failure is not None:
-        raise SystemExit(lifecycle.failure.message)
-    print(
-        f"{args.model.name}, {engine.loaded.placement.dtype}, {torch.get_num_threads()} threads, {args.tokens} tokens"
+    parser.add_argument(
+        "--against", nargs="*", default=["generate", "batching"], choices=("generate", "batching", "serve")
     )
-    print("| clients | served | generate | ratio | served, first text p95 | generate, answer p95 |")
-    print("|---|---|---|---|---|---|")
-    async with httpx.AsyncClient(base_url=url, timeout=600) as http:
-        await served(http, 1, 8)
-        await asyncio.to_thread(generate, engine, 1, 8)
-        for clients in (1, args.clients):
-            ours, theirs = [], []
-            for _ in range(args.rounds):
-                ours.append(await served(http, clients, args.tokens))
-                theirs.append(await asyncio.to_thread(generate, engine, clients, args.tokens))
-            report(str(clients), ours, theirs)
-    lifecycle.begin_drain()
-    await serving
+    parser.add_argument("--fastchat", type=Path, help="folder with fastchat and what it needs")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
+        model = random_model(Path(scratch) / "random-1b", args.model) if args.random else args.model
+        cpus = len(os.sched_getaffinity(0))
+        print(f"{model.name}, {args.dtype}, {cpus} CPUs, {args.tokens} new tokens, {args.rounds} rounds")
+        asyncio.run(compare(model, args))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,6 +1,7 @@
 """Loads an artifact: tokenizer, chat template and model, each failure as one sentence."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.engine.quantity import in_words
+from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import EngineError, InputError
 from vicuna_server.prompts import resolve_template_name
 
@@ -21,32 +23,6 @@ from vicuna_server.prompts import resolve_template_name
 _hub: Any = transformers
 
 __all__ = ["LoadSettings", "LoadedModel", "load_model", "native_context_length"]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSettings:
-    """What to load and how; values as on the command line.
-
-    Attributes:
-        folder: The artifact.
-        pinned_template: Chat template of the manifest; None without a manifest.
-        kv_cache_memory: Quantity of memory for keys and values; None: what is left.
-        max_concurrency: Generations at once.
-        prefix_reuse: Whether requests share the keys and values of what they have in common.
-    """
-
-    folder: Path
-    pinned_template: str | None = None
-    chat_template: str = "auto"
-    device: str = "auto"
-    num_gpus: int = 0
-    dtype: str = "auto"
-    quantization: str = "none"
-    max_gpu_memory: str | None = None
-    context_length: int | None = None
-    kv_cache_memory: str | None = None
-    prefix_reuse: bool = True
-    max_concurrency: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +142,8 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
             "QuantizationUnavailable",
             f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none",
         ) from error
+    # It tells of its casts at every product of a step.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if kind == "int8":
         return _hub.BitsAndBytesConfig(load_in_8bit=True)
     return _hub.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
