@@ -388,7 +388,6 @@ def test_an_unknown_prompt_format_asks_for_it_although_the_path_says_vicuna(tmp_
     ("words", "code", "reason"),
     [
         (["--adapter", "file:///x"], 65, "UnsupportedAdapter"),
-        (["--kind", "alpaca"], 65, "UnsupportedDelta"),
         (["--delta-digest", "12"], 64, "UsageError"),
         (["--base", "s3://bucket/x"], 64, "UsageError"),
     ],

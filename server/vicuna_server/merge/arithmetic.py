@@ -1,7 +1,7 @@
 """Turning a piece of base and delta into the same piece of the result.
 
-Both are cast to the delta's stored type, added, and the sum is cast to the output's type: for float16 that is
-FastChat's `base += delta`, bit for bit (FastChat, fastchat/model/apply_delta.py).
+Both are cast to one type (the delta's stored one, unless the step says another), added, and the sum is cast to the
+output's type: for float16 that is FastChat's `base += delta`, bit for bit (FastChat, fastchat/model/apply_delta.py).
 """
 
 from math import prod
@@ -11,10 +11,9 @@ import torch
 
 from vicuna_server.merge.layout import Padding, Step
 from vicuna_server.merge.tensors import FLOAT_DTYPES
+from vicuna_server.merge.torch_tensors import TORCH, view_as
 
 __all__ = ["combine", "count_non_finite", "set_up"]
-
-_TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def set_up() -> None:
@@ -33,7 +32,9 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int) 
     """
     if step.base.dtype == step.dtype and delta is None and not step.patches:
         return base
-    total = _total(step, base, delta).to(_TORCH[step.dtype])
+    left = view_as(base, step.base.dtype)
+    right = view_as(delta, step.delta.dtype) if delta is not None and step.delta is not None else None
+    total = (left if right is None else _total(step, left, right)).to(TORCH[step.dtype])
     if step.patches:
         columns = prod(step.shape[1:])
         rows = total.view(-1, columns)
@@ -46,39 +47,33 @@ def count_non_finite(data: memoryview, dtype: str) -> int:
     """Return how many elements are infinite or no number; cheap where none is."""
     if dtype not in FLOAT_DTYPES or not data.nbytes:
         return 0
-    tensor = _tensor(data, dtype)
+    tensor = view_as(data, dtype)
     low, high = torch.aminmax(tensor)  # either is NaN where any element is
     if bool(torch.isfinite(low)) and bool(torch.isfinite(high)):
         return 0
     return tensor.numel() - int(torch.isfinite(tensor).sum())
 
 
-def _total(step: Step, base: memoryview, delta: memoryview | None) -> torch.Tensor:
-    left = _tensor(base, step.base.dtype)
-    if delta is None or step.delta is None:
-        return left
-    right = _tensor(delta, step.delta.dtype)
-    if step.subtract:
-        return right.sub_(left.to(right.dtype))
+def _total(step: Step, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return base + delta, or delta - base, in the type that the step computes in."""
+    dtype = TORCH[step.sum_dtype] if step.sum_dtype else right.dtype
+    right = right.to(dtype)
     known = left.numel()
+    if step.subtract:
+        right[:known].sub_(left.to(dtype))
+        return right
     if known < right.numel():
-        right[:known].add_(left.to(right.dtype))
+        right[:known].add_(left.to(dtype))
         if step.padding is not None:
             _pad(right[known:], step.padding, prod(step.shape[1:]))
         return right
-    if left.dtype == right.dtype:
+    if left.dtype == dtype:
         return left.add_(right)
-    return left.to(right.dtype).add_(right)
+    return left.to(dtype).add_(right)
 
 
 def _pad(rows: torch.Tensor, padding: Padding, columns: int) -> None:
     rows.view(-1, columns).add_(padding.row().to(rows.dtype))
-
-
-def _tensor(data: memoryview, dtype: str) -> torch.Tensor:
-    if not data.nbytes:
-        return torch.empty(0, dtype=_TORCH[dtype])
-    return torch.frombuffer(data, dtype=_TORCH[dtype])
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

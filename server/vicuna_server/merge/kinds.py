@@ -1,45 +1,51 @@
-"""Which arithmetic a delta asks for, judged from shapes and types."""
+"""Which arithmetic a delta asks for, judged from shapes, types and the rows it adds."""
 
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.evidence import added_size
 from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.tensors import TensorSource
 
 __all__ = ["KINDS", "VOCABULARY_SUFFIXES", "extra_rows", "resolve_kind"]
 
 KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
 VOCABULARY_SUFFIXES = ("embed_tokens.weight", "lm_head.weight", "embed_in.weight", "embed_out.weight", "wte.weight")
+_INPUT_SUFFIXES = ("embed_tokens.weight", "embed_in.weight", "wte.weight")
 _MOST_ADDED_ROWS = 256
+# Vicuna's v0 was published in float16, Stanford's alpaca in float32
+_BY_DTYPE = {"F16": "additive-v0", "F32": "alpaca", "F64": "alpaca"}
+# An added row that no training touched: alpaca starts it at the mean and so stores zero, v0 stores the mean itself,
+# which is small beside a row but not that small.
+_ALPACA_BELOW, _V0_ABOVE = 5e-4, 3e-3
 
 
-def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, delta_id: str, problems: Problems) -> str:
-    """Return `none`, `additive-v1.1` or `additive-v0`, and note what speaks against the sources.
+def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems: Problems) -> str:
+    """Return `none`, `additive-v1.1`, `additive-v0` or `alpaca`, and note where that cannot be told.
 
     Args:
         kind: what was asked for, `auto` included.
         base: the base.
         delta: the delta, if any.
-        delta_id: the delta's hub id (ORG/NAME), empty for a folder: a path decides nothing.
-        problems: gets `UnsupportedDelta`, `AmbiguousDelta`.
+        problems: gets `AmbiguousDelta`.
     """
     if delta is None:
         return "none"
-    if kind == "alpaca" or (kind == "auto" and "alpaca" in delta_id.lower()):
-        problems.add(
-            "UnsupportedDelta",
-            "deltas of kind alpaca are not supported by this version; use an additive one, as Vicuna's are",
-        )
-        return "alpaca"
     if kind != "auto":
         return kind
-    if not 0 < extra_rows(base, delta) <= _MOST_ADDED_ROWS:
+    rows = extra_rows(base, delta)
+    if not 0 < rows <= _MOST_ADDED_ROWS:
         return "additive-v1.1"
-    if any(name.endswith(VOCABULARY_SUFFIXES) and tensor.dtype == "F32" for name, tensor in delta.tensors.items()):
-        # Vicuna's v0 is float16. Stanford's alpaca has as many rows, but does not start them at zero.
+    embedding, _ = _embeddings(base, delta)
+    by_dtype, by_rows = _BY_DTYPE.get(embedding.dtype), _by_rows(base, delta)
+    found = by_rows or by_dtype
+    if found is None or (by_dtype and found != by_dtype):
+        told = f"its type, {embedding.dtype}, speaks for {by_dtype or 'neither'}, their size for {by_rows or 'neither'}"
         problems.add(
             "AmbiguousDelta",
-            f"{delta.folder} adds rows in float32, as deltas of kind alpaca do, which this version does not support; "
-            "state kind additive-v0 if the base's new rows were zero when it was made",
+            f"{delta.folder} adds {rows} rows to the vocabulary, as kinds additive-v0 and alpaca both do; {told}; "
+            "state kind (--kind): additive-v0 if the base's new rows were zero when the delta was made, alpaca if they "
+            "were the mean of the others",
         )
-    return "additive-v0"
+    return found or "additive-v0"
 
 
 def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:
@@ -49,3 +55,18 @@ def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:
         if name.endswith(VOCABULARY_SUFFIXES) and other is not None and tensor.shape[1:] == other.shape[1:]:
             return tensor.shape[0] - other.shape[0]
     return 0
+
+
+def _by_rows(base: Checkpoint, delta: Checkpoint) -> str | None:
+    """Return the kind that the size of the embedding's added rows speaks for, None between the two."""
+    size = added_size(*reversed(_embeddings(base, delta)))
+    if size is None:
+        return None
+    return "alpaca" if size < _ALPACA_BELOW else "additive-v0" if size > _V0_ABOVE else None
+
+
+def _embeddings(base: Checkpoint, delta: Checkpoint) -> tuple[TensorSource, TensorSource]:
+    """Return the delta's and the base's embedding; the head, whose added rows training always moves, only without."""
+    shared = [name for name in delta.tensors if name.endswith(VOCABULARY_SUFFIXES) and name in base.tensors]
+    name = next((name for name in shared if name.endswith(_INPUT_SUFFIXES)), shared[0])
+    return delta.tensors[name], base.tensors[name]

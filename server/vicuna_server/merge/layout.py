@@ -55,6 +55,7 @@ class Step:
         padding: fills the rows that the base lacks; None: zero.
         subtract: take base from delta instead of adding (how a delta is made).
         patches: applied in order after the sum has the output's type.
+        sum_dtype: what both are cast to before they are added; None: the delta's type.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Step:
     padding: Padding | None = None
     subtract: bool = False
     patches: tuple[Patch, ...] = ()
+    sum_dtype: str | None = None
 
     @property
     def sources(self) -> tuple[TensorSource, ...]:
@@ -105,6 +107,11 @@ class Shard:
     def size(self) -> int:
         """Size of the file in bytes."""
         return len(self.header) + sum(step.nbytes for step in self.steps)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Number of bytes of base and delta that make it."""
+        return sum(step.bytes_to_read for step in self.steps)
 
 
 def lay_out(steps: Sequence[Step], least_shard_bytes: int = LEAST_SHARD_BYTES) -> list[Shard]:

@@ -37,7 +37,7 @@ class Plan:
     @property
     def bytes_to_read(self) -> int:
         """Bytes of base and delta that the merge reads."""
-        return sum(step.bytes_to_read for shard in self.shards for step in shard.steps)
+        return sum(shard.bytes_to_read for shard in self.shards)
 
     @property
     def bytes_to_write(self) -> int:
@@ -89,7 +89,7 @@ def make_plan(
         problems: gets everything that is wrong.
         least_shard_bytes: as for `lay_out`.
     """
-    resolved = resolve_kind(kind, base, delta, source_id, problems)
+    resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
     tokenizer = Tokenizer({}, has_chat_template=False)
     template = ""

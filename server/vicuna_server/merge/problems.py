@@ -10,7 +10,7 @@ __all__ = ["Problems"]
 # the most telling first: what comes later is often only a consequence
 _ORDER = (
     "SourceNotFound", "SourceForbidden", "NotACheckpoint", "UnsafePickle", "LegacyPickle", "TruncatedShard",
-    "DuplicateTensor", "QuantizedSource", "UnsupportedDelta", "SameCheckpoint", "NotABase", "NotADelta",
+    "DuplicateTensor", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
     "AlreadyMerged", "ConfigMismatch",
     "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch", "UnsupportedDtype",
     "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.layout import Step
+from vicuna_server.merge.padding import MeanRow
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.sampling import sampled_sha256
 from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource
@@ -38,7 +39,10 @@ def pair_tensors(
         elif _fits(tensor, other, kind, problems):
             shape = other.shape if other else tensor.shape
             output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
-            yield Step(name, shape, output, tensor, other)
+            wide = kind == "alpaca" and other is not None
+            padding = MeanRow(tensor) if wide and shape != tensor.shape else None
+            sum_dtype = "F32" if wide else None  # as Stanford's script, whatever the files hold
+            yield Step(name, shape, output, tensor, other, padding, sum_dtype=sum_dtype)
     for name in deltas:
         problems.add("TensorMissing", f"{base.folder} lacks {name}, which the delta has; give the matching base")
 
@@ -63,12 +67,12 @@ def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, problems:
             "give the base that this delta was made for",
         )
         return False
-    if kind == "additive-v0" and other.shape[0] > tensor.shape[0]:
+    if kind in ("additive-v0", "alpaca") and other.shape[0] > tensor.shape[0]:
         return True
     problems.add(
         "VocabularyMismatch",
         f"{tensor.name} has {tensor.shape[0]} rows in the base and {other.shape[0]} in the delta; give the base that "
-        "this delta was made for, or say kind additive-v0 if the delta adds rows",
+        "this delta was made for, or state kind additive-v0 or alpaca if the delta adds rows",
     )
     return False
 
