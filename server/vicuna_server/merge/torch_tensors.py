@@ -37,15 +37,16 @@ def mean_row(source: TensorSource, locate: Locate) -> torch.Tensor:
     """
     rows, columns = source.shape
     width = max(1, _BLOCK_BYTES // (4 * rows * _COLUMNS_AT_ONCE)) * _COLUMNS_AT_ONCE
-    means = []
+    result = torch.empty(columns, dtype=torch.float32)
+    space = torch.empty(rows * min(width, columns), dtype=torch.float32)  # one for all: freed ones leave holes
     for first in range(0, columns, width):
-        block = torch.empty(rows, min(width, columns - first), dtype=torch.float32)
+        last = min(first + width, columns)
+        block = space[: rows * (last - first)].view(rows, last - first)
         for start, stop in _stretches(source, lcm(columns, source.unit)):
             values = _read(source, start, stop, locate).view(-1, columns)
-            block[start // columns : stop // columns] = values[:, first : first + width]
-        means.append(block.mean(dim=0))
-        del block  # before the next one is made
-    return torch.cat(means)
+            block[start // columns : stop // columns] = values[:, first:last]
+        result[first:last] = block.mean(dim=0)
+    return result
 
 
 def _stretches(source: TensorSource, unit: int) -> list[tuple[int, int]]:
