@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.checkpoints import CONFIG, VOCABULARY, delta_weights, model_weights, write_checkpoint, write_tokenizer
+from support.meta import whole_weights, write_meta
 from vicuna_server.cli import main
 from vicuna_server.merge.identity import folder_digest
 
@@ -68,6 +69,17 @@ def test_a_delta_is_recognised_and_what_would_be_repaired_is_named(inspect: Insp
     (source,) = inspect(pair[1])[1]["sources"]
     assert source["type"] == "delta"
     assert source["tokenizer"]["repaired"] == ["tokenizer_config.json"]
+
+
+@pytest.mark.parametrize("layout", ["bin", "meta"])
+def test_other_layouts_are_named(inspect: Inspect, tmp_path: Path, layout: str) -> None:
+    if layout == "meta":
+        folder = write_meta(tmp_path / "base", whole_weights(), 2)
+    else:
+        folder = write_checkpoint(tmp_path / "base", model_weights(1), layout)
+    code, report = inspect(folder)
+    assert (code, report["sources"][0]["type"]) == (0, "model")
+    assert report["sources"][0]["layout"] == {"bin": "pickle", "meta": "meta"}[layout]
 
 
 def test_base_and_delta_together_are_the_merges_own_preflight(

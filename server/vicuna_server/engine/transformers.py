@@ -29,11 +29,12 @@ from vicuna_server.engine.base import (
 from vicuna_server.engine.batch import Batch, Result
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_logit_bias
-from vicuna_server.engine.loading import LoadedModel, LoadSettings, load_model
+from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Choice, Sampler
 from vicuna_server.engine.sequence import Answering, Embedded, Sequence
+from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import EngineError, RequestError, VicunaError
 
 __all__ = ["TransformersEngine"]

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from vicuna_server.engine import Engine
-from vicuna_server.errors import InputError, UsageError, VicunaError
-from vicuna_server.manifest import Manifest
-from vicuna_server.prompts import CHAT_TEMPLATES, FROM_TOKENIZER
+from vicuna_server.engine.opening import check_folder, create_engine
+from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.errors import VicunaError
+from vicuna_server.prompts import CHAT_TEMPLATES
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
@@ -61,14 +61,11 @@ def _serve(args: argparse.Namespace) -> None:
     from vicuna_server.http.settings import ServiceSettings
 
     folder = Path(args.model)
-    kind = os.environ.get("VICUNA_ENGINE") or "transformers"
-    if kind not in ("transformers", "scripted"):
-        raise UsageError(f"VICUNA_ENGINE is {kind!r}; use transformers or scripted")
-    scripted = kind == "scripted"
-    manifest = _check_artifact(folder, args.artifact_id, scripted=scripted)
+    manifest = check_folder(folder, args.artifact_id)
+    load = _load_settings(args, folder, manifest.chat_template if manifest is not None else None)
     # Before torch is imported, which takes seconds: a port in use is said at once, and probes can connect.
     with bind(args.host, args.port) as listener:
-        engine = _engine(args, folder, manifest, scripted=scripted)
+        engine = create_engine(load)
         settings = ServiceSettings(
             served_name=args.served_name or folder.resolve().name,
             revision=args.revision,
@@ -80,51 +77,10 @@ def _serve(args: argparse.Namespace) -> None:
         asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
 
 
-def _check_artifact(folder: Path, artifact_id: str | None, *, scripted: bool) -> Manifest | None:
-    """Refuse a folder that is no model, or not the one that was meant."""
-    if not folder.is_dir():
-        raise InputError("ModelNotFound", f"--model {folder} is no folder; check the path and the volume's mount")
-    manifest = Manifest.load(folder)
-    if artifact_id is not None and manifest is None:
-        raise InputError(
-            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
-        )
-    if artifact_id is not None and manifest is not None and manifest.artifact_id != artifact_id:
-        raise InputError(
-            "ArtifactMismatch",
-            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
-            "point --model at that artifact's folder",
-        )
-    if not scripted and not (folder / "config.json").is_file():
-        raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
-    if manifest is not None and not scripted:
-        _check_files(folder, manifest)
-    return manifest
-
-
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    for entry in manifest.files:
-        path = folder / entry.path
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry.size:
-            found = "is missing" if size is None else f"has {size} bytes instead of {entry.size}"
-            raise InputError("ArtifactDamaged", f"{path} {found}; merge the model again")
-
-
-def _engine(args: argparse.Namespace, folder: Path, manifest: Manifest | None, *, scripted: bool) -> Engine:
-    pinned = manifest.chat_template if manifest is not None else None
-    if scripted:
-        from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-
-        template = pinned or FROM_TOKENIZER if args.chat_template == "auto" else args.chat_template
-        settings = ScriptedSettings.from_env(os.environ, args.context_length)
-        return ScriptedEngine(settings, template, args.max_concurrency)
-    from vicuna_server.engine.loading import LoadSettings
-    from vicuna_server.engine.transformers import TransformersEngine
-
-    load = LoadSettings(
+def _load_settings(args: argparse.Namespace, folder: Path, pinned_template: str | None) -> LoadSettings:
+    return LoadSettings(
         folder=folder,
-        pinned_template=pinned,
+        pinned_template=pinned_template,
         chat_template=args.chat_template,
         device=args.device,
         num_gpus=args.num_gpus,
@@ -135,7 +91,6 @@ def _engine(args: argparse.Namespace, folder: Path, manifest: Manifest | None, *
         kv_cache_memory=args.kv_cache_memory,
         max_concurrency=args.max_concurrency,
     )
-    return TransformersEngine(load)
 
 
 class _Adder:

@@ -26,6 +26,12 @@ _ARCHITECTURE = (
     *("num_key_value_heads", "max_position_embeddings", "rope_theta", "rms_norm_eps", "tie_word_embeddings"),
 )
 
+_LAYOUTS: dict[str, Literal["safetensors", "pickle", "meta"]] = {
+    "safetensors": "safetensors",
+    "bin": "pickle",
+    "pth": "meta",
+}
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -57,7 +63,7 @@ class Description(_Part):
 
     uri: str
     type: Literal["model", "delta", "artifact", "unknown"] = "unknown"
-    layout: Literal["safetensors", "pickle"] | None = None
+    layout: Literal["safetensors", "pickle", "meta"] | None = None
     files: list[SourceFile] = Field(default_factory=list)
     bytes: int = 0
     tensors: int = 0
@@ -113,7 +119,7 @@ def describe(source: Input, *, memory: bool) -> Description:
 def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Problems) -> None:
     found.files = [SourceFile(name=file.name, size=file.size) for file in checkpoint.files]
     found.bytes = sum(file.size for file in found.files)
-    found.layout = "pickle" if checkpoint.weight_files[0].name.endswith(".bin") else "safetensors"
+    found.layout = _LAYOUTS[checkpoint.weight_files[0].name.rpartition(".")[2]]
     found.tensors = len(checkpoint.tensors)
     dtypes: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
@@ -127,6 +133,8 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
     with problems.collecting():
         found.artifact = Manifest.load(checkpoint.folder)
     found.type = "artifact" if found.artifact else "delta" if looks_like_delta(checkpoint, vectors) else "model"
+    for reason, message in checkpoint.warnings:
+        problems.warn(reason, message)
     check_finite(checkpoint, vectors, problems)
     check_unquantised(checkpoint, problems)
     check_whole(checkpoint, problems)
@@ -139,6 +147,8 @@ def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, prob
     except InputError as error:
         problems.warn(error.reason, error.message)
         return
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
     repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
     found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
     try:

@@ -95,6 +95,8 @@ def make_plan(
     template = ""
     with problems.collecting():
         tokenizer = read_tokenizer(giver.tokenizer_folder or giver.folder)
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
     if tokenizer.files:  # without one, a missing template is only a consequence
         with problems.collecting():
             template = resolve_chat_template(

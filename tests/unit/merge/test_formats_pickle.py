@@ -286,6 +286,11 @@ def test_tensors_that_are_not_rows_of_numbers_are_refused(tmp_path: Path, tensor
     assert _refused(path).reason == "NotACheckpoint"
 
 
+def test_odd_escapes_are_refused_without_a_word_of_pythons_own(tmp_path: Path) -> None:
+    error = _refused(_archive(tmp_path / "pytorch_model.bin", b"S'\\d'\n."))
+    assert error.reason == "UnsafePickle"
+
+
 def test_a_quantised_tensor_is_refused(tmp_path: Path) -> None:
     path = _archive(tmp_path / "pytorch_model.bin", b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_qtensor\n.")
     assert "quantised" in _refused(path).message

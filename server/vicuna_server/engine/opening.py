@@ -1,0 +1,78 @@
+"""From a folder to the engine that serves it, for every command that runs a model. Imports torch only at the end."""
+
+import os
+from pathlib import Path
+
+from vicuna_server.engine.base import Engine
+from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.errors import InputError, UsageError
+from vicuna_server.manifest import Manifest
+from vicuna_server.prompts import FROM_TOKENIZER
+
+__all__ = ["check_folder", "create_engine"]
+
+
+def check_folder(folder: Path, artifact_id: str | None = None) -> Manifest | None:
+    """Refuse a folder that is no model, or not the one that was meant; return its manifest, if it has one.
+
+    Args:
+        folder: The artifact, or any folder in Hugging Face's layout.
+        artifact_id: The manifest must name this artifact; None: any will do, and so will no manifest.
+
+    Raises:
+        InputError: `ModelNotFound`, `ArtifactMismatch` or `ArtifactDamaged`.
+        UsageError: `VICUNA_ENGINE` names no engine.
+    """
+    scripted = _is_scripted()
+    if not folder.is_dir():
+        raise InputError("ModelNotFound", f"--model {folder} is no folder; check the path and the volume's mount")
+    manifest = Manifest.load(folder)
+    if artifact_id is not None and manifest is None:
+        raise InputError(
+            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
+        )
+    if artifact_id is not None and manifest is not None and manifest.artifact_id != artifact_id:
+        raise InputError(
+            "ArtifactMismatch",
+            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
+            "point --model at that artifact's folder",
+        )
+    if not scripted and not (folder / "config.json").is_file():
+        raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
+    if manifest is not None and not scripted:
+        _check_files(folder, manifest)
+    return manifest
+
+
+def create_engine(settings: LoadSettings) -> Engine:
+    """Return the engine, not loaded yet; `VICUNA_ENGINE=scripted` chooses the one without a model.
+
+    Raises:
+        UsageError: A variable of the scripted engine is no number.
+    """
+    if _is_scripted():
+        from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+
+        asked = settings.chat_template
+        template = settings.pinned_template or FROM_TOKENIZER if asked == "auto" else asked
+        script = ScriptedSettings.from_env(os.environ, settings.context_length)
+        return ScriptedEngine(script, template, settings.max_concurrency)
+    from vicuna_server.engine.transformers import TransformersEngine
+
+    return TransformersEngine(settings)
+
+
+def _is_scripted() -> bool:
+    kind = os.environ.get("VICUNA_ENGINE") or "transformers"
+    if kind not in ("transformers", "scripted"):
+        raise UsageError(f"VICUNA_ENGINE is {kind!r}; use transformers or scripted")
+    return kind == "scripted"
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for entry in manifest.files:
+        path = folder / entry.path
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.size:
+            found = "is missing" if size is None else f"has {size} bytes instead of {entry.size}"
+            raise InputError("ArtifactDamaged", f"{path} {found}; merge the model again")

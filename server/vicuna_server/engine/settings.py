@@ -1,0 +1,32 @@
+"""What an engine is told before it loads. Knows no torch, so that command lines can build it at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LoadSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What to load and how; values as on the command line.
+
+    Attributes:
+        folder: The artifact.
+        pinned_template: Chat template of the manifest; None without a manifest.
+        kv_cache_memory: Quantity of memory for keys and values; None: what is left.
+        max_concurrency: Generations at once.
+        prefix_reuse: Whether requests share the keys and values of what they have in common.
+    """
+
+    folder: Path
+    pinned_template: str | None = None
+    chat_template: str = "auto"
+    device: str = "auto"
+    num_gpus: int = 0
+    dtype: str = "auto"
+    quantization: str = "none"
+    max_gpu_memory: str | None = None
+    context_length: int | None = None
+    kv_cache_memory: str | None = None
+    prefix_reuse: bool = True
+    max_concurrency: int = 32
