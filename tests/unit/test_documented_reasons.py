@@ -1,0 +1,57 @@
+"""Every reason and warning of the merge container has its line in docs/merging.md, and no line stands idle."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+SOURCES = (*(TOP / "server/vicuna_server/merge").rglob("*.py"), TOP / "server/vicuna_server/manifest.py")
+REASON = re.compile(r"(?:[A-Z]+[a-z]+)+")
+ERRORS = {"InputError", "UnreachableError", "EngineError", "OutOfSpaceError", "InterruptedRunError", "add"}
+WARNINGS = {"warn"}
+
+
+def _named(tree: ast.AST, functions: set[str]) -> Iterator[str]:
+    """Yield the constant first arguments of calls."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            reason = node.args[0].value
+            if name in functions and isinstance(reason, str) and REASON.fullmatch(reason):
+                yield reason
+
+
+def _paired(tree: ast.AST) -> Iterator[str]:
+    """Yield what is handed on as (reason, sentence)."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Tuple(elts=[ast.Constant(value=str(reason)), ast.JoinedStr()]) if REASON.fullmatch(reason):
+                yield reason
+
+
+def _in_code(functions: set[str], *, pairs: bool) -> set[str]:
+    trees = [ast.parse(path.read_text()) for path in SOURCES]
+    found = {reason for tree in trees for reason in _named(tree, functions)}
+    return found | {reason for tree in trees for reason in _paired(tree)} if pairs else found
+
+
+def _in_table(heading: str) -> list[str]:
+    text = (TOP / "docs/merging.md").read_text()
+    table = text.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"),
+    [
+        ("reason", _in_code(ERRORS, pairs=False) | {"UsageError"}),
+        ("warning", _in_code(WARNINGS, pairs=True)),
+    ],
+)
+def test_the_tables_name_what_the_code_can_say(heading: str, expected: set[str]) -> None:
+    documented = _in_table(heading)
+    assert len(expected) >= 4
+    assert documented == sorted(expected)
