@@ -5,6 +5,7 @@ OperatorError
 ├── ConfigError          the operator's own settings are wrong; names the variable or flag
 ├── LocalRunError        `vicuna-operator up` cannot go on; carries an exit code
 ├── StartError           `vicuna-operator run` cannot begin; carries an exit code
+├── PluginError          `kubectl vicuna` cannot do what it was asked; carries an exit code
 ├── LeaseLostError       this replica may no longer act: another one may have taken over
 └── KubeError            the Kubernetes API refused or could not be reached
     ├── NotFoundError    404
@@ -26,6 +27,7 @@ __all__ = [
     "LocalRunError",
     "NotFoundError",
     "OperatorError",
+    "PluginError",
     "SpecError",
     "StartError",
     "UnavailableError",
@@ -59,6 +61,14 @@ class LocalRunError(OperatorError):
 
 class StartError(OperatorError):
     """The operator cannot begin its work."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class PluginError(OperatorError):
+    """`kubectl vicuna` cannot do what it was asked."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)

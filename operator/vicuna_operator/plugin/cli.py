@@ -1,0 +1,106 @@
+"""`kubectl vicuna`: see how a VicunaModel stands, go back, try again, wait."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from vicuna_operator import __version__
+from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin import commands
+from vicuna_operator.plugin.kubectl import Kubectl, Process
+
+__all__ = ["main"]
+
+EXIT_USAGE = 64
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = Process) -> int:
+    """Run the command line; return its exit code (64: wrong usage, else kubectl's own)."""
+    args = _parser().parse_args(argv)
+    flags = [
+        f"--{name}={value}"
+        for name in ("namespace", "context", "kubeconfig")
+        if (value := getattr(args, name)) is not None
+    ]
+    try:
+        return int(args.run(connect(flags), args))
+    except PluginError as error:
+        sys.stderr.write(f"kubectl vicuna {args.command}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument("name", metavar="NAME", help="the VicunaModel")
+    common.add_argument("-n", "--namespace", help="its namespace (default: the context's)")
+    common.add_argument("--context", help="the kubeconfig context to use")
+    common.add_argument("--kubeconfig", help="the kubeconfig file to use")
+    output = _Parser(add_help=False)
+    output.add_argument("-o", "--output", choices=["text", "json"], default="text", help="form of the answer")
+
+    parser = _Parser(prog="kubectl vicuna", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"kubectl-vicuna {__version__}")
+    words = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def add(
+        name: str,
+        text: str,
+        run: Callable[[Kubectl, argparse.Namespace], int],
+        *parents: _Parser,
+    ) -> _Parser:
+        command = words.add_parser(name, help=text, description=text, parents=[common, *parents])
+        command.set_defaults(run=run)
+        return command
+
+    def shown(args: argparse.Namespace) -> bool:
+        return bool(args.output == "json")
+
+    add(
+        "status",
+        "the model, its Jobs, revisions and pods as a tree, with what is wrong",
+        lambda kubectl, args: commands.status(kubectl, args.name, as_json=shown(args)),
+        output,
+    )
+    add(
+        "history",
+        "the last rollouts and how they ended",
+        lambda kubectl, args: commands.history(kubectl, args.name, as_json=shown(args)),
+        output,
+    )
+    back = add(
+        "rollback",
+        "set the spec back to an earlier revision; merges nothing",
+        lambda kubectl, args: commands.rollback(kubectl, args.name, to=args.to, dry_run=args.dry_run),
+    )
+    back.add_argument("--to", metavar="REVISION", help="which one (default: the last that was complete)")
+    back.add_argument("--dry-run", action="store_true", help="only print the spec that would be set")
+    add("retry", "try again what failed", lambda kubectl, args: commands.retry(kubectl, args.name))
+    add("upgrade", "take the operator's default image", lambda kubectl, args: commands.upgrade(kubectl, args.name))
+    logs = add(
+        "logs",
+        "what the servers print, or the merge",
+        lambda kubectl, args: commands.logs(
+            kubectl, args.name, merge=args.merge, follow=args.follow, previous=args.previous, tail=args.tail
+        ),
+    )
+    logs.add_argument("--merge", action="store_true", help="of the merge, also when there are servers")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are printed")
+    logs.add_argument("-p", "--previous", action="store_true", help="of the container before its last restart")
+    logs.add_argument("--tail", type=int, default=100, help="lines of each pod (default: 100; -1: all)")
+    waits = add(
+        "wait",
+        "wait until the model is ready; ends at once when it is stalled",
+        lambda kubectl, args: commands.wait(kubectl, args.name, timeout=args.timeout),
+    )
+    waits.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: 1800)")
+    return parser

@@ -1,0 +1,153 @@
+"""What each word after `kubectl vicuna` does."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.family import Family, read_model
+from vicuna_operator.plugin.history import history_rows, table
+from vicuna_operator.plugin.kubectl import Kubectl
+from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
+from vicuna_operator.plugin.tree import render, status_tree
+
+__all__ = ["history", "logs", "retry", "rollback", "status", "upgrade", "wait"]
+
+_RESOURCE = f"{c.PLURAL}.{c.GROUP}"
+_LOOK_SECONDS = 1.0
+_MAX_STREAMS = 128  # of kubectl logs
+
+
+def status(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
+    """Print a model's tree."""
+    tree = status_tree(Family.read(kubectl, name, events=True))
+    _say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
+    return 0
+
+
+def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
+    """Print the last rollouts, and which of their revisions can be gone back to."""
+    rows = history_rows(Family.read(kubectl, name))
+    if as_json:
+        _say(json.dumps(rows, indent=2))
+    else:
+        _say(table(rows) if rows else f"{name} has not served yet")
+    return 0
+
+
+def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> int:
+    """Set the spec back to a kept revision's; nothing is merged or rendered for it."""
+    family = Family.read(kubectl, name)
+    item = choose_revision(family, to)
+    after = spec_of_revision(family, item)
+    if item.revision in stated_revisions(family):
+        _say(f"{name} is set to revision {item.revision} already")
+        return 0
+    for manager, field in managers_of(family.body, after):
+        _warn(f"warning: {field} is managed by {manager}, which may set it again; change it at its source too")
+    if dry_run:
+        _say(json.dumps({"spec": after}, indent=2))
+        return 0
+    # The generation is tested, not the resourceVersion: status is written all the time, the spec must be what we read.
+    patch = [
+        {"op": "test", "path": "/metadata/generation", "value": family.model.generation},
+        {"op": "replace", "path": "/spec", "value": after},
+    ]
+    kubectl.write(
+        "patch", _RESOURCE, name, "--type=json", f"--patch={json.dumps(patch)}", "--field-manager=kubectl-vicuna"
+    )
+    _say(f"{name} goes back to revision {item.revision}; follow it with `kubectl vicuna wait {name}`")
+    return 0
+
+
+def retry(kubectl: Kubectl, name: str) -> int:
+    """Ask for another try of what failed."""
+    before = read_model(kubectl, name)
+    _annotate(kubectl, name, c.ANNOTATION_RETRY, str(int(time.time())))
+    stalled = _condition(before, ConditionType.STALLED)
+    failed = f" ({stalled['reason']})" if stalled.get("status") == "True" else ", which was not stalled"
+    _say(f"{name}{failed}: what failed is tried again")
+    return 0
+
+
+def upgrade(kubectl: Kubectl, name: str) -> int:
+    """Ask for the operator's present default image."""
+    body = read_model(kubectl, name)
+    image = ((body.get("spec") or {}).get("serving") or {}).get("image")
+    if image:
+        raise PluginError(f"spec.serving.image states {image}; change it there")
+    status = body.get("status") or {}
+    revision = (status.get("target") or {}).get("revision")
+    if not revision:
+        raise PluginError(f"{name} has no revision yet; its first one takes the default image anyway")
+    if not status.get("imageOutdated"):
+        _say(f"{name} runs on the default image already")
+        return 0
+    _annotate(kubectl, name, c.ANNOTATION_UPGRADE, str(revision))
+    _say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
+    return 0
+
+
+def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bool, tail: int) -> int:
+    """Show what the servers print; before there are any, or if asked for, what the merge prints."""
+    body = read_model(kubectl, name)
+    merging = merge or _condition(body, ConditionType.WEIGHTS_READY).get("status") != "True"
+    part = c.NAME_MERGE if merging else c.NAME_SERVER
+    words = ["logs", f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}", "--prefix", f"--tail={tail}"]
+    words += [f"--max-log-requests={_MAX_STREAMS}"]
+    words += ["--follow"] if follow else []
+    words += ["--previous"] if previous else []
+    return kubectl.show(*words)
+
+
+def wait(
+    kubectl: Kubectl,
+    name: str,
+    *,
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Wait until the model is Ready; 1 as soon as it is stalled, 124 when the time is over."""
+    end = clock() + timeout
+    said = ""
+    while True:
+        body = read_model(kubectl, name)
+        ready, stalled = _condition(body, ConditionType.READY), _condition(body, ConditionType.STALLED)
+        if ready.get("status") == "True":
+            _say(f"{name} is ready")
+            return 0
+        if stalled.get("status") == "True":
+            raise PluginError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")
+        now = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'no operator has seen this generation yet')}"
+        if now != said:
+            _warn(now)
+            said = now
+        if clock() >= end:
+            raise PluginError(f"{name} is not ready within {timeout:.0f} s: {now}", 124)
+        sleep(_LOOK_SECONDS)
+
+
+def _annotate(kubectl: Kubectl, name: str, key: str, value: str) -> None:
+    kubectl.write("annotate", _RESOURCE, name, f"{key}={value}", "--overwrite", "--field-manager=kubectl-vicuna")
+
+
+def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Find a condition that speaks of the present generation; empty where there is none."""
+    generation = body["metadata"].get("generation")
+    for item in (body.get("status") or {}).get("conditions") or ():
+        if item.get("type") == kind:
+            return item if item.get("observedGeneration") == generation else {}
+    return {}
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,34 @@
+"""`kubectl vicuna history`: the last rollouts, with which of them can be gone back to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.plugin.family import Family
+
+__all__ = ["history_rows", "table"]
+
+_COLUMNS = ("revision", "artifactID", "image", "since", "outcome", "reason", "kept", "now")
+
+
+def history_rows(family: Family) -> list[dict[str, Any]]:
+    """Return the rollouts, newest first; `kept` revisions can be gone back to, `now` says active or target."""
+    kept = {item.revision for item in family.deployments if not item.meta.deleting}
+    rows = []
+    for entry in family.status.get("history") or ():
+        revision = str(entry.get("revision", ""))
+        roles = [role for role in ("active", "target") if revision == family.revision_in(role)]
+        rows.append({**entry, "kept": revision in kept, "now": ",".join(roles)})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out rows in columns, as kubectl does."""
+    lines = [[name.upper() for name in _COLUMNS], *([_cell(row.get(name)) for name in _COLUMNS] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value or "-")

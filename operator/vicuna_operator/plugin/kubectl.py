@@ -1,0 +1,73 @@
+"""The user's own kubectl: it knows the cluster, the credentials and the context, so the plugin need not."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from vicuna_operator.errors import PluginError
+
+__all__ = ["Kubectl", "Process"]
+
+_SECONDS = 60.0
+
+
+class Kubectl(Protocol):
+    """kubectl in one context and namespace; what it complains about becomes a PluginError with its exit code."""
+
+    def read(self, *words: str) -> dict[str, Any]:
+        """Run `kubectl WORDS --output json` and return the object."""
+        ...
+
+    def write(self, *words: str) -> None:
+        """Run a command that changes something."""
+        ...
+
+    def show(self, *words: str) -> int:
+        """Run a command on the user's own terminal; return its exit code."""
+        ...
+
+
+class Process:
+    """kubectl on PATH."""
+
+    def __init__(self, flags: Sequence[str] = ()) -> None:
+        self._flags = flags
+
+    def read(self, *words: str) -> dict[str, Any]:
+        """Run `kubectl WORDS --output json` and return the object."""
+        parsed: dict[str, Any] = json.loads(self._run(*words, "--output=json"))
+        return parsed
+
+    def write(self, *words: str) -> None:
+        """Run a command that changes something."""
+        self._run(*words)
+
+    def show(self, *words: str) -> int:
+        """Run a command on the user's own terminal; return its exit code."""
+        with _answering():
+            return subprocess.run(["kubectl", *self._flags, *words], check=False).returncode  # noqa: S603, S607
+
+    def _run(self, *words: str) -> str:
+        with _answering():
+            done = subprocess.run(  # noqa: S603
+                ["kubectl", *self._flags, *words],  # noqa: S607
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        if done.returncode:
+            raise PluginError(done.stderr.strip() or f"kubectl {words[0]} failed", done.returncode)
+        return done.stdout
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PluginError("kubectl is not on PATH", 127) from error
+    except subprocess.TimeoutExpired as error:
+        raise PluginError(f"kubectl had no answer within {_SECONDS:.0f} s; is the cluster there?") from error

@@ -1,0 +1,149 @@
+"""Going back to a revision that is kept: the spec its snapshot tells. Pure; the operator then scales it up."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import parse_spec
+from vicuna_operator.errors import PluginError, SpecError
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.plugin.family import Family
+from vicuna_operator.resources.identity import merge_key, revision
+
+__all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisions"]
+
+# What applies manifests again and again, by the name under which it does (metadata.managedFields)
+_GITOPS = ("argocd", "flux", "kustomize-controller", "helm-controller", "helm", "fleet", "rancher", "config-sync")
+_OWN = ("replicas", "rollout")  # of serving: not part of a revision
+
+
+def choose_revision(family: Family, wanted: str | None) -> DeploymentView:
+    """Find the revision to go back to: the one asked for, else what serves or was complete last, unless it is stated.
+
+    Raises:
+        PluginError: it is not kept, or there is none.
+    """
+    kept = [item for item in family.deployments if not item.meta.deleting]
+    if wanted is not None:
+        found = [item for item in kept if item.revision == wanted]
+        if not found:
+            names = ", ".join(sorted(item.revision for item in kept)) or "none"
+            raise PluginError(
+                f"revision {wanted} is not kept (kept: {names}); spec.storage.keepRevisions says how many are"
+            )
+        return found[0]
+    stated = stated_revisions(family)
+    good = [(item.completed, item) for item in kept if item.completed is not None and item.revision not in stated]
+    if not good:
+        raise PluginError("there is no other revision that ever was complete; see `kubectl vicuna history`")
+    active = family.revision_in("active")
+    return max(good, key=lambda entry: (entry[1].revision == active, entry[0]))[1]
+
+
+def stated_revisions(family: Family) -> set[str]:
+    """Return the kept revisions that the present spec makes; several where they differ in a default image only."""
+    if family.model.spec is None:
+        return set()
+    made = {item.revision for item in family.deployments if _serves(family, item, family.body["spec"])}
+    target = family.revision_in("target")
+    return {target} if target in made else made
+
+
+def spec_of_revision(family: Family, item: DeploymentView) -> dict[str, Any]:
+    """Return the present spec with the parts that make the revision put back; replicas and rollout stay.
+
+    Where two kept revisions differ in nothing but a default image, the image is stated, else the operator could not
+    tell which of them is meant.
+
+    Raises:
+        PluginError: the Deployment has no snapshot, or the spec it gives makes another revision.
+    """
+    snapshot = _snapshot(item)
+    spec = _restored(family, snapshot)
+    rivals = [other for other in family.deployments if other is not item and _serves(family, other, spec)]
+    if rivals and "image" not in spec["serving"]:
+        spec["serving"]["image"] = item.image
+    if not _serves(family, item, spec):
+        raise PluginError(
+            f"the snapshot of {item.meta.name} does not make revision {item.revision}: another version of the operator"
+            " made it; set the spec by hand"
+        )
+    return spec
+
+
+def managers_of(body: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (manager, field) where something that applies manifests owns a field the new spec changes."""
+    changed = list(_changes(body.get("spec") or {}, after, ()))
+    found = []
+    for entry in body["metadata"].get("managedFields") or ():
+        manager = str(entry.get("manager", ""))
+        if not manager.lower().startswith(_GITOPS):
+            continue
+        owned = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        found += [(manager, "spec." + ".".join(path)) for path in changed if _owns(owned, path)]
+    return found
+
+
+def _snapshot(item: DeploymentView) -> dict[str, Any]:
+    try:
+        snapshot = json.loads(item.meta.annotations[c.ANNOTATION_SPEC_SNAPSHOT])
+        return {"weights": dict(snapshot["weights"]), **snapshot}
+    except (KeyError, TypeError, ValueError):
+        raise PluginError(
+            f"Deployment {item.meta.name} carries no spec to go back to (annotation {c.ANNOTATION_SPEC_SNAPSHOT})"
+        ) from None
+
+
+def _restored(family: Family, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    before = dict(family.body.get("spec") or {})
+    serving = before.get("serving") or {}
+    kept = {key: serving[key] for key in _OWN if key in serving}
+    storage = dict(before.get("storage") or {})
+    claim = (snapshot.get("storage") or {}).get("claimName")
+    if claim is not None:
+        for name in ("size", "storageClassName"):  # of a claim the operator makes
+            storage.pop(name, None)
+        storage["claimName"] = claim
+    elif storage.pop("claimName", None) is not None:
+        storage["size"] = family.claim_sizes.get(f"{family.model.name}-weights", "")
+    merge = {**(before.get("merge") or {}), **(snapshot.get("merge") or {})}
+    return {
+        **before,
+        "weights": snapshot["weights"],
+        "serving": {**(snapshot.get("serving") or {}), **kept},
+        "merge": merge,
+        "storage": storage,
+    }
+
+
+def _serves(family: Family, item: DeploymentView, spec: Mapping[str, Any]) -> bool:
+    try:
+        parsed = parse_spec(spec, name=family.model.name)
+    except SpecError as error:
+        raise PluginError(f"the spec of that revision is no longer valid: {error}") from error
+    image = parsed.serving.image or item.image
+    return (
+        merge_key(parsed) == item.merge_key
+        and revision(parsed, artifact_id=item.artifact_id, image=image) == item.revision
+    )
+
+
+def _changes(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from _changes(before.get(key), after.get(key), (*path, key))
+    elif before not in (after, {}, [], None) or after not in (before, {}, [], None):
+        yield path
+
+
+def _owns(owned: Any, path: Sequence[str]) -> bool:
+    """Tell whether a fieldsV1 set has the field, or a part of it.
+
+    Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+    """
+    for name in path:
+        if not isinstance(owned, Mapping) or f"f:{name}" not in owned:
+            return False
+        owned = owned[f"f:{name}"]
+    return True

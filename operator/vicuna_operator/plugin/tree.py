@@ -1,0 +1,136 @@
+"""`kubectl vicuna status`: a model, its Jobs, revisions and pods as a tree, each with what is wrong with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.failures import merge_failure, obstacle, server_failure
+from vicuna_operator.planning.observed import ClaimView, JobView, PodView
+from vicuna_operator.plugin.family import Family
+
+__all__ = ["Node", "render", "status_tree"]
+
+_WIDTH = 400  # of a cause; the whole of it is on the object
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing: its kind and name, what state it is in, and what keeps it from a better one."""
+
+    kind: str
+    name: str
+    state: str
+    cause: str = ""
+    children: Sequence["Node"] = field(default_factory=tuple)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the tree for machines."""
+        told = {"kind": self.kind, "name": self.name, "state": self.state, "cause": self.cause}
+        return {key: value for key, value in told.items() if value} | (
+            {"children": [child.as_dict() for child in self.children]} if self.children else {}
+        )
+
+
+def status_tree(family: Family) -> Node:
+    """Build the tree of a model."""
+    status = family.status
+    ready = _condition(status, ConditionType.READY)
+    fine = ready.get("status") == "True"
+    state = f"{status.get('phase') or 'not seen by an operator yet'}, {status.get('ready', '0/0')} ready"
+    cause = "" if fine else f"{ready.get('reason', '')}: {ready.get('message', '')}".strip(": ")
+    if status.get("imageOutdated"):
+        cause = cause or "runs on an older default image; `kubectl vicuna upgrade` takes the present one"
+    shown = [item for item in family.deployments if item.replicas or item.current or _noted(family, item)]
+    shown.sort(key=lambda item: (item.revision != family.revision_in("active"), item.meta.name))
+    children = [_weights(family), *(_revision(family, item) for item in shown)]
+    endpoint = str(status.get("endpoint", ""))
+    if endpoint:
+        children.append(Node("Service", family.model.name, endpoint))
+    name = f"{family.model.namespace}/{family.model.name}"
+    return Node("VicunaModel", name, state, cause or _last_failure(status), children)
+
+
+def render(node: Node) -> str:
+    """Draw a tree, a line for each thing and each cause."""
+    return "\n".join(_lines(node, "", ""))
+
+
+def _lines(node: Node, first: str, rest: str) -> list[str]:
+    lines = [f"{first}{node.kind} {node.name}: {node.state}"]
+    below = "│  " if node.children else "   "
+    lines += [f"{rest}{below}{line}" for line in _short(node.cause).splitlines()]
+    for child in node.children:
+        last = child is node.children[-1]
+        lines += _lines(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+    return lines
+
+
+def _weights(family: Family) -> Node:
+    artifact = next((str((family.status.get(key) or {}).get("artifactID")) for key in ("target", "active")), "")
+    condition = _condition(family.status, ConditionType.WEIGHTS_READY)
+    merge = family.status.get("merge") or {}
+    if condition.get("status") == "True":
+        state, cause = f"artifact {artifact}", ""
+    else:
+        percent = f", {merge['percent']} % merged" if "percent" in merge else ""
+        state, cause = f"{condition.get('reason', 'unknown')}{percent}", str(condition.get("message", ""))
+    jobs = [_job(family, job) for job in sorted(family.jobs, key=lambda job: job.attempt)]
+    return Node("weights of", family.model.name, state, cause, [*map(_claim, family.claims), *jobs])
+
+
+def _claim(claim: ClaimView) -> Node:
+    return Node("PersistentVolumeClaim", claim.meta.name, f"{claim.phase} {claim.capacity}".strip())
+
+
+def _job(family: Family, job: JobView) -> Node:
+    pods = [pod for pod in family.pods if pod.job_name == job.meta.name]
+    children = [_pod(family, pod) for pod in pods]
+    if job.failed:
+        failure = merge_failure(job, pods[0] if pods else None)
+        return Node("Job", job.meta.name, "failed", f"{failure.reason}: {failure.message}", children)
+    return Node("Job", job.meta.name, "succeeded" if job.succeeded else "running", "", children)
+
+
+def _revision(family: Family, item: DeploymentView) -> Node:
+    pods = [pod for pod in family.pods if pod.revision == item.revision]
+    ready = sum(1 for pod in pods if pod.ready and not pod.meta.deleting)
+    roles = [member for member in ("active", "target") if item.revision == family.revision_in(member)]
+    state = ", ".join([*roles, f"{ready} of {item.replicas} ready", item.image])
+    failed = item.failed or {}
+    cause = f"{failed['reason']}: {failed.get('message', '')}" if "reason" in failed else item.refused
+    return Node("revision", item.revision, state, cause, [_pod(family, pod) for pod in pods])
+
+
+def _pod(family: Family, pod: PodView) -> Node:
+    where = f" on {pod.node}" if pod.node else ""
+    if pod.meta.deleting:
+        return Node("Pod", pod.meta.name, f"stopping{where}")
+    if pod.ready:
+        return Node("Pod", pod.meta.name, f"ready{where}")
+    if pod.terminated is not None and pod.terminated.exit_code == 0:
+        return Node("Pod", pod.meta.name, "done")
+    state = "running, not ready" if pod.running else pod.phase.lower()
+    restarts = f", {pod.restarts} restarts" if pod.restarts else ""
+    found = obstacle(pod, family.events.get(pod.meta.uid, ()))
+    trouble = found or (server_failure(pod) if pod.is_server else None)
+    cause = f"{trouble.reason}: {trouble.message}" if trouble is not None else ""
+    return Node("Pod", pod.meta.name, f"{state}{restarts}{where}", cause)
+
+
+def _last_failure(status: Mapping[str, Any]) -> str:
+    last = status.get("lastFailure")
+    return f"last failure {last.get('time', '')}: {last['reason']}: {last.get('message', '')}" if last else ""
+
+
+def _noted(family: Family, item: DeploymentView) -> bool:
+    return item.revision in (family.revision_in("active"), family.revision_in("target"))
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    return next((item for item in status.get("conditions") or () if item.get("type") == kind), {})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

@@ -1,0 +1,50 @@
+"""kubectl on a World: what the plugin reads and writes, without a cluster."""
+
+import json
+from typing import Any
+
+from support.world import World
+from vicuna_operator.errors import PluginError
+
+
+class WorldKubectl:
+    """Answers as kubectl would; `shown` keeps the commands that would have had the terminal."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.shown: list[tuple[str, ...]] = []
+        self.written: list[tuple[str, ...]] = []
+
+    def read(self, *words: str) -> dict[str, Any]:
+        assert words[0] == "get"
+        body = self.world.body
+        if words[1] == "vicunamodels.vicuna.dev":
+            if words[2] != body["metadata"]["name"]:
+                raise PluginError(f'Error from server (NotFound): vicunamodels.vicuna.dev "{words[2]}" not found')
+            return json.loads(json.dumps(body))  # type: ignore[no-any-return]
+        if words[1] == "events":
+            uid = words[2].rpartition("=")[2]
+            found = self.world.events.get(uid, [])
+            return {"items": [{"type": e.type, "reason": e.reason, "message": e.message} for e in found]}
+        ours = {"vicuna.dev/model": body["metadata"]["name"], "app.kubernetes.io/managed-by": "vicuna-operator"}
+        items = [item for (kind, _), item in self.world.objects.items() if kind != "Service"]
+        return {"items": [item for item in items if ours.items() <= item["metadata"].get("labels", {}).items()]}
+
+    def write(self, *words: str) -> None:
+        self.written.append(words)
+        if words[0] == "annotate":
+            key, _, value = words[3].partition("=")
+            self.world.annotate(key, value)
+            return
+        (patch,) = [json.loads(word.removeprefix("--patch=")) for word in words if word.startswith("--patch=")]
+        test, replace = patch
+        assert (test["op"], test["path"]) == ("test", "/metadata/generation")
+        if test["value"] != self.world.body["metadata"]["generation"]:
+            raise PluginError("the server rejected our request: testing value /metadata/generation failed")
+        assert (replace["op"], replace["path"]) == ("replace", "/spec")
+        self.world.body["spec"] = replace["value"]
+        self.world.body["metadata"]["generation"] += 1
+
+    def show(self, *words: str) -> int:
+        self.shown.append(words)
+        return 0
