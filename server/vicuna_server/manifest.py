@@ -1,6 +1,12 @@
-"""`vicuna-manifest.json`: what an artifact is made of. Written last by merge, read first by serve."""
+"""`vicuna-manifest.json`: what an artifact is made of. Written last by merge, read first by serve.
 
+Its `checksum` is the sha256 of its own bytes with an empty string in that place, so that the one file which nothing
+else vouches for vouches for itself.
+"""
+
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +18,8 @@ from vicuna_server.errors import InputError
 __all__ = ["MANIFEST_NAME", "FileEntry", "Inputs", "Manifest", "Recipe", "Source", "Tool"]
 
 MANIFEST_NAME = "vicuna-manifest.json"
+_CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"')
+_NO_CHECKSUM = b'"checksum": ""'
 
 
 class _Part(BaseModel):
@@ -71,20 +79,25 @@ class Manifest(_Part):
 
     def to_json(self) -> str:
         """Return the file's text: stable key order, so that equal merges give equal bytes."""
-        return json.dumps(self.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
+        content = self.model_dump(by_alias=True) | {"checksum": ""}
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        return text.replace(_NO_CHECKSUM.decode(), f'"checksum": "{checksum}"', 1)
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
         """Read the manifest of an artifact folder; None where there is none.
 
         Raises:
-            InputError: `ManifestBroken` when the file is not a manifest of this schema.
+            InputError: `ManifestBroken` when the file is not a manifest of this schema, or its checksum is wrong.
         """
         path = folder / MANIFEST_NAME
         try:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        if _seal(text) is False:
+            raise InputError("ManifestBroken", f"{path} does not match its own checksum; merge the model again")
         try:
             manifest = cls.model_validate_json(text)
         except ValidationError as error:
@@ -97,3 +110,17 @@ class Manifest(_Part):
                 f"{path} has schemaVersion {manifest.schema_version}, this program reads 1; use the newer image",
             )
         return manifest
+
+    @staticmethod
+    def is_sealed(folder: Path) -> bool:
+        """Whether the file holds a checksum, and the right one."""
+        return _seal((folder / MANIFEST_NAME).read_bytes()) is True
+
+
+def _seal(text: bytes) -> bool | None:
+    """Return whether the checksum in a manifest's text is right; None: it has none."""
+    found = _CHECKSUM.search(text)
+    if found is None:
+        return None
+    blank = text[: found.start()] + _NO_CHECKSUM + text[found.end() :]
+    return hashlib.sha256(blank).hexdigest() == found[1].decode()

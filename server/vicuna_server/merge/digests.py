@@ -7,7 +7,7 @@ from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.identity import folder_digest
 from vicuna_server.merge.progress import Progress
 
-__all__ = ["digest_files"]
+__all__ = ["digest_files", "hash_file"]
 
 _READ_BYTES = 8 * 1024 * 1024
 
@@ -22,13 +22,15 @@ def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
     Raises:
         InterruptedRunError: a signal came.
     """
-    hashes = {}
-    for file in files:
-        digest = hashlib.sha256()
-        position = 0
-        while block := file.read(position, _READ_BYTES):
-            digest.update(block)
-            position += len(block)
-            progress.advance(len(block))
-        hashes[file.name] = digest.hexdigest()
-    return folder_digest(hashes)
+    return folder_digest({file.name: hash_file(file, progress) for file in files})
+
+
+def hash_file(file: DataFile, progress: Progress) -> str:
+    """Return the sha256 of a file in hex; counts the bytes, and ends with a signal."""
+    digest = hashlib.sha256()
+    position = 0
+    while block := file.read(position, _READ_BYTES):
+        digest.update(block)
+        position += len(block)
+        progress.advance(len(block))
+    return digest.hexdigest()

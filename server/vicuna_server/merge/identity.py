@@ -45,20 +45,21 @@ class Fingerprints:
         return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
 
 
-def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str) -> str:
+def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str, recipe: int = RECIPE_VERSION) -> str:
     """Return 16 hex digits that stand for one merge.
 
     Args:
         fingerprints: of the inputs.
         kind: the resolved kind: none, additive-v1.1, additive-v0 or alpaca.
         dtype: float16, bfloat16 or float32.
+        recipe: version of the arithmetic.
     """
     parts: dict[str, Any] = {
         "base": fingerprints.base,
         "delta": fingerprints.delta,
         "adapters": list(fingerprints.adapters),
     }
-    parts |= {"kind": kind, "dtype": dtype, "recipe": RECIPE_VERSION}
+    parts |= {"kind": kind, "dtype": dtype, "recipe": recipe}
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 
