@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from vicuna_server import __version__
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
-from vicuna_server.merge.artifact import Staging
 from vicuna_server.merge.identity import RECIPE_VERSION, Fingerprints
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.merge.pipeline import write_shards
 from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import Store
 from vicuna_server.merge.request import Request
+from vicuna_server.merge.staging import Staging
 
 __all__ = ["build"]
 
@@ -27,6 +28,7 @@ def build(
     artifact_id: str,
     *,
     staging: Staging,
+    leftovers: Leftovers,
     store: Store,
     progress: Progress,
 ) -> Manifest:
@@ -38,11 +40,18 @@ def build(
         OSError: reading or writing failed, a full disk included.
     """
     to_verify = sum(file.size for each in sources.all for file in each.files_to_verify())
-    progress.begin(plan.bytes_to_read + to_verify)
+    spared = leftovers.bytes_to_read
+    progress.begin(plan.bytes_to_read - spared + leftovers.size + to_verify)
     for each in sources.all:
         if each.digest:
             each.verify_digest(progress)
-    entries = write_shards(staging.path, plan.shards, store, progress, request.chunk_bytes)
+    staging.journal.begin()
+    entries = leftovers.adopt(staging, progress)
+    to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
+    if to_do:
+        progress.grow(sum(shard.bytes_to_read for shard in to_do) - (plan.bytes_to_read - spared))
+        finished = staging.journal.append
+        entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
     entries += _write_small_files(plan, staging)
     manifest = _manifest(request, sources, plan, fingerprints, artifact_id, entries)
     progress.check()

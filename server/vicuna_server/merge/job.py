@@ -9,10 +9,11 @@ from pathlib import Path
 from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import hub, identity
-from vicuna_server.merge.artifact import Staging, find_artifact, find_by_inputs, sweep
+from vicuna_server.merge.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.building import build
 from vicuna_server.merge.claim import Claim, drop_claim
 from vicuna_server.merge.inputs import Input, Sources
+from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.preflight import estimate_output
 from vicuna_server.merge.problems import Problems
@@ -20,7 +21,9 @@ from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import LocalStore
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.sources import HubSource
+from vicuna_server.merge.staging import Staging, remove
 from vicuna_server.merge.storage import check_space, explain, require_space
+from vicuna_server.merge.sweeping import make_room, sweep
 
 __all__ = ["run_merge"]
 
@@ -77,8 +80,10 @@ class _Job:
         uris = json.dumps([each.source.uri for each in self._sources.all])
         key = "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
         claim = stack.enter_context(Claim(self._root, key, self._progress))
-        sweep(self._root, claim)
+        sweep(self._root, claim, self._progress)
         staging = stack.enter_context(Staging(self._root, key, claim))
+        for folder in staging.seize():
+            remove(folder)
         listings: list[tuple[Input, hub.Listing]] = []
         for each in self._sources.all:
             if isinstance(each.source, HubSource):
@@ -117,9 +122,10 @@ class _Job:
             found = find_artifact(self._root, artifact_id)  # made while we waited
             if found:
                 return found
-            sweep(self._root, claim)
-            require_space(self._root, plan.bytes_to_write)
+            sweep(self._root, claim, self._progress)
             with Staging(self._root, artifact_id, claim) as staging:
+                leftovers = Leftovers(staging.seize(), plan.shards)
+                make_room(self._root, plan.bytes_to_write - leftovers.size, claim, self._progress)
                 return build(
                     self._request,
                     self._sources,
@@ -127,6 +133,7 @@ class _Job:
                     fingerprints,
                     artifact_id,
                     staging=staging,
+                    leftovers=leftovers,
                     store=LocalStore(),
                     progress=self._progress,
                 )

@@ -7,7 +7,7 @@ of Python's interpreter lock.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,7 +25,12 @@ _MOST_NAMED = 8
 
 
 def write_shards(
-    folder: Path, shards: Sequence[Shard], store: Store, progress: Progress, chunk_bytes: int
+    folder: Path,
+    shards: Sequence[Shard],
+    store: Store,
+    progress: Progress,
+    chunk_bytes: int,
+    finished: Callable[[FileEntry], None] = lambda _: None,
 ) -> list[FileEntry]:
     """Write all shards into `folder`, each fsynced, and return their sizes and sha256.
 
@@ -35,6 +40,8 @@ def write_shards(
         store: brings the sources' files here.
         progress: counts the bytes read, and ends the run on a signal.
         chunk_bytes: size of each buffer; there are two for each of the few pieces under way.
+        finished: told of each file when its last byte is written, unless it holds values that are no numbers; called
+            from another thread.
 
     Raises:
         InputError: `TruncatedShard` when a source became shorter while it was read, `NonFinite` when the result
@@ -47,7 +54,7 @@ def write_shards(
     for _ in range(_SLOTS):
         free.put(Slot(size))
     reader = Reader(shards, store, free, chunk_bytes, progress)
-    writer = Writer(folder, free)
+    writer = Writer(folder, free, finished)
     reader.start()
     writer.start()
     try:
@@ -95,8 +102,10 @@ class _Mixer:
                 self._writer.check()
                 self._writer.write(merged, slot)
                 self._progress.advance(bytes_read(piece))
-        self._writer.close()
-        return FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())
+        entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())
+        # a run that went on after this file would not see its values
+        self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))
+        return entry
 
     def require_finite(self) -> None:
         """Raise `NonFinite` if any tensor merged so far holds infinities or no numbers."""

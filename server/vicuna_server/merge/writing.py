@@ -1,11 +1,14 @@
 """Writing output files in order and making them durable, in threads of their own."""
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.reading import Slot
 
@@ -13,12 +16,21 @@ __all__ = ["Writer"]
 
 
 class Writer(threading.Thread):
-    """Writes in order, gives buffers back, and has a helper that fsyncs behind it."""
+    """Writes in order, gives buffers back, and has a helper that fsyncs behind it.
 
-    def __init__(self, folder: Path, free: SimpleQueue[Slot | None]) -> None:
+    Args:
+        folder: gets the files.
+        free: gets the buffers back.
+        finished: told of each file, in this thread, when its last byte is written.
+    """
+
+    def __init__(
+        self, folder: Path, free: SimpleQueue[Slot | None], finished: Callable[[FileEntry], None] = lambda _: None
+    ) -> None:
         super().__init__(name="merge-writer", daemon=True)
         self._folder = folder
         self._free = free
+        self._finished = finished
         self._work: SimpleQueue[tuple[str, Any, Slot | None]] = SimpleQueue()
         self._flusher = _Flusher()
         self._failure: BaseException | None = None
@@ -33,9 +45,9 @@ class Writer(threading.Thread):
         """Append bytes; the buffer goes back when they are written."""
         self._work.put(("write", data, slot))
 
-    def close(self) -> None:
-        """End the file; it is fsynced in the background."""
-        self._work.put(("close", None, None))
+    def close(self, entry: FileEntry, *, good: bool) -> None:
+        """End the file; it is fsynced in the background. One that is not good will not count as finished."""
+        self._work.put(("close", (entry, good), None))
 
     def finish(self) -> None:
         """Let the thread end once everything is written and durable."""
@@ -78,8 +90,11 @@ class Writer(threading.Thread):
         elif task == "write":
             self._append(data)
         else:
+            entry, good = data
             descriptor, self._descriptor = self._descriptor, -1
-            self._flusher.close(descriptor)
+            self._flusher.close(descriptor, self._folder / entry.path)
+            if good:
+                self._finished(entry)
 
     def _append(self, data: memoryview) -> None:
         while data:
@@ -91,12 +106,12 @@ class _Flusher(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="merge-flusher", daemon=True)
-        self._work: SimpleQueue[int | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[int, Path] | None] = SimpleQueue()
         self.failure: BaseException | None = None
 
-    def close(self, descriptor: int) -> None:
+    def close(self, descriptor: int, path: Path) -> None:
         """Make a file durable and close it."""
-        self._work.put(descriptor)
+        self._work.put((descriptor, path))
 
     def finish(self) -> None:
         """Wait until everything is durable."""
@@ -105,10 +120,13 @@ class _Flusher(threading.Thread):
 
     def run(self) -> None:
         """Fsync until told to end."""
-        while (descriptor := self._work.get()) is not None:
+        while (task := self._work.get()) is not None:
+            descriptor, path = task
             try:
                 os.fsync(descriptor)
             except OSError as error:
                 self.failure = self.failure or error
+                with contextlib.suppress(OSError):
+                    path.unlink()  # read back it would look whole: the kernel forgets that its pages were not written
             finally:
                 os.close(descriptor)

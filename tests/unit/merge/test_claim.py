@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.errors import InterruptedRunError
-from vicuna_server.merge.artifact import sweep
 from vicuna_server.merge.claim import Claim
 from vicuna_server.merge.progress import JsonLines, Progress
 
@@ -158,17 +157,3 @@ def test_a_signal_ends_the_wait(tmp_path: Path, progress: Progress, stop: thread
     claim = Claim(tmp_path, "k", progress, patience=1e9, poll=60, on_wait=stop.set)
     with pytest.raises(InterruptedRunError):
         claim.__enter__()
-
-
-def test_sweeping_removes_what_nobody_claims_and_spares_the_living(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress) as claim, Claim(tmp_path, "alive", progress):
-        mine, theirs = tmp_path / f".staging-k-{claim.nonce}", tmp_path / ".staging-alive-1"
-        dead = [tmp_path / name for name in (".staging-k-old", ".staging-k-old.broken", ".staging-gone-1")]
-        artifact = tmp_path / "0123456789abcdef"
-        for path in (mine, theirs, artifact, *dead):
-            (path / "sub").mkdir(parents=True)
-        sweep(tmp_path, claim)
-        assert mine.exists()
-        assert theirs.exists()
-        assert artifact.exists()
-        assert not [path for path in dead if path.exists()]

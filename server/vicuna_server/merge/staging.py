@@ -1,0 +1,124 @@
+"""A hidden folder on the volume in which an artifact grows, until one rename shows it whole."""
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from vicuna_server.errors import VicunaError
+from vicuna_server.manifest import MANIFEST_NAME, Manifest
+from vicuna_server.merge.artifact import find_artifact
+from vicuna_server.merge.claim import Claim
+from vicuna_server.merge.exchange import exchange
+from vicuna_server.merge.journal import JOURNAL_NAME, Journal, finished_files
+from vicuna_server.merge.storage import fsync_folder
+
+__all__ = ["STAGING_PREFIX", "Staging", "remove", "staging_key"]
+
+STAGING_PREFIX = ".staging-"
+
+
+class Staging:
+    """A context manager for `.staging-<key>-<nonce>`: on leaving, what a later run can go on with stays.
+
+    A run that ends for good, by success or for a wrong input, leaves nothing. One that may be tried again leaves the
+    files its journal says are finished, and in a folder without a journal everything.
+    """
+
+    def __init__(self, root: Path, key: str, claim: Claim) -> None:
+        self.root = root
+        self.path = root / f"{STAGING_PREFIX}{key}-{claim.nonce}"
+        self.journal = Journal(self.path)
+        self._key = key
+        self._claim = claim
+
+    def __enter__(self) -> "Staging":
+        self.path.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not self.path.is_dir():
+            raise self._claim.lost() from error  # who took over has taken the folder too
+        if isinstance(error, OSError) or (isinstance(error, VicunaError) and error.retryable):
+            with contextlib.suppress(OSError):  # the error under way says more
+                _drop_unfinished(self.path)
+        else:
+            for path in (self.path, *self.root.glob(f"{self.path.name}.*")):  # what was seized and not used, too
+                remove(path)
+
+    def seize(self) -> list[Path]:
+        """Take the folders that dead runs left of the same thing, by renaming them; return them.
+
+        From then on a run that was only frozen and wakes up finds its folder gone: it can write to no file it did
+        not have open, and publish nothing.
+        """
+        seized = []
+        for number, path in enumerate(sorted(self.root.glob(f"{STAGING_PREFIX}{self._key}-*"))):
+            if path != self.path:
+                ours = self.path.with_name(f"{self.path.name}.{number}")
+                try:
+                    path.rename(ours)
+                except FileNotFoundError:  # another owner, who will find that this claim has a new one
+                    continue
+                seized.append(ours)
+        return seized
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one small file and make it durable."""
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest last, make the folder durable and rename it to its artifactID.
+
+        An equal artifact that another merger published meanwhile is as good; a broken one gives way.
+
+        Raises:
+            InterruptedRunError: `ClaimLost`.
+        """
+        self.write(MANIFEST_NAME, manifest.to_json().encode())
+        self.journal.remove()
+        fsync_folder(self.path)
+        target = self.root / manifest.artifact_id
+        self._claim.require()
+        try:
+            self.path.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if find_artifact(self.root, manifest.artifact_id) is None:
+                exchange(self.path, target)  # what was broken is now the staging folder, and goes with it
+        fsync_folder(self.root)
+
+
+def staging_key(path: Path) -> str:
+    """Return the key of what a staging folder was for."""
+    return path.name.removeprefix(STAGING_PREFIX).rpartition("-")[0]
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or whatever stands in its place; what cannot be removed stays for the next sweep."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Keep what the journal names, nothing if that is nothing; without a journal, whatever there is."""
+    has_journal = (folder / JOURNAL_NAME).exists()
+    keep = present = {path.name for path in folder.iterdir()}
+    if has_journal:
+        keep = present & {entry.path for entry in finished_files(folder)}
+    if not keep:
+        remove(folder)
+        return
+    for name in present - keep - {JOURNAL_NAME}:
+        remove(folder / name)

@@ -1,0 +1,92 @@
+"""Room on the volume: what dead runs of other merges left goes when it is old, or when the room is needed."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicuna_server.merge.claim import Claim
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.staging import STAGING_PREFIX, remove, staging_key
+from vicuna_server.merge.storage import readable_size, require_space
+
+__all__ = ["DeadStaging", "dead_staging", "make_room", "remove_dead", "sweep"]
+
+_MOST_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class DeadStaging:
+    """A staging folder that no running merge works in.
+
+    Attributes:
+        path: the folder.
+        size: bytes of its files.
+        changed: when its newest file was last written, in seconds by the volume's clock.
+    """
+
+    path: Path
+    size: int
+    changed: float
+
+
+def dead_staging(root: Path, progress: Progress, but: str = "") -> list[DeadStaging]:
+    """List what nobody works in, oldest first, leaving out the key `but`."""
+    found = [
+        DeadStaging(path, *_size_and_time(path))
+        for path in root.glob(f"{STAGING_PREFIX}*")
+        if staging_key(path) != but and _is_free(root, staging_key(path), progress)
+    ]
+    return sorted(found, key=lambda each: each.changed)
+
+
+def sweep(root: Path, claim: Claim, progress: Progress) -> None:
+    """Remove what is older than 7 days, by the volume's own clock, and what takeovers of this claim left half-way."""
+    for path in root.glob(f"{claim.path.name}.*"):
+        path.unlink(missing_ok=True)
+    for dead in dead_staging(root, progress, but=claim.key):
+        if claim.volume_time() - dead.changed > _MOST_SECONDS:
+            remove_dead(root, dead, progress)
+
+
+def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None:
+    """Let go of what other merges could have resumed, oldest first, until `needed` bytes are free.
+
+    Raises:
+        OutOfSpaceError: there is not enough even so.
+    """
+    for dead in dead_staging(root, progress, but=claim.key):
+        if shutil.disk_usage(root).free >= needed:
+            break
+        if remove_dead(root, dead, progress):
+            progress.warn(
+                "StagingRemoved",
+                f"{dead.path.name}, {readable_size(dead.size)} of an unfinished merge, was removed to make room; "
+                "that merge starts anew",
+            )
+    require_space(root, needed)
+
+
+def remove_dead(root: Path, dead: DeadStaging, progress: Progress) -> bool:
+    """Remove one, unless a run took it up meanwhile."""
+    with Claim(root, staging_key(dead.path), progress).at_once() as taken:
+        if taken:
+            remove(dead.path)
+        return taken
+
+
+def _is_free(root: Path, key: str, progress: Progress) -> bool:
+    with Claim(root, key, progress).at_once() as taken:
+        return taken
+
+
+def _size_and_time(folder: Path) -> tuple[int, float]:
+    size, changed = 0, 0.0
+    for place, _, names in os.walk(folder):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                size += status.st_size if path != place else 0
+                changed = max(changed, status.st_mtime)
+    return size, changed
