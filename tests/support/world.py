@@ -13,6 +13,7 @@ from vicuna_operator.planning.actions import Apply, Create, Delete, Patch, Plan
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.observed import (
+    BudgetView,
     ClaimView,
     EventView,
     JobView,
@@ -52,6 +53,7 @@ class World:
         self.writes = 0
         self.notes: list[tuple[str, str, str]] = []
         self.progress: dict[str, Any] | None = None
+        self.budgets_offered = True
         self.broken_revisions: set[str] = set()  # their pods never become ready
         self.crashing: dict[str, dict[str, Any]] = {}  # revision → how its server ends, again and again
         self._uids = itertools.count(1)
@@ -106,12 +108,14 @@ class World:
 
     def observe(self) -> Observed:
         """See the world as the operator's indices do."""
-        services = list(self.all("Service"))
+        services, budgets = list(self.all("Service")), list(self.all("PodDisruptionBudget"))
         return Observed(
             jobs=[JobView.of(item) for item in self.all("Job")],
             deployments=[DeploymentView.of(item) for item in self.all("Deployment")],
             pods=[PodView.of(item) for item in self.all("Pod")],
             service=ServiceView.of(services[0]) if services else None,
+            budgets_offered=self.budgets_offered,
+            budget=BudgetView.of(budgets[0]) if budgets else None,
             claims={
                 name: ClaimView.of(found) if (found := self.objects.get(("PersistentVolumeClaim", name))) else None
                 for name in claims_to_read(self.model)

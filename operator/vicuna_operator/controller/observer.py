@@ -16,7 +16,7 @@ from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import ClaimView, EventView, Observed
+from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed
 
 __all__ = ["Observer"]
 
@@ -54,11 +54,14 @@ class Observer:
             (model.namespace, model.name), lambda view: view.meta.uid not in memory.ghosts
         )
         await self._forget_solved_conflicts(model, memory)
+        budgets_offered = await self._kube.offers("policy/v1")
         return Observed(
             jobs=children.jobs,
             deployments=children.deployments,
             pods=children.pods,
             service=next((item for item in children.services if item.meta.name == model.name), None),
+            budgets_offered=budgets_offered,
+            budget=await self._budget(model) if budgets_offered else None,
             claims=await self._claims(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
@@ -85,6 +88,11 @@ class Observer:
         indexed = {view.meta.uid for view in self._snapshot.children(key, lambda _: True).all()}
         memory.ghosts = indexed - alive
         memory.audited = self._clock()
+
+    async def _budget(self, model: Model) -> BudgetView | None:
+        """Read the budget by name: it is not watched, because a watch cannot wait for an API to appear."""
+        body = await self._kube.get(Ref("policy/v1", "PodDisruptionBudget", model.name), model.namespace)
+        return BudgetView.of(body) if body else None
 
     async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
         names = self._claims_to_read(model) if model.spec is not None else ()

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Create, Note
+from vicuna_operator.planning.companions import companion_actions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.rollout import UNMARKED, Marks, Rollout, Stand, judge, last_good
+from vicuna_operator.planning.scaling import last_use, prune, resize
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.planning.trouble import Trouble, find_trouble
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
-from vicuna_operator.resources.service import model_service
 
 __all__ = ["ServingStage", "plan_serving"]
 
@@ -72,12 +73,12 @@ def plan_serving(
     pods = [pod for pod in seen.pods if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid]
     fleet = Fleet(live, pods, 0 if spec.suspend else spec.serving.replicas)
     active = _active(model, fleet)
-    actions = list(_service_step(model, seen))
+    actions = companion_actions(model, seen)
 
     if artifact_id is None:
         # Until the new weights are known, what serves goes on serving, at the size asked for.
         sizes = fleet.all_on(active.revision) if active else {item.revision: 0 for item in live}
-        changes, notes = _resize(live, sizes, {})
+        changes, notes = resize(live, sizes, {})
         return ServingStage(None, "", active, fleet, actions=[*actions, *changes], notes=notes)
 
     image = _image(model, artifact_id, live, config)
@@ -110,9 +111,9 @@ def plan_serving(
         notes.append(Note("Normal", "RevisionCreated", f"revision {target} serves artifact {artifact_id}"))
     superseded = [item for item in live if item is not fresh and item.started]
     leftovers = {item.revision: UNMARKED for item in live if item is not fresh and (item.started or item.failed)}
-    changes, put_back = _resize(live, step.sizes, {**leftovers, target: step.marks})
+    changes, put_back = resize(live, step.sizes, {**leftovers, target: step.marks})
     in_use = [fresh, active, None if rollout.stand is Stand.STEADY else good]
-    actions += [*changes, *_prune(live, in_use, step.sizes, spec.storage.keep_revisions)]
+    actions += [*changes, *prune(live, in_use, step.sizes, spec.storage.keep_revisions)]
     waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
     return ServingStage(
         target,
@@ -204,7 +205,7 @@ def _active(model: Model, fleet: Fleet) -> DeploymentView | None:
     best = max(fleet.live, key=lambda item: fleet.ready(item.revision), default=None)
     if best is not None and fleet.ready(best.revision):
         return best
-    return last or max((item for item in fleet.live if item.completed), key=_use, default=None)
+    return last or max((item for item in fleet.live if item.completed), key=last_use, default=None)
 
 
 def _image(model: Model, artifact_id: str, live: Sequence[DeploymentView], config: PlanConfig) -> str:
@@ -224,54 +225,5 @@ def _image(model: Model, artifact_id: str, live: Sequence[DeploymentView], confi
     return config.server_image
 
 
-def _service_step(model: Model, seen: Observed) -> list[Action]:
-    body = model_service(model)
-    service = seen.service
-    if service is None:
-        return [Create(body)]
-    if service.meta.owner_uid != model.uid or service.meta.deleting:
-        return []
-    wanted = body["metadata"]["annotations"][c.ANNOTATION_APPLIED_HASH]
-    return [] if service.meta.annotations.get(c.ANNOTATION_APPLIED_HASH) == wanted else [Apply(body)]
-
-
-def _resize(
-    live: Sequence[DeploymentView], sizes: Mapping[str, int], marks: Mapping[str, Marks]
-) -> tuple[list[Action], list[Note]]:
-    """Write replicas and marks in one call each; tell where somebody else had set the replicas."""
-    actions: list[Action] = []
-    notes: list[Note] = []
-    for item in live:
-        size, change = sizes[item.revision], dict(marks.get(item.revision, {}))
-        body: dict[str, object] = {}
-        if item.replicas != size or item.set_replicas != size:
-            body["spec"] = {"replicas": size}
-            change[c.ANNOTATION_REPLICAS] = str(size)
-            if item.replicas != size and item.set_replicas not in (None, item.replicas):
-                message = f"Deployment {item.meta.name} was scaled to {item.replicas} by hand; scale the VicunaModel"
-                notes.append(Note("Warning", "ScaledByHand", f"{message} instead: it goes back to {size}"))
-        if change:
-            body["metadata"] = {"annotations": change}
-            actions.append(Patch(_ref(item), item.meta.uid, body))
-    return actions, notes
-
-
-def _prune(
-    live: Sequence[DeploymentView], in_use: Sequence[DeploymentView | None], sizes: Mapping[str, int], keep: int
-) -> list[Action]:
-    """Delete what was used longest ago, revisions that never were complete first."""
-    idle = [item for item in live if item not in in_use and not (sizes[item.revision] or item.replicas or item.current)]
-    idle.sort(key=_use, reverse=True)
-    return [Delete(_ref(item), item.meta.uid) for item in idle[keep:]]
-
-
-def _use(item: DeploymentView) -> tuple[datetime, str]:
-    return (item.completed or datetime.min.replace(tzinfo=UTC), item.meta.name)
-
-
 def _age(item: DeploymentView) -> tuple[str, str]:
     return (item.meta.created.isoformat() if item.meta.created else "", item.meta.name)
-
-
-def _ref(item: DeploymentView) -> Ref:
-    return Ref("apps/v1", "Deployment", item.meta.name)

@@ -123,6 +123,20 @@ def _probe(path: str, period: int, failures: int, timeout: int = 5) -> dict[str,
     }
 
 
+def _spread(model: Model, revision: str, shared: bool) -> list[dict[str, Any]]:
+    """Return the default: a revision's pods over the nodes, where the volume lets them and the scheduler can."""
+    if not shared:
+        return []
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": pod_selector(model) | {c.LABEL_REVISION: revision}},
+        }
+    ]
+
+
 def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy: str, shared: bool) -> dict[str, Any]:
     serving = spec_of(model).serving
     pod: dict[str, Any] = {
@@ -169,7 +183,7 @@ def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy:
         "nodeSelector": dict(serving.node_selector),
         "affinity": dict(serving.affinity) if shared else affinity_to_volume(model, serving.affinity, required=True),
         "tolerations": list(serving.tolerations),
-        "topologySpreadConstraints": list(serving.topology_spread_constraints),
+        "topologySpreadConstraints": list(serving.topology_spread_constraints) or _spread(model, revision, shared),
         "runtimeClassName": serving.runtime_class_name,
         "priorityClassName": serving.priority_class_name,
     }

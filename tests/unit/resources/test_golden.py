@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.claim import storage_claim
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.merge_job import merge_job
@@ -111,6 +112,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
             marks={"vicuna.dev/rollout-started": "2026-01-01T00:00:00Z"},
         ),
         "service": model_service(subject),
+        "budget": disruption_budget(subject),
     }
     if subject.spec is not None and subject.spec.storage.claim_name is None:
         objects["claim"] = storage_claim(subject)
@@ -174,6 +176,18 @@ def test_a_merge_pod_is_met_by_no_selector_of_serving_pods() -> None:
     labels = objects["job"]["spec"]["template"]["metadata"]["labels"]
     for selector in (objects["service"]["spec"]["selector"], objects["deployment"]["spec"]["selector"]["matchLabels"]):
         assert any(labels.get(key) != value for key, value in selector.items())
+
+
+def test_pods_spread_over_nodes_unless_the_volume_or_the_user_says_otherwise() -> None:
+    def constraints(spec: Mapping[str, Any], shared: bool) -> Any:
+        pod = rendered(spec, shared=shared)["deployment"]["spec"]["template"]["spec"]
+        return pod.get("topologySpreadConstraints")
+
+    assert constraints(SMALL, False) is None
+    (default,) = constraints(SMALL, True)
+    assert (default["topologyKey"], default["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    assert default["labelSelector"]["matchLabels"]["vicuna.dev/revision"] == "0a1b2c3d"
+    assert [item["topologyKey"] for item in constraints(FULL, True)] == ["zone"]
 
 
 def test_a_merge_never_asks_for_a_gpu() -> None:

@@ -1,0 +1,51 @@
+"""What stands beside the revisions: the Service and the PodDisruptionBudget."""
+
+from support.world import World, model_body
+
+
+def budgets(world: World) -> int:
+    return len(list(world.all("PodDisruptionBudget")))
+
+
+def test_two_replicas_have_a_budget_and_one_has_none() -> None:
+    world = World(model_body(serving={"replicas": 2}))
+    world.deploy()
+    budget = world.only("PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    labels = {pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in world.server_pods()}
+    for found in labels.values():
+        assert budget["spec"]["selector"]["matchLabels"].items() <= found.items()
+    world.edit(serving={"replicas": 1})
+    world.settle()
+    assert budgets(world) == 0
+    world.edit(serving={"replicas": 3})
+    world.settle()
+    assert budgets(world) == 1
+
+
+def test_a_cluster_without_policy_v1_gets_none() -> None:
+    world = World(model_body(serving={"replicas": 2}))
+    world.budgets_offered = False
+    world.deploy()
+    assert budgets(world) == 0
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_what_somebody_changed_in_a_budget_of_ours_without_its_hash_is_put_back() -> None:
+    world = World(model_body(serving={"replicas": 2}))
+    world.deploy()
+    budget = world.only("PodDisruptionBudget")
+    wanted = budget["metadata"]["annotations"].pop("vicuna.dev/applied-hash")
+    budget["spec"]["maxUnavailable"] = 2
+    world.settle()
+    assert world.only("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert world.only("PodDisruptionBudget")["metadata"]["annotations"]["vicuna.dev/applied-hash"] == wanted
+
+
+def test_a_foreign_budget_is_left_alone() -> None:
+    world = World(model_body(serving={"replicas": 1}))
+    world.put({"kind": "PodDisruptionBudget", "metadata": {"name": "demo"}, "spec": {"minAvailable": 1}})
+    world.deploy()
+    world.edit(serving={"replicas": 2})
+    world.settle()
+    assert world.only("PodDisruptionBudget")["spec"] == {"minAvailable": 1}
