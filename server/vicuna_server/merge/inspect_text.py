@@ -8,7 +8,7 @@ from rich.text import Text
 from vicuna_server.merge.description import Description, Finding
 from vicuna_server.merge.inspect import PlanSummary, Report
 from vicuna_server.merge.memory import MemoryRow
-from vicuna_server.merge.storage import readable_size
+from vicuna_server.merge.volume.storage import readable_size
 
 __all__ = ["print_report"]
 

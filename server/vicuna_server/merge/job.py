@@ -9,11 +9,8 @@ from pathlib import Path
 from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import hub, identity
-from vicuna_server.merge.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.building import build
-from vicuna_server.merge.claim import Claim, drop_claim
 from vicuna_server.merge.inputs import Input, Sources
-from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.preflight import estimate_output
 from vicuna_server.merge.problems import Problems
@@ -21,9 +18,12 @@ from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.reading import LocalStore
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.sources import HubSource
-from vicuna_server.merge.staging import Staging, remove
-from vicuna_server.merge.storage import check_space, explain, require_space
-from vicuna_server.merge.sweeping import make_room, sweep
+from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
+from vicuna_server.merge.volume.claim import Claim, drop_claim
+from vicuna_server.merge.volume.leftovers import Leftovers
+from vicuna_server.merge.volume.staging import Staging, remove
+from vicuna_server.merge.volume.storage import check_space, explain, require_space
+from vicuna_server.merge.volume.sweeping import make_room, sweep
 
 __all__ = ["run_merge"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.errors import InterruptedRunError
-from vicuna_server.merge.claim import Claim
 from vicuna_server.merge.progress import JsonLines, Progress
+from vicuna_server.merge.volume.claim import Claim
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_silent_foreign_claim_is_taken_over(tmp_path: Path, progress: Progress
 
 def test_a_claim_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path, progress: Progress) -> None:
     code = (
-        "import os,sys,threading;from pathlib import Path;from vicuna_server.merge.claim import Claim;"
+        "import os,sys,threading;from pathlib import Path;from vicuna_server.merge.volume.claim import Claim;"
         "from vicuna_server.merge.progress import Progress,JsonLines;"
         "Claim(Path(sys.argv[1]),'k',Progress(JsonLines(sys.stdout),threading.Event())).__enter__();os._exit(9)"
     )

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InterruptedRunError
-from vicuna_server.merge.holder import is_dead, this_process
 from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.volume.holder import is_dead, this_process
 
 __all__ = ["CLAIM_PREFIX", "Claim", "drop_claim"]
 

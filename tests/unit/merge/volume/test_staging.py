@@ -13,14 +13,14 @@ from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError
 from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.claim import Claim
-from vicuna_server.merge.exchange import exchange
-from vicuna_server.merge.journal import JOURNAL_NAME, Journal, finished_files
 from vicuna_server.merge.layout import Shard, Step, lay_out
-from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.merge.progress import JsonLines, Progress
-from vicuna_server.merge.staging import Staging
-from vicuna_server.merge.sweeping import make_room, sweep
+from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.exchange import exchange
+from vicuna_server.merge.volume.journal import JOURNAL_NAME, Journal, finished_files
+from vicuna_server.merge.volume.leftovers import Leftovers
+from vicuna_server.merge.volume.staging import Staging
+from vicuna_server.merge.volume.sweeping import make_room, sweep
 
 KEY = "0123456789abcdef"
 
@@ -218,7 +218,7 @@ def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_broken_artifact_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
     if not at_once:
-        monkeypatch.setattr("vicuna_server.merge.exchange._exchange_at_once", lambda *_: False)
+        monkeypatch.setattr("vicuna_server.merge.volume.exchange._exchange_at_once", lambda *_: False)
     new, old = tmp_path / "new", tmp_path / "old"
     for path in (new, old):
         path.mkdir()

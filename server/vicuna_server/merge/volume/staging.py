@@ -9,11 +9,11 @@ from types import TracebackType
 
 from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import MANIFEST_NAME, Manifest
-from vicuna_server.merge.artifact import find_artifact
-from vicuna_server.merge.claim import Claim
-from vicuna_server.merge.exchange import exchange
-from vicuna_server.merge.journal import JOURNAL_NAME, Journal, finished_files
-from vicuna_server.merge.storage import fsync_folder
+from vicuna_server.merge.volume.artifact import find_artifact
+from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.exchange import exchange
+from vicuna_server.merge.volume.journal import JOURNAL_NAME, Journal, finished_files
+from vicuna_server.merge.volume.storage import fsync_folder
 
 __all__ = ["STAGING_PREFIX", "Staging", "remove", "staging_key"]
 

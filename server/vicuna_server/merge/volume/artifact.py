@@ -9,7 +9,7 @@ from pathlib import Path
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.identity import Fingerprints
-from vicuna_server.merge.verify import fingerprints_of, verify_fast
+from vicuna_server.merge.volume.verify import fingerprints_of, verify_fast
 
 __all__ = ["artifact_folders", "find_artifact", "find_by_inputs"]
 

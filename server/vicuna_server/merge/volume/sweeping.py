@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicuna_server.merge.claim import Claim
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.staging import STAGING_PREFIX, remove, staging_key
-from vicuna_server.merge.storage import readable_size, require_space
+from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
+from vicuna_server.merge.volume.storage import readable_size, require_space
 
 __all__ = ["DeadStaging", "dead_staging", "make_room", "remove_dead", "sweep"]
 
