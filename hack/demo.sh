@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${VENV:-.venv}/bin
 pair=${VICUNA_DEMO_DIR:-.demo/pair}
+export VICUNA_ACCESS_LOG=off  # its lines would stand between those of the chat
 "$bin/python" hack/demo_pair.py --output "$pair"
 chat=("$bin/vicuna-server" chat)
 # At temperature 1, the API's default, a model this small rambles.

@@ -122,6 +122,19 @@ def test_a_model_answers_and_a_chat_asks_it(tmp_path: Path) -> None:
         assert "'other'" in refused.stderr
 
 
+def test_the_log_has_a_json_line_per_request_unless_switched_off(tmp_path: Path) -> None:
+    logs = {}
+    for words in (("--access-log", "off"), ()):
+        with served(tmp_path, *words, VICUNA_ENGINE="scripted") as server:
+            wait_ready(server)
+            httpx.get(f"{server.url}/v1/models")
+            server.process.send_signal(signal.SIGTERM)
+            logs[words] = server.process.communicate(timeout=30)[1]
+    assert "/v1/models" not in logs["--access-log", "off"]
+    (line,) = (line for line in logs[()].splitlines() if "/v1/models" in line)
+    assert json.loads(line)["status"] == 200
+
+
 def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
     with served(tmp_path, VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_TOKENS="2") as server:
         done = chat("--url", server.url, "--wait", "60", stdin="one\n\ntwo\n")

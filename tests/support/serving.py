@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 
 from vicuna_server.engine import Engine
@@ -24,13 +25,14 @@ CHATML = (
 
 @dataclass(frozen=True)
 class Running:
-    """A server in this process and a client that never retries."""
+    """A server in this process, a client that never retries, and plain HTTP."""
 
     url: str
     port: int
     engine: Engine
     lifecycle: Lifecycle
     client: openai.AsyncOpenAI
+    http: httpx.AsyncClient
 
 
 @asynccontextmanager
@@ -48,8 +50,11 @@ async def running(engine: Engine, *, wait: bool = True, **settings: Any) -> Asyn
         await lifecycle.settled.wait()
     url = f"http://127.0.0.1:{port}"
     try:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
-            yield Running(url, port, engine, lifecycle, client)
+        async with (
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client,
+            httpx.AsyncClient(base_url=url, timeout=60) as http,
+        ):
+            yield Running(url, port, engine, lifecycle, client, http)
     finally:
         lifecycle.begin_drain()
         await serving

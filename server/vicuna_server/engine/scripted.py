@@ -105,6 +105,7 @@ class ScriptedEngine:
         generation.on_cancel = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the waiting line
         return generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:

@@ -7,46 +7,71 @@ from starlette.responses import JSONResponse, Response
 from vicuna_server.engine import ChatPrompt, Delta
 from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
+from vicuna_server.http.logprobs import chat_logprobs
+from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
 from vicuna_server.prompts import Message
-from vicuna_server.protocol.chat import ChatRequest, chat_chunk, chat_response, usage_chunk
-from vicuna_server.protocol.usage import now
+from vicuna_server.protocol.chat import ChatMessage, ChatRequest
+from vicuna_server.protocol.chat_answer import (
+    ChatAnswer,
+    ChatChunk,
+    chat_answer,
+    chat_choice,
+    chat_chunk,
+    chat_usage_chunk,
+)
 
-__all__ = ["router"]
+__all__ = ["conversation", "router"]
 
 
 def router(answerer: Answerer) -> APIRouter:
     """Return the route."""
     routes = APIRouter()
 
-    @routes.post("/v1/chat/completions", openapi_extra={"requestBody": _BODY})
+    @routes.post("/v1/chat/completions", openapi_extra=operation(ChatRequest, ChatAnswer))
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of server-sent events."""
         body = await read_body(request, ChatRequest, answerer.settings)
-        messages = tuple(
-            Message("system" if message.role == "developer" else message.role, message.text())
-            for message in body.messages
-        )
-        generation = await answerer.start(body, ChatPrompt(messages), body.token_limit)
-        head = (f"chatcmpl-{request.state.request_id}", now(), answerer.settings.served_name)
+        answerer.check(body.model)
+        choices = await answerer.start(body, [conversation(body.messages)], body.token_limit, body.alternatives)
+        head = answerer.head(request, "chatcmpl")
         if not body.stream:
-            whole = await answerer.whole(generation, request)
-            counts = (whole.prompt_tokens, whole.tokens)
-            return JSONResponse(chat_response(*head, whole.text, whole.finish_reason, *counts))
+            answers = [
+                chat_choice(index, one.text, one.finish_reason, chat_logprobs(one.logprobs) if body.logprobs else None)
+                for index, one in enumerate(await answerer.whole(choices, request))
+            ]
+            return JSONResponse(chat_answer(head, answers, choices.usage))
 
-        def encode(delta: Delta) -> list[bytes]:
-            events = [frame(chat_chunk(*head, {"content": delta.text}))] if delta.text else []
+        def encode(index: int, delta: Delta) -> list[ChatChunk]:
+            events = []
+            if delta.text or delta.token_logprobs:
+                logprobs = chat_logprobs(delta.token_logprobs) if body.logprobs else None
+                events.append(
+                    chat_chunk(
+                        head, index, {"content": delta.text}, logprobs=logprobs, include_usage=body.include_usage
+                    )
+                )
             if delta.finish_reason is not None:
-                events.append(frame(chat_chunk(*head, {}, delta.finish_reason)))
+                reason = delta.finish_reason
+                events.append(chat_chunk(head, index, {}, finish_reason=reason, include_usage=body.include_usage))
             return events
 
-        def tail(tokens: int) -> list[bytes]:
-            return [frame(usage_chunk(*head, generation.prompt_tokens, tokens))] if body.include_usage else []
+        def tail() -> list[ChatChunk]:
+            return [chat_usage_chunk(head, choices.usage)] if body.include_usage else []
 
-        opening = frame(chat_chunk(*head, {"role": "assistant", "content": ""}))
-        return answerer.stream(generation, [opening], encode, tail)
+        opening = [
+            chat_chunk(head, index, {"role": "assistant", "content": ""}, include_usage=body.include_usage)
+            for index in range(choices.count)
+        ]
+        return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
 
     return routes
 
 
-_BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+def conversation(messages: list[ChatMessage]) -> ChatPrompt:
+    """Return the messages as the engine takes them."""
+    return ChatPrompt(
+        tuple(
+            Message("system" if message.role == "developer" else message.role, message.text()) for message in messages
+        )
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import VicunaError
+from vicuna_server.http.settings import ACCESS_LOG, ServiceSettings
 from vicuna_server.prompts import CHAT_TEMPLATES
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-concurrency", default="32", type=_positive, help="generations at once (default: 32)")
     add("--max-stream-seconds", default="600", type=_positive, help="longest answer (default: 600)")
     add("--drain-seconds", default="5", type=_count, help="on SIGTERM, go on taking requests so long (default: 5)")
+    add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
     add("--port", default="8000", type=_port, help="port to listen on (default: 8000; 0: any free one)")
 
@@ -44,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _set_up_access_log(on=args.access_log == "on")
     try:
         _serve(args)
     except VicunaError as error:
@@ -53,12 +56,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _set_up_access_log(*, on: bool) -> None:
+    """Write the lines as they are: whatever collects logs reads JSON only where nothing stands before it."""
+    logger = logging.getLogger(ACCESS_LOG)
+    logger.propagate = False
+    logger.disabled = not on
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+
+
 def _serve(args: argparse.Namespace) -> None:
     # Imported here so that `--help` and wrong flags answer at once.
     from vicuna_server.http.app import create_app
     from vicuna_server.http.lifecycle import Lifecycle
     from vicuna_server.http.server import bind, serve
-    from vicuna_server.http.settings import ServiceSettings
 
     folder = Path(args.model)
     manifest = check_folder(folder, args.artifact_id)

@@ -7,14 +7,10 @@ from starlette.responses import JSONResponse, Response
 from vicuna_server.engine import Delta
 from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
+from vicuna_server.http.logprobs import TextOffsets
+from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
-from vicuna_server.protocol.completions import (
-    CompletionRequest,
-    completion_chunk,
-    completion_response,
-    completion_usage_chunk,
-)
-from vicuna_server.protocol.usage import now
+from vicuna_server.protocol.completions import Completion, CompletionRequest, completion, completion_choice
 
 __all__ = ["router"]
 
@@ -23,29 +19,43 @@ def router(answerer: Answerer) -> APIRouter:
     """Return the route."""
     routes = APIRouter()
 
-    @routes.post("/v1/completions", openapi_extra={"requestBody": _BODY})
+    @routes.post("/v1/completions", openapi_extra=operation(CompletionRequest, Completion))
     async def completions(request: Request) -> Response:
-        """Continue a text, whole or as a stream of server-sent events."""
+        """Continue one or several texts, whole or as a stream of server-sent events."""
         body = await read_body(request, CompletionRequest, answerer.settings)
-        generation = await answerer.start(body, body.prompt, body.max_tokens)
-        head = (f"cmpl-{request.state.request_id}", now(), answerer.settings.served_name)
+        answerer.check(body.model)
+        echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
+        choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
+        head = answerer.head(request, "cmpl")
+        offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
+
+        def echo(index: int) -> str:
+            return echoes[index // choices.per_prompt] if echoes else ""
+
         if not body.stream:
-            whole = await answerer.whole(generation, request)
-            counts = (whole.prompt_tokens, whole.tokens)
-            return JSONResponse(completion_response(*head, whole.text, whole.finish_reason, *counts))
+            answers = []
+            for index, one in enumerate(await answerer.whole(choices, request)):
+                logprobs = offsets[index].take(one.logprobs) if body.logprobs is not None else None
+                answers.append(completion_choice(index, echo(index) + one.text, one.finish_reason, logprobs))
+            return JSONResponse({**completion(head, answers), "usage": choices.usage})
 
-        def encode(delta: Delta) -> list[bytes]:
-            if not delta.text and delta.finish_reason is None:
-                return []
-            return [frame(completion_chunk(*head, delta.text, delta.finish_reason))]
+        def event(index: int, delta: Delta) -> Completion:
+            logprobs = offsets[index].take(delta.token_logprobs) if body.logprobs is not None else None
+            chunk = completion(head, [completion_choice(index, delta.text, delta.finish_reason, logprobs)])
+            return {**chunk, "usage": None} if body.include_usage else chunk
 
-        def tail(tokens: int) -> list[bytes]:
-            counts = (generation.prompt_tokens, tokens)
-            return [frame(completion_usage_chunk(*head, *counts))] if body.include_usage else []
+        def encode(index: int, delta: Delta) -> list[Completion]:
+            worth = delta.text or delta.token_logprobs or delta.finish_reason
+            return [event(index, delta)] if worth else []
 
-        return answerer.stream(generation, [], encode, tail)
+        def tail() -> list[Completion]:
+            return [{**completion(head, []), "usage": choices.usage}] if body.include_usage else []
+
+        opening = [event(index, Delta(echo(index), 0)) for index in range(choices.count) if echo(index)]
+        return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
 
     return routes
 
 
-_BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+async def _text(answerer: Answerer, prompt: str | tuple[int, ...]) -> str:
+    return prompt if isinstance(prompt, str) else await answerer.engine.detokenize(prompt)

@@ -1,35 +1,34 @@
-"""From a validated request to text: what chat and plain completions share."""
+"""From a validated request to its answers: what chat and plain completions share."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from vicuna_server.engine import ChatPrompt, Delta, Engine, Generation, GenerationRequest
+from vicuna_server.engine import Delta, Engine, Generation, GenerationRequest, PromptInput, TokenLogprob
 from vicuna_server.errors import OverloadedError, RequestError, VicunaError
+from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.settings import ServiceSettings
-from vicuna_server.http.sse import DONE, EventStream, frame, until_disconnect
+from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
+from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
 from vicuna_server.protocol.sampling import SamplingFields
 
-__all__ = ["Answerer", "Whole"]
+__all__ = ["WRITE_GRACE", "Answerer", "Whole"]
 
 WRITE_GRACE = 30.0
 """Seconds beyond the stream's own limit in which a slow reader may fetch what is written already."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Whole:
     """A complete answer."""
 
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    tokens: int
+    text: str = ""
+    finish_reason: str = "stop"
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,98 +40,149 @@ class Answerer:
     lifecycle: Lifecycle
     metrics: Metrics
 
-    async def start(self, body: SamplingFields, prompt: ChatPrompt | str, max_tokens: int | None) -> Generation:
-        """Hand the request to the engine.
+    def check(self, model: str | None) -> None:
+        """Refuse what cannot be answered here or yet.
 
         Raises:
-            RequestError: Unknown model, still loading, too long, or too many at once.
+            RequestError: Unknown model, or still loading.
         """
-        if body.model != self.settings.served_name:
+        if model is not None and model != self.settings.served_name:
             raise RequestError(
-                f"the model {body.model!r} does not exist here; this server has {self.settings.served_name!r}",
+                f"the model {model!r} does not exist here; this server has {self.settings.served_name!r}",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
         if not self.lifecycle.loaded:
             raise OverloadedError("the model is still loading; try again in a moment", status=503, code="loading")
-        return await self.engine.submit(
-            GenerationRequest(
-                prompt=prompt,
-                max_tokens=max_tokens,
-                temperature=1.0 if body.temperature is None else body.temperature,
-                top_p=1.0 if body.top_p is None else body.top_p,
-                stop=tuple(body.stop or ()),
-                seed=body.seed,
-                time_limit=self.settings.max_stream_seconds,
-            )
-        )
 
-    async def whole(self, generation: Generation, request: Request) -> Whole:
-        """Wait for the complete answer; stop generating when the client leaves meanwhile."""
-        collecting = asyncio.ensure_future(self._collect(generation))
-        left = asyncio.ensure_future(until_disconnect(request.receive))
+    def head(self, request: Request, prefix: str) -> Head:
+        """Return what all parts of a response have in common; its id tells the request's."""
+        return Head(f"{prefix}-{request.state.request_id}", self.settings.served_name)
+
+    async def start(
+        self, body: SamplingFields, prompts: Sequence[PromptInput], max_tokens: int | None, logprobs: int | None
+    ) -> Choices:
+        """Hand all choices of all prompts to the engine.
+
+        Raises:
+            RequestError: A prompt is too long, or too many requests are waiting; none is answered then.
+        """
+        generations: list[Generation] = []
         try:
-            done, _ = await asyncio.wait((collecting, left), return_when=asyncio.FIRST_COMPLETED)
-            if collecting in done:
-                return collecting.result()
-            raise RequestError("the client left before the answer was complete", code="client_left")
+            for prompt in prompts:
+                for choice in range(body.choices):
+                    request = _engine_request(
+                        body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
+                    )
+                    generations.append(await self.engine.submit(request))
+        except BaseException:
+            for generation in generations:
+                generation.cancel()
+            raise
+        return Choices(generations, body.choices)
+
+    async def whole(self, choices: Choices, request: Request) -> list[Whole]:
+        """Wait for the complete answers; stop generating when the client leaves meanwhile."""
+        try:
+            return await while_connected(request.receive, self._collect(choices, request))
         finally:
-            generation.cancel()
-            left.cancel()
-            collecting.cancel()
+            choices.cancel()
 
     def stream(
         self,
-        generation: Generation,
-        head: list[bytes],
-        encode: Callable[[Delta], list[bytes]],
-        tail: Callable[[int], list[bytes]],
+        choices: Choices,
+        request: Request,
+        head: Sequence[bytes],
+        encode: Callable[[int, Delta], Sequence[object]],
+        tail: Callable[[], Sequence[object]],
+        headers: Mapping[str, str] | None = None,
     ) -> EventStream:
-        """Return the response that streams an answer.
+        """Return the response that streams the answers.
 
         Args:
-            generation: The running answer.
+            choices: The running answers.
+            request: Whose log line gets the counts.
             head: Events sent before the first text.
-            encode: Makes the events of a delta.
-            tail: Makes the events behind the last delta from the number of generated tokens.
+            encode: Makes the events of a choice's delta.
+            tail: Makes the events behind the last delta.
+            headers: Headers to add.
         """
         limit = self.settings.max_stream_seconds + WRITE_GRACE
-        return EventStream(self._frames(generation, head, encode, tail), self.settings.keepalive_seconds, limit)
+        frames = self._frames(choices, request, head, encode, tail)
+        return EventStream(frames, self.settings.keepalive_seconds, limit, headers)
 
     async def _frames(
         self,
-        generation: Generation,
-        head: list[bytes],
-        encode: Callable[[Delta], list[bytes]],
-        tail: Callable[[int], list[bytes]],
+        choices: Choices,
+        request: Request,
+        head: Sequence[bytes],
+        encode: Callable[[int, Delta], Sequence[object]],
+        tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
-        tokens = 0
         try:
             yield b"".join(head)
-            async for delta in self._timed(generation):
-                tokens = delta.tokens
-                if events := encode(delta):
-                    yield b"".join(events)
-            yield b"".join([*tail(tokens), DONE])
+            async for index, delta in self._measured(choices, request):
+                if events := encode(index, delta):
+                    yield b"".join(map(frame, events))
+            yield b"".join([*map(frame, tail()), DONE])
         except VicunaError as error:
             # The status line is gone already; official clients raise on an event with an error object.
+            request.state.note["error"] = error.reason
             yield frame(error_of(error)[1]) + DONE
         finally:
-            generation.cancel()
+            choices.cancel()
 
-    async def _collect(self, generation: Generation) -> Whole:
-        pieces: list[str] = []
-        last = Delta("", 0, "stop")
-        async for delta in self._timed(generation):
-            pieces.append(delta.text)
-            last = delta
-        return Whole("".join(pieces), last.finish_reason or "stop", generation.prompt_tokens, last.tokens)
+    async def _collect(self, choices: Choices, request: Request) -> list[Whole]:
+        answers = [Whole() for _ in range(choices.count)]
+        pieces: list[list[str]] = [[] for _ in answers]
+        async for index, delta in self._measured(choices, request):
+            pieces[index].append(delta.text)
+            answers[index].logprobs += delta.token_logprobs
+            answers[index].finish_reason = delta.finish_reason or "stop"
+        for answer, texts in zip(answers, pieces, strict=True):
+            answer.text = "".join(texts)
+        return answers
 
-    async def _timed(self, generation: Generation) -> AsyncGenerator[Delta, None]:
-        started: float | None = time.monotonic()
-        async for delta in generation:
-            if started is not None and (delta.text or delta.finish_reason):
-                self.metrics.first_token(time.monotonic() - started)
-                started = None
-            yield delta
+    async def _measured(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Pass deltas through and tell metrics and log of them."""
+        first: dict[int, Delta] = {}
+        deltas = choices.deltas()
+        try:
+            async for index, generation, delta in deltas:
+                if index not in first:
+                    first[index] = delta
+                    self.metrics.first_token(delta.at - generation.submitted)
+                if delta.finish_reason is not None:
+                    self.metrics.answered_in(delta.at - first[index].at, delta.tokens - first[index].tokens)
+                yield index, delta
+        finally:
+            await deltas.aclose()
+            request.state.note["usage"] = choices.usage
+
+
+def _engine_request(
+    body: SamplingFields,
+    prompt: PromptInput,
+    choice: int,
+    max_tokens: int | None,
+    logprobs: int | None,
+    time_limit: float,
+) -> GenerationRequest:
+    return GenerationRequest(
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=max(0, body.top_k or 0),
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=body.biases,
+        logprobs=logprobs,
+        stop=body.stops,
+        # Each choice draws its own numbers, the same ones each time.
+        seed=None if body.seed is None else body.seed + choice,
+        time_limit=time_limit,
+    )

@@ -14,6 +14,7 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 
 class Metrics:
@@ -27,8 +28,14 @@ class Metrics:
         )
         self._first_token = Histogram(
             "vicuna_time_to_first_token_seconds",
-            "From the request's arrival to its first text",
+            "From a generation's acceptance, waiting included, to its first token",
             buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._per_token = Histogram(
+            "vicuna_time_per_output_token_seconds",
+            "Mean time between the tokens of an answer, once per answer",
+            buckets=_TOKEN_SECONDS,
             registry=self._registry,
         )
 
@@ -39,6 +46,11 @@ class Metrics:
     def first_token(self, seconds: float) -> None:
         """Note how long a request waited for its first text."""
         self._first_token.observe(seconds)
+
+    def answered_in(self, seconds: float, tokens: int) -> None:
+        """Note the time that an answer took for its tokens behind the first."""
+        if tokens > 0:
+            self._per_token.observe(seconds / tokens)
 
     def render(self) -> bytes:
         """Return the exposition text."""
@@ -53,16 +65,20 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = self._engine.stats
         for name, text, value in (
-            ("vicuna_requests_running", "Generations that hold a place in the batch", stats.running),
+            ("vicuna_requests_running", "Generations that hold a place in the batch: its size", stats.running),
             ("vicuna_requests_waiting", "Generations that wait for a place", stats.waiting),
+            ("vicuna_kv_cache_tokens", "Tokens whose keys and values are held", stats.kv_tokens),
+            ("vicuna_kv_cache_capacity_tokens", "The most tokens whose keys and values can be held", stats.kv_capacity),
             ("vicuna_ready", "1 while /readyz answers 200", int(self._lifecycle.ready)),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, value in (
-            ("vicuna_prompt_tokens", "Prompt tokens taken in", stats.prompt_tokens),
+            ("vicuna_prompt_tokens", "Prompt tokens taken in, reused ones included", stats.prompt_tokens),
+            ("vicuna_prefix_cache_hit_tokens", "Prompt tokens that were not computed again", stats.prefix_hit_tokens),
             ("vicuna_generated_tokens", "Tokens generated", stats.generated_tokens),
             ("vicuna_generations_finished", "Answers that came to their end", stats.finished),
             ("vicuna_generations_cancelled", "Answers whose client left", stats.cancelled),
             ("vicuna_generations_failed", "Answers that failed in the model", stats.failed),
+            ("vicuna_generations_preempted", "Generations put back in the line for want of cache", stats.preempted),
         ):
             yield CounterMetricFamily(name, text, value=value)

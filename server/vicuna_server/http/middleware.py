@@ -1,6 +1,12 @@
-"""What every response carries: revision, request id, and `Connection: close` while draining. Pure ASGI."""
+"""What every response carries (revision, request id, `Connection: close` while draining), and its line in the log.
 
+Pure ASGI: streams pass through untouched.
+"""
+
+import json
+import logging
 import re
+import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -8,17 +14,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
+from vicuna_server.http.settings import ACCESS_LOG
 
 __all__ = ["CommonHeaders"]
 
+_access = logging.getLogger(ACCESS_LOG)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+"""What machines ask every few seconds."""
 
 
 class CommonHeaders:
     """Wraps the whole application, its error responses included.
 
-    A client's own `x-request-id` is kept when it is harmless, else one is made. The id is in the ASGI state as
-    `request_id`.
+    A client's own `x-request-id` is kept when it is harmless, else one is made. In the ASGI state are the id, as
+    `request_id`, and a dict `note`, whose entries routes may fill: they are part of the log line.
     """
 
     def __init__(self, app: ASGIApp, revision: str, lifecycle: Lifecycle, metrics: Metrics) -> None:
@@ -32,24 +42,50 @@ class CommonHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started = time.monotonic()
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        note: dict[str, object] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, note=note)
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-vicuna-revision"] = self._revision
                 headers["x-request-id"] = request_id
                 if self._lifecycle.draining:
                     headers["connection"] = "close"
-                self._metrics.answered(_route(scope), message["status"])
+                status = message["status"]
+                self._metrics.answered(_route(scope), status)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            route = _route(scope)
+            if route not in _UNLOGGED:
+                _access.info("%s", _line(scope, route, request_id, status, time.monotonic() - started, note))
 
 
 def _route(scope: Scope) -> str:
     """Return the route's pattern, never the raw path: a scanner must not fill the metrics with its inventions."""
     route = scope.get("route")
     return getattr(route, "path", "other")
+
+
+def _line(scope: Scope, route: str, request_id: str, status: int, seconds: float, note: dict[str, object]) -> str:
+    client = scope.get("client")
+    return json.dumps(
+        {
+            "event": "request",
+            "id": request_id,
+            "client": client[0] if client else None,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 3),
+            **note,
+        }
+    )

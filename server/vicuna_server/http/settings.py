@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ServiceSettings"]
+__all__ = ["ACCESS_LOG", "ServiceSettings"]
+
+ACCESS_LOG = "vicuna_server.access"
+"""The logger of one JSON object per answered request: who, what, how long, how many tokens; never any text."""
 
 
 @dataclass(frozen=True, slots=True)

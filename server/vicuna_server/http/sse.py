@@ -6,16 +6,20 @@ one waits for the next frame, the client and the clock at the same time.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["DONE", "EventStream", "frame", "until_disconnect"]
+from vicuna_server.errors import RequestError
+
+__all__ = ["DONE", "EventStream", "frame", "while_connected"]
 
 DONE = b"data: [DONE]\n\n"
 _KEEPALIVE = b": keep-alive\n\n"
+
+Result = TypeVar("Result")
 
 
 def frame(payload: object) -> bytes:
@@ -30,12 +34,19 @@ class EventStream(Response):
         frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason.
         keepalive: Seconds of silence after which an SSE comment is sent.
         limit: Seconds after which the connection is given up: a client that does not read cannot hold a place.
+        headers: Headers to add.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], keepalive: float, limit: float) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        keepalive: float,
+        limit: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
@@ -44,7 +55,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         del scope
-        left = asyncio.ensure_future(until_disconnect(receive))
+        left = asyncio.ensure_future(_disconnected(receive))
         try:
             async with asyncio.timeout(self._limit):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -79,7 +90,24 @@ class EventStream(Response):
                 await asyncio.wait((pending,))
 
 
-async def until_disconnect(receive: Receive) -> None:
-    """Return when the client has left; call it once the request's body has been read."""
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the work's result; once the request's body has been read, a client that leaves ends the work.
+
+    Raises:
+        RequestError: `client_left`; nobody will read it.
+    """
+    working = asyncio.ensure_future(work)
+    left = asyncio.ensure_future(_disconnected(receive))
+    try:
+        done, _ = await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
+        if working in done:
+            return working.result()
+        raise RequestError("the client left before the answer was complete", code="client_left")
+    finally:
+        left.cancel()
+        working.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -6,8 +6,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from vicuna_server.errors import RequestError
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import CONTENT_TYPE, Metrics
+from vicuna_server.http.openapi import operation
 from vicuna_server.http.settings import ServiceSettings
-from vicuna_server.protocol.models import model_list, model_object
+from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_object
 
 __all__ = ["router"]
 
@@ -16,29 +17,29 @@ def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) ->
     """Return the routes that answer without the engine."""
     routes = APIRouter()
 
-    @routes.get("/livez")
+    @routes.get("/livez", response_class=PlainTextResponse)
     async def livez() -> Response:
         """Say that the process answers."""
         return PlainTextResponse("ok\n")
 
-    @routes.get("/readyz")
+    @routes.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
     async def readyz() -> Response:
         """Say whether the model has proven itself and the server is not about to stop."""
         if lifecycle.ready:
             return PlainTextResponse("ok\n")
         return PlainTextResponse("draining\n" if lifecycle.draining else "loading\n", 503)
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Return the metrics in Prometheus' text format."""
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
-    @routes.get("/v1/models")
+    @routes.get("/v1/models", openapi_extra=operation(None, ModelList))
     async def models() -> Response:
         """List the one model."""
         return JSONResponse(model_list(settings.served_name, settings.created))
 
-    @routes.get("/v1/models/{name:path}")
+    @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
     async def model(name: str) -> Response:
         """Describe the model."""
         if name != settings.served_name:

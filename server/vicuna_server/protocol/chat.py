@@ -1,40 +1,41 @@
-"""`/v1/chat/completions`: request model and response objects.
+"""`/v1/chat/completions`: the request.
 
-Source: OpenAI's API reference, "Chat completions"; what the official Python client parses is the judge.
+Source: OpenAI's API reference, "Chat completions"; what the official Python client sends is the judge.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from vicuna_server.protocol.sampling import SamplingFields
-from vicuna_server.protocol.usage import usage
+from vicuna_server.protocol.sampling import RequestBody, SamplingFields
 
-__all__ = ["ChatMessage", "ChatRequest", "TextPart", "chat_chunk", "chat_response", "usage_chunk"]
+__all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart"]
 
 MAX_MESSAGES = 2048
+MAX_PARTS = 2048
+MAX_TOP_LOGPROBS = 20
+"""OpenAI's own limit."""
 
 
-class TextPart(BaseModel):
+class TextPart(RequestBody):
     """One content part; only text can be read by these models."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(RequestBody):
     """One message; `developer` is OpenAI's newer name for `system`."""
 
-    model_config = ConfigDict(extra="ignore")
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
+    tool_calls: list[Any] | None = None
+    function_call: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
+        if self.tool_calls or self.function_call:
+            raise ValueError("tool_calls: not supported by this server, leave such messages out")
         if self.content is None and self.role != "assistant":
             raise ValueError("content: must be text or a list of text parts")
         return self
@@ -48,23 +49,38 @@ class ChatMessage(BaseModel):
         return "\n".join(part.text for part in self.content)
 
 
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+
+
 class ChatRequest(SamplingFields):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    tools: list[Any] | None = None
-    functions: list[Any] | None = None
+    messages: Messages
+    max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    truncation: Literal["disabled", "auto"] | None = Field(
+        default=None, description="auto: the oldest turns are left out where the conversation is too long"
+    )
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    modalities: list[str] | None = None
     response_format: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _refuse_unsupported_features(self) -> Self:
-        for name in ("tools", "functions", "logprobs"):
-            if getattr(self, name):
+    def _refuse_what_would_be_ignored(self) -> Self:
+        # Answering as if these had not been asked for would be a wrong answer, so they are refused by name.
+        for name, choice in (("tools", self.tool_choice), ("functions", self.function_call)):
+            if getattr(self, name) and choice != "none":
                 raise ValueError(f"{name}: not supported by this server, leave it out")
         if self.response_format and self.response_format.get("type", "text") != "text":
             raise ValueError("response_format: only text is supported by this server")
+        if self.modalities and self.modalities != ["text"]:
+            raise ValueError("modalities: only text is supported by this server")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: only allowed together with logprobs: true")
         return self
 
     @property
@@ -72,40 +88,7 @@ class ChatRequest(SamplingFields):
         """The most tokens to generate, by either of its two names; None: up to the context's end."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
-
-def chat_response(
-    ident: str, created: int, model: str, text: str, finish_reason: str, prompt_tokens: int, tokens: int
-) -> dict[str, object]:
-    """Return the whole answer of a request without streaming."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {
-        "id": ident,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}],
-        "usage": usage(prompt_tokens, tokens),
-    }
-
-
-def chat_chunk(
-    ident: str, created: int, model: str, delta: dict[str, str], finish_reason: str | None = None
-) -> dict[str, object]:
-    """Return one streamed chunk with a `delta` of role or content."""
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return _chunk(ident, created, model, [choice])
-
-
-def usage_chunk(ident: str, created: int, model: str, prompt_tokens: int, tokens: int) -> dict[str, object]:
-    """Return the last chunk of a stream with `include_usage`: no choices, only the counts."""
-    return {**_chunk(ident, created, model, []), "usage": usage(prompt_tokens, tokens)}
-
-
-def _chunk(ident: str, created: int, model: str, choices: Sequence[object]) -> dict[str, object]:
-    return {
-        "id": ident,
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-        "choices": list(choices),
-    }
+    @property
+    def alternatives(self) -> int | None:
+        """How many of the likeliest tokens to report beside each; None: report no probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None

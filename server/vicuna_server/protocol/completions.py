@@ -1,72 +1,104 @@
-"""`/v1/completions`: plain text in, plain text out, no template.
+"""`/v1/completions`: plain text or token ids in, plain text out, no template.
 
 Source: OpenAI's API reference, "Completions" (legacy).
 """
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Literal, NotRequired, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
+from vicuna_server.protocol.envelope import Head, Usage
+from vicuna_server.protocol.inputs import TextsOrIds, separate
 from vicuna_server.protocol.sampling import SamplingFields
-from vicuna_server.protocol.usage import usage
 
-__all__ = ["CompletionRequest", "completion_chunk", "completion_response", "completion_usage_chunk"]
+__all__ = [
+    "Completion",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "CompletionRequest",
+    "completion",
+    "completion_choice",
+]
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's default for this route."""
+MAX_ANSWERS = 64
+"""Prompts times choices of one request."""
+MAX_LOGPROBS = 20
 
 
 class CompletionRequest(SamplingFields):
     """The body of `POST /v1/completions`."""
 
-    prompt: str
-    max_tokens: int | None = Field(default=DEFAULT_MAX_TOKENS, ge=1)
+    prompt: TextsOrIds
+    max_tokens: int | None = Field(default=DEFAULT_MAX_TOKENS, ge=1, lt=2**31)
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = Field(default=None, ge=1)
-    logprobs: int | None = None
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _one_prompt(cls, value: object) -> object:
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-            return value[0]
-        if isinstance(value, list):
-            raise ValueError("must be one string; send one request per prompt")
-        return value
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
-        for name in ("echo", "suffix", "logprobs"):
-            if getattr(self, name):
-                raise ValueError(f"{name}: not supported by this server, leave it out")
-        if self.best_of is not None and self.best_of > 1:
-            raise ValueError("best_of: this server gives one choice per request, leave best_of out")
+        if self.suffix:
+            raise ValueError("suffix: this model continues text and cannot fill in before an ending; leave it out")
+        if self.best_of is not None and self.best_of != self.choices:
+            raise ValueError("best_of: every choice that is made is returned; leave it out, or set it to n")
+        if self.echo and self.logprobs is not None:
+            raise ValueError("logprobs: not given for the prompt's tokens; leave out echo or logprobs")
+        if len(self.prompts) * self.choices > MAX_ANSWERS:
+            raise ValueError(f"prompt: at most {MAX_ANSWERS} answers per request, prompts times n; send several")
         return self
 
+    @property
+    def prompts(self) -> list[str | tuple[int, ...]]:
+        """The prompts, each a text or token ids."""
+        return separate(self.prompt)
 
-def completion_response(
-    ident: str, created: int, model: str, text: str, finish_reason: str, prompt_tokens: int, tokens: int
-) -> dict[str, object]:
-    """Return the whole answer of a request without streaming."""
+
+class CompletionLogprobs(TypedDict):
+    """The tokens of a choice or chunk; `text_offset` is where each begins in prompt (if echoed) and answer."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(TypedDict):
+    """One of the answers, or a piece of it."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str | None
+
+
+class Completion(TypedDict):
+    """A whole response, or one event of a stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
+
+
+def completion_choice(
+    index: int, text: str, finish_reason: str | None = None, logprobs: CompletionLogprobs | None = None
+) -> CompletionChoice:
+    """Return one answer or a piece of it."""
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def completion(head: Head, choices: Sequence[CompletionChoice]) -> Completion:
+    """Return a response or an event, still without its usage."""
     return {
-        **completion_chunk(ident, created, model, text, finish_reason),
-        "usage": usage(prompt_tokens, tokens),
-    }
-
-
-def completion_chunk(
-    ident: str, created: int, model: str, text: str, finish_reason: str | None = None
-) -> dict[str, object]:
-    """Return one streamed chunk."""
-    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
-    return {"id": ident, "object": "text_completion", "created": created, "model": model, "choices": [choice]}
-
-
-def completion_usage_chunk(ident: str, created: int, model: str, prompt_tokens: int, tokens: int) -> dict[str, object]:
-    """Return the last chunk of a stream with `include_usage`."""
-    return {
-        **completion_chunk(ident, created, model, ""),
-        "choices": [],
-        "usage": usage(prompt_tokens, tokens),
+        "id": head.ident,
+        "object": "text_completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": list(choices),
     }

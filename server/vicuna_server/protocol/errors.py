@@ -4,10 +4,11 @@ Source: OpenAI's API reference, "Error codes", and the fields that the official 
 """
 
 from pydantic import ValidationError
+from typing_extensions import TypedDict
 
 from vicuna_server.errors import RequestError, VicunaError
 
-__all__ = ["error_body", "error_of", "from_validation"]
+__all__ = ["ErrorBody", "error_body", "error_of", "from_validation"]
 
 _TYPES = {
     400: "invalid_request_error",
@@ -20,13 +21,28 @@ _TYPES = {
 }
 
 
-def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, object]:
+class ErrorObject(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The body of every response that is an error."""
+
+    error: ErrorObject
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> ErrorBody:
     """Return the JSON object for an HTTP status."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def error_of(error: VicunaError) -> tuple[int, dict[str, object]]:
+def error_of(error: VicunaError) -> tuple[int, ErrorBody]:
     """Return status and JSON object for a failure; anything but a RequestError is the server's own: 500."""
     if isinstance(error, RequestError):
         return error.status, error_body(error.status, error.message, error.param, error.code)
@@ -35,10 +51,13 @@ def error_of(error: VicunaError) -> tuple[int, dict[str, object]]:
 
 def from_validation(error: ValidationError) -> RequestError:
     """Say the first thing that is wrong with a request body, naming the field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    # Every branch of a union complains; the one that went deepest is the one that was meant.
+    root = errors[0]["loc"][:1]
+    first = max((one for one in errors if one["loc"][:1] == root), key=lambda one: len(one["loc"]))
     # Union branches appear in the path under type names; only field names and indices help the reader.
-    path = [str(part) for part in first["loc"] if isinstance(part, int) or str(part).islower()]
-    param = ".".join(part for part in path if part not in _BRANCHES) or None
+    path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
+    param = ".".join(path) or None
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return RequestError(
@@ -50,6 +69,10 @@ def from_validation(error: ValidationError) -> RequestError:
         named = head if colon and head.isidentifier() else None
         return RequestError(message, param=named, code="invalid_value")
     return RequestError(f"{param}: {message}", param=param, code="invalid_value")
+
+
+def _is_field(part: str) -> bool:
+    return part.isidentifier() and part.islower() and part not in _BRANCHES
 
 
 _BRANCHES = frozenset({"str", "int", "float", "bool", "none"})

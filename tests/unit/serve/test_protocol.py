@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from vicuna_server.errors import EngineError, OverloadedError, RequestError
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
+from vicuna_server.protocol.embeddings import embedding_list
 from vicuna_server.protocol.errors import error_of, from_validation
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -25,7 +26,7 @@ def test_null_is_the_same_as_absent_and_unknown_fields_are_ignored() -> None:
     body = {**HELLO, "temperature": None, "stop": None, "tools": None, "n": None, "user": "x", "metadata": {"a": 1}}
     request = ChatRequest.model_validate_json(json.dumps(body))
     assert request.temperature is None
-    assert request.stop is None
+    assert request.stops == ()
 
 
 def test_content_parts_are_joined_and_a_stop_string_becomes_a_list() -> None:
@@ -33,7 +34,7 @@ def test_content_parts_are_joined_and_a_stop_string_becomes_a_list() -> None:
     body = {**HELLO, "messages": [{"role": "user", "content": parts}], "stop": "x"}
     request = ChatRequest.model_validate_json(json.dumps(body))
     assert request.messages[0].text() == "a\nb"
-    assert request.stop == ["x"]
+    assert request.stops == ("x",)
 
 
 def test_max_completion_tokens_is_the_newer_name() -> None:
@@ -54,12 +55,30 @@ def test_max_completion_tokens_is_the_newer_name() -> None:
         ({"messages": [{"role": "user"}]}, "messages.0"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": [""]}, "stop"),
-        ({"n": 2}, "n"),
+        ({"stop": ["x"] * 10_000}, "stop"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0.type",
+        ),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "messages.0"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"logprobs": True}, "logprobs"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"truncation": "middle"}, "truncation"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {"word": 1}}, "logit_bias.word"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"model": ""}, "model"),
     ],
@@ -83,11 +102,61 @@ def test_what_is_no_json_is_said_so(raw: bytes) -> None:
     assert "not valid JSON" in error.message
 
 
-def test_completions_take_one_prompt() -> None:
-    assert CompletionRequest.model_validate({"model": "m", "prompt": ["one"]}).prompt == "one"
-    assert CompletionRequest.model_validate({"model": "m", "prompt": "one"}).max_tokens == 16
-    assert refusal({"model": "m", "prompt": ["a", "b"]}, CompletionRequest).param == "prompt"
-    assert refusal({"model": "m", "prompt": "a", "suffix": "b"}, CompletionRequest).param == "suffix"
+def test_tools_that_must_not_be_used_are_no_matter() -> None:
+    body = {**HELLO, "tools": [{"type": "function"}], "tool_choice": "none", "functions": [{}], "function_call": "none"}
+    assert ChatRequest.model_validate_json(json.dumps(body)).tools
+
+
+def test_biases_are_pairs_of_token_and_shift() -> None:
+    body = {**HELLO, "logit_bias": {"5": 1, "007": -100.0}}
+    assert ChatRequest.model_validate_json(json.dumps(body)).biases == ((5, 1.0), (7, -100.0))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("one", ["one"]),
+        (["one", "two"], ["one", "two"]),
+        ([1, 2], [(1, 2)]),
+        ([[1, 2], [3]], [(1, 2), (3,)]),
+    ],
+)
+def test_completions_take_texts_and_token_ids(prompt: object, prompts: list[object]) -> None:
+    request = CompletionRequest.model_validate_json(json.dumps({"model": "m", "prompt": prompt, "best_of": 1}))
+    assert (request.prompts, request.max_tokens) == (prompts, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt.0"),
+        ({"prompt": [[]]}, "prompt.0"),
+        ({"prompt": [-1]}, "prompt.0"),
+        ({"prompt": ["x"] * 17, "n": 4}, "prompt"),
+        ({"suffix": "b"}, "suffix"),
+        ({"best_of": 3, "n": 2}, "best_of"),
+        ({"echo": True, "logprobs": 1}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+    ],
+)
+def test_a_refused_completion_names_the_field(change: dict[str, object], param: str) -> None:
+    error = refusal({"model": "m", "prompt": "a", **change}, CompletionRequest)
+    assert error.param == param
+
+
+def test_a_million_wrong_elements_are_one_error() -> None:
+    with pytest.raises(ValidationError) as caught:
+        CompletionRequest.model_validate_json(json.dumps({"model": "m", "prompt": [None] * 1_000_000}))
+    assert caught.value.error_count() < 10
+
+
+def test_vectors_as_numbers_or_base64() -> None:
+    numbers = embedding_list("m", [[0.5, -2.0]], 3, "float")
+    assert numbers["data"] == [{"object": "embedding", "index": 0, "embedding": [0.5, -2.0]}]
+    assert numbers["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    (coded,) = embedding_list("m", [[0.5, -2.0]], 3, "base64")["data"]
+    assert coded["embedding"] == "AAAAPwAAAMA="  # 3f000000 and c0000000, lowest byte first
 
 
 def test_error_objects() -> None:

@@ -1,0 +1,84 @@
+"""The answers of one request, running side by side."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from vicuna_server.engine import Delta, Generation
+from vicuna_server.errors import VicunaError
+from vicuna_server.protocol.envelope import Usage, usage
+
+__all__ = ["Choices"]
+
+
+class Choices:
+    """Several generations as one stream of deltas; the first failure ends them all.
+
+    Args:
+        generations: In the order of `index`: all choices of the first prompt, then those of the next.
+        per_prompt: Choices for each prompt.
+    """
+
+    def __init__(self, generations: Sequence[Generation], per_prompt: int) -> None:
+        self.count = len(generations)
+        self.per_prompt = per_prompt
+        self._generations = generations
+        self._tokens = [0] * self.count
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far: a prompt counts once, however many choices it has."""
+        prompts = self._generations[:: self.per_prompt]
+        return usage(
+            sum(generation.prompt_tokens for generation in prompts),
+            sum(self._tokens),
+            sum(generation.cached_tokens for generation in prompts),
+        )
+
+    def cancel(self) -> None:
+        """Stop what still runs."""
+        for generation in self._generations:
+            generation.cancel()
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, Generation, Delta], None]:
+        """Yield (index, generation, delta) as they come.
+
+        Raises:
+            VicunaError: A generation failed.
+        """
+        source = _one(self._generations[0]) if self.count == 1 else _merged(self._generations)
+        try:
+            async for index, delta in source:
+                self._tokens[index] = delta.tokens
+                yield index, self._generations[index], delta
+        finally:
+            await source.aclose()
+            self.cancel()
+
+
+async def _one(generation: Generation) -> AsyncGenerator[tuple[int, Delta], None]:
+    async for delta in generation:
+        yield 0, delta
+
+
+async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
+    events: asyncio.Queue[tuple[int, Delta | VicunaError]] = asyncio.Queue()
+
+    async def forward(index: int, generation: Generation) -> None:
+        try:
+            async for delta in generation:
+                events.put_nowait((index, delta))
+        except VicunaError as error:
+            events.put_nowait((index, error))
+
+    tasks = [asyncio.create_task(forward(*numbered)) for numbered in enumerate(generations)]
+    running = len(tasks)
+    try:
+        while running:
+            index, event = await events.get()
+            if isinstance(event, VicunaError):
+                raise event
+            running -= event.finish_reason is not None
+            yield index, event
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,54 @@
+"""`POST /v1/embeddings`, `/tokenize` and `/detokenize`: what the engine answers at once."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from vicuna_server.http.body import read_body
+from vicuna_server.http.chat import conversation
+from vicuna_server.http.generation import Answerer
+from vicuna_server.http.openapi import operation
+from vicuna_server.http.sse import while_connected
+from vicuna_server.protocol.embeddings import EmbeddingList, EmbeddingRequest, embedding_list
+from vicuna_server.protocol.envelope import usage
+from vicuna_server.protocol.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+
+__all__ = ["router"]
+
+
+def router(answerer: Answerer) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter()
+
+    @routes.post("/v1/embeddings", openapi_extra=operation(EmbeddingRequest, EmbeddingList))
+    async def embeddings(request: Request) -> Response:
+        """Turn texts into vectors of length 1: the mean of the model's last hidden states."""
+        body = await read_body(request, EmbeddingRequest, answerer.settings)
+        answerer.check(body.model)
+        embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
+        tokens = sum(one.tokens for one in embedded)
+        request.state.note["usage"] = usage(tokens, 0)
+        vectors = (one.vector for one in embedded)
+        return JSONResponse(
+            embedding_list(answerer.settings.served_name, vectors, tokens, body.encoding_format or "float")
+        )
+
+    @routes.post("/tokenize", openapi_extra=operation(TokenizeRequest, Tokenized))
+    async def tokenize(request: Request) -> Response:
+        """Return the token ids of a text, or of a conversation as the model reads it."""
+        body = await read_body(request, TokenizeRequest, answerer.settings)
+        answerer.check(body.model)
+        prompt = body.prompt if body.messages is None else conversation(body.messages)
+        ids = await answerer.engine.tokenize(prompt or "", add_special_tokens=body.add_special_tokens is not False)
+        tokens: Tokenized = {"count": len(ids), "max_model_len": answerer.engine.context_length, "tokens": ids}
+        return JSONResponse(tokens)
+
+    @routes.post("/detokenize", openapi_extra=operation(DetokenizeRequest, Detokenized))
+    async def detokenize(request: Request) -> Response:
+        """Return the text of token ids."""
+        body = await read_body(request, DetokenizeRequest, answerer.settings)
+        answerer.check(body.model)
+        text: Detokenized = {"prompt": await answerer.engine.detokenize(body.tokens)}
+        return JSONResponse(text)
+
+    return routes

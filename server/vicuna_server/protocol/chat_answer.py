@@ -1,0 +1,150 @@
+"""`/v1/chat/completions`: the answer, whole or in chunks.
+
+Source: OpenAI's API reference, "The chat completion object" and "The chat completion chunk object".
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from vicuna_server.protocol.envelope import Head, Usage
+
+__all__ = [
+    "ChatAnswer",
+    "ChatChoice",
+    "ChatChunk",
+    "ChatLogprob",
+    "ChatLogprobs",
+    "TopChatLogprob",
+    "chat_answer",
+    "chat_choice",
+    "chat_chunk",
+    "chat_usage_chunk",
+]
+
+FinishReason = Literal["stop", "length"]
+
+
+class TopChatLogprob(TypedDict):
+    """A token that could have come. `bytes` are those of its UTF-8 text, where it is a part of a character too."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatLogprob(TopChatLogprob):
+    """A token of the answer, and what else could have come."""
+
+    top_logprobs: list[TopChatLogprob]
+
+
+class ChatLogprobs(TypedDict):
+    """The probabilities of a choice or chunk."""
+
+    content: list[ChatLogprob]
+    refusal: None
+
+
+class ChatAnswerMessage(TypedDict):
+    """The assistant's message."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    """One of the answers."""
+
+    index: int
+    message: ChatAnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+
+
+class ChatAnswer(TypedDict):
+    """The whole answer to a request."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChatDelta(TypedDict):
+    """What a chunk adds to a message."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of one of the answers."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: str | None
+
+
+class ChatChunk(TypedDict):
+    """One event of a stream."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: NotRequired[Usage | None]
+
+
+def chat_choice(index: int, text: str, finish_reason: str, logprobs: ChatLogprobs | None) -> ChatChoice:
+    """Return one whole answer."""
+    message: ChatAnswerMessage = {"role": "assistant", "content": text, "refusal": None}
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def chat_answer(head: Head, choices: Sequence[ChatChoice], usage: Usage) -> ChatAnswer:
+    """Return the response to a request without streaming."""
+    return {
+        "id": head.ident,
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": list(choices),
+        "usage": usage,
+    }
+
+
+def chat_chunk(
+    head: Head,
+    index: int,
+    delta: ChatDelta,
+    *,
+    logprobs: ChatLogprobs | None = None,
+    finish_reason: str | None = None,
+    include_usage: bool = False,
+) -> ChatChunk:
+    """Return an event with a piece of an answer; where usage is asked for, its place is shown to be empty yet."""
+    choice: ChatChunkChoice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+    chunk = _chunk(head, [choice])
+    return {**chunk, "usage": None} if include_usage else chunk
+
+
+def chat_usage_chunk(head: Head, usage: Usage) -> ChatChunk:
+    """Return the last event of a stream with `include_usage`: no choices, only the counts."""
+    return {**_chunk(head, []), "usage": usage}
+
+
+def _chunk(head: Head, choices: list[ChatChunkChoice]) -> ChatChunk:
+    return {
+        "id": head.ident,
+        "object": "chat.completion.chunk",
+        "created": head.created,
+        "model": head.model,
+        "choices": choices,
+    }

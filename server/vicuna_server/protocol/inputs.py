@@ -1,0 +1,31 @@
+"""What may stand where OpenAI takes a text: one or several, each as text or as token ids."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+__all__ = ["TextsOrIds", "TokenId", "separate"]
+
+MAX_INPUTS = 2048
+"""OpenAI's own limit, of embeddings."""
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+# fail_fast: a body of a million wrong elements must not become a million error texts.
+Ids = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
+ManyIds = Annotated[list[Ids], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
+TextsOrIds = str | Texts | Ids | ManyIds
+
+
+def separate(value: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:
+    """Return the texts one by one; token ids as tuples."""
+    if isinstance(value, str):
+        return [value]
+    ids: list[int] = []
+    several: list[str | tuple[int, ...]] = []
+    for one in value:
+        if isinstance(one, int):
+            ids.append(one)
+        else:
+            several.append(one if isinstance(one, str) else tuple(one))
+    return [tuple(ids)] if ids else several
