@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vicuna_server import __version__
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
@@ -29,17 +29,19 @@ def build(
     *,
     staging: Staging,
     leftovers: Leftovers,
-    store: Store,
+    open_store: Callable[[Sequence[Shard]], Store],
     progress: Progress,
 ) -> Manifest:
     """Write everything the plan says into `staging` and publish it.
+
+    `open_store` gives what brings the files for these shards.
 
     Raises:
         InputError: `DigestMismatch`, and as `write_shards`.
         InterruptedRunError: a signal came, or another merger took over.
         OSError: reading or writing failed, a full disk included.
     """
-    to_verify = sum(file.size for each in sources.all for file in each.files_to_verify())
+    to_verify = sum(file.size for each in sources.all for file in each.files_to_verify() if file.sha256 is None)
     spared = leftovers.bytes_to_read
     progress.begin(plan.bytes_to_read - spared + leftovers.size + to_verify)
     for each in sources.all:
@@ -49,7 +51,9 @@ def build(
     entries = leftovers.adopt(staging, progress)
     to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
     if to_do:
-        progress.grow(sum(shard.bytes_to_read for shard in to_do) - (plan.bytes_to_read - spared))
+        store = open_store(to_do)
+        to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
+        progress.grow(to_read - (plan.bytes_to_read - spared))
         finished = staging.journal.append
         entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
     entries += _write_small_files(plan, staging)

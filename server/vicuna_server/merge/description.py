@@ -1,6 +1,7 @@
 """What one source is, as far as its small files and headers tell."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,7 @@ from vicuna_server.merge.inputs import Input
 from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.memory import MemoryRow, memory_table
 from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tokenizer import read_tokenizer
 from vicuna_server.merge.values import read_vectors
 
@@ -86,11 +88,13 @@ def findings(pairs: list[tuple[str, str]]) -> list[Finding]:
     return [Finding(reason=reason, message=message) for reason, message in pairs]
 
 
-def describe(source: Input, *, memory: bool) -> Description:
+def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) -> Description:
     """Open one source and say what it is; what is wrong with it stands in `problems`.
 
     Args:
         source: the source; it is left opened if it can be.
+        scratch: a folder for the small files of a source on a hub.
+        progress: ends the run on a signal.
         memory: whether to add the table of memory.
 
     Raises:
@@ -99,8 +103,9 @@ def describe(source: Input, *, memory: bool) -> Description:
     problems = Problems()
     found = Description(uri=source.source.uri)
     with problems.collecting():
-        if source.checkpoint is None:
-            source.open()
+        source.look_up(progress)
+        source.bring_small_files(scratch, progress)
+        source.open()
     checkpoint = source.checkpoint
     if checkpoint is not None:
         _describe_weights(found, checkpoint, problems)

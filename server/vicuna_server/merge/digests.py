@@ -26,7 +26,9 @@ def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
 
 
 def hash_file(file: DataFile, progress: Progress) -> str:
-    """Return the sha256 of a file in hex; counts the bytes, and ends with a signal."""
+    """Return the sha256 of a file in hex; counts the bytes where they must be read, and ends with a signal."""
+    if file.sha256 is not None:
+        return file.sha256
     digest = hashlib.sha256()
     position = 0
     while block := file.read(position, _READ_BYTES):

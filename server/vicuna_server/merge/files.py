@@ -22,6 +22,10 @@ class DataFile(Protocol):
     def size(self) -> int:
         """Bytes in the file."""
 
+    @property
+    def sha256(self) -> str | None:
+        """What its source vouches for, in hex: other bytes will not be merged; None where only reading it tells."""
+
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""
 
@@ -41,6 +45,10 @@ class LocalFile:
     def size(self) -> int:
         """Bytes in the file."""
         return self.path.stat().st_size
+
+    @property
+    def sha256(self) -> None:
+        """Nobody vouches for it."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""

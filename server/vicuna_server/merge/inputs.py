@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vicuna_server.merge import hub, identity
+from vicuna_server.merge import identity
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
 from vicuna_server.merge.digests import digest_files
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.hub.listing import Listing, list_repository
+from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 
@@ -16,7 +18,17 @@ __all__ = ["Input", "Sources", "make_input"]
 
 @dataclass
 class Input:
-    """One source on its way from URI to opened checkpoint."""
+    """One source on its way from URI to opened checkpoint: looked up and its small files brought, if on a hub; opened.
+
+    Attributes:
+        role: its part in the merge.
+        source: where it lies.
+        digest: what it must have, as stated.
+        commit: of a hub's repository, as soon as it is known.
+        folder: where the small files lie, and a local source's weights.
+        checkpoint: what is in it, once opened.
+        listing: what the hub's repository holds.
+    """
 
     role: str
     source: LocalSource | HubSource
@@ -24,21 +36,44 @@ class Input:
     commit: str | None = None
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
-    listing: hub.Listing | None = field(default=None, repr=False)
+    listing: Listing | None = field(default=None, repr=False)
 
     @property
     def hub_id(self) -> str:
         """ORG/NAME on a hub, empty for a folder."""
         return self.source.repo if isinstance(self.source, HubSource) else ""
 
+    def look_up(self, progress: Progress) -> None:
+        """Learn what a hub's repository holds, and at which commit; nothing is done for a folder.
+
+        Raises:
+            InputError: as `list_repository`.
+            UnreachableError: the network, or the hub, fails.
+        """
+        if isinstance(self.source, HubSource) and self.listing is None:
+            self.listing = list_repository(self.source, progress)
+            self.commit = self.listing.commit
+
+    def bring_small_files(self, parent: Path, progress: Progress) -> None:
+        """Fetch what is read whole from a repository that was looked up into a folder of its own below `parent`.
+
+        Raises:
+            InputError: as `fetch_small_files`.
+            UnreachableError: the network, or the hub, fails.
+        """
+        if self.listing is not None and self.folder is None:
+            self.folder = parent / self.role
+            fetch_small_files(self.listing, self.folder, progress)
+
     def open(self) -> None:
-        """Read the headers of the folder that holds the source by now.
+        """Read the headers, if the small files are there by now.
 
         Raises:
             InputError: as `open_checkpoint`.
+            UnreachableError: the network, or the hub, fails.
         """
-        if self.folder is not None:
-            self.checkpoint = open_checkpoint(self.folder)
+        if self.folder is not None and self.checkpoint is None:
+            self.checkpoint = open_checkpoint(self.folder, weights_elsewhere(self.listing) if self.listing else {})
 
     def known_fingerprint(self) -> str | None:
         """Return the fingerprint if it follows from digest or commit alone."""
@@ -84,6 +119,18 @@ class Sources:
     def all(self) -> tuple[Input, ...]:
         """Every input, in the order they are applied."""
         return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
+
+    @property
+    def on_hub(self) -> tuple[Input, ...]:
+        """Those that lie on a hub."""
+        return tuple(each for each in self.all if isinstance(each.source, HubSource))
+
+    def in_words(self, message: str) -> str:
+        """Return a message with each repository named as the user did: a folder of ours means nothing to them."""
+        folders = {str(each.folder): each.source.uri for each in self.on_hub if each.folder is not None}
+        for folder in sorted(folders, key=len, reverse=True):  # adapter-10 before adapter-1
+            message = message.replace(folder, folders[folder])
+        return message
 
     def fingerprints(self, of: Callable[[Input], str | None]) -> identity.Fingerprints | None:
         """Ask every input for its fingerprint; None when one has none."""

@@ -1,4 +1,10 @@
-"""Looking at sources without merging them: each one alone, or base and delta (and adapters) together."""
+"""Looking at sources without merging them: each one alone, or base and delta (and adapters) together.
+
+Of what lies on a hub the small files are fetched, and of the weights no more than a preflight looks at.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -68,17 +74,30 @@ def inspect(request: Request, sources: Sources, progress: Progress, *, digest: b
         UnreachableError: a source cannot be reached right now.
         InterruptedRunError: a signal came.
     """
-    described = [describe(each, memory=memory) for each in sources.all]
+    with TemporaryDirectory(prefix="vicuna-inspect-") as folder:
+        return _inspect(request, sources, progress, Path(folder), digest=digest, memory=memory)
+
+
+def _inspect(
+    request: Request, sources: Sources, progress: Progress, scratch: Path, *, digest: bool, memory: bool
+) -> Report:
+    described = [describe(each, scratch, progress, memory=memory) for each in sources.all]
     problems = Problems()
     plan = plan_request(request, sources, problems) if len(described) > 1 else None
     if digest:
         _add_digests(described, sources, progress)
+    for each in described:
+        each.problems, each.warnings = _in_words(sources, each.problems), _in_words(sources, each.warnings)
     return Report(
         sources=described,
         plan=_summary(plan, request, sources) if plan else None,
-        problems=findings(problems.found),
-        warnings=findings(problems.warnings),
+        problems=_in_words(sources, findings(problems.found)),
+        warnings=_in_words(sources, findings(problems.warnings)),
     )
+
+
+def _in_words(sources: Sources, found: list[Finding]) -> list[Finding]:
+    return [Finding(reason=each.reason, message=sources.in_words(each.message)) for each in found]
 
 
 def _summary(plan: Plan, request: Request, sources: Sources) -> PlanSummary:
@@ -100,6 +119,6 @@ def _add_digests(described: list[Description], sources: Sources, progress: Progr
     opened = [
         (found, each.checkpoint.files) for found, each in zip(described, sources.all, strict=True) if each.checkpoint
     ]
-    progress.begin(sum(file.size for _, files in opened for file in files))
+    progress.begin(sum(file.size for _, files in opened for file in files if file.sha256 is None))
     for found, files in opened:
         found.digest = digest_files(files, progress)

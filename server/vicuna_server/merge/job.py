@@ -1,28 +1,29 @@
 """One merge from request to artifact."""
 
-import contextlib
 import hashlib
 import json
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
-from vicuna_server.merge import hub, identity
+from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
+from vicuna_server.merge.hub.scratch import adopt, bytes_here
+from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
+from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.preflight import estimate_output
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import LocalStore
+from vicuna_server.merge.reading import LocalStore, Store
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.sources import HubSource
 from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.volume.claim import Claim, drop_claim
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging, remove
-from vicuna_server.merge.volume.storage import check_space, explain, require_space
+from vicuna_server.merge.volume.storage import check_space, explain
 from vicuna_server.merge.volume.sweeping import make_room, sweep
 
 __all__ = ["run_merge"]
@@ -42,9 +43,7 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
     except OSError as error:
         raise explain(error, root) from error
     except VicunaError as error:
-        for each in sources.all:  # a folder of ours means nothing to the user
-            if each.folder and isinstance(each.source, HubSource):
-                error.message = error.message.replace(str(each.folder), each.source.uri)
+        error.message = sources.in_words(error.message)
         raise
 
 
@@ -58,15 +57,9 @@ class _Job:
         self._progress = progress
 
     def run(self) -> Manifest:
-        with ExitStack() as stack:
-            if any(isinstance(each.source, HubSource) for each in self._sources.all):
-                found = self._find_known()
-                if found:
-                    return found
-                found = self._fetch(stack)
-                if found:
-                    return found
-            return self._merge()
+        if self._sources.on_hub:
+            return self._find_known() or self._merge_from_hub()
+        return self._merge(None)
 
     def _find_known(self) -> Manifest | None:
         """Look for the artifact by fingerprints that need no source at hand."""
@@ -75,33 +68,39 @@ class _Job:
             return None
         return find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
 
-    def _fetch(self, stack: ExitStack) -> Manifest | None:
-        """Download what lies on a hub; it is removed when `stack` unwinds."""
+    def _merge_from_hub(self) -> Manifest:
+        """Merge with a folder on the volume for what is fetched; it stays where a later run can go on with it."""
         uris = json.dumps([each.source.uri for each in self._sources.all])
         key = "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
-        claim = stack.enter_context(Claim(self._root, key, self._progress))
-        sweep(self._root, claim, self._progress)
-        staging = stack.enter_context(Staging(self._root, key, claim))
-        for folder in staging.seize():
-            remove(folder)
-        listings: list[tuple[Input, hub.Listing]] = []
-        for each in self._sources.all:
-            if isinstance(each.source, HubSource):
-                listing = hub.list_repository(each.source, staging.path / "home")
-                each.commit = listing.commit
-                listings.append((each, listing))
-        found = self._find_known()  # a branch's commit is known now; another merger may have finished
-        if found:
-            return found
-        total = sum(hub.bytes_to_fetch(listing) for _, listing in listings)
-        require_space(self._root, total)
-        self._progress.begin(total)
-        for each, listing in listings:
-            each.folder = staging.path / each.role
-            hub.download(listing, each.folder, lambda: self._progress.reach(_bytes_below(staging.path)))
-        return None
+        with Claim(self._root, key, self._progress) as claim:
+            sweep(self._root, claim, self._progress)
+            with Staging(self._root, key, claim) as staging:
+                left = staging.seize()
+                adopt(left, staging.path)
+                for folder in left:
+                    remove(folder)
+                self._for_each(lambda each: each.look_up(self._progress))
+                found = self._find_known()  # a branch's commit is known now; another merger may have finished
+                return found or self._merge_fetched(staging.path)
 
-    def _merge(self) -> Manifest:
+    def _merge_fetched(self, scratch: Path) -> Manifest:
+        try:
+            self._for_each(lambda each: each.bring_small_files(scratch, self._progress))
+            return self._merge(scratch)
+        finally:
+            for each in self._sources.on_hub:
+                if each.folder:
+                    remove(each.folder)
+
+    def _for_each(self, act: Callable[[Input], None]) -> None:
+        """Do something with all inputs, and raise what is wrong with all of them."""
+        problems = Problems()
+        for each in self._sources.all:
+            with problems.collecting():
+                act(each)
+        problems.raise_if_any()
+
+    def _merge(self, scratch: Path | None) -> Manifest:
         problems = Problems()
         plan = plan_request(self._request, self._sources, problems)
         base = self._sources.base.checkpoint
@@ -109,7 +108,7 @@ class _Job:
             check_space(self._root, estimate_output(base, self._request.dtype), problems)
         problems.raise_if_any()
         for reason, message in problems.warnings:
-            self._progress.warn(reason, message)
+            self._progress.warn(reason, self._sources.in_words(message))
         assert plan is not None  # noqa: S101 - no plan means problems
         fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
@@ -125,7 +124,8 @@ class _Job:
             sweep(self._root, claim, self._progress)
             with Staging(self._root, artifact_id, claim) as staging:
                 leftovers = Leftovers(staging.seize(), plan.shards)
-                make_room(self._root, plan.bytes_to_write - leftovers.size, claim, self._progress)
+                present = leftovers.size + (bytes_here(scratch, plan.shards) if scratch else 0)
+                make_room(self._root, plan.bytes_at_once - present, claim, self._progress)
                 return build(
                     self._request,
                     self._sources,
@@ -134,15 +134,9 @@ class _Job:
                     artifact_id,
                     staging=staging,
                     leftovers=leftovers,
-                    store=LocalStore(),
+                    open_store=lambda shards: self._open_store(scratch, shards),
                     progress=self._progress,
                 )
 
-
-def _bytes_below(folder: Path) -> int:
-    """Return the size of all files below a folder that is being filled."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # the hub's client renames as it goes
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+    def _open_store(self, scratch: Path | None, shards: Sequence[Shard]) -> Store:
+        return HubStore(scratch, shards, self._progress) if scratch else LocalStore()

@@ -54,7 +54,7 @@ def write_shards(
     for _ in range(_SLOTS):
         free.put(Slot(size))
     reader = Reader(shards, store, free, chunk_bytes, progress)
-    writer = Writer(folder, free, finished)
+    writer = Writer(folder, free, finished, store.finished)
     reader.start()
     writer.start()
     try:
@@ -67,6 +67,7 @@ def write_shards(
     else:
         writer.finish()
     finally:
+        store.close()
         free.put(None)  # a reader that waits for a buffer ends
         reader.join()
         writer.join()
@@ -95,13 +96,14 @@ class _Mixer:
         self._writer.open(shard)
         for step in shard.steps:
             for piece in pieces(step, self._chunk_bytes):
-                slot = self._reader.next()
+                slot = self._reader.next(self._writer.check)
                 merged = self._combine(step, slot.base_view, slot.delta_view, piece.start)
                 self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
                 self._writer.write(merged, slot)
-                self._progress.advance(bytes_read(piece))
+                self._progress.count(bytes_read(piece))
+                self._progress.pace(bytes_read(piece, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())
         # a run that went on after this file would not see its values
         self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))

@@ -7,6 +7,7 @@ from typing import Any
 
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.hub.scratch import bytes_at_once
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.kinds import resolve_kind
 from vicuna_server.merge.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
@@ -42,8 +43,17 @@ class Plan:
     @property
     def bytes_to_write(self) -> int:
         """Bytes the artifact takes, within a megabyte for index and manifest."""
+        return sum(shard.size for shard in self.shards) + self._small_bytes
+
+    @property
+    def bytes_at_once(self) -> int:
+        """Most bytes that the artifact in the making and what is fetched for it take at any moment."""
+        return bytes_at_once(self.shards) + self._small_bytes
+
+    @property
+    def _small_bytes(self) -> int:
         small = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in self.small_files.values())
-        return sum(shard.size for shard in self.shards) + small + 1_000_000
+        return small + 1_000_000
 
 
 def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan | None:

@@ -121,6 +121,8 @@ def make_reporter(*, quiet: bool) -> "JsonLines | Bar":
 class Progress:
     """Counts bytes, reports at most every 2 s, waits where a rate is set, and ends the run when asked to.
 
+    Several threads may count at once.
+
     Args:
         reporter: gets the counts.
         stop: set by a signal.
@@ -142,43 +144,57 @@ class Progress:
         self._done = 0
         self._total = 0
         self._started = clock()
+        self._paced_until = self._started
         self._reported: float | None = None
         self._error: VicunaError | None = None
+        self._lock = threading.Lock()
 
     def begin(self, total: int) -> None:
         """Start counting towards `total` bytes."""
-        self._done, self._total = 0, total
-        self._started = self._clock()
+        with self._lock:
+            self._done, self._total = 0, total
+            self._started = self._paced_until = self._clock()
         self._report(force=True)
-
-    def advance(self, count: int) -> None:
-        """Count bytes as done; sleep as the rate asks.
-
-        Raises:
-            InterruptedRunError: a signal came.
-        """
-        self._done += count
-        while True:
-            self.check()
-            self._report(force=self._done >= self._total)
-            ahead = self._done / self._rate - (self._clock() - self._started) if self._rate else 0.0
-            if ahead <= 0 or self._stop.wait(min(ahead, _INTERVAL_SECONDS)):
-                break
-        self.check()
 
     def grow(self, count: int) -> None:
         """Learn that `count` bytes more are to be done than was said."""
-        self._total += count
+        with self._lock:
+            self._total += count
 
-    def reach(self, count: int) -> None:
-        """Say how many bytes are done by now, where another program moves them.
+    def advance(self, count: int) -> None:
+        """Count bytes that came from a source as done; sleep as the rate asks.
 
         Raises:
             InterruptedRunError: a signal came.
         """
-        self._done = max(self._done, min(count, self._total))
+        self.count(count)
+        self.pace(count)
+
+    def count(self, count: int) -> None:
+        """Count bytes as done that came before, or come to no rate.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
         self.check()
-        self._report(force=False)
+        with self._lock:
+            self._done += count
+        self._report(force=self._done >= self._total)
+
+    def pace(self, count: int) -> None:
+        """Sleep as long as the rate asks for bytes that came from a source.
+
+        Raises:
+            InterruptedRunError: a signal came.
+        """
+        if self._rate:
+            with self._lock:  # time in which nothing came is made up for by a second at most
+                until = max(self._paced_until, self._clock() - 1) + count / self._rate
+                self._paced_until = until
+            while (ahead := until - self._clock()) > 0:
+                self.pause(min(ahead, _INTERVAL_SECONDS))
+                self._report(force=False)
+        self.check()
 
     def warn(self, reason: str, message: str) -> None:
         """Pass a warning on."""
@@ -204,9 +220,11 @@ class Progress:
         self.check()
 
     def _report(self, *, force: bool) -> None:
-        now = self._clock()
-        if not force and self._reported is not None and now - self._reported < _INTERVAL_SECONDS:
-            return
-        self._reported = now
-        elapsed = now - self._started
-        self._reporter.progress(self._done, self._total, int(self._done / elapsed) if elapsed > 0 else 0)
+        with self._lock:
+            now = self._clock()
+            recent = self._reported is not None and now - self._reported < _INTERVAL_SECONDS
+            if not self._total or (recent and not force):
+                return
+            self._reported = now
+            elapsed = now - self._started
+            self._reporter.progress(self._done, self._total, int(self._done / elapsed) if elapsed > 0 else 0)

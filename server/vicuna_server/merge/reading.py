@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,15 +26,27 @@ _AHEAD_BYTES = 128 * 1024 * 1024  # asked of the kernel at each file's opening: 
 class Store(Protocol):
     """Brings files to this machine for reading."""
 
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Bytes that come from elsewhere; `Progress` is told of them as they come."""
+
     def acquire(self, file: DataFile) -> Path:
         """Return where the file lies, waiting until it does; called from the reading thread, any number of times."""
 
-    def release(self, file: DataFile) -> None:
-        """Learn that nothing more is read from the file; called from the reading thread, once per file."""
+    def finished(self) -> None:
+        """Learn that one more shard is written, in their order: what no later one is made from may go."""
+
+    def close(self) -> None:
+        """Learn that the run has ended; `acquire` waits no more."""
 
 
 class LocalStore:
     """Files that are here already."""
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Nothing."""
+        return 0
 
     def acquire(self, file: DataFile) -> Path:
         """Return the file's path."""
@@ -42,8 +54,11 @@ class LocalStore:
             raise TypeError(f"{file} is not on this machine")
         return file.path
 
-    def release(self, file: DataFile) -> None:
+    def finished(self) -> None:
         """Do nothing: inputs are never touched."""
+
+    def close(self) -> None:
+        """Do nothing: nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +117,12 @@ def _range(piece: Piece, source: TensorSource) -> tuple[int, int]:
     return min(piece.start, source.elements), min(piece.stop, source.elements)
 
 
-def bytes_read(piece: Piece) -> int:
-    """Return how many bytes of base and delta make this piece."""
+def bytes_read(piece: Piece, *, local: bool = False) -> int:
+    """Return how many bytes of base and delta make this piece; with `local`, of those that lie in local files."""
     total = 0
     for source in piece.step.sources:
+        if local and not isinstance(source.files[0], LocalFile):
+            continue
         first, last = _range(piece, source)
         total += (last - first) * DTYPE_BYTES[source.dtype]
     return total
@@ -134,13 +151,14 @@ class Reader(threading.Thread):
             file for shard in shards for step in shard.steps for source in step.sources for file in source.files
         )
 
-    def next(self) -> Slot:
-        """Return the next filled buffer; raise what stopped the reader, or that a signal came."""
+    def next(self, check: Callable[[], None]) -> Slot:
+        """Return the next filled buffer; raise what stopped the reader, that a signal came, or what `check` raises."""
         while True:
             try:
                 item = self._ready.get(timeout=_POLL_SECONDS)
             except Empty:
                 self._progress.check()
+                check()
                 continue
             if isinstance(item, BaseException):
                 raise item
@@ -174,7 +192,6 @@ class Reader(threading.Thread):
                 descriptor = self._open.pop(file, None)
                 if descriptor is not None:
                     os.close(descriptor)
-                self._store.release(file)
 
     def _fill(self, slot: Slot, piece: Piece) -> None:
         slot.piece = piece

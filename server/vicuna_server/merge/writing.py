@@ -21,16 +21,22 @@ class Writer(threading.Thread):
     Args:
         folder: gets the files.
         free: gets the buffers back.
-        finished: told of each file, in this thread, when its last byte is written.
+        finished: told of each file, in this thread, when its last byte is written and if it is good.
+        next_file: called after each file, good or not.
     """
 
     def __init__(
-        self, folder: Path, free: SimpleQueue[Slot | None], finished: Callable[[FileEntry], None] = lambda _: None
+        self,
+        folder: Path,
+        free: SimpleQueue[Slot | None],
+        finished: Callable[[FileEntry], None],
+        next_file: Callable[[], None],
     ) -> None:
         super().__init__(name="merge-writer", daemon=True)
         self._folder = folder
         self._free = free
         self._finished = finished
+        self._next_file = next_file
         self._work: SimpleQueue[tuple[str, Any, Slot | None]] = SimpleQueue()
         self._flusher = _Flusher()
         self._failure: BaseException | None = None
@@ -95,6 +101,7 @@ class Writer(threading.Thread):
             self._flusher.close(descriptor, self._folder / entry.path)
             if good:
                 self._finished(entry)
+            self._next_file()
 
     def _append(self, data: memoryview) -> None:
         while data:

@@ -1,0 +1,210 @@
+"""Reading parts of files from a Hugging Face hub over HTTP, patient with what passes and clear about what does not.
+
+The requests are our own GETs with `Range`, through huggingface_hub's session and headers (proxies, HF_TOKEN,
+HF_HUB_OFFLINE); the session drops the token where a redirect leaves the hub. Its `hf_hub_download` is not used: it
+neither stops on a signal nor bounds what lies on disk, and where hf_xet is installed it keeps a cache of its own.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from vicuna_server.errors import InputError, UnreachableError, VicunaError
+from vicuna_server.merge.hub.patience import CutError, Patience, retry_after
+from vicuna_server.merge.progress import Progress
+
+__all__ = ["HubClient", "watched"]
+
+_TIMEOUT_SECONDS = 30.0
+_WATCH_SECONDS = 0.2
+_MOST_WORDS = 200
+_TRANSIENT = frozenset({408, 416, 425, 429})  # 416: a mirror that has not all of the file yet
+_REFUSALS = frozenset({401, 403, 404})
+_CLIENT_MODULES = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub")
+_HOPELESS = ("UnsupportedProtocol", "InvalidURL")
+
+_Result = TypeVar("_Result")
+
+
+class HubClient:
+    """Reads URLs.
+
+    Args:
+        progress: holds what comes to the rate, and ends the run on a signal, whatever a request is doing.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def read(self, what: str, url: str, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of a file, trying again while that may help.
+
+        Args:
+            what: the file, as people know it.
+            url: where it is fetched.
+            start: the first byte.
+            stop: the byte after the last.
+
+        Raises:
+            InputError: `SourceForbidden`, `SourceNotFound`, `SourceUnsupported`.
+            UnreachableError: the network, or the hub, fails.
+            InterruptedRunError: a signal came.
+        """
+        data = bytearray()
+
+        def read_on() -> None:
+            for block in self.stream(what, url, start + len(data), stop):
+                data.extend(block)
+                patience.succeeded()
+
+        patience = Patience(what, self._progress.pause)
+        patience.persist(partial(watched, read_on, self._progress))
+        return bytes(data)
+
+    def read_answer(self, what: str, url: str, most: int) -> bytes:
+        """Return all that the hub answers, trying again while that may help.
+
+        Args:
+            what: the source, as people know it.
+            url: what to ask.
+            most: more bytes than this are no answer.
+
+        Raises:
+            InputError: `SourceForbidden`, `SourceNotFound`.
+            UnreachableError: the network, or the hub, fails.
+            InterruptedRunError: a signal came.
+        """
+
+        def read_whole() -> bytes:
+            data = bytearray()
+            with _request(what, url, {}) as response:
+                for block in response.iter_raw():
+                    data += block
+                    if len(data) > most:
+                        raise UnreachableError(
+                            "SourceUnreachable", f"the hub answers endlessly about {what}; check HF_ENDPOINT"
+                        )
+            return bytes(data)
+
+        return Patience(what, self._progress.pause).persist(partial(watched, read_whole, self._progress))
+
+    def stream(self, what: str, url: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield bytes [start, stop) of a file as they come, by one request.
+
+        Raises:
+            CutError: it broke off, or failed in a way that may pass.
+            InputError: as `read`.
+            UnreachableError: it failed otherwise.
+            InterruptedRunError: a signal came.
+        """
+        left = stop - start
+        if not left:
+            return
+        with _request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
+            _require_range(what, response, start, stop)
+            for block in response.iter_raw():
+                left -= len(block)
+                if left < 0:
+                    raise CutError("more bytes than asked for")
+                self._progress.pace(len(block))
+                yield block
+        if left:
+            raise CutError(f"{left} bytes are missing")
+
+
+def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
+    """Run `work` in a thread that nobody waits for once a signal came: a request cannot be stopped from outside."""
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="merge-hub", daemon=True)
+    thread.start()
+    thread.join(_WATCH_SECONDS)
+    while thread.is_alive():
+        progress.check()
+        thread.join(_WATCH_SECONDS)
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+@contextmanager
+def _request(what: str, url: str, headers: dict[str, str]) -> Iterator[Any]:
+    """Give the answer to a GET, if it is one; turn what fails into our own errors."""
+    # both are exported, but lazily
+    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
+
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"} | headers
+    try:
+        with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
+            _require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
+            yield response
+    except (CutError, VicunaError):
+        raise
+    except Exception as error:
+        raise _explain(what, error) from error
+
+
+def _require_success(what: str, response: Any, *, by_hub: bool) -> None:
+    """Raise what an answer's status means.
+
+    Args:
+        what: the source or file, as people know it.
+        response: the answer.
+        by_hub: the hub itself answered, not a storage that it sent us to: those refuse links that are too old.
+
+    Raises:
+        CutError: it may pass.
+        InputError: `SourceForbidden`, `SourceNotFound`.
+        UnreachableError: anything else.
+    """
+    status = response.status_code
+    if status < 300:
+        return
+    if status in _TRANSIENT or status >= 500 or (not by_hub and status in _REFUSALS):
+        raise CutError(f"HTTP {status}", retry_after(response.headers))
+    if status in (401, 403):
+        raise InputError(
+            "SourceForbidden",
+            f"the hub refuses {what} (HTTP {status}): it is private, gated or misspelt; "
+            "accept its licence and give a token that may read it (HF_TOKEN, credentialsSecret)",
+        )
+    if status == 404:
+        raise InputError("SourceNotFound", f"the hub knows no {what}; check its name and revision")
+    raise UnreachableError("SourceUnreachable", f"{what} cannot be fetched (HTTP {status}); check network and hub")
+
+
+def _require_range(what: str, response: Any, start: int, stop: int) -> None:
+    """Raise unless the answer is the range that was asked for; the whole file will do where that is all of it."""
+    if response.status_code == 206:
+        if not str(response.headers.get("Content-Range", "")).startswith(f"bytes {start}-{stop - 1}/"):
+            raise CutError("another range than asked for")
+    elif start or int(response.headers.get("Content-Length", stop)) != stop:
+        raise InputError(
+            "SourceUnsupported",
+            f"the hub of {what} answers no range requests; use one that does, or fetch the files and name their folder",
+        )
+
+
+def _explain(what: str, error: Exception) -> Exception:
+    """Turn the client's many errors into ours; what is none of them stays."""
+    kind = type(error).__name__
+    if kind == "OfflineModeIsEnabled":
+        return UnreachableError(
+            "SourceUnreachable", f"{what} cannot be fetched: HF_HUB_OFFLINE is set; unset it or name a folder"
+        )
+    if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENT_MODULES:
+        return error
+    words = f"{kind}: {error}"[:_MOST_WORDS] if str(error) else kind
+    if kind in _HOPELESS:
+        return UnreachableError("SourceUnreachable", f"{what} cannot be fetched ({words}); check HF_ENDPOINT")
+    return CutError(words)

@@ -1,0 +1,90 @@
+"""What to do about requests that fail: whether, and how long, to go on trying."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from random import uniform
+from typing import Any, TypeVar
+
+from vicuna_server.errors import UnreachableError
+
+__all__ = ["CutError", "Patience", "retry_after"]
+
+_PATIENCE_SECONDS = 120.0
+_FIRST_DELAY_SECONDS, _MOST_DELAY_SECONDS = 0.5, 20.0
+
+_Result = TypeVar("_Result")
+
+
+class CutError(Exception):
+    """A request that failed and may succeed when made again; `retry_after` in seconds where the server named it."""
+
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class Patience:
+    """How long to go on trying: until nothing has arrived for VICUNA_HUB_PATIENCE_SECONDS, or 120.
+
+    Args:
+        what: the source or file, as people know it.
+        pause: waits so many seconds; raises where the run is to end.
+    """
+
+    def __init__(self, what: str, pause: Callable[[float], None]) -> None:
+        self._what = what
+        self._pause = pause
+        self._seconds = _seconds()
+        self.succeeded()
+
+    def succeeded(self) -> None:
+        """Learn that something arrived."""
+        self._since = time.monotonic()
+        self._failures = 0
+
+    def persist(self, work: Callable[[], _Result]) -> _Result:
+        """Return what `work` does, done again whenever it is cut.
+
+        Raises:
+            UnreachableError: it has been cut for too long.
+        """
+        while True:
+            try:
+                return work()
+            except CutError as cut:
+                self._wait(cut)
+
+    def _wait(self, cut: CutError) -> None:
+        """Wait before the next try: as long as the server asked, else twice as long each time."""
+        delay = min(_MOST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**self._failures) * uniform(0.5, 1)  # noqa: S311
+        delay = delay if cut.retry_after is None else cut.retry_after
+        self._failures += 1
+        if time.monotonic() - self._since + delay > self._seconds:
+            raise UnreachableError(
+                "SourceUnreachable", f"{self._what} cannot be fetched ({cut}); check network and hub"
+            ) from cut
+        self._pause(delay)
+
+
+def retry_after(headers: Any) -> float | None:
+    """Return the seconds named by `Retry-After` (a number or a date), or by the hub's own `RateLimit` (`t=`)."""
+    text = headers.get("Retry-After", "")
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        pass
+    match = re.search(r"\bt=(\d+)", headers.get("RateLimit", ""))
+    return float(match[1]) if match else None
+
+
+def _seconds() -> float:
+    try:
+        return float(os.environ["VICUNA_HUB_PATIENCE_SECONDS"])
+    except (KeyError, ValueError):
+        return _PATIENCE_SECONDS

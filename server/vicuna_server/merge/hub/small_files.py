@@ -1,0 +1,53 @@
+"""What of a repository is fetched whole before the preflight; the weights are read where they lie."""
+
+from functools import partial
+from pathlib import Path
+
+from vicuna_server.errors import InputError
+from vicuna_server.manifest import MANIFEST_NAME
+from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
+from vicuna_server.merge.hub.client import watched
+from vicuna_server.merge.hub.download import fetch
+from vicuna_server.merge.hub.file import HubFile
+from vicuna_server.merge.hub.listing import Listing
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.weight_files import INDEX_FILES
+
+__all__ = ["fetch_small_files", "weights_elsewhere"]
+
+_SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, "adapter_config.json", MANIFEST_NAME)
+_MOST_BYTES = 64 * 1024 * 1024  # the largest tokenizers have half of it
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")  # small beside a model, and needed whole
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
+
+
+def fetch_small_files(listing: Listing, folder: Path, progress: Progress) -> None:
+    """Fetch config, index, tokenizer and adapters into `folder`, which is made.
+
+    Args:
+        listing: what there is.
+        folder: gets the files under their own names.
+        progress: ends the run on a signal.
+
+    Raises:
+        InputError: `NotACheckpoint` when a file is too large for what it should be; as `download.fetch`.
+        UnreachableError: the network, or the hub, fails.
+        OSError: a file cannot be written.
+    """
+    folder.mkdir()
+    for name in (*_SMALL, *_ADAPTERS):
+        file = listing.files.get(name)
+        if file is None:
+            continue
+        if name in _SMALL and file.size > _MOST_BYTES:
+            raise InputError(
+                "NotACheckpoint", f"{file} has {file.size} bytes where at most {_MOST_BYTES} are expected; name a model"
+            )
+        watched(partial(fetch, file, folder / name, progress.pause, lambda _: None), progress)
+
+
+def weights_elsewhere(listing: Listing) -> dict[str, HubFile]:
+    """Return the files, by name, that may hold a model's weights and stay on the hub until they are merged."""
+    return {
+        name: file for name, file in listing.files.items() if name.endswith(_WEIGHT_SUFFIXES) and name not in _ADAPTERS
+    }

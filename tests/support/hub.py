@@ -1,0 +1,217 @@
+"""A stand-in for a Hugging Face hub: its listing and its files over HTTP, with the ways in which they can fail."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.utils import close_session
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = (".safetensors", ".bin", ".pth")
+_BLOCK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        name: the file's; empty for the listing.
+        host: the hub's or, where it redirects, "localhost" for its storage.
+        token: the Authorization header.
+        start: first byte asked for.
+        number: how many requests for this file, and range, came before.
+        path: as asked.
+    """
+
+    name: str
+    host: str
+    token: str | None
+    start: int
+    number: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens instead of a good answer.
+
+    Attributes:
+        status: answered with nothing else; 200: the whole file, whatever range was asked for.
+        headers: sent along.
+        cut: the connection breaks after so many bytes of the body.
+        wrong: the first byte of the body is another one.
+        until: the rest of the body, after `cut` bytes, comes when this is set.
+    """
+
+    status: int = 206
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    wrong: bool = False
+    until: threading.Event | None = None
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves folders as repositories; weights are listed as git-lfs files.
+
+    Attributes:
+        repositories: folders by ORG/NAME.
+        commit: what every revision stands for.
+        redirects: whether weights come from another host.
+        fault: says what goes wrong with a request; None: nothing.
+        asked: all requests.
+        served: bytes of bodies by file name.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repositories: dict[str, Path] = {}
+        self.commit = COMMIT
+        self.redirects = False
+        self.fault: Callable[[Asked], Fault | None] = lambda _: None
+        self.asked: list[Asked] = []
+        self.served: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self._seen: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def weights_served(self) -> int:
+        return sum(size for name, size in self.served.items() if name.endswith(WEIGHTS))
+
+    def forget(self) -> None:
+        """Forget what was asked and served."""
+        self.asked.clear()
+        self.served.clear()
+        self._seen.clear()
+
+    def note(self, name: str, host: str, token: str | None, start: int, path: str) -> Asked:
+        with self.lock:
+            asked = Asked(name, host, token, start, self._seen[name, start], path)
+            self._seen[name, start] += 1
+            self.asked.append(asked)
+        return asked
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        is_listing = parts[:2] == ["api", "models"]
+        folder = self.server.repositories.get("/".join(parts[2:4] if is_listing else parts[:2]))
+        name = "" if is_listing else parts[-1]
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start = int(match[1]) if match else 0
+        host = self.headers["Host"].partition(":")[0]
+        asked = self.server.note(name, host, self.headers.get("Authorization"), start, self.path)
+        fault = self.server.fault(asked) or Fault()
+        if fault.status not in (200, 206):
+            self._send(fault.status, b"{}", fault.headers)
+        elif folder is None or not (is_listing or (folder / name).is_file()):
+            self._send(404, b"{}", {})
+        elif is_listing:
+            if fault.until:
+                fault.until.wait(60)
+            self._send(200, json.dumps(self._listing(folder)).encode(), {})
+        elif self.server.redirects and name.endswith(WEIGHTS) and host != "localhost":
+            self._send(302, b"", {"Location": f"http://localhost:{self.server.server_port}{self.path}"})
+        else:
+            self._send_file(folder / name, match, fault)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _listing(self, folder: Path) -> dict[str, object]:
+        siblings = []
+        for path in sorted(folder.iterdir()):
+            entry: dict[str, object] = {"rfilename": path.name, "size": path.stat().st_size}
+            if path.name.endswith(WEIGHTS):
+                entry["lfs"] = {"sha256": sha256_of(path, path.stat().st_mtime_ns), "size": path.stat().st_size}
+            siblings.append(entry)
+        return {"id": folder.name, "sha": self.server.commit, "siblings": siblings}
+
+    def _send_file(self, path: Path, match: re.Match[str] | None, fault: Fault) -> None:
+        size = path.stat().st_size
+        ranged = match is not None and fault.status == 206
+        start, stop = (int(match[1]), int(match[2]) + 1) if match and ranged else (0, size)
+        self.send_response(206 if ranged else 200)
+        if ranged:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.send_header("Content-Length", str(stop - start))
+        for key, value in fault.headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+        end = stop if fault.cut is None else min(stop, start + fault.cut)
+        with path.open("rb") as file:
+            file.seek(start)
+            self._copy(path.name, file.read, end - start, wrong=fault.wrong)
+            if fault.until:
+                fault.until.wait(60)
+                self._copy(path.name, file.read, stop - end, wrong=False)
+            elif end < stop:
+                self.close_connection = True
+
+    def _copy(self, name: str, read: Callable[[int], bytes], size: int, *, wrong: bool) -> None:
+        while size > 0:
+            block = read(min(size, _BLOCK))
+            self.wfile.write(bytes([block[0] ^ 1]) + block[1:] if wrong else block)
+            with self.server.lock:
+                self.server.served[name] += len(block)
+            size -= len(block)
+            wrong = False
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@cache
+def sha256_of(path: Path, _: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Run a stand-in that this process, and those it starts, take for the hub."""
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "10")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        try:
+            yield server
+        finally:
+            close_session()
+            server.shutdown()
+            thread.join()
