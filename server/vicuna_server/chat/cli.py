@@ -1,13 +1,14 @@
 """`vicuna-server chat`: a conversation in the terminal over the API."""
 
 import argparse
-import math
 import os
 import sys
 from contextlib import closing, suppress
+from functools import partial
 
 from vicuna_server.chat.client import ChatClient
 from vicuna_server.errors import VicunaError
+from vicuna_server.flags import bounded
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=address, help="the server (default: $VICUNA_URL, here %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="model to talk to (default: the first one listed)")
     parser.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer and end")
-    parser.add_argument("--temperature", type=_temperature, help="0 to 2; 0: always the likeliest word")
+    parser.add_argument("--temperature", type=partial(bounded, most=2.0), help="0 to 2; 0: always the likeliest word")
     parser.add_argument(
-        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="wait so long for the server to be ready"
+        "--wait", type=bounded, default=0.0, metavar="SECONDS", help="wait so long for the server to be ready"
     )
 
 
@@ -92,23 +93,3 @@ def _answer(client: ChatClient, model: str, messages: list[dict[str, str]], temp
             print(piece, end="", flush=True)
     print()
     return "".join(pieces)
-
-
-def _temperature(text: str) -> float:
-    return _number(text, 2.0)
-
-
-def _seconds(text: str) -> float:
-    return _number(text, math.inf)
-
-
-def _number(text: str, most: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= most or math.isinf(number):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number from 0{'' if math.isinf(most) else f' to {most:g}'}"
-        )
-    return number

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from vicuna_server.engine.base import PromptInput
+from vicuna_server.engine.base import ChatPrompt, PromptInput
+from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.engine.vocabulary import Vocabulary
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import FROM_TOKENIZER, Conversation, EndOfTurn, get_template
@@ -36,6 +36,8 @@ class PromptEncoder:
         # transformers types its tokenizers' calls as unions that fit none of ours.
         self._tokenizer: Any = tokenizer
         self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
+        self._longest = max(map(len, self._tokenizer.get_vocab()))
+        self._jinja = JinjaTemplate(tokenizer)
         self._template = None if template == FROM_TOKENIZER else get_template(template)
 
     def encode(self, prompt: PromptInput, *, add_special_tokens: bool = True) -> EncodedPrompt:
@@ -54,7 +56,7 @@ class PromptEncoder:
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
         conversation = Conversation.of(prompt.messages)
         if self._template is None:
-            return EncodedPrompt(self._encode_own_template(conversation))
+            return EncodedPrompt(self._jinja.encode(conversation))
         rendered = self._template.render(conversation)
         ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
         for part in rendered.parts:
@@ -65,6 +67,12 @@ class PromptEncoder:
                 # tokens are encoded apart, as the tokenizers of the models' training did (`legacy` in LLaMA's).
                 ids += self._ids(part, split_special_tokens=True)
         return EncodedPrompt(ids, rendered.stop)
+
+    def least_tokens(self, prompt: PromptInput) -> int:
+        """Return what a prompt has at least, without encoding it, which takes seconds for megabytes."""
+        if isinstance(prompt, ChatPrompt):
+            return sum(len(message.content) for message in prompt.messages) // self._longest
+        return len(prompt) if isinstance(prompt, tuple) else len(prompt) // self._longest
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids, special tokens left out, spaces as the model wrote them."""
@@ -95,22 +103,6 @@ class PromptEncoder:
         if len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
             return ids[1:]  # the client wrote the token that the tokenizer also adds
         return ids
-
-    def _encode_own_template(self, conversation: Conversation) -> list[int]:
-        messages = [{"role": turn.role, "content": turn.content} for turn in conversation.messages()]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=not conversation.continues,
-                continue_final_message=conversation.continues,
-            )
-        except (TemplateError, ValueError) as error:
-            raise RequestError(
-                f"messages: the model's chat template refuses this conversation: {error}", param="messages"
-            ) from error
-        # The template writes BOS itself where the model wants one; the tokenizer must not add a second.
-        return self._ids(text)
 
     def _ids(self, text: str, **options: bool) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]

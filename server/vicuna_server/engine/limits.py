@@ -30,7 +30,9 @@ class Admission:
             )
 
 
-def answer_budget(prompt_tokens: int, max_tokens: int | None, context_length: int, param: str) -> int:
+def answer_budget(
+    prompt_tokens: int, max_tokens: int | None, context_length: int, param: str, *, estimated: bool = False
+) -> int:
     """Return how many tokens may be generated.
 
     Args:
@@ -38,16 +40,18 @@ def answer_budget(prompt_tokens: int, max_tokens: int | None, context_length: in
         max_tokens: What the request asks for at most; None: whatever is left.
         context_length: The model's limit for both together.
         param: Field that holds the prompt, for the error object.
+        estimated: Whether the prompt has at least so many tokens, and perhaps more.
 
     Raises:
         RequestError: `context_length_exceeded`, naming both numbers.
     """
     asked = 1 if max_tokens is None else max_tokens
     if prompt_tokens + asked > context_length:
+        least = "at least " if estimated else ""
         wanted = "at least 1 for the answer" if max_tokens is None else f"{max_tokens} for the answer"
         raise RequestError(
-            f"this model's context length is {context_length} tokens, but the request needs {prompt_tokens + asked}: "
-            f"{prompt_tokens} in the prompt and {wanted}; shorten one of them",
+            f"this model's context length is {context_length} tokens, but the request needs {least}"
+            f"{prompt_tokens + asked}: {least}{prompt_tokens} in the prompt and {wanted}; shorten one of them",
             param=param,
             code="context_length_exceeded",
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.budget import check_weights_fit, kv_capacity
 from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
@@ -16,8 +17,8 @@ from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.engine.quantity import in_words
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.errors import EngineError, InputError
-from vicuna_server.prompts import resolve_template_name
+from vicuna_server.errors import EngineError, InputError, RequestError
+from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX, Message, resolve_template_name
 
 # transformers' own types are partial, and differ between its versions.
 _hub: Any = transformers
@@ -61,9 +62,13 @@ def load_model(settings: LoadSettings) -> LoadedModel:
             f"--context-length {context_length} is more than the {native} tokens this model was made for",
         )
     tokenizer = _load_tokenizer(settings.folder)
+    asked = settings.chat_template
+    if asked.endswith(TEMPLATE_SUFFIX):
+        tokenizer.chat_template, asked = _read_template(Path(asked)), FROM_TOKENIZER
     template = resolve_template_name(
-        settings.chat_template, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
+        asked, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
     )
+    _try_template(tokenizer, template)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
     model = _load_weights(settings, placement)
     eos = _eos_ids(model.generation_config, config, tokenizer)
@@ -98,6 +103,21 @@ def _load_tokenizer(folder: Path) -> Any:
         raise InputError(
             "TokenizerBroken", f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
         ) from error
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError("ChatTemplateBroken", f"--chat-template {path} cannot be read: {error}") from error
+
+
+def _try_template(tokenizer: Any, template: str) -> None:
+    """Say what is wrong with a template before the weights are loaded, which takes minutes."""
+    try:
+        PromptEncoder(tokenizer, template).encode(ChatPrompt((Message("user", "Hello"),)))
+    except RequestError as error:
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
 
 
 def _load_weights(settings: LoadSettings, placement: Placement) -> Any:

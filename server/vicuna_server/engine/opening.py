@@ -7,7 +7,7 @@ from vicuna_server.engine.base import Engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
 from vicuna_server.manifest import Manifest
-from vicuna_server.prompts import FROM_TOKENIZER
+from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX
 
 __all__ = ["check_folder", "create_engine"]
 
@@ -53,7 +53,7 @@ def create_engine(settings: LoadSettings) -> Engine:
     if _is_scripted():
         from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
-        asked = settings.chat_template
+        asked = FROM_TOKENIZER if settings.chat_template.endswith(TEMPLATE_SUFFIX) else settings.chat_template
         template = settings.pinned_template or FROM_TOKENIZER if asked == "auto" else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)

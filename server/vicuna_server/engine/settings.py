@@ -13,6 +13,7 @@ class LoadSettings:
     Attributes:
         folder: The artifact.
         pinned_template: Chat template of the manifest; None without a manifest.
+        chat_template: A template's name, `auto`, or the path of a `.jinja` file.
         kv_cache_memory: Quantity of memory for keys and values; None: what is left.
         max_concurrency: Generations at once.
         prefix_reuse: Whether requests share the keys and values of what they have in common.

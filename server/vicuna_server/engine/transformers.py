@@ -98,11 +98,13 @@ class TransformersEngine:
         loaded = self.loaded
         started = time.monotonic()
         self._check_admission()
+        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
+        least = loaded.encoder.least_tokens(request.prompt)
+        answer_budget(least, request.max_tokens, loaded.context_length, param, estimated=True)
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
-        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
         budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
         check_logit_bias(request.logit_bias, loaded.encoder.vocabulary.size)
         answer = Answer(
@@ -124,6 +126,8 @@ class TransformersEngine:
         """Queue the texts; see `Engine.embed`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()
+        for prompt in prompts:
+            check_embeddable(max(1, loaded.encoder.least_tokens(prompt)), loaded.context_length)
         encoded = [await loop.run_in_executor(self._encoding, loaded.encoder.encode, prompt) for prompt in prompts]
         for one in encoded:
             check_embeddable(len(one.ids), loaded.context_length)

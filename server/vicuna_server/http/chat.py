@@ -10,6 +10,7 @@ from vicuna_server.http.generation import Answerer
 from vicuna_server.http.logprobs import chat_logprobs
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
+from vicuna_server.http.trimming import TRIMMED_HEADER, trim
 from vicuna_server.prompts import Message
 from vicuna_server.protocol.chat import ChatMessage, ChatRequest
 from vicuna_server.protocol.chat_answer import (
@@ -33,14 +34,18 @@ def router(answerer: Answerer) -> APIRouter:
         """Answer a conversation, whole or as a stream of server-sent events."""
         body = await read_body(request, ChatRequest, answerer.settings)
         answerer.check(body.model)
-        choices = await answerer.start(body, [conversation(body.messages)], body.token_limit, body.alternatives)
+        prompt, trimmed = conversation(body.messages), 0
+        if body.truncation == "auto":
+            prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
+        headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
+        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives)
         head = answerer.head(request, "chatcmpl")
         if not body.stream:
             answers = [
                 chat_choice(index, one.text, one.finish_reason, chat_logprobs(one.logprobs) if body.logprobs else None)
                 for index, one in enumerate(await answerer.whole(choices, request))
             ]
-            return JSONResponse(chat_answer(head, answers, choices.usage))
+            return JSONResponse(chat_answer(head, answers, choices.usage), headers=headers)
 
         def encode(index: int, delta: Delta) -> list[ChatChunk]:
             events = []
@@ -63,7 +68,7 @@ def router(answerer: Answerer) -> APIRouter:
             chat_chunk(head, index, {"role": "assistant", "content": ""}, include_usage=body.include_usage)
             for index in range(choices.count)
         ]
-        return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
+        return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail, headers)
 
     return routes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import VicunaError
+from vicuna_server.flags import chat_template, count, positive
 from vicuna_server.http.settings import ACCESS_LOG, ServiceSettings
 from vicuna_server.prompts import CHAT_TEMPLATES
 from vicuna_server.termination import failure_message, write_termination_message
@@ -26,16 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--revision", default="unknown", help="sent back in the x-vicuna-revision header")
     add("--artifact-id", help="refuse to start when the artifact's manifest says another")
     add("--device", default="auto", choices=("auto", "cuda", "cpu"), help="auto: cuda when --num-gpus is above 0")
-    add("--num-gpus", default="0", type=_count, help="GPUs to spread the layers over (default: 0)")
+    add("--num-gpus", default="0", type=count, help="GPUs to spread the layers over (default: 0)")
     add("--dtype", default="auto", choices=("auto", "float16", "bfloat16", "float32"))
     add("--quantization", default="none", choices=("none", "int8", "nf4"))
     add("--max-gpu-memory", metavar="QUANTITY", help="most that the weights may take on each GPU, such as 13Gi")
     add("--kv-cache-memory", metavar="QUANTITY", help="memory for keys and values (default: what the weights leave)")
-    add("--chat-template", default="auto", choices=("auto", *CHAT_TEMPLATES))
-    add("--context-length", type=_positive, help="limit of prompt and answer in tokens (default: the model's)")
-    add("--max-concurrency", default="32", type=_positive, help="generations at once (default: 32)")
-    add("--max-stream-seconds", default="600", type=_positive, help="longest answer (default: 600)")
-    add("--drain-seconds", default="5", type=_count, help="on SIGTERM, go on taking requests so long (default: 5)")
+    add(
+        "--chat-template",
+        default="auto",
+        type=chat_template,
+        metavar="NAME|FILE.jinja",
+        help=f"auto (default), {', '.join(CHAT_TEMPLATES)}, or a file with a Jinja template",
+    )
+    add("--context-length", type=positive, help="limit of prompt and answer in tokens (default: the model's)")
+    add("--max-concurrency", default="32", type=positive, help="generations at once (default: 32)")
+    add("--max-stream-seconds", default="600", type=positive, help="longest answer (default: 600)")
+    add("--drain-seconds", default="5", type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
     add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
     add("--port", default="8000", type=_port, help="port to listen on (default: 8000; 0: any free one)")
@@ -121,22 +128,8 @@ class _Adder:
         self._parser.add_argument(flag, required=required and value is None, default=value, **options)  # type: ignore[arg-type]
 
 
-def _count(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
 def _port(text: str) -> int:
-    number = _count(text)
+    number = count(text)
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port; ports end at 65535")
     return number

@@ -5,6 +5,7 @@ from vicuna_server.prompts.prompt import EndOfTurn, Prompt
 from vicuna_server.prompts.templates import (
     CHAT_TEMPLATES,
     FROM_TOKENIZER,
+    TEMPLATE_SUFFIX,
     Template,
     get_template,
     resolve_template_name,
@@ -13,6 +14,7 @@ from vicuna_server.prompts.templates import (
 __all__ = [
     "CHAT_TEMPLATES",
     "FROM_TOKENIZER",
+    "TEMPLATE_SUFFIX",
     "Conversation",
     "EndOfTurn",
     "Message",

@@ -12,10 +12,13 @@ from vicuna_server.errors import InputError
 from vicuna_server.prompts.conversation import Conversation
 from vicuna_server.prompts.prompt import EndOfTurn, Prompt
 
-__all__ = ["CHAT_TEMPLATES", "FROM_TOKENIZER", "Template", "get_template", "resolve_template_name"]
+__all__ = ["CHAT_TEMPLATES", "FROM_TOKENIZER", "TEMPLATE_SUFFIX", "Template", "get_template", "resolve_template_name"]
 
 FROM_TOKENIZER = "from-tokenizer"
 """The name that stands for the tokenizer's own Jinja template, rendered by the engine."""
+
+TEMPLATE_SUFFIX = ".jinja"
+"""What the path of a file ends with that stands in for the tokenizer's own template."""
 
 Part = str | EndOfTurn
 
