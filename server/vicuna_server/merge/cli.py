@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vicuna_server.errors import EngineError, InputError, VicunaError
+from vicuna_server.errors import EngineError, VicunaError
 from vicuna_server.manifest import Manifest
+from vicuna_server.merge.adapters.flags import AdapterDigest, add_adapter_argument
 from vicuna_server.merge.chat_template import CHAT_TEMPLATES
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.kinds import KINDS
@@ -23,13 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = "hf://ORG/NAME@REVISION, file:///PATH or a path"
     parser.add_argument("--base", required=True, metavar="URI", help=f"the base model: {source}")
     parser.add_argument("--delta", metavar="URI", help="the delta; without one the base is taken as it is")
-    parser.add_argument("--adapter", action="append", default=[], metavar="URI", help="not supported yet")
+    add_adapter_argument(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="ROOT", help="folder that gets ROOT/<artifactID>")
     parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of the result")
     parser.add_argument("--kind", choices=KINDS, default="auto", help="how the delta is applied")
     parser.add_argument("--base-digest", metavar="SHA256", help="digest the base must have")
     parser.add_argument("--delta-digest", metavar="SHA256", help="digest the delta must have")
-    parser.add_argument("--adapter-digest", action="append", default=[], metavar="SHA256", help="not supported yet")
+    parser.add_argument(
+        "--adapter-digest", action=AdapterDigest, metavar="SHA256", help="digest the --adapter before it must have"
+    )
     parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
     parser.add_argument("--max-bytes-per-second", type=_rate, metavar="N", help="read no faster than this")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the last line")
@@ -41,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         with stopping_on_signals() as stop:
             progress = Progress(reporter, stop, args.max_bytes_per_second)
-            if args.adapter or args.adapter_digest:
-                raise InputError("UnsupportedAdapter", "adapters are not supported by this version; leave them out")
             manifest = run_merge(_request(args), progress)
     except VicunaError as error:
         return _fail(error, reporter)
@@ -75,6 +76,7 @@ def _request(args: argparse.Namespace) -> Request:
         chat_template=args.chat_template,
         base_digest=args.base_digest,
         delta_digest=args.delta_digest,
+        adapters=args.adapters,
         max_bytes_per_second=args.max_bytes_per_second,
     )
 

@@ -1,6 +1,7 @@
 """What one source is, as far as its small files and headers tell."""
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
+from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.configs import check_unquantised, check_whole
@@ -18,7 +20,8 @@ from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.memory import MemoryRow, memory_table
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.tokenizer import read_tokenizer
+from vicuna_server.merge.tensors import TensorSource
+from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
 from vicuna_server.merge.values import read_vectors
 
 __all__ = ["Description", "Finding", "findings"]
@@ -60,11 +63,24 @@ class TokenizerFiles(_Part):
     repaired: list[str]
 
 
+class AdapterSummary(_Part):
+    """A LoRA adapter: its rank and scale, what it changes and replaces, and the base its author trained it on."""
+
+    rank: int
+    ranks: list[int]
+    alpha: float
+    rslora: bool
+    base: str | None
+    targets: list[str]
+    changed: int
+    replaced: list[str]
+
+
 class Description(_Part):
     """One source. Lists and numbers are empty or 0, and texts None, where the source does not tell."""
 
     uri: str
-    type: Literal["model", "delta", "artifact", "unknown"] = "unknown"
+    type: Literal["model", "delta", "artifact", "adapter", "unknown"] = "unknown"
     layout: Literal["safetensors", "pickle", "meta"] | None = None
     files: list[SourceFile] = Field(default_factory=list)
     bytes: int = 0
@@ -78,6 +94,7 @@ class Description(_Part):
     fingerprint: str | None = None
     digest: str | None = None
     artifact: Manifest | None = None
+    adapter: AdapterSummary | None = None
     memory: list[MemoryRow] | None = None
     problems: list[Finding] = Field(default_factory=list)
     warnings: list[Finding] = Field(default_factory=list)
@@ -105,9 +122,12 @@ def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) 
     with problems.collecting():
         source.look_up(progress)
         source.bring_small_files(scratch, progress)
-        source.open()
+        _open(source)
     checkpoint = source.checkpoint
-    if checkpoint is not None:
+    if source.adapter is not None:
+        _describe_adapter(found, source.adapter, problems)
+        found.fingerprint = source.fingerprint()
+    elif checkpoint is not None:
         _describe_weights(found, checkpoint, problems)
         _describe_text(found, checkpoint, source.hub_id, problems)
         with problems.collecting():
@@ -121,16 +141,50 @@ def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) 
     return found
 
 
-def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Problems) -> None:
-    found.files = [SourceFile(name=file.name, size=file.size) for file in checkpoint.files]
+def _open(source: Input) -> None:
+    """Open a source, also an adapter that was not announced as one."""
+    try:
+        source.open()
+    except InputError as error:
+        if error.reason != "IsAnAdapter" or source.folder is None:
+            raise
+        source.adapter = open_adapter(source.folder)
+
+
+def _describe_adapter(found: Description, adapter: Adapter, problems: Problems) -> None:
+    found.type = "adapter"
+    _describe_tensors(found, adapter, adapter.tensors)
+    changed, config = adapter.changes, adapter.config
+    found.adapter = AdapterSummary(
+        rank=config.rank,
+        ranks=sorted({change.rank for change in changed.values()}),
+        alpha=config.alpha,
+        rslora=config.use_rslora,
+        base=config.base or None,
+        targets=sorted({name.removesuffix(".weight").rpartition(".")[2] for name in changed}),
+        changed=len(changed),
+        replaced=list(adapter.replacements),
+    )
+    for reason, message in adapter.warnings:
+        problems.warn(reason, message)
+    if adapter.has_tokenizer:
+        _describe_tokenizer(found, adapter.folder, problems)
+
+
+def _describe_tensors(found: Description, source: Checkpoint | Adapter, tensors: Collection[TensorSource]) -> None:
+    found.files = [SourceFile(name=file.name, size=file.size) for file in source.files]
     found.bytes = sum(file.size for file in found.files)
-    found.layout = _LAYOUTS[checkpoint.weight_files[0].name.rpartition(".")[2]]
-    found.tensors = len(checkpoint.tensors)
+    found.layout = _LAYOUTS[source.weight_files[0].name.rpartition(".")[2]]
+    found.tensors = len(tensors)
     dtypes: Counter[str] = Counter()
-    for tensor in checkpoint.tensors.values():
+    for tensor in tensors:
         dtypes[tensor.dtype] += tensor.elements
     found.dtypes = dict(dtypes.most_common())
     found.parameters = dtypes.total()
+
+
+def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Problems) -> None:
+    _describe_tensors(found, checkpoint, checkpoint.tensors.values())
     found.architecture = {key: checkpoint.config[key] for key in _ARCHITECTURE if key in checkpoint.config}
     embedding = (one for name, one in checkpoint.tensors.items() if name.endswith(VOCABULARY_SUFFIXES) and one.shape)
     found.vocabulary = next((tensor.shape[0] for tensor in embedding), None)
@@ -147,15 +201,9 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
 
 def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems) -> None:
     """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
-    try:
-        tokenizer = read_tokenizer(checkpoint.tokenizer_folder or checkpoint.folder)
-    except InputError as error:
-        problems.warn(error.reason, error.message)
+    tokenizer = _describe_tokenizer(found, checkpoint.tokenizer_folder or checkpoint.folder, problems)
+    if tokenizer is None:
         return
-    for reason, message in tokenizer.warnings:
-        problems.warn(reason, message)
-    repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
-    found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
     try:
         kind = found.artifact.recipe.kind if found.artifact else "none"
         found.chat_template = resolve_chat_template(
@@ -163,3 +211,16 @@ def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, prob
         )
     except InputError:
         found.chat_template = found.artifact.chat_template if found.artifact else None
+
+
+def _describe_tokenizer(found: Description, folder: Path, problems: Problems) -> Tokenizer | None:
+    try:
+        tokenizer = read_tokenizer(folder)
+    except InputError as error:
+        problems.warn(error.reason, error.message)
+        return None
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
+    repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
+    found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
+    return tokenizer

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vicuna_server.errors import InputError, UsageError
 from vicuna_server.merge import pickle_format, safetensors_format
-from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.sampling import sampled_sha256
 
@@ -63,12 +63,12 @@ def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str, recipe: int =
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Return the fingerprint of a folder: sizes, headers and sampled blocks of the files a merge reads.
+def fingerprint(files: Sequence[DataFile]) -> str:
+    """Return the fingerprint of a folder: sizes, headers and sampled blocks of the files a merge reads, in order.
 
     A copy has the same fingerprint; times and places do not enter.
     """
-    entries = [{"path": file.name, "size": file.size, "sha256": _file_sample(file)} for file in checkpoint.files]
+    entries = [{"path": file.name, "size": file.size, "sha256": _file_sample(file)} for file in files]
     return "sampled:" + hashlib.sha256(canonical(entries)).hexdigest()
 
 

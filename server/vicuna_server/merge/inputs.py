@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.merge import identity
+from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
 from vicuna_server.merge.digests import digest_files
 from vicuna_server.merge.files import DataFile
@@ -18,15 +19,16 @@ __all__ = ["Input", "Sources", "make_input"]
 
 @dataclass
 class Input:
-    """One source on its way from URI to opened checkpoint: looked up and its small files brought, if on a hub; opened.
+    """One source on its way from URI to opened checkpoint or adapter: looked up and its small files brought, if on a hub.
 
     Attributes:
-        role: its part in the merge.
+        role: its part in the merge: base, delta or adapter-N.
         source: where it lies.
         digest: what it must have, as stated.
         commit: of a hub's repository, as soon as it is known.
         folder: where the small files lie, and a local source's weights.
         checkpoint: what is in it, once opened.
+        adapter: what is in it, if that is an adapter.
         listing: what the hub's repository holds.
     """
 
@@ -36,12 +38,24 @@ class Input:
     commit: str | None = None
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
+    adapter: Adapter | None = None
     listing: Listing | None = field(default=None, repr=False)
 
     @property
     def hub_id(self) -> str:
         """ORG/NAME on a hub, empty for a folder."""
         return self.source.repo if isinstance(self.source, HubSource) else ""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is merged as an adapter."""
+        return self.role.startswith("adapter")
+
+    @property
+    def files(self) -> list[DataFile]:
+        """All files a merge reads; none before the source is open."""
+        opened = self.adapter or self.checkpoint
+        return opened.files if opened else []
 
     def look_up(self, progress: Progress) -> None:
         """Learn what a hub's repository holds, and at which commit; nothing is done for a folder.
@@ -69,10 +83,14 @@ class Input:
         """Read the headers, if the small files are there by now.
 
         Raises:
-            InputError: as `open_checkpoint`.
+            InputError: as `open_checkpoint` and `open_adapter`.
             UnreachableError: the network, or the hub, fails.
         """
-        if self.folder is not None and self.checkpoint is None:
+        if self.folder is None or self.files:
+            return
+        if self.is_adapter:
+            self.adapter = open_adapter(self.folder)
+        else:
             self.checkpoint = open_checkpoint(self.folder, weights_elsewhere(self.listing) if self.listing else {})
 
     def known_fingerprint(self) -> str | None:
@@ -84,18 +102,12 @@ class Input:
         return None
 
     def fingerprint(self) -> str:
-        """Return what stands for the bytes; the checkpoint is open by now."""
-        known = self.known_fingerprint()
-        if known:
-            return known
-        assert self.checkpoint is not None  # noqa: S101 - opened before
-        return identity.fingerprint(self.checkpoint)
+        """Return what stands for the bytes; the source is open by now."""
+        return self.known_fingerprint() or identity.fingerprint(self.files)
 
     def files_to_verify(self) -> list[DataFile]:
         """Return the files whose bytes a stated digest covers; none without one."""
-        if self.checkpoint is None or self.digest is None:
-            return []
-        return self.checkpoint.files
+        return self.files if self.digest else []
 
     def verify_digest(self, progress: Progress) -> None:
         """Read all files and compare with the stated digest.

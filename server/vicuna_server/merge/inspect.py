@@ -116,9 +116,7 @@ def _summary(plan: Plan, request: Request, sources: Sources) -> PlanSummary:
 
 
 def _add_digests(described: list[Description], sources: Sources, progress: Progress) -> None:
-    opened = [
-        (found, each.checkpoint.files) for found, each in zip(described, sources.all, strict=True) if each.checkpoint
-    ]
+    opened = [(found, each.files) for found, each in zip(described, sources.all, strict=True) if each.files]
     progress.begin(sum(file.size for _, files in opened for file in files if file.sha256 is None))
     for found, files in opened:
         found.digest = digest_files(files, progress)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
+from vicuna_server.merge.adapters.flags import add_adapter_argument
 from vicuna_server.merge.chat_template import CHAT_TEMPLATES
 from vicuna_server.merge.inspect import Report, inspect
 from vicuna_server.merge.inspect_text import print_report
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one source to look at, or base and delta to check together: "
         "hf://ORG/NAME@REVISION, file:///PATH or a path",
     )
-    parser.add_argument("--adapter", action="append", default=[], metavar="URI", help="an adapter to check with them")
+    add_adapter_argument(parser)
     parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of a merge's result")
     parser.add_argument("--kind", choices=KINDS, default="auto", help="how the delta would be applied")
     parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
@@ -69,7 +70,7 @@ def _request(args: argparse.Namespace) -> Request:
         dtype=args.dtype,
         kind=args.kind,
         chat_template=args.chat_template,
-        adapters=tuple((uri, None) for uri in args.adapter),
+        adapters=args.adapters,
     )
 
 

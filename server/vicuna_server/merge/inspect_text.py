@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from vicuna_server.merge.description import Description, Finding
+from vicuna_server.merge.description import AdapterSummary, Description, Finding
 from vicuna_server.merge.inspect import PlanSummary, Report
 from vicuna_server.merge.memory import MemoryRow
 from vicuna_server.merge.volume.storage import readable_size
@@ -50,6 +50,9 @@ def _print_source(source: Description, page: "_Page") -> None:
         page.line("files", ", ".join([*names, *([f"and {rest} more"] if rest else [])]))
         types = ", ".join(f"{dtype} ({count:,})" for dtype, count in source.dtypes.items())
         page.line("parameters", f"{source.parameters:,} in {source.tensors} tensors: {types}")
+    if source.adapter is not None:
+        _print_adapter(source, source.adapter, page)
+    elif source.files:
         page.line("config", ", ".join(f"{key} {value}" for key, value in source.architecture.items()))
         page.line("vocabulary", "unknown" if source.vocabulary is None else f"{source.vocabulary} rows")
         page.line("tokenizer", ", ".join(_tokenizer_words(source)))
@@ -64,6 +67,17 @@ def _print_source(source: Description, page: "_Page") -> None:
     if source.memory is not None:
         _print_memory(source.memory, page)
     page.findings(source.problems, source.warnings)
+
+
+def _print_adapter(source: Description, adapter: AdapterSummary, page: "_Page") -> None:
+    ranks = "/".join(map(str, adapter.ranks)) or adapter.rank
+    page.line("adapter", f"rank {ranks}, alpha {adapter.alpha:g}{', rank-stabilised' if adapter.rslora else ''}")
+    page.line("changes", f"{adapter.changed} matrices: {', '.join(adapter.targets)}")
+    if adapter.replaced:
+        rest = f" and {len(adapter.replaced) - _MOST_FILES} more" if adapter.replaced[_MOST_FILES:] else ""
+        page.line("replaces", ", ".join(adapter.replaced[:_MOST_FILES]) + rest)
+    page.line("made for", adapter.base or "not stated")
+    page.line("tokenizer", ", ".join(_tokenizer_words(source)) if source.tokenizer else "the base's")
 
 
 def _files(count: int) -> str:

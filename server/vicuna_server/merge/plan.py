@@ -1,10 +1,13 @@
 """What a merge will write, decided and judged before the first byte."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vicuna_server.merge.adapters.folder import Adapter
+from vicuna_server.merge.adapters.planning import add_adapters
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.hub.scratch import bytes_at_once
@@ -67,6 +70,7 @@ def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan
     return make_plan(
         base,
         delta.checkpoint if delta else None,
+        [each.adapter for each in sources.adapters if each.adapter],  # one that did not open is a problem by now
         kind=request.kind,
         dtype=request.dtype,
         chat_template=request.chat_template,
@@ -79,6 +83,7 @@ def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan
 def make_plan(
     base: Checkpoint,
     delta: Checkpoint | None,
+    adapters: Sequence[Adapter] = (),
     *,
     kind: str,
     dtype: str,
@@ -92,6 +97,7 @@ def make_plan(
     Args:
         base: the base.
         delta: the delta; its config and tokenizer become the artifact's.
+        adapters: in the order they are merged; the tokenizer of the last that has one becomes the artifact's.
         kind: one of `kinds.KINDS`.
         dtype: float16, bfloat16 or float32.
         chat_template: one of `chat_template.CHAT_TEMPLATES`.
@@ -104,7 +110,8 @@ def make_plan(
     tokenizer = Tokenizer({}, has_chat_template=False)
     template = ""
     with problems.collecting():
-        tokenizer = read_tokenizer(giver.tokenizer_folder or giver.folder)
+        speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
+        tokenizer = read_tokenizer(speakers[-1] if speakers else giver.tokenizer_folder or giver.folder)
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
     if tokenizer.files:  # without one, a missing template is only a consequence
@@ -114,6 +121,7 @@ def make_plan(
             )
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
+    steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
     if problems or not steps:
         return None
     config = _output_config(giver.config, steps, dtype)

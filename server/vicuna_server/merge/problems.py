@@ -9,9 +9,10 @@ __all__ = ["Problems"]
 
 # the most telling first: what comes later is often only a consequence
 _ORDER = (
-    "SourceNotFound", "SourceForbidden", "NotACheckpoint", "UnsafePickle", "LegacyPickle", "TruncatedShard",
+    "SourceNotFound", "SourceForbidden", "NotACheckpoint", "IsAnAdapter", "NotAnAdapter",
+    "UnsafePickle", "LegacyPickle", "TruncatedShard",
     "DuplicateTensor", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
-    "AlreadyMerged", "ConfigMismatch",
+    "AlreadyMerged", "UnsupportedAdapter", "ConfigMismatch",
     "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch", "UnsupportedDtype",
     "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
 )  # fmt: skip

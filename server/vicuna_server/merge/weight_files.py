@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge import meta_format
+from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 
 __all__ = ["INDEX_FILES", "pick_weights", "read_weight_map"]
 
@@ -30,8 +31,8 @@ def pick_weights(place: Path | str, names: list[str], read: Callable[[str], byte
         read: returns the content of one of them.
 
     Raises:
-        InputError: `NotACheckpoint` when there are no weights or the index points elsewhere, `TensorMissing` when a
-            shard is not there.
+        InputError: `NotACheckpoint` when there are no weights or the index points elsewhere, `IsAnAdapter` when there
+            are an adapter's, `TensorMissing` when a shard is not there.
     """
     present = set(names)
     for index, single, prefix, suffix in _LAYOUTS:
@@ -49,6 +50,8 @@ def pick_weights(place: Path | str, names: list[str], read: Callable[[str], byte
     parts = meta_format.pick_parts(place, names)
     if parts:
         return None, parts
+    if ADAPTER_CONFIG in present:
+        raise InputError("IsAnAdapter", f"{place} is a LoRA adapter; give it by --adapter (weights.adapters)")
     raise InputError(
         "NotACheckpoint",
         f"{place} holds no model.safetensors or pytorch_model.bin, whole or in shards, and no consolidated.00.pth with "

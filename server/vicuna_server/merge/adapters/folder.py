@@ -1,0 +1,147 @@
+"""An adapter's folder: its configuration, and which of its tensors do what to which of the model's."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vicuna_server.errors import InputError
+from vicuna_server.merge import pickle_format, safetensors_format
+from vicuna_server.merge.adapters.config import ADAPTER_CONFIG, AdapterConfig, read_adapter_config
+from vicuna_server.merge.adapters.low_rank import LowRank
+from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
+
+__all__ = ["ADAPTER_FILES", "Adapter", "open_adapter"]
+
+_WEIGHTS = {  # in order of preference
+    "adapter_model.safetensors": safetensors_format.read_tensors,
+    "adapter_model.bin": pickle_format.read_tensors,
+}
+ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS)
+_PREFIX = "base_model.model."  # of every name, in files that peft wrote itself
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<end>\.weight)?")
+_VARIANT = re.compile(r"(^|\.)(lora_|token_adapter|trainable_tokens)")  # DoRA's magnitudes, biases of B, single tokens
+# where peft keeps a layer that it wraps; `original_module` is a copy of what the base had
+_WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
+_UNTOUCHED = ".original_module."
+_MOST_FACTOR_BYTES = 64 * 1024 * 1024  # of A as float32, which is held at once
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter; its tensors by the name of the model's tensor that they change or replace.
+
+    Attributes:
+        folder: where it lies.
+        config: what adapter_config.json says.
+        changes: low-rank updates.
+        replacements: whole tensors.
+        weight_files: the one file that holds them.
+        small_files: names in `folder` of what else a merge reads.
+        warnings: (reason, sentence) of what is odd.
+    """
+
+    folder: Path
+    config: AdapterConfig
+    changes: dict[str, LowRank]
+    replacements: dict[str, Tensor]
+    weight_files: list[DataFile]
+    small_files: list[str]
+    warnings: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def files(self) -> list[DataFile]:
+        """All files a merge reads, sorted by name."""
+        small = [LocalFile(self.folder / name) for name in self.small_files]
+        return sorted([*small, *self.weight_files], key=lambda file: file.name)
+
+    @property
+    def tensors(self) -> list[TensorSource]:
+        """All tensors that count."""
+        factors = [factor for change in self.changes.values() for factor in (change.down, change.up)]
+        return [*factors, *self.replacements.values()]
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it brings a tokenizer of its own."""
+        here = set(self.small_files)
+        return bool(here & {"tokenizer.json", "tokenizer.model"}) or {"vocab.json", "merges.txt"} <= here
+
+
+def open_adapter(folder: Path) -> Adapter:
+    """Read an adapter's configuration and the headers of its weights.
+
+    Raises:
+        InputError: `SourceNotFound`, `SourceForbidden`, `NotAnAdapter`, `UnsupportedAdapter`, and what the formats of
+            weights raise.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {ADAPTER_CONFIG}")
+    try:
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+    config = read_adapter_config(folder)
+    name = next((name for name in _WEIGHTS if name in present), None)
+    if name is None:
+        raise InputError("NotAnAdapter", f"{folder} has no {' or '.join(_WEIGHTS)}; fetch the adapter's weights")
+    weights = LocalFile(folder / name)
+    small = sorted({ADAPTER_CONFIG, *TOKENIZER_FILES} & present)
+    factors, replacements = _sort(weights, _WEIGHTS[name](weights))
+    changes = {module + ".weight": _change(weights, config, module, found) for module, found in factors.items()}
+    if not changes and not replacements:
+        raise InputError("NotAnAdapter", f"{weights} holds no tensors; fetch it again")
+    ignored = f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored, as by peft: the layers are linear"
+    warnings = (("AdapterConfigIgnored", ignored),) if config.fan_in_fan_out else ()
+    return Adapter(folder, config, changes, replacements, [weights], small, warnings)
+
+
+def _sort(file: DataFile, tensors: list[Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Return the factors by module and side (`A`, `B`; `EA`, `EB` of an embedding), and the whole tensors by name."""
+    factors: dict[str, dict[str, Tensor]] = {}
+    whole: dict[str, Tensor] = {}
+    strange = []
+    for tensor in tensors:
+        name = tensor.name.removeprefix(_PREFIX)
+        match = _FACTOR.fullmatch(name)
+        if match and bool(match["end"]) != bool(match["embedding"]):
+            factors.setdefault(match["module"], {})["E" * bool(match["embedding"]) + match["side"]] = tensor
+        elif _VARIANT.search(name):
+            strange.append(tensor.name)
+        elif _UNTOUCHED not in name:
+            whole.setdefault(_WRAPPERS.sub("", name), tensor)
+    if strange:
+        more = f" and {len(strange) - 1} more like it" if strange[1:] else ""
+        raise InputError("UnsupportedAdapter", f"{file} holds {strange[0]}{more}, which no plain LoRA adapter has")
+    return factors, whole
+
+
+def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str, Tensor]) -> LowRank:
+    """Put A and B of one module together.
+
+    Raises:
+        InputError: `NotAnAdapter` where one is missing or the two do not fit, `UnsupportedDtype`,
+            `UnsupportedAdapter` for ranks that memory is not laid out for.
+    """
+    embedding = found.keys() == {"EA", "EB"}
+    if not embedding and found.keys() != {"A", "B"}:
+        raise InputError("NotAnAdapter", f"{file} holds one of lora_A and lora_B of {module}, not both; fetch it again")
+    down, up = found["E" * embedding + "A"], found["E" * embedding + "B"]
+    for factor in (down, up):
+        if factor.dtype not in FLOAT_DTYPES:
+            raise InputError("UnsupportedDtype", f"{factor.name} in {file} is {factor.dtype}; save it as floats")
+    rank = config.rank_of(module)
+    if len(down.shape) != 2 or len(up.shape) != 2 or not down.shape[0] == up.shape[1] == rank:
+        raise InputError(
+            "NotAnAdapter",
+            f"{file}: lora_A and lora_B of {module} are {list(down.shape)} and {list(up.shape)}, which is not of rank "
+            f"{rank} as {ADAPTER_CONFIG} says; fetch both files again",
+        )
+    held = up if embedding else down
+    if held.elements * 4 > _MOST_FACTOR_BYTES:
+        raise InputError(
+            "UnsupportedAdapter", f"{file}: rank {rank} of {module} is too large for the memory a merge is given"
+        )
+    return LowRank(down, up, config.scale_of(module, rank), of_embedding=embedding)

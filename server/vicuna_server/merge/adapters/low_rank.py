@@ -1,0 +1,75 @@
+"""The change that LoRA makes to a matrix: scale * B @ A, added to a few rows at a time.
+
+As peft's `merge` of an adapter loaded by `PeftModel.from_pretrained` on a CPU: A and B are float32 whatever the file
+holds, product, scale and sum are float32, and the sum is rounded once, to the type of the model's weights; an
+embedding's product is rounded to it before it is added as well (peft 0.21.2, tuners/lora/layer.py, get_delta_weight
+and merge; tuners/tuners_utils.py, cast_adapter_dtype).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vicuna_server.merge.tensors import TensorSource, read_elements
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LowRank"]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A `layout.Patch`. It reads what it needs of A and B for each stretch of rows and keeps nothing.
+
+    Attributes:
+        down: A: (rank, columns); of an embedding (rank, rows).
+        up: B: (rows, rank); of an embedding (columns, rank).
+        scale: factor of the product.
+        of_embedding: whether the product is stored transposed, as for `nn.Embedding`.
+    """
+
+    down: TensorSource
+    up: TensorSource
+    scale: float
+    of_embedding: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Number of A's rows and B's columns."""
+        return self.down.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix that this changes."""
+        inner, outer = self.down.shape[1], self.up.shape[0]
+        return (inner, outer) if self.of_embedding else (outer, inner)
+
+    def apply(self, rows: "torch.Tensor", first_row: int) -> None:
+        """Add this change's rows [first_row, first_row + len(rows)) to `rows`, 2-D in the output's type, in place."""
+        last_row = first_row + len(rows)
+        if self.of_embedding:
+            product = (_matrix(self.up) @ _columns(self.down, first_row, last_row)).T
+            rows.add_(product.mul_(self.scale).to(rows.dtype))
+        else:
+            product = _rows(self.up, first_row, last_row) @ _matrix(self.down)
+            rows.add_(product.mul_(self.scale))
+
+
+def _matrix(source: TensorSource) -> "torch.Tensor":
+    return _rows(source, 0, source.shape[0])
+
+
+def _rows(source: TensorSource, first: int, last: int) -> "torch.Tensor":
+    from vicuna_server.merge.torch_tensors import view_as
+
+    columns = source.shape[1]
+    data = bytearray(read_elements(source, first * columns, last * columns))
+    return view_as(data, source.dtype).float().view(-1, columns)
+
+
+def _columns(source: TensorSource, first: int, last: int) -> "torch.Tensor":
+    from vicuna_server.merge.torch_tensors import view_as
+
+    starts = range(first, source.elements, source.shape[1])
+    data = bytearray(b"".join(read_elements(source, start, start + last - first) for start in starts))
+    return view_as(data, source.dtype).float().view(-1, last - first)

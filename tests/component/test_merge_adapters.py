@@ -1,0 +1,347 @@
+"""LoRA adapters merged with base and delta: the numbers are peft's, and what cannot be merged is refused by name."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.adapters import adapter_config, low_rank_weights, merged_by_peft, ulps, write_adapter
+from support.checkpoints import HIDDEN, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
+from support.checkpoints import write_tokenizer as tokenizer_into
+from vicuna_server.cli import main
+from vicuna_server.errors import InputError
+from vicuna_server.merge import request
+from vicuna_server.merge.job import run_merge
+from vicuna_server.merge.progress import Progress, make_reporter
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+Q_PROJ = "model.layers.0.self_attn.q_proj"
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+Merge = Callable[..., tuple[Weights, Path]]
+
+
+@pytest.fixture
+def merge(tmp_path: Path) -> Merge:
+    def run(base: Path, *adapters: Path, **options: Any) -> tuple[Weights, Path]:
+        named = tuple((str(adapter), None) for adapter in adapters)
+        words: dict[str, Any] = {"base": str(base), "delta": None, "chat_template": "alpaca", "adapters": named}
+        asked = request.Request(output=tmp_path / "out", **(words | options))
+        manifest = run_merge(asked, Progress(make_reporter(quiet=True), threading.Event()))
+        folder = tmp_path / "out" / manifest.artifact_id
+        return load_file(folder / "model.safetensors"), folder
+
+    return run
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "base", model_weights(1))
+
+
+def _assert_within_one_ulp(got: Weights, want: Weights) -> None:
+    assert got.keys() == want.keys()
+    assert {name: distance for name in want if (distance := ulps(got[name], want[name])) > 1} == {}
+
+
+def _vocabulary(seed: int, rows: int, dtype: torch.dtype = torch.float32) -> Weights:
+    return {name: model_weights(seed, dtype, rows)[name] for name in (EMBEDDING, HEAD)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stored", DTYPES)
+@pytest.mark.parametrize("layout", ["safetensors", "bin"])
+def test_a_merged_adapter_is_what_peft_makes_of_it(
+    tmp_path: Path, base: Path, merge: Merge, dtype: str, stored: str, layout: str
+) -> None:
+    factors = low_rank_weights(2, dtype=DTYPES[stored])
+    adapter = write_adapter(tmp_path / "lora", factors, adapter_config(), layout=layout)
+    got, _ = merge(base, adapter, dtype=dtype)
+    plain = {name: tensor.to(DTYPES[dtype]) for name, tensor in model_weights(1).items()}
+    _assert_within_one_ulp(got, merged_by_peft(plain, [adapter]))
+    assert sum(not torch.equal(got[name], plain[name]) for name in got) == len(factors) // 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "ranks"),
+    [
+        ({"use_rslora": True}, {}),
+        ({"fan_in_fan_out": True}, {}),
+        ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}}, {"q_proj": 2}),
+        ({"rank_pattern": {".*layers.[01].mlp.up_proj": 6, "up_proj": 1}, "use_rslora": True}, {"up_proj": 6}),
+        ({"alpha_pattern": {"^model.layers.1.self_attn.q_proj": 3.5, "proj": 1}}, {}),
+        ({"init_lora_weights": "gaussian", "loftq_config": {}, "runtime_config": {"a": 1}, "unknown": None}, {}),
+    ],
+)
+def test_scales_and_ranks_are_pefts(
+    tmp_path: Path, base: Path, merge: Merge, fields: dict[str, Any], ranks: dict[str, int]
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2, **ranks), adapter_config(**fields))
+    got, _ = merge(base, adapter)
+    _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [adapter]))
+
+
+def test_several_are_merged_in_the_order_given(tmp_path: Path, base: Path, merge: Merge) -> None:
+    first = write_adapter(tmp_path / "1", low_rank_weights(2), adapter_config())
+    second = write_adapter(tmp_path / "2", low_rank_weights(3, 8), adapter_config(r=8))
+    got, _ = merge(base, first, second)
+    _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [first, second]))
+
+
+def test_on_top_of_a_delta_cut_into_pieces(
+    tmp_path: Path, base: Path, merge: Merge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delta = write_checkpoint(tmp_path / "delta", delta_weights(5), "bin-sharded")
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    monkeypatch.setattr(request, "_CHUNK_BYTES", 100)  # a few rows each
+    got, folder = merge(base, adapter, delta=str(delta))
+    vicuna = {name: tensor + delta_weights(5)[name] for name, tensor in model_weights(1).items()}
+    _assert_within_one_ulp(got, merged_by_peft(vicuna, [adapter]))
+    inputs = json.loads((folder / "vicuna-manifest.json").read_text())["inputs"]
+    assert [each["source"] for each in inputs["adapters"]] == [adapter.as_uri()]
+
+
+def test_whole_tensors_replace_and_the_vocabulary_grows(tmp_path: Path, base: Path, merge: Merge) -> None:
+    rows = VOCABULARY + 5
+    weights = low_rank_weights(2) | _vocabulary(7, rows)
+    adapter = write_adapter(tmp_path / "lora", weights, adapter_config(modules_to_save=["embed_tokens", "lm_head"]))
+    tokenizer_into(adapter, rows)
+    got, folder = merge(base, adapter)
+    _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [adapter], vocabulary=rows))
+    assert json.loads((folder / "config.json").read_text())["vocab_size"] == rows
+    assert (folder / "tokenizer.json").read_bytes() == (adapter / "tokenizer.json").read_bytes()
+
+
+def test_the_last_replacement_wins_and_a_change_before_it_is_gone(tmp_path: Path, base: Path, merge: Merge) -> None:
+    config = adapter_config(modules_to_save=["embed_tokens", "lm_head"])
+    first = write_adapter(tmp_path / "1", low_rank_weights(2) | _vocabulary(7, VOCABULARY + 1), config)
+    last = write_adapter(tmp_path / "2", low_rank_weights(3) | _vocabulary(8, VOCABULARY + 2), config)
+    for folder, rows in ((first, VOCABULARY + 1), (last, VOCABULARY + 2)):
+        tokenizer_into(folder, rows)
+    got, artifact = merge(base, first, last)
+    assert torch.equal(got[EMBEDDING], _vocabulary(8, VOCABULARY + 2)[EMBEDDING].half())
+    assert len(json.loads((artifact / "tokenizer.json").read_text())["model"]["vocab"]) == VOCABULARY + 2
+
+    whole = write_adapter(tmp_path / "3", {f"{Q_PROJ}.weight": model_weights(9)[f"{Q_PROJ}.weight"]}, config)
+    got, artifact = merge(base, first, whole)
+    assert torch.equal(got[f"{Q_PROJ}.weight"], model_weights(9)[f"{Q_PROJ}.weight"])
+    assert len(json.loads((artifact / "tokenizer.json").read_text())["model"]["vocab"]) == VOCABULARY + 1
+
+
+def test_an_embedding_is_changed_by_rank_too(tmp_path: Path, base: Path, merge: Merge) -> None:
+    rows = VOCABULARY + 3
+    random = torch.Generator().manual_seed(4)
+    weights = {
+        "model.embed_tokens.lora_embedding_A": torch.randn(4, rows, generator=random),
+        "model.embed_tokens.lora_embedding_B": torch.randn(HIDDEN, 4, generator=random),
+        "lm_head.lora_A.weight": torch.randn(4, HIDDEN, generator=random),
+        "lm_head.lora_B.weight": torch.randn(rows, 4, generator=random),
+        "model.embed_tokens.base_layer.weight": _vocabulary(7, rows)[EMBEDDING],
+        "lm_head.base_layer.weight": _vocabulary(7, rows)[HEAD],
+    }
+    config = adapter_config(target_modules=["embed_tokens", "lm_head"])
+    adapter = write_adapter(tmp_path / "lora", weights, config)
+    got, _ = merge(base, adapter)
+    _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [adapter], vocabulary=rows))
+
+
+def test_names_may_lack_pefts_prefix_or_carry_its_wrappers(tmp_path: Path, base: Path, merge: Merge) -> None:
+    weights = low_rank_weights(2) | _vocabulary(7, VOCABULARY)
+    config = adapter_config(modules_to_save=["embed_tokens", "lm_head"])
+    plain = write_adapter(tmp_path / "plain", weights, config)
+    bare = write_adapter(tmp_path / "bare", weights, config, prefix="")
+    wrapped = {name.replace(".lora_A.", ".lora_A.default.").replace("lm_head.", "lm_head.modules_to_save."): tensor
+               for name, tensor in weights.items()}  # fmt: skip
+    wrapped["lm_head.original_module.weight"] = torch.zeros(3, 3)
+    live = write_adapter(tmp_path / "live", wrapped, config)
+    want, _ = merge(base, plain)
+    for other in (bare, live):
+        got, _ = merge(base, other)
+        assert got.keys() == want.keys()
+        assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"peft_type": "ADALORA"}, "peft_type"),
+        ({"use_dora": True}, "use_dora"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"bias": "all"}, "bias"),
+        ({"target_parameters": ["experts.up"]}, "target_parameters"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"megatron_config": {"x": 1}}, "megatron_config"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        ({"some_later_invention": {"x": 1}}, "some_later_invention"),
+        ({"alpha_pattern": {"(a+)+b": 4}}, "alpha_pattern"),
+        ({"rank_pattern": {"(a|a)" * 30: 4}}, "rank_pattern"),
+    ],
+)
+def test_variants_are_refused_by_the_fields_name(
+    tmp_path: Path, base: Path, merge: Merge, fields: dict[str, Any], named: str
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config(**fields))
+    with pytest.raises(InputError, match=named) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "UnsupportedAdapter"
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", [f"{Q_PROJ}.lora_magnitude_vector", f"{Q_PROJ}.lora_B.bias", "model.embed_tokens.token_adapter.x"]
+)
+def test_variants_are_refused_by_their_tensors_too(tmp_path: Path, base: Path, merge: Merge, name: str) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2) | {name: torch.ones(16)}, adapter_config())
+    with pytest.raises(InputError, match=name) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "UnsupportedAdapter"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"r": 0}, "r is 0"),
+        ({"r": 5}, "of rank 5"),
+        ({"r": True}, "r is true"),
+        ({"lora_alpha": "8"}, 'lora_alpha is "8"'),
+        ({"lora_alpha": 10**400}, "lora_alpha"),
+        ({"rank_pattern": [4]}, "rank_pattern is no table"),
+        ({"rank_pattern": {"[": 4}}, "rank_pattern has a pattern"),
+        ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern.q_proj is null"),
+    ],
+)
+def test_a_broken_configuration_is_named(
+    tmp_path: Path, base: Path, merge: Merge, fields: dict[str, Any], problem: str
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config(**fields))
+    with pytest.raises(InputError, match=problem.replace("[", r"\[")) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "NotAnAdapter"
+
+
+def _half_a_pair(weights: Weights) -> Weights:
+    return {name: tensor for name, tensor in weights.items() if name != f"{Q_PROJ}.lora_B.weight"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason", "words"),
+    [
+        (
+            {name.replace("layers", "blocks"): tensor for name, tensor in low_rank_weights(2).items()},
+            "TensorMissing",
+            "8 of 8 tensors that the model lacks, such as model.blocks.*down_proj.weight, where it has model.layers.*somebody/llama",
+        ),
+        (
+            {name: torch.cat([tensor, tensor], 1 - ("lora_B" in name)) for name, tensor in low_rank_weights(2).items()},
+            "ShapeMismatch",
+            r"down_proj.weight as one of \[32, 64\], but it is \[16, 32\] \(and 7 more\); .*somebody/llama",
+        ),
+        ({"model.norm.weight": torch.ones(8)}, "ShapeMismatch", r"norm.weight, \[16\], by \[8\]"),
+        (_vocabulary(7, VOCABULARY - 1), "VocabularyMismatch", "of 64 rows by one of 63; a vocabulary may only grow"),
+        ({EMBEDDING: _vocabulary(7, 70)[EMBEDDING]}, "VocabularyMismatch", "has 70 rows and lm_head.weight 64"),
+        ({HEAD: torch.ones(64, 16, dtype=torch.int32)}, "UnsupportedDtype", "is I32"),
+        (_half_a_pair(low_rank_weights(2)), "NotAnAdapter", "one of lora_A and lora_B of model.layers.0.self_attn.q"),
+        ({"lm_head.original_module.weight": torch.ones(2)}, "NotAnAdapter", "holds no tensors"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_a_listed_problem(
+    tmp_path: Path, base: Path, merge: Merge, weights: Weights, reason: str, words: str
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", weights, adapter_config(r=4))
+    with pytest.raises(InputError, match=words) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == reason
+
+
+def test_a_vocabulary_may_not_shrink_again(tmp_path: Path, base: Path, merge: Merge) -> None:
+    larger, smaller = (write_adapter(tmp_path / str(rows), _vocabulary(7, rows), adapter_config()) for rows in (70, 68))
+    merge(base, smaller, larger)
+    with pytest.raises(InputError, match="of 70 rows by one of 68") as caught:
+        merge(base, larger, smaller)
+    assert caught.value.reason == "VocabularyMismatch"
+
+
+def test_what_would_part_a_tied_head_from_its_embedding_is_refused(tmp_path: Path, merge: Merge) -> None:
+    weights = {name: tensor for name, tensor in model_weights(1).items() if name != HEAD}
+    tied = write_checkpoint(tmp_path / "tied", weights, config={"tie_word_embeddings": True})
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    got, _ = merge(tied, adapter)
+    assert got.keys() == weights.keys()
+    for number, state in enumerate(({HEAD: model_weights(2)[HEAD]}, {EMBEDDING: model_weights(2)[EMBEDDING]})):
+        parting = write_adapter(tmp_path / str(number), state, adapter_config())
+        with pytest.raises(InputError, match="tie_word_embeddings"):
+            merge(tied, parting)
+
+
+def test_every_problem_of_every_source_is_listed_at_once(tmp_path: Path, merge: Merge) -> None:
+    broken = write_checkpoint(tmp_path / "base", model_weights(1), tokenizer=False)
+    one = write_adapter(tmp_path / "1", low_rank_weights(2), adapter_config(use_dora=True))
+    two = write_adapter(tmp_path / "2", {"model.norm.weight": torch.ones(8)}, adapter_config())
+    with pytest.raises(InputError) as caught:
+        merge(broken, one, two)
+    assert [word in caught.value.message for word in ("use_dora", "norm.weight", "TokenizerBroken")] == [True] * 3
+
+
+def test_without_a_tokenizer_the_base_needs_none_where_an_adapter_has_one(tmp_path: Path, merge: Merge) -> None:
+    bare = write_checkpoint(tmp_path / "base", model_weights(1), tokenizer=False)
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    tokenizer_into(adapter)
+    _, folder = merge(bare, adapter)
+    assert (folder / "tokenizer.json").read_bytes() == (adapter / "tokenizer.json").read_bytes()
+
+
+def test_flags_pair_each_digest_with_the_adapter_before_it(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters = [
+        write_adapter(tmp_path / name, low_rank_weights(seed), adapter_config()) for seed, name in enumerate("ab")
+    ]
+    assert main(["inspect", "--json", "--digest", str(adapters[1])]) == 0
+    digest = json.loads(capsys.readouterr().out)["sources"][0]["digest"]
+    words = ["merge", "--base", str(base), "--output", str(tmp_path / "out"), "--chat-template", "alpaca"]
+    words += ["--adapter", str(adapters[0]), "--adapter", str(adapters[1]), "--adapter-digest"]
+    assert main([*words, digest]) == 0
+    assert main([*words, "0" * 64]) == 65
+    assert "DigestMismatch" in capsys.readouterr().err
+    for wrong in (["--adapter-digest", digest, *words[1:-1]], [*words[1:], digest, "--adapter-digest", digest]):
+        with pytest.raises(SystemExit) as caught:
+            main(["merge", *wrong])
+        assert caught.value.code == 64
+
+
+def test_the_artifact_depends_on_the_adapters_and_their_order(tmp_path: Path, base: Path, merge: Merge) -> None:
+    adapters = [
+        write_adapter(tmp_path / name, low_rank_weights(seed), adapter_config()) for seed, name in enumerate("ab")
+    ]
+    folders = [merge(base, *chosen)[1] for chosen in ([], adapters[:1], adapters, adapters[::-1], adapters)]
+    assert len(set(folders)) == 4
+    assert folders[2] == folders[4]
+
+
+def test_inspect_says_what_an_adapter_is(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = low_rank_weights(2, q_proj=2) | _vocabulary(7, VOCABULARY)
+    fields = {"rank_pattern": {"q_proj": 2}, "use_rslora": True}
+    adapter = write_adapter(tmp_path / "lora", weights, adapter_config(**fields))
+    assert main(["inspect", "--json", str(adapter)]) == 0
+    (source,) = json.loads(capsys.readouterr().out)["sources"]
+    assert (source["type"], source["layout"], source["tensors"]) == ("adapter", "safetensors", len(weights))
+    assert source["adapter"] == {
+        "rank": 4, "ranks": [2, 4], "alpha": 8, "rslora": True, "base": "somebody/llama",
+        "targets": ["down_proj", "q_proj", "up_proj", "v_proj"], "changed": 8, "replaced": [HEAD, EMBEDDING],
+    }  # fmt: skip
+    assert main(["inspect", str(adapter)]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("rank 2/4", "somebody/llama", "8 matrices", EMBEDDING))
+    assert main(["inspect", str(base), "--adapter", str(adapter), "--chat-template", "alpaca"]) == 0
+    assert main(["inspect", str(base), str(adapter), "--chat-template", "alpaca"]) == 65
+    assert "IsAnAdapter" in capsys.readouterr().out
