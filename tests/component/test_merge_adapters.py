@@ -239,7 +239,7 @@ def _half_a_pair(weights: Weights) -> Weights:
         (
             {name.replace("layers", "blocks"): tensor for name, tensor in low_rank_weights(2).items()},
             "TensorMissing",
-            "8 of 8 tensors that the model lacks, such as model.blocks.*down_proj.weight, where it has model.layers.*somebody/llama",
+            "8 of 8 tensors that the model lacks, such as model.blocks.*, where it has model.layers.*somebody/llama",
         ),
         (
             {name: torch.cat([tensor, tensor], 1 - ("lora_B" in name)) for name, tensor in low_rank_weights(2).items()},

@@ -387,7 +387,6 @@ def test_an_unknown_prompt_format_asks_for_it_although_the_path_says_vicuna(tmp_
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
-        (["--adapter", "file:///x"], 65, "UnsupportedAdapter"),
         (["--delta-digest", "12"], 64, "UsageError"),
         (["--base", "s3://bucket/x"], 64, "UsageError"),
     ],

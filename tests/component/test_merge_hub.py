@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.adapters import adapter_config, low_rank_weights, write_adapter
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from support.hub import COMMIT, Asked, Fault, Hub, running_hub
 from vicuna_server.cli import main
@@ -58,6 +59,15 @@ def test_a_second_run_fetches_nothing(published: Hub, tmp_path: Path, revision: 
     published.forget()
     assert _merge(tmp_path, revision) == first
     assert not published.served
+
+
+def test_adapters_are_fetched_too(published: Hub, tmp_path: Path) -> None:
+    published.repositories["me/lora"] = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    sources = ["--base", "hf://me/base@main", "--adapter", "hf://me/lora@main", "--chat-template", "alpaca"]
+    assert main(["merge", *sources, "--output", str(tmp_path / "out")]) == 0
+    manifest = Manifest.load(next((tmp_path / "out").iterdir()))
+    assert manifest is not None
+    assert [each.fingerprint for each in manifest.inputs.adapters] == [f"hf:me/lora@{COMMIT}"]
 
 
 def test_an_artifact_of_a_commit_needs_no_hub(published: Hub, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ __all__ = ["Input", "Sources", "make_input"]
 
 @dataclass
 class Input:
-    """One source on its way from URI to opened checkpoint or adapter: looked up and its small files brought, if on a hub.
+    """One source on its way from URI to opened checkpoint or adapter; looked up and small files brought, if on a hub.
 
     Attributes:
         role: its part in the merge: base, delta or adapter-N.
@@ -86,7 +86,7 @@ class Input:
             InputError: as `open_checkpoint` and `open_adapter`.
             UnreachableError: the network, or the hub, fails.
         """
-        if self.folder is None or self.files:
+        if self.folder is None or (self.adapter if self.is_adapter else self.checkpoint):
             return
         if self.is_adapter:
             self.adapter = open_adapter(self.folder)

@@ -93,8 +93,8 @@ def open_adapter(folder: Path) -> Adapter:
     changes = {module + ".weight": _change(weights, config, module, found) for module, found in factors.items()}
     if not changes and not replacements:
         raise InputError("NotAnAdapter", f"{weights} holds no tensors; fetch it again")
-    ignored = f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored, as by peft: the layers are linear"
-    warnings = (("AdapterConfigIgnored", ignored),) if config.fan_in_fan_out else ()
+    ignored = ("AdapterConfigIgnored", f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored: the layers are linear")
+    warnings = (ignored,) if config.fan_in_fan_out else ()
     return Adapter(folder, config, changes, replacements, [weights], small, warnings)
 
 
