@@ -24,7 +24,7 @@ READY := $(VENV)/.ready
 CODE := operator server tests bench hack
 
 .PHONY: help venv tools demo test unit component chart check lint format types arch images e2e e2e-full \
-	chart-lint chart-package chart-crd bench clean
+	chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -77,6 +77,21 @@ types: $(READY)  ## mypy --strict
 arch: $(READY)  ## who may import whom (import-linter)
 	$(BIN)/lint-imports
 
+# npm leaves this file behind a complete installation.
+NODE_READY := web/node_modules/.package-lock.json
+
+$(NODE_READY): web/package.json web/package-lock.json
+	@command -v npm >/dev/null || { echo "the chat page needs node 20 or later, with npm" >&2; exit 69; }
+	npm ci --prefix web --silent
+	touch $@
+
+web: $(NODE_READY)  ## build the chat page of web/ into the server's package (needs node)
+	npm run build --prefix web --silent
+
+web-test: $(READY)  ## the chat page in a real Chromium (needs node and Chromium, else skipped)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; \
+	else echo "web-test: skipped, there is no node"; fi
+
 images:  ## build both images; IMAGE_BUILD="builder {tag} {file}" uses another builder
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(SERVER_IMAGE),$(subst {file},images/server.Dockerfile,$(IMAGE_BUILD)))
@@ -103,5 +118,5 @@ bench: $(READY)  ## benchmarks: ratios against plain tools, minutes
 	$(BIN)/python bench/chat.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) web/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

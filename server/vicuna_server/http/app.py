@@ -5,7 +5,7 @@ from starlette.types import ASGIApp
 
 from vicuna_server import __version__
 from vicuna_server.engine import Engine
-from vicuna_server.http import chat, completions, errors, openapi, status, vectors
+from vicuna_server.http import chat, completions, errors, openapi, page, status, vectors
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
@@ -22,6 +22,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     # The web pages of the documentation would load scripts from other hosts.
     app = FastAPI(title="vicuna-server", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
+    app.include_router(page.router())
     app.include_router(status.router(settings, lifecycle, metrics))
     app.include_router(chat.router(answerer))
     app.include_router(completions.router(answerer))

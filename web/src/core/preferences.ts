@@ -1,0 +1,81 @@
+/** What the browser remembers beside conversations: the API key, the theme, the text not sent yet. */
+
+export type Theme = "system" | "light" | "dark";
+
+const KEY = "vicuna.key";
+const THEME = "vicuna.theme";
+const DRAFT = "vicuna.draft";
+
+/** The browser's storage; where it is switched off, one that lasts as long as the page. */
+export function storageOr(kind: "localStorage" | "sessionStorage"): { storage: Storage; lasting: boolean } {
+  try {
+    const storage = window[kind];
+    storage.setItem("vicuna.probe", "");
+    storage.removeItem("vicuna.probe");
+    return { storage, lasting: true };
+  } catch (error) {
+    // A full storage is one all the same.
+    if (error instanceof DOMException && error.name === "QuotaExceededError") {
+      return { storage: window[kind], lasting: true };
+    }
+    return { storage: memory(), lasting: false };
+  }
+}
+
+export class Preferences {
+  constructor(
+    private readonly lasting: Storage,
+    private readonly tab: Storage,
+  ) {}
+
+  get key(): string | null {
+    return this.lasting.getItem(KEY);
+  }
+
+  set key(value: string | null) {
+    if (value === null) this.lasting.removeItem(KEY);
+    else attempt(() => this.lasting.setItem(KEY, value));
+  }
+
+  get theme(): Theme {
+    const value = this.lasting.getItem(THEME);
+    return value === "light" || value === "dark" ? value : "system";
+  }
+
+  set theme(value: Theme) {
+    attempt(() => this.lasting.setItem(THEME, value));
+    this.showTheme();
+  }
+
+  /** Puts the theme where the style sheet looks for it. */
+  showTheme(): void {
+    document.documentElement.dataset.theme = this.theme;
+  }
+
+  get draft(): string {
+    return this.tab.getItem(DRAFT) ?? "";
+  }
+
+  set draft(value: string) {
+    attempt(() => this.tab.setItem(DRAFT, value));
+  }
+}
+
+/** These are small and can be given again: a full storage is not worth a word here; conversations say it. */
+function attempt(write: () => void): void {
+  try {
+    write();
+  } catch {
+    // See above.
+  }
+}
+
+function memory(): Storage {
+  const items = new Map<string, string>();
+  const methods = {
+    getItem: (key: string) => items.get(key) ?? null,
+    setItem: (key: string, value: string) => void items.set(key, value),
+    removeItem: (key: string) => void items.delete(key),
+  };
+  return methods as unknown as Storage;
+}

@@ -1,0 +1,65 @@
+/** The questions and answers of the conversation on the screen. */
+
+import type { VNode } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+
+import { Answer } from "./answer.tsx";
+import { useChatState } from "./context.ts";
+import { Icon } from "./icons.tsx";
+import { Question } from "./question.tsx";
+
+/** So near to the end counts as being there. */
+const NEAR_PIXELS = 60;
+
+export function Thread(): VNode {
+  const { current } = useChatState();
+  const { turns, models } = current;
+  const box = useRef<HTMLDivElement>(null);
+  const [following, setFollowing] = useState(true);
+  useEffect(() => setFollowing(true), [current.id, turns.length]);
+  // After every drawing: an answer that grows pulls the view along, unless the reader has gone up.
+  useLayoutEffect(() => {
+    if (following) box.current?.scrollTo({ top: box.current.scrollHeight });
+  });
+  const onScroll = () => {
+    const element = box.current;
+    if (element) setFollowing(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PIXELS);
+  };
+  return (
+    <div class="thread-box" ref={box} onScroll={onScroll} tabIndex={-1}>
+      {turns.length === 0 && <Welcome model={models.join(" and ")} />}
+      <ol class={models.length > 1 ? "thread two" : "thread"} aria-label="Conversation">
+        {turns.map((turn, index) => (
+          <li key={`${current.id} ${index}`} class="turn">
+            <Question text={turn.question} index={index} />
+            <div class="answers">
+              {models.map((model, lane) => (
+                <Answer
+                  key={lane}
+                  answer={turn.answers[lane] ?? null}
+                  model={model}
+                  lane={lane}
+                  last={index === turns.length - 1}
+                />
+              ))}
+            </div>
+          </li>
+        ))}
+      </ol>
+      {!following && (
+        <button type="button" class="to-end" aria-label="Go to the end" onClick={() => setFollowing(true)}>
+          <Icon name="down" />
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Welcome({ model }: { model: string }): VNode {
+  return (
+    <div class="welcome">
+      <h1>{model === "" ? "Chat" : model}</h1>
+      <p>Ask a question to begin.</p>
+    </div>
+  );
+}
