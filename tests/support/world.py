@@ -95,6 +95,13 @@ class World:
         self.notes += [(note.type, note.reason, note.message) for note in made.notes]
         return made
 
+    def wait(self, at_most: float = 3600) -> float:
+        """Let as much time pass as the operator would without an event."""
+        made = plan(self.model, self.observe(), self.config, self.now)
+        seconds = at_most if made.requeue_after is None else min(made.requeue_after, at_most)
+        self.tick(seconds)
+        return seconds
+
     @property
     def model(self) -> Model:
         return parse_model(self.body)

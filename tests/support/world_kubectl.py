@@ -27,7 +27,7 @@ class WorldKubectl:
             found = self.world.events.get(uid, [])
             return {"items": [{"type": e.type, "reason": e.reason, "message": e.message} for e in found]}
         ours = {"vicuna.dev/model": body["metadata"]["name"], "app.kubernetes.io/managed-by": "vicuna-operator"}
-        items = [item for (kind, _), item in self.world.objects.items() if kind != "Service"]
+        items = [item for (kind, _), item in self.world.objects.items() if f"{kind.lower()}s" in words[1].split(",")]
         return {"items": [item for item in items if ours.items() <= item["metadata"].get("labels", {}).items()]}
 
     def write(self, *words: str) -> None:

@@ -69,6 +69,8 @@ class Reason(StrEnum):
     # weights
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_PENDING = "ClaimPending"
+    CLAIM_UNBOUND = "ClaimUnbound"
+    STORAGE_CLASS_NOT_FOUND = "StorageClassNotFound"
     MERGE_PENDING = "MergePending"
     MERGING = "Merging"
     MERGED = "Merged"
@@ -85,6 +87,11 @@ class Reason(StrEnum):
     CRASHED = "Crashed"
     POD_LOST = "PodLost"
     PODS_REFUSED = "PodsRefused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    ADMISSION_REFUSED = "AdmissionRefused"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  # a reason
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    PROBE_FAILED = "ProbeFailed"
     # serving
     STARTING = "Starting"
     ROLLING_OUT = "RollingOut"

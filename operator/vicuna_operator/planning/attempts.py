@@ -9,16 +9,16 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.failures import Failure, merge_failure, obstacle, remembered
+from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.observed import JobView, Observed, PodView
+from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims
+from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
 
-__all__ = ["POLL_SECONDS", "STUCK_SECONDS", "Attempts", "WeightsStage", "claims_to_read", "delete_job"]
+__all__ = ["Attempts", "WeightsStage", "claims_to_read", "delete_job"]
 
-POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
 _BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
 _LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
 
 
@@ -137,8 +137,9 @@ class Attempts:
     def _not_started(self, job: JobView, pod: PodView | None) -> WeightsStage:
         """Say what keeps the merge pod from starting."""
         subject = pod.meta if pod is not None else job.meta
-        events = self.seen.events.get(subject.uid, ())
-        found = obstacle(pod, events)
+        # A pod that waits for its volume has no node: the claim knows why.
+        unbound = unbound_claims(self.seen.claims.values()) if pod is None or not pod.scheduled else []
+        found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
         age = (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
         stuck = age >= STUCK_SECONDS
         return WeightsStage(
@@ -146,7 +147,7 @@ class Attempts:
             found.reason if found else Reason.MERGE_PENDING,
             f"merge: {found.message}" if found else "waiting for the merge pod to start",
             attempt=job.attempt,
-            ask_events=[subject.uid] if stuck else (),
+            ask_events=[subject.uid, *(claim.meta.uid for claim in unbound)] if stuck else (),
             requeue_after=POLL_SECONDS if stuck else STUCK_SECONDS - age,
         )
 
@@ -173,7 +174,7 @@ class Attempts:
         return WeightsStage(
             None,
             Reason.MERGE_RETRYING,
-            f"attempt {failures} of {budget + 1} failed: {failure.reason}: {failure.message}",
+            f"attempt {failures} of {budget + 1} failed: {failure.reason}: {failure.message}; tried again by itself",
             failure=failure,
             attempt=last.attempt,
             requeue_after=max(0.1, wait - since),

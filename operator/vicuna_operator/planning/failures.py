@@ -1,19 +1,17 @@
 """Why a pod or a Job did not do what it should: one reason, one message with the next step, retry or not."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vicuna_operator.api.conditions import Reason, format_time
-from vicuna_operator.planning.observed import EventView, JobView, PodView, Termination
+from vicuna_operator.planning.observed import JobView, PodView, Termination
 
 __all__ = [
     "Failure",
-    "Obstacle",
     "failure_report",
     "merge_failure",
-    "obstacle",
     "remembered",
     "report",
     "server_failure",
@@ -21,9 +19,6 @@ __all__ = [
 
 # The merge container's exit codes, from sysexits.h (docs/contract.md).
 _RETRYABLE_EXITS = {69, 73, 75}
-_MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
-_PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-_CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _LOG_TAIL = 600
 
 
@@ -37,14 +32,6 @@ class Failure:
     exit_code: int | None = None
     pod: str = ""
     time: str = ""
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Something that has not ended, but does not go on either."""
-
-    reason: str
-    message: str
 
 
 def report(text: str) -> Mapping[str, Any] | None:
@@ -123,7 +110,8 @@ def _pod_failure(pod: PodView, what: str) -> Failure | None:
     if pod.status_reason in {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}:
         return Failure(
             Reason.EVICTED,
-            f"the {what} pod was taken off its node: {pod.status_message or pod.status_reason}",
+            f"the {what} pod was taken off its node: {pod.status_message or pod.status_reason}; another pod is made by"
+            f" itself; if it happens again, free the node or raise the pod's requests",
             retryable=True,
             pod=pod.meta.name,
             time=ended.finished if ended else "",
@@ -138,7 +126,7 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
         field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
         return Failure(
             Reason.OOM_KILLED,
-            f"the {what} container ran out of memory; raise {field}.limits.memory",
+            f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(ended)}",
             retryable=False,
             exit_code=ended.exit_code,
             pod=pod.meta.name,
@@ -154,10 +142,9 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
             pod=pod.meta.name,
             time=ended.finished,
         )
-    tail = ended.message.strip()[-_LOG_TAIL:]
     return Failure(
         Reason.CRASHED,
-        f"the {what} container ended with exit code {ended.exit_code}" + (f": {tail}" if tail else ""),
+        f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(ended)}",
         retryable=ended.exit_code in _RETRYABLE_EXITS or ended.exit_code > 128,
         exit_code=ended.exit_code,
         pod=pod.meta.name,
@@ -165,20 +152,7 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     )
 
 
-def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:
-    """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
-    if pod is None:
-        refused = [event.message for event in events if event.reason == "FailedCreate"]
-        return Obstacle(Reason.PODS_REFUSED, f"the pod cannot be created: {refused[-1]}") if refused else None
-    if pod.unschedulable:
-        return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}")
-    if pod.waiting_reason in _PULL_FAILURES:
-        return Obstacle(
-            Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; check the image's name"
-        )
-    if pod.waiting_reason in _CONFIG_FAILURES:
-        return Obstacle(Reason.CONTAINER_CONFIG_ERROR, pod.waiting_message or pod.waiting_reason)
-    for event in events:
-        if event.reason in _MOUNT_EVENTS:
-            return Obstacle(Reason.VOLUME_MOUNT_FAILED, event.message)
-    return None
+def _last_lines(ended: Termination) -> str:
+    """Return what the container printed last, which the kubelet keeps where no termination message was written."""
+    tail = ended.message.strip()[-_LOG_TAIL:]
+    return f"; its last lines: {tail}" if tail else ""

@@ -123,6 +123,11 @@ class PodView:
         return self.meta.labels.get("job-name", "")
 
     @property
+    def over(self) -> bool:
+        """Tell whether it has ended for good and holds nothing any more; an evicted pod stays so until collected."""
+        return self.phase in {"Failed", "Succeeded"}
+
+    @property
     def is_server(self) -> bool:
         """Tell a serving pod from a merge pod."""
         return self.meta.labels.get(c.LABEL_NAME) == c.NAME_SERVER

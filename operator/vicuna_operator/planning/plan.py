@@ -10,11 +10,12 @@ from typing import Any
 from vicuna_operator.api.conditions import CALM_REASONS
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
-from vicuna_operator.planning.attempts import POLL_SECONDS, STUCK_SECONDS, claims_to_read
+from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.serving import plan_serving
-from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition, stuck_pods
+from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition
+from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
 
 __all__ = ["claims_to_read", "plan"]
@@ -37,12 +38,8 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = conflicting(model, seen.conflicts, now)
     else:
         status = build_status(model, weights, serving, config, now)
-    stuck = [pod.meta.uid for pod in stuck_pods(serving.fleet.pods, serving.target, now, STUCK_SECONDS)]
-    waits = [weights.requeue_after, serving.requeue_after]
-    if seen.conflicts or stuck:
-        waits.append(POLL_SECONDS)
-    elif any(pod.scheduled and not pod.running for pod in serving.fleet.pods):
-        waits.append(STUCK_SECONDS)
+    stuck, look_again = unexplained(seen.pods, serving.target, now)
+    waits = [weights.requeue_after, serving.requeue_after, look_again, POLL_SECONDS if seen.conflicts else None]
     due = [wait for wait in waits if wait is not None]
     return Plan(
         actions=[*weights.actions, *serving.actions],

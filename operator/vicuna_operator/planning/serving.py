@@ -71,7 +71,7 @@ def plan_serving(
     own = [item for item in seen.deployments if item.meta.owner_uid == model.uid]
     live = sorted((item for item in own if not item.meta.deleting), key=_age, reverse=True)
     pods = [pod for pod in seen.pods if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid]
-    fleet = Fleet(live, pods, 0 if spec.suspend else spec.serving.replicas)
+    fleet = Fleet(live, [pod for pod in pods if not pod.over], 0 if spec.suspend else spec.serving.replicas)
     active = _active(model, fleet)
     actions = companion_actions(model, seen)
 

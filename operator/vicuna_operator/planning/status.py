@@ -13,13 +13,13 @@ from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.obstacles import refusal
 from vicuna_operator.planning.rollout import Stand
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "stuck_pods"]
+__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused"]
 
 _HISTORY = 10
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
@@ -121,7 +121,12 @@ def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, 
 
 def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
     """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
-    return _stopped(model, Reason.API_REFUSED, f"{action}: {message}", now)
+    found = refusal(f"{action}: {message}")
+    reason = Reason.API_REFUSED if found.reason == Reason.PODS_REFUSED else Reason(found.reason)
+    step = "grant the operator the chart's roles, or correct what the message names"
+    return _stopped(
+        model, reason, f"{action}: {message}; {step}" if reason is Reason.API_REFUSED else found.message, now
+    )
 
 
 def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
@@ -281,16 +286,3 @@ def _reason(text: str) -> str:
     """Make a container's word fit metav1.Condition's pattern."""
     word = _NOT_A_REASON.sub("", str(text))[:128]
     return word if word[:1].isalpha() else f"Other{word}"
-
-
-def stuck_pods(pods: Sequence[PodView], target: str | None, now: datetime, seconds: float) -> list[PodView]:
-    """Find pods of the target that have a node and still do not run."""
-    return [
-        pod
-        for pod in pods
-        if pod.revision == target
-        and pod.scheduled
-        and not (pod.running or pod.terminated or pod.meta.deleting)
-        and pod.meta.created is not None
-        and (now - pod.meta.created).total_seconds() >= seconds
-    ]

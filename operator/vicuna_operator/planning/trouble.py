@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.failures import Failure, Obstacle, obstacle, server_failure
+from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.observed import EventView, PodView
+from vicuna_operator.planning.obstacles import Obstacle, obstacle, refusal
 
-__all__ = ["Trouble", "deadline_of", "find_trouble", "rollout_failure"]
+__all__ = ["POLL_SECONDS", "STUCK_SECONDS", "Trouble", "deadline_of", "find_trouble", "rollout_failure", "unexplained"]
 
 # The server's exit codes after a start that cannot succeed (docs/contract.md).
 _TERMINAL_EXITS = {64, 65, 70}
+STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
+LOADING_SECONDS = 30.0  # the same for a pod that runs and is not ready
+POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
 _CRASHES = 3  # so many ends in a row are no accident
 
 
@@ -35,7 +39,7 @@ def find_trouble(
     """Find what keeps a revision's pods from being ready."""
     for item in deployments:
         if item.revision == revision and item.refused:
-            return Trouble(Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {item.refused}"))
+            return Trouble(refusal(item.refused))
     for pod in pods:
         if pod.revision != revision or pod.ready or pod.meta.deleting:
             continue
@@ -106,3 +110,20 @@ def _asked(spec: ServingSpec) -> str:
         return ""
     total = spec.num_gpus * spec.replicas
     return f"asks for {spec.num_gpus} {spec.gpu_resource} per replica x {spec.replicas} replicas = {total}; "
+
+
+def unexplained(pods: Sequence[PodView], revision: str | None, now: datetime) -> tuple[list[str], float | None]:
+    """Return the uids of pods whose Events may say why they are not ready, and after how many seconds to look again."""
+    waiting = [
+        (pod, (now - pod.meta.created).total_seconds())
+        for pod in pods
+        if pod.revision == revision
+        and pod.scheduled
+        and pod.meta.created is not None
+        and not (pod.ready or pod.meta.deleting or pod.over)
+    ]
+    # A pod that runs loads the model, and answers no probe in its first seconds: that alone is no news.
+    due = [(pod.meta.uid, (LOADING_SECONDS if pod.running else STUCK_SECONDS) - age) for pod, age in waiting]
+    stuck = [uid for uid, left in due if left <= 0]
+    again = [POLL_SECONDS] if stuck else []
+    return stuck, min([*again, *(left for _, left in due if left > 0)], default=None)

@@ -8,10 +8,11 @@ from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Patch, Ref
-from vicuna_operator.planning.attempts import POLL_SECONDS, Attempts, WeightsStage, delete_job
+from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import report
 from vicuna_operator.planning.observed import ClaimView, JobView, Observed, PodView
+from vicuna_operator.planning.trouble import POLL_SECONDS
 from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.identity import merge_key, merge_series

@@ -6,8 +6,9 @@ from typing import Any
 
 from vicuna_operator.api.conditions import ConditionType
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.failures import merge_failure, obstacle, server_failure
+from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.observed import ClaimView, JobView, PodView
+from vicuna_operator.planning.obstacles import obstacle
 from vicuna_operator.plugin.family import Family
 
 __all__ = ["Node", "render", "status_tree"]

@@ -1,0 +1,107 @@
+"""What keeps a pod from being made, from starting or from getting ready: one reason, and the next step.
+
+Where the words come from: reasons and messages of the kubelet, scheduler, volume and admission controllers, as
+https://kubernetes.io/docs/tasks/debug/debug-application/ shows them; tests quote them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vicuna_operator.api.conditions import Reason
+from vicuna_operator.planning.observed import ClaimView, EventView, PodView
+
+__all__ = ["Obstacle", "claim_obstacle", "obstacle", "refusal", "unbound_claims"]
+
+_MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
+_PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_ABSENT = re.compile(r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found", re.IGNORECASE)
+_CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
+_KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
+# /readyz says 503 while the model loads: that is no failure.
+_LOADING = "statuscode: 503"
+_SEE_LOGS = "see `kubectl vicuna logs` for what it does instead"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something that has not ended, but does not go on either."""
+
+    reason: str
+    message: str
+
+
+def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:
+    """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
+    if pod is None:
+        refused = [event.message for event in events if event.reason == "FailedCreate"]
+        return refusal(refused[-1]) if refused else None
+    if pod.unschedulable:
+        step = "free or add nodes that have it, or ask for less"
+        return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
+    if pod.waiting_reason in _PULL_FAILURES:
+        step = "check the image's name, and spec.serving.imagePullSecrets where the registry is private"
+        return Obstacle(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
+    if pod.waiting_reason in _CONFIG_FAILURES:
+        said = pod.waiting_message or pod.waiting_reason
+        return _absent(said) or Obstacle(Reason.CONTAINER_CONFIG_ERROR, f"{said}; correct what the pod refers to")
+    for event in reversed(events):
+        if event.reason in _MOUNT_EVENTS:
+            step = "see that the volume exists and is used on one node only, unless it can be shared"
+            return _absent(event.message) or Obstacle(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
+    return _probe(pod, events)
+
+
+def refusal(message: str) -> Obstacle:
+    """Tell who does not let an object be made: a quota, an admission webhook or policy, or RBAC."""
+    text = message.lower()
+    if "exceeded quota" in text or "must specify" in text:
+        return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less")
+    if "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text:
+        step = "correct what it objects to, or ask who runs it for an exception"
+        return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
+    return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
+
+
+def unbound_claims(claims: Iterable[ClaimView | None]) -> list[ClaimView]:
+    """Return the claims that have no volume yet; their Events may say why."""
+    return [claim for claim in claims if claim is not None and claim.phase == "Pending"]
+
+
+def claim_obstacle(claims: Sequence[ClaimView], events: Mapping[str, Sequence[EventView]]) -> Obstacle | None:
+    """Tell why a claim has no volume; None where nobody complains, as about one that waits for its first pod."""
+    for claim in claims:
+        for event in reversed(events.get(claim.meta.uid, ())):
+            where = f"PersistentVolumeClaim {claim.meta.name}: {event.message}"
+            if match := _CLASS_ABSENT.search(event.message):
+                step = f"create StorageClass {match['name']}, or correct spec.storage.storageClassName on a new claim"
+                return Obstacle(Reason.STORAGE_CLASS_NOT_FOUND, f"{where}; {step}")
+            if event.reason in {"ProvisioningFailed", "FailedBinding"}:
+                step = "provide a volume, or set spec.storage.storageClassName to a class that makes them"
+                return Obstacle(Reason.CLAIM_UNBOUND, f"{where}; {step}")
+    return None
+
+
+def _absent(message: str) -> Obstacle | None:
+    match = _ABSENT.search(message)
+    if match is None:
+        return None
+    secret = match["kind"].lower() == "secret"
+    kind, reason = ("Secret", Reason.SECRET_NOT_FOUND) if secret else ("ConfigMap", Reason.CONFIG_MAP_NOT_FOUND)
+    return Obstacle(reason, f"{message}; create {kind} {match['name']}, or correct its name in the spec")
+
+
+def _probe(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
+    complaints = [event.message for event in events if event.reason == "Unhealthy" and _LOADING not in event.message]
+    said = f": {complaints[-1]}" if complaints else ""
+    for event in reversed(events):
+        if event.reason == "Killing" and (match := _KILLED_BY_PROBE.search(event.message)):
+            return Obstacle(
+                Reason.PROBE_FAILED,
+                f"the kubelet restarts the container because its {match['probe']} probe fails{said}; {_SEE_LOGS}",
+            )
+    readiness = [text for text in complaints if text.startswith("Readiness")]
+    if pod.running and readiness:
+        return Obstacle(Reason.PROBE_FAILED, f"the container runs and does not answer: {readiness[-1]}; {_SEE_LOGS}")
+    return None

@@ -1,0 +1,315 @@
+"""Every fault that a user or a cluster can cause has a reason of its own and a next step, within ten seconds.
+
+The words are those of Kubernetes' own components: kubelet, scheduler, volume and admission controllers.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.world import World, model_body
+from vicuna_operator.planning.observed import EventView
+
+Fault = Callable[[World], None]
+SECONDS = 10
+
+QUOTA = 'pods "x" is forbidden: exceeded quota: team, requested: requests.nvidia.com/gpu=1, used: 4, limited: 4'
+WEBHOOK = 'admission webhook "policy.example.com" denied the request: images must be signed'
+
+
+def says(world: World, uid: str, reason: str, message: str) -> None:
+    world.events[uid] = [EventView("Warning", reason, message)]
+
+
+def merge_waits(reason: str, message: str) -> Fault:
+    def fault(world: World) -> None:
+        pod = world.job_pod(waiting={"reason": reason, "message": message})
+        assert pod
+
+    return fault
+
+
+def merge_mount(message: str) -> Fault:
+    def fault(world: World) -> None:
+        pod = world.job_pod(waiting={"reason": "ContainerCreating"})
+        says(world, pod["metadata"]["uid"], "FailedMount", message)
+
+    return fault
+
+
+def merge_ends(exit_code: int, message: str | dict[str, Any], reason: str = "Error") -> Fault:
+    text = message if isinstance(message, str) else json.dumps(message)
+    return lambda world: world.end_job(exit_code, text, reason=reason)
+
+
+def merge_pod_state(**status: str) -> Fault:
+    def fault(world: World) -> None:
+        world.end_job(137, "")
+        pod = next(world.all("Pod"))
+        pod["status"] |= status
+
+    return fault
+
+
+def unbound(event: str, message: str) -> Fault:
+    def fault(world: World) -> None:
+        claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+        claim["status"] = {"phase": "Pending"}
+        says(world, claim["metadata"]["uid"], event, message)
+        pod = world.job_pod()
+        waits = {"type": "PodScheduled", "status": "False", "message": "pod has unbound immediate claims"}
+        pod["status"] = {"phase": "Pending", "conditions": [waits]}
+        pod["spec"].pop("nodeName")
+
+    return fault
+
+
+def job_refused(message: str) -> Fault:
+    return lambda world: says(world, world.only("Job")["metadata"]["uid"], "FailedCreate", f"Error creating: {message}")
+
+
+def served(change: Fault) -> Fault:
+    """Let a fault happen to the serving pods of a merged model."""
+
+    def fault(world: World) -> None:
+        world.end_job()
+        world.reconcile()
+        world.run_deployments()
+        change(world)
+
+    return fault
+
+
+def server(state: dict[str, Any], **more: Any) -> Fault:
+    def change(world: World) -> None:
+        (pod,) = world.server_pods()
+        pod["status"]["containerStatuses"] = [{"state": state, **more}]
+
+    return served(change)
+
+
+def server_event(reason: str, message: str, state: dict[str, Any], **more: Any) -> Fault:
+    def change(world: World) -> None:
+        (pod,) = world.server_pods()
+        pod["status"]["containerStatuses"] = [{"state": state, **more}]
+        world.tick(30)  # before that, a server that does not answer is loading
+        says(world, pod["metadata"]["uid"], reason, message)
+
+    return served(change)
+
+
+def server_refused(message: str) -> Fault:
+    def change(world: World) -> None:
+        for pod in world.server_pods():
+            world.remove(pod)
+        conditions = [{"type": "ReplicaFailure", "status": "True", "message": message}]
+        world.only("Deployment")["status"]["conditions"] = conditions
+
+    return served(change)
+
+
+def unschedulable(world: World) -> None:
+    world.gpus = 0
+    served(lambda _: None)(world)
+
+
+def evicted(world: World) -> None:
+    def change(world: World) -> None:
+        (pod,) = world.server_pods()
+        pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+
+    served(change)(world)
+
+
+def report(reason: str, message: str, retryable: bool) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "retryable": retryable}
+
+
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "loading shard 3"}}
+KILLED = {"terminated": {"exitCode": 137, "reason": "Error"}}
+
+# what happens → the reason on the object, and words of its message: the cause and the next step
+FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
+    "image of the merge": (
+        merge_waits("ErrImagePull", 'rpc error: pull "nowhere/server:1": not found'),
+        "ImagePullFailed",
+        ("nowhere/server:1", "check the image's name"),
+    ),
+    "image of the server": (
+        server({"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "nowhere/server:1"'}}),
+        "ImagePullFailed",
+        ("nowhere/server:1", "imagePullSecrets"),
+    ),
+    "unschedulable GPU": (unschedulable, "Unschedulable", ("1 nvidia.com/gpu", "Insufficient GPUs", "free or add")),
+    "unbound claim": (
+        unbound("FailedBinding", "no persistent volumes available for this claim and no storage class is set"),
+        "ClaimUnbound",
+        ("demo-weights", "no storage class is set", "spec.storage.storageClassName"),
+    ),
+    "missing StorageClass": (
+        unbound("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found'),
+        "StorageClassNotFound",
+        ("demo-weights", "create StorageClass fast"),
+    ),
+    "missing Secret": (
+        merge_waits("CreateContainerConfigError", 'secret "hf-token" not found'),
+        "SecretNotFound",
+        ("create Secret hf-token",),
+    ),
+    "missing ConfigMap on a volume": (
+        merge_mount('MountVolume.SetUp failed for volume "ca" : configmap "corporate-ca" not found'),
+        "ConfigMapNotFound",
+        ("create ConfigMap corporate-ca",),
+    ),
+    "missing Secret of a server": (
+        server({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "keys" not found'}}),
+        "SecretNotFound",
+        ("create Secret keys",),
+    ),
+    "volume that does not mount": (
+        merge_mount('Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other'),
+        "VolumeMountFailed",
+        ("Multi-Attach", "one node only"),
+    ),
+    "merge out of memory": (
+        merge_ends(137, "reading lm_head", "OOMKilled"),
+        "OOMKilled",
+        ("spec.merge.resources.limits.memory", "reading lm_head"),
+    ),
+    "server out of memory": (
+        server(OOM, restartCount=0),
+        "OOMKilled",
+        ("spec.serving.resources.limits.memory", "loading shard 3"),
+    ),
+    "merge evicted": (
+        merge_pod_state(reason="Evicted", message="The node was low on resource: ephemeral-storage."),
+        "MergeRetrying",
+        ("Evicted", "ephemeral-storage", "tried again by itself"),
+    ),
+    "server evicted": (evicted, "Evicted", ("low on resource: memory", "another pod is made", "free the node")),
+    "deadline": (
+        merge_pod_state(reason="DeadlineExceeded", message="Pod was active on the node longer than the deadline"),
+        "DeadlineExceeded",
+        ("raise spec.merge.activeDeadlineSeconds",),
+    ),
+    "out of space": (
+        merge_ends(73, report("OutOfSpace", "the volume lacks 3 GiB; enlarge it", False)),
+        "OutOfSpace",
+        ("lacks 3 GiB",),
+    ),
+    "401 of the hub": (
+        merge_ends(65, report("SourceUnauthorized", "401 for org/base: set weights.credentialsSecret", False)),
+        "SourceUnauthorized",
+        ("weights.credentialsSecret",),
+    ),
+    "404 of the hub": (
+        merge_ends(65, report("SourceNotFound", "org/base does not exist; correct the source", False)),
+        "SourceNotFound",
+        ("correct the source",),
+    ),
+    "bad checkpoint": (
+        merge_ends(65, report("TensorMissing", "the delta lacks lm_head.weight", False)),
+        "TensorMissing",
+        ("lm_head.weight",),
+    ),
+    "liveness probe": (
+        server_event(
+            "Killing",
+            "Container server failed liveness probe, will be restarted",
+            {"running": {}},
+            lastState=KILLED,
+            restartCount=1,
+        ),
+        "ProbeFailed",
+        ("liveness probe fails", "kubectl vicuna logs"),
+    ),
+    "readiness probe": (
+        server_event("Unhealthy", "Readiness probe failed: context deadline exceeded", {"running": {}}),
+        "ProbeFailed",
+        ("context deadline exceeded", "kubectl vicuna logs"),
+    ),
+    "quota at the merge": (job_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "raise the ResourceQuota")),
+    "quota at the servers": (server_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "ask for less")),
+    "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
+    "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
+    "crash without a word": (
+        server({"terminated": {"exitCode": 1, "reason": "Error", "message": "Traceback: no such layer"}}),
+        "Crashed",
+        ("exit code 1", "no such layer", "see its log"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_on_the_object_within_ten_seconds_with_a_reason_and_a_next_step(name: str) -> None:
+    fault, reason, words = FAULTS[name]
+    world = World(model_body(serving={"replicas": 1}))
+    world.reconcile()
+    fault(world)
+    waited = 0.0
+    world.reconcile()
+    while world.condition("Ready")["reason"] != reason:
+        waited += world.wait()
+        world.reconcile()
+        assert waited <= SECONDS, f"{world.condition('Ready')} after {waited} s"
+    message = world.condition("Ready")["message"]
+    assert [word for word in words if word not in message] == [], message
+    assert world.condition("Ready")["status"] == "False"
+    assert reason == world.status["reason"]
+    settled = world.writes
+    for _ in range(3):
+        world.wait(at_most=2)
+        world.reconcile()
+    assert world.condition("Ready")["reason"] == reason, "it must not flap"
+    assert world.writes == settled, "a fault that stays is written once"
+
+
+def test_a_model_that_loads_for_minutes_is_no_failed_probe() -> None:
+    world = World()
+    world.reconcile()
+    message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    server_event("Unhealthy", message, {"running": {}})(world)
+    for _ in range(10):
+        world.wait()
+        world.reconcile()
+    assert world.condition("Ready")["reason"] == "Starting"
+
+
+def test_the_last_lines_of_a_container_outlive_its_pod() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(1, "Traceback: the third shard is torn", reason="Error")
+    world.reconcile()
+    for pod in list(world.all("Pod")):
+        world.remove(pod)
+    world.tick(3600)
+    world.reconcile()
+    assert "the third shard is torn" in world.status["lastFailure"]["message"]
+
+
+def test_a_claim_that_waits_for_its_first_pod_is_no_fault() -> None:
+    world = World()
+    world.reconcile()
+    unbound("WaitForFirstConsumer", "waiting for first consumer to be created before binding")(world)
+    world.tick(4)
+    world.reconcile()
+    world.reconcile()
+    assert world.condition("Ready")["reason"] == "Unschedulable"
+
+
+def test_an_evicted_pod_that_nobody_collects_does_not_hold_up_a_rollout() -> None:
+    world = World(model_body(serving={"replicas": 1, "rollout": {"strategy": "Recreate"}}))
+    world.deploy()
+    (pod,) = world.server_pods()
+    leftover = json.loads(json.dumps(pod))
+    leftover["metadata"] |= {"name": "leftover", "uid": "uid-leftover"}
+    leftover["owner"] = ("nobody", "")
+    leftover["status"] |= {"phase": "Failed", "reason": "Evicted"}
+    leftover["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.put(leftover)
+    world.edit(serving={"maxConcurrency": 7})
+    world.settle()
+    assert world.condition("Ready")["status"] == "True"
+    assert world.status["active"]["revision"] == world.status["target"]["revision"]
