@@ -63,6 +63,19 @@ class Fault:
     until: threading.Event | None = None
 
 
+class Hurry(threading.Event):
+    """A stop signal on which nobody waits long; `waits` has the seconds that they wanted to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout:
+            self.waits.append(timeout)
+        return super().wait(0.001)
+
+
 class Hub(ThreadingHTTPServer):
     """Serves folders as repositories; weights are listed as git-lfs files.
 
@@ -156,13 +169,10 @@ class _Handler(BaseHTTPRequestHandler):
         size = path.stat().st_size
         ranged = match is not None and fault.status == 206
         start, stop = (int(match[1]), int(match[2]) + 1) if match and ranged else (0, size)
-        self.send_response(206 if ranged else 200)
+        headers = {"Content-Length": str(stop - start)}
         if ranged:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        self.send_header("Content-Length", str(stop - start))
-        for key, value in fault.headers.items():
-            self.send_header(key, value)
-        self.end_headers()
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        self._send_head(206 if ranged else 200, headers | fault.headers)
         end = stop if fault.cut is None else min(stop, start + fault.cut)
         with path.open("rb") as file:
             file.seek(start)
@@ -183,11 +193,14 @@ class _Handler(BaseHTTPRequestHandler):
             wrong = False
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self._send_head(status, headers | {"Content-Length": str(len(content))})
+        self.wfile.write(content)
+
+    def _send_head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
 
 
 @cache

@@ -1,0 +1,177 @@
+"""Requests that fail: what is tried again, what is said, and that a signal ends them all."""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.utils import close_session
+
+from support.hub import Asked, Fault, Hub, Hurry
+from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
+from vicuna_server.merge.hub.client import HubClient
+from vicuna_server.merge.progress import Progress, Silent
+
+CONTENT = bytes(range(256)) * 1000
+
+
+def first(fault: Fault, times: int = 1) -> Callable[[Asked], Fault | None]:
+    """The first requests fail, whatever they ask for."""
+    left = [fault] * times
+    return lambda _: left.pop() if left else None
+
+
+@pytest.fixture
+def read(hub: Hub, tmp_path: Path, progress: Progress) -> Callable[[int, int], bytes]:
+    (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
+    client = HubClient(progress)
+    return lambda start, stop: client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", start, stop)
+
+
+Read = Callable[[int, int], bytes]
+
+
+def test_a_range_is_read(hub: Hub, read: Read) -> None:
+    assert read(1000, 3000) == CONTENT[1000:3000]
+    assert hub.served["model.bin"] == 2000
+    assert hub.asked[0].token == "Bearer hf_secret"
+
+
+@pytest.mark.parametrize("status", [408, 416, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(hub: Hub, read: Read, status: int, stop: Hurry) -> None:
+    hub.fault = first(Fault(status), 3)
+    assert read(0, 100) == CONTENT[:100]
+    assert len(hub.asked) == 4
+    [one, two, three] = stop.waits[-3:]
+    assert 0.25 <= one <= 0.5 <= two <= 1 <= three <= 2
+
+
+def test_a_cut_answer_is_gone_on_with(hub: Hub, read: Read) -> None:
+    hub.fault = lambda _: Fault(cut=70_000)
+    assert read(10, 250_000) == CONTENT[10:250_000]
+    assert [asked.start for asked in hub.asked] == [10, 70_010, 140_010, 210_010]
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "7"}, {"RateLimit": '"resolvers";r=0;t=7'}])
+def test_the_server_says_how_long_to_wait(hub: Hub, read: Read, stop: Hurry, headers: dict[str, str]) -> None:
+    hub.fault = first(Fault(429, headers))
+    assert read(0, 100) == CONTENT[:100]
+    assert stop.waits == [7]
+
+
+def test_patience_ends(hub: Hub, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "5")
+    hub.fault = lambda _: Fault(429, {"Retry-After": "6"})
+    with pytest.raises(UnreachableError, match=r"the file cannot be fetched \(HTTP 429\); check network") as caught:
+        read(0, 100)
+    assert caught.value.reason == "SourceUnreachable"
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (401, InputError, "SourceForbidden"),
+        (403, InputError, "SourceForbidden"),
+        (404, InputError, "SourceNotFound"),
+        (410, UnreachableError, "SourceUnreachable"),
+    ],
+)
+def test_a_refusal_is_final(hub: Hub, read: Read, status: int, error: type[VicunaError], reason: str) -> None:
+    hub.fault = lambda _: Fault(status)
+    with pytest.raises(error) as caught:
+        read(0, 100)
+    assert caught.value.reason == reason
+    assert "the file" in caught.value.message
+    assert len(hub.asked) == 1
+
+
+def test_the_token_stays_with_the_hub(hub: Hub, read: Read) -> None:
+    hub.redirects = True
+    assert read(5, 50) == CONTENT[5:50]
+    assert [(asked.host, asked.token) for asked in hub.asked] == [
+        ("127.0.0.1", "Bearer hf_secret"),
+        ("localhost", None),
+    ]
+
+
+def test_a_link_that_is_too_old_is_asked_for_again(hub: Hub, read: Read) -> None:
+    hub.redirects = True
+    hub.fault = lambda asked: Fault(403) if (asked.host, len(hub.asked)) == ("localhost", 2) else None
+    assert read(5, 50) == CONTENT[5:50]
+    assert [asked.host for asked in hub.asked] == ["127.0.0.1", "localhost"] * 2
+
+
+def test_a_hub_without_ranges_is_refused_unless_all_is_wanted(hub: Hub, read: Read) -> None:
+    hub.fault = lambda _: Fault(200)
+    assert read(0, len(CONTENT)) == CONTENT
+    for start, end in ((0, 100), (100, len(CONTENT))):
+        with pytest.raises(InputError, match="answers no range requests; use one that does, or fetch") as caught:
+            read(start, end)
+        assert caught.value.reason == "SourceUnsupported"
+
+
+def test_another_range_than_asked_for_is_not_taken(hub: Hub, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0")
+    hub.fault = lambda _: Fault(headers={"Content-Range": "bytes 7-106/256000"})
+    with pytest.raises(UnreachableError, match="another range than asked for"):
+        read(0, 100)
+
+
+def test_nobody_answers(read: Read, hub: Hub, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(UnreachableError, match=r"ConnectError.*check network and hub"):
+        HubClient(progress).read("the file", f"http://127.0.0.1:{port}/x", 0, 10)
+
+
+def test_an_endpoint_that_is_none_is_not_tried_twice(hub: Hub, progress: Progress, stop: Hurry) -> None:
+    with pytest.raises(UnreachableError, match="check HF_ENDPOINT"):
+        HubClient(progress).read("the file", "hub.example/x", 0, 10)
+    assert not stop.waits
+
+
+def test_offline_says_so(read: Read, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="HF_HUB_OFFLINE is set; unset it or name a folder"):
+        read(0, 100)
+    assert not hub.asked
+
+
+def test_a_proxy_is_used(hub: Hub, read: Read, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    close_session()  # the session reads the environment once
+    monkeypatch.setenv("HTTP_PROXY", hub.url)
+    url = "http://hub.example/me/model/resolve/main/model.bin"
+    assert HubClient(progress).read("the file", url, 0, 100) == CONTENT[:100]
+    assert hub.asked[0].path == url
+
+
+def test_a_signal_ends_a_request_that_hangs(hub: Hub, read: Read, stop: Hurry) -> None:
+    released = threading.Event()
+
+    def hang(_: Asked) -> Fault:
+        stop.set()
+        return Fault(cut=10, until=released)
+
+    hub.fault = hang
+    try:
+        with pytest.raises(InterruptedRunError):
+            read(0, 100)
+    finally:
+        released.set()
+
+
+def test_a_signal_ends_the_wait_between_two_tries(hub: Hub, read: Read, stop: Hurry) -> None:
+    hub.fault = lambda _: stop.set() or Fault(503)
+    with pytest.raises(InterruptedRunError):
+        read(0, 100)
+
+
+def test_what_comes_is_held_to_the_rate(hub: Hub, tmp_path: Path, stop: Hurry) -> None:
+    (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
+    client = HubClient(Progress(Silent(), stop, 10_000, clock=lambda: sum(stop.waits)))
+    client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", 0, 50_000)
+    assert sum(stop.waits) == pytest.approx(4, abs=1.01)  # a second's worth comes at once

@@ -1,0 +1,105 @@
+"""One file, whole or not at all, and as listed."""
+
+import errno
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.hub import Fault, Hub
+from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError
+from vicuna_server.merge.hub.download import fetch
+from vicuna_server.merge.hub.file import HubFile
+from vicuna_server.merge.hub.listing import list_repository
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.sources import HubSource
+
+CONTENT = bytes(number * 7 % 251 for number in range(300_000))
+
+
+@pytest.fixture
+def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
+    (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
+    return list_repository(HubSource("hf://me/model@main", "me/model", "main"), progress).files["model.bin"]
+
+
+class Fetched:
+    """The outcome of one `fetch`."""
+
+    def __init__(self, file: HubFile, path: Path, pause: Callable[[float], None] = lambda _: None) -> None:
+        self.counted = 0
+        fetch(file, path, pause, self._count)
+
+    def _count(self, size: int) -> None:
+        self.counted += size
+
+
+def test_cuts_are_gone_on_after(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    hub.fault = lambda _: Fault(cut=130_000)
+    assert Fetched(file, tmp_path / "here").counted == len(CONTENT)
+    assert (tmp_path / "here").read_bytes() == CONTENT
+    assert [asked.start for asked in hub.asked if asked.name] == [0, 130_000, 260_000]
+
+
+@pytest.mark.parametrize("present", [1, 200_000, len(CONTENT)])
+def test_what_is_there_is_not_fetched_again(file: HubFile, hub: Hub, tmp_path: Path, present: int) -> None:
+    (tmp_path / "here").write_bytes(CONTENT[:present])
+    assert Fetched(file, tmp_path / "here").counted == len(CONTENT)
+    assert (tmp_path / "here").read_bytes() == CONTENT
+    assert hub.served["model.bin"] == len(CONTENT) - present
+
+
+@pytest.mark.parametrize("before", [b"x" * 1000, CONTENT[:-1] + b"x", CONTENT + b"too long"])
+def test_wrong_bytes_of_an_earlier_run_are_replaced(file: HubFile, tmp_path: Path, before: bytes) -> None:
+    (tmp_path / "here").write_bytes(before)
+    assert Fetched(file, tmp_path / "here").counted == len(CONTENT)
+    assert (tmp_path / "here").read_bytes() == CONTENT
+
+
+def test_bytes_that_were_damaged_on_their_way_are_fetched_once_more(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    hub.fault = lambda asked: Fault(wrong=not asked.number)
+    assert Fetched(file, tmp_path / "here").counted == len(CONTENT)
+    assert (tmp_path / "here").read_bytes() == CONTENT
+
+
+def test_bytes_that_are_wrong_twice_are_not_taken(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    hub.fault = lambda _: Fault(wrong=True)
+    with pytest.raises(InputError, match=r"model\.bin came twice with another sha256 than its hub lists") as caught:
+        Fetched(file, tmp_path / "here")
+    assert caught.value.reason == "DigestMismatch"
+    assert hub.served["model.bin"] == 2 * len(CONTENT)
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_signal_leaves_what_has_come(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    def pause(_: float) -> None:
+        if (tmp_path / "here").stat().st_size > 100_000:
+            raise InterruptedRunError("Interrupted", "a signal")
+
+    with pytest.raises(InterruptedRunError):
+        Fetched(file, tmp_path / "here", pause)
+    size = (tmp_path / "here").stat().st_size
+    assert 100_000 < size < len(CONTENT)
+    assert (tmp_path / "here").read_bytes() == CONTENT[:size]
+
+
+def test_progress_renews_patience(file: HubFile, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0.6")  # one first wait, not two that follow each other
+    hub.fault = lambda asked: Fault(cut=50_000) if asked.start < 200_000 else Fault(503)
+    with pytest.raises(UnreachableError, match="HTTP 503"):
+        Fetched(file, tmp_path / "here")
+    assert (tmp_path / "here").stat().st_size == 200_000
+
+
+def test_a_disk_that_is_full_ends_it_and_keeps_what_came(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            Fetched(file, tmp_path / "here")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert (tmp_path / "here").read_bytes() == CONTENT[:100_000]
+    assert len([asked for asked in hub.asked if asked.name]) == 1

@@ -1,0 +1,68 @@
+"""Reading a file where it lies takes few requests and few bytes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.hub import Hub
+from vicuna_server.merge.files import buffered
+from vicuna_server.merge.hub.file import HubFile
+from vicuna_server.merge.hub.listing import list_repository
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.sources import HubSource
+
+BLOCK = 64 * 1024
+CONTENT = bytes(number * 7 % 251 for number in range(20 * BLOCK + 100))
+
+
+@pytest.fixture
+def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
+    (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
+    found = list_repository(HubSource("hf://me/model@main", "me/model", "main"), progress).files["model.bin"]
+    hub.forget()
+    return found
+
+
+def test_small_reads_share_blocks(file: HubFile, hub: Hub) -> None:
+    for offset, size in ((0, 8), (8, 5000), (BLOCK - 10, 20), (BLOCK + 500, 10), (10, 2 * BLOCK)):
+        assert file.read(offset, size) == CONTENT[offset : offset + size]
+    assert [(asked.start, hub.served["model.bin"]) for asked in hub.asked] == [
+        (0, 3 * BLOCK),
+        (BLOCK, 3 * BLOCK),
+        (2 * BLOCK, 3 * BLOCK),
+    ]
+
+
+def test_large_reads_are_one_request_and_not_kept(file: HubFile, hub: Hub) -> None:
+    assert file.read(100, 17 * BLOCK) == CONTENT[100 : 100 + 17 * BLOCK]
+    assert file.read(100, 10) == CONTENT[100:110]
+    assert len(hub.asked) == 2
+
+
+def test_the_end_of_the_file_is_the_end(file: HubFile, hub: Hub) -> None:
+    assert file.read(len(CONTENT) - 50, 500) == CONTENT[-50:]
+    assert file.read(len(CONTENT), 10) == b""
+    with buffered(file) as stream:
+        stream.seek(-100, 2)
+        assert stream.read() == CONTENT[-100:]
+    assert len(hub.asked) == 1
+
+
+def test_the_blocks_kept_are_bounded(file: HubFile, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vicuna_server.merge.hub.file._MOST_BLOCKS", 2)
+    for block in (0, 1, 0, 2, 0, 1):
+        file.read(block * BLOCK, 1)
+    assert [asked.start // BLOCK for asked in hub.asked] == [0, 1, 2, 1]
+
+
+def test_the_stored_name_tells_content_and_source(file: HubFile) -> None:
+    names = {
+        file.stored_name,
+        replace(file, sha256="0" * 64).stored_name,
+        replace(file, uri="hf://me/model@v2").stored_name,
+        replace(file, sha256=None).stored_name,
+        replace(file, sha256=None, url="http://other").stored_name,
+    }
+    assert len(names) == 5
+    assert all(name.endswith("-model.bin") for name in names)
