@@ -449,6 +449,46 @@ def test_a_volume_that_fills_up_leaves_nothing(
     assert _nothing_visible(root)
 
 
+def test_everything_is_durable_before_it_is_visible(
+    run: Run, root: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could leave an artifact whose name is on the disk and whose bytes are not."""
+    calls: list[tuple[str, str]] = []
+
+    def noting(call: str, name: Callable[..., str]) -> None:
+        real = getattr(os, call)
+        monkeypatch.setattr(os, call, lambda *args: (calls.append((call, name(*args))), real(*args))[1])
+
+    for call in ("write", "fsync"):
+        noting(call, lambda descriptor, *_: os.readlink(f"/proc/self/fd/{descriptor}"))
+    noting("rename", lambda old, *_: str(old))
+    done = run("--base", pair[0], "--delta", pair[1])
+    shown = max(place for place, (call, _) in enumerate(calls) if call == "rename")
+    staging = calls[shown][1]
+    for path in done.folder.iterdir():
+        ours = [place for place, (_, name) in enumerate(calls) if name == f"{staging}/{path.name}"]
+        assert [calls[place][0] for place in ours][-2:] == ["write", "fsync"], path.name
+        assert ours[-1] < calls.index(("fsync", staging)) < shown
+    assert ("fsync", str(root)) in calls[shown:]
+
+
+def test_a_volume_that_is_full_once_the_artifact_is_visible_is_said_to_be_full(
+    run: Run, root: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), root.stat()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        done = run("--base", pair[0], "--delta", pair[1])
+    assert (done.code, done.message["reason"]) == (73, "OutOfSpace")
+    assert run("--base", pair[0], "--delta", pair[1]).code == 0
+
+
 def test_a_signal_ends_the_merge_and_leaves_nothing(run: Run, root: Path, pair: tuple[Path, Path]) -> None:
     """The rate makes the merge last for hours; the signal comes once its staging folder is there."""
 

@@ -24,7 +24,7 @@ from vicuna_server.merge.volume.claim import Claim, drop_claim
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging, remove
 from vicuna_server.merge.volume.storage import check_space, explain
-from vicuna_server.merge.volume.sweeping import make_room, sweep
+from vicuna_server.merge.volume.sweeping import drop_staging, make_room, sweep
 
 __all__ = ["run_merge"]
 
@@ -116,6 +116,7 @@ class _Job:
         found = find_artifact(self._root, artifact_id)
         if found:
             drop_claim(self._root, artifact_id)
+            drop_staging(self._root, artifact_id, self._progress)
             return found
         with Claim(self._root, artifact_id, self._progress) as claim:
             found = find_artifact(self._root, artifact_id)  # made while we waited

@@ -98,9 +98,9 @@ def _widest(step: Step) -> int:
 
 
 def buffer_bytes(shards: Sequence[Shard], chunk_bytes: int) -> int:
-    """Return how large a buffer must be: `chunk_bytes`, or the largest unit where that is more."""
-    units = (step.unit * _widest(step) for shard in shards for step in shard.steps)
-    return max(chunk_bytes, max(units, default=0))
+    """Return how large a buffer must be to hold the largest piece."""
+    steps = (step for shard in shards for step in shard.steps)
+    return max((min(step.elements, _stride(step, chunk_bytes)) * _widest(step) for step in steps), default=0)
 
 
 def files_in_order(shards: Sequence[Shard]) -> list[DataFile]:

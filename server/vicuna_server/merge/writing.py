@@ -1,6 +1,5 @@
 """Writing output files in order and making them durable, in threads of their own."""
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.reading import Slot
+from vicuna_server.merge.volume.storage import fsync_file, write_all
 
 __all__ = ["Writer"]
 
@@ -92,9 +92,9 @@ class Writer(threading.Thread):
         if task == "open":
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self._folder / data.name, flags, 0o644)
-            self._append(memoryview(data.header))
+            write_all(self._descriptor, data.header)
         elif task == "write":
-            self._append(data)
+            write_all(self._descriptor, data)
         else:
             entry, good = data
             descriptor, self._descriptor = self._descriptor, -1
@@ -102,10 +102,6 @@ class Writer(threading.Thread):
             if good:
                 self._finished(entry)
             self._next_file()
-
-    def _append(self, data: memoryview) -> None:
-        while data:
-            data = data[os.write(self._descriptor, data) :]
 
 
 class _Flusher(threading.Thread):
@@ -130,10 +126,8 @@ class _Flusher(threading.Thread):
         while (task := self._work.get()) is not None:
             descriptor, path = task
             try:
-                os.fsync(descriptor)
+                fsync_file(descriptor, path)
             except OSError as error:
                 self.failure = self.failure or error
-                with contextlib.suppress(OSError):
-                    path.unlink()  # read back it would look whole: the kernel forgets that its pages were not written
             finally:
                 os.close(descriptor)

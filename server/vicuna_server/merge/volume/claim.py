@@ -24,6 +24,7 @@ from typing import Any
 from vicuna_server.errors import InterruptedRunError
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.holder import is_dead, this_process
+from vicuna_server.merge.volume.storage import FULL, volume_time
 
 __all__ = ["CLAIM_PREFIX", "Claim", "drop_claim"]
 
@@ -85,11 +86,18 @@ class Claim:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[bool]:
-        """Take the claim if it is free, or its holder dead or silent for an hour; say whether it is ours."""
-        taken = self._create()
-        if not taken:
-            content = _read(self.path)
-            taken = (is_dead(content) or self._is_forgotten()) and self._take_over(content)
+        """Take the claim if it is free, or its holder dead or silent for an hour; say whether it may be acted upon."""
+        try:
+            taken = self._create()
+            if not taken:
+                content = _read(self.path)
+                taken = (is_dead(content) or self._is_forgotten()) and self._take_over(content)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # No room even for a claim: whoever is to make some has to do with a look. No merge can begin here either.
+            yield not self.path.exists() or is_dead(_read(self.path))
+            return
         if not taken:
             yield False
             return
@@ -113,10 +121,6 @@ class Claim:
         return InterruptedRunError(
             "ClaimLost", f"another merger took over {self.path.name}; run again to use its artifact"
         )
-
-    def volume_time(self) -> float:
-        """Return about what time it is on the volume's clock, in seconds as file times are."""
-        return os.fstat(self._descriptor).st_mtime
 
     def _acquire(self) -> None:
         seen: dict[str, Any] | None = None
@@ -203,14 +207,10 @@ class Claim:
 
     def _is_forgotten(self) -> bool:
         """Whether the file was last written an hour ago by the volume's own clock."""
-        ours, descriptor = self._prepare()
         try:
-            return os.fstat(descriptor).st_mtime - self.path.stat().st_mtime > _FORGOTTEN_SECONDS
+            return volume_time(self.path.parent) - self.path.stat().st_mtime > _FORGOTTEN_SECONDS
         except FileNotFoundError:
             return False
-        finally:
-            os.close(descriptor)
-            ours.unlink(missing_ok=True)
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):

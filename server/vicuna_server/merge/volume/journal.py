@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry, Manifest
+from vicuna_server.merge.volume.storage import write_all
 
 __all__ = ["JOURNAL_NAME", "Journal", "finished_files"]
 
@@ -39,7 +40,7 @@ class Journal:
     def _write(self, line: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            os.write(descriptor, line)
+            write_all(descriptor, line)
         finally:
             os.close(descriptor)
 

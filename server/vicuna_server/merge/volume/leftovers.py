@@ -13,6 +13,7 @@ from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.journal import finished_files
 from vicuna_server.merge.volume.staging import Staging, remove
+from vicuna_server.merge.volume.storage import fsync_file
 
 __all__ = ["Leftovers"]
 
@@ -64,7 +65,7 @@ class Leftovers:
         for candidate in self._found.values():
             path, entry = candidate.path, candidate.entry
             if hash_file(LocalFile(path), progress) == entry.sha256:
-                _fsync(path)
+                _make_durable(path)
                 staging.journal.append(entry)  # first: whichever folder the file is in, one of the two lists has it
                 path.rename(staging.path / entry.path)
                 entries.append(entry)
@@ -92,9 +93,9 @@ def _fits(path: Path, entry: FileEntry, shard: Shard) -> bool:
     return False
 
 
-def _fsync(path: Path) -> None:
+def _make_durable(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        fsync_file(descriptor, path)
     finally:
         os.close(descriptor)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ from vicuna_server.merge.volume.artifact import find_artifact
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.exchange import exchange
 from vicuna_server.merge.volume.journal import JOURNAL_NAME, Journal, finished_files
-from vicuna_server.merge.volume.storage import fsync_folder
+from vicuna_server.merge.volume.storage import fsync_folder, write_file
 
 __all__ = ["STAGING_PREFIX", "Staging", "remove", "staging_key"]
 
@@ -33,6 +32,7 @@ class Staging:
         self.journal = Journal(self.path)
         self._key = key
         self._claim = claim
+        self._published = False
 
     def __enter__(self) -> "Staging":
         self.path.mkdir()
@@ -41,7 +41,7 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError) and not self.path.is_dir():
+        if isinstance(error, OSError) and not self._published and not self.path.is_dir():
             raise self._claim.lost() from error  # who took over has taken the folder too
         if isinstance(error, OSError) or (isinstance(error, VicunaError) and error.retryable):
             with contextlib.suppress(OSError):  # the error under way says more
@@ -69,11 +69,7 @@ class Staging:
 
     def write(self, name: str, content: bytes) -> None:
         """Write one small file and make it durable."""
-        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
+        write_file(self.path / name, content)
 
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest last, make the folder durable and rename it to its artifactID.
@@ -95,6 +91,7 @@ class Staging:
                 raise
             if find_artifact(self.root, manifest.artifact_id) is None:
                 exchange(self.path, target)  # what was broken is now the staging folder, and goes with it
+        self._published = True
         fsync_folder(self.root)
 
 

@@ -1,5 +1,6 @@
 """The volume that takes the result: room on it, and what its failures mean."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -8,9 +9,20 @@ from pathlib import Path
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, VicunaError
 from vicuna_server.merge.problems import Problems
 
-__all__ = ["check_space", "explain", "fsync_folder", "readable_size", "require_space"]
+__all__ = [
+    "FULL",
+    "check_space",
+    "explain",
+    "fsync_file",
+    "fsync_folder",
+    "readable_size",
+    "require_space",
+    "volume_time",
+    "write_all",
+    "write_file",
+]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -37,6 +49,42 @@ def readable_size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
+def volume_time(root: Path) -> float:
+    """Return what time it is on the volume's clock, in seconds as file times are; the folder's own time is set."""
+    os.utime(root)
+    return root.stat().st_mtime
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of it: a system call may write less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one small file that is not there yet, and make it durable."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(descriptor, content)
+        fsync_file(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(descriptor: int, path: Path) -> None:
+    """Make a file durable; one that could not be is removed.
+
+    Read back it would look whole, since the kernel forgets which of its pages were not written.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
 def fsync_folder(path: Path) -> None:
     """Make a folder's names durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,7 +96,7 @@ def fsync_folder(path: Path) -> None:
 
 def explain(error: OSError, root: Path) -> VicunaError:
     """Say what a failed system call means to the user whose output folder is `root`."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return OutOfSpaceError("OutOfSpace", f"{root} became full; give it a larger volume or make room")
     where = Path(error.filename) if isinstance(error.filename, str) else root
     if error.errno in _REFUSED:

@@ -9,9 +9,9 @@ from pathlib import Path
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
-from vicuna_server.merge.volume.storage import readable_size, require_space
+from vicuna_server.merge.volume.storage import readable_size, require_space, volume_time
 
-__all__ = ["DeadStaging", "dead_staging", "make_room", "remove_dead", "sweep"]
+__all__ = ["DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
 
 _MOST_SECONDS = 7 * 24 * 3600
 
@@ -45,8 +45,9 @@ def sweep(root: Path, claim: Claim, progress: Progress) -> None:
     """Remove what is older than 7 days, by the volume's own clock, and what takeovers of this claim left half-way."""
     for path in root.glob(f"{claim.path.name}.*"):
         path.unlink(missing_ok=True)
+    now = volume_time(root)
     for dead in dead_staging(root, progress, but=claim.key):
-        if claim.volume_time() - dead.changed > _MOST_SECONDS:
+        if now - dead.changed > _MOST_SECONDS:
             remove_dead(root, dead, progress)
 
 
@@ -66,6 +67,15 @@ def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None
                 "that merge starts anew",
             )
     require_space(root, needed)
+
+
+def drop_staging(root: Path, key: str, progress: Progress) -> None:
+    """Remove what dead runs left of an artifact that is there by now."""
+    folders = list(root.glob(f"{STAGING_PREFIX}{key}-*"))
+    if folders:
+        with contextlib.suppress(OSError), Claim(root, key, progress).at_once() as taken:
+            for folder in folders if taken else ():
+                remove(folder)
 
 
 def remove_dead(root: Path, dead: DeadStaging, progress: Progress) -> bool:

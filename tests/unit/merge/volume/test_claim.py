@@ -152,6 +152,23 @@ def test_a_claim_is_taken_at_once_or_not_at_all(tmp_path: Path, progress: Progre
     assert not list(tmp_path.iterdir())
 
 
+def test_on_a_full_volume_a_look_stands_in_for_the_claim(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could make room on it."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Claim(tmp_path, "k", progress):
+        monkeypatch.setattr(os, "pwrite", full)
+        with Claim(tmp_path, "k", progress).at_once() as held:
+            assert not held
+    with Claim(tmp_path, "k", progress).at_once() as free:
+        assert free
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_signal_ends_the_wait(tmp_path: Path, progress: Progress, stop: threading.Event) -> None:
     _foreign(tmp_path)
     claim = Claim(tmp_path, "k", progress, patience=1e9, poll=60, on_wait=stop.set)
