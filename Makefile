@@ -23,7 +23,7 @@ export OPERATOR_IMAGE SERVER_IMAGE
 READY := $(VENV)/.ready
 CODE := operator server tests bench hack
 
-.PHONY: help venv tools demo test unit component chart check lint format types arch images e2e e2e-full \
+.PHONY: help venv tools demo test test-full unit component chart check lint format types arch images e2e e2e-full \
 	chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -50,13 +50,16 @@ demo: $(READY)  ## merge, serve and chat on this machine; PROMPT="…" asks one 
 export PROMPT
 
 test: $(READY) tools  ## everything that needs no cluster
-	$(PYTEST) tests/unit tests/component tests/chart $(ARGS)
+	$(PYTEST) tests/unit tests/component tests/chart -m "not full" $(ARGS)
+
+test-full: $(READY)  ## the long proofs that need no cluster
+	$(PYTEST) tests/unit tests/component -m full $(ARGS)
 
 unit: $(READY)  ## pure tests, seconds
 	$(PYTEST) tests/unit $(ARGS)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
-	$(PYTEST) tests/component $(ARGS)
+	$(PYTEST) tests/component -m "not full" $(ARGS)
 
 chart: $(READY) tools  ## the helm chart, rendered
 	$(PYTEST) tests/chart $(ARGS)

@@ -26,11 +26,13 @@ CONFIG = {
 Weights = dict[str, torch.Tensor]
 
 
-def model_weights(seed: int, dtype: torch.dtype = torch.float16, vocabulary: int = VOCABULARY) -> Weights:
+def model_weights(
+    seed: int, dtype: torch.dtype = torch.float16, vocabulary: int = VOCABULARY, layers: int = LAYERS
+) -> Weights:
     """Random weights with norms of one, as a model has them."""
     random = torch.Generator().manual_seed(seed)
     shapes = {"model.embed_tokens.weight": (vocabulary, HIDDEN)}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}."
         shapes |= {f"{prefix}self_attn.{name}_proj.weight": (HIDDEN, HIDDEN) for name in "qkvo"}
         shapes |= {f"{prefix}mlp.{name}_proj.weight": (32, HIDDEN) for name in ("gate", "up")}
@@ -38,14 +40,16 @@ def model_weights(seed: int, dtype: torch.dtype = torch.float16, vocabulary: int
     shapes["lm_head.weight"] = (vocabulary, HIDDEN)
     weights = {name: torch.randn(shape, generator=random).mul_(0.1).to(dtype) for name, shape in shapes.items()}
     norms = ["model.norm.weight"]
-    for layer in range(LAYERS):
+    for layer in range(layers):
         norms += [f"model.layers.{layer}.{name}.weight" for name in ("input_layernorm", "post_attention_layernorm")]
     return weights | {name: torch.ones(HIDDEN, dtype=dtype) for name in norms}
 
 
-def delta_weights(seed: int, dtype: torch.dtype = torch.float16, vocabulary: int = VOCABULARY) -> Weights:
+def delta_weights(
+    seed: int, dtype: torch.dtype = torch.float16, vocabulary: int = VOCABULARY, layers: int = LAYERS
+) -> Weights:
     """Random differences with norms near zero, as a delta has them."""
-    weights = model_weights(seed, dtype, vocabulary)
+    weights = model_weights(seed, dtype, vocabulary, layers)
     return {name: tensor * 0.01 if tensor.dim() == 1 else tensor for name, tensor in weights.items()}
 
 

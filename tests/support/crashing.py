@@ -1,0 +1,236 @@
+"""Merges in forked children that die, stop or find the volume full at a chosen change to the file system.
+
+    python -m support.crashing MODE PLACE NUMBER
+
+PLACE holds `base` and `delta`; outputs go to PLACE/out. One JSON object per point is printed.
+"""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vicuna_server.errors import VicunaError
+from vicuna_server.merge.job import run_merge
+from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.merge.request import Request
+from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.verify import verify
+
+GROWING = ("open", "write", "pwrite", "fsync", "mkdir", "link", "rename", "replace")
+CHANGES = (*GROWING, "unlink", "rmdir", "utime")
+Act = Callable[[str, tuple[Any, ...]], object]
+
+
+class Child:
+    """One merge of PLACE's pair into `root`, in a process of its own, after `prepare`."""
+
+    def __init__(self, place: Path, root: Path, prepare: Callable[[], object] = lambda: None) -> None:
+        self._pid = os.fork()
+        if not self._pid:
+            code = 70
+            try:
+                prepare()
+                merge(place, root)
+                code = 0
+            except VicunaError as error:
+                code = error.exit_code
+            finally:
+                os._exit(code)
+
+    def wait(self) -> int:
+        """Return its exit code, or minus a signal's number: that of SIGSTOP when it has only stopped."""
+        _, status = os.waitpid(self._pid, os.WUNTRACED)
+        return -os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self._pid, number)
+
+
+def quiet() -> Progress:
+    """Make a progress that tells nobody."""
+    return Progress(Silent(), threading.Event())
+
+
+def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
+    """Merge into shards of a few KB."""
+    request = Request(
+        str(place / "base"), str(place / "delta"), root, chat_template="vicuna_v1.1", least_shard_bytes=4096
+    )
+    run_merge(request, progress or quiet())
+
+
+def interrupt(limit: int, names: tuple[str, ...], act: Act, *, lasting: bool = False) -> None:
+    """Let `act` come before the `limit`-th call of the functions named, and before all later ones if it is lasting."""
+    count = 0
+
+    def intercepted(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            if name != "open" or args[1] & os.O_CREAT:
+                count += 1
+                if count == limit or (lasting and count > limit):
+                    act(name, args)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in names:
+        setattr(os, name, intercepted(name))
+
+
+def die(name: str, args: tuple[Any, ...]) -> None:
+    """Be killed, in the middle of a write."""
+    if name == "write":
+        os.pwrite(args[0], args[1][: len(args[1]) // 2], os.lseek(args[0], 0, os.SEEK_CUR))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop(name: str, args: tuple[Any, ...]) -> None:
+    """Stand still until told to go on."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def full(name: str, args: tuple[Any, ...]) -> None:
+    """Find no room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def die_after(percent: int) -> None:
+    """Be killed when so much of the merge is done."""
+    real = Progress.count
+
+    def count(self: Progress, count: int) -> None:
+        real(self, count)
+        if 100 * self._done >= percent * self._total:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Progress.count = count  # type: ignore[method-assign]
+
+
+def visible(root: Path) -> dict[str, list[str]]:
+    """Return what a server could see, and what is wrong with each."""
+    names = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.exists() else []
+    return {name: [fault.file for fault in verify(root / name, quiet())[1]] for name in names}
+
+
+def hasty(patience: float) -> None:
+    """Watch claims for so many seconds only."""
+    Claim.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
+
+
+def tell(**point: Any) -> None:
+    """Print what came of one point."""
+    print(json.dumps(point), flush=True)
+
+
+def at_points(place: Path, stride: int, start: Path | None, prepare: Callable[[int], object]) -> None:
+    """Disturb one merge after the other, each later than the last, until one gets through; let a healthy one follow."""
+    for limit in range(1, 10_000, stride):
+        root = place / "out" / str(limit)
+        if start:
+            shutil.copytree(start, root)
+        outcome = Child(place, root, lambda: prepare(limit)).wait()  # noqa: B023 - called at once
+        seen = visible(root)
+        tell(outcome=outcome, seen=seen, again=Child(place, root).wait(), root=str(root))
+        if outcome == 0:
+            return
+
+
+def killed(place: Path, stride: int) -> None:
+    """Kill merges at each change."""
+    at_points(place, stride, None, lambda limit: interrupt(limit, CHANGES, die))
+
+
+def killed_again(place: Path, stride: int) -> None:
+    """Kill merges that go on after a kill half-way."""
+    start = place / "start"
+    Child(place, start, lambda: die_after(60)).wait()
+    at_points(place, stride, start, lambda limit: interrupt(limit, CHANGES, die))
+
+
+def out_of_space(place: Path, stride: int) -> None:
+    """Let merges find no room, by turns once and from then on."""
+    at_points(place, stride, None, lambda limit: interrupt(limit, GROWING, full, lasting=limit // stride % 2 == 0))
+
+
+def killed_at_random(place: Path, kills: int) -> None:
+    """Kill merges at any moment, each going on with what the last one left, until so many are dead."""
+    chance = random.Random()
+    started = time.monotonic()
+    Child(place, place / "unhurt").wait()
+    usual = time.monotonic() - started
+    dead = number = 0
+    seen: dict[str, list[str]] = {}
+    while dead < kills or not seen:
+        root = place / "out" / str(number)
+        child = Child(place, root)
+        time.sleep(chance.uniform(0, usual))
+        child.send(signal.SIGKILL)
+        outcome = child.wait()
+        dead += outcome < 0
+        seen = visible(root)
+        tell(outcome=outcome, seen=seen, again=Child(place, root).wait() if seen else 0, root=str(root))
+        number += bool(seen)
+
+
+def frozen(place: Path, stride: int) -> None:
+    """Let one merge stop and another take over, which stops as well; then the first wakes up, at last the second."""
+    hasty(patience=0.03)
+    for limit in range(1, 10_000, stride):
+        root = place / "out" / str(limit)
+        first = Child(place, root, lambda: interrupt(limit, CHANGES, stop))  # noqa: B023 - called at once
+        got_through = (outcome := first.wait()) == 0
+        other = Child(place, root, lambda: interrupt(limit * 37 % 101, CHANGES, stop))  # noqa: B023
+        then = other.wait()
+        if outcome == -signal.SIGSTOP:
+            first.send(signal.SIGCONT)
+            outcome = first.wait()
+        seen = visible(root)
+        if then == -signal.SIGSTOP:
+            other.send(signal.SIGCONT)
+            then = other.wait()
+        tell(outcome=outcome, other=then, seen=seen, again=Child(place, root).wait(), root=str(root))
+        if got_through:
+            return
+
+
+def killed_late(place: Path, percent: int) -> None:
+    """Kill a merge near its end; count what the next one writes."""
+    root = place / "out"
+    outcome = Child(place, root, lambda: die_after(percent)).wait()
+    written = 0
+
+    def count(name: str, args: tuple[Any, ...]) -> None:
+        nonlocal written
+        written += len(args[1])
+
+    interrupt(1, ("write",), count, lasting=True)
+    resumed: dict[str, int] = {}
+
+    class Resumed(Silent):
+        def resumed(self, files: int, size: int) -> None:
+            resumed.update(files=files, bytes=size)
+
+    merge(place, root, Progress(Resumed(), threading.Event()))
+    tell(outcome=outcome, resumed=resumed, written=written, seen=visible(root))
+
+
+MODES = {each.__name__: each for each in (killed, killed_again, out_of_space, killed_at_random, frozen, killed_late)}
+
+if __name__ == "__main__":
+    hasty(patience=30)
+    where = Path(sys.argv[2])
+    merge(where, where / "first")  # so that no child imports or compiles anything
+    MODES[sys.argv[1]](where, int(sys.argv[3]))
