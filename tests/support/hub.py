@@ -23,7 +23,7 @@ WEIGHTS = (".safetensors", ".bin", ".pth")
 _BLOCK = 64 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Asked:
     """One request.
 
@@ -32,16 +32,25 @@ class Asked:
         host: the hub's or, where it redirects, "localhost" for its storage.
         token: the Authorization header.
         start: first byte asked for.
-        number: how many requests for this file, and range, came before.
+        stop: the byte after the last; None: no range was asked for.
+        number: how many requests for this file, from this byte on, came before.
         path: as asked.
+        served: how many bytes of it were sent.
     """
 
     name: str
     host: str
     token: str | None
     start: int
+    stop: int | None
     number: int
     path: str
+    served: int = 0
+
+    @property
+    def is_fetch(self) -> bool:
+        """Whether a large part of a file was asked for: no preflight does so with the small models of tests."""
+        return self.stop is not None and self.stop - self.start > 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,8 @@ class Hub(ThreadingHTTPServer):
         commit: what every revision stands for.
         redirects: whether weights come from another host.
         fault: says what goes wrong with a request; None: nothing.
+        on_block: called before each part of a body is sent.
         asked: all requests.
-        served: bytes of bodies by file name.
     """
 
     daemon_threads = True
@@ -96,29 +105,30 @@ class Hub(ThreadingHTTPServer):
         self.commit = COMMIT
         self.redirects = False
         self.fault: Callable[[Asked], Fault | None] = lambda _: None
+        self.on_block: Callable[[], None] = lambda: None
         self.asked: list[Asked] = []
-        self.served: Counter[str] = Counter()
-        self.lock = threading.Lock()
-        self._seen: Counter[tuple[str, int]] = Counter()
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     @property
+    def served(self) -> Counter[str]:
+        """Bytes of bodies by file name."""
+        total: Counter[str] = Counter()
+        for asked in self.asked:
+            total[asked.name] += asked.served
+        return total
+
+    @property
     def weights_served(self) -> int:
         return sum(size for name, size in self.served.items() if name.endswith(WEIGHTS))
 
-    def forget(self) -> None:
-        """Forget what was asked and served."""
-        self.asked.clear()
-        self.served.clear()
-        self._seen.clear()
-
-    def note(self, name: str, host: str, token: str | None, start: int, path: str) -> Asked:
-        with self.lock:
-            asked = Asked(name, host, token, start, self._seen[name, start], path)
-            self._seen[name, start] += 1
+    def note(self, name: str, host: str, token: str | None, span: tuple[int, int | None], path: str) -> Asked:
+        with self._lock:
+            number = sum((asked.name, asked.start) == (name, span[0]) for asked in self.asked)
+            asked = Asked(name, host, token, *span, number, path)
             self.asked.append(asked)
         return asked
 
@@ -136,9 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self.server.repositories.get("/".join(parts[2:4] if is_listing else parts[:2]))
         name = "" if is_listing else parts[-1]
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start = int(match[1]) if match else 0
+        span = (int(match[1]), int(match[2]) + 1) if match else (0, None)
         host = self.headers["Host"].partition(":")[0]
-        asked = self.server.note(name, host, self.headers.get("Authorization"), start, self.path)
+        asked = self.server.note(name, host, self.headers.get("Authorization"), span, self.path)
         fault = self.server.fault(asked) or Fault()
         if fault.status not in (200, 206):
             self._send(fault.status, b"{}", fault.headers)
@@ -151,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.server.redirects and name.endswith(WEIGHTS) and host != "localhost":
             self._send(302, b"", {"Location": f"http://localhost:{self.server.server_port}{self.path}"})
         else:
-            self._send_file(folder / name, match, fault)
+            self._send_file(folder / name, asked, fault)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -165,10 +175,10 @@ class _Handler(BaseHTTPRequestHandler):
             siblings.append(entry)
         return {"id": folder.name, "sha": self.server.commit, "siblings": siblings}
 
-    def _send_file(self, path: Path, match: re.Match[str] | None, fault: Fault) -> None:
+    def _send_file(self, path: Path, asked: Asked, fault: Fault) -> None:
         size = path.stat().st_size
-        ranged = match is not None and fault.status == 206
-        start, stop = (int(match[1]), int(match[2]) + 1) if match and ranged else (0, size)
+        ranged = asked.stop is not None and fault.status == 206
+        start, stop = (asked.start, asked.stop or 0) if ranged else (0, size)
         headers = {"Content-Length": str(stop - start)}
         if ranged:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
@@ -176,19 +186,19 @@ class _Handler(BaseHTTPRequestHandler):
         end = stop if fault.cut is None else min(stop, start + fault.cut)
         with path.open("rb") as file:
             file.seek(start)
-            self._copy(path.name, file.read, end - start, wrong=fault.wrong)
+            self._copy(asked, file.read, end - start, wrong=fault.wrong)
             if fault.until:
                 fault.until.wait(60)
-                self._copy(path.name, file.read, stop - end, wrong=False)
+                self._copy(asked, file.read, stop - end, wrong=False)
             elif end < stop:
                 self.close_connection = True
 
-    def _copy(self, name: str, read: Callable[[int], bytes], size: int, *, wrong: bool) -> None:
+    def _copy(self, asked: Asked, read: Callable[[int], bytes], size: int, *, wrong: bool) -> None:
         while size > 0:
+            self.server.on_block()
             block = read(min(size, _BLOCK))
             self.wfile.write(bytes([block[0] ^ 1]) + block[1:] if wrong else block)
-            with self.server.lock:
-                self.server.served[name] += len(block)
+            asked.served += len(block)
             size -= len(block)
             wrong = False
 
@@ -205,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @cache
 def sha256_of(path: Path, _: int) -> str:
+    if path.stat().st_size > 2**30:
+        return "0" * 64  # no test fetches so much
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
