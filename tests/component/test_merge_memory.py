@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.sparse import Shape, write_sparse_checkpoint
+from support.sparse import Shape, write_sparse_adapter, write_sparse_checkpoint
 
 BOUND = 512 * 2**20
 # an embedding of 524 MB in float32 and 262 MB in float16, next to little else
@@ -61,4 +61,15 @@ def test_every_kind_stays_below_the_bound(
         words += ["--kind", kind]
     peak, said = _peak([*words, "--output", tmp_path / "out"])
     assert kind in next((tmp_path / "out").glob("*/vicuna-manifest.json")).read_text(), said
+    assert 64 * 2**20 < peak < BOUND
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="measured as Linux tells it")
+def test_an_adapter_of_the_largest_rank_stays_below_it_too(tmp_path: Path) -> None:
+    rank = 4096  # 64 MiB as float32
+    module = "model.layers.0.self_attn.q_proj"
+    factors = {f"{module}.lora_A.weight": (rank, 4096), f"{module}.lora_B.weight": (4096, rank)}
+    words: list[object] = ["--base", write_sparse_checkpoint(tmp_path / "base", WIDE, "F16", norm=1.0, shards=1)]
+    words += ["--adapter", write_sparse_adapter(tmp_path / "lora", factors, rank)]
+    peak, _ = _peak([*words, "--output", tmp_path / "out"])
     assert 64 * 2**20 < peak < BOUND

@@ -77,6 +77,15 @@ def write_sparse_checkpoint(folder: Path, shape: Shape, dtype: str = "F16", *, n
     return folder
 
 
+def write_sparse_adapter(folder: Path, factors: Mapping[str, tuple[int, ...]], rank: int) -> Path:
+    """Write an adapter of one rank whose factors, by the names peft gives them, are holes."""
+    folder.mkdir(parents=True)
+    _write_sparse_file(folder / "adapter_model.safetensors", factors, "F32", 0.0)
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
 def _write_sparse_file(path: Path, group: Mapping[str, tuple[int, ...]], dtype: str, norm: float) -> None:
     header = build_header((name, dtype, shape) for name, shape in group.items())
     position = len(header)

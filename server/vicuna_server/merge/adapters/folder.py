@@ -133,7 +133,8 @@ def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str,
         if factor.dtype not in FLOAT_DTYPES:
             raise InputError("UnsupportedDtype", f"{factor.name} in {file} is {factor.dtype}; save it as floats")
     rank = config.rank_of(module)
-    if len(down.shape) != 2 or len(up.shape) != 2 or not down.shape[0] == up.shape[1] == rank:
+    matrices = len(down.shape) == len(up.shape) == 2 and down.elements and up.elements
+    if not (matrices and down.shape[0] == up.shape[1] == rank):
         raise InputError(
             "NotAnAdapter",
             f"{file}: lora_A and lora_B of {module} are {list(down.shape)} and {list(up.shape)}, which is not of rank "

@@ -6,6 +6,7 @@ embedding's product is rounded to it before it is added as well (peft 0.21.2, tu
 and merge; tuners/tuners_utils.py, cast_adapter_dtype).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["LowRank"]
+
+_READ_ELEMENTS = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,29 @@ def _matrix(source: TensorSource) -> "torch.Tensor":
 
 
 def _rows(source: TensorSource, first: int, last: int) -> "torch.Tensor":
-    from vicuna_server.merge.torch_tensors import view_as
-
+    """Read rows [first, last) as float32."""
     columns = source.shape[1]
-    data = bytearray(read_elements(source, first * columns, last * columns))
-    return view_as(data, source.dtype).float().view(-1, columns)
+    step = max(1, _READ_ELEMENTS // columns) * columns
+    starts = range(first * columns, last * columns, step)
+    return _read(source, [(start, min(start + step, last * columns)) for start in starts]).view(-1, columns)
 
 
 def _columns(source: TensorSource, first: int, last: int) -> "torch.Tensor":
+    """Read columns [first, last) as float32, row by row."""
+    starts = range(0, source.elements, source.shape[1])
+    return _read(source, [(start + first, start + last) for start in starts]).view(-1, last - first)
+
+
+def _read(source: TensorSource, stretches: Sequence[tuple[int, int]]) -> "torch.Tensor":
+    """Read stretches of elements, one after the other, into one float32 tensor."""
+    import torch
+
     from vicuna_server.merge.torch_tensors import view_as
 
-    starts = range(first, source.elements, source.shape[1])
-    data = bytearray(b"".join(read_elements(source, start, start + last - first) for start in starts))
-    return view_as(data, source.dtype).float().view(-1, last - first)
+    result = torch.empty(sum(stop - start for start, stop in stretches), dtype=torch.float32)
+    place = 0
+    for start, stop in stretches:
+        values = view_as(bytearray(read_elements(source, start, stop)), source.dtype)
+        result[place : place + len(values)] = values
+        place += len(values)
+    return result
