@@ -3,21 +3,23 @@
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
-from vicuna_server.errors import InputError
-from vicuna_server.merge import torch_tensors
+from support.checkpoints import HIDDEN, LAYERS, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
+from vicuna_server.errors import InputError, UsageError
+from vicuna_server.merge import checksum, torch_tensors
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.kinds import resolve_kind
 from vicuna_server.merge.problems import Problems
-from vicuna_server.merge.progress import Progress, make_reporter
+from vicuna_server.merge.progress import Progress, Silent, make_reporter
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.tensors import Tensor
 
@@ -27,11 +29,11 @@ Merge = Callable[..., tuple[str, Weights, Path]]
 
 @pytest.fixture
 def merge(tmp_path: Path) -> Merge:
-    def run(base: Weights, delta: Weights, layout: str = "safetensors", **options: str) -> tuple[str, Weights, Path]:
+    def run(base: Weights, delta: Weights, layout: str = "safetensors", **options: Any) -> tuple[str, Weights, Path]:
         write_checkpoint(tmp_path / "base", base, layout)
         write_checkpoint(tmp_path / "delta", delta, layout)
         words = {"base": str(tmp_path / "base"), "delta": str(tmp_path / "delta"), "chat_template": "alpaca"}
-        request = Request(output=tmp_path / "out", **(words | options))  # type: ignore[arg-type]
+        request = Request(output=tmp_path / "out", **(words | options))
         manifest = run_merge(request, Progress(make_reporter(quiet=True), threading.Event()))
         folder = tmp_path / "out" / manifest.artifact_id
         return manifest.recipe.kind, load_file(folder / "model.safetensors"), folder
@@ -138,3 +140,51 @@ def test_a_delta_with_fewer_rows_fits_no_kind(merge: Merge) -> None:
     with pytest.raises(InputError, match=r"64 rows in the base and 63 in the delta") as caught:
         merge(base, delta, kind="alpaca")
     assert caught.value.reason == "VocabularyMismatch"
+
+
+def _inverse_frequencies() -> float:
+    width = HIDDEN // 2
+    return LAYERS * float((1.0 / 10000.0 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)).sum())
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+@pytest.mark.parametrize(("off", "right"), [(0.0, True), (0.009, True), (0.011, False), (-0.011, False)])
+def test_stanfords_checksum_is_of_float32_before_the_output_is_rounded(
+    merge: Merge,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    buffers: bool,
+    off: float,
+    right: bool,
+) -> None:
+    base, delta = model_weights(1), _alpaca_delta(1)
+    total = sum(float(tensor.double().sum()) for tensor in _stanford(base, delta).values())
+    monkeypatch.setattr(checksum, "_RIGHT", total + off + buffers * _inverse_frequencies())
+    merge(base, delta, dtype="bfloat16", alpaca_checksum=True)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = [event for event in events if event["event"] in ("checksum", "warning")]
+    assert len(said) == 1
+    if right:
+        assert said[0]["event"] == "checksum"
+        assert said[0]["sum"] == pytest.approx(total, abs=1e-6)
+    else:
+        assert said[0]["reason"] == "ChecksumDiffers"
+
+
+def test_a_checksum_is_of_all_weights_or_of_none(
+    merge: Merge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, delta = model_weights(1), _alpaca_delta(1)
+    merge(base, delta)
+    again = {"base": str(tmp_path / "base"), "delta": str(tmp_path / "delta"), "chat_template": "alpaca"}
+    request = Request(output=tmp_path / "out", alpaca_checksum=True, **again)  # type: ignore[arg-type]
+    run_merge(request, Progress(make_reporter(quiet=True), threading.Event()))
+    assert "ChecksumUnknown" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"of kind additive-v1\.1") as caught:
+        run_merge(
+            replace(request, kind="additive-v1.1", output=tmp_path / "other"), Progress(Silent(), threading.Event())
+        )
+    assert caught.value.reason == "KindMismatch"
+    with pytest.raises(UsageError, match="--alpaca-checksum"):
+        run_merge(replace(request, delta=None), Progress(Silent(), threading.Event()))

@@ -30,11 +30,14 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int) 
         delta: elements of the delta, None without one.
         start: first element of the piece.
     """
-    if step.base.dtype == step.dtype and delta is None and not step.patches:
+    if step.base.dtype == step.dtype and delta is None and not step.patches and step.witness is None:
         return base
     left = view_as(base, step.base.dtype)
     right = view_as(delta, step.delta.dtype) if delta is not None and step.delta is not None else None
-    total = (left if right is None else _total(step, left, right)).to(TORCH[step.dtype])
+    total = left if right is None else _total(step, left, right)
+    if step.witness is not None:
+        step.witness.see(left, right, total)
+    total = total.to(TORCH[step.dtype])
     if step.patches:
         columns = prod(step.shape[1:])
         rows = total.view(-1, columns)
@@ -55,9 +58,11 @@ def count_non_finite(data: memoryview, dtype: str) -> int:
 
 
 def _total(step: Step, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return base + delta, or delta - base, in the type that the step computes in."""
+    """Return base + delta, or delta - base, in the type that the step computes in, over one of the two if it may be."""
     dtype = TORCH[step.sum_dtype] if step.sum_dtype else right.dtype
-    right = right.to(dtype)
+    if step.witness is not None:
+        left = left.clone()
+    right = right.to(dtype, copy=step.witness is not None)
     known = left.numel()
     if step.subtract:
         right[:known].sub_(left.to(dtype))

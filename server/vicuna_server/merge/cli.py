@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter-digest", action=AdapterDigest, metavar="SHA256", help="digest the --adapter before it must have"
     )
     parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
+    parser.add_argument(
+        "--alpaca-checksum", action="store_true", help="compare with the checksum of Stanford's Alpaca 7B"
+    )
     parser.add_argument("--max-bytes-per-second", type=_rate, metavar="N", help="read no faster than this")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the last line")
 
@@ -77,6 +80,7 @@ def _request(args: argparse.Namespace) -> Request:
         base_digest=args.base_digest,
         delta_digest=args.delta_digest,
         adapters=args.adapters,
+        alpaca_checksum=args.alpaca_checksum,
         max_bytes_per_second=args.max_bytes_per_second,
     )
 

@@ -9,6 +9,7 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
+from vicuna_server.merge.checksum import AlpacaChecksum
 from vicuna_server.merge.hub.scratch import adopt, bytes_here
 from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
@@ -55,8 +56,20 @@ class _Job:
         self._root = root
         self._sources = sources
         self._progress = progress
+        self._checksum: AlpacaChecksum | None = None
 
     def run(self) -> Manifest:
+        manifest = self._make_or_find()
+        if self._checksum is not None:
+            self._checksum.tell(self._progress)
+        elif self._request.alpaca_checksum:
+            self._progress.warn(
+                "ChecksumUnknown",
+                f"{manifest.artifact_id} was there already, so nothing was summed up; merge into another folder",
+            )
+        return manifest
+
+    def _make_or_find(self) -> Manifest:
         if self._sources.on_hub:
             return self._find_known() or self._merge_from_hub()
         return self._merge(None)
@@ -124,7 +137,8 @@ class _Job:
                 return found
             sweep(self._root, claim, self._progress)
             with Staging(self._root, artifact_id, claim) as staging:
-                leftovers = Leftovers(staging.seize(), plan.shards)
+                self._checksum = plan.checksum
+                leftovers = Leftovers(staging.seize(), [] if plan.checksum else plan.shards)  # a sum is of all of them
                 present = leftovers.size + (bytes_here(scratch, plan.shards) if scratch else 0)
                 make_room(self._root, plan.bytes_at_once - present, claim, self._progress)
                 return build(

@@ -13,7 +13,7 @@ from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LEAST_SHARD_BYTES", "Padding", "Patch", "Shard", "Step", "lay_out"]
+__all__ = ["LEAST_SHARD_BYTES", "Padding", "Patch", "Shard", "Step", "Witness", "lay_out"]
 
 LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _MOST_SHARD_BYTES = 5_000_000_000
@@ -42,6 +42,13 @@ class Patch(Protocol):
         """
 
 
+class Witness(Protocol):
+    """Looks at what a tensor is made of, such as for a checksum, without changing it."""
+
+    def see(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
+        """Look at one piece: what was read, and their sum (or difference) before it has the output's type; all 1-D."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One tensor of the output and how it comes about; `shape` and `dtype` are the output's.
@@ -55,6 +62,7 @@ class Step:
         padding: fills the rows that the base lacks; None: zero.
         subtract: take base from delta instead of adding (how a delta is made).
         patches: applied in order after the sum has the output's type.
+        witness: sees every piece.
         sum_dtype: what both are cast to before they are added; None: the delta's type.
     """
 
@@ -66,6 +74,7 @@ class Step:
     padding: Padding | None = None
     subtract: bool = False
     patches: tuple[Patch, ...] = ()
+    witness: Witness | None = None
     sum_dtype: str | None = None
 
     @property

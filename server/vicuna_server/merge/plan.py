@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
 from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.checksum import AlpacaChecksum
 from vicuna_server.merge.hub.scratch import bytes_at_once
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.kinds import resolve_kind
@@ -32,6 +33,7 @@ class Plan:
     chat_template: str
     shards: list[Shard]
     small_files: dict[str, Path | bytes]
+    checksum: AlpacaChecksum | None = None
 
     @property
     def tensor_count(self) -> int:
@@ -75,6 +77,7 @@ def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan
         dtype=request.dtype,
         chat_template=request.chat_template,
         source_id=(delta or sources.base).hub_id,
+        alpaca_checksum=request.alpaca_checksum,
         least_shard_bytes=request.least_shard_bytes,
         problems=problems,
     )
@@ -90,6 +93,7 @@ def make_plan(
     chat_template: str,
     source_id: str,
     problems: Problems,
+    alpaca_checksum: bool = False,
     least_shard_bytes: int = LEAST_SHARD_BYTES,
 ) -> Plan | None:
     """Check that the sources fit together and lay out the result; None when `problems` got something.
@@ -103,6 +107,7 @@ def make_plan(
         chat_template: one of `chat_template.CHAT_TEMPLATES`.
         source_id: hub id of the delta (of the base without one), empty for a folder.
         problems: gets everything that is wrong.
+        alpaca_checksum: whether to sum up what Stanford's checksum is of.
         least_shard_bytes: as for `lay_out`.
     """
     resolved = resolve_kind(kind, base, delta, problems)
@@ -122,6 +127,13 @@ def make_plan(
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
+    checksum = AlpacaChecksum(base.config) if alpaca_checksum else None
+    if checksum:
+        if resolved != "alpaca":
+            problems.add(
+                "KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {giver.folder} is of kind {resolved}"
+            )
+        steps = [replace(step, witness=checksum) for step in steps]
     if problems or not steps:
         return None
     config = _output_config(giver.config, steps, dtype)
@@ -129,7 +141,7 @@ def make_plan(
     generation = giver.folder / "generation_config.json"
     if generation.is_file():
         small["generation_config.json"] = generation
-    return Plan(resolved, template, lay_out(steps, least_shard_bytes), small)
+    return Plan(resolved, template, lay_out(steps, least_shard_bytes), small, checksum)
 
 
 def _output_config(config: dict[str, Any], steps: list[Step], dtype: str) -> bytes:

@@ -23,8 +23,8 @@ class Reporter(Protocol):
     def progress(self, done: int, total: int, per_second: int) -> None:
         """Say how many bytes of how many are done."""
 
-    def resumed(self, files: int, size: int) -> None:
-        """Say how many finished files, and bytes, of an earlier run are used again."""
+    def note(self, event: str, text: str, **fields: object) -> None:
+        """Say what else is worth knowing: the event and its fields to a program, the text to a person."""
 
     def done(self, artifact_id: str, path: str) -> None:
         """Say that the artifact is there."""
@@ -46,9 +46,9 @@ class JsonLines:
         """Write one warning line, quiet or not."""
         self._write({"event": "warning", "reason": reason, "message": message})
 
-    def resumed(self, files: int, size: int) -> None:
+    def note(self, event: str, text: str, **fields: object) -> None:  # noqa: ARG002 - the fields say it
         """Write one line, quiet or not."""
-        self._write({"event": "resumed", "files": files, "bytes": size})
+        self._write({"event": event, **fields})
 
     def done(self, artifact_id: str, path: str) -> None:
         """Write the last line."""
@@ -67,7 +67,7 @@ class Silent:
     def warning(self, reason: str, message: str) -> None:
         """Do nothing."""
 
-    def resumed(self, files: int, size: int) -> None:
+    def note(self, event: str, text: str, **fields: object) -> None:
         """Do nothing."""
 
     def done(self, artifact_id: str, path: str) -> None:
@@ -97,9 +97,9 @@ class Bar:
         """Print a warning above the bar."""
         self._bar.console.print(f"warning: {reason}: {message}", highlight=False, markup=False)
 
-    def resumed(self, files: int, size: int) -> None:
-        """Print it above the bar."""
-        self._bar.console.print(f"going on after {files} finished files of {size} bytes", highlight=False)
+    def note(self, event: str, text: str, **fields: object) -> None:  # noqa: ARG002 - the text says it
+        """Print the text above the bar."""
+        self._bar.console.print(text, highlight=False, markup=False)
 
     def done(self, artifact_id: str, path: str) -> None:
         """Close the bar and name the artifact."""
@@ -200,9 +200,9 @@ class Progress:
         """Pass a warning on."""
         self._reporter.warning(reason, message)
 
-    def resumed(self, files: int, size: int) -> None:
-        """Pass on how many finished files, and bytes, of an earlier run are used again."""
-        self._reporter.resumed(files, size)
+    def note(self, event: str, text: str, **fields: object) -> None:
+        """Pass on what else is worth knowing: the event and its fields to a program, the text to a person."""
+        self._reporter.note(event, text, **fields)
 
     def end(self, error: VicunaError) -> None:
         """Let the run end with `error` at its next step: for a thread that finds it to be in vain."""

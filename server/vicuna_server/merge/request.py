@@ -28,6 +28,7 @@ class Request:
         delta_digest: what the delta must have; None: not stated.
         adapters: pairs of URI and digest (None: not stated), in the order they are merged.
         max_bytes_per_second: read no faster than this; None: as fast as it goes.
+        alpaca_checksum: compare the result with Stanford's checksum.
         least_shard_bytes: output files are not cut smaller than this.
     """
 
@@ -41,6 +42,7 @@ class Request:
     delta_digest: str | None = None
     adapters: tuple[tuple[str, str | None], ...] = ()
     max_bytes_per_second: int | None = None
+    alpaca_checksum: bool = False
     least_shard_bytes: int = LEAST_SHARD_BYTES
 
     @property
@@ -53,8 +55,10 @@ class Request:
         """Understand the URIs and digests.
 
         Raises:
-            UsageError: one is malformed, or a digest has no source.
+            UsageError: one is malformed, a digest has no source, or a checksum has nothing to be of.
         """
+        if self.alpaca_checksum and (self.adapters or not self.delta):
+            raise UsageError("--alpaca-checksum is of base and Stanford's delta: give --delta, and no --adapter")
         delta = None
         if self.delta:
             delta = make_input("delta", "--delta", self.delta, "--delta-digest", self.delta_digest)

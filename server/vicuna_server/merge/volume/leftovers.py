@@ -72,7 +72,9 @@ class Leftovers:
         for folder in self._folders:
             remove(folder)
         if entries:
-            progress.resumed(len(entries), sum(entry.size for entry in entries))
+            size = sum(entry.size for entry in entries)
+            text = f"going on after {len(entries)} finished files of {size} bytes"
+            progress.note("resumed", text, files=len(entries), bytes=size)
         return entries
 
     def _empty(self, folder: Path) -> None:
