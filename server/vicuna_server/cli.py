@@ -12,6 +12,7 @@ COMMANDS = {
     "merge": ("vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact"),
     "inspect": ("vicuna_server.merge.inspect_cli", "say what weights are, and whether they can be merged"),
     "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),
+    "gateway": ("vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster"),
     "chat": ("vicuna_server.chat.cli", "chat with a running server from the terminal"),
 }
 

@@ -13,7 +13,8 @@ import openai
 from vicuna_server.engine import Engine
 from vicuna_server.http.app import create_app
 from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.http.server import bind, serve
+from vicuna_server.http.listening import bind
+from vicuna_server.http.server import serve
 from vicuna_server.http.settings import ServiceSettings
 
 MODEL = "tiny"

@@ -77,7 +77,8 @@ def _serve(args: argparse.Namespace) -> None:
     # Imported here so that `--help` and wrong flags answer at once.
     from vicuna_server.http.app import create_app
     from vicuna_server.http.lifecycle import Lifecycle
-    from vicuna_server.http.server import bind, serve
+    from vicuna_server.http.listening import bind
+    from vicuna_server.http.server import serve
 
     folder = Path(args.model)
     manifest = check_folder(folder, args.artifact_id)

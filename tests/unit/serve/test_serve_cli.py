@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.cli import main
-from vicuna_server.http.server import bind
+from vicuna_server.http.listening import bind
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 
 

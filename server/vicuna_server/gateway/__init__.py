@@ -1,0 +1,11 @@
+"""One OpenAI-compatible address for all models of a cluster. Imports no torch.
+
+cli          flags; starts everything, drains on SIGTERM
+app          routes; gate: who may come in; routing: which model is meant; proxy: the way there and back
+keys, rates  hashed keys, what each may use, how often                             pure
+catalogue    models and their endpoints, found by the name in a request            pure
+balancer     which endpoint takes the next request                                 pure
+frames       server-sent events as whole frames                                    pure
+objects      Kubernetes objects to values                                          pure
+reflector    list and watch;  cluster: what is watched
+"""

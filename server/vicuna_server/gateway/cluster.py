@@ -1,0 +1,177 @@
+"""What the gateway watches in a cluster: models, their endpoints, its own replicas, and its keys."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vicuna_server.gateway.catalogue import Catalogue
+from vicuna_server.gateway.keys import KeyRing
+from vicuna_server.gateway.objects import endpoints_of, model_of, secret_entries, service_of
+from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.reflector import ApiServer, Picture, Reflector
+
+__all__ = ["Cluster"]
+
+logger = logging.getLogger(__name__)
+
+_SLICE_VERSIONS = ("discovery.k8s.io/v1", "discovery.k8s.io/v1beta1")  # v1 came with Kubernetes 1.21
+Body = dict[str, Any]
+
+
+class Cluster:
+    """Keeps catalogue, keys and the number of replicas as the cluster has them.
+
+    Args:
+        catalogue: gets models and endpoints.
+        namespaces: whose models; none: all namespaces'.
+    """
+
+    def __init__(self, catalogue: Catalogue, namespaces: Sequence[str]) -> None:
+        self._api = ApiServer()
+        self._catalogue = catalogue
+        self._namespaces = namespaces
+        self._wanted: list[Callable[[str], Reflector]] = []
+        for namespace in namespaces or ("",):
+            scope = f"/namespaces/{namespace}" if namespace else ""
+            models = _Models(catalogue, namespace)
+            self._wanted.append(self._reflect(f"/apis/vicuna.dev/v1alpha1{scope}/vicunamodels", models))
+            endpoints = _Endpoints(catalogue, namespace)
+            self._wanted.append(self._reflect(f"/apis/{{slices}}{scope}/endpointslices", endpoints))
+
+    def watch_keys(self, namespace: str, name: str, found: Callable[[KeyRing], None]) -> None:
+        """Keep the keys of one Secret; `found` is told of each change."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        self._wanted.append(self._reflect(f"/api/v1/namespaces/{namespace}/secrets", _Keys(found), query))
+
+    def watch_replicas(self, namespace: str, service: str, rates: Rates) -> None:
+        """Keep the number of ready replicas behind the gateway's own Service."""
+        query = {"labelSelector": f"kubernetes.io/service-name={service}"}
+        path = f"/apis/{{slices}}/namespaces/{namespace}/endpointslices"
+        self._wanted.append(self._reflect(path, _Replicas(rates), query))
+
+    async def run(self, synced: asyncio.Event) -> None:
+        """Watch until cancelled; `synced` is set when everything has been listed once.
+
+        Raises:
+            UnreachableError: there is no cluster.
+        """
+        await self._api.connect()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                slices = await self._slice_version()
+                reflectors = [make(slices) for make in self._wanted]
+                for reflector in reflectors:
+                    tasks.create_task(reflector.run())
+                for reflector in reflectors:
+                    await reflector.synced.wait()
+                synced.set()
+        finally:
+            await self._api.close()
+
+    def _reflect(self, path: str, picture: Picture, query: dict[str, str] | None = None) -> Callable[[str], Reflector]:
+        return lambda slices: Reflector(self._api, path.replace("{slices}", slices), picture, query or {})
+
+    async def _slice_version(self) -> str:
+        """Return the newest version of EndpointSlices that is offered, waiting while the API server is away."""
+        while True:
+            try:
+                for version in _SLICE_VERSIONS:
+                    if await self._api.offers(version):
+                        return version
+                logger.warning("the API server offers no EndpointSlices; trying again")
+            except Exception as error:  # noqa: BLE001  # whatever it is, only waiting helps
+                logger.warning("cannot ask the API server: %s; trying again", str(error) or type(error).__name__)
+            await asyncio.sleep(2)
+
+
+class _Models:
+    """The models of one namespace, of all where it is empty."""
+
+    def __init__(self, catalogue: Catalogue, namespace: str) -> None:
+        self._catalogue = catalogue
+        self._namespace = namespace
+
+    def replace(self, items: list[Body]) -> None:
+        models = [model_of(item) for item in items]
+        present = {model.key for model in models}
+        for key in self._catalogue.known():
+            if self._namespace in ("", key[0]) and key not in present:
+                self._catalogue.remove(key)
+        for model in models:
+            self._catalogue.put(model)
+
+    def changed(self, item: Body) -> None:
+        self._catalogue.put(model_of(item))
+
+    def deleted(self, item: Body) -> None:
+        self._catalogue.remove((item["metadata"]["namespace"], item["metadata"]["name"]))
+
+
+class _Endpoints:
+    """The endpoints of one namespace, of all where it is empty."""
+
+    def __init__(self, catalogue: Catalogue, namespace: str) -> None:
+        self._catalogue = catalogue
+        self._namespace = namespace
+
+    def replace(self, items: list[Body]) -> None:
+        present = {(service_of(item), item["metadata"]["name"]) for item in items}
+        for key, part in self._catalogue.parts() - present:
+            if self._namespace in ("", key[0]):
+                self._catalogue.put_endpoints(key, part, ())
+        for item in items:
+            self.changed(item)
+
+    def changed(self, item: Body) -> None:
+        self._catalogue.put_endpoints(service_of(item), item["metadata"]["name"], endpoints_of(item))
+
+    def deleted(self, item: Body) -> None:
+        self._catalogue.put_endpoints(service_of(item), item["metadata"]["name"], ())
+
+
+class _Replicas:
+    """How many replicas of the gateway are ready."""
+
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        self._parts: dict[str, int] = {}
+
+    def replace(self, items: list[Body]) -> None:
+        self._parts.clear()
+        for item in items:
+            self.changed(item)
+
+    def changed(self, item: Body) -> None:
+        self._parts[item["metadata"]["name"]] = len(list(endpoints_of(item)))
+        self._rates.replicas = max(1, sum(self._parts.values()))
+
+    def deleted(self, item: Body) -> None:
+        self._parts.pop(item["metadata"]["name"], None)
+        self._rates.replicas = max(1, sum(self._parts.values()))
+
+
+class _Keys:
+    """The keys of the one Secret that is asked for."""
+
+    def __init__(self, found: Callable[[KeyRing], None]) -> None:
+        self._found = found
+
+    def replace(self, items: list[Body]) -> None:
+        if not items:
+            logger.warning("the Secret of the keys does not exist; until it does no request is let in")
+        self._take(secret_entries(items[0]) if items else {})
+
+    def changed(self, item: Body) -> None:
+        self._take(secret_entries(item))
+
+    def deleted(self, item: Body) -> None:
+        del item
+        self.replace([])
+
+    def _take(self, entries: dict[str, bytes]) -> None:
+        ring = KeyRing.parse(entries)
+        for name, problem in ring.broken.items():
+            logger.warning("the key %s is left out: %s", name, problem)
+        logger.info("%d keys", len(ring))
+        self._found(ring)

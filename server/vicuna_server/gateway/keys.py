@@ -1,0 +1,111 @@
+"""API keys: what a Secret holds of them, and what each may do.
+
+A key is `vk-` and 43 characters for 32 random bytes. The Secret has one entry per key: its name, and a JSON object
+
+    {"sha256": "<hex of the whole key's sha256>", "models": ["team-a/*"], "requestsPerMinute": 60,
+     "expires": "2027-01-01T00:00:00Z"}
+
+of which only `sha256` is required. A plain hash is enough: nobody guesses 256 random bits. `models` are patterns of
+model ids (`*`, `?`, `[…]`), `*` by default.
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+__all__ = ["Key", "KeyRing", "hash_of", "new_key"]
+
+_PREFIX = "vk-"
+
+
+class Key(BaseModel):
+    """One key, without the key itself."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
+    models: tuple[str, ...] = ("*",)
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    expires: datetime | None = None
+
+    def may_use(self, model_id: str) -> bool:
+        """Whether one of the patterns matches the model's id."""
+        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its time is over; a time without a zone means UTC."""
+        if self.expires is None:
+            return False
+        expires = self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)
+        return now >= expires
+
+
+class KeyRing:
+    """All keys of the Secret.
+
+    Attributes:
+        broken: entries that are no keys, each with what is wrong.
+    """
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._by_hash = {key.sha256: key for key in keys}
+        self.broken: dict[str, str] = {}
+
+    @classmethod
+    def parse(cls, entries: Mapping[str, bytes]) -> "KeyRing":
+        """Read the Secret's entries; one that is broken opens nothing and spoils no other."""
+        ring = cls()
+        for name, content in entries.items():
+            try:
+                key = _parse(name, content)
+            except ValueError as error:
+                ring.broken[name] = str(error)
+            else:
+                ring._by_hash[key.sha256] = key
+        return ring
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def find(self, token: str) -> Key | None:
+        """Return the key of a token. Only the token's hash is looked up and compared: its timing tells nothing."""
+        digest = hash_of(token)
+        key = self._by_hash.get(digest)
+        return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
+
+
+def _parse(name: str, content: bytes) -> Key:
+    try:
+        return Key.model_validate({"name": name, **_object(content)})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _object(content: bytes) -> dict[str, object]:
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError("it is no JSON object")
+    return {field: value for field, value in parsed.items() if field != "name"}
+
+
+def hash_of(token: str) -> str:
+    """Return the hex sha256 under which a key is kept."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def new_key() -> str:
+    """Return a new key; whoever is to use it gets it once, the Secret its hash."""
+    return _PREFIX + secrets.token_urlsafe(32)

@@ -1,0 +1,38 @@
+"""What a gateway is told when it starts."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from vicuna_server.gateway.settings import GatewaySettings
+
+__all__ = ["NamespacedName", "Options"]
+
+
+class NamespacedName(NamedTuple):
+    """Where a Kubernetes object is."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Addresses, and where models and keys come from.
+
+    Attributes:
+        drain_seconds: after SIGTERM new requests are served for so long.
+        namespaces: whose models; empty: all.
+        keys_secret: holds the API keys; None: everybody may come in.
+        service: the gateway's own, whose ready endpoints are its replicas.
+        upstreams: name and base URL of each model's servers; with any, no cluster is asked.
+    """
+
+    host: str
+    port: int
+    metrics_port: int
+    drain_seconds: float
+    namespaces: tuple[str, ...] = ()
+    keys_secret: NamespacedName | None = None
+    service: NamespacedName | None = None
+    upstreams: tuple[tuple[str, str], ...] = ()
+    settings: GatewaySettings = field(default_factory=GatewaySettings)

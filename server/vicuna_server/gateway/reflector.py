@@ -1,0 +1,200 @@
+"""Keeping a picture of some Kubernetes objects: list, then watch, again and again.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+import asyncio
+import json
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+from kubernetes.aio import client as aio_client
+from kubernetes.aio import config as untyped_config
+
+from vicuna_server.errors import UnreachableError
+
+__all__ = ["ApiServer", "Picture", "Reflector"]
+
+logger = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 290
+_LIST_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
+# bookmarks come every minute: a watch silent for longer is a connection that nobody holds any more
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
+_FIRST_DELAY, _MOST_DELAY = 0.2, 15.0
+
+aio_config: Any = untyped_config
+Body = dict[str, Any]
+
+
+class Picture(Protocol):
+    """What a reflector keeps up to date; called in the event loop, never concurrently."""
+
+    def replace(self, items: list[Body]) -> None:
+        """Take all objects there are."""
+
+    def changed(self, item: Body) -> None:
+        """Take an object that is new or has changed."""
+
+    def deleted(self, item: Body) -> None:
+        """Drop an object."""
+
+
+class _AnswerError(Exception):
+    """The API server answered with a status other than 200."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}")
+        self.status = status
+
+
+class ApiServer:
+    """GETs at the API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    async def connect(self) -> None:
+        """Read the credentials, also anew; nothing is sent.
+
+        Raises:
+            UnreachableError: `NoCluster`.
+        """
+        configuration = aio_client.Configuration()
+        path = os.environ.get("KUBECONFIG")
+        try:
+            if not path and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                aio_config.load_incluster_config(client_configuration=configuration)
+            else:
+                await aio_config.load_kube_config(
+                    config_file=path or os.path.expanduser("~/.kube/config"),  # noqa: ASYNC240  # no I/O
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except Exception as error:  # the loader lets YAML, key and type errors through
+            raise UnreachableError(
+                "NoCluster", f"no cluster: {error or type(error).__name__}; set KUBECONFIG, or run inside a cluster"
+            ) from error
+        await self.close()
+        configuration.connection_pool_maxsize = 100
+        self._client = aio_client.ApiClient(configuration)
+        self._client.user_agent = "vicuna-gateway"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def get(self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Return a 200 answer, its body not read yet.
+
+        Raises:
+            _AnswerError: another status.
+            aiohttp.ClientError, OSError: no answer.
+        """
+        method, url, headers, _, _ = await self._client.param_serialize(
+            "GET",
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer: aiohttp.ClientResponse = (
+            await self._client.call_api(method, url, headers, _request_timeout=limits)
+        ).response
+        if answer.status != 200:
+            text = (await answer.text())[:500]
+            answer.release()
+            if answer.status == 401:  # tokens rotate; whoever wrote the new one has told only the file
+                await self.connect()
+            raise _AnswerError(answer.status, text)
+        return answer
+
+    async def offers(self, group_version: str) -> bool:
+        """Whether the API server knows a group in this version."""
+        try:
+            answer = await self.get(f"/apis/{group_version}", {}, _LIST_TIMEOUT)
+        except _AnswerError as error:
+            if error.status == 404:
+                return False
+            raise
+        answer.release()
+        return True
+
+
+@dataclass
+class Reflector:
+    """One list and watch; `synced` is set after the first list.
+
+    Args:
+        api: where.
+        path: of the collection, such as /apis/discovery.k8s.io/v1/endpointslices.
+        picture: gets all that is found.
+        query: selectors.
+    """
+
+    api: ApiServer
+    path: str
+    picture: Picture
+    query: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.synced = asyncio.Event()
+        self._version = ""
+        self._delay = _FIRST_DELAY
+
+    async def run(self) -> None:
+        """Go on until cancelled; what fails is tried again, with what was known kept."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                self._delay = _FIRST_DELAY
+            except (_AnswerError, UnreachableError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                if isinstance(error, _AnswerError) and error.status == 410:
+                    self._version = ""  # our place in history has been forgotten
+                    continue
+                logger.warning("cannot watch %s: %s; trying again", self.path, str(error) or type(error).__name__)
+                await asyncio.sleep(self._delay * random.uniform(0.5, 1))  # noqa: S311
+                self._delay = min(self._delay * 2, _MOST_DELAY)
+
+    async def _list(self) -> None:
+        answer = await self.api.get(self.path, self.query, _LIST_TIMEOUT)
+        async with answer:
+            found = await answer.json()
+        self._version = str((found.get("metadata") or {}).get("resourceVersion") or "0")
+        self.picture.replace(found.get("items") or [])
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        async for event in self._events():
+            kind, item = event.get("type"), event.get("object") or {}
+            if kind == "ERROR":
+                raise _AnswerError(int(item.get("code") or 500), str(item.get("message") or ""))
+            version = (item.get("metadata") or {}).get("resourceVersion")
+            self._version = str(version or self._version)
+            if kind in ("ADDED", "MODIFIED"):
+                self.picture.changed(item)
+            elif kind == "DELETED":
+                self.picture.deleted(item)
+
+    async def _events(self) -> AsyncIterator[Body]:
+        query = {
+            **self.query,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        answer = await self.api.get(self.path, query, _WATCH_TIMEOUT)
+        async with answer:
+            while line := await answer.content.readline():
+                event = json.loads(line)
+                self._delay = _FIRST_DELAY
+                yield event

@@ -1,0 +1,106 @@
+"""From a request to the model it means; the body is changed only where it gives the model's long name."""
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.catalogue import Catalogue, Model
+from vicuna_server.gateway.keys import Key
+from vicuna_server.gateway.proxy import Forward, Outgoing, Upstream, request_headers
+from vicuna_server.gateway.settings import GatewaySettings
+
+__all__ = ["Router"]
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Finds who answers a request."""
+
+    catalogue: Catalogue
+    upstream: Upstream
+
+    async def forward(self, request: Request) -> Forward:
+        """Return the answer to a POST, to be carried out.
+
+        Raises:
+            RequestError: 400, 404, 408, 413; OverloadedError 503 when too many are under way.
+        """
+        arrived = time.monotonic()
+        settings = self.upstream.settings
+        if self.upstream.balancer.under_way >= settings.max_requests:
+            raise OverloadedError(
+                f"the gateway has {settings.max_requests} requests under way and takes no more; try again", status=503
+            )
+        body = await _read(request, settings)
+        fields = _parse(body)
+        key: Key = request.state.key
+        model = self.catalogue.resolve(_model_name(fields), key.may_use)
+        outgoing = Outgoing(
+            path=request.url.path,
+            body=_named(body, fields, model),
+            headers=request_headers(request.headers.raw, _request_id(request)),
+            streams=fields.get("stream") is True,
+            key=key.name,
+            arrived=arrived,
+        )
+        return Forward(self.upstream, model, outgoing)
+
+
+async def _read(request: Request, settings: GatewaySettings) -> bytes:
+    data = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > settings.max_body_bytes:
+                    raise RequestError(
+                        f"the request body is larger than {settings.max_body_bytes} bytes",
+                        status=413,
+                        code="body_too_large",
+                    )
+    except TimeoutError:
+        raise RequestError(
+            f"the request body did not arrive within {settings.body_seconds:.0f} s", status=408, code="body_timeout"
+        ) from None
+    except ClientDisconnect:
+        raise RequestError("the client left before its request was complete", code="client_left") from None
+    return bytes(data)
+
+
+def _parse(body: bytes) -> dict[str, object]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestError("the body is not valid JSON", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise RequestError("the body is no JSON object", code="invalid_value")
+    return fields
+
+
+def _model_name(fields: dict[str, object]) -> str:
+    name = fields.get("model")
+    if not isinstance(name, str) or not name:
+        raise RequestError(
+            "model: give the name of a model; GET /v1/models lists them", param="model", code="invalid_value"
+        )
+    return name
+
+
+def _named(body: bytes, fields: dict[str, object], model: Model) -> bytes:
+    """Return the body with the name by which the model's own server knows it."""
+    if fields["model"] == model.served_name:
+        return body
+    return json.dumps({**fields, "model": model.served_name}, separators=(",", ":")).encode()
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

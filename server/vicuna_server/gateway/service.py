@@ -1,0 +1,129 @@
+"""One running gateway: two ports, the watches, and a stop that cuts no stream."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from vicuna_server.errors import VicunaError
+from vicuna_server.gateway.app import create_app, create_metrics_app
+from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
+from vicuna_server.gateway.cluster import Cluster
+from vicuna_server.gateway.gate import Gate
+from vicuna_server.gateway.keys import KeyRing
+from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.options import Options
+from vicuna_server.gateway.proxy import Upstream
+from vicuna_server.gateway.rates import Rates
+from vicuna_server.http.draining import DrainingServer
+from vicuna_server.http.listening import bind
+
+__all__ = ["serve_forever", "uvicorn_config"]
+
+logger = logging.getLogger(__name__)
+
+
+def serve_forever(options: Options) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        VicunaError: a port is taken, or there is no cluster.
+    """
+    loop_factory = None
+    with contextlib.suppress(ImportError):  # not made for every platform
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_serve(options))
+
+
+@dataclass
+class _State:
+    """Where the gateway stands."""
+
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    loaded: bool = True
+    draining_since: float | None = None
+
+    @property
+    def draining(self) -> bool:
+        return self.draining_since is not None
+
+    def begin_drain(self) -> None:
+        if self.draining_since is None:
+            self.draining_since = time.monotonic()
+
+    def ready(self) -> bool:
+        return self.synced.is_set() and not self.draining
+
+
+class _Beside(uvicorn.Server):
+    """A server that leaves the signals to another one."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(options: Options) -> None:
+    state, catalogue, rates = _State(), Catalogue(), Rates()
+    upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
+    gate = create_app(catalogue, upstream, rates, state.ready)
+    with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
+        await upstream.open()
+        server = DrainingServer(uvicorn_config(gate), state, options.drain_seconds)
+        metrics = _Beside(uvicorn_config(create_metrics_app(upstream)))
+        logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                learning = tasks.create_task(_learn(options, catalogue, rates, gate, state))
+                tasks.create_task(metrics.serve(sockets=[metrics_listener]))
+                await server.serve(sockets=[listener])
+                metrics.should_exit = True
+                learning.cancel()
+        except* VicunaError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await upstream.close()
+
+
+async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, state: _State) -> None:
+    """Keep up with models, endpoints and keys, until cancelled."""
+    if options.keys_secret is None:
+        gate.ring = None
+    if options.upstreams:
+        for number, (name, url) in enumerate(options.upstreams):
+            catalogue.put(Model("", name, name, created=int(time.time())))
+            catalogue.put_endpoints(("", name), str(number), [Endpoint(url)])
+        state.synced.set()
+        return
+
+    def take(ring: KeyRing) -> None:
+        gate.ring = ring
+
+    cluster = Cluster(catalogue, options.namespaces)
+    if options.keys_secret is not None:
+        cluster.watch_keys(*options.keys_secret, take)
+    if options.service is not None:
+        cluster.watch_replicas(*options.service, rates)
+    await cluster.run(state.synced)
+
+
+def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how an application of the gateway is served."""
+    return uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=None,  # every stream ends by its server's limit
+    )

@@ -1,0 +1,64 @@
+"""Stopping a server without a failed request: it goes on for a moment, then finishes what is under way."""
+
+import time
+from types import FrameType
+from typing import Protocol
+
+import uvicorn
+
+__all__ = ["DrainState", "DrainingServer"]
+
+
+class DrainState(Protocol):
+    """What a server of ours knows of its own end."""
+
+    draining_since: float | None
+    """When it was told to stop, by `time.monotonic`."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has ever answered requests."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to stop."""
+
+    def begin_drain(self) -> None:
+        """Note that it was told to stop."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment."""
+
+    def __init__(self, config: uvicorn.Config, state: DrainState, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._state = state
+        self._idle_closed = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """React to SIGTERM and SIGINT; not remembered, so that the process ends with exit code 0."""
+        del sig, frame
+        if self._state.draining and self.should_exit:
+            self.force_exit = True
+        elif self._state.draining or not self._state.loaded:
+            self._state.begin_drain()
+            self.should_exit = True
+        else:
+            self._state.begin_drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look every 0.1 s whether the grace after a signal is over."""
+        since = self._state.draining_since
+        if since is not None and not self._idle_closed:
+            self._idle_closed = True
+            self._close_idle()
+        if since is not None and time.monotonic() >= since + self._drain_seconds:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _close_idle(self) -> None:
+        for connection in list(self.server_state.connections):
+            # A connection without a first request is about to bring one; it is served and closed behind it.
+            if getattr(connection, "cycle", None) is not None:
+                connection.shutdown()

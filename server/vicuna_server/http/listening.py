@@ -1,0 +1,29 @@
+"""Taking a port, before anything slow happens."""
+
+import errno
+import socket
+
+from vicuna_server.errors import UsageError
+
+__all__ = ["bind"]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        UsageError: `PortInUse`, or an address that cannot be listened on.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"port {port} on {host} is in use; stop what listens there or choose another with --port",
+                reason="PortInUse",
+            ) from error
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose others with --host and --port",
+            reason="AddressUnusable",
+        ) from error

@@ -1,0 +1,86 @@
+"""Who may come in, over every route there is."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi import FastAPI
+
+from support.gateway import Gateway, chat, gateway
+from support.serving import running
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.gateway.app import OPEN_PATHS
+from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.keys import KeyRing, hash_of
+
+
+def _ring(**fields: object) -> KeyRing:
+    return KeyRing.parse({"alice": json.dumps({"sha256": hash_of("secret"), **fields}).encode()})
+
+
+def _bearer(token: str = "secret") -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def _routes(door: Gateway) -> list[tuple[str, str]]:
+    app = door.gate._app
+    assert isinstance(app, FastAPI)
+    found = [(method, route.path) for route in app.routes for method in route.methods]  # type: ignore[attr-defined]
+    assert ("POST", "/v1/chat/completions") in found
+    return found
+
+
+async def test_every_route_but_health_needs_a_key() -> None:
+    async with gateway(_ring()) as door:
+        for method, pattern in [*_routes(door), ("GET", "/no-such-route")]:
+            path = re.sub(r"\{.*?\}", "x", pattern)
+            for headers in ({}, _bearer("wrong"), {"authorization": "Basic secret"}, {"authorization": "Bearer"}):
+                response = await door.client.request(method, path, headers=headers)
+                refused = response.status_code == 401
+                assert refused == (path not in OPEN_PATHS), (method, path, headers)
+                if refused and method != "HEAD":
+                    assert response.json()["error"]["code"] == "invalid_api_key"
+            assert (await door.client.request(method, path, headers=_bearer())).status_code != 401
+
+
+async def test_a_key_sees_and_reaches_its_models_alone() -> None:
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as server, gateway(_ring(models=["a/*"])) as door:
+        for namespace in ("a", "b"):
+            door.route(server.url, model=Model(namespace, "tiny", "tiny"))
+        listed = (await door.client.get("/v1/models", headers=_bearer())).json()["data"]
+        assert [model["id"] for model in listed] == ["a/tiny"]
+        for name, status in (("tiny", 200), ("a/tiny", 200), ("b/tiny", 404)):
+            response = await door.client.post("/v1/chat/completions", json=chat(name), headers=_bearer())
+            assert response.status_code == status
+            assert (await door.client.get(f"/v1/models/{name}", headers=_bearer())).status_code == status
+
+
+async def test_rotation_works_at_once_and_an_expired_key_says_so() -> None:
+    async with gateway(_ring()) as door:
+        assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 200
+        door.gate.ring = _ring(expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+        response = await door.client.get("/v1/models", headers=_bearer())
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "api_key_expired")
+        door.gate.ring = KeyRing()
+        assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 401
+
+
+async def test_a_key_that_asks_too_often_waits() -> None:
+    async with gateway(_ring(requestsPerMinute=2)) as door:
+        answers = [await door.client.post("/v1/chat/completions", json=chat(), headers=_bearer()) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [404, 404, 429]
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+        assert answers[2].json()["error"]["type"] == "rate_limit_error"
+        assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 200
+
+
+async def test_keys_and_prompts_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with gateway(_ring()) as door:
+        door.route("http://127.0.0.1:1")
+        body = chat(words="my private words")
+        assert (await door.client.post("/v1/chat/completions", json=body, headers=_bearer())).status_code == 502
+    own = [record.getMessage() for record in caplog.records if record.name.startswith("vicuna_server")]
+    assert own
+    assert not [line for line in own if "secret" in line or "private" in line or hash_of("secret") in line]

@@ -1,0 +1,221 @@
+"""Running gateways, servers that misbehave, and an API server that lists and watches, all in this process."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+from aiohttp import web
+
+from vicuna_server.gateway.app import create_app
+from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
+from vicuna_server.gateway.gate import Gate
+from vicuna_server.gateway.keys import KeyRing
+from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.proxy import Upstream
+from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.service import uvicorn_config
+from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.http.listening import bind
+
+TINY = Model("team", "tiny", "tiny")
+
+
+class _Quiet(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway on a loopback port."""
+
+    url: str
+    catalogue: Catalogue
+    upstream: Upstream
+    gate: Gate
+    client: httpx.AsyncClient
+
+    def route(self, *urls: str, model: Model = TINY) -> None:
+        """Say which servers a model has."""
+        self.catalogue.put(model)
+        self.catalogue.put_endpoints(model.key, "slice", [Endpoint(url) for url in urls])
+
+    def metric(self, name: str) -> float:
+        """Sum a metric over its labels."""
+        lines = self.upstream.metrics.render().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " ")))
+
+
+@asynccontextmanager
+async def gateway(ring: KeyRing | None = None, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway; without a ring everybody may come in."""
+    catalogue = Catalogue()
+    upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
+    gate = create_app(catalogue, upstream, Rates(), lambda: True)
+    gate.ring = ring
+    await upstream.open()
+    server = _Quiet(uvicorn_config(gate))
+    with bind("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+                yield Gateway(url, catalogue, upstream, gate, client)
+        finally:
+            server.should_exit = True
+            await serving
+            await upstream.close()
+
+
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Faulty:
+    """A server of raw bytes: what it does with each connection, and the requests it got."""
+
+    url: str
+    requests: list[bytes]
+    gone: asyncio.Event
+
+
+@asynccontextmanager
+async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
+    """Answer every request with these bytes, each written apart; then cut the connection, or hold it until left."""
+    state = Faulty("", [], asyncio.Event())
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+        )
+        state.requests.append(head + await reader.readexactly(length))
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            if hold:
+                await reader.read()
+        except ConnectionError:
+            pass
+        state.gone.set()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield state
+    finally:
+        server.close()
+
+
+def head(content_type: str, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    """Return an answer's head; chunked where no length is given."""
+    size = f"content-length: {length}" if length is not None else "transfer-encoding: chunked"
+    return "\r\n".join([f"HTTP/1.1 {status}", f"content-type: {content_type}", size, *headers, "", ""]).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk of an answer's body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class FakeApi:
+    """The collections a gateway watches; `put` and `remove` are seen at once, `cut` ends all watches."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.objects: dict[str, dict[str, dict[str, Any]]] = {}
+        self.queries: list[tuple[str, dict[str, str]]] = []
+        self.versions = ["discovery.k8s.io/v1"]
+        self.forget = False
+        """Answer watches from older versions with 410, as a server does that has compacted its history."""
+        self._version = 10
+        self._watches: list[tuple[str, asyncio.Queue[dict[str, Any] | None]]] = []
+        self._history: list[tuple[int, str, dict[str, Any]]] = []
+
+    def put(self, path: str, item: dict[str, Any]) -> None:
+        """Create or replace an object."""
+        self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
+        known = self.objects.setdefault(path, {})
+        kind = "MODIFIED" if item["metadata"]["name"] in known else "ADDED"
+        known[item["metadata"]["name"]] = item
+        self._tell(path, {"type": kind, "object": item})
+
+    def remove(self, path: str, name: str) -> None:
+        """Delete an object."""
+        self._version += 1
+        self._tell(path, {"type": "DELETED", "object": self.objects[path].pop(name)})
+
+    def cut(self) -> None:
+        """End every watch."""
+        for _, queue in self._watches:
+            queue.put_nowait(None)
+
+    def _tell(self, path: str, event: dict[str, Any]) -> None:
+        self._history.append((self._version, path, event))
+        for watched, queue in self._watches:
+            if watched == path:
+                queue.put_nowait(event)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if path.startswith("/apis/") and path.count("/") == 3:
+            return web.json_response({}, status=200 if path.removeprefix("/apis/") in self.versions else 404)
+        self.queries.append((path, dict(request.query)))
+        if request.query.get("watch") != "true":
+            items = list(self.objects.get(path, {}).values())
+            return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if self.forget and int(request.query["resourceVersion"]) < self._version:
+            gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
+            await response.write(json.dumps(gone).encode() + b"\n")
+            return response
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        for version, changed, event in self._history:
+            if changed == path and version > int(request.query["resourceVersion"]):
+                queue.put_nowait(event)
+        self._watches.append((path, queue))
+        try:
+            while (event := await queue.get()) is not None:
+                await response.write(json.dumps(event).encode() + b"\n")
+        finally:
+            self._watches = [each for each in self._watches if each[1] is not queue]
+        return response
+
+
+@asynccontextmanager
+async def fake_api() -> AsyncIterator[FakeApi]:
+    """Run an API server on a loopback port."""
+    api = FakeApi()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", api._answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    with bind("127.0.0.1", 0) as listener:
+        await web.SockSite(runner, listener).start()
+        api.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            yield api
+        finally:
+            api.cut()
+            await runner.cleanup()
+
+
+def chat(model: str = "tiny", words: str = "one two three", **fields: Any) -> dict[str, Any]:
+    """Return a chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": words}], **fields}
+
+
+def events(text: str) -> Sequence[str]:
+    """Return the data of a stream's events."""
+    return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
