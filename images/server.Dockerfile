@@ -28,7 +28,7 @@ FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
- && rm /own/bin/vicuna-operator
+ && rm /own/bin/vicuna-operator /own/bin/kubectl-vicuna
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vicuna-server" \

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -23,10 +25,18 @@ def _bearer(token: str = "secret") -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+def _walk(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if hasattr(route, "methods"):
+            yield from ((method, route.path) for method in route.methods)
+        else:  # an included router
+            yield from _walk(route.original_router.routes)
+
+
 def _routes(door: Gateway) -> list[tuple[str, str]]:
     app = door.gate._app
     assert isinstance(app, FastAPI)
-    found = [(method, route.path) for route in app.routes for method in route.methods]  # type: ignore[attr-defined]
+    found = list(_walk(app.routes))
     assert ("POST", "/v1/chat/completions") in found
     return found
 

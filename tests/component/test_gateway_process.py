@@ -45,7 +45,7 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
     async with running(engine) as server:
         flags = ["--no-keys", "--upstream", f"tiny={server.url}", "--port", "0", "--metrics-port", "0"]
         flags += ["--drain-seconds", "0", "--host", "127.0.0.1"]
-        process = subprocess.Popen([*COMMAND, *flags], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*COMMAND, *flags], stderr=subprocess.PIPE, text=True)  # noqa: ASYNC220
         assert process.stderr is not None
         try:
             ports = re.search(r"port (\d+), metrics on (\d+)", process.stderr.readline())

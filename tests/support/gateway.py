@@ -17,10 +17,10 @@ from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
-from vicuna_server.gateway.proxy import Upstream
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.service import uvicorn_config
 from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http.listening import bind
 
 TINY = Model("team", "tiny", "tiny")

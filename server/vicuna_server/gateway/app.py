@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from vicuna_server import __version__
 from vicuna_server.gateway.catalogue import Catalogue, Model
 from vicuna_server.gateway.gate import Gate
-from vicuna_server.gateway.proxy import Upstream
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.routing import Router
+from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http import errors, page
 from vicuna_server.page import PAGE_PATHS
 

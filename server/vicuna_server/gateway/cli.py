@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-requests", default=2000, type=_positive, help="requests under way at most (default: 2000)")
     add("--idle-seconds", default=60, type=_positive, help="a stream silent for longer is lost (default: 60)")
     add("--drain-seconds", default=5, type=_count, help="on SIGTERM, go on taking requests so long (default: 5)")
+    add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
     add("--port", default=8000, type=_count, help="port to listen on (default: 8000; 0: any free one)")
     add("--metrics-port", default=9090, type=_count, help="port of /metrics, which needs no key (default: 9090)")
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         options = _options(args)
         # Imported here so that `--help` and wrong flags answer at once.
         from vicuna_server.gateway.service import serve_forever
+        from vicuna_server.http.access_log import set_up_access_log
 
+        set_up_access_log(on=args.access_log == "on")
         serve_forever(options)
     except VicunaError as error:
         print(f"vicuna-server gateway: {error.reason}: {error.message}", file=sys.stderr)

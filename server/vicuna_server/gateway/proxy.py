@@ -5,11 +5,10 @@ request. Afterwards a lost server ends the stream with an error event behind the
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,95 +16,46 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from vicuna_server.errors import OverloadedError, RequestError
-from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import Frames
-from vicuna_server.gateway.metrics import Metrics
-from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.gateway.upstream import Outgoing, Upstream, answer_headers
+from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.errors import error_response
-from vicuna_server.http.sse import frame, until_disconnect
+from vicuna_server.http.sse import frame, while_connected
 from vicuna_server.protocol.errors import error_body
 
-__all__ = ["Forward", "Outgoing", "Upstream"]
+__all__ = ["Forward"]
 
 logger = logging.getLogger(__name__)
+_access = logging.getLogger(ACCESS_LOG)
 
 REVISION = "x-vicuna-revision"
 _MOST_ANSWER_BYTES = 64 * 2**20
 _ELSEWHERE = frozenset({429, 502, 503})
 """Answers of a server that is full, starting or about to stop: another one may do better."""
-_HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "host", "content-length"}
-)
-_OWN_REQUEST_HEADERS = frozenset({"authorization", "cookie", "expect", "accept-encoding"})
-_OWN_ANSWER_HEADERS = frozenset({"date", "server"})
 _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A request as it goes to a server.
-
-    Attributes:
-        path: such as /v1/chat/completions.
-        body: the bytes.
-        headers: the client's, with its own request id or ours.
-        streams: whether server-sent events are asked for.
-        key: name of the API key, for metrics.
-        arrived: when it came, by `time.monotonic`.
-    """
-
-    path: str
-    body: bytes
-    headers: Sequence[tuple[str, str]]
-    streams: bool
-    key: str
-    arrived: float
 
 
 class _ClientStuckError(Exception):
     """The client has not read for too long."""
 
 
-class Upstream:
-    """What all requests share: connections, counts, limits; `session` exists while the gateway runs."""
-
-    def __init__(
-        self, settings: GatewaySettings, metrics: Metrics, endpoints: Callable[[Model], Sequence[Endpoint]]
-    ) -> None:
-        self.settings = settings
-        self.metrics = metrics
-        self.endpoints = endpoints
-        self.balancer = Balancer()
-        self.session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Make the pool of connections."""
-        # servers close a connection that is idle for 5 s: never send a request into that moment
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
-        # no cookies, no proxies from the environment, no decompression: what comes is what goes on
-        self.session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        )
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self.session is not None:
-            await self.session.close()
-
-    def timeout(self, model: Model, *, streams: bool) -> aiohttp.ClientTimeout:
-        """Streams may be long but not silent; a whole answer is silent until it is done."""
-        silent = self.settings.idle_seconds if streams else model.max_stream_seconds + 30
-        return aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_seconds, sock_read=silent)
-
-
 @dataclass(slots=True)
 class _Sent:
-    """How far the answer to the client is."""
+    """How far the answer to the client is.
+
+    Attributes:
+        started: its head has been sent.
+        status: of the answer; 0: none yet.
+        usage: what the answer says it used.
+        broken: it ended early.
+    """
 
     started: bool = False
+    status: int = 0
     revision: str = ""
+    usage: dict[str, object] | None = None
+    broken: bool = False
 
 
 class Forward(Response):
@@ -126,7 +76,6 @@ class Forward(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry it out; when the client leaves, the server's connection is closed at once."""
-        metrics, labels = self._upstream.metrics, (self._model.id, self._outgoing.key)
         patience = self._upstream.settings.idle_seconds
 
         async def send_in_time(message: Message) -> None:
@@ -136,20 +85,15 @@ class Forward(Response):
             except TimeoutError:
                 raise _ClientStuckError from None
 
-        work = asyncio.ensure_future(self._answer(scope, receive, send_in_time))
-        left = asyncio.ensure_future(until_disconnect(receive))
-        with metrics.in_flight.labels(*labels).track_inprogress():
+        in_flight = self._upstream.metrics.in_flight.labels(self._model.id, self._outgoing.key)
+        with in_flight.track_inprogress():
             try:
-                await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    with contextlib.suppress(_ClientStuckError):  # the connection is closed behind us
-                        work.result()
-                elif not self._sent.started:
+                await while_connected(receive, self._answer(scope, receive, send_in_time))
+            except (RequestError, _ClientStuckError):  # nobody reads it any more; the connection closes
+                if not self._sent.status:
                     self._note(499)
             finally:
-                for task in (work, left):
-                    task.cancel()
-                await asyncio.wait((work, left))
+                self._log()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         tried: list[Endpoint] = []
@@ -200,7 +144,7 @@ class Forward(Response):
             timeout=self._upstream.timeout(self._model, streams=outgoing.streams),
             allow_redirects=False,
         ) as answer:
-            headers = _answer_headers(answer.headers)
+            headers = answer_headers(answer.headers)
             self._sent.revision = answer.headers.get(REVISION, "")
             if answer.content_type != "text/event-stream":
                 body = await _whole(answer)
@@ -233,6 +177,7 @@ class Forward(Response):
 
     async def _break_off(self, send: Send) -> None:
         """Say in the stream that it broke off; official clients raise on an event with an error object."""
+        self._sent.broken = True
         self._upstream.metrics.broke(self._model.id, self._sent.revision, self._outgoing.key)
         message = "the server of this model was lost in the middle of its answer; send the request again"
         body = frame(error_body(502, message, code="upstream_lost"))
@@ -253,6 +198,7 @@ class Forward(Response):
         )
 
     def _note(self, status: int) -> None:
+        self._sent.status = status
         seconds = time.monotonic() - self._outgoing.arrived
         self._upstream.metrics.answered(self._model.id, self._sent.revision, self._outgoing.key, status, seconds)
 
@@ -264,7 +210,20 @@ class Forward(Response):
         if isinstance(usage, dict):
             self._count(usage)
 
+    def _log(self) -> None:
+        sent, outgoing = self._sent, self._outgoing
+        line: dict[str, object] = {
+            "event": "request",
+            "id": outgoing.request_id,
+            "route": outgoing.path,
+            "model": self._model.id,
+        }
+        line |= {"revision": sent.revision, "key": outgoing.key, "status": sent.status}
+        seconds = round(time.monotonic() - outgoing.arrived, 3)
+        _access.info("%s", json.dumps({**line, "seconds": seconds, "broken": sent.broken, "usage": sent.usage}))
+
     def _count(self, usage: dict[str, object]) -> None:
+        self._sent.usage = usage
         self._upstream.metrics.used(self._model.id, self._sent.revision, self._outgoing.key, usage)
 
 
@@ -280,18 +239,6 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
         if len(data) > _MOST_ANSWER_BYTES:
             raise ValueError("the answer is larger than 64 MiB")
     return bytes(data)
-
-
-def request_headers(raw: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[str, str]]:
-    """Return the client's headers that a server may see: not its key, nor what belongs to the connection."""
-    without = _HOP_BY_HOP | _OWN_REQUEST_HEADERS | {"x-request-id"}
-    kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
-    return [pair for pair in kept if pair[0].lower() not in without] + [("x-request-id", request_id)]
-
-
-def _answer_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    without = _HOP_BY_HOP | _OWN_ANSWER_HEADERS
-    return {name.lower(): value for name, value in headers.items() if name.lower() not in without}
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.catalogue import Catalogue, Model
 from vicuna_server.gateway.keys import Key
-from vicuna_server.gateway.proxy import Forward, Outgoing, Upstream, request_headers
+from vicuna_server.gateway.proxy import Forward
 from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 
 __all__ = ["Router"]
 
@@ -43,10 +44,12 @@ class Router:
         fields = _parse(body)
         key: Key = request.state.key
         model = self.catalogue.resolve(_model_name(fields), key.may_use)
+        request_id = _request_id(request)
         outgoing = Outgoing(
             path=request.url.path,
             body=_named(body, fields, model),
-            headers=request_headers(request.headers.raw, _request_id(request)),
+            headers=request_headers(request.headers.raw, request_id),
+            request_id=request_id,
             streams=fields.get("stream") is True,
             key=key.name,
             arrived=arrived,

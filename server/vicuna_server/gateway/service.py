@@ -18,8 +18,8 @@ from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
-from vicuna_server.gateway.proxy import Upstream
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http.draining import DrainingServer
 from vicuna_server.http.listening import bind
 

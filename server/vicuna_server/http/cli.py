@@ -12,7 +12,8 @@ from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import VicunaError
 from vicuna_server.flags import chat_template, count, positive
-from vicuna_server.http.settings import ACCESS_LOG, ServiceSettings
+from vicuna_server.http.access_log import set_up_access_log
+from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.prompts import CHAT_TEMPLATES
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    _set_up_access_log(on=args.access_log == "on")
+    set_up_access_log(on=args.access_log == "on")
     try:
         _serve(args)
     except VicunaError as error:
@@ -61,16 +62,6 @@ def run(args: argparse.Namespace) -> int:
         write_termination_message(failure_message(error))
         return error.exit_code
     return 0
-
-
-def _set_up_access_log(*, on: bool) -> None:
-    """Write the lines as they are: whatever collects logs reads JSON only where nothing stands before it."""
-    logger = logging.getLogger(ACCESS_LOG)
-    logger.propagate = False
-    logger.disabled = not on
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
 
 
 def _serve(args: argparse.Namespace) -> None:

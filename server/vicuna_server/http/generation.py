@@ -103,7 +103,7 @@ class Answerer:
         Args:
             choices: The running answers.
             request: Whose log line gets the counts.
-            head: Events sent before the first text.
+            head: Events sent in front of the first text, together with it.
             encode: Makes the events of a choice's delta.
             tail: Makes the events behind the last delta.
             headers: Headers to add.
@@ -120,12 +120,14 @@ class Answerer:
         encode: Callable[[int, Delta], Sequence[object]],
         tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
+        # with the first text and not before: until a byte has come, a gateway can still ask another server
+        opening = b"".join(head)
         try:
-            yield b"".join(head)
             async for index, delta in self._measured(choices, request):
                 if events := encode(index, delta):
-                    yield b"".join(map(frame, events))
-            yield b"".join([*map(frame, tail()), DONE])
+                    yield opening + b"".join(map(frame, events))
+                    opening = b""
+            yield b"".join([opening, *map(frame, tail()), DONE])
         except VicunaError as error:
             # The status line is gone already; official clients raise on an event with an error object.
             request.state.note["error"] = error.reason

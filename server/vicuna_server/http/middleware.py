@@ -12,9 +12,9 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
-from vicuna_server.http.settings import ACCESS_LOG
 
 __all__ = ["CommonHeaders"]
 

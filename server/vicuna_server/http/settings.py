@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ACCESS_LOG", "ServiceSettings"]
-
-ACCESS_LOG = "vicuna_server.access"
-"""The logger of one JSON object per answered request: who, what, how long, how many tokens; never any text."""
+__all__ = ["ServiceSettings"]
 
 
 @dataclass(frozen=True, slots=True)
