@@ -1,0 +1,152 @@
+"""Rollouts on a real scheduler and kubelet: never below what was promised, back when they fail, by hand when asked."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .cluster import Namespace, model, run, scripted, until
+
+GPUS = 4  # the node's
+BROKEN = {"env": [{"name": "VICUNA_ENGINE", "value": "no-such-engine"}]}
+
+
+def vicuna(team: Namespace, *words: str, check: bool = True) -> str:
+    """Run the plugin as a user does."""
+    if shutil.which("kubectl-vicuna") is None:
+        pytest.fail("kubectl-vicuna is not on PATH: install the project")
+    return run("kubectl", "vicuna", *words, "--namespace", team.name, check=check, timeout=300)
+
+
+class Watch:
+    """How many pods were ready over time, and how long one waited for a node."""
+
+    def __init__(self) -> None:
+        self.least_ready = 99
+        self.longest_pending = 0.0
+
+
+@contextmanager
+def watching(team: Namespace, name: str) -> Iterator[Watch]:
+    """Look at a model's pods all the time, in a thread of its own."""
+    seen, end = Watch(), threading.Event()
+    since: dict[str, float] = {}
+
+    def look() -> None:
+        pods = [pod for pod in team.pods(name) if "deletionTimestamp" not in pod["metadata"]]
+        ready = 0
+        for pod in pods:
+            conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
+            ready += conditions.get("Ready") == "True"
+            uid = pod["metadata"]["uid"]
+            if conditions.get("PodScheduled") == "False":
+                waited = time.monotonic() - since.setdefault(uid, time.monotonic())
+                seen.longest_pending = max(seen.longest_pending, waited)
+        seen.least_ready = min(seen.least_ready, ready)
+
+    def loop() -> None:
+        while not end.wait(0.2):
+            look()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        end.set()
+        thread.join()
+
+
+def edited(team: Namespace, name: str, **serving: object) -> str:
+    """Change the serving part and wait until the new revision serves; return it."""
+    old = team.status(name)["active"]["revision"]
+    team.patch_spec(name, serving=serving)
+    until("the new revision serves", lambda: team.status(name)["active"]["revision"] != old, 120)
+    team.wait_ready(name)
+    return str(team.status(name)["active"]["revision"])
+
+
+def test_with_a_gpu_for_every_replica_and_none_to_spare(team: Namespace, fresh: str) -> None:
+    """Auto finds no room, drains one replica at a time, and ends; with a spare one it never falls below N."""
+    gpus = {"replicas": 2, "numGpus": GPUS // 2, "device": "cpu"}
+    rollout = {"strategy": "Auto", "surgeWaitSeconds": 3}
+    team.apply(model(fresh, "weights", serving=scripted(**gpus, rollout=rollout, maxStreamSeconds=5)))
+    team.wait_ready(fresh)
+    with watching(team, fresh) as tight:
+        edited(team, fresh, maxConcurrency=7)
+    assert tight.least_ready >= 1
+    assert tight.longest_pending < 60
+    with watching(team, fresh) as roomy:
+        edited(team, fresh, numGpus=1)
+    assert roomy.least_ready >= 1, "from 2 GPUs each to 1 each: the old pods hold all four at first"
+    with watching(team, fresh) as spare:
+        edited(team, fresh, maxConcurrency=8)
+    assert spare.least_ready >= 2
+
+
+def test_a_revision_that_cannot_start_goes_back_and_the_plugin_tells(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted(maxStreamSeconds=5)))
+    team.wait_ready(fresh)
+    good = team.status(fresh)["active"]["revision"]
+    jobs = len(team.find("jobs", f"vicuna.dev/model={fresh}"))
+    with watching(team, fresh) as seen:
+        team.patch_spec(fresh, serving=BROKEN)
+        condition = team.wait_reason(fresh, "RolledBack", 90)
+        bad = team.status(fresh)["target"]["revision"]
+        until(
+            "no pod of the failed revision is left", lambda: team.find("pods", f"vicuna.dev/revision={bad}") == [], 60
+        )
+    assert seen.least_ready >= 1
+    assert "no-such-engine" in condition["message"]
+    assert "kubectl vicuna retry" in condition["message"]
+    status = team.status(fresh)
+    assert status["active"]["revision"] == good
+    assert (team.condition(fresh, "Stalled")["status"], team.condition(fresh, "Available")["status"]) == (
+        "True",
+        "True",
+    )
+
+    tree = vicuna(team, "status", fresh)
+    assert f"revision {good}: active, 1 of 1 ready" in tree
+    assert "no-such-engine" in tree
+    rows = json.loads(vicuna(team, "history", fresh, "-o", "json"))
+    assert [(row["revision"], row["outcome"]) for row in rows] == [(bad, "RolledBack"), (good, "Succeeded")]
+    assert "is stalled: RolledBack" in run_failing(team, "wait", fresh)
+
+    vicuna(team, "rollback", fresh)
+    assert "is ready" in vicuna(team, "wait", fresh, "--timeout", "60")
+    assert team.status(fresh)["target"]["revision"] == good
+    assert len(team.find("jobs", f"vicuna.dev/model={fresh}")) == jobs
+    assert "server" in vicuna(team, "logs", fresh, "--tail", "5")
+
+
+def run_failing(team: Namespace, *words: str) -> str:
+    """Run the plugin where it must fail; return what it says."""
+    with pytest.raises(AssertionError) as failed:
+        vicuna(team, *words)
+    return str(failed.value)
+
+
+def test_a_deployment_scaled_by_hand_is_put_back(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted(maxStreamSeconds=5)))
+    team.wait_ready(fresh)
+    (deployment,) = team.find("deployments", f"vicuna.dev/model={fresh}")
+    name = deployment["metadata"]["name"]
+    team.kubectl("scale", f"deployment/{name}", "--replicas=3")
+    until("it is put back", lambda: (team.get("deployment", name) or {})["spec"]["replicas"] == 1, 10)
+    field = f"--field-selector=involvedObject.name={fresh},reason=ScaledByHand"
+    until("an Event tells", lambda: json.loads(team.kubectl("get", "events", field, "-o", "json"))["items"], 10)
+
+
+def test_two_replicas_have_a_budget_where_the_cluster_offers_one(team: Namespace, fresh: str) -> None:
+    offered = "policy/v1\n" in run("kubectl", "api-versions") + "\n"
+    team.apply(model(fresh, "weights", serving=scripted(replicas=2, maxStreamSeconds=5)))
+    team.wait_ready(fresh)
+    if offered:
+        assert (team.get("poddisruptionbudgets.v1.policy", fresh) or {})["spec"]["maxUnavailable"] == 1
+    else:
+        assert team.find("poddisruptionbudgets") == []
