@@ -1,13 +1,14 @@
 """A Snapshot that is always true to a MemoryKube: the watches without kopf."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from support.memory_kube import MemoryKube
 from vicuna_operator.api import constants as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import ClaimView, JobView, PodView, ServiceView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, PodView, ServiceView
 
 
 class LiveIndex:
@@ -38,6 +39,9 @@ class LiveIndex:
 
     def __contains__(self, key: object) -> bool:
         return key in (self._read() if self._frozen is None else self._frozen)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._read() if self._frozen is None else self._frozen)
 
     def __getitem__(self, key: Key) -> Iterable[Any]:
         return (self._read() if self._frozen is None else self._frozen)[key]

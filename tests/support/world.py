@@ -12,15 +12,8 @@ from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.actions import Apply, Create, Delete, Patch, Plan
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import (
-    BudgetView,
-    ClaimView,
-    EventView,
-    JobView,
-    Observed,
-    PodView,
-    ServiceView,
-)
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed, PodView, ServiceView
 from vicuna_operator.planning.plan import claims_to_read, plan
 
 CONFIG = PlanConfig(server_image="registry.example/server:1")
@@ -54,6 +47,7 @@ class World:
         self.notes: list[tuple[str, str, str]] = []
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
+        self.neighbours: list[str] = []  # artifacts other models use on this claim
         self.broken_revisions: set[str] = set()  # their pods never become ready
         self.crashing: dict[str, dict[str, Any]] = {}  # revision → how its server ends, again and again
         self._uids = itertools.count(1)
@@ -129,6 +123,7 @@ class World:
             },
             events=self.events,
             progress=self.progress,
+            neighbours=self.neighbours,
         )
 
     def _carry_out(self, action: Create | Apply | Patch | Delete) -> None:
@@ -177,7 +172,8 @@ class World:
 
     def job_pod(self, **state: Any) -> dict[str, Any]:
         """Start the newest Job's pod; `state` is its container's."""
-        job = max(self.all("Job"), key=lambda item: int(item["metadata"]["annotations"]["vicuna.dev/merge-attempt"]))
+        merges = [item for item in self.all("Job") if "vicuna.dev/merge-attempt" in item["metadata"]["annotations"]]
+        job = max(merges, key=lambda item: int(item["metadata"]["annotations"]["vicuna.dev/merge-attempt"]))
         name = f"{job['metadata']['name']}-abcde"
         labels = {**job["spec"]["template"]["metadata"]["labels"], "job-name": job["metadata"]["name"]}
         pod = {"kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {"nodeName": "n1"}}

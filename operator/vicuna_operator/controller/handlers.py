@@ -14,7 +14,8 @@ from vicuna_operator.controller.settings import WATCHED_CHILDREN, configure
 from vicuna_operator.controller.snapshot import Key, Snapshot, View
 from vicuna_operator.kube.connection import Connection
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import ClaimView, JobView, PodView, ServiceView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, PodView, ServiceView
 
 __all__ = ["Wakeups", "register"]
 

@@ -17,6 +17,7 @@ from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed
+from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
 
@@ -65,6 +66,7 @@ class Observer:
             claims=await self._claims(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
+            neighbours=self._neighbours(model),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
         )
 
@@ -88,6 +90,11 @@ class Observer:
         indexed = {view.meta.uid for view in self._snapshot.children(key, lambda _: True).all()}
         memory.ghosts = indexed - alive
         memory.audited = self._clock()
+
+    def _neighbours(self, model: Model) -> Sequence[str]:
+        if model.spec is None or model.spec.storage.claim_name is not None:
+            return ()
+        return sorted(self._snapshot.artifacts_on(claim_name(model), besides=(model.namespace, model.name)))
 
     async def _budget(self, model: Model) -> BudgetView | None:
         """Read the budget by name: it is not watched, because a watch cannot wait for an API to appear."""

@@ -1,12 +1,13 @@
 """What the watches have brought together: models, and their children by (namespace, model)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, JobView, PodView, ServiceView
+from vicuna_operator.planning.observed import ClaimView, PodView, ServiceView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 
@@ -29,6 +30,7 @@ class Index(Protocol[T_co]):
     """A kopf index, as far as it is needed: one key to the values of all objects under it."""
 
     def __contains__(self, key: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[Any]: ...
     def __getitem__(self, key: Key, /) -> Iterable[T_co]: ...
 
 
@@ -77,6 +79,15 @@ class Snapshot:
             claims=some(self.claims),
             services=some(self.services),
         )
+
+    def artifacts_on(self, claim: str, *, besides: Key) -> set[str]:
+        """Return the artifacts on a claim that other models of the namespace refer to."""
+        found: set[str] = set()
+        for index in (self.jobs, self.deployments):
+            for key in index:
+                if key[0] == besides[0] and key != besides:
+                    found |= {view.artifact_id or "" for view in index[key] if view.claim == claim}
+        return found - {""}
 
 
 def _values(index: Index[T], key: Key) -> list[T]:

@@ -10,7 +10,8 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
-from vicuna_operator.planning.observed import JobView, Observed, PodView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import Observed, PodView
 from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims
 from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of

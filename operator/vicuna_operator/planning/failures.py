@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vicuna_operator.api.conditions import Reason, format_time
-from vicuna_operator.planning.observed import JobView, PodView, Termination
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import PodView, Termination
 
 __all__ = [
     "Failure",

@@ -8,77 +8,17 @@ from typing import Any, Self
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Body, Meta
 
 __all__ = [
     "BudgetView",
     "ClaimView",
     "EventView",
-    "JobView",
     "Observed",
     "PodView",
     "ServiceView",
 ]
-
-
-@dataclass(frozen=True)
-class JobView:
-    """A merge Job."""
-
-    meta: Meta
-    active: int
-    succeeded: bool
-    failed: bool
-    finished: datetime | None
-    condition_reason: str = ""
-    condition_message: str = ""
-
-    @property
-    def merge_key(self) -> str:
-        """Return the merge key this Job was made for."""
-        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
-
-    @property
-    def artifact_id(self) -> str | None:
-        """Return the artifact this Job published, once the operator has noted it."""
-        return self.meta.labels.get(c.LABEL_ARTIFACT_ID)
-
-    @property
-    def attempt(self) -> int:
-        """Return the attempt number, counted from 0 over all Jobs of one merge key."""
-        return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))
-
-    @property
-    def series(self) -> str:
-        """Return the hash of what this attempt ran with; attempts of one series share one retry budget."""
-        return self.meta.annotations.get(c.ANNOTATION_SERIES, "")
-
-    @property
-    def claim(self) -> str:
-        """Return the claim the artifact went to."""
-        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
-
-    @property
-    def capacity(self) -> str:
-        """Return what the claim held when this attempt was made; empty where it was not bound."""
-        return self.meta.annotations.get(c.ANNOTATION_CAPACITY, "")
-
-    @classmethod
-    def of(cls, body: Body) -> Self:
-        """Read a Job."""
-        status = body.get("status") or {}
-        ended = {cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"}
-        last = ended.get("Failed") or ended.get("Complete") or {}
-        moment = status.get("completionTime") or last.get("lastTransitionTime")
-        return cls(
-            meta=Meta.of(body),
-            active=int(status.get("active") or 0),
-            succeeded="Complete" in ended,
-            failed="Failed" in ended,
-            finished=parse_time(moment) if moment and last else None,
-            condition_reason=str(last.get("reason", "")),
-            condition_message=str(last.get("message", "")),
-        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +188,7 @@ class Observed:
     `claims` maps the names of the claims the spec mentions (and our own) to what was found, None if absent.
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
+    `neighbours` are the artifacts that other models of the namespace use on this model's own claim.
     `budgets_offered` says whether the cluster has PodDisruptionBudgets; `budget` is the one of the model's name.
     """
 
@@ -261,3 +202,9 @@ class Observed:
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None
     conflicts: Sequence[str] = ()  # names on which a create met a foreign object
+    neighbours: Sequence[str] = ()
+
+    @property
+    def merges(self) -> Sequence[JobView]:
+        """Return the merge Jobs."""
+        return [job for job in self.jobs if not job.is_prune]

@@ -13,6 +13,7 @@ from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition
 from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
@@ -34,17 +35,24 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         return Plan(status=status, notes=_transitions(model, status))
     weights = plan_weights(model, seen, config, now)
     serving = plan_serving(model, weights.artifact_id, seen, config, now, shared_volume=weights.shared_volume)
+    pruning, pruned, prune_later = plan_pruning(model, weights, seen, config, now)
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
         status = build_status(model, weights, serving, config, now)
     stuck, look_again = unexplained(seen.pods, serving.target, now)
-    waits = [weights.requeue_after, serving.requeue_after, look_again, POLL_SECONDS if seen.conflicts else None]
+    waits = [
+        weights.requeue_after,
+        serving.requeue_after,
+        look_again,
+        prune_later,
+        POLL_SECONDS if seen.conflicts else None,
+    ]
     due = [wait for wait in waits if wait is not None]
     return Plan(
-        actions=[*weights.actions, *serving.actions],
+        actions=[*weights.actions, *serving.actions, *pruning],
         status=status,
-        notes=[*weights.notes, *serving.notes, *_transitions(model, status)],
+        notes=[*weights.notes, *serving.notes, *pruned, *_transitions(model, status)],
         requeue_after=min(due) if due else None,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,

@@ -11,7 +11,8 @@ from vicuna_operator.planning.actions import Action, Create, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import report
-from vicuna_operator.planning.observed import ClaimView, JobView, Observed, PodView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.trouble import POLL_SECONDS
 from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -25,7 +26,7 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     spec, key = spec_of(model), merge_key(spec_of(model))
     claim = seen.claims.get(claim_name(model))
     actions, blocked = _claim_step(model, claim)
-    mine = [job for job in seen.jobs if job.meta.owner_uid == model.uid and not job.meta.deleting]
+    mine = [job for job in seen.merges if job.meta.owner_uid == model.uid and not job.meta.deleting]
     jobs = sorted((job for job in mine if job.merge_key == key), key=lambda job: job.attempt)
     # New weights supersede whatever was merged for the old ones; the artifacts themselves stay.
     actions += [delete_job(job) for job in mine if job.merge_key != key]

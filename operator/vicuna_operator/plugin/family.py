@@ -7,7 +7,8 @@ from typing import Any, Self
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import ClaimView, EventView, JobView, PodView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 from vicuna_operator.plugin.kubectl import Kubectl
 
 __all__ = ["Family", "read_model"]

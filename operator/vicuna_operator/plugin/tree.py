@@ -7,7 +7,8 @@ from typing import Any
 from vicuna_operator.api.conditions import ConditionType
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import merge_failure, server_failure
-from vicuna_operator.planning.observed import ClaimView, JobView, PodView
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, PodView
 from vicuna_operator.planning.obstacles import obstacle
 from vicuna_operator.plugin.family import Family
 
@@ -77,7 +78,7 @@ def _weights(family: Family) -> Node:
     else:
         percent = f", {merge['percent']} % merged" if "percent" in merge else ""
         state, cause = f"{condition.get('reason', 'unknown')}{percent}", str(condition.get("message", ""))
-    jobs = [_job(family, job) for job in sorted(family.jobs, key=lambda job: job.attempt)]
+    jobs = [_job(family, job) for job in sorted(family.jobs, key=lambda job: job.attempt) if not job.is_prune]
     return Node("weights of", family.model.name, state, cause, [*map(_claim, family.claims), *jobs])
 
 

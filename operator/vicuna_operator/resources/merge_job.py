@@ -6,21 +6,12 @@ from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.sources import ClaimSource, HubSource, parse_source
 from vicuna_operator.api.types import WeightsSource
-from vicuna_operator.resources.common import (
-    CONTAINER_SECURITY,
-    affinity_to_volume,
-    claim_name,
-    labels,
-    owner,
-    pod_security,
-    spec_of,
-)
+from vicuna_operator.resources.common import claim_name, labels, owner, spec_of
 from vicuna_operator.resources.identity import merge_key
+from vicuna_operator.resources.volume_pod import volume_pod
 
 __all__ = ["job_name", "merge_job", "source_claims"]
 
-# The merge itself stays below 512 MiB of anonymous memory whatever the model's size; the rest is page cache.
-_DEFAULT_RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
 _CA_FOLDER = "/etc/vicuna/ca"
 
 
@@ -42,8 +33,18 @@ def merge_job(
 
     `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound.
     """
-    spec = spec_of(model)
-    marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid})
+    volumes, mounts = _volumes(model)
+    pod = volume_pod(
+        model,
+        image=image,
+        pull_policy=pull_policy,
+        arguments=_arguments(model),
+        environment=_environment(model),
+        volumes=volumes,
+        mounts=mounts,
+        shared_volume=shared_volume,
+    )
+    marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -63,7 +64,7 @@ def merge_job(
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "template": {"metadata": {"labels": marks}, "spec": _pod(model, image, pull_policy, shared_volume)},
+            "template": {"metadata": {"labels": marks}, "spec": pod},
         },
     }
 
@@ -137,43 +138,3 @@ def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         volumes.append({"name": "ca", "configMap": {"name": bundle}})
         mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})
     return volumes, mounts
-
-
-def _pod(model: Model, image: str, pull_policy: str, shared: bool) -> dict[str, Any]:
-    spec = spec_of(model)
-    serving = spec.serving
-    volumes, mounts = _volumes(model)
-    # Where the volume belongs to one node, the merge goes where the servers will be.
-    affinity = {} if shared else affinity_to_volume(model, serving.affinity, required=False)
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "activeDeadlineSeconds": spec.merge.active_deadline_seconds,
-        "terminationGracePeriodSeconds": 30,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pod_security(serving.pod_security_context),
-        "containers": [
-            {
-                "name": c.MERGE_CONTAINER,
-                "image": image,
-                "imagePullPolicy": pull_policy,
-                "command": ["vicuna-server"],
-                "args": _arguments(model),
-                "env": _environment(model),
-                "resources": dict(spec.merge.resources) or _DEFAULT_RESOURCES,
-                "securityContext": dict(CONTAINER_SECURITY),
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": mounts,
-            }
-        ],
-        "volumes": volumes,
-    }
-    optional = {
-        "nodeSelector": spec.merge.node_selector or ({} if shared else serving.node_selector),
-        "tolerations": list(spec.merge.tolerations) or ([] if shared else list(serving.tolerations)),
-        "affinity": affinity,
-        "imagePullSecrets": list(serving.image_pull_secrets),
-        "serviceAccountName": serving.service_account_name,
-        "priorityClassName": serving.priority_class_name,
-    }
-    return pod | {key: value for key, value in optional.items() if value}

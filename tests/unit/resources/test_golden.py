@@ -1,5 +1,6 @@
 """What the operator renders, held against reviewed files; `UPDATE_GOLDEN=1 pytest tests/unit/resources` rewrites."""
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.claim import storage_claim
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.merge_job import merge_job
+from vicuna_operator.resources.prune_job import prune_job
 from vicuna_operator.resources.service import model_service
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -113,6 +115,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
         ),
         "service": model_service(subject),
         "budget": disruption_budget(subject),
+        "prune": prune_job(subject, keep=["b" * 16, "a" * 16], image=image, pull_policy=policy, shared_volume=shared),
     }
     if subject.spec is not None and subject.spec.storage.claim_name is None:
         objects["claim"] = storage_claim(subject)
@@ -144,7 +147,7 @@ def test_rendered_objects_are_valid_kubernetes(case: str, version: str) -> None:
 def test_pods_meet_the_restricted_pod_security_standard(case: str) -> None:
     spec, shared = CASES[case]
     objects = rendered(spec, shared=shared)
-    for kind in ("job", "deployment"):
+    for kind in ("job", "prune", "deployment"):
         pod = objects[kind]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -173,8 +176,9 @@ def test_servers_cannot_write_to_the_weights() -> None:
 
 def test_a_merge_pod_is_met_by_no_selector_of_serving_pods() -> None:
     objects = rendered(SMALL, shared=False)
-    labels = objects["job"]["spec"]["template"]["metadata"]["labels"]
-    for selector in (objects["service"]["spec"]["selector"], objects["deployment"]["spec"]["selector"]["matchLabels"]):
+    selectors = (objects["service"]["spec"]["selector"], objects["deployment"]["spec"]["selector"]["matchLabels"])
+    for kind, selector in itertools.product(("job", "prune"), selectors):
+        labels = objects[kind]["spec"]["template"]["metadata"]["labels"]
         assert any(labels.get(key) != value for key, value in selector.items())
 
 

@@ -1,0 +1,86 @@
+"""A Job as planning sees it: one attempt to merge, or a clean-up of the volume."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.meta import Body, Meta
+
+__all__ = ["JobView"]
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A Job of a model."""
+
+    meta: Meta
+    active: int
+    succeeded: bool
+    failed: bool
+    finished: datetime | None
+    condition_reason: str = ""
+    condition_message: str = ""
+
+    @property
+    def is_prune(self) -> bool:
+        """Tell a clean-up from a merge."""
+        return self.meta.labels.get(c.LABEL_NAME) == c.NAME_PRUNE
+
+    @property
+    def kept(self) -> Sequence[str]:
+        """Return the artifacts that a clean-up leaves."""
+        try:
+            return [str(item) for item in json.loads(self.meta.annotations.get(c.ANNOTATION_KEPT, "[]"))]
+        except (TypeError, ValueError):
+            return ()
+
+    @property
+    def merge_key(self) -> str:
+        """Return the merge key this Job was made for."""
+        return self.meta.labels.get(c.LABEL_MERGE_KEY, "")
+
+    @property
+    def artifact_id(self) -> str | None:
+        """Return the artifact this Job published, once the operator has noted it."""
+        return self.meta.labels.get(c.LABEL_ARTIFACT_ID)
+
+    @property
+    def attempt(self) -> int:
+        """Return the attempt number, counted from 0 over all Jobs of one merge key."""
+        return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))
+
+    @property
+    def series(self) -> str:
+        """Return the hash of what this attempt ran with; attempts of one series share one retry budget."""
+        return self.meta.annotations.get(c.ANNOTATION_SERIES, "")
+
+    @property
+    def claim(self) -> str:
+        """Return the claim the artifact went to."""
+        return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
+
+    @property
+    def capacity(self) -> str:
+        """Return what the claim held when this attempt was made; empty where it was not bound."""
+        return self.meta.annotations.get(c.ANNOTATION_CAPACITY, "")
+
+    @classmethod
+    def of(cls, body: Body) -> Self:
+        """Read a Job."""
+        status = body.get("status") or {}
+        ended = {cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"}
+        last = ended.get("Failed") or ended.get("Complete") or {}
+        moment = status.get("completionTime") or last.get("lastTransitionTime")
+        return cls(
+            meta=Meta.of(body),
+            active=int(status.get("active") or 0),
+            succeeded="Complete" in ended,
+            failed="Failed" in ended,
+            finished=parse_time(moment) if moment and last else None,
+            condition_reason=str(last.get("reason", "")),
+            condition_message=str(last.get("message", "")),
+        )

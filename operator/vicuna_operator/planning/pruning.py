@@ -1,0 +1,120 @@
+"""Which artifacts on the model's own claim nothing refers to any more, and the Job that removes them.
+
+The claim itself remembers, in an annotation, which artifacts were put on it and when: revisions, Jobs and the status
+may all be gone by the time an artifact is not needed. A claim the user provided is never pruned: who else uses it
+cannot be known.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.conditions import format_time, parse_time
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Action, Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.resources.common import claim_name, spec_of
+from vicuna_operator.resources.prune_job import prune_job, prune_job_name
+
+__all__ = ["PruningStage", "plan_pruning"]
+
+# `artifacts prune` touches nothing younger than ten minutes; the rest is for clocks that differ.
+_MIN_AGE = timedelta(minutes=15)
+_TRY_AGAIN = timedelta(hours=1)
+
+PruningStage = tuple[Sequence[Action], Sequence[Note], float | None]
+_NOTHING: PruningStage = ((), (), None)
+
+
+def plan_pruning(
+    model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
+) -> PruningStage:
+    """Note new artifacts on the claim; start, follow and clear away the Job that removes old ones."""
+    claim = seen.claims.get(claim_name(model))
+    if spec_of(model).storage.claim_name is not None or claim is None or claim.meta.deleting:
+        return _NOTHING
+    jobs = [job for job in seen.jobs if job.is_prune and job.meta.owner_uid == model.uid and not job.meta.deleting]
+    known = _known(claim)
+    used = _used(model, weights, seen)
+    if new := sorted(used - set(known)):
+        return [_remember(claim, {**known, **dict.fromkeys(new, format_time(now))})], (), None
+    if jobs:
+        needed = None if weights.artifact_id is None else used | set(seen.neighbours)
+        return _follow(claim, known, needed, jobs, now)
+    return _begin(model, weights, seen, config, known, used, now)
+
+
+def _begin(
+    model: Model,
+    weights: WeightsStage,
+    seen: Observed,
+    config: PlanConfig,
+    known: Mapping[str, str],
+    used: set[str],
+    now: datetime,
+) -> PruningStage:
+    old = {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
+    # While a merge is under way nobody can say what it will need.
+    if not old or weights.artifact_id is None:
+        return _NOTHING
+    due = max(old.values())
+    if now < due:
+        return (), (), (due - now).total_seconds()
+    keep = used | set(seen.neighbours)
+    body = prune_job(
+        model,
+        keep=keep,
+        image=spec_of(model).serving.image or config.server_image,
+        pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
+        shared_volume=weights.shared_volume,
+    )
+    message = f"Job {prune_job_name(model, keep)} removes {', '.join(sorted(old))} from {claim_name(model)}"
+    return [Create(body)], [Note("Normal", "PruneStarted", message)], None
+
+
+def _follow(
+    claim: ClaimView, known: Mapping[str, str], needed: set[str] | None, jobs: Sequence[JobView], now: datetime
+) -> PruningStage:
+    """Clear away a Job that is done, or that might remove what is needed (None: a merge will tell)."""
+    actions: list[Action] = []
+    notes: list[Note] = []
+    wait = None
+    for job in jobs:
+        remove = Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
+        if job.succeeded:
+            kept = {item: at for item, at in known.items() if item in job.kept}
+            actions += [_remember(claim, kept), remove]
+        elif needed is None or not needed <= set(job.kept):
+            actions.append(remove)
+        elif job.failed:
+            again = (job.finished or now) + _TRY_AGAIN
+            actions += [remove] if now >= again else []
+            wait = max(0.1, (again - now).total_seconds())
+            message = f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and it is tried again"
+            notes.append(Note("Warning", "PruneFailed", message))
+    return actions, notes, wait
+
+
+def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:
+    """Return the artifacts that a kept revision serves or may serve again, and the present weights."""
+    mine = [item for item in seen.deployments if item.meta.owner_uid == model.uid and item.claim == claim_name(model)]
+    found = {item.artifact_id for item in mine}
+    return {item for item in (*found, weights.artifact_id) if item}
+
+
+def _known(claim: ClaimView) -> dict[str, str]:
+    try:
+        value = json.loads(claim.meta.annotations.get(c.ANNOTATION_ARTIFACTS, "{}"))
+        return {str(item): format_time(parse_time(at)) for item, at in value.items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}  # somebody wrote something else there: from here on it is ours again
+
+
+def _remember(claim: ClaimView, known: Mapping[str, str]) -> Patch:
+    text = json.dumps(known, sort_keys=True)
+    body = {"metadata": {"annotations": {c.ANNOTATION_ARTIFACTS: text}}}
+    return Patch(Ref("v1", "PersistentVolumeClaim", claim.meta.name), claim.meta.uid, body)

@@ -1,0 +1,57 @@
+"""The Job that runs `vicuna-server artifacts prune`: it removes from the claim what no revision refers to any more."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.resources.common import claim_name, labels, owner
+from vicuna_operator.resources.identity import short_hash
+from vicuna_operator.resources.volume_pod import volume_pod
+
+__all__ = ["prune_job", "prune_job_name"]
+
+
+def prune_job_name(model: Model, keep: Iterable[str]) -> str:
+    """Return `<model>-prune-<8 hex over what is kept>`."""
+    return f"{model.name}-prune-{short_hash(sorted(keep), 8)}"
+
+
+def prune_job(
+    model: Model, *, keep: Iterable[str], image: str, pull_policy: str, shared_volume: bool
+) -> dict[str, Any]:
+    """Build the Job that keeps these artifacts and nothing else."""
+    kept = sorted(keep)
+    marks = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
+    tmp = "/tmp"  # noqa: S108  # an emptyDir of the pod
+    pod = volume_pod(
+        model,
+        image=image,
+        pull_policy=pull_policy,
+        arguments=["artifacts", "prune", c.ARTIFACTS_ROOT, *(word for item in kept for word in ("--keep", item))],
+        environment=[{"name": "HOME", "value": tmp}, {"name": "HF_HUB_OFFLINE", "value": "1"}],
+        volumes=[
+            {"name": "models", "persistentVolumeClaim": {"claimName": claim_name(model)}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+        mounts=[{"name": "models", "mountPath": c.MODELS_MOUNT}, {"name": "tmp", "mountPath": tmp}],
+        shared_volume=shared_volume,
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": prune_job_name(model, kept),
+            "namespace": model.namespace,
+            "labels": marks,
+            "annotations": {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)},
+            "ownerReferences": [owner(model)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": {"metadata": {"labels": marks}, "spec": pod},
+        },
+    }

@@ -1,0 +1,65 @@
+"""The pod that works on the volume of artifacts, where the servers' volume is: a merge, or a clean-up."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api import constants as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.resources.common import CONTAINER_SECURITY, affinity_to_volume, pod_security, spec_of
+
+__all__ = ["volume_pod"]
+
+Fragments = Sequence[Mapping[str, Any]]
+
+# The work itself stays below 512 MiB of anonymous memory whatever the model's size; the rest is page cache.
+_DEFAULT_RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+
+
+def volume_pod(
+    model: Model,
+    *,
+    image: str,
+    pull_policy: str,
+    arguments: Sequence[str],
+    environment: Fragments,
+    volumes: Fragments,
+    mounts: Fragments,
+    shared_volume: bool,
+) -> dict[str, Any]:
+    """Build the pod's spec; it runs once, never asks for a GPU, and ends at `spec.merge.activeDeadlineSeconds`."""
+    spec = spec_of(model)
+    serving = spec.serving
+    # Where the volume belongs to one node, the pod goes where the servers are, or will be.
+    affinity = {} if shared_volume else affinity_to_volume(model, serving.affinity, required=False)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": spec.merge.active_deadline_seconds,
+        "terminationGracePeriodSeconds": 30,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(serving.pod_security_context),
+        "containers": [
+            {
+                "name": c.MERGE_CONTAINER,
+                "image": image,
+                "imagePullPolicy": pull_policy,
+                "command": ["vicuna-server"],
+                "args": list(arguments),
+                "env": list(environment),
+                "resources": dict(spec.merge.resources) or _DEFAULT_RESOURCES,
+                "securityContext": dict(CONTAINER_SECURITY),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": list(mounts),
+            }
+        ],
+        "volumes": list(volumes),
+    }
+    optional = {
+        "nodeSelector": spec.merge.node_selector or ({} if shared_volume else serving.node_selector),
+        "tolerations": list(spec.merge.tolerations) or ([] if shared_volume else list(serving.tolerations)),
+        "affinity": affinity,
+        "imagePullSecrets": list(serving.image_pull_secrets),
+        "serviceAccountName": serving.service_account_name,
+        "priorityClassName": serving.priority_class_name,
+    }
+    return pod | {key: value for key, value in optional.items() if value}
