@@ -1,5 +1,6 @@
 """Weights of a hub come file by file: a little ahead, within bounded room, and not twice after a kill."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from support.hub import Fault, Hub, running_hub
+from support import meta
+from support.checkpoints import write_checkpoint
+from support.hub import Asked, Fault, Hub, running_hub
 from support.sparse import LLAMA_13B, write_sparse_checkpoint
 from support.wide import wide_weights, write_in_files
+from vicuna_server.cli import main
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.digests import digest_files
@@ -227,3 +231,50 @@ def test_the_rate_holds_what_comes(hub: Hub, pair: Path, tmp_path: Path) -> None
     begun = time.monotonic()
     merge(tmp_path, rate=inputs // 2)
     assert time.monotonic() - begun > 1 - 0.1  # two seconds, of which one's worth comes at once
+
+
+def test_metas_parts_come_together(hub: Hub, tmp_path: Path) -> None:
+    whole = meta.whole_weights()
+    base = meta.converted(whole)
+    hub.repositories["me/base"] = meta.write_meta(tmp_path / "base", whole, 4)
+    sizes = {"hidden_size": meta.DIM, "intermediate_size": meta.WIDE, "num_attention_heads": meta.HEADS}
+    delta = {name: torch.full_like(tensor, 0.001) for name, tensor in base.items()}
+    hub.repositories["me/delta"] = write_checkpoint(
+        tmp_path / "delta", delta, "bin-sharded", config=sizes | {"vocab_size": meta.VOCABULARY}
+    )
+    request = Request(BASE, DELTA, tmp_path / "out", chat_template="vicuna_v1.1", least_shard_bytes=4000)
+    manifest = run_merge(request, Progress(Silent(), threading.Event()))
+    found = weights_of(tmp_path / "out" / manifest.artifact_id)
+    assert found.keys() == base.keys()
+    assert all(torch.equal(tensor, base[name] + delta[name]) for name, tensor in found.items())
+    assert len([entry for entry in manifest.files if entry.path.endswith(".safetensors")]) > 3
+
+
+def test_a_signal_ends_the_program_whatever_is_under_way_and_the_next_goes_on(
+    hub: Hub, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(tmp_path / "log"))
+    name, released, hangs = "model-00002-of-00005.safetensors", threading.Event(), threading.Event()
+
+    def hang(asked: Asked) -> Fault | None:
+        if not (asked.is_fetch and asked.name == name):
+            return None
+        hangs.set()
+        return Fault(cut=1_000_000, until=released)
+
+    hub.fault = hang
+    words = ["--base", BASE, "--delta", DELTA, "--output", str(tmp_path / "out"), "--chat-template", "vicuna_v1.1"]
+    with subprocess.Popen([sys.executable, "-m", "vicuna_server", "merge", *words]) as process:
+        assert hangs.wait(60)
+        _wait_for(lambda: any(path.stat().st_size == 1_000_000 for path in _fetched(tmp_path / "out", name)))
+        process.terminate()
+        assert process.wait(20) == 75
+    released.set()
+    assert json.loads((tmp_path / "log").read_text())["reason"] == "Interrupted"
+    hub.fault = lambda _: None
+    hub.asked.clear()
+    assert main(["merge", *words]) == 0
+    [again] = [asked for asked in hub.asked if asked.is_fetch and asked.name == name]
+    assert again.start == 1_000_000
+    [artifact] = (tmp_path / "out").iterdir()
+    require_sum(artifact, pair)

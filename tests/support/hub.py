@@ -197,8 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         while size > 0:
             self.server.on_block()
             block = read(min(size, _BLOCK))
+            asked.served += len(block)  # first: a client that has it all may count at once
             self.wfile.write(bytes([block[0] ^ 1]) + block[1:] if wrong else block)
-            asked.served += len(block)
             size -= len(block)
             wrong = False
 

@@ -6,9 +6,10 @@ neither stops on a signal nor bounds what lies on disk, and where hf_xet is inst
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -80,7 +81,8 @@ class HubClient:
 
         def read_whole() -> bytes:
             data = bytearray()
-            with _request(what, url, {}) as response:
+            with _request(what, url) as response:
+                _require_success(what, response)
                 for block in response.iter_raw():
                     data += block
                     if len(data) > most:
@@ -104,6 +106,7 @@ class HubClient:
         if not left:
             return
         with _request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
+            _require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
             _require_range(what, response, start, stop)
             for block in response.iter_raw():
                 left -= len(block)
@@ -138,15 +141,14 @@ def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
 
 
 @contextmanager
-def _request(what: str, url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """Give the answer to a GET, if it is one; turn what fails into our own errors."""
+def _request(what: str, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
+    """Give the answer to a GET; turn what fails into our own errors."""
     # both are exported, but lazily
     from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"} | headers
+    sent = {**build_hf_headers(), "Accept-Encoding": "identity", **headers}
     try:
-        with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
-            _require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
+        with get_session().stream("GET", url, headers=sent, timeout=_TIMEOUT_SECONDS) as response:
             yield response
     except (CutError, VicunaError):
         raise
@@ -154,7 +156,7 @@ def _request(what: str, url: str, headers: dict[str, str]) -> Iterator[Any]:
         raise _explain(what, error) from error
 
 
-def _require_success(what: str, response: Any, *, by_hub: bool) -> None:
+def _require_success(what: str, response: Any, *, by_hub: bool = True) -> None:
     """Raise what an answer's status means.
 
     Args:

@@ -67,7 +67,7 @@ def list_repository(source: HubSource, progress: Progress) -> Listing:
     files = {}
     for entry in answer.siblings:
         name = entry.rfilename
-        if "/" in name or len(name.encode()) > _MOST_NAME:  # only the top folder counts; no model has such names
+        if "/" in name or not name.isprintable() or len(name.encode()) > _MOST_NAME:  # no model has such names
             continue
         if entry.size is None:
             raise InputError(

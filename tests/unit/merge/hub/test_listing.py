@@ -91,7 +91,7 @@ def test_an_answer_that_is_no_listing_is_not_the_sources_fault(
 
 
 def test_only_good_names_of_the_top_folder_count(answering: Callable[[object], None], progress: Progress) -> None:
-    names = ["config.json", "original/model.bin", "../model.bin", "a" * 201]
+    names = ["config.json", "original/model.bin", "../model.bin", "model-\0.bin", "a" * 201]
     answering({"sha": COMMIT, "siblings": [FILE | {"rfilename": name} for name in names]})
     assert list(list_repository(SOURCE, progress).files) == ["config.json"]
 
