@@ -13,7 +13,7 @@ COMMANDS = {
     "inspect": ("vicuna_server.merge.inspect_cli", "say what weights are, and whether they can be merged"),
     "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),
     "gateway": ("vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster"),
-    "chat": ("vicuna_server.chat.cli", "chat with a running server from the terminal"),
+    "chat": ("vicuna_server.chat.cli", "chat in the terminal, with a model run here or behind an API"),
 }
 
 

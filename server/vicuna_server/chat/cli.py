@@ -1,47 +1,79 @@
-"""`vicuna-server chat`: a conversation in the terminal over the API."""
+"""`vicuna-server chat`: a conversation in the terminal, with a model in this process or behind an API."""
 
 import argparse
 import os
+import re
 import sys
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 
-from vicuna_server.chat.client import ChatClient
-from vicuna_server.errors import VicunaError
-from vicuna_server.flags import bounded
+from vicuna_server.chat.backend import Backend, Options
+from vicuna_server.chat.console import open_console
+from vicuna_server.chat.session import COMMANDS, Session
+from vicuna_server.chat.transcript import Transcript
+from vicuna_server.errors import UsageError, VicunaError
+from vicuna_server.flags import bounded, chat_template, count, positive
 
 __all__ = ["add_arguments", "run"]
 
 INTERRUPTED = 130
 """The shell's code for a program ended by Ctrl-C."""
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TEMPERATURE = 0.7
+
+LOADING = ("device", "gpus", "num_gpus", "max_gpu_memory", "load_8bit", "dtype", "conv_template")
+"""Flags that say how a model is loaded here."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    address = os.environ.get("VICUNA_URL") or "http://127.0.0.1:8000"
-    parser.add_argument("--url", default=address, help="the server (default: $VICUNA_URL, here %(default)s)")
-    parser.add_argument("--model", metavar="NAME", help="model to talk to (default: the first one listed)")
-    parser.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer and end")
-    parser.add_argument("--temperature", type=partial(bounded, most=2.0), help="0 to 2; 0: always the likeliest word")
-    parser.add_argument(
+    where = parser.add_argument_group("which model")
+    where.add_argument(
+        "--url",
+        default=os.environ.get("VICUNA_URL") or None,
+        help=f"a server with OpenAI's API (default: $VICUNA_URL; without --model: {DEFAULT_URL})",
+    )
+    where.add_argument(
+        "--model", metavar="DIR|NAME", help="a model's folder, to run it here; with a server: its name there"
+    )
+    where.add_argument(
         "--wait", type=bounded, default=0.0, metavar="SECONDS", help="wait so long for the server to be ready"
     )
+    load = parser.add_argument_group("running it here")
+    load.add_argument("--device", choices=("auto", "cuda", "cpu"), help="auto (default): cuda when GPUs are asked for")
+    load.add_argument("--gpus", metavar="0,1", help="use these GPUs only")
+    load.add_argument("--num-gpus", type=count, metavar="N", help="GPUs to spread the layers over")
+    load.add_argument("--max-gpu-memory", metavar="QUANTITY", help="most that the weights may take on each GPU: 13Gi")
+    load.add_argument("--load-8bit", action="store_true", help="quantize the weights to 8 bits")
+    load.add_argument("--dtype", choices=("auto", "float16", "bfloat16", "float32"))
+    load.add_argument("--conv-template", type=chat_template, metavar="NAME|FILE.jinja", help="the chat template")
+    talk = parser.add_argument_group("the conversation")
+    talk.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer and end")
+    talk.add_argument(
+        "--temperature",
+        type=partial(bounded, most=2.0),
+        default=DEFAULT_TEMPERATURE,
+        help="0 to 2 (default: %(default)s); 0: always the likeliest word",
+    )
+    talk.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest answer in tokens")
+    talk.add_argument("--no-history", action="store_true", help="each question is asked without those before it")
+    talk.add_argument("--style", default="simple", choices=("simple", "rich"), help="rich: Markdown is rendered")
+    talk.add_argument("--debug", action="store_true", help="tell the tokens and times of each answer")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Chat until the input ends; Ctrl-C stops an answer, at the prompt it ends the program."""
+    """Chat until the input ends; Ctrl-C stops an answer, and the program where nobody can go on asking."""
     try:
-        with ChatClient(args.url) as client:
-            if args.wait > 0:
-                client.wait_until_ready(args.wait)
-            model = args.model or client.first_model()
+        with closing(_open(args)) as backend:
+            options = Options(args.temperature, args.max_new_tokens)
+            transcript = Transcript(remember=not args.no_history)
+            session = Session(backend, transcript, options, style=args.style, debug=args.debug)
             if args.prompt is not None:
-                question = {"role": "user", "content": args.prompt}
-                for piece in client.stream(model, [question], args.temperature):
-                    print(piece, end="", flush=True)
-                print()
-                return 0
-            return _converse(client, model, args.temperature)
+                session.ask(args.prompt)
+            else:
+                session.run(open_console([command.split()[0] for command in COMMANDS]))
+            return 0
     except VicunaError as error:
         print(f"vicuna-server chat: {error.reason}: {error.message}", file=sys.stderr)
         return error.exit_code
@@ -55,41 +87,57 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
 
-def _converse(client: ChatClient, model: str, temperature: float | None) -> int:
-    interactive = sys.stdin.isatty()
-    if interactive:
-        with suppress(ImportError):
-            import readline  # noqa: F401  # gives input() editing and history
-        print(f"{model} at {client.url}. Ctrl-C stops an answer, Ctrl-D ends.")
-    messages: list[dict[str, str]] = []
-    while True:
-        try:
-            question = input("you: " if interactive else "")
-        except (EOFError, KeyboardInterrupt):
-            if interactive:
-                print()
-            return 0
-        if not question.strip():
-            continue
-        messages.append({"role": "user", "content": question})
-        try:
-            text = _answer(client, model, messages, temperature)
-        except VicunaError as error:
-            if not interactive:
-                raise
-            print(f"{error.reason}: {error.message}", file=sys.stderr)
-            messages.pop()
-            continue
-        messages.append({"role": "assistant", "content": text})
+def _open(args: argparse.Namespace) -> Backend:
+    if args.url is None and args.model is not None:
+        return _open_local(args)
+    from vicuna_server.chat.client import RemoteModel
+
+    given = [name for name in LOADING if getattr(args, name)]
+    if given:
+        flag = "--" + given[0].replace("_", "-")
+        raise UsageError(f"{flag} is for a model run here: name its folder with --model and give no --url")
+    remote = RemoteModel(args.url or DEFAULT_URL, args.model, usage=args.debug)
+    if args.wait > 0:
+        remote.wait_until_ready(args.wait)
+    return remote
 
 
-def _answer(client: ChatClient, model: str, messages: list[dict[str, str]], temperature: float | None) -> str:
-    """Print an answer while it comes, and return it; Ctrl-C keeps what there is."""
-    pieces: list[str] = []
-    # Closed at once on Ctrl-C, so that the server stops generating.
-    with suppress(KeyboardInterrupt), closing(client.stream(model, messages, temperature)) as stream:
-        for piece in stream:
-            pieces.append(piece)
-            print(piece, end="", flush=True)
-    print()
-    return "".join(pieces)
+def _open_local(args: argparse.Namespace) -> Backend:
+    from vicuna_server.chat.local import LocalModel
+    from vicuna_server.engine.opening import check_folder
+    from vicuna_server.engine.settings import LoadSettings
+
+    folder = Path(args.model)
+    if not folder.is_dir():
+        raise UsageError(f"--model {folder} is no folder; for a model behind a server, say its address with --url")
+    num_gpus = _choose_gpus(args)
+    manifest = check_folder(folder)
+    if sys.stderr.isatty():
+        print(f"loading {folder} …", file=sys.stderr)
+    return LocalModel(
+        LoadSettings(
+            folder=folder,
+            pinned_template=None if manifest is None else manifest.chat_template,
+            chat_template=args.conv_template or "auto",
+            device=args.device or "auto",
+            num_gpus=num_gpus,
+            dtype=args.dtype or "auto",
+            quantization="int8" if args.load_8bit else "none",
+            max_gpu_memory=args.max_gpu_memory,
+            max_concurrency=1,
+        )
+    )
+
+
+def _choose_gpus(args: argparse.Namespace) -> int:
+    """Return how many GPUs to use, and let CUDA, which is not loaded yet, see no others than those named."""
+    if args.gpus is None:
+        return args.num_gpus if args.num_gpus is not None else int(args.device == "cuda")
+    if not re.fullmatch(r"[\w-]+(,[\w-]+)*", args.gpus):
+        raise UsageError(f"--gpus {args.gpus!r} is no list of GPUs; write for example 0,1")
+    named = args.gpus.count(",") + 1
+    wanted: int = named if args.num_gpus is None else args.num_gpus
+    if wanted > named:
+        raise UsageError(f"--num-gpus {wanted} is more than the {named} that --gpus {args.gpus} names")
+    os.environ["CUDA_VISIBLE_DEVICES"] = args.gpus
+    return wanted

@@ -1,16 +1,18 @@
-"""A small client of OpenAI-compatible servers: wait for one, ask which model it has, stream an answer."""
+"""A model behind an OpenAI-compatible server: wait for it, ask what it is called, stream an answer."""
 
 import json
 import os
 import time
-from collections.abc import Generator, Iterable
-from typing import Self
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import httpx
 
+from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.errors import InputError, UnreachableError, UsageError
 
-__all__ = ["ChatClient"]
+__all__ = ["RemoteModel"]
 
 RETRY_SECONDS = 0.3
 CONNECT_SECONDS = 10.0
@@ -18,17 +20,22 @@ SILENCE_SECONDS = 120.0
 """Servers of this project send a comment every 15 s; a first token on a slow machine may take longer elsewhere."""
 
 
-class ChatClient:
+class RemoteModel:
     """Talks to one server. An API key is taken from `VICUNA_API_KEY`.
 
     Args:
         url: The server's address, with or without `/v1`.
+        model: The model's name there; None: the first one listed, looked up with the first answer.
+        usage: Whether to ask for token counts, which not every server gives.
 
     Raises:
         UsageError: The address is no http(s) URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, model: str | None = None, *, usage: bool = False) -> None:
+        self.report = Report()
+        self._model = model
+        self._usage = usage
         self.url = url.rstrip("/").removesuffix("/v1")
         key = os.environ.get("VICUNA_API_KEY")
         try:
@@ -43,10 +50,25 @@ class ChatClient:
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         )
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def title(self) -> str:
+        """The model's name and its server."""
+        return f"{self.model} at {self.url}"
 
-    def __exit__(self, *_: object) -> None:
+    @property
+    def model(self) -> str:
+        """The model's name.
+
+        Raises:
+            UnreachableError: The server cannot be reached.
+            InputError: What answers is no OpenAI-compatible server, or has no model.
+        """
+        if self._model is None:
+            self._model = self._first_model()
+        return self._model
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def wait_until_ready(self, seconds: float) -> None:
@@ -70,13 +92,7 @@ class ChatClient:
                 )
             time.sleep(RETRY_SECONDS)
 
-    def first_model(self) -> str:
-        """Return the name of the first model that the server lists.
-
-        Raises:
-            UnreachableError: The server cannot be reached.
-            InputError: What answers is no OpenAI-compatible server, or has no model.
-        """
+    def _first_model(self) -> str:
         try:
             response = self._http.get("/v1/models")
         except httpx.HTTPError as error:
@@ -88,52 +104,67 @@ class ChatClient:
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise InputError("NoModel", f"{self.url} lists no model; name one with --model") from error
 
-    def stream(
-        self, model: str, messages: list[dict[str, str]], temperature: float | None
-    ) -> Generator[str, None, None]:
-        """Yield the pieces of the assistant's next message; closing the iterator stops the server's work.
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+        """Yield the answer's pieces; see `Backend.stream`.
 
         Raises:
             UnreachableError: The server cannot be reached or breaks off.
             InputError: The server refuses the request.
         """
-        body: dict[str, object] = {"model": model, "messages": messages, "stream": True}
-        if temperature is not None:
-            body["temperature"] = temperature
+        body: dict[str, object] = {"model": self.model, "messages": list(messages), "stream": True}
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        if options.max_tokens is not None:
+            body["max_tokens"] = options.max_tokens
+        if self._usage:
+            body["stream_options"] = {"include_usage": True}
+        self.report = Report()
         try:
             with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     response.read()
                     raise _refused(response)
-                yield from _pieces(response.iter_lines())
+                yield from self._pieces(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
+
+    def _pieces(self, lines: Iterable[str]) -> Generator[str, None, None]:
+        """Read server-sent events up to `[DONE]`."""
+        for line in lines:
+            if not line.startswith("data:"):
+                continue
+            data = line.removeprefix("data:").strip()
+            if data == "[DONE]":
+                return
+            try:
+                event = json.loads(data)
+            except ValueError as error:
+                raise InputError("AnswerUnreadable", f"the server sent what is not JSON: {data[:80]}") from error
+            if "error" in event:
+                raise UnreachableError("AnswerFailed", f"the server broke off: {event['error'].get('message')}")
+            self._note(event)
+            for choice in event.get("choices", ())[:1]:
+                if text := choice.get("delta", {}).get("content"):
+                    yield text
+        raise UnreachableError("AnswerCutOff", "the connection ended before the answer was complete")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        for choice in event.get("choices", ())[:1]:
+            if reason := choice.get("finish_reason"):
+                self.report = replace(self.report, finish_reason=reason)
+        if counts := event.get("usage"):
+            self.report = replace(
+                self.report,
+                prompt_tokens=counts.get("prompt_tokens", 0),
+                cached_tokens=(counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+                tokens=counts.get("completion_tokens", 0),
+            )
 
     def _unreachable(self, error: httpx.HTTPError) -> UnreachableError:
         return UnreachableError(
             "ServerUnreachable",
             f"{self.url} cannot be reached ({_reason(error)}); check the address and that the server runs",
         )
-
-
-def _pieces(lines: Iterable[str]) -> Generator[str, None, None]:
-    """Read server-sent events up to `[DONE]`."""
-    for line in lines:
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        try:
-            event = json.loads(data)
-        except ValueError as error:
-            raise InputError("AnswerUnreadable", f"the server sent what is not JSON: {data[:80]}") from error
-        if "error" in event:
-            raise UnreachableError("AnswerFailed", f"the server broke off: {event['error'].get('message')}")
-        for choice in event.get("choices", ())[:1]:
-            if text := choice.get("delta", {}).get("content"):
-                yield text
-    raise UnreachableError("AnswerCutOff", "the connection ended before the answer was complete")
 
 
 def _refused(response: httpx.Response) -> InputError:

@@ -1,0 +1,56 @@
+"""What a chat talks to: a model somewhere that streams the next message."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+__all__ = ["Backend", "ChatMessage", "Options", "Report"]
+
+
+class ChatMessage(TypedDict):
+    """One message; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How answers are made; None leaves it to the model's side."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of an answer when it has ended; 0 where the other side does not tell."""
+
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    tokens: int = 0
+
+
+class Backend(Protocol):
+    """A model to chat with.
+
+    Attributes:
+        report: Of the last answer.
+    """
+
+    report: Report
+
+    @property
+    def title(self) -> str:
+        """What the user is told of it."""
+
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+        """Yield the pieces of the next message; closing the iterator stops the work.
+
+        Raises:
+            VicunaError: The request is refused, or the answer breaks off.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""

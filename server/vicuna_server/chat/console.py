@@ -1,0 +1,88 @@
+"""Where questions come from: a terminal with editing and history, or a pipe with one question per line."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+__all__ = ["Console", "PipeConsole", "open_console"]
+
+
+class Console(Protocol):
+    """Reads one question after another."""
+
+    interactive: bool
+
+    def read(self) -> str | None:
+        """Return the next question; None at the end.
+
+        Raises:
+            KeyboardInterrupt: What was typed so far is to be forgotten.
+        """
+
+
+class PipeConsole:
+    """Lines of standard input."""
+
+    interactive = False
+
+    def __init__(self) -> None:
+        # What is no UTF-8 becomes a visible character rather than the end of a script.
+        with contextlib.suppress(AttributeError):
+            sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+        self._lines: Iterator[str] = iter(sys.stdin)
+
+    def read(self) -> str | None:
+        """Return the next line."""
+        line = next(self._lines, None)
+        return None if line is None else line.rstrip("\r\n")
+
+
+class TerminalConsole:
+    """A prompt of prompt_toolkit: Enter sends, Alt-Enter begins a new line, arrows go through earlier questions.
+
+    Args:
+        words: Commands that Tab completes.
+    """
+
+    interactive = True
+
+    def __init__(self, words: list[str]) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.history import InMemoryHistory
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        @keys.add("escape", "enter")
+        def new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        # The history is not kept in a file: what people ask is nobody else's business.
+        self._session: PromptSession[str] = PromptSession(
+            history=InMemoryHistory(),
+            key_bindings=keys,
+            multiline=True,
+            completer=WordCompleter(words, sentence=True),
+            complete_while_typing=False,
+            prompt_continuation="... ",
+        )
+
+    def read(self) -> str | None:
+        """Return what was typed."""
+        try:
+            return self._session.prompt("you: ")
+        except EOFError:
+            return None
+
+
+def open_console(words: list[str]) -> Console:
+    """Return the terminal's console where both sides are one."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return TerminalConsole(words)
+    return PipeConsole()

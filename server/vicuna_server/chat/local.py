@@ -1,0 +1,72 @@
+"""A model in this process: the same engine that serves, without a server."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator, Sequence
+from typing import Any, TypeVar, cast
+
+from vicuna_server.chat.backend import ChatMessage, Options, Report
+from vicuna_server.engine import ChatPrompt, Delta, Generation, GenerationRequest
+from vicuna_server.engine.opening import create_engine
+from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.prompts import Message, Role
+
+__all__ = ["LocalModel"]
+
+Result = TypeVar("Result")
+CLOSE_SECONDS = 10.0
+
+
+class LocalModel:
+    """Loads a folder and answers from it; the engine's event loop has a thread of its own.
+
+    Args:
+        settings: What to load and how.
+
+    Raises:
+        VicunaError: It cannot be loaded here.
+    """
+
+    def __init__(self, settings: LoadSettings) -> None:
+        self.title = settings.folder.resolve().name
+        self.report = Report()
+        self._engine = create_engine(settings)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
+        self._thread.start()
+        self._wait(self._engine.load())
+
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+        """Yield the answer's pieces; see `Backend.stream`."""
+        prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
+        temperature = 1.0 if options.temperature is None else options.temperature
+        request = GenerationRequest(prompt, max_tokens=options.max_tokens, temperature=temperature)
+        generation = self._wait(self._engine.submit(request))
+        try:
+            while (delta := self._wait(_next(generation))) is not None:
+                if delta.text:
+                    yield delta.text
+                self.report = Report(
+                    delta.finish_reason or "", generation.prompt_tokens, generation.cached_tokens, delta.tokens
+                )
+        finally:
+            self._loop.call_soon_threadsafe(generation.cancel)
+
+    def close(self) -> None:
+        """Stop the engine; a step that runs is waited for."""
+        self._wait(self._engine.close(), CLOSE_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(seconds)
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+
+async def _next(generation: Generation) -> Delta | None:
+    return await anext(generation, None)

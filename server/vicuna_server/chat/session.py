@@ -1,0 +1,150 @@
+"""The loop of a chat: questions, answers, and commands that begin with `!!`."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from vicuna_server.chat.backend import Backend, ChatMessage, Options
+from vicuna_server.chat.console import Console
+from vicuna_server.chat.display import show
+from vicuna_server.chat.transcript import Transcript
+from vicuna_server.errors import UsageError, VicunaError
+
+__all__ = ["COMMANDS", "Session"]
+
+COMMANDS = {
+    "!!help": "this list",
+    "!!reset": "forget the conversation",
+    "!!remove": "take back the last question and its answer",
+    "!!regen": "answer the last question again",
+    "!!save FILE": "write the conversation to a file",
+    "!!load FILE": "go on from a file",
+    "!!exit": "end",
+}
+
+
+class Session:
+    """One conversation with one model.
+
+    Args:
+        backend: The model.
+        transcript: What was said so far.
+        options: How answers are made.
+        style: "simple" or "rich".
+        debug: Whether each answer is followed by its counts, on standard error.
+    """
+
+    def __init__(
+        self, backend: Backend, transcript: Transcript, options: Options, *, style: str = "simple", debug: bool = False
+    ) -> None:
+        self._backend = backend
+        self._transcript = transcript
+        self._options = options
+        self._style = style
+        self._debug = debug
+        self._interactive = False
+
+    def run(self, console: Console) -> None:
+        """Go on until the input ends or `!!exit`; at a terminal, neither a failure nor Ctrl-C ends it.
+
+        Raises:
+            VicunaError: A question from a pipe cannot be answered, or a command is wrong.
+            KeyboardInterrupt: Ctrl-C where the questions come from a pipe.
+        """
+        self._interactive = console.interactive
+        if self._interactive:
+            print(f"{self._backend.title}. Alt-Enter: new line, Ctrl-C: stop an answer, Ctrl-D: end, !!help: commands.")
+        while True:
+            try:
+                line = console.read()
+            except KeyboardInterrupt:
+                if not self._interactive:
+                    raise
+                continue  # what was typed is gone; Ctrl-D ends
+            if line is None or line.strip() == "!!exit":
+                return
+            try:
+                if line.startswith("!!"):
+                    self._command(line)
+                elif line.strip():
+                    self.ask(line)
+            except VicunaError as error:
+                if not self._interactive:
+                    raise
+                print(f"{error.reason}: {error.message}", file=sys.stderr)
+
+    def ask(self, question: str) -> None:
+        """Ask one question and show the answer; a question that fails is forgotten.
+
+        Raises:
+            VicunaError: It cannot be answered.
+        """
+        sent = self._transcript.ask(question)
+        try:
+            self._answer(sent)
+        except VicunaError:
+            self._transcript.remove()
+            raise
+
+    def _answer(self, messages: Sequence[ChatMessage]) -> None:
+        """Show an answer while it comes and keep it; at a terminal, Ctrl-C keeps what there is."""
+        pieces: list[str] = []
+        started = time.monotonic()
+        times: list[float] = []
+
+        def noted(stream: Iterator[str]) -> Iterator[str]:
+            for piece in stream:
+                pieces.append(piece)
+                times.append(time.monotonic() - started)
+                yield piece
+
+        try:
+            # Closed at once on Ctrl-C, so that the model stops.
+            with closing(self._backend.stream(messages, self._options)) as stream:
+                show(noted(stream), self._style)
+        except KeyboardInterrupt:
+            if not self._interactive:
+                raise
+        self._transcript.answer("".join(pieces))
+        if self._debug:
+            self._tell(times[0] if times else 0.0, time.monotonic() - started)
+
+    def _tell(self, first: float, seconds: float) -> None:
+        report = self._backend.report
+        print(
+            f"[{report.finish_reason or 'stopped'}: {report.prompt_tokens} prompt tokens, {report.cached_tokens} of "
+            f"them cached; {report.tokens} tokens in {seconds:.2f} s, the first text after {first:.2f} s]",
+            file=sys.stderr,
+        )
+
+    def _command(self, line: str) -> None:
+        name, _, argument = line.strip().partition(" ")
+        said = self._carry_out(name, argument.strip())
+        if said and self._interactive:
+            show([said], "simple")
+
+    def _carry_out(self, name: str, argument: str) -> str:
+        transcript = self._transcript
+        match name, argument:
+            case "!!reset", "":
+                transcript.reset()
+                return "The conversation is forgotten."
+            case "!!remove", "":
+                return "The last question is taken back." if transcript.remove() else "There is nothing to take back."
+            case "!!regen", "":
+                sent = transcript.again()
+                if sent is None:
+                    return "Nothing has been asked yet."
+                self._answer(sent)
+                return ""
+            case "!!save", file if file:
+                transcript.save(Path(file).expanduser())
+                return f"{len(transcript.messages)} messages are in {file}."
+            case "!!load", file if file:
+                transcript.load(Path(file).expanduser())
+                return "\n".join(f"{one['role']}: {one['content']}" for one in transcript.messages)
+            case "!!help", "":
+                return "\n".join(f"{command:12} {text}" for command, text in COMMANDS.items())
+        raise UsageError(f"{name} is no command as it stands; there are {', '.join(COMMANDS)}")

@@ -1,0 +1,116 @@
+"""The conversation so far, and its file."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vicuna_server.chat.backend import ChatMessage
+from vicuna_server.errors import InputError
+
+__all__ = ["Transcript"]
+
+ROLES = ("system", "user", "assistant")
+
+
+class Transcript:
+    """Messages in order: questions and answers, perhaps a system message at the head.
+
+    Args:
+        remember: Whether a question is asked with all that went before.
+    """
+
+    def __init__(self, *, remember: bool = True) -> None:
+        self.messages: list[ChatMessage] = []
+        self._remember = remember
+
+    def ask(self, question: str) -> list[ChatMessage]:
+        """Add a question; return what is to be sent."""
+        self.messages.append({"role": "user", "content": question})
+        return self._sent()
+
+    def again(self) -> list[ChatMessage] | None:
+        """Take back the last answer; return what is to be sent for another, None where nothing was asked."""
+        if self.messages and self.messages[-1]["role"] == "assistant":
+            self.messages.pop()
+        return self._sent() if self.messages and self.messages[-1]["role"] == "user" else None
+
+    def answer(self, text: str) -> None:
+        """Add the answer to the last question."""
+        self.messages.append({"role": "assistant", "content": text})
+
+    def remove(self) -> bool:
+        """Take back the last question with its answer; return whether there was one."""
+        questions = [index for index, message in enumerate(self.messages) if message["role"] == "user"]
+        if questions:
+            del self.messages[questions[-1] :]
+        return bool(questions)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.messages.clear()
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file, whole or not at all; only another conversation is written over.
+
+        Raises:
+            InputError: `FileNotWritten`, with the reason.
+        """
+        if path.exists():
+            try:
+                _read(path)
+            except InputError as error:
+                raise InputError("FileNotWritten", f"{path} exists and is no conversation; name another") from error
+        text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=2) + "\n"
+        try:
+            descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.replace(part, path)
+            except BaseException:
+                os.unlink(part)
+                raise
+        except OSError as error:
+            raise InputError("FileNotWritten", f"{path} cannot be written: {error.strerror or error}") from error
+
+    def load(self, path: Path) -> None:
+        """Go on from a file, ours or FastChat's.
+
+        Raises:
+            InputError: `FileNotRead`, with the reason; nothing has changed then.
+        """
+        self.messages = _read(path)
+
+    def _sent(self) -> list[ChatMessage]:
+        if self._remember:
+            return list(self.messages)
+        return [*(one for one in self.messages if one["role"] == "system"), self.messages[-1]]
+
+
+def _read(path: Path) -> list[ChatMessage]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        messages = content["messages"]
+        fastchat = [one for one in messages if isinstance(one, list)]
+        return _from_fastchat(content) if fastchat else [_checked(one) for one in messages]
+    except OSError as error:
+        raise InputError("FileNotRead", f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError("FileNotRead", f"{path} is no saved conversation") from error
+
+
+def _checked(message: Mapping[str, Any]) -> ChatMessage:
+    role, content = message["role"], message["content"]
+    if role not in ROLES or not isinstance(content, str):
+        raise ValueError(f"a message of {role}")
+    return {"role": role, "content": content}
+
+
+def _from_fastchat(content: Mapping[str, Any]) -> list[ChatMessage]:
+    """Read what FastChat's `!!save` writes: its `roles` names the user first, `messages` are pairs of name and text."""
+    names: Sequence[str] = content["roles"]
+    roles = {names[0]: "user", names[1]: "assistant"}
+    return [_checked({"role": roles[name], "content": text}) for name, text in content["messages"] if text is not None]

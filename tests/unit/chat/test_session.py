@@ -1,0 +1,116 @@
+"""The chat's loop with a model and a console made up here."""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+from vicuna_server.chat.backend import ChatMessage, Options, Report
+from vicuna_server.chat.session import Session
+from vicuna_server.chat.transcript import Transcript
+from vicuna_server.errors import InputError, UsageError
+
+
+class Parrot:
+    """Repeats the last question; fails at "fail", is interrupted behind the first word of "stop"."""
+
+    title = "parrot"
+    report = Report("stop", 7, 3, 2)
+
+    def __init__(self) -> None:
+        self.sent: list[list[str]] = []
+        self.closed = 0
+
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+        self.sent.append([message["content"] for message in messages])
+        try:
+            for word in messages[-1]["content"].split():
+                if word == "fail":
+                    raise InputError("RequestRefused", "no")
+                yield f"{word} "
+                if word == "stop":
+                    raise KeyboardInterrupt
+        finally:
+            self.closed += 1
+
+    def close(self) -> None: ...
+
+
+class Script:
+    """Gives lines; an exception among them is raised."""
+
+    def __init__(self, *lines: str | BaseException, interactive: bool = True) -> None:
+        self.interactive = interactive
+        self._lines = list(lines)
+
+    def read(self) -> str | None:
+        line = self._lines.pop(0) if self._lines else None
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+
+def chat(*lines: str | BaseException, interactive: bool = True, debug: bool = False) -> Parrot:
+    parrot = Parrot()
+    Session(parrot, Transcript(), Options(), debug=debug).run(Script(*lines, interactive=interactive))
+    assert parrot.closed == len(parrot.sent)
+    return parrot
+
+
+def test_a_pipe_gives_answers_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = chat("one", "", "two", interactive=False)
+    assert parrot.sent == [["one"], ["one", "one ", "two"]]
+    assert capsys.readouterr() == ("one \ntwo \n", "")
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_there_is() -> None:
+    assert chat("a stop b", "next").sent[-1] == ["a stop b", "a stop ", "next"]
+
+
+def test_ctrl_c_at_the_prompt_forgets_the_line_only() -> None:
+    assert chat(KeyboardInterrupt(), "next").sent == [["next"]]
+    with pytest.raises(KeyboardInterrupt):
+        chat(KeyboardInterrupt(), interactive=False)
+    with pytest.raises(KeyboardInterrupt):
+        chat("stop", interactive=False)
+
+
+def test_a_failure_is_said_and_the_question_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat("a", "fail", "b").sent[-1] == ["a", "a ", "b"]
+    assert "RequestRefused: no" in capsys.readouterr().err
+    with pytest.raises(InputError):
+        chat("fail", interactive=False)
+
+
+def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "talk.json"
+    parrot = chat(
+        "a", f"!!save {file}", "!!reset", "b", "!!regen", f"!!load {file}", "c", "!!remove", "d", "!!exit", "e"
+    )
+    assert parrot.sent == [["a"], ["b"], ["b"], ["a", "a ", "c"], ["a", "a ", "d"]]
+    assert f"2 messages are in {file}." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["!!what", "!!save", "!!reset now"])
+def test_a_wrong_command_names_the_right_ones(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chat(line, "!!help")
+    out, err = capsys.readouterr()
+    assert "!!save FILE" in err
+    assert "!!regen" in out
+    with pytest.raises(UsageError):
+        chat(line, interactive=False)
+
+
+def test_debug_tells_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    chat("a", debug=True)
+    assert "[stop: 7 prompt tokens, 3 of them cached; 2 tokens in " in capsys.readouterr().err
+
+
+def test_control_characters_do_not_reach_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    chat("\x1b]0;title\x07 \x9b2J ok")
+    out = capsys.readouterr().out
+    assert "ok" in out
+    assert not set(out) & {"\x1b", "\x07", "\x9b"}
