@@ -97,7 +97,7 @@ def test_on_top_of_a_delta_cut_into_pieces(
 ) -> None:
     delta = write_checkpoint(tmp_path / "delta", delta_weights(5), "bin-sharded")
     adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
-    monkeypatch.setattr(request, "_CHUNK_BYTES", 100)  # a few rows each
+    monkeypatch.setattr(request, "CHUNK_BYTES", 100)  # a few rows each
     got, folder = merge(base, adapter, delta=str(delta))
     vicuna = {name: tensor + delta_weights(5)[name] for name, tensor in model_weights(1).items()}
     _assert_within_one_ulp(got, merged_by_peft(vicuna, [adapter]))

@@ -17,7 +17,7 @@ from vicuna_server.merge.request import Request
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging
 
-__all__ = ["build"]
+__all__ = ["build", "write_small_files"]
 
 
 def build(
@@ -56,14 +56,15 @@ def build(
         progress.grow(to_read - (plan.bytes_to_read - spared))
         finished = staging.journal.append
         entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
-    entries += _write_small_files(plan, staging)
+    entries += write_small_files(plan, staging)
     manifest = _manifest(request, sources, plan, fingerprints, artifact_id, entries)
     progress.check()
     staging.publish(manifest)
     return manifest
 
 
-def _write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:
+def write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:
+    """Write what stands beside the weights, the index included, and return sizes and sha256."""
     small = dict(plan.small_files)
     if len(plan.shards) > 1:
         small["model.safetensors.index.json"] = _index(plan.shards)

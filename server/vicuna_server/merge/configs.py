@@ -47,18 +47,21 @@ def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
     )
 
 
-def check_pair(base: Checkpoint, delta: Checkpoint, problems: Problems) -> None:
-    """Note what in the configs keeps a delta from being this base's: architecture, size, and what changes the maths."""
+def check_pair(base: Checkpoint, delta: Checkpoint, problems: Problems, *, called: str = "delta") -> None:
+    """Note what in the configs keeps a delta from being this base's: architecture, size, and what changes the maths.
+
+    `called` is what messages call the delta.
+    """
     ours, theirs = _meaning(base.config), _meaning(delta.config)
     files = f"{base.folder}/config.json and {delta.folder}/config.json"
-    advice = "give the base that this delta was made for"
+    advice = f"give the base that this {called} was made for"
     for label, keys in (("architecture", ("model_type",)), ("size", _SIZES), ("the computation", _MATHS)):
         differing = _differences(keys, ours, theirs)
         if differing:
-            problems.add("ConfigMismatch", f"base and delta differ in {label}: {differing} ({files}); {advice}")
+            problems.add("ConfigMismatch", f"base and {called} differ in {label}: {differing} ({files}); {advice}")
     longest = _differences(("max_position_embeddings",), ours, theirs)
     if longest:
-        problems.warn("ConfigDiffers", f"{longest} ({files}); the delta's value goes into the artifact")
+        problems.warn("ConfigDiffers", f"{longest} ({files}); the {called}'s value is used")
 
 
 def check_whole(checkpoint: Checkpoint, problems: Problems) -> None:

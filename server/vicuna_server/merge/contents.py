@@ -19,7 +19,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.values import Floats, SampledPair, read_vectors, sample_pairs
 
-__all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta"]
+__all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta", "same_weights"]
 
 _FINAL_NORMS = ("model.norm.weight", "gpt_neox.final_layer_norm.weight", "transformer.ln_f.weight")
 _ZERO_CENTRED = ("gemma", "qwen3_next")  # their norms multiply by 1 + weight: near zero says nothing
@@ -44,7 +44,7 @@ def check_contents(base: Checkpoint, delta: Checkpoint, problems: Problems) -> N
     for checkpoint, vectors in ((base, ours), (delta, theirs)):
         check_finite(checkpoint, vectors, problems)
     pairs = list(sample_pairs(base, delta))
-    if _same(ours, theirs, pairs):
+    if same_weights(ours, theirs, pairs):
         problems.add(
             "SameCheckpoint",
             f"{base.folder} and {delta.folder} hold the same weights; give the original model as base and the delta "
@@ -115,7 +115,7 @@ def merged_beta(pairs: Sequence[SampledPair]) -> float | None:
     return beta if certain else None
 
 
-def _same(ours: dict[str, Floats], theirs: dict[str, Floats], pairs: Sequence[SampledPair]) -> bool:
+def same_weights(ours: dict[str, Floats], theirs: dict[str, Floats], pairs: Sequence[SampledPair]) -> bool:
     """Whether all vectors and all sampled rows are equal: neither alone says it, since both may be all zero or one."""
     return (
         bool(pairs)

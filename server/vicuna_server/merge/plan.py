@@ -22,7 +22,7 @@ from vicuna_server.merge.steps import EMBEDDING, pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
 
-__all__ = ["Plan", "make_plan", "plan_request"]
+__all__ = ["Plan", "make_plan", "plan_request", "small_files"]
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,25 @@ def make_plan(
         steps = [replace(step, witness=checksum) for step in steps]
     if problems or not steps:
         return None
-    config = _output_config(giver.config, steps, dtype)
-    small: dict[str, Path | bytes] = {"config.json": config, **tokenizer.files}
-    generation = giver.folder / "generation_config.json"
-    if generation.is_file():
-        small["generation_config.json"] = generation
+    small = small_files(giver, tokenizer, steps, dtype)
     return Plan(resolved, template, lay_out(steps, least_shard_bytes), small, checksum)
 
 
-def _output_config(config: dict[str, Any], steps: list[Step], dtype: str) -> bytes:
+def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str) -> dict[str, Path | bytes]:
+    """Return what stands beside the weights by name: a path to copy, or the content.
+
+    Args:
+        giver: whose config it is.
+        tokenizer: its files, repaired.
+        steps: the tensors that the config is made true to.
+        dtype: float16, bfloat16 or float32.
+    """
+    small: dict[str, Path | bytes] = {"config.json": _output_config(giver.config, steps, dtype), **tokenizer.files}
+    generation = giver.folder / "generation_config.json"
+    return small | ({generation.name: generation} if generation.is_file() else {})
+
+
+def _output_config(config: dict[str, Any], steps: Sequence[Step], dtype: str) -> bytes:
     """Return config.json with the element type and the vocabulary's size as they are in the artifact."""
     result = dict(config)
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:

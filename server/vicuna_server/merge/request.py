@@ -7,9 +7,9 @@ from vicuna_server.errors import UsageError
 from vicuna_server.merge.inputs import Sources, make_input
 from vicuna_server.merge.layout import LEAST_SHARD_BYTES
 
-__all__ = ["Request"]
+__all__ = ["CHUNK_BYTES", "Request"]
 
-_CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
+CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
 _LEAST_CHUNK_BYTES = 64 * 1024
 
 
@@ -49,7 +49,7 @@ class Request:
     def chunk_bytes(self) -> int:
         """Size of one step: small enough that a rate is held evenly."""
         rate = self.max_bytes_per_second
-        return max(_LEAST_CHUNK_BYTES, min(_CHUNK_BYTES, rate // 4)) if rate else _CHUNK_BYTES
+        return max(_LEAST_CHUNK_BYTES, min(CHUNK_BYTES, rate // 4)) if rate else CHUNK_BYTES
 
     def sources(self) -> Sources:
         """Understand the URIs and digests.

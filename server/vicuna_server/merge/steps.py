@@ -17,7 +17,13 @@ EMBEDDING = "model.embed_tokens.weight"
 
 
 def pair_tensors(
-    base: Checkpoint, delta: Checkpoint | None, kind: str, dtype: str, problems: Problems
+    base: Checkpoint,
+    delta: Checkpoint | None,
+    kind: str,
+    dtype: str,
+    problems: Problems,
+    *,
+    called: str = "delta",
 ) -> Iterator[Step]:
     """Yield one step per tensor of the result, in the order they lie in the base.
 
@@ -26,6 +32,7 @@ def pair_tensors(
         delta: the delta, if any.
         kind: the resolved kind; it decides about rows that only the delta has.
         dtype: the output's type under safetensors' name; what is no float keeps its own.
+        called: what messages call the delta.
         problems: gets `TensorMissing`, `ShapeMismatch`, `VocabularyMismatch`, `UnsupportedDtype`.
     """
     skipped = _tied_head(base, delta)
@@ -35,8 +42,10 @@ def pair_tensors(
             continue
         other = deltas.pop(name, None)
         if delta and other is None:
-            problems.add("TensorMissing", f"{delta.folder} lacks {name}, which the base has; give the matching delta")
-        elif _fits(tensor, other, kind, problems):
+            problems.add(
+                "TensorMissing", f"{delta.folder} lacks {name}, which the base has; give the matching {called}"
+            )
+        elif _fits(tensor, other, kind, called, problems):
             shape = other.shape if other else tensor.shape
             output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
             wide = kind == "alpaca" and other is not None
@@ -44,17 +53,17 @@ def pair_tensors(
             sum_dtype = "F32" if wide else None  # as Stanford's script, whatever the files hold
             yield Step(name, shape, output, tensor, other, padding, sum_dtype=sum_dtype)
     for name in deltas:
-        problems.add("TensorMissing", f"{base.folder} lacks {name}, which the delta has; give the matching base")
+        problems.add("TensorMissing", f"{base.folder} lacks {name}, which the {called} has; give the matching base")
 
 
-def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, problems: Problems) -> bool:
+def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, called: str, problems: Problems) -> bool:
     if other is None:
         return True
     strange = next((one for one in (tensor, other) if one.dtype not in FLOAT_DTYPES), None)
     if strange is not None:
         problems.add(
             "UnsupportedDtype",
-            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and delta must be unquantised floats",
+            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and {called} must be unquantised floats",
         )
         return False
     if tensor.shape == other.shape:
@@ -63,16 +72,17 @@ def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, problems:
     if not vocabulary:
         problems.add(
             "ShapeMismatch",
-            f"{tensor.name} is {list(tensor.shape)} in the base and {list(other.shape)} in the delta; "
-            "give the base that this delta was made for",
+            f"{tensor.name} is {list(tensor.shape)} in the base and {list(other.shape)} in the {called}; "
+            f"give the base that this {called} was made for",
         )
         return False
     if kind in ("additive-v0", "alpaca") and other.shape[0] > tensor.shape[0]:
         return True
+    grown = other.shape[0] > tensor.shape[0]
     problems.add(
         "VocabularyMismatch",
-        f"{tensor.name} has {tensor.shape[0]} rows in the base and {other.shape[0]} in the delta; give the base that "
-        "this delta was made for, or state kind additive-v0 or alpaca if the delta adds rows",
+        f"{tensor.name} has {tensor.shape[0]} rows in the base and {other.shape[0]} in the {called}; give the base "
+        f"that this {called} was made for{', or state kind additive-v0 or alpaca if it adds rows' if grown else ''}",
     )
     return False
 

@@ -80,17 +80,28 @@ class Staging:
             InterruptedRunError: `ClaimLost`.
         """
         self.write(MANIFEST_NAME, manifest.to_json().encode())
-        self.journal.remove()
-        fsync_folder(self.path)
         target = self.root / manifest.artifact_id
-        self._claim.require()
         try:
-            self.path.rename(target)
+            self.show(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             if find_artifact(self.root, manifest.artifact_id) is None:
                 exchange(self.path, target)  # what was broken is now the staging folder, and goes with it
+            self._published = True
+            fsync_folder(self.root)
+
+    def show(self, target: Path) -> None:
+        """Make the folder durable and rename it to what is not there yet, or an empty folder.
+
+        Raises:
+            InterruptedRunError: `ClaimLost`.
+            OSError: something is there.
+        """
+        self.journal.remove()
+        fsync_folder(self.path)
+        self._claim.require()
+        self.path.rename(target)
         self._published = True
         fsync_folder(self.root)
 

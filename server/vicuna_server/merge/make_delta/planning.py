@@ -1,0 +1,75 @@
+"""What a delta will consist of, decided and judged before the first byte."""
+
+from collections import Counter
+from dataclasses import replace
+
+from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.contents import check_finite, looks_like_delta, same_weights
+from vicuna_server.merge.kinds import extra_rows
+from vicuna_server.merge.layout import lay_out
+from vicuna_server.merge.make_delta.round_trip import RoundTrip
+from vicuna_server.merge.plan import Plan, small_files
+from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.steps import pair_tensors
+from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
+from vicuna_server.merge.values import read_vectors, sample_pairs
+
+__all__ = ["plan_delta"]
+
+_CALLED = "tuned model"
+
+
+def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[str], problems: Problems) -> Plan | None:
+    """Lay out tuned - base; None when `problems` got something.
+
+    Both are cast to the delta's type before they are subtracted, as by FastChat (fastchat/model/make_delta.py, which
+    knows float16 only); rows that the base lacks count as zero, as in Vicuna v0's.
+
+    Args:
+        base: the base.
+        tuned: the tuned model; its config and tokenizer become the delta's.
+        dtype: float16, bfloat16 or float32.
+        lost: will count, by tensor, the elements that a merge does not bring back.
+        problems: gets everything that is wrong.
+    """
+    for checkpoint in (base, tuned):
+        for reason, message in checkpoint.warnings:
+            problems.warn(reason, message)
+        check_unquantised(checkpoint, problems)
+        check_whole(checkpoint, problems)
+    check_pair(base, tuned, problems, called=_CALLED)
+    _check_numbers(base, tuned, problems)
+    tokenizer = Tokenizer({}, has_chat_template=False)
+    with problems.collecting():
+        tokenizer = read_tokenizer(tuned.tokenizer_folder or tuned.folder)
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
+    output = OUTPUT_DTYPES[dtype]
+    steps = [
+        replace(step, subtract=True, sum_dtype=output, witness=RoundTrip(step.name, lost))
+        for step in pair_tensors(base, tuned, "additive-v0", output, problems, called=_CALLED)
+    ]
+    if problems or not steps:
+        return None
+    kind = "additive-v0" if extra_rows(base, tuned) else "additive-v1.1"
+    return Plan(kind, "", lay_out(steps), small_files(tuned, tokenizer, steps, dtype))
+
+
+def _check_numbers(base: Checkpoint, tuned: Checkpoint, problems: Problems) -> None:
+    """Note deltas in the place of models, two of the same, and what is no number."""
+    ours, theirs = read_vectors(base), read_vectors(tuned)
+    for checkpoint, vectors in ((base, ours), (tuned, theirs)):
+        check_finite(checkpoint, vectors, problems)
+    if same_weights(ours, theirs, list(sample_pairs(base, tuned))):
+        problems.add(
+            "SameCheckpoint",
+            f"{base.folder} and {tuned.folder} hold the same weights; give the model before and after training",
+        )
+    if looks_like_delta(base, ours):
+        problems.add(
+            "NotABase", f"{base.folder} looks like a delta (its final norm is near 0); give the original model"
+        )
+    if looks_like_delta(tuned, theirs):
+        problems.add("NotAModel", f"{tuned.folder} looks like a delta (its final norm is near 0); give the whole model")
