@@ -207,6 +207,12 @@ def _explain(what: str, error: Exception) -> Exception:
     if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENT_MODULES:
         return error
     words = f"{kind}: {error}"[:_MOST_WORDS] if str(error) else kind
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return UnreachableError(
+            "SourceUnreachable",
+            f"{what} cannot be fetched: the hub's certificate is not trusted here; name your CA's file in "
+            f"SSL_CERT_FILE (merge.caBundle) ({words})",
+        )
     if kind in _HOPELESS:
         return UnreachableError("SourceUnreachable", f"{what} cannot be fetched ({words}); check HF_ENDPOINT")
     return CutError(words)

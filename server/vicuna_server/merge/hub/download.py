@@ -1,6 +1,7 @@
 """Fetching one file of a hub whole: resumed where it was cut, hashed as it comes, accepted only as listed."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -55,8 +56,9 @@ def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count
             take(block)
             patience.succeeded()
 
-    with path.open("ab+", buffering=0) as out:
-        if out.tell() > file.size:
+    # never to append: a run that was taken over, and wakes, may write the same bytes to the same places once more
+    with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as out:
+        if out.seek(0, os.SEEK_END) > file.size:
             out.truncate(0)
         out.seek(0)
         while present := out.read(_READ_BYTES):

@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import huggingface_hub.constants
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub.utils import close_session, get_session
 
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
@@ -131,6 +132,18 @@ def test_nobody_answers(read: Read, hub: Hub, progress: Progress, monkeypatch: p
 def test_an_endpoint_that_is_none_is_not_tried_twice(hub: Hub, progress: Progress, stop: Hurry) -> None:
     with pytest.raises(UnreachableError, match="check HF_ENDPOINT"):
         HubClient(progress).read("the file", "hub.example/x", 0, 10)
+    assert not stop.waits
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_twice(
+    read: Read, stop: Hurry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate (_ssl.c:1000)")
+
+    monkeypatch.setattr(get_session(), "stream", refuse)
+    with pytest.raises(UnreachableError, match=r"name your CA's file in SSL_CERT_FILE .*self-signed"):
+        read(0, 100)
     assert not stop.waits
 
 

@@ -2,12 +2,14 @@
 
 import errno
 import resource
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.hub import Fault, Hub
+from support.hub import Asked, Fault, Hub
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError
 from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
@@ -70,6 +72,27 @@ def test_bytes_that_are_wrong_twice_are_not_taken(file: HubFile, hub: Hub, tmp_p
     assert caught.value.reason == "DigestMismatch"
     assert hub.served["model.bin"] == 2 * len(CONTENT)
     assert not (tmp_path / "here").exists()
+
+
+def test_two_writers_at_once_write_the_same(file: HubFile, hub: Hub, tmp_path: Path) -> None:
+    released, hangs = threading.Event(), threading.Event()
+
+    def hang_first(asked: Asked) -> Fault | None:
+        if asked.start:
+            return None
+        hangs.set()
+        return Fault(cut=130_000, until=released)
+
+    hub.fault = hang_first
+    frozen = threading.Thread(target=Fetched, args=(file, tmp_path / "here"))
+    frozen.start()
+    assert hangs.wait(20)
+    while (tmp_path / "here").stat().st_size < 130_000:
+        time.sleep(0.001)
+    Fetched(file, tmp_path / "here")
+    released.set()
+    frozen.join(20)
+    assert (tmp_path / "here").read_bytes() == CONTENT
 
 
 def test_a_signal_leaves_what_has_come(file: HubFile, hub: Hub, tmp_path: Path) -> None:
