@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
+import { after, before, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
@@ -24,13 +25,33 @@ export async function source(path) {
   return import(`data:text/javascript;base64,${Buffer.from(built.outputFiles[0].contents).toString("base64")}`);
 }
 
-export function launch() {
+/** Why there can be no browser, for tests to be skipped with; false where there is one. */
+export const noBrowser = findChromium() ? false : "there is no Chromium on PATH or in CHROMIUM";
+
+function findChromium() {
   const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
   const places = (process.env.PATH ?? "").split(delimiter).flatMap((folder) => names.map((name) => join(folder, name)));
-  const executablePath = process.env.CHROMIUM || places.find((place) => existsSync(place));
-  if (!executablePath) throw new Error("no Chromium on PATH; install one or name it in CHROMIUM");
-  // As root, as in many CI containers, Chromium has no sandbox.
-  return chromium.launch({ executablePath, chromiumSandbox: process.getuid?.() !== 0 });
+  return process.env.CHROMIUM || places.find((place) => existsSync(place));
+}
+
+/** Starts everything before the tests of a file and stops it behind them; its fields are there once tests run. */
+export function world(serverEnv) {
+  const all = {};
+  before(async () => {
+    if (noBrowser) return;
+    // As root, as in many CI containers, Chromium has no sandbox.
+    const launching = { executablePath: findChromium(), chromiumSandbox: process.getuid?.() !== 0 };
+    all.server = await startServer(serverEnv);
+    all.browser = await chromium.launch(launching);
+    all.front = await startFront(all.server.url);
+  });
+  beforeEach(() => all.front?.reset());
+  after(async () => {
+    await all.browser?.close();
+    await all.front?.stop();
+    await all.server?.stop();
+  });
+  return all;
 }
 
 /** `vicuna-server serve` with the scripted engine, which says the last message's words over and over. */

@@ -15,7 +15,7 @@ export function CodeBlock({ code, language, live }: { code: string; language: st
         <span>{language}</span>
         <CopyButton what="code" text={code} />
       </div>
-      <pre tabIndex={0} aria-label={language === "" ? "Code" : `Code, ${language}`} role="region">
+      <pre tabIndex={0} aria-label={language === "" ? "Code" : `Code, ${language}`} role="group">
         <code>{spans === null ? code : spans.map(({ classes, text }) => (classes ? <span class={classes}>{text}</span> : text))}</code>
       </pre>
     </div>

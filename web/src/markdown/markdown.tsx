@@ -124,7 +124,7 @@ function checkbox(checked: boolean): VNode {
 function table(token: Tokens.Table, level: number): VNode {
   const align = (cell: Tokens.TableCell) => (cell.align ? `align-${cell.align}` : undefined);
   return (
-    <div class="scroll" role="region" aria-label="Table" tabIndex={0}>
+    <div class="scroll" role="group" aria-label="Table" tabIndex={0}>
       <table>
         <thead>
           <tr>

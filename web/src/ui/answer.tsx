@@ -4,6 +4,7 @@ import type { VNode } from "preact";
 
 import type { Answer as Said } from "../core/conversation.ts";
 import { Markdown } from "../markdown/markdown.tsx";
+import { focusMessage } from "./composer.tsx";
 import { useServices } from "./context.ts";
 import { CopyButton } from "./copy.tsx";
 import { Icon } from "./icons.tsx";
@@ -20,13 +21,17 @@ interface Props {
 export function Answer({ answer, model, lane, last }: Props): VNode {
   const { chat } = useServices();
   const name = answer?.model ?? model;
+  const again = () => {
+    chat.regenerate(lane);
+    focusMessage(); // the button is gone
+  };
   if (answer === null) {
     return (
       <article class="answer" aria-label={`${name} was not asked`}>
         <p class="who">{name}</p>
         <p class="small">Not asked.</p>
         {last && (
-          <button type="button" onClick={() => chat.regenerate(lane)}>
+          <button type="button" onClick={again}>
             Ask {model}
           </button>
         )}
@@ -54,7 +59,7 @@ export function Answer({ answer, model, lane, last }: Props): VNode {
               class="quiet"
               aria-label={failed ? "Try again" : "Answer again"}
               title={failed ? "Try again" : "Answer again"}
-              onClick={() => chat.regenerate(lane)}
+              onClick={again}
             >
               <Icon name="again" />
               {failed && "Try again"}

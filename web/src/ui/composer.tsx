@@ -9,7 +9,12 @@ import { stateOf } from "./header.tsx";
 import { Icon } from "./icons.tsx";
 import { isTouch, TextBox } from "./textbox.tsx";
 
-export const MESSAGE_ID = "message";
+const MESSAGE_ID = "message";
+
+/** Puts the focus where the next question is written; not on a phone, where that would bring up the keyboard. */
+export function focusMessage(): void {
+  if (!isTouch()) document.getElementById(MESSAGE_ID)?.focus();
+}
 
 export function Composer({ onSettings }: { onSettings: () => void }): VNode {
   const { chat, preferences } = useServices();

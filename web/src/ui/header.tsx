@@ -54,9 +54,9 @@ function Picker({ lane, name, models, label }: { lane: number; name: string; mod
   const chosen = models?.find((model) => model.id === name);
   const state = stateOf(chosen, models);
   return (
-    <label class="picker">
-      <span class="hidden">{label}</span>
+    <div class="picker">
       <select
+        aria-label={label}
         value={name}
         onFocus={() => void chat.refreshModels()}
         onChange={(event) => chat.setModel(lane, event.currentTarget.value)}
@@ -73,7 +73,7 @@ function Picker({ lane, name, models, label }: { lane: number; name: string; mod
           {state.text}
         </span>
       )}
-    </label>
+    </div>
   );
 }
 

@@ -2,12 +2,17 @@
 
 import type { VNode } from "preact";
 
+import { focusMessage } from "./composer.tsx";
 import { useChatState, useServices } from "./context.ts";
 import { Icon } from "./icons.tsx";
 
 export function Notices(): VNode {
   const { chat } = useServices();
   const { modelsProblem, storageProblem, undo } = useChatState();
+  const then = (action: () => void) => () => {
+    action();
+    focusMessage(); // the button is gone
+  };
   return (
     <div class="notices">
       {modelsProblem !== "" && (
@@ -29,10 +34,10 @@ export function Notices(): VNode {
         {undo && (
           <div class="notice">
             <span>{undo.what}</span>
-            <button type="button" onClick={() => chat.undo()}>
+            <button type="button" onClick={then(() => chat.undo())}>
               Undo
             </button>
-            <button type="button" class="quiet" aria-label="Dismiss" onClick={() => chat.dismissUndo()}>
+            <button type="button" class="quiet" aria-label="Dismiss" onClick={then(() => chat.dismissUndo())}>
               <Icon name="close" />
             </button>
           </div>

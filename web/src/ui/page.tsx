@@ -4,7 +4,7 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
 import { titleOf } from "../core/conversation.ts";
-import { Composer, MESSAGE_ID } from "./composer.tsx";
+import { Composer, focusMessage } from "./composer.tsx";
 import { useChatState, useMedia } from "./context.ts";
 import { Header } from "./header.tsx";
 import { KeyDialog } from "./key.tsx";
@@ -12,7 +12,6 @@ import { Modal } from "./modal.tsx";
 import { Notices } from "./notices.tsx";
 import { SettingsDialog } from "./settings.tsx";
 import { Sidebar } from "./sidebar.tsx";
-import { isTouch } from "./textbox.tsx";
 import { Thread } from "./thread.tsx";
 
 export function Page(): VNode {
@@ -39,6 +38,7 @@ export function Page(): VNode {
         </aside>
       )}
       <main>
+        <h1 class="hidden">{title}</h1>
         <Header onMenu={narrow ? () => setOpen("menu") : null} onSettings={() => setOpen("settings")} />
         <Thread key={current.id} />
         <Notices />
@@ -56,9 +56,4 @@ export function Page(): VNode {
       {askForKey !== "" && <KeyDialog reason={askForKey} />}
     </div>
   );
-}
-
-/** On a phone the focus would bring up the keyboard over what was just opened. */
-function focusMessage(): void {
-  if (!isTouch()) document.getElementById(MESSAGE_ID)?.focus();
 }

@@ -1,8 +1,9 @@
 /** A question as it was asked; it can be changed and asked again. */
 
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
+import { focusMessage } from "./composer.tsx";
 import { useServices } from "./context.ts";
 import { CopyButton } from "./copy.tsx";
 import { Icon } from "./icons.tsx";
@@ -11,26 +12,44 @@ import { TextBox } from "./textbox.tsx";
 export function Question({ text, index }: { text: string; index: number }): VNode {
   const { chat } = useServices();
   const [draft, setDraft] = useState<string | null>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  const cancelled = useRef(false);
+  useLayoutEffect(() => {
+    if (draft === null && cancelled.current) button.current?.focus();
+    cancelled.current = false;
+  }, [draft === null]);
   if (draft === null) {
     return (
-      <section class="question" aria-label="You">
+      <div class="question" role="group" aria-label={`Question ${index + 1}`}>
         <p class="bubble">{text}</p>
         <div class="actions">
           <CopyButton what="question" text={text} />
-          <button type="button" class="quiet" aria-label="Edit question" title="Edit" onClick={() => setDraft(text)}>
+          <button
+            ref={button}
+            type="button"
+            class="quiet"
+            aria-label="Edit question"
+            title="Edit"
+            onClick={() => setDraft(text)}
+          >
             <Icon name="edit" />
           </button>
         </div>
-      </section>
+      </div>
     );
   }
   const send = () => {
     if (draft.trim() === "") return;
     setDraft(null);
     chat.edit(index, draft);
+    focusMessage();
+  };
+  const cancel = () => {
+    cancelled.current = true;
+    setDraft(null);
   };
   return (
-    <section class="question editing" aria-label="You">
+    <div class="question editing" role="group" aria-label={`Question ${index + 1}`}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -43,10 +62,10 @@ export function Question({ text, index }: { text: string; index: number }): VNod
           focus
           onInput={setDraft}
           onEnter={send}
-          onEscape={() => setDraft(null)}
+          onEscape={cancel}
         />
         <div class="actions">
-          <button type="button" onClick={() => setDraft(null)}>
+          <button type="button" onClick={cancel}>
             Cancel
           </button>
           <button type="submit" class="primary" disabled={draft.trim() === ""}>
@@ -54,6 +73,6 @@ export function Question({ text, index }: { text: string; index: number }): VNod
           </button>
         </div>
       </form>
-    </section>
+    </div>
   );
 }

@@ -1,6 +1,7 @@
 /** The list of conversations. */
 
 import type { VNode } from "preact";
+import { useRef } from "preact/hooks";
 
 import { titleOf } from "../core/conversation.ts";
 import { useChatState, useServices } from "./context.ts";
@@ -10,13 +11,14 @@ import { Icon } from "./icons.tsx";
 export function Sidebar({ onDone }: { onDone: () => void }): VNode {
   const { chat, lasting } = useServices();
   const { conversations, current } = useChatState();
+  const first = useRef<HTMLButtonElement>(null);
   const then = (action: () => void) => () => {
     action();
     onDone();
   };
   return (
     <nav class="sidebar" aria-label="Conversations">
-      <button type="button" class="primary wide" onClick={then(() => chat.startNew())}>
+      <button ref={first} type="button" class="primary wide" onClick={then(() => chat.startNew())}>
         <Icon name="plus" />
         New conversation
       </button>
@@ -33,7 +35,10 @@ export function Sidebar({ onDone }: { onDone: () => void }): VNode {
                 type="button"
                 class="quiet"
                 aria-label={`Delete conversation: ${title}`}
-                onClick={() => chat.remove(conversation.id)}
+                onClick={() => {
+                  chat.remove(conversation.id);
+                  first.current?.focus(); // the button is gone
+                }}
               >
                 <Icon name="trash" />
               </button>

@@ -4,6 +4,7 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { Answer } from "./answer.tsx";
+import { focusMessage } from "./composer.tsx";
 import { useChatState } from "./context.ts";
 import { Icon } from "./icons.tsx";
 import { Question } from "./question.tsx";
@@ -24,6 +25,10 @@ export function Thread(): VNode {
   const onScroll = () => {
     const element = box.current;
     if (element) setFollowing(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PIXELS);
+  };
+  const goToEnd = () => {
+    setFollowing(true);
+    focusMessage();
   };
   return (
     <div class="thread-box" ref={box} onScroll={onScroll} tabIndex={-1}>
@@ -47,7 +52,7 @@ export function Thread(): VNode {
         ))}
       </ol>
       {!following && (
-        <button type="button" class="to-end" aria-label="Go to the end" onClick={() => setFollowing(true)}>
+        <button type="button" class="to-end" aria-label="Go to the end" onClick={goToEnd}>
           <Icon name="down" />
         </button>
       )}
@@ -58,7 +63,7 @@ export function Thread(): VNode {
 function Welcome({ model }: { model: string }): VNode {
   return (
     <div class="welcome">
-      <h1>{model === "" ? "Chat" : model}</h1>
+      <h2>{model === "" ? "Chat" : model}</h2>
       <p>Ask a question to begin.</p>
     </div>
   );

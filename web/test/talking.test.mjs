@@ -1,0 +1,199 @@
+// Questions and answers at both sizes, against the server's scripted engine and against one that tests hold up.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { answered, ask, lists, noBrowser, openPage, says, SIZES, stream, trouble, world } from "./support.mjs";
+
+const all = world({ VICUNA_SCRIPTED_TOKENS: "6" });
+const settings = { skip: noBrowser };
+
+for (const [size, options] of Object.entries(SIZES)) {
+  test(`${size}: ask, ask again, edit, begin anew, come back`, settings, async () => {
+    const page = await openPage(all.browser, all.front.url, options);
+    await ask(page, "one two");
+    let answer = await answered(page);
+    assert.equal((await answer.locator(".markdown").innerText()).trim(), "one two one two one two");
+    assert.match(await answer.innerText(), /7 tokens/);
+
+    await answer.getByRole("button", { name: "Answer again" }).click();
+    await answered(page);
+    await page.getByText("The earlier answer was replaced.").waitFor();
+    await ask(page, "three");
+    await answered(page);
+    assert.deepEqual(
+      all.front.asked().at(-1).messages.map(({ role }) => role),
+      ["user", "assistant", "user"],
+    );
+
+    await page.getByRole("button", { name: "Edit question" }).first().click();
+    await page.getByRole("textbox", { name: "Edit question" }).fill("four");
+    await page.locator(".editing").getByRole("button", { name: "Send" }).click();
+    answer = await answered(page);
+    assert.equal(await page.locator(".turn").count(), 1);
+    assert.equal((await answer.locator(".markdown").innerText()).trim(), "four four four four four four");
+    await page.getByRole("button", { name: "Undo" }).click();
+    assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["one two", "three"]);
+
+    const menu = async () => {
+      if (size === "phone") await page.getByRole("button", { name: "Conversations" }).click();
+    };
+    await menu();
+    await page.getByRole("button", { name: "New conversation" }).click();
+    await ask(page, "another");
+    await answered(page);
+    await page.reload();
+    await menu();
+    assert.deepEqual(await page.locator(".entry").allInnerTexts(), ["another", "one two"]);
+    await page.getByRole("button", { name: "one two", exact: true }).click();
+    assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["one two", "three"]);
+    await menu();
+    await page.getByRole("button", { name: "Delete conversation: one two" }).click();
+    assert.deepEqual(await page.locator(".entry").allInnerTexts(), ["another"]);
+    if (size === "phone") await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Undo" }).click();
+    assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["one two", "three"]);
+    assert.deepEqual(await trouble(page), []);
+    await page.context().close();
+  });
+
+  test(`${size}: an answer shows as it comes, and stops at a word`, settings, async () => {
+    const page = await openPage(all.browser, all.front.url, options);
+    let left;
+    const gone = new Promise((resolve) => (left = resolve));
+    all.front.on["POST /v1/chat/completions"] = (_, response) => {
+      response.once("close", left);
+      stream(response)({ delta: { content: "The **first** words" } });
+    };
+    await ask(page, "Hello");
+    await page.locator(".answer strong", { hasText: "first" }).waitFor();
+    assert.equal(await page.locator(".answer").getAttribute("aria-busy"), "true");
+    await page.getByRole("button", { name: "Stop" }).click();
+    await gone; // the server's work stops with it
+    const answer = await answered(page);
+    assert.match(await answer.innerText(), /The first words\s+Stopped\./);
+    assert.deepEqual(await trouble(page), []);
+    await page.context().close();
+  });
+
+  test(`${size}: two models side by side`, settings, async () => {
+    const models = [{ id: "a", status: "ready" }, { id: "b", status: "not ready", reason: "Merging" }, { id: "c", status: "ready" }];
+    all.front.on["GET /v1/models"] = lists(...models);
+    all.front.on["POST /v1/chat/completions"] = (request, response, body) => says(`I am ${body.model}.`)(request, response, body);
+    const page = await openPage(all.browser, all.front.url, options);
+    await ask(page, "Who are you?");
+    await answered(page);
+    await page.getByRole("button", { name: "Compare with a second model" }).click();
+    assert.equal(await page.getByRole("combobox", { name: "Second model" }).inputValue(), "c", "the next one that is ready");
+    await page.getByRole("button", { name: "Ask c" }).click();
+    assert.match(await (await answered(page, 1)).innerText(), /I am c\./);
+    await page.getByRole("combobox", { name: "Second model" }).selectOption("b");
+    await page.getByText("b: Not ready: Merging").waitFor();
+    await ask(page, "And now?");
+    assert.match(await (await answered(page, 0)).innerText(), /I am a\./);
+    assert.match(await (await answered(page, 1)).innerText(), /I am b\./);
+    const histories = all.front.asked().slice(-2).map(({ model, messages }) => `${model} ${messages[1].content}`);
+    assert.deepEqual(histories.sort(), ["a I am a.", "b I am c."], "each is told its own side");
+    const [left, right] = await Promise.all([0, 1].map((lane) => page.locator(".turn").last().locator(".answer").nth(lane).boundingBox()));
+    if (size === "desktop") assert.equal(left.y, right.y);
+    else assert.equal(left.x, right.x);
+    await page.getByRole("button", { name: "Compare with a second model" }).click();
+    assert.equal(await page.locator(".turn").last().locator(".answer").count(), 1);
+    assert.deepEqual(await trouble(page), []);
+    await page.context().close();
+  });
+
+  test(`${size}: nothing is wider than the window`, settings, async () => {
+    const wide = `${"x".repeat(400)}\n\n\`\`\`\n${"y ".repeat(300)}\n\`\`\`\n\n|${" column |".repeat(30)}\n|${"---|".repeat(30)}\n|${" z |".repeat(30)}`;
+    all.front.on["GET /v1/models"] = lists({ id: `team/${"long".repeat(30)}`, status: "not ready", reason: "why ".repeat(50) });
+    all.front.on["POST /v1/chat/completions"] = says(wide, { size: 200 });
+    const page = await openPage(all.browser, all.front.url, options);
+    await ask(page, "w".repeat(300));
+    await answered(page);
+    await page.locator(".markdown table").waitFor();
+    const [inner, outer] = await page.evaluate(() => {
+      const box = document.querySelector(".thread-box");
+      return [Math.max(box.scrollWidth, document.documentElement.scrollWidth), window.innerWidth];
+    });
+    assert.ok(inner <= outer, `${inner} > ${outer}`);
+    const send = await page.getByRole("button", { name: "Send" }).boundingBox();
+    assert.ok(send.x + send.width <= outer);
+    await page.context().close();
+  });
+}
+
+test("settings are sent, and only those that are set", settings, async () => {
+  const page = await openPage(all.browser, all.front.url);
+  await ask(page, "plain");
+  await answered(page);
+  const plain = all.front.asked().at(-1);
+  assert.deepEqual(Object.keys(plain).sort(), ["messages", "model", "stream", "stream_options"]);
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  const dialog = page.getByRole("dialog", { name: "Settings" });
+  await dialog.getByLabel("System prompt").fill("Be brief.");
+  await dialog.getByLabel("Temperature").fill("0,5");
+  await dialog.getByLabel("Top-p").fill("0.9");
+  await dialog.getByLabel("Max tokens").fill("3");
+  await page.keyboard.press("Escape");
+  await page.getByText("with a system prompt · temperature 0.5 · top-p 0.9 · at most 3 tokens").waitFor();
+  await ask(page, "a b c d");
+  assert.match(await (await answered(page)).innerText(), /cut off at the limit/);
+  const body = all.front.asked().at(-1);
+  assert.deepEqual([body.temperature, body.top_p, body.max_tokens], [0.5, 0.9, 3]);
+  assert.deepEqual(body.messages[0], { role: "system", content: "Be brief." });
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  for (const [label, wrong] of [["Temperature", "2.1"], ["Top-p", "0"], ["Max tokens", "1.5"], ["Temperature", "hot"]]) {
+    await dialog.getByLabel(label).fill(wrong);
+    await dialog.getByText(/^Must be /).waitFor();
+    await dialog.getByLabel(label).fill("");
+  }
+  await page.context().close();
+});
+
+test("Markdown becomes what it says", settings, async () => {
+  const text =
+    "# Title\n\n1. one\n2. two\n   - deep\n\n| a | b |\n|:--|--:|\n| 1 | `x\\|y` |\n\n> quoted\n\n- [x] done\n\n" +
+    "A <br> B &lt;b&gt; ~~old~~ *em* **strong** [link](https://example.org/)\n\n```python\ndef f():\n    return 1 < 2\n```\n\n---\nend";
+  all.front.on["POST /v1/chat/completions"] = says(text, { size: 3 });
+  const page = await openPage(all.browser, all.front.url);
+  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined })); // as without https
+  await ask(page, "Show me");
+  const answer = await answered(page);
+  for (const [selector, content] of [["h3", "Title"], ["ol > li > ul > li", "deep"], ["td.align-right", "x|y"], ["blockquote", "quoted"], ["del", "old"], ["em", "em"], ["strong", "strong"]]) {
+    assert.match(await answer.locator(selector).first().innerText(), new RegExp(content.replace("|", "\\|")));
+  }
+  assert.match(await answer.innerText(), /B <b>/);
+  assert.equal(await answer.getByRole("link", { name: "link" }).getAttribute("rel"), "noopener noreferrer nofollow");
+  assert.equal(await answer.locator(".hljs-keyword").first().innerText(), "def");
+  assert.equal(await answer.locator("pre").innerText(), "def f():\n    return 1 < 2");
+  await answer.getByRole("button", { name: "Copy code" }).click();
+  await answer.getByText("Copied").waitFor();
+  const box = page.getByRole("textbox", { name: "Message", exact: true });
+  await box.focus();
+  await page.keyboard.press("Control+V");
+  assert.equal(await box.inputValue(), "def f():\n    return 1 < 2");
+  assert.deepEqual(await trouble(page), []);
+  await page.context().close();
+});
+
+test("the reader may go up while an answer grows", settings, async () => {
+  const page = await openPage(all.browser, all.front.url);
+  let send;
+  const begun = new Promise((resolve) => {
+    all.front.on["POST /v1/chat/completions"] = (_, response) => resolve((send = stream(response)));
+  });
+  await ask(page, "Long");
+  await begun;
+  send({ delta: { content: "line\n\n".repeat(60) } });
+  const box = page.locator(".thread-box");
+  const end = () => box.evaluate((element) => Math.abs(element.scrollHeight - element.scrollTop - element.clientHeight));
+  await page.locator(".answer p", { hasText: "line" }).nth(59).waitFor();
+  assert.ok((await end()) < 2, "the view follows");
+  await box.evaluate((element) => element.scrollTo({ top: 0 }));
+  await page.getByRole("button", { name: "Go to the end" }).waitFor();
+  send({ delta: { content: "last words" } });
+  await page.getByText("last words").waitFor();
+  assert.equal(await box.evaluate((element) => element.scrollTop), 0);
+  await page.getByRole("button", { name: "Go to the end" }).click();
+  assert.ok((await end()) < 2);
+  await page.context().close();
+});
