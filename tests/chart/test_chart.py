@@ -261,6 +261,6 @@ def test_every_value_is_documented() -> None:
             value
             and not value.startswith("#")
             and not value.endswith(":")
-            and not line.startswith(("  requests", "  limits"))
+            and not value.startswith(("requests:", "limits:"))
         ):
             assert before.strip().startswith("# "), f"{line!r} has no description"

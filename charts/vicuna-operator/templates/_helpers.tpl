@@ -77,3 +77,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [events]
   verbs: [list, create, patch]
 {{- end }}
+
+{{- define "vicuna-operator.gatewayName" -}}
+{{- printf "%s-gateway" (include "vicuna-operator.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "vicuna-operator.gatewaySelectorLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-gateway" (include "vicuna-operator.name" .) }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "vicuna-operator.gatewayLabels" -}}
+{{ include "vicuna-operator.gatewaySelectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: gateway
+app.kubernetes.io/part-of: vicuna-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "vicuna-operator.gatewayKeysSecret" -}}
+{{- default (printf "%s-keys" (include "vicuna-operator.gatewayName" .)) .Values.gateway.keys.secretName }}
+{{- end }}
+
+{{- /* What routing takes, cluster-wide or in each named namespace: to see models and where they answer. */}}
+{{- define "vicuna-operator.gatewayRules" -}}
+- apiGroups: [vicuna.dev]
+  resources: [vicunamodels]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- end }}
