@@ -12,13 +12,14 @@ PYTEST := $(BIN)/python -m pytest
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev
 SERVER_IMAGE ?= vicuna-server:dev
+GATEWAY_IMAGE ?= vicuna-gateway:dev
 IMAGE_BUILD ?= docker build -t {tag} -f {file} $(IMAGE_ARGS) .
 IMAGE_ARGS ?=
 
 # Where kubectl and helm come from: PATH, else hack/tools.sh puts them beside Python.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
-export OPERATOR_IMAGE SERVER_IMAGE
+export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 
 READY := $(VENV)/.ready
 CODE := operator server tests bench hack
@@ -95,11 +96,12 @@ web-test: $(READY)  ## the chat page in a real Chromium (needs node and Chromium
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; \
 	else echo "web-test: skipped, there is no node"; fi
 
-images:  ## build both images; IMAGE_BUILD="builder {tag} {file}" uses another builder
+images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another builder
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(SERVER_IMAGE),$(subst {file},images/server.Dockerfile,$(IMAGE_BUILD)))
+	$(subst {tag},$(GATEWAY_IMAGE),$(subst {file},images/gateway.Dockerfile,$(IMAGE_BUILD)))
 
-e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with OPERATOR_IMAGE and SERVER_IMAGE
+e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images in OPERATOR_IMAGE, SERVER_IMAGE, GATEWAY_IMAGE
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }
 	$(PYTEST) tests/e2e -m "e2e and not full" $(ARGS)
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 SYSTEM = "vicuna-system"
 OPERATOR_IMAGE = os.environ.get("OPERATOR_IMAGE", "vicuna-operator:dev")
 SERVER_IMAGE = os.environ.get("SERVER_IMAGE", "vicuna-server:dev")
+GATEWAY_IMAGE = os.environ.get("GATEWAY_IMAGE", "vicuna-gateway:dev")
 # Old API servers lack server-side field validation: there these hold --validate=false and its helm counterparts.
 APPLY_ARGS = os.environ.get("E2E_KUBECTL_APPLY_ARGS", "").split()
 HELM_ARGS = os.environ.get("E2E_HELM_ARGS", "").split()

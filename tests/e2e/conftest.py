@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .cluster import (
+    GATEWAY_IMAGE,
     HELM_ARGS,
     OPERATOR_IMAGE,
     ROOT,
@@ -43,7 +44,9 @@ def operator() -> Iterator[Namespace]:
             pytest.fail(f"{tool} is not on PATH; `hack/tools.sh` fetches it")
     words = ["helm", "upgrade", "--install", "vicuna-operator", str(ROOT / "charts/vicuna-operator")]
     words += ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s", *HELM_ARGS]
-    for key, image in (("image", OPERATOR_IMAGE), ("serverImage", SERVER_IMAGE)):
+    words += ["--set", "gateway.enabled=true", "--set", "gateway.terminationGracePeriodSeconds=60"]
+    images = (("image", OPERATOR_IMAGE), ("serverImage", SERVER_IMAGE), ("gateway.image", GATEWAY_IMAGE))
+    for key, image in images:
         repository, _, tag = image.rpartition(":")
         words += ["--set", f"{key}.repository={repository}", "--set", f"{key}.tag={tag}"]
     run(*words)

@@ -8,6 +8,7 @@ from typing import NoReturn
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin import commands
+from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
 from vicuna_operator.plugin.kubectl import Kubectl, Process
 
 __all__ = ["main"]
@@ -40,11 +41,12 @@ def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]]
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
+    where = _Parser(add_help=False)
+    where.add_argument("-n", "--namespace", help="its namespace (default: the context's)")
+    where.add_argument("--context", help="the kubeconfig context to use")
+    where.add_argument("--kubeconfig", help="the kubeconfig file to use")
+    common = _Parser(add_help=False, parents=[where])
     common.add_argument("name", metavar="NAME", help="the VicunaModel")
-    common.add_argument("-n", "--namespace", help="its namespace (default: the context's)")
-    common.add_argument("--context", help="the kubeconfig context to use")
-    common.add_argument("--kubeconfig", help="the kubeconfig file to use")
     output = _Parser(add_help=False)
     output.add_argument("-o", "--output", choices=["text", "json"], default="text", help="form of the answer")
 
@@ -102,5 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         "wait until the model is ready; ends at once when it is stalled",
         lambda kubectl, args: commands.wait(kubectl, args.name, timeout=args.timeout),
     )
+    keys = words.add_parser("key", help="who may use the gateway", description="Who may use the gateway.")
+    add_key_arguments(keys, where)
+    keys.set_defaults(run=run_key)
     waits.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: 1800)")
     return parser

@@ -1,0 +1,104 @@
+"""`kubectl vicuna key`: who may use the gateway."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.history import table
+from vicuna_operator.plugin.keys import check_name, entry_of, expiry, key_rows, new_key, secret_of_gateway
+from vicuna_operator.plugin.kubectl import Kubectl
+
+__all__ = ["add_key_arguments", "run_key"]
+
+_GATEWAYS = "app.kubernetes.io/component=gateway,app.kubernetes.io/part-of=vicuna-operator"
+_MANAGER = "--field-manager=kubectl-vicuna"
+
+
+def add_key_arguments(parser: argparse.ArgumentParser, *parents: argparse.ArgumentParser) -> None:
+    """Declare `create`, `list` and `revoke`."""
+    words = parser.add_subparsers(dest="word", required=True, parser_class=type(parser))
+
+    def add(name: str, text: str, run: Callable[[Kubectl, argparse.Namespace], int]) -> argparse.ArgumentParser:
+        word = words.add_parser(name, help=text, description=text, parents=list(parents))
+        word.add_argument("--secret", metavar="NAMESPACE/NAME", help="the Secret (default: the gateway's)")
+        word.set_defaults(run_word=run)
+        return word
+
+    create = add("create", "make a key and print it, once", _create)
+    create.add_argument("key", metavar="NAME", help="what the key is called in lists and metrics")
+    create.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as team-a/* (default: all)")
+    create.add_argument("--rpm", type=int, metavar="N", help="requests a minute (default: no limit)")
+    create.add_argument("--expires", metavar="WHEN", help="a span such as 30d, or a date (default: never)")
+    listing = add("list", "the keys there are", _list)
+    listing.add_argument("-o", "--output", choices=["text", "json"], default="text", help="form of the answer")
+    add("revoke", "end a key", _revoke).add_argument("key", metavar="NAME", help="the key's name")
+
+
+def run_key(kubectl: Kubectl, args: argparse.Namespace) -> int:
+    """Do what the word says."""
+    return int(args.run_word(kubectl, args))
+
+
+def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
+    name = check_name(args.key)
+    if args.rpm is not None and args.rpm < 1:
+        raise PluginError("--rpm: give 1 or more")
+    expires = expiry(args.expires, datetime.now(UTC)) if args.expires else None
+    namespace, secret = _place(kubectl, args)
+    found = _read(kubectl, namespace, secret)
+    if found is not None and name in (found.get("data") or {}):
+        raise PluginError(f"there is a key {name} already; revoke it first, or choose another name")
+    key = new_key()
+    entry = entry_of(key, models=args.models, rpm=args.rpm, expires=expires)
+    if found is None:
+        kubectl.write("create", "secret", "generic", secret, f"--namespace={namespace}", _MANAGER)
+    # one entry alone: whoever adds another key at this moment loses nothing
+    _patch(kubectl, namespace, secret, {name: entry})
+    sys.stderr.write(f"key {name} is in Secret {namespace}/{secret}; it works within seconds and is shown only now:\n")
+    sys.stdout.write(f"{key}\n")
+    return 0
+
+
+def _list(kubectl: Kubectl, args: argparse.Namespace) -> int:
+    namespace, secret = _place(kubectl, args)
+    rows = key_rows(_read(kubectl, namespace, secret) or {})
+    if args.output == "json":
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        text = table(rows, ("name", "models", "rpm", "expires")) if rows else "there are no keys yet"
+        sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _revoke(kubectl: Kubectl, args: argparse.Namespace) -> int:
+    namespace, secret = _place(kubectl, args)
+    found = _read(kubectl, namespace, secret) or {}
+    if args.key not in (found.get("data") or {}):
+        raise PluginError(f"there is no key {args.key} in Secret {namespace}/{secret}")
+    _patch(kubectl, namespace, secret, {args.key: None})
+    sys.stdout.write(f"key {args.key} ends within seconds\n")
+    return 0
+
+
+def _place(kubectl: Kubectl, args: argparse.Namespace) -> tuple[str, str]:
+    if args.secret:
+        namespace, slash, name = args.secret.partition("/")
+        if not (namespace and slash and name):
+            raise PluginError(f"--secret {args.secret}: give NAMESPACE/NAME")
+        return namespace, name
+    listed = kubectl.read("get", "deployments", "--all-namespaces", f"--selector={_GATEWAYS}")
+    return secret_of_gateway(listed.get("items") or [])
+
+
+def _read(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any] | None:
+    found = kubectl.read("get", "secrets", f"--namespace={namespace}", f"--field-selector=metadata.name={name}")
+    return next(iter(found.get("items") or []), None)
+
+
+def _patch(kubectl: Kubectl, namespace: str, name: str, data: dict[str, str | None]) -> None:
+    patch = json.dumps({"data": data})
+    kubectl.write("patch", "secret", name, f"--namespace={namespace}", "--type=merge", f"--patch={patch}", _MANAGER)

@@ -1,0 +1,109 @@
+"""API keys of the gateway as its Secret holds them: one entry per key, a JSON object (docs/gateway.md)."""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vicuna_operator.errors import PluginError
+
+__all__ = ["check_name", "entry_of", "expiry", "key_rows", "new_key", "secret_of_gateway"]
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+_SECONDS = {"d": 86400, "h": 3600, "m": 60}
+_FLAG = "--keys-secret="
+
+
+def new_key() -> str:
+    """Return a new key: `vk-` and 32 random bytes in base64url."""
+    return f"vk-{secrets.token_urlsafe(32)}"
+
+
+def entry_of(key: str, *, models: Sequence[str], rpm: int | None, expires: datetime | None) -> str:
+    """Return a key's entry, base64 as a Secret's `data` has it; the key itself is not in it.
+
+    Args:
+        key: what was made by `new_key`.
+        models: patterns of model ids; none: every model.
+        rpm: requests a minute; None: no limit.
+        expires: when it ends; None: never.
+    """
+    fields: dict[str, object] = {"sha256": hashlib.sha256(key.encode()).hexdigest()}
+    if models:
+        fields["models"] = list(models)
+    if rpm is not None:
+        fields["requestsPerMinute"] = rpm
+    if expires is not None:
+        fields["expires"] = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return base64.b64encode(json.dumps(fields).encode()).decode()
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """Read when a key ends: a span such as 30d, 12h or 90m, or a date.
+
+    Raises:
+        PluginError: it is neither, or over already.
+    """
+    if match := _SPAN.fullmatch(text):
+        return now + timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PluginError(f"--expires {text}: give a span such as 30d or 12h, or a date such as 2027-01-31") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment <= now:
+        raise PluginError(f"--expires {text}: that is over already")
+    return moment
+
+
+def check_name(name: str) -> str:
+    """Return a key's name.
+
+    Raises:
+        PluginError: a Secret cannot have an entry of that name.
+    """
+    if not _NAME.fullmatch(name):
+        raise PluginError(f"{name!r} is no name of a key: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def key_rows(secret: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Return one row per key: name, models, requests a minute, expiry; what is broken says so."""
+    rows: list[dict[str, object]] = []
+    for name, value in sorted((secret.get("data") or {}).items()):
+        try:
+            fields = json.loads(base64.b64decode(value))
+            models = ", ".join(fields.get("models", ["*"]))
+        except (ValueError, AttributeError, TypeError):
+            rows.append({"name": name, "models": "(broken: opens nothing)", "rpm": "", "expires": ""})
+            continue
+        rpm, expires = fields.get("requestsPerMinute", "no limit"), fields.get("expires", "never")
+        rows.append({"name": name, "models": models, "rpm": rpm, "expires": expires})
+    return rows
+
+
+def secret_of_gateway(deployments: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return namespace and name of the Secret that the gateway was told to read.
+
+    Raises:
+        PluginError: there is no gateway, it uses no keys, or there are several.
+    """
+    found = {
+        flag.removeprefix(_FLAG)
+        for deployment in deployments
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+        for flag in container.get("args") or ()
+        if flag.startswith(_FLAG)
+    }
+    if len(found) == 1:
+        namespace, _, name = found.pop().partition("/")
+        return namespace, name
+    if found:
+        raise PluginError(f"there are several gateways; name one's Secret: --secret {' or '.join(sorted(found))}")
+    what = "the gateway uses no keys" if deployments else "there is no gateway here that you can see"
+    raise PluginError(f"{what}; install the chart with gateway.enabled and gateway.keys.enabled, or give --secret")

@@ -1,0 +1,46 @@
+"""Closed-loop streaming clients, run inside the cluster by `python3 - URL KEY SECONDS CLIENTS MODEL…`; no own imports.
+
+Each client asks, reads its stream to the end and asks again until the time is over. Printed at the end is JSON:
+`ok`, and `failed`: for each failure when it began, what the client saw, and whether a byte of the answer had come.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import httpx
+
+
+async def main() -> None:
+    url, key, seconds, clients, *models = sys.argv[1:]
+    end = time.monotonic() + float(seconds)
+    result = {"ok": 0, "failed": [], "revisions": {}}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as client:
+        await asyncio.gather(*(ask(client, models[n % len(models)], end, result) for n in range(int(clients))))
+    print(json.dumps(result))
+
+
+async def ask(client: httpx.AsyncClient, model: str, end: float, result: dict) -> None:
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "one two three"}]}
+    while time.monotonic() < end:
+        began, lines, saw = time.time(), [], ""
+        try:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.status_code != 200:
+                    saw = f"HTTP {response.status_code} {(await response.aread()).decode()}"
+                else:
+                    lines = [line async for line in response.aiter_lines() if line.startswith("data: ")]
+                    revision = response.headers["x-vicuna-revision"]
+                    result["revisions"][revision] = result["revisions"].get(revision, 0) + 1
+        except httpx.HTTPError as error:
+            saw = repr(error)
+        if not saw and lines and lines[-1] == "data: [DONE]" and '"error"' not in lines[-2]:
+            result["ok"] += 1
+        else:
+            result["failed"].append({"began": began, "saw": saw or (lines or [""])[-1], "first": bool(lines)})
+
+
+asyncio.run(main())

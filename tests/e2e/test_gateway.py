@@ -1,0 +1,157 @@
+"""The gateway of the release: one door for all models, whatever happens behind it."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .cluster import SYSTEM, Namespace, model, run, scripted, until
+from .conftest import TEAM
+
+GATEWAY = "vicuna-operator-gateway"
+SELECTOR = "app.kubernetes.io/name=vicuna-operator-gateway"
+URL = f"http://{GATEWAY}.{SYSTEM}.svc"
+MODELS = ("door-one", "door-two")
+SLOW = [
+    {"name": "VICUNA_ENGINE", "value": "scripted"},
+    {"name": "VICUNA_SCRIPTED_TOKENS", "value": "30"},
+    {"name": "VICUNA_SCRIPTED_TOKENS_PER_SECOND", "value": "10"},
+]
+
+
+@dataclass
+class Load:
+    """What the streaming clients saw; filled when they are done."""
+
+    ok: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    revisions: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def load(team: Namespace, key: str, clients: int, seconds: int) -> Iterator[Load]:
+    """Let clients stream from inside the cluster while the block runs, and for as long as they were told."""
+    script = (Path(__file__).parent / "streams.py").read_text()
+    words = ["kubectl", "--namespace", team.name, "exec", "--stdin", "toolbox", "--"]
+    words += ["python3", "-", URL, key, str(seconds), str(clients), *(f"{team.name}/{name}" for name in MODELS)]
+    seen = Load()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(script)
+            process.stdin.close()
+            process.stdin = None
+            yield seen
+            out, err = process.communicate(timeout=seconds + 120)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    for name, value in json.loads(out).items():
+        setattr(seen, name, value)
+
+
+@pytest.fixture(scope="module")
+def door(team: Namespace, operator: Namespace) -> Iterator[str]:
+    """Two models of two replicas behind the gateway, and a key for them."""
+    team.apply(*(model(name, "weights", serving=scripted(replicas=2) | {"env": SLOW}) for name in MODELS))
+    operator.kubectl("rollout", "status", f"deployment/{GATEWAY}", "--timeout=120s")
+    key = run("kubectl", "vicuna", "key", "create", "e2e", "--models", f"{TEAM}/*").strip()
+    for name in MODELS:
+        team.wait_ready(name)
+    yield key
+    run("kubectl", "vicuna", "key", "revoke", "e2e")
+    team.kubectl("delete", "vicunamodel", *MODELS, "--timeout=120s", timeout=150)
+
+
+@pytest.fixture
+def outside(door: str, operator: Namespace) -> Iterator[httpx.Client]:
+    """A client outside of the cluster, with the key."""
+    headers = {"authorization": f"Bearer {door}"}
+    with operator.forward(f"service/{GATEWAY}", 80) as url, httpx.Client(base_url=url, headers=headers) as client:
+        yield client
+
+
+def test_a_key_opens_its_models_and_no_key_opens_nothing(outside: httpx.Client, operator: Namespace) -> None:
+    until("the new key works", lambda: outside.get("/v1/models").status_code == 200, 10)
+    listed = {entry["id"]: entry["status"] for entry in outside.get("/v1/models").json()["data"]}
+    assert {f"{TEAM}/{name}" for name in MODELS} <= set(listed)
+    assert all(name.startswith(f"{TEAM}/") for name in listed)
+    body = {"model": MODELS[0], "messages": [{"role": "user", "content": "a b"}], "max_tokens": 2}
+    answer = outside.post("/v1/chat/completions", json=body, timeout=30)
+    assert (answer.status_code, answer.json()["usage"]["completion_tokens"]) == (200, 2)
+    assert httpx.get(f"{outside.base_url}/v1/models").status_code == 401
+    assert httpx.get(f"{outside.base_url}/").headers["content-type"].startswith("text/html")
+    operator_account = f"system:serviceaccount:{SYSTEM}:{GATEWAY}"
+    for verb, what in (("get", "secrets/other"), ("list", "pods"), ("update", f"secrets/{GATEWAY}-keys")):
+        words = ["auth", "can-i", verb, what, f"--as={operator_account}"]
+        assert operator.kubectl(*words, check=False).strip() == "no"
+
+
+def test_a_revoked_key_is_shut_out_within_seconds(outside: httpx.Client) -> None:
+    key = run("kubectl", "vicuna", "key", "create", "short-lived", "--models", f"{TEAM}/*").strip()
+    headers = {"authorization": f"Bearer {key}"}
+    until("it works", lambda: outside.get("/v1/models", headers=headers).status_code == 200, 10)
+    run("kubectl", "vicuna", "key", "revoke", "short-lived")
+    until("it is shut out", lambda: outside.get("/v1/models", headers=headers).status_code == 401, 10)
+
+
+def _started_after(log: str, moment: float) -> list[str]:
+    """Return the requests of a pod's timestamped log that came after a moment, in seconds since the epoch."""
+    late = []
+    for line in log.splitlines():
+        stamp, _, text = line.partition(" ")
+        said = json.loads(text) if text.startswith("{") else {}
+        if said.get("route") == "/v1/chat/completions":
+            done = datetime.fromisoformat(f"{stamp[:26].rstrip('Z')}+00:00").timestamp()
+            late += [line] if done - said["seconds"] > moment else []
+    return late
+
+
+def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, seconds: int) -> None:
+    """Under load: a pod deleted, one killed, a rollout, a gateway replica lost."""
+    victim, killed = team.pods(MODELS[0])[0], team.pods(MODELS[1])[0]
+    follow = ["kubectl", "--namespace", team.name, "logs", "--follow", "--timestamps", victim["metadata"]["name"]]
+    began = time.monotonic()
+    with (
+        subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as logs,
+        load(team, key, clients, seconds) as seen,
+    ):
+        time.sleep(4)  # into the streams
+        team.kubectl("delete", "pod", victim["metadata"]["name"], "--wait=false")
+        deleted = time.time()
+        team.kubectl("delete", "pod", killed["metadata"]["name"], "--grace-period=0", "--force")
+        gateways = operator.find("pods", SELECTOR)
+        operator.kubectl("delete", "pod", gateways[0]["metadata"]["name"], "--wait=false")
+        team.patch_spec(MODELS[0], serving={"maxConcurrency": 9})
+        log = logs.communicate(timeout=120)[0]
+        team.wait_ready(MODELS[0], max(60.0, seconds - (time.monotonic() - began)))
+    assert seen.ok > clients
+    assert len(seen.revisions) >= 3  # two models, one of them before and after its rollout
+    for failure in seen.failed:
+        assert failure["first"], failure
+        assert "upstream_lost" in failure["saw"], failure
+    assert len(seen.failed) <= clients
+    assert _started_after(log, deleted + 1) == []
+
+
+def test_streams_survive_lost_pods_a_rollout_and_a_lost_gateway(
+    team: Namespace, operator: Namespace, door: str
+) -> None:
+    _withstand(team, operator, door, clients=24, seconds=30)
+
+
+@pytest.mark.full
+def test_two_hundred_streams_survive_it_too(team: Namespace, operator: Namespace, door: str) -> None:
+    for name in MODELS:
+        team.patch_spec(name, serving={"maxConcurrency": 128})
+        team.wait_ready(name)
+    _withstand(team, operator, door, clients=200, seconds=60)
