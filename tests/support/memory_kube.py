@@ -4,7 +4,6 @@ It stamps uid, resourceVersion, generation and creationTimestamp, ignores status
 checks preconditions, collects orphans, and can be told to fail, to crash the caller, or to let deleted objects linger.
 """
 
-import copy
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -86,7 +85,7 @@ class MemoryKube:
 
     def objects(self, kind: str, namespace: str | None = None) -> list[Body]:
         return [
-            copy.deepcopy(body)
+            _copied(body)
             for (_, its_kind, its_namespace, _), body in sorted(self._objects.items())
             if its_kind == kind and namespace in (None, its_namespace)
         ]
@@ -96,7 +95,7 @@ class MemoryKube:
 
     def put(self, body: Mapping[str, Any], namespace: str = "default") -> Body:
         """Make or replace an object as it is, status included: what users, controllers and kubelets do."""
-        new = copy.deepcopy(dict(body))
+        new = _copied(dict(body))
         place = self._place(new, namespace)
         old = self._objects.get(place)
         if old is None:
@@ -129,7 +128,7 @@ class MemoryKube:
 
     async def get(self, ref: Ref, namespace: str) -> Body | None:
         self._begin(Call("get", ref.kind, ref.name))
-        return copy.deepcopy(self._objects.get((ref.api_version, ref.kind, namespace, ref.name)))
+        return _copied(self._objects.get((ref.api_version, ref.kind, namespace, ref.name)))
 
     async def list(
         self,
@@ -152,12 +151,12 @@ class MemoryKube:
         return found[:limit]
 
     async def create(self, body: Mapping[str, Any], namespace: str) -> Body:
-        new = copy.deepcopy(dict(body))
+        new = _copied(dict(body))
         metadata = new.setdefault("metadata", {})
         if "name" not in metadata and "generateName" in metadata:
             metadata["name"] = f"{metadata['generateName']}{next(self._uids):05d}"
         place = self._place(new, namespace)
-        self._begin(Call("create", place[1], place[3], body=copy.deepcopy(new)))
+        self._begin(Call("create", place[1], place[3], body=_copied(new)))
         if place in self._objects:
             raise AlreadyExistsError(f"{place[1]} {place[3]!r} already exists", 409)
         if "resourceVersion" in metadata:
@@ -169,9 +168,9 @@ class MemoryKube:
         return stored
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
-        wanted = copy.deepcopy(dict(body))
+        wanted = _copied(dict(body))
         place = self._place(wanted, namespace)
-        self._begin(Call("apply", place[1], place[3], body=copy.deepcopy(wanted)))
+        self._begin(Call("apply", place[1], place[3], body=_copied(wanted)))
         if place[1] in _HAS_STATUS:
             wanted.pop("status", None)
         old = self._objects.get(place)
@@ -183,12 +182,12 @@ class MemoryKube:
             self._check_preconditions(place, old, wanted["metadata"])
             dropped = _removed(self._applied.get(place, {}), wanted)
             stored = self._update(place, old, _merged(_merged(old, dropped), wanted))
-        self._applied[place] = copy.deepcopy(dict(body))
+        self._applied[place] = _copied(dict(body))
         self._end()
         return stored
 
     async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
-        self._begin(Call("patch", ref.kind, ref.name, subresource, copy.deepcopy(dict(body))))
+        self._begin(Call("patch", ref.kind, ref.name, subresource, _copied(dict(body))))
         place = (ref.api_version, ref.kind, namespace, ref.name)
         old = self._objects.get(place)
         if old is None:
@@ -196,7 +195,7 @@ class MemoryKube:
         self._check_preconditions(place, old, body.get("metadata") or {})
         if subresource not in (None, "status"):
             raise InvalidError(f"no subresource {subresource!r} here", 404)
-        change = copy.deepcopy(dict(body))
+        change = _copied(dict(body))
         if subresource == "status":
             change = {"status": change.get("status", {})}
         elif ref.kind in _HAS_STATUS:
@@ -267,14 +266,14 @@ class MemoryKube:
         return {**body, "metadata": metadata}
 
     def _update(self, place: Place, old: Body, new: Body) -> Body:
-        new = copy.deepcopy(new)
+        new = _copied(new)
         for name in _SERVER_FIELDS:
             if name in old["metadata"]:
                 new["metadata"][name] = old["metadata"][name]
             elif name != "resourceVersion":
                 new["metadata"].pop(name, None)
         if new == old:
-            return copy.deepcopy(old)  # a write that changes nothing makes no new version and no event
+            return _copied(old)  # a write that changes nothing makes no new version and no event
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return self._store("MODIFIED", place, new)
@@ -283,11 +282,11 @@ class MemoryKube:
         body["metadata"]["resourceVersion"] = str(next(self._versions))
         self._objects[place] = body
         self._tell(event, body)
-        return copy.deepcopy(body)
+        return _copied(body)
 
     def _tell(self, event: str, body: Body) -> None:
         for listener in self._listeners:
-            listener(event, copy.deepcopy(body))
+            listener(event, _copied(body))
 
     def _delete(self, place: Place) -> None:
         body = self._objects[place]
@@ -310,10 +309,19 @@ class MemoryKube:
                 self._delete(other_place)
 
 
+def _copied(value: Any) -> Any:
+    """Copy JSON: as copy.deepcopy, without its care for what JSON cannot hold, and several times faster."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
 def _merged(old: Any, patch: Any) -> Any:
     """RFC 7396."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
+        return _copied(patch)
     result = dict(old) if isinstance(old, Mapping) else {}
     for key, value in patch.items():
         if value is None:

@@ -14,6 +14,7 @@ from vicuna_operator.config import OperatorConfig
 from vicuna_operator.controller.handlers import register
 from vicuna_operator.controller.health import Health
 from vicuna_operator.controller.loops import Loops
+from vicuna_operator.controller.metrics import Metrics
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.settings import CHILD_SELECTOR, WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Snapshot
@@ -43,23 +44,26 @@ async def run_operator(config: OperatorConfig) -> int:
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    async with _client() as kube:
-        snapshot = Snapshot()
+    snapshot = Snapshot()
+    metrics = Metrics(snapshot)
+    async with _client(metrics) as kube:
         reconciler = Reconciler(
             kube,
             snapshot,
             Planning(plan=plan, claims_to_read=claims_to_read, refused=refused),
             config.plan,
             instance=config.identity,
+            told=metrics.status_changed,
         )
-        loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget)
-        async with _health(config, loops) as health:
+        loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget, told=metrics.passed)
+        async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)
             health.ready = True
             lease = Lease(kube, config.namespace, config.lease_name, config.identity)
             if not await _unless(stop, _acquire(lease)):
                 await lease.release()  # the signal may have come between the API's answer and our reading it
                 return 0
+            metrics.leading.set(1)
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)
             return await _lead(config, lease, loops, registry, stop)
@@ -173,9 +177,9 @@ async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _client() -> AsyncIterator[KubeClient]:
+async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
     try:
-        kube = await KubeClient.connect()
+        kube = await KubeClient.connect(told=metrics.requested)
     except KubeError as error:
         raise StartError(str(error), EXIT_UNAVAILABLE) from error
     try:
@@ -185,12 +189,12 @@ async def _client() -> AsyncIterator[KubeClient]:
 
 
 @contextlib.asynccontextmanager
-async def _health(config: OperatorConfig, loops: Loops) -> AsyncIterator[Health]:
+async def _health(config: OperatorConfig, loops: Loops, metrics: Metrics) -> AsyncIterator[Health]:
     def trouble() -> str | None:
         longest = loops.longest_pass()
         return f"a pass has been running for {longest:.0f} s" if longest > _STUCK_SECONDS else None
 
-    health = Health(config.health_port, trouble)
+    health = Health(config.health_port, trouble, metrics=metrics.render)
     if config.health_port:
         await health.start()
     try:

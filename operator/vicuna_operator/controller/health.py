@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from vicuna_operator.errors import StartError
 
@@ -16,15 +17,25 @@ class Health:
         port: 0 means any free one; `port` tells which after the start.
         trouble: returns what is wrong with the process, None when it is well; a sentence fails /healthz.
         host: address to listen on; None: all.
+        metrics: renders what /metrics answers.
     """
 
-    def __init__(self, port: int, trouble: Callable[[], str | None], *, host: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        trouble: Callable[[], str | None],
+        *,
+        host: str | None = None,
+        metrics: Callable[[], bytes] = bytes,
+    ) -> None:
         self.port = port
         self.ready = False
         self._trouble = trouble
         self._host = host
+        self._render = metrics
         app = web.Application()
         app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
+        app.add_routes([web.get("/metrics", self._metrics)])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
     async def start(self) -> None:
@@ -56,3 +67,6 @@ class Health:
         if self.ready:
             return web.Response(text="ok\n")
         return web.Response(text="the Kubernetes API has not answered yet\n", status=503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -44,6 +44,7 @@ class Loops:
         work: one pass. It returns after how many seconds it wants to be called again, None: only on an event.
             Whatever it raises is logged and tried again.
         forget: told the key of a model that is gone.
+        told: told the seconds of every pass, and whether it `failed`.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Loops:
         work: Callable[[Key], Awaitable[float | None]],
         *,
         forget: Callable[[Key], None] = lambda _: None,
+        told: Callable[..., None] = lambda *_, **__: None,
         timing: LoopTiming | None = None,
     ) -> None:
+        self._told = told
         self._exists = exists
         self._work = work
         self._forget = forget
@@ -106,6 +109,7 @@ class Loops:
             async with asyncio.timeout(timing.pass_timeout):
                 again = await self._work(key)
         except Exception as error:  # a loop that dies is deaf for ever
+            self._told(time.monotonic() - loop.pass_started, failed=True)
             loop.failures += 1
             delay = min(timing.backoff * 2.0 ** min(loop.failures - 1, 16), timing.backoff_max)
             floor = timing.error_floor
@@ -120,6 +124,7 @@ class Loops:
         finally:
             spent = time.monotonic() - loop.pass_started
             loop.pass_started = None
+        self._told(spent, failed=False)
         loop.failures = 0
         resync_after = timing.resync * random.uniform(0.9, 1.1)  # noqa: S311  # spreads the load, no secret
         delay = resync_after if again is None else min(again, resync_after)

@@ -30,6 +30,7 @@ _STALE_MAX = 30.0
 _PROGRESS_SECONDS = 5.0
 _CONFLICT_SECONDS = 10.0
 
+StatusTold = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
 Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 
 
@@ -58,6 +59,7 @@ class Reconciler:
         config: PlanConfig,
         *,
         instance: str = c.MANAGED_BY,
+        told: StatusTold = lambda *_: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +67,7 @@ class Reconciler:
         self._snapshot = snapshot
         self._planning = planning
         self._config = config
+        self._told = told
         self._now = now
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
@@ -178,4 +181,5 @@ class Reconciler:
             )
         except (ConflictError, NotFoundError) as error:
             raise StaleError(str(error)) from error
+        self._told(old, new, self._now())
         memory.newest, memory.sent, memory.kept = answer, new, answer.get("status") or {}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -28,25 +28,27 @@ _MERGE_PATCH = "application/merge-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"
 
 Query = Sequence[tuple[str, str]]
+Told = Callable[[str, int | None, float], None]  # method, status (None: no answer), seconds
 aio_config: Any = untyped_config
 
 
 class KubeClient:
     """The API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
 
-    def __init__(self, configuration: Any) -> None:
+    def __init__(self, configuration: Any, *, told: Told = lambda *_: None) -> None:
         self._api: Any = aio_client.ApiClient(configuration)
         self._api.user_agent = "vicuna-operator"
+        self._told = told
         self._offers: dict[str, tuple[float, bool]] = {}
 
     @classmethod
-    async def connect(cls) -> Self:
-        """Find the credentials; nothing is sent yet.
+    async def connect(cls, *, told: Told = lambda *_: None) -> Self:
+        """Find the credentials; nothing is sent yet. `told` hears of every request, see `Told`.
 
         Raises:
             UnavailableError: there are none, or they cannot be read.
         """
-        return cls(await _load_configuration())
+        return cls(await _load_configuration(), told=told)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -168,6 +170,7 @@ class KubeClient:
         self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str
     ) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        begun, status = time.monotonic(), None
         try:
             method, url, headers, payload, _ = await self._api.param_serialize(
                 method,
@@ -178,11 +181,14 @@ class KubeClient:
                 auth_settings=["BearerToken"],
             )
             answer = await self._api.call_api(method, url, headers, payload, _request_timeout=_TIMEOUT)
-            return answer.status, await answer.read(), answer.headers
+            status = int(answer.status)
+            return status, await answer.read(), answer.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
         except aio_config.ConfigException as error:
             raise UnavailableError(f"no usable credentials: {error}") from error
+        finally:
+            self._told(method, status, time.monotonic() - begun)
 
     async def _reload(self) -> None:
         self._api.configuration = await _load_configuration()

@@ -1,0 +1,123 @@
+"""The operator's own metrics, for Prometheus: what it does, and how the models stand.
+
+Counters of merges and rollouts follow from what a status write changes, so that nothing has to be remembered; models by
+phase are counted when somebody asks.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from vicuna_operator.api.conditions import ConditionType, Phase, parse_time
+from vicuna_operator.controller.snapshot import Snapshot
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_MERGE_SECONDS = (5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+class Metrics:
+    """All metrics of one process, on a registry of its own."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._passes = Counter("vicuna_operator_reconciles", "Passes over models.", ["result"], registry=registry)
+        self._pass_seconds = Histogram(
+            "vicuna_operator_reconcile_seconds", "Time of a pass.", buckets=_SECONDS, registry=registry
+        )
+        self._requests = Counter(
+            "vicuna_operator_api_requests", "Requests to the Kubernetes API.", ["method", "code"], registry=registry
+        )
+        self._request_seconds = Histogram(
+            "vicuna_operator_api_request_seconds", "Time of a request.", ["method"], buckets=_SECONDS, registry=registry
+        )
+        self._merges = Counter("vicuna_operator_merges", "Merges that ended.", ["outcome"], registry=registry)
+        self._merge_seconds = Histogram(
+            "vicuna_operator_merge_seconds",
+            "Time from the wish for weights to their artifact.",
+            buckets=_MERGE_SECONDS,
+            registry=registry,
+        )
+        self._merge_bytes = Counter("vicuna_operator_merge_bytes", "Bytes merged.", registry=registry)
+        self._rollouts = Counter("vicuna_operator_rollouts", "Rollouts that ended.", ["outcome"], registry=registry)
+        self.leading = Gauge("vicuna_operator_leading", "1 while this replica holds the Lease.", registry=registry)
+        for outcome in ("Succeeded", "Failed"):
+            self._merges.labels(outcome)
+        for outcome in ("Succeeded", "RolledBack", "Superseded"):
+            self._rollouts.labels(outcome)
+        for result in ("success", "error"):
+            self._passes.labels(result)
+        registry.register(_Models(snapshot))
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def passed(self, seconds: float, *, failed: bool) -> None:
+        """Count a pass over a model."""
+        self._passes.labels("error" if failed else "success").inc()
+        self._pass_seconds.observe(seconds)
+
+    def requested(self, method: str, status: int | None, seconds: float) -> None:
+        """Count a request; status None: there was no answer."""
+        self._requests.labels(method, str(status or "none")).inc()
+        self._request_seconds.labels(method).observe(seconds)
+
+    def status_changed(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
+        """Count what ended between two statuses of a model."""
+        before = {_identity(entry) for entry in old.get("history") or ()}
+        for entry in new.get("history") or ():
+            if _identity(entry) not in before:
+                self._rollouts.labels(str(entry.get("outcome"))).inc()
+        was, is_now = _condition(old), _condition(new)
+        merge = new.get("merge") or {}
+        if was.get("status") == "False" and is_now.get("status") == "True":
+            self._merges.labels("Succeeded").inc()
+            self._merge_bytes.inc(int(merge.get("bytesTotal", 0)))
+            if since := was.get("lastTransitionTime"):
+                self._merge_seconds.observe((now - parse_time(str(since))).total_seconds())
+        last = new.get("lastFailure") or {}
+        if last and last != old.get("lastFailure") and "-merge-" in str(last.get("pod", "")):
+            self._merges.labels("Failed").inc()
+
+
+class _Models(Collector):
+    """Counts models by phase, and what they say is wrong by reason."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        phases: Tally[tuple[str, str]] = Tally()
+        stalled: Tally[tuple[str, str]] = Tally()
+        for key in self._snapshot.models:
+            status = (self._snapshot.model(key) or {}).get("status") or {}
+            phases[key[0], str(status.get("phase") or Phase.PENDING)] += 1
+            if any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in _all(status)):
+                stalled[key[0], str(status.get("reason", ""))] += 1
+        by_phase = GaugeMetricFamily("vicuna_operator_models", "Models by phase.", labels=["namespace", "phase"])
+        by_reason = GaugeMetricFamily(
+            "vicuna_operator_models_stalled", "Models that wait for somebody.", labels=["namespace", "reason"]
+        )
+        for family, tally in ((by_phase, phases), (by_reason, stalled)):
+            for labels, number in sorted(tally.items()):
+                family.add_metric(labels, number)
+            yield family
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[object, ...]:
+    return (entry.get("revision"), entry.get("outcome"), entry.get("since"))
+
+
+def _all(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(status.get("conditions") or ())
+
+
+def _condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((item for item in _all(status) if item.get("type") == ConditionType.WEIGHTS_READY), {})
