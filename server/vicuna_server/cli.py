@@ -12,6 +12,7 @@ COMMANDS = {
     "merge": ("vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact"),
     "inspect": ("vicuna_server.merge.inspect_cli", "say what weights are, and whether they can be merged"),
     "make-delta": ("vicuna_server.merge.make_delta.cli", "publish a fine-tuned model as a delta of its base"),
+    "artifacts": ("vicuna_server.merge.artifacts_cli", "list, verify or prune the artifacts on a volume"),
     "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),
     "gateway": ("vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster"),
     "chat": ("vicuna_server.chat.cli", "chat in the terminal, with a model run here or behind an API"),

@@ -66,6 +66,7 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
         ("killed", 1, 60, {-signal.SIGKILL}),
         ("killed_again", 3, 20, {-signal.SIGKILL}),
         ("killed_at_random", 30, 30, {-signal.SIGKILL, 0}),
+        ("killed_while_pruning", 1, 10, {-signal.SIGKILL}),
         ("out_of_space", 3, 20, {OutOfSpaceError.exit_code}),
         ("frozen", 3, 20, {InterruptedRunError.exit_code, 0}),
         pytest.param("killed_again", 1, 60, {-signal.SIGKILL}, marks=pytest.mark.full),
@@ -81,7 +82,7 @@ def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
     write_checkpoint(memory / "delta", delta_weights(2))
     points = [Point(**(point | {"root": Path(point["root"])})) for point in _crash(mode, memory, number)]
     assert len(points) > least
-    assert points[-1].seen
+    assert bool(points[-1].seen) == (mode != "killed_while_pruning")
     assert {point.outcome for point in points[:-1]} <= outcomes
     (first,) = (memory / "first").iterdir()
     for point in points:

@@ -23,6 +23,7 @@ from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.pruning import candidates, prune
 from vicuna_server.merge.volume.verify import verify
 
 GROWING = ("open", "write", "pwrite", "fsync", "mkdir", "link", "rename", "replace")
@@ -30,16 +31,35 @@ CHANGES = (*GROWING, "unlink", "rmdir", "utime")
 Act = Callable[[str, tuple[Any, ...]], object]
 
 
-class Child:
-    """One merge of PLACE's pair into `root`, in a process of its own, after `prepare`."""
+def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
+    """Merge PLACE's pair into shards of a few KB."""
+    base, delta = str(place / "base"), str(place / "delta")
+    request = Request(base, delta, root, chat_template="vicuna_v1.1", least_shard_bytes=4096)
+    run_merge(request, progress or quiet())
 
-    def __init__(self, place: Path, root: Path, prepare: Callable[[], object] = lambda: None) -> None:
+
+def clear(place: Path, root: Path) -> None:
+    """Remove every artifact from `root`, as `artifacts prune` does."""
+    for each in candidates(root, (), 0):
+        prune(each, 0, quiet())
+
+
+class Child:
+    """A process of its own that works on `root`, after `prepare`."""
+
+    def __init__(
+        self,
+        place: Path,
+        root: Path,
+        prepare: Callable[[], object] = lambda: None,
+        work: Callable[[Path, Path], object] = merge,
+    ) -> None:
         self._pid = os.fork()
         if not self._pid:
             code = 70
             try:
                 prepare()
-                merge(place, root)
+                work(place, root)
                 code = 0
             except VicunaError as error:
                 code = error.exit_code
@@ -59,14 +79,6 @@ class Child:
 def quiet() -> Progress:
     """Make a progress that tells nobody."""
     return Progress(Silent(), threading.Event())
-
-
-def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
-    """Merge into shards of a few KB."""
-    request = Request(
-        str(place / "base"), str(place / "delta"), root, chat_template="vicuna_v1.1", least_shard_bytes=4096
-    )
-    run_merge(request, progress or quiet())
 
 
 def interrupt(limit: int, names: tuple[str, ...], act: Act, *, lasting: bool = False) -> None:
@@ -135,13 +147,19 @@ def tell(**point: Any) -> None:
     print(json.dumps(point), flush=True)
 
 
-def at_points(place: Path, stride: int, start: Path | None, prepare: Callable[[int], object]) -> None:
-    """Disturb one merge after the other, each later than the last, until one gets through; let a healthy one follow."""
+def at_points(
+    place: Path,
+    stride: int,
+    start: Path | None,
+    prepare: Callable[[int], object],
+    work: Callable[[Path, Path], object] = merge,
+) -> None:
+    """Disturb one run after the other, each later than the last, until one gets through; let a healthy merge follow."""
     for limit in range(1, 10_000, stride):
         root = place / "out" / str(limit)
         if start:
             shutil.copytree(start, root)
-        outcome = Child(place, root, lambda: prepare(limit)).wait()  # noqa: B023 - called at once
+        outcome = Child(place, root, lambda: prepare(limit), work).wait()  # noqa: B023 - called at once
         seen = visible(root)
         tell(outcome=outcome, seen=seen, again=Child(place, root).wait(), root=str(root))
         if outcome == 0:
@@ -158,6 +176,11 @@ def killed_again(place: Path, stride: int) -> None:
     start = place / "start"
     Child(place, start, lambda: die_after(60)).wait()
     at_points(place, stride, start, lambda limit: interrupt(limit, CHANGES, die))
+
+
+def killed_while_pruning(place: Path, stride: int) -> None:
+    """Kill what removes an artifact at each change."""
+    at_points(place, stride, place / "first", lambda limit: interrupt(limit, CHANGES, die), clear)
 
 
 def out_of_space(place: Path, stride: int) -> None:
@@ -227,7 +250,13 @@ def killed_late(place: Path, percent: int) -> None:
     tell(outcome=outcome, resumed=resumed, written=written, seen=visible(root))
 
 
-MODES = {each.__name__: each for each in (killed, killed_again, out_of_space, killed_at_random, frozen, killed_late)}
+MODES = {
+    each.__name__: each
+    for each in (
+        *(killed, killed_again, killed_while_pruning, killed_at_random, killed_late),
+        *(out_of_space, frozen),
+    )
+}
 
 if __name__ == "__main__":
     hasty(patience=30)

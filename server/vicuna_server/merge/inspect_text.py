@@ -8,7 +8,7 @@ from rich.text import Text
 from vicuna_server.merge.description import AdapterSummary, Description, Finding
 from vicuna_server.merge.inspect import PlanSummary, Report
 from vicuna_server.merge.memory import MemoryRow
-from vicuna_server.merge.volume.storage import readable_size
+from vicuna_server.merge.wording import printable, readable_size
 
 __all__ = ["print_report"]
 
@@ -114,7 +114,7 @@ class _Page:
 
     def line(self, label: str, value: str, style: str = "bold") -> None:
         """Print one line; it is never wrapped, so that programs may read it too."""
-        text = Text.assemble((label.ljust(_LABEL_WIDTH), style), _printable(value))
+        text = Text.assemble((label.ljust(_LABEL_WIDTH), style), printable(value))
         self._console.print(text, soft_wrap=True)
 
     def blank(self) -> None:
@@ -126,7 +126,3 @@ class _Page:
         for label, style, found in (("problem", "bold red", problems), ("warning", "bold yellow", warnings)):
             for one in found:
                 self.line(label, f"{one.reason}: {one.message}", style)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

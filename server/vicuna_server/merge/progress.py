@@ -212,7 +212,7 @@ class Progress:
     def check(self) -> None:
         """Raise `InterruptedRunError` when a signal came, or what the run was ended with."""
         if self._stop.is_set():
-            raise self._error or InterruptedRunError("Interrupted", "the merge was stopped by a signal; run it again")
+            raise self._error or InterruptedRunError("Interrupted", "a signal ended the run; start it again")
 
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond a signal."""

@@ -8,4 +8,5 @@ staging     the hidden folder an artifact grows in, until one rename; `exchange`
 journal     which files in there are finished
 leftovers   using those again after a kill
 sweeping    what goes when it is old, or when its room is needed
+listing     what there is; `pruning` removes what nobody uses
 """

@@ -26,7 +26,7 @@ from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.holder import is_dead, this_process
 from vicuna_server.merge.volume.storage import FULL, volume_time
 
-__all__ = ["CLAIM_PREFIX", "Claim", "drop_claim"]
+__all__ = ["CLAIM_PREFIX", "Claim", "drop_claim", "seems_held"]
 
 CLAIM_PREFIX = ".claim-"
 _PATIENCE_SECONDS = 30.0
@@ -96,7 +96,7 @@ class Claim:
             if error.errno not in FULL:
                 raise
             # No room even for a claim: whoever is to make some has to do with a look. No merge can begin here either.
-            yield not self.path.exists() or is_dead(_read(self.path))
+            yield not seems_held(self.path.parent, self.key)
             return
         if not taken:
             yield False
@@ -228,10 +228,17 @@ class Claim:
         os.pwrite(descriptor, json.dumps(content).encode(), 0)
 
 
+def seems_held(root: Path, key: str) -> bool:
+    """Whether there is a claim of a process that is not known to be dead; only looks."""
+    path = root / f"{CLAIM_PREFIX}{key}"
+    return path.exists() and not is_dead(_read(path))
+
+
 def drop_claim(root: Path, key: str) -> None:
-    """Remove the claim of a run that died after it published: nobody needs a claim on what is there."""
+    """Remove the claim of a run that died after it published, or half-way: nobody needs one on what is there."""
     with contextlib.suppress(OSError):
-        (root / f"{CLAIM_PREFIX}{key}").unlink(missing_ok=True)
+        for path in (root / f"{CLAIM_PREFIX}{key}", *root.glob(f"{CLAIM_PREFIX}{key}.*")):
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,10 +4,12 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, VicunaError
 from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.wording import readable_size
 
 __all__ = [
     "FULL",
@@ -15,7 +17,7 @@ __all__ = [
     "explain",
     "fsync_file",
     "fsync_folder",
-    "readable_size",
+    "measure",
     "require_space",
     "volume_time",
     "write_all",
@@ -44,15 +46,28 @@ def check_space(root: Path, needed: int, problems: Problems) -> None:
         )
 
 
-def readable_size(count: int) -> str:
-    """Write a number of bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
-
-
 def volume_time(root: Path) -> float:
-    """Return what time it is on the volume's clock, in seconds as file times are; the folder's own time is set."""
-    os.utime(root)
+    """Return what time it is on the volume's clock, in seconds as file times are; the folder's own time is set.
+
+    Where that may not be set nothing can be removed either, and this machine's clock will do.
+    """
+    try:
+        os.utime(root)
+    except OSError:
+        return time.time()
     return root.stat().st_mtime
+
+
+def measure(folder: Path) -> tuple[int, float]:
+    """Return the bytes of all files below a folder, and when the youngest of them, or a folder, was last changed."""
+    size, changed = 0, 0.0
+    for place, _, names in os.walk(folder):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                size += status.st_size if path != place else 0
+                changed = max(changed, status.st_mtime)
+    return size, changed
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

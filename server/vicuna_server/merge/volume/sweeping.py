@@ -1,7 +1,6 @@
 """Room on the volume: what dead runs of other merges left goes when it is old, or when the room is needed."""
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
-from vicuna_server.merge.volume.storage import readable_size, require_space, volume_time
+from vicuna_server.merge.volume.storage import measure, require_space, volume_time
+from vicuna_server.merge.wording import readable_size
 
 __all__ = ["DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
 
@@ -34,7 +34,7 @@ class DeadStaging:
 def dead_staging(root: Path, progress: Progress, but: str = "") -> list[DeadStaging]:
     """List what nobody works in, oldest first, leaving out the key `but`."""
     found = [
-        DeadStaging(path, *_size_and_time(path))
+        DeadStaging(path, *measure(path))
         for path in root.glob(f"{STAGING_PREFIX}*")
         if staging_key(path) != but and _is_free(root, staging_key(path), progress)
     ]
@@ -89,14 +89,3 @@ def remove_dead(root: Path, dead: DeadStaging, progress: Progress) -> bool:
 def _is_free(root: Path, key: str, progress: Progress) -> bool:
     with Claim(root, key, progress).at_once() as taken:
         return taken
-
-
-def _size_and_time(folder: Path) -> tuple[int, float]:
-    size, changed = 0, 0.0
-    for place, _, names in os.walk(folder):
-        for path in (place, *(os.path.join(place, name) for name in names)):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                size += status.st_size if path != place else 0
-                changed = max(changed, status.st_mtime)
-    return size, changed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server.errors import InputError
-from vicuna_server.manifest import MANIFEST_NAME, Manifest
+from vicuna_server.manifest import MANIFEST_NAME, FileEntry, Manifest
 from vicuna_server.merge.digests import hash_file
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.identity import Fingerprints, artifact_id
@@ -41,7 +41,8 @@ def verify_fast(folder: Path) -> tuple[Manifest | None, list[Fault]]:
 def verify(folder: Path, progress: Progress) -> tuple[Manifest | None, list[Fault]]:
     """Check what `verify_fast` does, that nothing else lies in the folder, and the sha256 of every file.
 
-    The manifest holds its own checksum, so that one changed byte anywhere in the artifact is found.
+    The manifest holds its own checksum, so that one changed byte anywhere in the artifact is found. The bytes are
+    counted as `progress` goes; how many they will be is the caller's to say.
 
     Raises:
         InterruptedRunError: a signal came.
@@ -52,10 +53,9 @@ def verify(folder: Path, progress: Progress) -> tuple[Manifest | None, list[Faul
     if not Manifest.is_sealed(folder):
         faults.append(Fault(MANIFEST_NAME, "has no checksum of its own"))
     bad = {fault.file for fault in faults}
-    progress.begin(sum(entry.size for entry in manifest.files if entry.path not in bad))
     for entry in manifest.files:
-        if entry.path not in bad and hash_file(LocalFile(folder / entry.path), progress) != entry.sha256:
-            faults.append(Fault(entry.path, "has other bytes than its sha256 says"))
+        if entry.path not in bad:
+            faults += _content_faults(folder, entry, progress)
     known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -69,6 +69,14 @@ def fingerprints_of(manifest: Manifest) -> Fingerprints:
     inputs = manifest.inputs
     delta = inputs.delta.fingerprint if inputs.delta else None
     return Fingerprints(inputs.base.fingerprint, delta, tuple(each.fingerprint for each in inputs.adapters))
+
+
+def _content_faults(folder: Path, entry: FileEntry, progress: Progress) -> Iterator[Fault]:
+    try:
+        if hash_file(LocalFile(folder / entry.path), progress) != entry.sha256:
+            yield Fault(entry.path, "has other bytes than its sha256 says")
+    except OSError as error:  # a broken disk, or somebody removes it just now
+        yield Fault(entry.path, f"cannot be read: {error.strerror}")
 
 
 def _manifest_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:

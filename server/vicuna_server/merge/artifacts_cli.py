@@ -1,0 +1,155 @@
+"""`vicuna-server artifacts list|verify|prune ROOT`: flags, and how the outcome is told."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
+from vicuna_server.merge.artifacts_text import JsonTeller, Teller, TextTeller
+from vicuna_server.merge.progress import Bar, JsonLines, Progress, Reporter, Silent
+from vicuna_server.merge.signals import stopping_on_signals
+from vicuna_server.merge.volume.artifact import artifact_folders
+from vicuna_server.merge.volume.listing import list_volume, require_volume
+from vicuna_server.merge.volume.pruning import candidates, prune, tidy_claims
+from vicuna_server.merge.volume.storage import explain, measure
+from vicuna_server.merge.volume.verify import Fault, verify, verify_fast
+from vicuna_server.termination import failure_message, write_termination_message
+
+__all__ = ["add_arguments", "run"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_NAMED = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions and their flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="what there is: artifacts, and unfinished merges")
+    verifying = actions.add_parser("verify", help="read every byte and name each file that is not as it should be")
+    pruning = actions.add_parser("prune", help="remove artifacts that nobody uses, and what dead merges left")
+    for action in (listing, verifying, pruning):
+        action.add_argument("root", type=Path, metavar="ROOT", help="the folder that merges had as --output")
+        action.add_argument("--json", action="store_true", help="JSON instead of text")
+    verifying.add_argument("--only", action="append", default=[], metavar="ID", help="not all artifacts; repeatable")
+    verifying.add_argument("--fast", action="store_true", help="sizes, headers and the manifest only")
+    verifying.add_argument("--quiet", action="store_true", help="no progress, only what was found")
+    pruning.add_argument(
+        "--keep", action="append", default=[], type=_kept, metavar="ID", help="an artifact in use; `none`: none is"
+    )
+    pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
+    pruning.add_argument(
+        "--min-age",
+        type=_seconds,
+        default="10m",
+        metavar="TIME",
+        help="what is younger stays: 90s, 10m, 2h, 7d",
+    )
+    pruning.add_argument("--quiet", action="store_true", help="only what was done, not what stays")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what is asked; return the exit code: 0, 64, 65 when anything is damaged, 69, 73, 75 as `merge` has them."""
+    act = {"list": _list, "verify": _verify, "prune": _prune}[args.action]
+    teller = JsonTeller() if args.json else TextTeller()
+    try:
+        act(args, teller)
+    except BrokenPipeError:  # whoever read it has seen enough; nothing more can be written, not even at exit
+        sys.stdout = None
+    except OSError as error:
+        return _fail(explain(error, args.root.absolute()))
+    except VicunaError as error:
+        return _fail(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
+        return _fail(EngineError("InternalError", f"{type(error).__name__}: {error}; this is a bug, please report it"))
+    return 0
+
+
+def _list(args: argparse.Namespace, teller: Teller) -> None:
+    teller.listing(list_volume(args.root))
+
+
+def _verify(args: argparse.Namespace, teller: Teller) -> None:
+    require_volume(args.root)
+    folders = _chosen(args.root, args.only)
+    reporter = _reporter(args)
+    damaged: list[tuple[str, Fault]] = []
+    try:
+        with stopping_on_signals() as stop:
+            progress = Progress(reporter, stop)
+            if not args.fast:
+                progress.begin(sum(measure(folder)[0] for folder in folders))
+            for folder in folders:
+                _, faults = verify_fast(folder) if args.fast else verify(folder, progress)
+                if folder.is_dir():  # else it was pruned in this moment
+                    teller.verified(folder.name, measure(folder)[0], faults, fast=args.fast)
+                    damaged += [(folder.name, fault) for fault in faults]
+    finally:
+        if isinstance(reporter, Bar):
+            reporter.close()
+        teller.end()
+    if damaged:
+        shown = [f"{name}/{fault.file} {fault.what}" for name, fault in damaged[:_MOST_NAMED]]
+        more = f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else ""
+        raise InputError("ArtifactDamaged", f"{'; '.join(shown)}{more}; remove the folder and merge the model again")
+
+
+def _chosen(root: Path, ids: Sequence[str]) -> list[Path]:
+    """Return the folders of the artifacts named, or of all.
+
+    Raises:
+        InputError: `ArtifactNotFound`.
+    """
+    folders = {path.name: path for path in artifact_folders(root)}
+    missing = ", ".join(name for name in ids if name not in folders)
+    if missing:
+        raise InputError("ArtifactNotFound", f"{root} holds no {missing}; `artifacts list` says what it holds")
+    return [folders[name] for name in dict.fromkeys(ids or folders)]
+
+
+def _prune(args: argparse.Namespace, teller: Teller) -> None:
+    require_volume(args.root)
+    if not args.keep and not args.dry_run:
+        raise UsageError("say which artifacts are in use, by --keep ID for each, or that none is, by --keep none")
+    with stopping_on_signals() as stop:
+        progress = Progress(Silent(), stop)
+        found = candidates(args.root, args.keep, args.min_age)
+        teller.plan([each for each in found if not (args.quiet and each.kept)])
+        removed = [each for each in found if each.kept is None]
+        if not args.dry_run:
+            for each in [*removed]:
+                progress.check()
+                kept = prune(each, args.min_age, progress)
+                teller.pruned(each, kept)
+                if kept is not None:
+                    removed.remove(each)
+            tidy_claims(args.root, progress)
+    size = sum(each.size for each in removed)
+    teller.total(len(removed), size, dry_run=args.dry_run)
+    write_termination_message({"reason": "Pruned", "count": len(removed), "bytes": size})
+
+
+def _reporter(args: argparse.Namespace) -> Reporter:
+    if args.json:
+        return JsonLines(sys.stdout, quiet=args.quiet)
+    return Bar("reading") if sys.stdout.isatty() and not args.quiet and not args.fast else Silent()
+
+
+def _fail(error: VicunaError) -> int:
+    print(f"vicuna-server artifacts: {error.reason}: {error.message}", file=sys.stderr)
+    write_termination_message(failure_message(error))
+    return error.exit_code
+
+
+def _kept(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"[0-9a-f]{16}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no artifactID: 16 digits 0-9 and a-f, or `none`")
+    return text
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 10m, 2h or 7d")
+    return float(found[1]) * _UNITS[found[2]]

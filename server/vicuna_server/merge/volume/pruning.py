@@ -1,0 +1,105 @@
+"""Removing artifacts that nobody uses, and what dead merges left."""
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.volume.artifact import artifact_folders
+from vicuna_server.merge.volume.claim import CLAIM_PREFIX, Claim, seems_held
+from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
+from vicuna_server.merge.volume.storage import fsync_folder, measure, volume_time
+from vicuna_server.merge.volume.verify import verify_fast
+
+__all__ = ["Candidate", "candidates", "prune", "tidy_claims"]
+
+_WORKED_ON = "a merge works on it"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A folder that could go.
+
+    Attributes:
+        path: the folder.
+        key: its artifactID, or the key of the merge that left it.
+        size: bytes of its files.
+        age: seconds since it was made, changed, or found by a merge that needed it, by the volume's clock.
+        kept: why it stays; None: it can go.
+    """
+
+    path: Path
+    key: str
+    size: int
+    age: float
+    kept: str | None
+
+
+def candidates(root: Path, keep: Collection[str], least_age: float) -> list[Candidate]:
+    """List artifacts and unfinished merges, oldest first, and say which can go.
+
+    Args:
+        root: the volume.
+        keep: artifactIDs in use. An unfinished merge of one that is not whole stays too.
+        least_age: seconds; what is younger stays, since whoever made or found it may not have said so yet.
+    """
+    now = volume_time(root)
+    found = []
+    for path in (*artifact_folders(root), *root.glob(f"{STAGING_PREFIX}*")):
+        unfinished = path.name.startswith(STAGING_PREFIX)
+        key = staging_key(path) if unfinished else path.name
+        size, changed = measure(path)
+        if key in keep and not (unfinished and not verify_fast(root / key)[1]):
+            kept: str | None = "in use"
+        elif now - changed < least_age:
+            kept = "too young"
+        else:
+            kept = _WORKED_ON if seems_held(root, key) else None
+        found.append(Candidate(path, key, size, now - changed, kept))
+    return sorted(found, key=lambda each: -each.age)
+
+
+def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | None:
+    """Remove one folder under the claim that a merge of it takes.
+
+    An artifact is hidden by a rename, durable before the first byte goes: half of one is never visible, whenever this
+    is killed. A merge that found it in the same instant has touched it, and it is shown again.
+
+    Returns:
+        Why it stays after all; None: it is gone.
+
+    Raises:
+        OSError: the volume does not let it be renamed.
+    """
+    root = candidate.path.parent
+    claim = Claim(root, candidate.key, progress)
+    with claim.at_once() as taken:
+        if not taken:
+            return _WORKED_ON
+        hidden = root / f"{STAGING_PREFIX}{candidate.key}-{claim.nonce}"
+        try:
+            candidate.path.rename(hidden)
+        except FileNotFoundError:
+            return None
+        try:
+            young = volume_time(root) - measure(hidden)[1] < least_age
+            if not young:
+                fsync_folder(root)
+        except OSError:
+            hidden.rename(candidate.path)
+            raise
+        if young:
+            hidden.rename(candidate.path)
+            return "used a moment ago"
+        remove(hidden)
+        return f"parts of it could not be removed: {hidden}" if hidden.exists() else None
+
+
+def tidy_claims(root: Path, progress: Progress) -> None:
+    """Remove the claims of the dead, and what takeovers left half-way."""
+    for path in root.glob(f"{CLAIM_PREFIX}*"):
+        key, _, nonce = path.name.removeprefix(CLAIM_PREFIX).partition(".")
+        with contextlib.suppress(OSError), Claim(root, key, progress).at_once() as taken:
+            if taken and nonce:
+                path.unlink(missing_ok=True)
