@@ -243,8 +243,8 @@ def killed_late(place: Path, percent: int) -> None:
     resumed: dict[str, int] = {}
 
     class Resumed(Silent):
-        def resumed(self, files: int, size: int) -> None:
-            resumed.update(files=files, bytes=size)
+        def note(self, event: str, text: str, **fields: Any) -> None:
+            resumed.update(fields)
 
     merge(place, root, Progress(Resumed(), threading.Event()))
     tell(outcome=outcome, resumed=resumed, written=written, seen=visible(root))
