@@ -77,7 +77,7 @@ class Input:
         """
         if self.listing is not None and self.folder is None:
             self.folder = parent / self.role
-            fetch_small_files(self.listing, self.folder, progress)
+            fetch_small_files(self.listing, self.folder, progress, adapter=self.is_adapter)
 
     def open(self) -> None:
         """Read the headers, if the small files are there by now.

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with stopping_on_signals() as stop:
             request = _request(args)
-            progress = Progress(bar or Silent(), stop)
+            progress = Progress(bar or _Warnings(), stop)
             report = inspect(request, request.sources(), progress, digest=args.digest, memory=args.memory)
     except VicunaError as error:
         return _fail(error)
@@ -82,6 +82,14 @@ def _tell(report: Report, *, as_json: bool) -> None:
 
     print_report(report, Console())
     sys.stdout.flush()
+
+
+class _Warnings(Silent):
+    """Tells on standard error why it takes so long."""
+
+    def warning(self, reason: str, message: str) -> None:
+        """Print one line."""
+        print(f"vicuna-server inspect: {reason}: {message}", file=sys.stderr)
 
 
 def _fail(error: VicunaError) -> int:

@@ -198,7 +198,8 @@ class Progress:
 
     def warn(self, reason: str, message: str) -> None:
         """Pass a warning on."""
-        self._reporter.warning(reason, message)
+        with self._lock:
+            self._reporter.warning(reason, message)
 
     def note(self, event: str, text: str, **fields: object) -> None:
         """Pass on what else is worth knowing: the event and its fields to a program, the text to a person."""

@@ -2,7 +2,7 @@
 
 listing      what a repository holds at one commit, each file as a `file.HubFile`
 small_files  config, index, tokenizer, adapters: fetched whole before the preflight
-file         one file, read in place by `client`'s range requests, which outlast cuts (`patience`)
+file         one file, read in place by `client`'s range requests, which outlast cuts (`patience`, `answers`)
 store        brings the weights here, a little ahead of the reader: `window` says which, `download` fetches one
 scratch      what an earlier run fetched, and the room that it all takes
 """

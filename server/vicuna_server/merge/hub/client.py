@@ -6,6 +6,7 @@ neither stops on a signal nor bounds what lies on disk, and where hf_xet is inst
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,19 +14,16 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from vicuna_server.errors import InputError, UnreachableError, VicunaError
-from vicuna_server.merge.hub.patience import CutError, Patience, retry_after
+from vicuna_server.errors import UnreachableError, VicunaError
+from vicuna_server.merge.hub.answers import explain, require_range, require_success
+from vicuna_server.merge.hub.patience import CutError, Patience
 from vicuna_server.merge.progress import Progress
 
 __all__ = ["HubClient", "watched"]
 
 _TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 0.2
-_MOST_WORDS = 200
-_TRANSIENT = frozenset({408, 416, 425, 429})  # 416: a mirror that has not all of the file yet
-_REFUSALS = frozenset({401, 403, 404})
-_CLIENT_MODULES = ("httpx", "httpx2", "httpcore", "httpcore2", "huggingface_hub")
-_HOPELESS = ("UnsupportedProtocol", "InvalidURL")
+_WARNING_SECONDS = 60.0
 
 _Result = TypeVar("_Result")
 
@@ -39,6 +37,22 @@ class HubClient:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._warned = -_WARNING_SECONDS
+
+    def patience(self, what: str, pause: Callable[[float], None] | None = None) -> Patience:
+        """Return how long to go on trying; warns, if at all, once a minute.
+
+        Args:
+            what: the source or file, as people know it.
+            pause: waits so many seconds; None: as long as no signal comes.
+        """
+        return Patience(what, pause or self._progress.pause, self._warn)
+
+    def _warn(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._warned > _WARNING_SECONDS:
+            self._warned = now
+            self._progress.warn("HubUnsteady", message)
 
     def read(self, what: str, url: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of a file, trying again while that may help.
@@ -61,7 +75,7 @@ class HubClient:
                 data.extend(block)
                 patience.succeeded()
 
-        patience = Patience(what, self._progress.pause)
+        patience = self.patience(what)
         patience.persist(partial(watched, read_on, self._progress))
         return bytes(data)
 
@@ -82,7 +96,7 @@ class HubClient:
         def read_whole() -> bytes:
             data = bytearray()
             with _request(what, url) as response:
-                _require_success(what, response)
+                require_success(what, response)
                 for block in response.iter_raw():
                     data += block
                     if len(data) > most:
@@ -91,7 +105,7 @@ class HubClient:
                         )
             return bytes(data)
 
-        return Patience(what, self._progress.pause).persist(partial(watched, read_whole, self._progress))
+        return self.patience(what).persist(partial(watched, read_whole, self._progress))
 
     def stream(self, what: str, url: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield bytes [start, stop) of a file as they come, by one request.
@@ -106,8 +120,8 @@ class HubClient:
         if not left:
             return
         with _request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
-            _require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
-            _require_range(what, response, start, stop)
+            require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
+            require_range(what, response, start, stop)
             for block in response.iter_raw():
                 left -= len(block)
                 if left < 0:
@@ -153,66 +167,4 @@ def _request(what: str, url: str, headers: Mapping[str, str] = MappingProxyType(
     except (CutError, VicunaError):
         raise
     except Exception as error:
-        raise _explain(what, error) from error
-
-
-def _require_success(what: str, response: Any, *, by_hub: bool = True) -> None:
-    """Raise what an answer's status means.
-
-    Args:
-        what: the source or file, as people know it.
-        response: the answer.
-        by_hub: the hub itself answered, not a storage that it sent us to: those refuse links that are too old.
-
-    Raises:
-        CutError: it may pass.
-        InputError: `SourceForbidden`, `SourceNotFound`.
-        UnreachableError: anything else.
-    """
-    status = response.status_code
-    if status < 300:
-        return
-    if status in _TRANSIENT or status >= 500 or (not by_hub and status in _REFUSALS):
-        raise CutError(f"HTTP {status}", retry_after(response.headers))
-    if status in (401, 403):
-        raise InputError(
-            "SourceForbidden",
-            f"the hub refuses {what} (HTTP {status}): it is private, gated or misspelt; "
-            "accept its licence and give a token that may read it (HF_TOKEN, credentialsSecret)",
-        )
-    if status == 404:
-        raise InputError("SourceNotFound", f"the hub knows no {what}; check its name and revision")
-    raise UnreachableError("SourceUnreachable", f"{what} cannot be fetched (HTTP {status}); check network and hub")
-
-
-def _require_range(what: str, response: Any, start: int, stop: int) -> None:
-    """Raise unless the answer is the range that was asked for; the whole file will do where that is all of it."""
-    if response.status_code == 206:
-        if not str(response.headers.get("Content-Range", "")).startswith(f"bytes {start}-{stop - 1}/"):
-            raise CutError("another range than asked for")
-    elif start or int(response.headers.get("Content-Length", stop)) != stop:
-        raise InputError(
-            "SourceUnsupported",
-            f"the hub of {what} answers no range requests; use one that does, or fetch the files and name their folder",
-        )
-
-
-def _explain(what: str, error: Exception) -> Exception:
-    """Turn the client's many errors into ours; what is none of them stays."""
-    kind = type(error).__name__
-    if kind == "OfflineModeIsEnabled":
-        return UnreachableError(
-            "SourceUnreachable", f"{what} cannot be fetched: HF_HUB_OFFLINE is set; unset it or name a folder"
-        )
-    if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENT_MODULES:
-        return error
-    words = f"{kind}: {error}"[:_MOST_WORDS] if str(error) else kind
-    if "CERTIFICATE_VERIFY_FAILED" in words:
-        return UnreachableError(
-            "SourceUnreachable",
-            f"{what} cannot be fetched: the hub's certificate is not trusted here; name your CA's file in "
-            f"SSL_CERT_FILE (merge.caBundle) ({words})",
-        )
-    if kind in _HOPELESS:
-        return UnreachableError("SourceUnreachable", f"{what} cannot be fetched ({words}); check HF_ENDPOINT")
-    return CutError(words)
+        raise explain(what, error) from error

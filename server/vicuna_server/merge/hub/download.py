@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.hub.file import HubFile
-from vicuna_server.merge.hub.patience import Patience
 
 __all__ = ["fetch"]
 
@@ -43,7 +42,7 @@ def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Call
 def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
     """Return whether the file is as listed."""
     digest = hashlib.sha256()
-    patience = Patience(str(file), pause)
+    patience = file.client.patience(str(file), pause)
 
     def take(block: bytes) -> None:
         digest.update(block)

@@ -14,6 +14,7 @@ from vicuna_server.errors import UnreachableError
 __all__ = ["CutError", "Patience", "retry_after"]
 
 _PATIENCE_SECONDS = 120.0
+_SILENT_SECONDS = 5.0
 _FIRST_DELAY_SECONDS, _MOST_DELAY_SECONDS = 0.5, 20.0
 
 _Result = TypeVar("_Result")
@@ -33,11 +34,13 @@ class Patience:
     Args:
         what: the source or file, as people know it.
         pause: waits so many seconds; raises where the run is to end.
+        warn: told in one sentence when it lasts.
     """
 
-    def __init__(self, what: str, pause: Callable[[float], None]) -> None:
+    def __init__(self, what: str, pause: Callable[[float], None], warn: Callable[[str], None]) -> None:
         self._what = what
         self._pause = pause
+        self._warn = warn
         self._seconds = _seconds()
         self.succeeded()
 
@@ -63,10 +66,13 @@ class Patience:
         delay = min(_MOST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**self._failures) * uniform(0.5, 1)  # noqa: S311
         delay = delay if cut.retry_after is None else cut.retry_after
         self._failures += 1
-        if time.monotonic() - self._since + delay > self._seconds:
+        lasts = time.monotonic() - self._since + delay
+        if lasts > self._seconds:
             raise UnreachableError(
                 "SourceUnreachable", f"{self._what} cannot be fetched ({cut}); check network and hub"
             ) from cut
+        if lasts > _SILENT_SECONDS:
+            self._warn(f"{self._what} cannot be fetched at the moment ({cut}); this is tried for {self._seconds:.0f} s")
         self._pause(delay)
 
 

@@ -21,13 +21,14 @@ _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")  # small beside a
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
-def fetch_small_files(listing: Listing, folder: Path, progress: Progress) -> None:
-    """Fetch config, index, tokenizer and adapters into `folder`, which is made.
+def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, adapter: bool) -> None:
+    """Fetch config, index, tokenizer and an adapter's weights into `folder`, which is made.
 
     Args:
         listing: what there is.
         folder: gets the files under their own names.
         progress: ends the run on a signal.
+        adapter: whether an adapter is wanted; if not, its weights come only where there is no model.
 
     Raises:
         InputError: `NotACheckpoint` when a file is too large for what it should be; as `download.fetch`.
@@ -35,7 +36,7 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress) -> Non
         OSError: a file cannot be written.
     """
     folder.mkdir()
-    for name in (*_SMALL, *_ADAPTERS):
+    for name in (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ())):
         file = listing.files.get(name)
         if file is None:
             continue
@@ -44,6 +45,15 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress) -> Non
                 "NotACheckpoint", f"{file} has {file.size} bytes where at most {_MOST_BYTES} are expected; name a model"
             )
         watched(partial(fetch, file, folder / name, progress.pause, lambda _: None), progress)
+
+
+def _is_model(listing: Listing) -> bool:
+    return not listing.files.keys().isdisjoint(CONFIG_FILES)
+
+
+def _adapter_weights(listing: Listing) -> tuple[str, ...]:
+    """Return the name of those that are used where there are several."""
+    return tuple(name for name in _ADAPTERS if name in listing.files)[:1]
 
 
 def weights_elsewhere(listing: Listing) -> dict[str, HubFile]:

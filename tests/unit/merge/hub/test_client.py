@@ -1,5 +1,7 @@
 """Requests that fail: what is tried again, what is said, and that a signal ends them all."""
 
+import io
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from huggingface_hub.utils import close_session, get_session
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
 from vicuna_server.merge.hub.client import HubClient
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.merge.progress import JsonLines, Progress, Silent
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -60,6 +62,22 @@ def test_the_server_says_how_long_to_wait(hub: Hub, read: Read, stop: Hurry, hea
     hub.fault = first(Fault(429, headers))
     assert read(0, 100) == CONTENT[:100]
     assert stop.waits == [7]
+
+
+def test_a_long_wait_is_told_but_not_again_and_again(hub: Hub, tmp_path: Path, stop: Hurry) -> None:
+    (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
+    stream = io.StringIO()
+    client = HubClient(Progress(JsonLines(stream), stop))
+    hub.fault = lambda asked: Fault(429, {"Retry-After": "6"}) if asked.number < 2 else None
+    for start in (0, 1000):
+        client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", start, start + 100)
+    assert stop.waits == [6, 6, 6, 6]
+    [line] = stream.getvalue().splitlines()
+    assert json.loads(line) == {
+        "event": "warning",
+        "reason": "HubUnsteady",
+        "message": "the file cannot be fetched at the moment (HTTP 429); this is tried for 10 s",
+    }
 
 
 def test_patience_ends(hub: Hub, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
