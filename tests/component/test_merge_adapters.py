@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from support.adapters import adapter_config, low_rank_weights, merged_by_peft, ulps, write_adapter
+from support.adapters import adapter_config, low_rank_weights, merged_by_peft, ulps, write_adapter, written_by_peft
 from support.checkpoints import HIDDEN, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from support.checkpoints import write_tokenizer as tokenizer_into
 from vicuna_server.cli import main
@@ -83,6 +83,23 @@ def test_scales_and_ranks_are_pefts(
     adapter = write_adapter(tmp_path / "lora", low_rank_weights(2, **ranks), adapter_config(**fields))
     got, _ = merge(base, adapter)
     _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [adapter]))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "config"),
+    [
+        (None, {"target_modules": "all-linear", "use_rslora": True, "lora_dropout": 0.1}),
+        (None, {"target_modules": r".*layers\.1.*_proj", "init_lora_weights": "orthogonal", "r": 2}),
+        (70, {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head", "input_layernorm"]}),
+        (70, {"target_modules": ["q_proj", "embed_tokens", "lm_head"], "rank_pattern": {"embed_tokens": 3}}),
+    ],
+)
+def test_what_peft_wrote_is_understood(
+    tmp_path: Path, base: Path, merge: Merge, vocabulary: int | None, config: dict[str, Any]
+) -> None:
+    adapter = written_by_peft(tmp_path / "lora", model_weights(1), vocabulary=vocabulary, **config)
+    got, _ = merge(base, adapter)
+    _assert_within_one_ulp(got, merged_by_peft(model_weights(1), [adapter], vocabulary=vocabulary))
 
 
 def test_several_are_merged_in_the_order_given(tmp_path: Path, base: Path, merge: Merge) -> None:

@@ -61,20 +61,40 @@ def merged_by_peft(base: Weights, adapters: Sequence[Path], *, vocabulary: int |
         adapters: folders, merged in order.
         vocabulary: what the embeddings are resized to before the first adapter.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from peft import PeftModel
 
-        sizes = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"])}
-        model: Any = LlamaForCausalLM(LlamaConfig(**sizes)).to(base["lm_head.weight"].dtype)
-        model.load_state_dict(base)
-        if vocabulary:
-            model.resize_token_embeddings(vocabulary, mean_resizing=False)
+        model = _model(base, vocabulary)
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def written_by_peft(folder: Path, base: Weights, *, vocabulary: int | None = None, **config: Any) -> Path:
+    """Let peft make an adapter of the base, fill it with random numbers and save it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(11)
+        model = get_peft_model(_model(base, vocabulary), LoraConfig(task_type="CAUSAL_LM", **config))
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.normal_(std=0.2)
+        model.save_pretrained(str(folder))
+    return folder
+
+
+def _model(base: Weights, vocabulary: int | None) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"])}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(base["lm_head.weight"].dtype)
+    model.load_state_dict(base)
+    if vocabulary:
+        model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    return model
 
 
 def ulps(left: torch.Tensor, right: torch.Tensor) -> int:
