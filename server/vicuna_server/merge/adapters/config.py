@@ -6,6 +6,7 @@ Format: peft's LoraConfig (https://huggingface.co/docs/peft/package_reference/lo
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,11 @@ def _is_quick(pattern: str) -> bool:
 
 def _look_up(table: Mapping[str, float], module: str, default: float) -> float:
     """Return the value of the first pattern that matches the whole name or its end (peft, utils/other.py)."""
-    return next((value for key, value in table.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    return next((value for key, value in table.items() if re.match(_whole_or_end(key), module)), default)
+
+
+def _whole_or_end(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
 
 
 def _table(name: str, content: Mapping[str, Any], read: Any) -> dict[str, Any]:
@@ -162,8 +167,10 @@ def _table(name: str, content: Mapping[str, Any], read: Any) -> dict[str, Any]:
         raise ValueError(f"{name} is no table")
     for pattern in table:
         try:
-            re.compile(pattern)
-        except re.error as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                re.compile(_whole_or_end(pattern))
+        except (re.error, OverflowError) as error:
             raise ValueError(f"{name} has a pattern that is none: {_short(pattern)}") from error
     return {pattern: read(f"{name}.{pattern}", value) for pattern, value in table.items()}
 
