@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""What the gateway adds to a request, and how many streams one core of it carries, against going direct.
+
+    python bench/gateway.py [--streams 500] [--seconds 20] [--probes 400]
+
+The server behind it is a bare loop that writes five events a second to every stream and answers a probe at once; it and
+the clients share one core, the gateway has the other to itself. Probes go direct and through the gateway in turn, first
+with nothing else under way, then beside the streams.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+import uvloop
+
+EVENT = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-vicuna-revision: r\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+EVERY = 0.2  # seconds
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Server(asyncio.Protocol):
+    """Answers each request with `max_tokens` events, the first at once."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport, self._data = transport, b""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, mark, body = self._data.partition(b"\r\n\r\n")
+        if not mark:
+            return
+        length = next(
+            int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+        )
+        if len(body) < length:
+            return
+        self._data = b""
+        self._transport.write(HEAD)
+        self._next(json.loads(body)["max_tokens"])
+
+    def _next(self, left: int) -> None:
+        self._transport.write(chunk(EVENT))
+        if left > 1:
+            self._timer = asyncio.get_running_loop().call_later(EVERY, self._next, left - 1)
+        else:
+            self._transport.write(chunk(DONE) + b"0\r\n\r\n")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+
+class Client(asyncio.Protocol):
+    """One request; counts the events of its answer."""
+
+    def __init__(self, tokens: int) -> None:
+        body = json.dumps({"model": "m", "stream": True, "max_tokens": tokens, "messages": []}).encode()
+        self._request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+        self.first = 0.0
+        self.events = 0
+        self.late = 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport, self._sent = transport, time.perf_counter()
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        count = data.count(b'"content"')
+        now = time.perf_counter() - self._sent
+        if count and not self.first:
+            self.first = now
+        self.events += count
+        if count:
+            self.late = max(self.late, now - self.first - (self.events - 1) * EVERY)
+        if b"[DONE]" in data:
+            self._transport.close()
+            self.done.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionError("cut"))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def serve(port: int, core: int) -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", port, backlog=4096)
+        await server.serve_forever()
+
+    os.sched_setaffinity(0, {core})
+    uvloop.run(run())
+
+
+async def ask(port: int, tokens: int) -> Client:
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(tokens), "127.0.0.1", port)
+    await client.done
+    return client
+
+
+async def probe(ports: dict[str, int], count: int) -> dict[str, list[float]]:
+    seen: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(count):
+        for name, port in ports.items():
+            seen[name].append((await ask(port, 1)).first)
+    return seen
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def report(what: str, seen: dict[str, list[float]]) -> None:
+    for name, share in (("median", 0.5), ("p99", 0.99)):
+        direct, through = (percentile(seen[way], share) * 1e3 for way in ("direct", "gateway"))
+        added = f"{direct:.1f} ms direct, {through:.1f} ms through: {through - direct:+.1f} ms"
+        print(f"{what}: time to the first token, {name}: {added}")
+
+
+async def measure(args: argparse.Namespace, ports: dict[str, int], gateway: psutil.Process) -> None:
+    def cpu() -> float:
+        return sum(gateway.cpu_times()[:2])
+
+    await wait_for(ports["gateway"])
+    await probe(ports, 20)
+    report("alone", await probe(ports, args.probes))
+    before, started = cpu(), time.perf_counter()
+    tokens = int(args.seconds / EVERY)
+    streams = [asyncio.ensure_future(ask(ports["gateway"], tokens)) for _ in range(args.streams)]
+    await asyncio.sleep(3)
+    report(f"beside {args.streams} streams", await probe(ports, args.probes))
+    clients = await asyncio.gather(*streams, return_exceptions=True)
+    good = [client for client in clients if isinstance(client, Client) and client.events == tokens]
+    wall = time.perf_counter() - started
+    print(f"streams whole: {len(good)} of {args.streams}, {sum(client.events for client in good) / wall:.0f} events/s")
+    print(
+        f"latest event of a stream, median and worst: {statistics.median(c.late for c in good) * 1e3:.0f} ms, "
+        f"{max(c.late for c in good) * 1e3:.0f} ms after its turn"
+    )
+    print(f"gateway: {(cpu() - before) / wall:.2f} of its core, {gateway.memory_info().rss / 2**20:.0f} MiB resident")
+
+
+async def wait_for(port: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await ask(port, 1)
+                return
+            except OSError:
+                await asyncio.sleep(0.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--probes", type=int, default=400)
+    args = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    ports = {"direct": free_port(), "gateway": free_port()}
+    os.sched_setaffinity(0, {cores[0]})
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(ports["direct"], cores[0]), daemon=True)
+    server.start()
+    words = [
+        sys.executable,
+        "-m",
+        "vicuna_server.cli",
+        "gateway",
+        "--no-keys",
+        "--upstream",
+        f"m=http://127.0.0.1:{ports['direct']}",
+    ]
+    words += ["--host", "127.0.0.1", "--port", str(ports["gateway"]), "--metrics-port", "0", "--access-log", "off"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as gateway:
+        process = psutil.Process(gateway.pid)
+        process.cpu_affinity([cores[-1]])
+        try:
+            uvloop.run(measure(args, ports, process))
+        finally:
+            gateway.terminate()
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()
