@@ -92,9 +92,10 @@ $(NODE_READY): web/package.json web/package-lock.json
 web: $(NODE_READY)  ## build the chat page of web/ into the server's package (needs node)
 	npm run build --prefix web --silent
 
-web-test: $(READY)  ## the chat page in a real Chromium (needs node and Chromium, else skipped)
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; \
-	else echo "web-test: skipped, there is no node"; fi
+web-test: $(READY)  ## the chat page in a real Chromium (skipped without node 20 and Chromium)
+	@if ! node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2>/dev/null || ! command -v npm >/dev/null; \
+	then echo "web-test: SKIPPED, there is no node 20 or later with npm"; \
+	else $(MAKE) --no-print-directory $(NODE_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; fi
 
 images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another builder
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))

@@ -139,7 +139,7 @@ test("the theme follows the system until one is chosen", settings, async () => {
   await page.getByRole("button", { name: "Settings", exact: true }).click();
   await page.getByRole("radio", { name: "Dark" }).check();
   assert.equal(await background(), dark);
-  await page.getByRole("radio", { name: "As the system" }).check();
+  await page.getByRole("radio", { name: "System" }).check();
   assert.equal(await background(), light);
   await page.context().close();
 });

@@ -88,7 +88,7 @@ class LocalRun:
         quick = {"VICUNA_DRAIN_SECONDS": "0"}
         with child(start(here, quick, read_output=False), pod["terminationGracePeriodSeconds"]) as server:
             self._wait_until_ready(server)
-            _say(f"{self.model.name} (revision {target}) answers at {self.url}/v1")
+            _say(f"{self.model.name} (revision {target}) answers at {self.url}/v1; chat in a browser at {self.url}/")
             if not command:
                 _say("press Ctrl-C to stop")
                 return self._ended(server)

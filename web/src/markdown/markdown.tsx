@@ -5,6 +5,7 @@
  */
 
 import { Component, type ComponentChildren, type VNode } from "preact";
+import { useMemo } from "preact/hooks";
 import { Lexer, type MarkedToken, type Tokens } from "marked";
 
 import { CodeBlock } from "./code.tsx";
@@ -17,7 +18,7 @@ const TOO_DEEP = /^[ \t]*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+){24}/m;
 
 /** @param live The text still grows: its last block is not finished. */
 export function Markdown({ text, live }: { text: string; live: boolean }): VNode {
-  const blocks = lex(text);
+  const blocks = useMemo(() => lex(text), [text]);
   const last = blocks.length - 1;
   return (
     <div class="markdown">

@@ -9,7 +9,7 @@ import { useChatState, useServices } from "./context.ts";
 import { Modal } from "./modal.tsx";
 
 const THEMES: [Theme, string][] = [
-  ["system", "As the system"],
+  ["system", "System"],
   ["light", "Light"],
   ["dark", "Dark"],
 ];
