@@ -249,6 +249,18 @@ def test_a_broken_configuration_is_named(
     assert caught.value.reason == "NotAnAdapter"
 
 
+def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path, base: Path, merge: Merge) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (print, ("never run",))
+
+    adapter = write_adapter(tmp_path / "lora", {}, adapter_config(), layout="bin")
+    torch.save({f"{Q_PROJ}.lora_A.weight": Hostile()}, adapter / "adapter_model.bin")
+    with pytest.raises(InputError) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "UnsafePickle"
+
+
 def _half_a_pair(weights: Weights) -> Weights:
     return {name: tensor for name, tensor in weights.items() if name != f"{Q_PROJ}.lora_B.weight"}
 
