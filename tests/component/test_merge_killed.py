@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from support.checkpoints import CONFIG, delta_weights, model_weights, write_checkpoint, write_tokenizer
+from support.hub import running_hub
 from vicuna_server.errors import InterruptedRunError, OutOfSpaceError
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.safetensors_format import build_header, header_size
@@ -72,7 +73,6 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
         pytest.param("killed_again", 1, 60, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_at_random", 300, 300, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
         pytest.param("out_of_space", 1, 60, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
-        pytest.param("out_of_space_again", 1, 40, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
         pytest.param("frozen", 1, 60, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
     ],
 )
@@ -81,6 +81,34 @@ def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
 ) -> None:
     write_checkpoint(memory / "base", model_weights(1), "bin-sharded")
     write_checkpoint(memory / "delta", delta_weights(2))
+    _require_sound(memory, mode, number, least, outcomes)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("mode", "number", "least", "outcomes"),
+    [
+        ("killed", 7, 15, {-signal.SIGKILL}),
+        ("killed_at_random", 15, 15, {-signal.SIGKILL, 0}),
+        ("out_of_space_for_good", 7, 8, {OutOfSpaceError.exit_code}),
+        ("frozen", 11, 5, {InterruptedRunError.exit_code, 0}),
+        pytest.param("killed", 2, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
+        pytest.param("killed_at_random", 60, 60, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
+        pytest.param("out_of_space_for_good", 1, 60, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
+        pytest.param("frozen", 4, 15, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
+    ],
+)
+def test_nor_is_it_with_sources_on_a_hub(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, mode: str, number: int, least: int, outcomes: set[int]
+) -> None:
+    with running_hub(monkeypatch) as hub:
+        for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
+            hub.repositories[f"me/{name}"] = write_checkpoint(memory / "hub" / name, weights, "bin-sharded")
+            (memory / name).write_text(f"hf://me/{name}@main")
+        _require_sound(memory, mode, number, least, outcomes)
+
+
+def _require_sound(memory: Path, mode: str, number: int, least: int, outcomes: set[int]) -> None:
     points = [Point(**(point | {"root": Path(point["root"])})) for point in _crash(mode, memory, number)]
     assert len(points) > least
     assert bool(points[-1].seen) == (mode != "killed_while_pruning")

@@ -70,24 +70,32 @@ class _Job:
         return manifest
 
     def _make_or_find(self) -> Manifest:
-        if self._sources.on_hub:
-            return self._find_known() or self._merge_from_hub()
-        return self._merge(None)
+        if not self._sources.on_hub:
+            return self._merge(None)
+        found = self._find_known()
+        if found:
+            drop_staging(self._root, self._scratch_key, self._progress)
+        return found or self._merge_from_hub()
+
+    @property
+    def _scratch_key(self) -> str:
+        """What stands for the sources: runs that fetch the same share what has come."""
+        uris = json.dumps([each.source.uri for each in self._sources.all])
+        return "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
 
     def _find_known(self) -> Manifest | None:
         """Look for the artifact by fingerprints that need no source at hand."""
         known = self._sources.fingerprints(Input.known_fingerprint)
         if known is None:
             return None
-        return find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
+        found = find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
+        return self._tidied(found)
 
     def _merge_from_hub(self) -> Manifest:
         """Merge with a folder on the volume for what is fetched; it stays where a later run can go on with it."""
-        uris = json.dumps([each.source.uri for each in self._sources.all])
-        key = "src" + hashlib.sha256(uris.encode()).hexdigest()[:16]
-        with Claim(self._root, key, self._progress) as claim:
+        with Claim(self._root, self._scratch_key, self._progress) as claim:
             sweep(self._root, claim, self._progress)
-            with Staging(self._root, key, claim) as staging:
+            with Staging(self._root, claim.key, claim) as staging:
                 left = staging.seize()
                 adopt(left, staging.path)
                 for folder in left:
@@ -104,6 +112,13 @@ class _Job:
             for each in self._sources.on_hub:
                 if each.folder:
                     remove(each.folder)
+
+    def _tidied(self, found: Manifest | None) -> Manifest | None:
+        """Remove what runs left that died after this artifact was there."""
+        if found:
+            drop_claim(self._root, found.artifact_id)
+            drop_staging(self._root, found.artifact_id, self._progress)
+        return found
 
     def _for_each(self, act: Callable[[Input], None]) -> None:
         """Do something with all inputs, and raise what is wrong with all of them."""
@@ -126,10 +141,8 @@ class _Job:
         fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
         artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype)
-        found = find_artifact(self._root, artifact_id)
+        found = self._tidied(find_artifact(self._root, artifact_id))
         if found:
-            drop_claim(self._root, artifact_id)
-            drop_staging(self._root, artifact_id, self._progress)
             return found
         with Claim(self._root, artifact_id, self._progress) as claim:
             found = find_artifact(self._root, artifact_id)  # made while we waited

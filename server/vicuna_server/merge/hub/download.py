@@ -70,4 +70,4 @@ def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count
 def _write(out: FileIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
-        view = view[out.write(view) :]
+        view = view[os.write(out.fileno(), view) :]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.volume.claim import Claim
+from vicuna_server.merge.volume.claim import CLAIM_PREFIX, Claim
 from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.merge.volume.storage import measure, require_space, volume_time
 from vicuna_server.merge.wording import readable_size
@@ -70,9 +70,9 @@ def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None
 
 
 def drop_staging(root: Path, key: str, progress: Progress) -> None:
-    """Remove what dead runs left of an artifact that is there by now."""
+    """Remove what dead runs left on the way to an artifact that is there by now, their claim included."""
     folders = list(root.glob(f"{STAGING_PREFIX}{key}-*"))
-    if folders:
+    if folders or (root / f"{CLAIM_PREFIX}{key}").exists():
         with contextlib.suppress(OSError), Claim(root, key, progress).at_once() as taken:
             for folder in folders if taken else ():
                 remove(folder)
