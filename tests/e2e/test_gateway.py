@@ -135,7 +135,7 @@ def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, sec
         log = logs.communicate(timeout=120)[0]
         team.wait_ready(MODELS[0], max(60.0, seconds - (time.monotonic() - began)))
     assert seen.ok > clients
-    assert len(seen.revisions) >= 3  # two models, one of them before and after its rollout
+    assert len(seen.revisions) >= 2  # equal models have equal revisions; one of them got another
     for failure in seen.failed:
         assert failure["first"], failure
         assert "upstream_lost" in failure["saw"], failure
