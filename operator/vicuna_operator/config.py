@@ -1,12 +1,13 @@
 """The operator's own settings, from flags or environment; a wrong one names its variable."""
 
+import json
 import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from vicuna_operator.errors import ConfigError
 from vicuna_operator.planning.config import PlanConfig
@@ -23,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "VICUNA_WATCH_NAMESPACES": "namespaces to serve, separated by commas; empty: all of the cluster",
     "VICUNA_LEASE_NAME": "name of the Lease that keeps one replica active (default vicuna-operator)",
     "VICUNA_MERGE_PROGRESS": "read merge progress from pod logs: true (default) or false",
+    "VICUNA_NETWORK_PEERS": "NetworkPolicyPeers, as JSON, that may reach the models' servers; empty: all may",
     "VICUNA_HEALTH_PORT": "port of /healthz and /readyz (default 8080; 0: none)",
     "VICUNA_LOG_LEVEL": "debug, info (default), warning or error",
     "VICUNA_LOG_FORMAT": "plain (default) or json",
@@ -66,6 +68,7 @@ def load_config(
             server_image=read("VICUNA_SERVER_IMAGE", "", _image),
             server_image_pull_policy=read("VICUNA_SERVER_IMAGE_PULL_POLICY", "IfNotPresent", _pull_policy),
             merge_progress=read("VICUNA_MERGE_PROGRESS", "true", _boolean),
+            network_peers=read("VICUNA_NETWORK_PEERS", "", _peers),
         ),
         watch_namespaces=read("VICUNA_WATCH_NAMESPACES", "", _namespaces),
         lease_name=read("VICUNA_LEASE_NAME", "vicuna-operator", _dns_label),
@@ -89,6 +92,18 @@ def _image(variable: str, text: str) -> str:
     if not text or any(character.isspace() for character in text):
         raise ConfigError(f"{variable} must name the image of the merge and serving containers, is {text!r}")
     return text
+
+
+def _peers(variable: str, text: str) -> Sequence[Mapping[str, Any]] | None:
+    if not text:
+        return None
+    try:
+        peers = json.loads(text)
+    except ValueError:
+        peers = None
+    if not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
+        raise ConfigError(f"{variable} must be a JSON list of NetworkPolicyPeers, is {text[:200]!r}")
+    return peers
 
 
 def _pull_policy(variable: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """The chart's gateway: off by default, asks for keys, sees models and endpoints and one Secret."""
 
 import copy
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +161,21 @@ def test_a_wrong_value_is_refused_by_name(helm: Helm, tmp_path: Path, values: di
     done = helm("template", "vo", str(CHART), "--values", str(file))
     assert done.returncode != 0
     assert named in done.stderr
+
+
+def test_network_policies_let_in_the_gateway_and_the_named_peers(render: Render, gateway: Render) -> None:
+    def peers(values: dict[str, Any]) -> Any:
+        operator = next(item for item in render(values) if item["metadata"]["name"] == "vo-vicuna-operator"
+                        and item["kind"] == "Deployment")  # fmt: skip
+        env = {item["name"]: item.get("value") for item in operator["spec"]["template"]["spec"]["containers"][0]["env"]}
+        return json.loads(env["VICUNA_NETWORK_PEERS"]) if "VICUNA_NETWORK_PEERS" in env else None
+
+    assert peers({}) is None
+    scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    both = {"networkPolicy": {"enabled": True, "peers": [scraper]}}
+    assert peers(both) == [scraper]
+    own = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "vicuna-system"}},
+        "podSelector": {"matchLabels": LABELS},
+    }
+    assert peers(both | {"gateway.enabled": True}) == [own, scraper]

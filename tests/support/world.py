@@ -13,6 +13,7 @@ from vicuna_operator.planning.actions import Apply, Create, Delete, Patch, Plan
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed, PodView, ServiceView
 from vicuna_operator.planning.plan import claims_to_read, plan
 
@@ -110,6 +111,7 @@ class World:
     def observe(self) -> Observed:
         """See the world as the operator's indices do."""
         services, budgets = list(self.all("Service")), list(self.all("PodDisruptionBudget"))
+        policies = list(self.all("NetworkPolicy"))
         return Observed(
             jobs=[JobView.of(item) for item in self.all("Job")],
             deployments=[DeploymentView.of(item) for item in self.all("Deployment")],
@@ -117,6 +119,7 @@ class World:
             service=ServiceView.of(services[0]) if services else None,
             budgets_offered=self.budgets_offered,
             budget=BudgetView.of(budgets[0]) if budgets else None,
+            policy=Meta.of(policies[0]) if policies else None,
             claims={
                 name: ClaimView.of(found) if (found := self.objects.get(("PersistentVolumeClaim", name))) else None
                 for name in claims_to_read(self.model)

@@ -65,6 +65,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
@@ -108,4 +111,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+{{- end }}
+
+{{- /* Who may reach the models' servers: the gateway, and whoever networkPolicy.peers names. */}}
+{{- define "vicuna-operator.networkPeers" -}}
+{{- $peers := .Values.networkPolicy.peers }}
+{{- if .Values.gateway.enabled }}
+{{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) }}
+{{- $pods := dict "matchLabels" (fromYaml (include "vicuna-operator.gatewaySelectorLabels" .)) }}
+{{- $peers = prepend $peers (dict "namespaceSelector" $namespace "podSelector" $pods) }}
+{{- end }}
+{{- toJson $peers }}
 {{- end }}

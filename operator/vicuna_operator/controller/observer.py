@@ -16,6 +16,7 @@ from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed
 from vicuna_operator.resources.common import claim_name
 
@@ -63,6 +64,7 @@ class Observer:
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
             budget=await self._budget(model) if budgets_offered else None,
+            policy=await self._policy(model),
             claims=await self._claims(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
@@ -100,6 +102,11 @@ class Observer:
         """Read the budget by name: it is not watched, because a watch cannot wait for an API to appear."""
         body = await self._kube.get(Ref("policy/v1", "PodDisruptionBudget", model.name), model.namespace)
         return BudgetView.of(body) if body else None
+
+    async def _policy(self, model: Model) -> Meta | None:
+        """Read the policy by name, also where none is wanted: one that was made before must go."""
+        body = await self._kube.get(Ref("networking.k8s.io/v1", "NetworkPolicy", model.name), model.namespace)
+        return Meta.of(body) if body else None
 
     async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
         names = self._claims_to_read(model) if model.spec is not None else ()

@@ -1,14 +1,23 @@
 """The operator's settings that planning depends on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["PlanConfig"]
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """Defaults of the chart: the image of merge and serving containers, and whether pod logs may be read."""
+    """Defaults of the chart.
+
+    Attributes:
+        server_image: image of merge and serving containers.
+        merge_progress: whether pod logs may be read.
+        network_peers: NetworkPolicyPeers that may reach the servers of every model; None: no policy is made.
+    """
 
     server_image: str
     server_image_pull_policy: str = "IfNotPresent"
     merge_progress: bool = True
+    network_peers: Sequence[Mapping[str, Any]] | None = None

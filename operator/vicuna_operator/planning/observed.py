@@ -189,7 +189,8 @@ class Observed:
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
     `neighbours` are the artifacts that other models of the namespace use on this model's own claim.
-    `budgets_offered` says whether the cluster has PodDisruptionBudgets; `budget` is the one of the model's name.
+    `policy` is the NetworkPolicy of the model's name. `budgets_offered` says whether the cluster has
+    PodDisruptionBudgets; `budget` is the one of the model's name.
     """
 
     jobs: Sequence[JobView] = ()
@@ -198,6 +199,7 @@ class Observed:
     service: ServiceView | None = None
     budgets_offered: bool = False
     budget: BudgetView | None = None
+    policy: Meta | None = None
     claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None

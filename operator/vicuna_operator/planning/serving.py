@@ -73,7 +73,7 @@ def plan_serving(
     pods = [pod for pod in seen.pods if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid]
     fleet = Fleet(live, [pod for pod in pods if not pod.over], 0 if spec.suspend else spec.serving.replicas)
     active = _active(model, fleet)
-    actions = companion_actions(model, seen)
+    actions = companion_actions(model, seen, config)
 
     if artifact_id is None:
         # Until the new weights are known, what serves goes on serving, at the size asked for.

@@ -26,6 +26,7 @@ def test_everything_from_the_environment() -> None:
             "VICUNA_WATCH_NAMESPACES": "a, b,,a",
             "VICUNA_LEASE_NAME": "lease",
             "VICUNA_MERGE_PROGRESS": "False",
+            "VICUNA_NETWORK_PEERS": '[{"podSelector": {}}]',
             "VICUNA_HEALTH_PORT": "0",
             "VICUNA_LOG_LEVEL": "debug",
             "VICUNA_LOG_FORMAT": "json",
@@ -35,6 +36,7 @@ def test_everything_from_the_environment() -> None:
     )
     assert config.plan.server_image_pull_policy == "Never"
     assert config.plan.merge_progress is False
+    assert config.plan.network_peers == [{"podSelector": {}}]
     assert config.watch_namespaces == ("a", "b")
     assert (config.lease_name, config.identity, config.namespace) == ("lease", "pod-1", "system")
     assert config.health_port == 0
@@ -59,6 +61,8 @@ def test_two_replicas_without_a_pod_name_have_two_identities() -> None:
         ("VICUNA_WATCH_NAMESPACES", "ok,Not_ok"),
         ("VICUNA_LEASE_NAME", "Über"),
         ("VICUNA_MERGE_PROGRESS", "perhaps"),
+        ("VICUNA_NETWORK_PEERS", "{}"),
+        ("VICUNA_NETWORK_PEERS", "[1]"),
         ("VICUNA_HEALTH_PORT", "http"),
         ("VICUNA_HEALTH_PORT", "65536"),
         ("VICUNA_LOG_LEVEL", "loud"),

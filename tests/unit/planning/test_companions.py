@@ -1,4 +1,6 @@
-"""What stands beside the revisions: the Service and the PodDisruptionBudget."""
+"""What stands beside the revisions: the Service, the PodDisruptionBudget and the NetworkPolicy."""
+
+from dataclasses import replace
 
 from support.world import World, model_body
 
@@ -49,3 +51,38 @@ def test_a_foreign_budget_is_left_alone() -> None:
     world.edit(serving={"replicas": 2})
     world.settle()
     assert world.only("PodDisruptionBudget")["spec"] == {"minAvailable": 1}
+
+
+PEER = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "vicuna-operator-gateway"}}}
+
+
+def policies(world: World) -> list[dict[str, object]]:
+    return [item["spec"]["ingress"] for item in world.all("NetworkPolicy")]
+
+
+def test_a_policy_comes_changes_and_goes_with_the_operators_setting() -> None:
+    world = World(model_body())
+    world.deploy()
+    assert policies(world) == []
+    for peers in ([PEER], [PEER, {"ipBlock": {"cidr": "10.0.0.0/8"}}]):
+        world.config = replace(world.config, network_peers=peers)
+        world.settle()
+        assert policies(world) == [[{"from": peers, "ports": [{"port": "http", "protocol": "TCP"}]}]]
+    (pod,) = world.server_pods()
+    selector = world.only("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
+    assert selector.items() <= pod["metadata"]["labels"].items()
+    world.config = replace(world.config, network_peers=[])
+    world.settle()
+    assert policies(world) == [[]]  # nobody is let in
+    world.config = replace(world.config, network_peers=None)
+    world.settle()
+    assert policies(world) == []
+
+
+def test_a_foreign_policy_is_left_alone() -> None:
+    world = World(model_body())
+    world.put({"kind": "NetworkPolicy", "metadata": {"name": "demo"}, "spec": {"ingress": []}})
+    world.deploy()
+    world.config = replace(world.config, network_peers=[PEER])
+    world.settle()
+    assert world.only("NetworkPolicy")["spec"] == {"ingress": []}

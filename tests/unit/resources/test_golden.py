@@ -15,6 +15,7 @@ from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.claim import storage_claim
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.merge_job import merge_job
+from vicuna_operator.resources.network_policy import network_policy
 from vicuna_operator.resources.prune_job import prune_job
 from vicuna_operator.resources.service import model_service
 
@@ -115,6 +116,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
         ),
         "service": model_service(subject),
         "budget": disruption_budget(subject),
+        "policy": network_policy(subject, [{"podSelector": {"matchLabels": {"app": "gateway"}}}]),
         "prune": prune_job(subject, keep=["b" * 16, "a" * 16], image=image, pull_policy=policy, shared_volume=shared),
     }
     if subject.spec is not None and subject.spec.storage.claim_name is None:
