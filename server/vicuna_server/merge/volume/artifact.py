@@ -23,19 +23,17 @@ def artifact_folders(root: Path) -> Iterator[Path]:
 def find_artifact(root: Path, artifact_id: str) -> Manifest | None:
     """Return the manifest of an artifact that is there and whole, as far as a fast look can tell.
 
-    The folder's own time is set: `prune` spares what a merge has found a moment ago.
+    The folder's own time is set before the look: `prune` spares what a merge finds in this moment.
     """
     folder = root / artifact_id
-    manifest, faults = verify_fast(folder)
-    if faults:
-        return None
     try:
         os.utime(folder)
-    except FileNotFoundError:  # pruned in this instant
+    except FileNotFoundError:
         return None
     except OSError:  # a read-only volume will do
-        return manifest
-    return manifest
+        pass
+    manifest, faults = verify_fast(folder)
+    return None if faults else manifest
 
 
 def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recipe: int) -> Manifest | None:

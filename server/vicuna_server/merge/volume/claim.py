@@ -222,10 +222,14 @@ class Claim:
                 self._beat(self._descriptor)
 
     def _beat(self, descriptor: int) -> None:
-        """Write through our own descriptor: after a takeover that is no longer the visible file."""
+        """Write through our own descriptor: after a takeover that is no longer the visible file.
+
+        A client of NFS keeps what is written for as long as patience lasts, unless told to send it.
+        """
         self._beats += 1
         content = {"nonce": self.nonce, "beat": f"{self._beats:012}", **this_process()}
         os.pwrite(descriptor, json.dumps(content).encode(), 0)
+        os.fdatasync(descriptor)
 
 
 def seems_held(root: Path, key: str) -> bool:

@@ -66,6 +66,17 @@ def test_a_holder_changes_its_claim_again_and_again(tmp_path: Path, progress: Pr
             pytest.fail("no heartbeat")
 
 
+def test_a_heartbeat_is_sent_to_the_server_at_once(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for call in ("pwrite", "fdatasync"):
+        real = getattr(os, call)
+        monkeypatch.setattr(os, call, lambda *args, real=real, call=call: (calls.append(call), real(*args))[1])
+    with Claim(tmp_path, "k", progress, heartbeat=1e9):
+        assert calls == ["pwrite", "fdatasync"]
+
+
 def test_a_silent_foreign_claim_is_taken_over(tmp_path: Path, progress: Progress) -> None:
     _foreign(tmp_path)
     with Claim(tmp_path, "k", progress, patience=0.05, poll=0.01) as claim:
