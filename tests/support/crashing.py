@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.pruning import candidates, prune
 from vicuna_server.merge.volume.verify import verify
 
-GROWING = ("open", "write", "pwrite", "fsync", "mkdir", "link", "rename", "replace")
+GROWING = ("open", "write", "pwrite", "fsync", "fdatasync", "mkdir", "link", "rename", "replace")
 CHANGES = (*GROWING, "unlink", "rmdir", "utime")
 Act = Callable[[str, tuple[Any, ...]], object]
 
@@ -108,6 +108,11 @@ def die(name: str, args: tuple[Any, ...]) -> None:
     if name == "write":
         os.pwrite(args[0], args[1][: len(args[1]) // 2], os.lseek(args[0], 0, os.SEEK_CUR))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_soon(delay: float, name: str, args: tuple[Any, ...]) -> None:
+    """Be killed a little later, wherever that is."""
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 def stop(name: str, args: tuple[Any, ...]) -> None:
@@ -197,17 +202,13 @@ def out_of_space_for_good(place: Path, stride: int) -> None:
 def killed_at_random(place: Path, kills: int) -> None:
     """Kill merges at any moment, each going on with what the last one left, until so many are dead."""
     chance = random.Random()
-    started = time.monotonic()
-    Child(place, place / "unhurt").wait()
-    usual = time.monotonic() - started
     dead = number = 0
     seen: dict[str, list[str]] = {}
     while dead < kills or not seen:
         root = place / "out" / str(number)
-        child = Child(place, root)
-        time.sleep(chance.uniform(0, usual))
-        child.send(signal.SIGKILL)
-        outcome = child.wait()
+        limit, delay = chance.randrange(1, 80), chance.uniform(0, 0.003)
+        prepare = partial(interrupt, limit, CHANGES, partial(die_soon, delay))
+        outcome = Child(place, root, prepare if dead < kills else lambda: None).wait()
         dead += outcome < 0
         seen = visible(root)
         tell(outcome=outcome, seen=seen, again=Child(place, root).wait() if seen else 0, root=str(root))
