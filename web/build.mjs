@@ -9,6 +9,8 @@ import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const TARGET = join(HERE, "../server/vicuna_server/page/static");
+// AbortSignal.any and light-dark() came with these.
+const BROWSERS = ["chrome123", "firefox124", "safari17.5"];
 const MOST_BYTES = 150_000; // over the wire, all files together
 const SOURCES = ["build.mjs", "package.json", "package-lock.json", "tsconfig.json"];
 
@@ -21,7 +23,7 @@ const result = await build({
   bundle: true,
   minify: true,
   format: "esm",
-  target: ["chrome116", "firefox124", "safari17.4"],
+  target: BROWSERS,
   jsx: "automatic",
   jsxImportSource: "preact",
   legalComments: "none", // licenses.txt has them whole
@@ -34,7 +36,7 @@ await build({
   outdir: TARGET,
   bundle: true,
   minify: true,
-  target: ["chrome116", "firefox124", "safari17.4"],
+  target: BROWSERS,
   logLevel: "warning",
 });
 for (const name of ["index.html", "icon.svg"]) await copyFile(join(HERE, "src", name), join(TARGET, name));

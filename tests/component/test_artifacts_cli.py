@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from vicuna_server.cli import main
 from vicuna_server.manifest import MANIFEST_NAME, FileEntry
+from vicuna_server.merge.digests import hash_file
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
@@ -173,6 +176,34 @@ def test_a_read_that_fails_is_damage(run: Run, artifact: Path, monkeypatch: pyte
         code, (line,), _ = run("verify", artifact.parent)
     assert code == 65
     assert line["faults"][0] == {"file": "config.json", "what": "cannot be read: Input/output error"}
+
+
+def test_a_signal_ends_it_and_what_was_found_is_said(
+    artifact: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(artifact, artifact.with_name("f" * 16))
+    begun: list[str] = []
+
+    def hash_then_stop(file: LocalFile, progress: Progress) -> str:
+        begun.append(file.path.parent.name)
+        if begun[-1] != artifact.name:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return hash_file(file, progress)
+
+    monkeypatch.setattr("vicuna_server.merge.volume.verify.hash_file", hash_then_stop)
+    assert main(["artifacts", "verify", str(artifact.parent)]) == 75
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"ok       {artifact.name}  0.02 MB"]
+    assert err == "vicuna-server artifacts: Interrupted: a signal ended the run; start it again\n"
+
+
+def test_progress_is_told_unless_asked_not_to(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["artifacts", "verify", str(artifact.parent), "--json"]) == 0
+    *progress, _ = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    total = sum(path.stat().st_size for path in artifact.iterdir() if path.name != MANIFEST_NAME)
+    assert (progress[-1]["bytesDone"], progress[-1]["bytesTotal"]) == (total, total)
+    assert main(["artifacts", "verify", str(artifact.parent), "--json", "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """LoRA adapters merged with base and delta: the numbers are peft's, and what cannot be merged is refused by name."""
 
+import argparse
 import json
 import threading
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from safetensors.torch import load_file
 from support.adapters import adapter_config, low_rank_weights, merged_by_peft, ulps, write_adapter, written_by_peft
 from support.checkpoints import HIDDEN, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from support.checkpoints import write_tokenizer as tokenizer_into
+from vicuna_operator.api.model import parse_model
+from vicuna_operator.resources.merge_job import merge_job
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError
-from vicuna_server.merge import request
+from vicuna_server.merge import cli, request
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.progress import Progress, make_reporter
 
@@ -246,6 +249,18 @@ def test_a_broken_configuration_is_named(
     assert caught.value.reason == "NotAnAdapter"
 
 
+def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path, base: Path, merge: Merge) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (print, ("never run",))
+
+    adapter = write_adapter(tmp_path / "lora", {}, adapter_config(), layout="bin")
+    torch.save({f"{Q_PROJ}.lora_A.weight": Hostile()}, adapter / "adapter_model.bin")
+    with pytest.raises(InputError) as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "UnsafePickle"
+
+
 def _half_a_pair(weights: Weights) -> Weights:
     return {name: tensor for name, tensor in weights.items() if name != f"{Q_PROJ}.lora_B.weight"}
 
@@ -334,6 +349,27 @@ def test_flags_pair_each_digest_with_the_adapter_before_it(
         with pytest.raises(SystemExit) as caught:
             main(["merge", *wrong])
         assert caught.value.code == 64
+
+
+def test_the_operators_command_is_read_as_it_is_meant() -> None:
+    adapters = [
+        {"source": "pvc://loras/one", "digest": "a" * 64},
+        {"source": "hf://me/two", "revision": "f" * 40},
+        {"source": "pvc://loras/three", "digest": "b" * 64},
+    ]
+    spec = {"weights": {"base": {"source": "pvc://inputs/base"}, "adapters": adapters}, "storage": {"size": "40Gi"}}
+    model = parse_model({"metadata": {"name": "demo", "namespace": "ns", "uid": "u"}, "spec": spec})
+    assert model.spec_error is None
+    job = merge_job(model, attempt=0, series="", image="", pull_policy="Never", shared_volume=True, capacity="")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    words = container["args"]
+    assert parser.parse_args(words[words.index("merge") + 1 :]).adapters == (
+        ("file:///sources/adapter-0/one", "a" * 64),
+        ("hf://me/two@" + "f" * 40, None),
+        ("file:///sources/adapter-2/three", "b" * 64),
+    )
 
 
 def test_the_artifact_depends_on_the_adapters_and_their_order(tmp_path: Path, base: Path, merge: Merge) -> None:

@@ -62,7 +62,9 @@ def test_a_second_run_fetches_nothing(published: Hub, tmp_path: Path, revision: 
 
 
 def test_adapters_are_fetched_too(published: Hub, tmp_path: Path) -> None:
-    published.repositories["me/lora"] = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    weights = low_rank_weights(2) | {"model.norm.weight": model_weights(3)["model.norm.weight"]}
+    published.repositories["me/lora"] = write_adapter(tmp_path / "lora", weights, adapter_config())
+    assert main(["inspect", "hf://me/lora@main"]) == 0
     sources = ["--base", "hf://me/base@main", "--adapter", "hf://me/lora@main", "--chat-template", "alpaca"]
     assert main(["merge", *sources, "--output", str(tmp_path / "out")]) == 0
     manifest = Manifest.load(next((tmp_path / "out").iterdir()))

@@ -73,6 +73,7 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
         pytest.param("killed_again", 1, 60, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_at_random", 300, 300, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
         pytest.param("out_of_space", 1, 60, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
+        pytest.param("out_of_space_again", 1, 40, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
         pytest.param("frozen", 1, 60, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.adapters import adapter_config, write_adapter
 from support.checkpoints import write_checkpoint, write_tokenizer
 from support.meta import DIM, HEADS, LAYERS, VOCABULARY, WIDE, Weights, converted, whole_weights, write_meta
 from vicuna_server.cli import main
@@ -51,6 +52,20 @@ def test_a_delta_is_added_to_metas_parts(tmp_path: Path, parts: int) -> None:
     )
     _same(found, {name: tensor + delta[name] for name, tensor in base.items()})
     assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "delta" / "tokenizer.json").read_bytes()
+
+
+def test_an_adapter_finds_its_rows_in_metas_parts(tmp_path: Path) -> None:
+    whole = whole_weights()
+    base = converted(whole)
+    random = torch.Generator().manual_seed(1)
+    module = "model.layers.0.self_attn.q_proj"
+    down, up = (torch.randn(shape, generator=random) for shape in ((4, DIM), (DIM, 4)))
+    factors = {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+    adapter = write_adapter(tmp_path / "lora", factors, adapter_config())
+    write_tokenizer(adapter)
+    _, found = _merge(tmp_path, "--base", write_meta(tmp_path / "7B", whole, 2), "--adapter", adapter)
+    changed = f"{module}.weight"
+    _same(found, base | {changed: (base[changed].float() + (up @ down) * 2).half()})
 
 
 def test_alone_it_becomes_an_artifact_that_transformers_loads(tmp_path: Path) -> None:

@@ -82,6 +82,13 @@ def quiet() -> Progress:
     return Progress(Silent(), threading.Event())
 
 
+def changes(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether a call would change anything."""
+    if name == "open":
+        return bool(args[1] & os.O_CREAT)
+    return name != "mkdir" or not os.path.isdir(args[0])
+
+
 def interrupt(limit: int, names: tuple[str, ...], act: Act, *, lasting: bool = False) -> None:
     """Let `act` come before the `limit`-th call of the functions named, and before all later ones if it is lasting."""
     count = 0
@@ -91,7 +98,7 @@ def interrupt(limit: int, names: tuple[str, ...], act: Act, *, lasting: bool = F
 
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal count
-            if name != "open" or args[1] & os.O_CREAT:
+            if changes(name, args):
                 count += 1
                 if count == limit or (lasting and count > limit):
                     act(name, args)
@@ -172,6 +179,13 @@ def at_points(
             return
 
 
+def half(place: Path) -> Path:
+    """Leave what a merge leaves that was killed half-way."""
+    start = place / "half"
+    Child(place, start, lambda: die_after(60)).wait()
+    return start
+
+
 def killed(place: Path, stride: int) -> None:
     """Kill merges at each change."""
     at_points(place, stride, None, lambda limit: interrupt(limit, CHANGES, die))
@@ -179,9 +193,7 @@ def killed(place: Path, stride: int) -> None:
 
 def killed_again(place: Path, stride: int) -> None:
     """Kill merges that go on after a kill half-way."""
-    start = place / "start"
-    Child(place, start, lambda: die_after(60)).wait()
-    at_points(place, stride, start, lambda limit: interrupt(limit, CHANGES, die))
+    at_points(place, stride, half(place), lambda limit: interrupt(limit, CHANGES, die))
 
 
 def killed_while_pruning(place: Path, stride: int) -> None:
@@ -192,6 +204,12 @@ def killed_while_pruning(place: Path, stride: int) -> None:
 def out_of_space(place: Path, stride: int) -> None:
     """Let merges find no room, by turns once and from then on."""
     at_points(place, stride, None, lambda limit: interrupt(limit, GROWING, full, lasting=limit // stride % 2 == 0))
+
+
+def out_of_space_again(place: Path, stride: int) -> None:
+    """Let merges find no room that go on after a kill half-way."""
+    start = half(place)
+    at_points(place, stride, start, lambda limit: interrupt(limit, GROWING, full, lasting=limit // stride % 2 == 0))
 
 
 def out_of_space_for_good(place: Path, stride: int) -> None:
@@ -217,9 +235,12 @@ def killed_at_random(place: Path, kills: int) -> None:
 
 def frozen(place: Path, stride: int) -> None:
     """Let one merge stop and another take over, which stops as well; then the first wakes up, at last the second."""
+    start = half(place)
     hasty(patience=0.03)
     for limit in range(1, 10_000, stride):
         root = place / "out" / str(limit)
+        if limit // stride % 2:
+            shutil.copytree(start, root)
         first = Child(place, root, lambda: interrupt(limit, CHANGES, stop))  # noqa: B023 - called at once
         got_through = (outcome := first.wait()) == 0
         other = Child(place, root, lambda: interrupt(limit * 37 % 101, CHANGES, stop))  # noqa: B023
@@ -261,7 +282,7 @@ MODES = {
     each.__name__: each
     for each in (
         *(killed, killed_again, killed_while_pruning, killed_at_random, killed_late),
-        *(out_of_space, out_of_space_for_good, frozen),
+        *(out_of_space, out_of_space_again, out_of_space_for_good, frozen),
     )
 }
 

@@ -121,6 +121,16 @@ test("the key is asked for, kept in this browser, sent in its header only, and f
   await page.context().close();
 });
 
+test("a key that has expired is asked for anew", settings, async () => {
+  all.front.on["GET /v1/models"] = (_, response) => {
+    response.writeHead(403, { "content-type": "application/json" });
+    response.end(JSON.stringify({ error: { message: "the API key k expired", code: "api_key_expired" } }));
+  };
+  const page = await openPage(all.browser, all.front.url);
+  await page.getByRole("dialog", { name: "API key" }).getByText("The API key k expired.").waitFor();
+  await page.context().close();
+});
+
 test("a silent connection is given up, one that sends comments is not", settings, async () => {
   const page = await openPage(all.browser, all.front.url);
   await page.clock.install();

@@ -42,6 +42,7 @@ for (const [size, options] of Object.entries(SIZES)) {
     await ask(page, "another");
     await answered(page);
     await page.reload();
+    assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["another"]);
     await menu();
     assert.deepEqual(await page.locator(".entry").allInnerTexts(), ["another", "one two"]);
     await page.getByRole("button", { name: "one two", exact: true }).click();
@@ -76,7 +77,7 @@ for (const [size, options] of Object.entries(SIZES)) {
   });
 
   test(`${size}: two models side by side`, settings, async () => {
-    const models = [{ id: "a", status: "ready" }, { id: "b", status: "not ready", reason: "Merging" }, { id: "c", status: "ready" }];
+    const models = [{ id: "a", status: "ready" }, { id: "b", status: "not ready", reason: "Merging", message: "Merging, 43 % done" }, { id: "c", status: "ready" }];
     all.front.on["GET /v1/models"] = lists(...models);
     all.front.on["POST /v1/chat/completions"] = (request, response, body) => says(`I am ${body.model}.`)(request, response, body);
     const page = await openPage(all.browser, all.front.url, options);
@@ -87,7 +88,7 @@ for (const [size, options] of Object.entries(SIZES)) {
     await page.getByRole("button", { name: "Ask c" }).click();
     assert.match(await (await answered(page, 1)).innerText(), /I am c\./);
     await page.getByRole("combobox", { name: "Second model" }).selectOption("b");
-    await page.getByText("b: Not ready: Merging").waitFor();
+    await page.getByText("b: Merging, 43 % done").waitFor();
     await ask(page, "And now?");
     assert.match(await (await answered(page, 0)).innerText(), /I am a\./);
     assert.match(await (await answered(page, 1)).innerText(), /I am b\./);

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_UNBOUND = "ClaimUnbound"
+    EXPANSION_REFUSED = "ExpansionRefused"
     STORAGE_CLASS_NOT_FOUND = "StorageClassNotFound"
     MERGE_PENDING = "MergePending"
     MERGING = "Merging"

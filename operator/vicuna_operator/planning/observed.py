@@ -127,6 +127,7 @@ class ClaimView:
     access_modes: Sequence[str]
     capacity: str
     storage_class: str | None
+    requested: str = ""
 
     @classmethod
     def of(cls, body: Body) -> Self:
@@ -138,6 +139,7 @@ class ClaimView:
             access_modes=tuple(spec.get("accessModes") or ()),
             capacity=str((status.get("capacity") or {}).get("storage", "")),
             storage_class=spec.get("storageClassName"),
+            requested=str(((spec.get("resources") or {}).get("requests") or {}).get("storage", "")),
         )
 
 

@@ -61,6 +61,9 @@ def refusal(message: str) -> Obstacle:
     if "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text:
         step = "correct what it objects to, or ask who runs it for an exception"
         return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
+    if "storageclass that provisions the pvc must support resize" in text:
+        step = "set spec.storage.size back, or use a StorageClass with allowVolumeExpansion"
+        return Obstacle(Reason.EXPANSION_REFUSED, f"{message}; {step}")
     return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
 
 

@@ -16,8 +16,10 @@ from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition
+from vicuna_operator.planning.storage import growth
 from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
+from vicuna_operator.resources.common import claim_name
 
 __all__ = ["claims_to_read", "plan"]
 
@@ -50,7 +52,7 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     ]
     due = [wait for wait in waits if wait is not None]
     return Plan(
-        actions=[*weights.actions, *serving.actions, *pruning],
+        actions=[*weights.actions, *serving.actions, *pruning, *growth(model, seen.claims.get(claim_name(model)))],
         status=status,
         notes=[*weights.notes, *serving.notes, *pruned, *_transitions(model, status)],
         requeue_after=min(due) if due else None,

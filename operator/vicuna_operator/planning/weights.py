@@ -7,14 +7,14 @@ from datetime import datetime
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Patch, Ref
+from vicuna_operator.planning.actions import Action, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import report
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.storage import claim_step
 from vicuna_operator.planning.trouble import POLL_SECONDS
-from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.identity import merge_key, merge_series
 
@@ -25,7 +25,7 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     """Decide the next step towards the artifact."""
     spec, key = spec_of(model), merge_key(spec_of(model))
     claim = seen.claims.get(claim_name(model))
-    actions, blocked = _claim_step(model, claim)
+    actions, blocked = claim_step(model, claim)
     mine = [job for job in seen.merges if job.meta.owner_uid == model.uid and not job.meta.deleting]
     jobs = sorted((job for job in mine if job.merge_key == key), key=lambda job: job.attempt)
     # New weights supersede whatever was merged for the old ones; the artifacts themselves stay.
@@ -49,30 +49,6 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
         )
         stage = Attempts(model, seen, config, now, jobs, pods, series, _is_shared(model, claim)).next()
     return replace(stage, actions=[*actions, *stage.actions], shared_volume=_is_shared(model, claim))
-
-
-def _claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tuple[str, str] | None]:
-    """Make or adopt the operator's claim; say what stands in the way, if anything does."""
-    name = claim_name(model)
-    if claim is not None and claim.meta.deleting:
-        return [], (Reason.CLAIM_PENDING, f"PersistentVolumeClaim {name} is being deleted; waiting until it is gone")
-    if spec_of(model).storage.claim_name is not None:
-        if claim is not None:
-            return [], None
-        message = f"spec.storage.claimName: PersistentVolumeClaim {name} does not exist; create it in {model.namespace}"
-        return [], (Reason.CLAIM_NOT_FOUND, message)
-    if claim is None:
-        return [Create(storage_claim(model))], None
-    if not is_ours(model, claim.meta.labels):
-        message = (
-            f"PersistentVolumeClaim {name} was not made for this model; say so in spec.storage.claimName to use it"
-        )
-        return [], (Reason.NAME_CONFLICT, message)
-    wanted = claim_owners(model)
-    if claim.meta.owner_uid == (model.uid if wanted else None):
-        return [], None
-    body = {"metadata": {"ownerReferences": wanted}}
-    return [Patch(Ref("v1", "PersistentVolumeClaim", name), claim.meta.uid, body)], None
 
 
 def _is_shared(model: Model, claim: ClaimView | None) -> bool:

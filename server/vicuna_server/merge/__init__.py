@@ -3,5 +3,6 @@
     cli → job: sources (hub) → preflight (checkpoint, kinds, tokenizer, chat_template) → identity
              → volume/: claim, staging → building: pipeline (arithmetic, layout), manifest → one rename
 
-Nothing here needs transformers; torch reads pickles and adds.
+adapters/ merges LoRA adapters on top, hub/ brings sources from a hub, make_delta/ is the way back. Nothing here needs
+transformers; torch adds, and is imported late.
 """

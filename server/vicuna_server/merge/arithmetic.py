@@ -69,7 +69,9 @@ def _total(step: Step, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return right
     if known < right.numel():
         right[:known].add_(left.to(dtype))
-        if step.padding is not None:
+        if step.padding is None:
+            right[known:].add_(0.0)  # -0 becomes 0, as in any sum with zero
+        else:
             _pad(right[known:], step.padding, prod(step.shape[1:]))
         return right
     if left.dtype == dtype:

@@ -79,7 +79,8 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
         with stopping_on_signals() as stop:
             progress = Progress(reporter, stop)
             if not args.fast:
-                progress.begin(sum(measure(folder)[0] for folder in folders))
+                manifests = [verify_fast(folder)[0] for folder in folders]
+                progress.begin(sum(manifest.total_size for manifest in manifests if manifest))
             for folder in folders:
                 _, faults = verify_fast(folder) if args.fast else verify(folder, progress)
                 if folder.is_dir():  # else it was pruned in this moment
@@ -88,7 +89,7 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
     finally:
         if isinstance(reporter, Bar):
             reporter.close()
-        teller.end()
+        teller.end(of=len(folders))
     if damaged:
         shown = [f"{name}/{fault.file} {fault.what}" for name, fault in damaged[:_MOST_NAMED]]
         more = f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else ""

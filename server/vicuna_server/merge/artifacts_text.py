@@ -25,8 +25,8 @@ class Teller(Protocol):
     def verified(self, artifact_id: str, size: int, faults: Sequence[Fault], *, fast: bool) -> None:
         """Tell what is wrong with one artifact of `size` bytes, if anything is."""
 
-    def end(self) -> None:
-        """Tell what waited for the end of the progress bar."""
+    def end(self, *, of: int) -> None:
+        """Tell what waited for the end of the progress bar; it was to be about so many artifacts."""
 
     def plan(self, found: Sequence[Candidate]) -> None:
         """Tell what is to be removed and what stays."""
@@ -50,7 +50,7 @@ class JsonTeller:
         found = [{"file": fault.file, "what": fault.what} for fault in faults]
         self._event("verified", artifactID=artifact_id, bytes=size, fast=fast, faults=found)
 
-    def end(self) -> None:
+    def end(self, *, of: int) -> None:
         """Do nothing."""
 
     def plan(self, found: Sequence[Candidate]) -> None:
@@ -94,9 +94,9 @@ class TextTeller:
         self._verified.append(f"{'damaged' if faults else 'ok':<9}{artifact_id}  {readable_size(size)}")
         self._verified += [f"         {fault.file} {fault.what}" for fault in faults]
 
-    def end(self) -> None:
-        """Print what was noted."""
-        _print(self._verified or ["no artifacts"])
+    def end(self, *, of: int) -> None:
+        """Print what was noted, now that the bar is gone."""
+        _print(self._verified if of else ["no artifacts"])
 
     def plan(self, found: Sequence[Candidate]) -> None:
         """Print one line for each."""

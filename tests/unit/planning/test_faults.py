@@ -200,8 +200,8 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
         ("lacks 3 GiB",),
     ),
     "401 of the hub": (
-        merge_ends(65, report("SourceUnauthorized", "401 for org/base: set weights.credentialsSecret", False)),
-        "SourceUnauthorized",
+        merge_ends(65, report("SourceForbidden", "401 for org/base: set weights.credentialsSecret", False)),
+        "SourceForbidden",
         ("weights.credentialsSecret",),
     ),
     "404 of the hub": (

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.world import ARTIFACT, World, model_body
+from vicuna_operator.planning.status import refused
 
 
 def test_first_pass_makes_claim_job_and_service() -> None:
@@ -269,3 +270,34 @@ def test_a_claim_on_its_way_out_is_not_used() -> None:
     world.remove(claim)
     world.reconcile()
     assert world.only("Job")
+
+
+def test_a_larger_size_makes_our_claim_grow_and_a_smaller_one_does_nothing() -> None:
+    world = World()
+    world.deploy()
+    for size, requested in (("20Gi", "20Gi"), ("5Gi", "20Gi"), ("20480Mi", "20Gi")):
+        world.edit(storage={"size": size})
+        world.settle()
+        claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+        assert claim["spec"]["resources"]["requests"]["storage"] == requested
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_growing_comes_last_so_that_a_class_that_refuses_holds_nothing_up() -> None:
+    world = World()
+    world.deploy()
+    world.edit(storage={"size": "20Gi"}, serving={"replicas": 2})
+    made = world.reconcile()
+    assert made.actions[-1].body == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
+    assert len(made.actions) > 1
+
+
+def test_a_class_that_lets_nothing_grow_is_named() -> None:
+    world = World()
+    message = (
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support"
+        " resize"
+    )
+    status = refused(world.model, "patch PersistentVolumeClaim demo-weights", message, world.now)
+    assert status["reason"] == "ExpansionRefused"
+    assert "allowVolumeExpansion" in status["conditions"][0]["message"]

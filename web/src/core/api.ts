@@ -1,13 +1,14 @@
 /** The two requests of OpenAI's API that the page makes. Addresses are relative, so that any path prefix works. */
 
-import { asSentence, messageOf, Problem, problemOf } from "./problem.ts";
+import { asSentence, fieldOf, Problem, problemOf } from "./problem.ts";
 import { events } from "./sse.ts";
 
-/** One entry of the list of models; `ready` and `reason` where the server says them. */
+/** One entry of the list of models; its state where the server says one: a word, and a sentence about it. */
 export interface Model {
   id: string;
   ready: boolean | null;
   reason: string;
+  message: string;
 }
 
 export interface Message {
@@ -42,7 +43,8 @@ export async function listModels(key: string | null): Promise<Model[]> {
   return data.flatMap((entry: Record<string, unknown> | null) => {
     if (typeof entry?.id !== "string") return [];
     const ready = typeof entry.status === "string" ? entry.status === "ready" : null;
-    return [{ id: entry.id, ready, reason: typeof entry.reason === "string" ? entry.reason : "" }];
+    const text = (value: unknown) => (typeof value === "string" ? value : "");
+    return [{ id: entry.id, ready, reason: text(entry.reason), message: text(entry.message) }];
   });
 }
 
@@ -106,7 +108,7 @@ function* pieces(data: string): Generator<Piece> {
     throw new Problem("The server sent what cannot be read. Try again.");
   }
   if (event.error !== undefined) {
-    const said = messageOf(event);
+    const said = fieldOf(event, "message");
     throw new Problem(`The server broke off.${said === "" ? "" : ` ${asSentence(said)}`}`);
   }
   const choice = event.choices?.[0];

@@ -26,12 +26,14 @@ export class Chat {
   ) {
     const kept = library.all();
     const latest = kept[0];
-    const current = conversations.newConversation(latest?.models.slice(0, 1) ?? [""], latest?.settings ?? conversations.PLAIN);
+    const open = kept.find((one) => one.id === preferences.open);
+    const current = open ?? conversations.newConversation(latest?.models.slice(0, 1) ?? [""], latest?.settings ?? conversations.PLAIN);
     this.store = new Store<State>({
       ...{ models: null, modelsProblem: "", conversations: kept, current },
       ...{ undo: null, askForKey: "", storageProblem: "", announcement: "" },
     });
     const renamed = (old: string, id: string) => this.runsOf(old).forEach((run) => (run.conversation = id));
+    this.store.subscribe(() => (preferences.open = this.store.get().current.id));
     this.keeper = new Keeper(this.store, library, (id) => this.runsOf(id).length > 0, renamed);
   }
 
@@ -55,7 +57,7 @@ export class Chat {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.store.set({ modelsProblem: error.message });
-      if (error.needsKey && (insist || this.refusedKey !== key)) this.askForKey(this.keyReason());
+      if (error.needsKey && (insist || this.refusedKey !== key)) this.askForKey(this.keyReason(error));
       if (error.needsKey) this.refusedKey = key;
     }
   }
@@ -89,7 +91,8 @@ export class Chat {
     this.store.set({ askForKey: reason });
   }
 
-  private keyReason(): string {
+  private keyReason(problem: Problem): string {
+    if (problem.status !== 401) return problem.message;
     return this.preferences.key === null
       ? "This server asks for an API key."
       : "The server does not accept the API key that was entered. Enter another one.";
@@ -234,7 +237,7 @@ export class Chat {
       if (!this.runs.has(run)) return;
       this.put(run, null);
       this.refused.push(run);
-      this.askForKey(this.keyReason());
+      this.askForKey(this.keyReason(error));
     } finally {
       this.runs.delete(run);
       this.keeper.save();

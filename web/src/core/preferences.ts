@@ -1,10 +1,11 @@
-/** What the browser remembers beside conversations: the API key, the theme, the text not sent yet. */
+/** What the browser remembers beside conversations: key and theme; per tab, the open conversation and unsent text. */
 
 export type Theme = "system" | "light" | "dark";
 
 const KEY = "vicuna.key";
 const THEME = "vicuna.theme";
 const DRAFT = "vicuna.draft";
+const OPEN = "vicuna.open";
 
 /** The browser's storage; where it is switched off, one that lasts as long as the page. */
 export function storageOr(kind: "localStorage" | "sessionStorage"): { storage: Storage; lasting: boolean } {
@@ -50,6 +51,15 @@ export class Preferences {
   /** Puts the theme where the style sheet looks for it. */
   showTheme(): void {
     document.documentElement.dataset.theme = this.theme;
+  }
+
+  /** Id of the conversation on the screen: a tab that is loaded again shows it again. */
+  get open(): string | null {
+    return this.tab.getItem(OPEN);
+  }
+
+  set open(id: string) {
+    if (id !== this.open) attempt(() => this.tab.setItem(OPEN, id));
   }
 
   get draft(): string {

@@ -5,34 +5,37 @@ export class Problem extends Error {
   /**
    * @param status The HTTP status; 0 when there was none.
    * @param retryAfter Seconds after which the server asks to be tried again.
+   * @param code OpenAI's code of the error, or "".
    */
   constructor(
     sentence: string,
     readonly status = 0,
     readonly retryAfter: number | null = null,
+    readonly code = "",
   ) {
     super(sentence);
   }
 
   /** Whether another API key would help. */
   get needsKey(): boolean {
-    return this.status === 401;
+    return this.status === 401 || this.code === "api_key_expired";
   }
 }
 
 /** The problem that a response with an error status describes. */
 export async function problemOf(response: Response): Promise<Problem> {
-  const said = messageOf(await response.json().catch(() => null));
+  const body: unknown = await response.json().catch(() => null);
+  const said = fieldOf(body, "message");
   const wait = retryAfter(response.headers.get("retry-after"));
-  return new Problem(sentence(response.status, said, wait), response.status, wait);
+  return new Problem(sentence(response.status, said, wait), response.status, wait, fieldOf(body, "code"));
 }
 
-/** The message inside OpenAI's error object `{"error": {"message"}}`, or "" where there is none. */
-export function messageOf(body: unknown): string {
+/** A text inside OpenAI's error object `{"error": {"message", "code"}}`, or "" where there is none. */
+export function fieldOf(body: unknown, name: "message" | "code"): string {
   if (typeof body !== "object" || body === null || !("error" in body)) return "";
   const { error } = body;
-  if (typeof error !== "object" || error === null || !("message" in error)) return "";
-  return typeof error.message === "string" ? error.message : "";
+  const value: unknown = (error as Record<string, unknown> | null)?.[name];
+  return typeof value === "string" ? value : "";
 }
 
 function sentence(status: number, said: string, wait: number | null): string {

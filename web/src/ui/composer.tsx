@@ -32,8 +32,9 @@ export function Composer({ onSettings }: { onSettings: () => void }): VNode {
     change("");
   };
   const waiting = current.models.flatMap((name) => {
-    const state = stateOf(models?.find((model) => model.id === name), models);
-    return state?.kind === "bad" && name !== "" ? [`${name}: ${state.text}`] : [];
+    const model = models?.find(({ id }) => id === name);
+    const state = stateOf(model, models);
+    return state?.kind === "bad" && name !== "" ? [`${name}: ${model?.message || state.text}`] : [];
   });
   return (
     <form

@@ -27,16 +27,18 @@ export function Header({ onMenu, onSettings }: Props): VNode {
           <Picker key={lane} lane={lane} name={name} models={models} label={pickerLabel(lane, sideBySide)} />
         ))}
       </div>
-      <button
-        type="button"
-        class="quiet"
-        aria-label="Compare with a second model"
-        title="Compare with a second model"
-        aria-pressed={sideBySide}
-        onClick={() => chat.setSideBySide(!sideBySide)}
-      >
-        <Icon name="columns" />
-      </button>
+      {(sideBySide || (models?.length ?? 0) > 1) && (
+        <button
+          type="button"
+          class="quiet"
+          aria-label="Compare with a second model"
+          title="Compare with a second model"
+          aria-pressed={sideBySide}
+          onClick={() => chat.setSideBySide(!sideBySide)}
+        >
+          <Icon name="columns" />
+        </button>
+      )}
       <button type="button" class="quiet" aria-label="Settings" title="Settings" onClick={onSettings}>
         <Icon name="settings" />
       </button>

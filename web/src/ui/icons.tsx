@@ -23,7 +23,7 @@ export type IconName = keyof typeof PATHS;
 
 export function Icon({ name }: { name: IconName }): VNode {
   return (
-    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+    <svg class={name === "stop" ? "icon filled" : "icon"} viewBox="0 0 24 24" aria-hidden="true">
       <path d={PATHS[name]} />
     </svg>
   );

@@ -1,8 +1,9 @@
 /** The questions and answers of the conversation on the screen. */
 
-import type { VNode } from "preact";
+import { Component, type VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
+import type { Turn } from "../core/conversation.ts";
 import { Answer } from "./answer.tsx";
 import { focusMessage } from "./composer.tsx";
 import { useChatState } from "./context.ts";
@@ -35,20 +36,7 @@ export function Thread(): VNode {
       {turns.length === 0 && <Welcome model={models.join(" and ")} />}
       <ol class={models.length > 1 ? "thread two" : "thread"} aria-label="Conversation">
         {turns.map((turn, index) => (
-          <li key={`${current.id} ${index}`} class="turn">
-            <Question text={turn.question} index={index} />
-            <div class="answers">
-              {models.map((model, lane) => (
-                <Answer
-                  key={lane}
-                  answer={turn.answers[lane] ?? null}
-                  model={model}
-                  lane={lane}
-                  last={index === turns.length - 1}
-                />
-              ))}
-            </div>
-          </li>
+          <TurnItem key={index} turn={turn} models={models} index={index} last={index === turns.length - 1} />
         ))}
       </ol>
       {!following && (
@@ -58,6 +46,35 @@ export function Thread(): VNode {
       )}
     </div>
   );
+}
+
+interface TurnProps {
+  turn: Turn;
+  models: string[];
+  index: number;
+  last: boolean;
+}
+
+/** Drawn again only when it has changed: while one answer grows, all the others stay as they are. */
+class TurnItem extends Component<TurnProps> {
+  override shouldComponentUpdate(next: Readonly<TurnProps>): boolean {
+    const { turn, models, index, last } = this.props;
+    return next.turn !== turn || next.models !== models || next.index !== index || next.last !== last;
+  }
+
+  override render(): VNode {
+    const { turn, models, index, last } = this.props;
+    return (
+      <li class="turn">
+        <Question text={turn.question} index={index} />
+        <div class="answers">
+          {models.map((model, lane) => (
+            <Answer key={lane} answer={turn.answers[lane] ?? null} model={model} lane={lane} last={last} />
+          ))}
+        </div>
+      </li>
+    );
+  }
 }
 
 function Welcome({ model }: { model: string }): VNode {

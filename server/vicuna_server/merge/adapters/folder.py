@@ -12,13 +12,13 @@ from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
 
-__all__ = ["ADAPTER_FILES", "Adapter", "open_adapter"]
+__all__ = ["ADAPTER_WEIGHTS", "Adapter", "open_adapter"]
 
 _WEIGHTS = {  # in order of preference
     "adapter_model.safetensors": safetensors_format.read_tensors,
     "adapter_model.bin": pickle_format.read_tensors,
 }
-ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS)
+ADAPTER_WEIGHTS = tuple(_WEIGHTS)
 _PREFIX = "base_model.model."  # of every name, in files that peft wrote itself
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<end>\.weight)?")
 _VARIANT = re.compile(r"(^|\.)(lora_|token_adapter|trainable_tokens)")  # DoRA's magnitudes, biases of B, single tokens
@@ -84,9 +84,9 @@ def open_adapter(folder: Path) -> Adapter:
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
     config = read_adapter_config(folder)
-    name = next((name for name in _WEIGHTS if name in present), None)
+    name = next((name for name in ADAPTER_WEIGHTS if name in present), None)
     if name is None:
-        raise InputError("NotAnAdapter", f"{folder} has no {' or '.join(_WEIGHTS)}; fetch the adapter's weights")
+        raise InputError("NotAnAdapter", f"{folder} has no {' or '.join(ADAPTER_WEIGHTS)}; fetch the adapter's weights")
     weights = LocalFile(folder / name)
     small = sorted({ADAPTER_CONFIG, *TOKENIZER_FILES} & present)
     factors, replacements = _sort(weights, _WEIGHTS[name](weights))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME
+from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
+from vicuna_server.merge.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 from vicuna_server.merge.hub.client import watched
 from vicuna_server.merge.hub.download import fetch
@@ -15,9 +17,8 @@ from vicuna_server.merge.weight_files import INDEX_FILES
 
 __all__ = ["fetch_small_files", "weights_elsewhere"]
 
-_SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, "adapter_config.json", MANIFEST_NAME)
+_SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, ADAPTER_CONFIG, MANIFEST_NAME)
 _MOST_BYTES = 64 * 1024 * 1024  # the largest tokenizers have half of it
-_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")  # small beside a model, and needed whole
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
@@ -52,12 +53,14 @@ def _is_model(listing: Listing) -> bool:
 
 
 def _adapter_weights(listing: Listing) -> tuple[str, ...]:
-    """Return the name of those that are used where there are several."""
-    return tuple(name for name in _ADAPTERS if name in listing.files)[:1]
+    """Return the name of those that are used where there are several: small beside a model, and needed whole."""
+    return tuple(name for name in ADAPTER_WEIGHTS if name in listing.files)[:1]
 
 
 def weights_elsewhere(listing: Listing) -> dict[str, HubFile]:
     """Return the files, by name, that may hold a model's weights and stay on the hub until they are merged."""
     return {
-        name: file for name, file in listing.files.items() if name.endswith(_WEIGHT_SUFFIXES) and name not in _ADAPTERS
+        name: file
+        for name, file in listing.files.items()
+        if name.endswith(_WEIGHT_SUFFIXES) and name not in ADAPTER_WEIGHTS
     }

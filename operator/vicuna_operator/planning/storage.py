@@ -1,0 +1,54 @@
+"""The claim that holds a model's artifacts: made, adopted again, made larger; never made smaller, never deleted."""
+
+from collections.abc import Sequence
+
+from vicuna_operator.api.conditions import Reason
+from vicuna_operator.api.model import Model
+from vicuna_operator.api.quantity import parse_quantity
+from vicuna_operator.planning.actions import Action, Create, Patch, Ref
+from vicuna_operator.planning.observed import ClaimView
+from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim
+from vicuna_operator.resources.common import claim_name, spec_of
+
+__all__ = ["claim_step", "growth"]
+
+
+def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tuple[str, str] | None]:
+    """Make or adopt the operator's claim; say what stands in the way, if anything does."""
+    name = claim_name(model)
+    if claim is not None and claim.meta.deleting:
+        return [], (Reason.CLAIM_PENDING, f"PersistentVolumeClaim {name} is being deleted; waiting until it is gone")
+    if spec_of(model).storage.claim_name is not None:
+        if claim is not None:
+            return [], None
+        message = f"spec.storage.claimName: PersistentVolumeClaim {name} does not exist; create it in {model.namespace}"
+        return [], (Reason.CLAIM_NOT_FOUND, message)
+    if claim is None:
+        return [Create(storage_claim(model))], None
+    if not is_ours(model, claim.meta.labels):
+        message = (
+            f"PersistentVolumeClaim {name} was not made for this model; say so in spec.storage.claimName to use it"
+        )
+        return [], (Reason.NAME_CONFLICT, message)
+    wanted = claim_owners(model)
+    if claim.meta.owner_uid == (model.uid if wanted else None):
+        return [], None
+    return [Patch(_ref(name), claim.meta.uid, {"metadata": {"ownerReferences": wanted}})], None
+
+
+def growth(model: Model, claim: ClaimView | None) -> Sequence[Action]:
+    """Ask for a larger volume where the spec now says more than the claim; its StorageClass must allow that.
+
+    Whoever carries this out does it last: where the class refuses, everything else has been done.
+    """
+    size = spec_of(model).storage.size
+    if claim is None or claim.meta.deleting or size is None or not claim.requested:
+        return ()
+    if not is_ours(model, claim.meta.labels) or parse_quantity(size) <= parse_quantity(claim.requested):
+        return ()
+    body = {"spec": {"resources": {"requests": {"storage": str(size)}}}}
+    return [Patch(_ref(claim.meta.name), claim.meta.uid, body)]
+
+
+def _ref(name: str) -> Ref:
+    return Ref("v1", "PersistentVolumeClaim", name)
