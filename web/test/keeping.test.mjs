@@ -50,19 +50,22 @@ test("two tabs see each other's conversations, and neither overwrites the other"
   // The second tab has not been told of that question while its own goes out: both go on from the same state.
   await ask(two, "meanwhile");
   await answered(two);
+  await two.getByRole("button", { name: "New conversation" }).click();
+  await ask(two, "unrelated");
+  await one.locator(".entry", { hasText: "unrelated" }).waitFor();
   finish();
   await answered(one);
   for (const page of [one, two]) {
-    await page.waitForFunction(() => document.querySelectorAll(".entry").length === 2);
+    await page.waitForFunction(() => document.querySelectorAll(".entry").length === 3);
     await page.reload();
-    assert.equal(await page.locator(".entry").count(), 2);
+    assert.equal(await page.locator(".entry").count(), 3);
   }
   const questions = [];
-  for (let at = 0; at < 2; at += 1) {
+  for (let at = 0; at < 3; at += 1) {
     await one.locator(".entry").nth(at).click();
     questions.push(...(await one.locator(".bubble").allInnerTexts()));
   }
-  for (const question of ["shared", "from one", "slow", "meanwhile"]) assert.ok(questions.includes(question), question);
+  for (const question of ["shared", "from one", "slow", "meanwhile", "unrelated"]) assert.ok(questions.includes(question), question);
   assert.deepEqual(await trouble(one), []);
   await one.context().close();
 });

@@ -156,7 +156,7 @@ export function lists(...models) {
 /** A browser window of its own, and what happened in it that should not: see `trouble`. */
 export async function openPage(browser, url, options = SIZES.desktop) {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(30_000);
   await context.addInitScript(() => {
     window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));

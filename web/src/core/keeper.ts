@@ -79,13 +79,18 @@ export class Keeper {
   }
 
   private changedElsewhere(id: string | null): void {
-    const own = (one: string) => this.unsaved.has(one) || this.isBusy(one);
-    if (id !== null && own(id)) return;
-    const { current, conversations } = this.store.get();
-    const mine = conversations.filter((one) => own(one.id));
-    const theirs = this.library.all().filter((one) => !own(one.id));
-    const all = byTime([...mine, ...theirs]);
-    this.store.set({ conversations: all, current: all.find((one) => one.id === current.id) ?? current });
+    const { current, conversations, undo } = this.store.get();
+    const ids = id === null ? [...conversations.map((one) => one.id), ...this.library.ids()] : [id];
+    // What this tab works on is not even read: `save` must still find that another tab has written to it.
+    const touched = new Set(ids.filter((one) => !this.unsaved.has(one) && !this.isBusy(one)));
+    const theirs = [...touched].flatMap((one) => this.library.read(one) ?? []);
+    const all = byTime([...conversations.filter((one) => !touched.has(one.id)), ...theirs]);
+    this.store.set({
+      conversations: all,
+      current: all.find((one) => one.id === current.id) ?? current,
+      // What would be brought back is older than what the other tab has written.
+      undo: undo !== null && touched.has(undo.before.id) ? null : undo,
+    });
   }
 }
 

@@ -12,11 +12,16 @@ export class Library {
 
   constructor(private readonly storage: Storage) {}
 
+  ids(): string[] {
+    const keys = Object.keys(this.storage).filter((key) => key.startsWith(PREFIX));
+    return keys.map((key) => key.slice(PREFIX.length));
+  }
+
   /** All conversations, latest first. What cannot be read is left where it is. */
   all(): Conversation[] {
-    const ids = Object.keys(this.storage).filter((key) => key.startsWith(PREFIX));
-    const found = ids.flatMap((key) => this.read(key.slice(PREFIX.length)) ?? []);
-    return found.sort((one, other) => other.updated - one.updated);
+    return this.ids()
+      .flatMap((id) => this.read(id) ?? [])
+      .sort((one, other) => other.updated - one.updated);
   }
 
   /** One conversation as it is stored now, or null. */
