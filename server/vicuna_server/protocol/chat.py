@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vicuna_server.protocol.sampling import RequestBody, SamplingFields
+from vicuna_server.protocol.sampling import RequestBody, SamplingFields, Whole
 
 __all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart"]
 
@@ -56,9 +56,9 @@ class ChatRequest(SamplingFields):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Messages
-    max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Whole | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["disabled", "auto"] | None = Field(
         default=None, description="auto: the oldest turns are left out where the conversation is too long"
     )

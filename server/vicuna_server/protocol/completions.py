@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from vicuna_server.protocol.envelope import Head, Usage
 from vicuna_server.protocol.inputs import TextsOrIds, separate
-from vicuna_server.protocol.sampling import SamplingFields
+from vicuna_server.protocol.sampling import SamplingFields, Whole
 
 __all__ = [
     "Completion",
@@ -33,11 +33,11 @@ class CompletionRequest(SamplingFields):
     """The body of `POST /v1/completions`."""
 
     prompt: TextsOrIds
-    max_tokens: int | None = Field(default=DEFAULT_MAX_TOKENS, ge=1, lt=2**31)
+    max_tokens: Whole | None = Field(default=DEFAULT_MAX_TOKENS, ge=1, lt=2**31)
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = Field(default=None, ge=1)
-    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    best_of: Whole | None = Field(default=None, ge=1)
+    logprobs: Whole | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from typing_extensions import TypedDict
 
 from vicuna_server.protocol.inputs import TextsOrIds, separate
-from vicuna_server.protocol.sampling import ModelName, RequestBody
+from vicuna_server.protocol.sampling import ModelName, RequestBody, Whole
 
 __all__ = ["EmbeddingList", "EmbeddingRequest", "embedding_list"]
 
@@ -20,7 +20,7 @@ class EmbeddingRequest(RequestBody):
     model: ModelName
     input: TextsOrIds
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
+    dimensions: Whole | None = None
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:

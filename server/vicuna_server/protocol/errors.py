@@ -52,9 +52,10 @@ def error_of(error: VicunaError) -> tuple[int, ErrorBody]:
 def from_validation(error: ValidationError) -> RequestError:
     """Say the first thing that is wrong with a request body, naming the field."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    # Every branch of a union complains; the one that went deepest is the one that was meant.
+    # Every branch of a union complains; the one that went deepest, or was of the right type, is the one that was meant.
     root = errors[0]["loc"][:1]
-    first = max((one for one in errors if one["loc"][:1] == root), key=lambda one: len(one["loc"]))
+    related = (one for one in errors if one["loc"][:1] == root)
+    first = max(related, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
     # Union branches appear in the path under type names; only field names and indices help the reader.
     path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
     param = ".".join(path) or None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 __all__ = ["TextsOrIds", "TokenId", "separate"]
 
@@ -14,7 +14,24 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Ids = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
 ManyIds = Annotated[list[Ids], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
-TextsOrIds = str | Texts | Ids | ManyIds
+
+
+def _kind(value: object) -> str:
+    """Tell what was meant by its first element, so that only one form is tried, and only its errors are told."""
+    if not isinstance(value, list):
+        return "[text]"
+    first = value[0] if value else ""
+    return "[ids]" if isinstance(first, int | float) else "[lists]" if isinstance(first, list) else "[texts]"
+
+
+# Brackets keep the tags out of the paths in error messages, where only field names and indices are shown.
+TextsOrIds = Annotated[
+    Annotated[str, Tag("[text]")]
+    | Annotated[Texts, Tag("[texts]")]
+    | Annotated[Ids, Tag("[ids]")]
+    | Annotated[ManyIds, Tag("[lists]")],
+    Discriminator(_kind),
+]
 
 
 def separate(value: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "ModelName", "RequestBody", "SamplingFields", "StreamOptions"]
+__all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "ModelName", "RequestBody", "SamplingFields", "StreamOptions", "Whole"]
 
 MAX_STOP_STRINGS = 4
 """OpenAI's own limit."""
@@ -12,6 +12,13 @@ MAX_STOP_LENGTH = 256
 MAX_CHOICES = 16
 MAX_BIASES = 1024
 
+
+def _whole(value: object) -> object:
+    """Let 16.0 be 16, as JSON Schema has it; `"16"` and true are no numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 BiasKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -35,25 +42,31 @@ class SamplingFields(RequestBody):
     model: ModelName
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1, lt=2**31, description="0 or -1: all tokens")
+    top_k: Whole | None = Field(default=None, ge=-1, lt=2**31, description="0 or -1: all tokens")
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[BiasKey, Bias] | None = Field(default=None, max_length=MAX_BIASES)
-    max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
-    stop: str | list[str] | None = None
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    max_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
+    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
+    n: Whole | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _few_biases(cls, value: object) -> object:
+        # Before each is looked at: a quarter of a million wrong ones would be as many error texts.
+        if isinstance(value, dict) and len(value) > MAX_BIASES:
+            raise ValueError(f"at most {MAX_BIASES} tokens can be biased, got {len(value)}")
+        return value
 
     @field_validator("stop")
     @classmethod
     def _stop_within_limits(cls, value: str | list[str] | None) -> str | list[str] | None:
         texts = [value] if isinstance(value, str) else value or []
-        if len(texts) > MAX_STOP_STRINGS:
-            raise ValueError(f"at most {MAX_STOP_STRINGS} stop strings are allowed, got {len(texts)}")
         if any(not 0 < len(text) <= MAX_STOP_LENGTH for text in texts):
             raise ValueError(f"a stop string has 1 to {MAX_STOP_LENGTH} characters")
         return value

@@ -102,6 +102,12 @@ def test_what_is_no_json_is_said_so(raw: bytes) -> None:
     assert "not valid JSON" in error.message
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert ChatRequest.model_validate_json(json.dumps({**HELLO, "max_tokens": 5.0, "seed": 1.0})).max_tokens == 5
+    assert refusal({**HELLO, "max_tokens": 5.5}).param == "max_tokens"
+    assert refusal({**HELLO, "max_tokens": True}).param == "max_tokens"
+
+
 def test_tools_that_must_not_be_used_are_no_matter() -> None:
     body = {**HELLO, "tools": [{"type": "function"}], "tool_choice": "none", "functions": [{}], "function_call": "none"}
     assert ChatRequest.model_validate_json(json.dumps(body)).tools
@@ -130,7 +136,7 @@ def test_completions_take_texts_and_token_ids(prompt: object, prompts: list[obje
     ("change", "param"),
     [
         ({"prompt": []}, "prompt"),
-        ({"prompt": [1, "a"]}, "prompt.0"),
+        ({"prompt": [1, "a"]}, "prompt.1"),
         ({"prompt": [[]]}, "prompt.0"),
         ({"prompt": [-1]}, "prompt.0"),
         ({"prompt": ["x"] * 17, "n": 4}, "prompt"),
@@ -145,9 +151,22 @@ def test_a_refused_completion_names_the_field(change: dict[str, object], param: 
     assert error.param == param
 
 
-def test_a_million_wrong_elements_are_one_error() -> None:
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"prompt": [None] * 10_000},
+        {"prompt": [[None]] * 10_000},
+        {"prompt": [0, *[None] * 10_000]},
+        {"stop": [None] * 10_000},
+        {"stop": ["x"] * 10_000},
+        {"logit_bias": {f"x{index}": None for index in range(10_000)}},
+    ],
+    ids=lambda field: next(iter(field)),
+)
+def test_thousands_of_wrong_elements_are_few_errors(field: dict[str, object]) -> None:
+    """So that a body of megabytes is refused in moments."""
     with pytest.raises(ValidationError) as caught:
-        CompletionRequest.model_validate_json(json.dumps({"model": "m", "prompt": [None] * 1_000_000}))
+        CompletionRequest.model_validate_json(json.dumps({"model": "m", "prompt": "x", **field}))
     assert caught.value.error_count() < 10
 
 

@@ -1,0 +1,99 @@
+"""The OpenAPI document as a promise: schemathesis makes requests from it, right and wrong ones, and judges."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from support.serving import MODEL, running
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+
+EXAMPLES = 20
+"""Per route, kind of check and mode: seconds in all."""
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Any]:
+    started, stop = threading.Event(), asyncio.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        async with running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))) as live:
+            urls.append(live.url)
+            started.set()
+            await stop.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert started.wait(60)
+    yield schemathesis.openapi.from_url(f"{urls[0]}/openapi.json")
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+ROUTES = [
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/tokenize"),
+    ("POST", "/detokenize"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+]
+
+
+def test_the_list_here_is_the_documents(api: Any) -> None:
+    documented = {(one.ok().method.upper(), one.ok().path) for one in api.get_all_operations()}
+    assert documented == set(ROUTES)
+
+
+REFUSED = {"tools", "functions", "response_format", "modalities", "suffix", "best_of", "dimensions", "logit_bias"}
+DEPENDENT = {"stream_options", "top_logprobs", "echo", "max_tokens", "max_completion_tokens"}
+
+
+def make_answerable(body: Any) -> None:
+    """Take out what is refused for reasons that a schema cannot say."""
+    if not isinstance(body, dict):
+        return
+    for name in REFUSED | DEPENDENT:
+        body.pop(name, None)
+    if "model" in body:
+        body["model"] = MODEL
+    for message in body.get("messages") or ():
+        message.pop("tool_calls", None)
+        message.pop("function_call", None)
+
+
+CASES = [(GenerationMode.POSITIVE, *route) for route in ROUTES]
+CASES += [(GenerationMode.NEGATIVE, *route) for route in ROUTES if route[0] == "POST"]
+
+
+@pytest.mark.parametrize(("mode", "method", "path"), CASES)
+def test_answers_are_as_the_document_says(mode: GenerationMode, method: str, path: str, api: Any) -> None:
+    operation = api[path][method]
+    # What a schema cannot say, such as that stream_options need a stream, is refused with 400 and its reason.
+    left_out = [positive_data_acceptance]
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    @hypothesis.given(operation.as_strategy(generation_mode=mode))
+    def judge(case: Any) -> None:
+        if mode is GenerationMode.POSITIVE:
+            make_answerable(case.body)
+        statuses.add(case.call_and_validate(timeout=30, excluded_checks=left_out).status_code)
+
+    statuses: set[int] = set()
+    judge()
+    assert mode is GenerationMode.NEGATIVE or path.endswith("{name}") or 200 in statuses
