@@ -6,6 +6,8 @@ from typing import Protocol
 
 import uvicorn
 
+from vicuna_server.http.connections import ConnectionWatch
+
 __all__ = ["DrainState", "DrainingServer"]
 
 
@@ -28,10 +30,20 @@ class DrainState(Protocol):
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment."""
+    """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment.
 
-    def __init__(self, config: uvicorn.Config, state: DrainState, drain_seconds: float) -> None:
+    Args:
+        config: Uvicorn's own.
+        state: Told of signals.
+        drain_seconds: Length of the moment.
+        watch: Closes connections that do not get on.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, state: DrainState, drain_seconds: float, watch: ConnectionWatch | None = None
+    ) -> None:
         super().__init__(config)
+        self._watch = watch
         self._drain_seconds = drain_seconds
         self._state = state
         self._idle_closed = False
@@ -48,7 +60,9 @@ class DrainingServer(uvicorn.Server):
             self._state.begin_drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look every 0.1 s whether the grace after a signal is over."""
+        """Look every 0.1 s whether the grace after a signal is over, and at the connections."""
+        if self._watch is not None:
+            self._watch.look(self.server_state.connections, time.monotonic())
         since = self._state.draining_since
         if since is not None and not self._idle_closed:
             self._idle_closed = True

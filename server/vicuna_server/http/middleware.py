@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -80,6 +81,7 @@ def _line(scope: Scope, route: str, request_id: str, status: int, seconds: float
     return json.dumps(
         {
             "event": "request",
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "id": request_id,
             "client": client[0] if client else None,
             "method": scope["method"],

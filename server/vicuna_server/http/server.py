@@ -9,11 +9,15 @@ from starlette.types import ASGIApp
 
 from vicuna_server.engine import Engine
 from vicuna_server.errors import VicunaError
+from vicuna_server.http.connections import HEAD_SECONDS, ConnectionWatch
 from vicuna_server.http.draining import DrainingServer
 from vicuna_server.http.generation import WRITE_GRACE
 from vicuna_server.http.lifecycle import DRAIN_SECONDS, Lifecycle
 
 __all__ = ["serve"]
+
+BODY_GRACE = 60.0
+"""Seconds for a body to arrive and to be read."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,8 @@ async def serve(
         # Streams end by themselves within their limit; what is left after that is stuck.
         timeout_graceful_shutdown=int(max_stream_seconds + WRITE_GRACE) + 1,
     )
-    server = DrainingServer(config, lifecycle, drain_seconds)
+    watch = ConnectionWatch(HEAD_SECONDS, max_stream_seconds + WRITE_GRACE + BODY_GRACE)
+    server = DrainingServer(config, lifecycle, drain_seconds, watch)
     bringing_up = asyncio.create_task(_bring_up(engine, lifecycle, server))
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

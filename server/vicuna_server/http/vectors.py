@@ -1,5 +1,8 @@
 """`POST /v1/embeddings`, `/tokenize` and `/detokenize`: what the engine answers at once."""
 
+import asyncio
+import json
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,9 +32,9 @@ def router(answerer: Answerer) -> APIRouter:
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
         vectors = (one.vector for one in embedded)
-        return JSONResponse(
-            embedding_list(answerer.settings.served_name, vectors, tokens, body.encoding_format or "float")
-        )
+        answer = embedding_list(answerer.settings.served_name, vectors, tokens, body.encoding_format or "float")
+        # Millions of numbers take seconds to write down: not on the event loop, and not in one go.
+        return Response(await asyncio.to_thread(_written, answer), media_type="application/json")
 
     @routes.post("/tokenize", openapi_extra=operation(TokenizeRequest, Tokenized))
     async def tokenize(request: Request) -> Response:
@@ -52,3 +55,9 @@ def router(answerer: Answerer) -> APIRouter:
         return JSONResponse(text)
 
     return routes
+
+
+def _written(answer: EmbeddingList) -> bytes:
+    data = ",".join(json.dumps(one, separators=(",", ":")) for one in answer["data"])
+    rest = json.dumps({name: value for name, value in answer.items() if name != "data"})
+    return f'{rest[:-1]}, "data": [{data}]}}'.encode()

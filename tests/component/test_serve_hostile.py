@@ -1,0 +1,155 @@
+"""Hostile requests and clients: each gets its refusal or loses its connection, and nobody else notices."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from support.serving import MODEL, Running, eventually, running
+from vicuna_server.engine import Embedding
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.http import server as server_module
+from vicuna_server.http.connections import ConnectionWatch
+
+CHAT = "/v1/chat/completions"
+HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "red"}]}
+LIMIT = 256 * 1024
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Running]:
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2)), max_body_bytes=LIMIT, body_seconds=0.3) as live:
+        yield live
+
+
+async def assert_unharmed(live: Running) -> None:
+    answer = await live.http.post(CHAT, json=HELLO)
+    assert (answer.status_code, live.engine.stats.running) == (200, 0)
+
+
+def chat(text: str) -> bytes:
+    return b'{"model": "tiny", "messages": [{"role": "user", "content": "%s"}]}' % text.encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (CHAT, b"[" * LIMIT, 400),
+        (CHAT, json.dumps(HELLO).encode()[:-1] + b', "x": ' + b"[" * 9000 + b"]" * 9000 + b"}", 400),
+        (CHAT, json.dumps(HELLO).encode()[:-1] + b', "x": ' + b"9" * 50_000 + b"}", 400),
+        (CHAT, chat("x").replace(b"x", b"\xff\xfe"), 400),
+        (CHAT, chat("\\ud83d"), 400),
+        (CHAT, chat("\\ud83d\\ude00 \\u0000 \\u202e"), 200),
+        (CHAT, b'{"model": NaN}', 400),
+        (CHAT, json.dumps({**HELLO, "temperature": 0}).encode().replace(b"0}", b"NaN}"), 400),
+        (CHAT, json.dumps({**HELLO, "stop": ["x"] * 10_000}).encode(), 400),
+        (CHAT, json.dumps({**HELLO, "messages": HELLO["messages"] * 3000}).encode(), 400),
+        (CHAT, json.dumps(HELLO).encode() + b" " * LIMIT, 413),
+        (CHAT, json.dumps({**HELLO, "messages": [{"role": "user", "content": "x " * 30_000}]}).encode(), 400),
+        (CHAT, json.dumps({**HELLO, "n": 10**9}).encode(), 400),
+        (CHAT, b"null", 400),
+        (CHAT, b'"text"', 400),
+        ("/v1/completions", json.dumps({"model": MODEL, "prompt": ["x"] * 10_000}).encode(), 400),
+        ("/v1/completions", json.dumps({"model": MODEL, "prompt": [[[[1]]]]}).encode(), 400),
+        ("/v1/embeddings", json.dumps({"model": MODEL, "input": ["x"] * 3000}).encode(), 400),
+        ("/v1/embeddings", json.dumps({"model": MODEL, "input": [2**40]}).encode(), 400),
+        ("/tokenize", json.dumps({"prompt": "x" * 2 * LIMIT}).encode(), 413),
+        ("/detokenize", json.dumps({"tokens": [-1]}).encode(), 400),
+    ],
+)
+async def test_a_hostile_body_is_refused_in_openais_shape(path: str, body: bytes, status: int, server: Running) -> None:
+    response = await server.http.post(path, content=body)
+    assert response.status_code == status, response.text
+    if status != 200:
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+        assert len(response.text) < 1000
+    await assert_unharmed(server)
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(server: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{" % CHAT.encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    writer.close()
+    await assert_unharmed(server)
+
+
+async def test_a_client_that_leaves_in_mid_body_is_forgotten(server: Running) -> None:
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{" % CHAT.encode())
+        await writer.drain()
+        writer.transport.abort()
+    await assert_unharmed(server)
+
+
+@pytest.mark.parametrize("head", [b"", b"POST /v1/chat/completions HT", b"GET /livez HTTP/1.1\r\nx: y\r\n"])
+async def test_a_request_that_never_begins_loses_its_connection(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 1.0)
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as live:
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+        # The same of a connection that was used before.
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"ok\n")
+        writer.write(head)
+        fresh, other = await asyncio.open_connection("127.0.0.1", live.port)
+        other.write(head)
+        for one in (reader, fresh):
+            with suppress(ConnectionResetError):
+                assert await one.read() == b""
+        writer.close()
+        other.close()
+        await assert_unharmed(live)
+
+
+class Wide(ScriptedEngine):
+    """Gives vectors that make a response of 20 MB from 1 000 texts: more than the sockets' buffers hold."""
+
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+        return [Embedding([1 / 3] * 1000, 1) for _ in prompts]
+
+
+async def test_an_answer_nobody_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches: list[ConnectionWatch] = []
+
+    def watch(head_seconds: float, busy_seconds: float) -> ConnectionWatch:
+        watches.append(ConnectionWatch(head_seconds, busy_seconds))
+        return watches[0]
+
+    monkeypatch.setattr(server_module, "ConnectionWatch", watch)
+    async with running(Wide(ScriptedSettings())) as live:
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.port, limit=1024)
+        body = json.dumps({"model": MODEL, "input": ["x"] * 1000}).encode()
+        writer.write(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+        watches[0].busy_seconds = 0.2
+        process = psutil.Process()
+
+        def held() -> bool:
+            return any(one.laddr.port == live.port and one.raddr for one in process.net_connections("tcp"))
+
+        assert held()
+        await eventually(lambda: not held())
+        writer.transport.abort()
+        await assert_unharmed(live)
+
+
+async def test_many_idle_connections_take_nothing_from_others(server: Running) -> None:
+    idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(300)]
+    await assert_unharmed(server)
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_headers_without_end_are_refused(server: Running) -> None:
+    # The refusal may be lost where the client still writes.
+    with suppress(httpx.TransportError):
+        response = await server.http.get("/livez", headers={"x": "y" * 200_000})
+        assert response.status_code in (400, 431)
+    await assert_unharmed(server)
