@@ -20,6 +20,7 @@ def _whole(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 BiasKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -49,7 +50,7 @@ class SamplingFields(RequestBody):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[BiasKey, Bias] | None = Field(default=None, max_length=MAX_BIASES)
     max_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
-    stop: str | Annotated[list[str], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: Whole | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
@@ -61,14 +62,6 @@ class SamplingFields(RequestBody):
         # Before each is looked at: a quarter of a million wrong ones would be as many error texts.
         if isinstance(value, dict) and len(value) > MAX_BIASES:
             raise ValueError(f"at most {MAX_BIASES} tokens can be biased, got {len(value)}")
-        return value
-
-    @field_validator("stop")
-    @classmethod
-    def _stop_within_limits(cls, value: str | list[str] | None) -> str | list[str] | None:
-        texts = [value] if isinstance(value, str) else value or []
-        if any(not 0 < len(text) <= MAX_STOP_LENGTH for text in texts):
-            raise ValueError(f"a stop string has 1 to {MAX_STOP_LENGTH} characters")
         return value
 
     @model_validator(mode="after")
