@@ -11,6 +11,12 @@ from vicuna_server.protocol.errors import ErrorBody
 __all__ = ["install", "operation"]
 
 REF = "#/components/schemas/{model}"
+EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "a chunk in JSON; [DONE] at the end"}},
+    "required": ["data"],
+}
+"""One of the server-sent events of a stream."""
 _bodies: dict[str, type[BaseModel]] = {}
 _answers: dict[str, Any] = {}
 
@@ -31,7 +37,7 @@ def operation(body: type[BaseModel] | None, answer: Any) -> dict[str, object]:
         _bodies[body.__name__] = body
         entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
         if "stream" in body.model_fields:
-            entry["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}  # type: ignore[index]
+            entry["responses"]["200"]["content"]["text/event-stream"] = {"schema": EVENT}  # type: ignore[index]
     return entry
 
 
