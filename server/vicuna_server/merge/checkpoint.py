@@ -9,7 +9,7 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge import meta_format, pickle_format, safetensors_format
-from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor, TensorSource
 from vicuna_server.merge.weight_files import INDEX_FILES, pick_weights, read_weight_map
@@ -81,6 +81,7 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
     present: dict[str, DataFile] = {**elsewhere, **here}
     index, names = pick_weights(folder, sorted(present), lambda name: (folder / name).read_bytes())
     files = [present[name] for name in names]
+    _look_ahead(files)
     is_meta = names[0].endswith(".pth")
     unread = "config.json" if is_meta else meta_format.PARAMS
     small = sorted(({*CONFIG_FILES, *TOKENIZER_FILES, *([index] if index else [])} - {unread}) & here.keys())
@@ -99,6 +100,13 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
         broken = [name for name in INDEX_FILES if name in here and Path(names[0]).suffix in name]
         warnings = [("IndexIgnored", f"{folder / name} is no index of weights; it is ignored") for name in broken]
     return Checkpoint(folder, config, {**found}, files, small, tuple(warnings))
+
+
+def _look_ahead(files: list[DataFile]) -> None:
+    """Read where headers begin and directories end of what lies elsewhere: it keeps what it read last for a while."""
+    elsewhere = [file for file in files if not isinstance(file, LocalFile)]
+    for _ in at_once(lambda file: (file.read(0, 1), file.read(file.size - 1, 1)), elsewhere, elsewhere):
+        pass
 
 
 def _gather(files: list[DataFile]) -> dict[str, Tensor]:

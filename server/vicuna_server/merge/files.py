@@ -2,13 +2,19 @@
 
 import io
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
-__all__ = ["DataFile", "LocalFile", "buffered"]
+__all__ = ["DataFile", "LocalFile", "at_once", "buffered"]
 
 _BUFFER_BYTES = 256 * 1024
+_REQUESTS_AT_ONCE = 8
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class DataFile(Protocol):
@@ -98,3 +104,18 @@ class _Stream(io.RawIOBase):
 def buffered(file: DataFile) -> BinaryIO:
     """Return a stream over a `DataFile` that reads ahead a little, so that small reads cost little."""
     return io.BufferedReader(_Stream(file), _BUFFER_BYTES)
+
+
+def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item], files: Iterable[DataFile]) -> Iterator[_Result]:
+    """Yield what `work` makes of each item, in order; some at a time where files lie elsewhere: a read is a request.
+
+    Args:
+        work: reads from the files.
+        items: what it is given.
+        files: all that it reads from.
+    """
+    if all(isinstance(file, LocalFile) for file in files):
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "merge-look") as pool:
+        yield from pool.map(work, items)

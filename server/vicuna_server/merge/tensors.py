@@ -1,12 +1,22 @@
 """What a checkpoint says about one tensor: its name, type, shape and where its bytes lie."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
-from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.files import DataFile, at_once
 
-__all__ = ["DTYPE_BYTES", "FLOAT_DTYPES", "OUTPUT_DTYPES", "Span", "Tensor", "TensorSource", "read_elements"]
+__all__ = [
+    "DTYPE_BYTES",
+    "FLOAT_DTYPES",
+    "OUTPUT_DTYPES",
+    "Span",
+    "Tensor",
+    "TensorSource",
+    "read_each",
+    "read_elements",
+]
 
 # bytes per element under safetensors' own type names
 DTYPE_BYTES = {
@@ -107,3 +117,8 @@ def read_elements(tensor: TensorSource, start: int, stop: int) -> bytes:
             data[place : place + length] = block[position : position + length]
             position += length
     return bytes(data)
+
+
+def read_each(ranges: Sequence[tuple[TensorSource, int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of each (tensor, start, stop), as `read_elements` returns them."""
+    return at_once(lambda each: read_elements(*each), ranges, [file for tensor, *_ in ranges for file in tensor.files])

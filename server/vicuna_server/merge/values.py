@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.tensors import DTYPE_BYTES, FLOAT_DTYPES, TensorSource, read_elements
+from vicuna_server.merge.tensors import DTYPE_BYTES, FLOAT_DTYPES, TensorSource, read_each
 
 __all__ = ["Floats", "SampledPair", "decode", "read_vectors", "sample_pairs"]
 
@@ -47,14 +47,15 @@ def decode(data: bytes, dtype: str) -> Floats:
 
 def read_vectors(checkpoint: Checkpoint) -> dict[str, Floats]:
     """Read every vector (norms and biases) of a checkpoint, up to 16 MiB of them."""
-    found: dict[str, Floats] = {}
+    wanted: dict[str, TensorSource] = {}
     room = _MOST_VECTOR_BYTES_IN_ALL
     for name, tensor in checkpoint.tensors.items():
         is_vector = len(tensor.shape) == 1 and tensor.dtype in FLOAT_DTYPES and tensor.elements
         if is_vector and tensor.nbytes <= min(room, _MOST_VECTOR_BYTES):
-            found[name] = decode(read_elements(tensor, 0, tensor.elements), tensor.dtype)
+            wanted[name] = tensor
             room -= tensor.nbytes
-    return found
+    read = read_each([(tensor, 0, tensor.elements) for tensor in wanted.values()])
+    return {name: decode(data, wanted[name].dtype) for name, data in zip(wanted, read, strict=True)}
 
 
 def sample_pairs(base: Checkpoint, delta: Checkpoint) -> Iterator[SampledPair]:
@@ -63,16 +64,14 @@ def sample_pairs(base: Checkpoint, delta: Checkpoint) -> Iterator[SampledPair]:
         (tensor, delta.tensors[name]) for name, tensor in base.tensors.items() if _comparable(tensor, delta.tensors)
     ]
     picked = {round(place * (len(shared) - 1) / max(1, _MATRICES - 1)) for place in range(min(_MATRICES, len(shared)))}
-    for place in sorted(picked):
-        left, right = shared[place]
-        columns = left.shape[1]
-        start, stop = _stretch(left, right)
-        if stop > start:
-            ours, theirs = (
-                decode(read_elements(tensor, start, stop), tensor.dtype).astype(np.float64).reshape(-1, columns)
-                for tensor in (left, right)
-            )
-            yield SampledPair(left.name, ours, theirs)
+    ranges = [(tensor, *_stretch(*shared[place])) for place in sorted(picked) for tensor in shared[place]]
+    ranges = [(tensor, start, stop) for tensor, start, stop in ranges if stop > start]
+    rows = (
+        decode(data, tensor.dtype).astype(np.float64).reshape(-1, tensor.shape[1])
+        for data, (tensor, *_) in zip(read_each(ranges), ranges, strict=True)
+    )
+    for (tensor, *_), ours in zip(ranges[::2], rows, strict=True):
+        yield SampledPair(tensor.name, ours, next(rows))
 
 
 def _comparable(tensor: TensorSource, others: dict[str, TensorSource]) -> bool:

@@ -6,9 +6,10 @@ bytes. Layout: APPNOTE 4.3 (https://pkware.cachefly.net/webdocs/casestudies/APPN
 
 import struct
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.files import DataFile, at_once
 
 __all__ = ["Record", "read_directory"]
 
@@ -135,8 +136,8 @@ def _with_starts(file: DataFile, records: list[Record], end: int) -> list[Record
     ends = [*(record.header for record in records[1:]), end]
     guesses = [_guess(record, stop) for record, stop in zip(records, ends, strict=True)]
     step = max(1, len(records) // _SAMPLES)
-    sure = all(guess % _ALIGNMENT == 0 for guess in guesses) and all(
-        _read_start(file, record) == guess for record, guess in zip(records[::step], guesses[::step], strict=True)
+    sure = all(guess % _ALIGNMENT == 0 for guess in guesses) and guesses[::step] == list(
+        at_once(partial(_read_start, file), records[::step], [file])
     )
     placed = [
         replace(record, start=guess if sure else _read_start(file, record))

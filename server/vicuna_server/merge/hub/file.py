@@ -11,6 +11,7 @@ __all__ = ["Blocks", "HubFile"]
 
 _BLOCK_BYTES = 64 * 1024
 _MOST_BLOCKS = 128  # 8 MiB
+_LOCKS = 64
 _CACHED_READ_BYTES = 16 * _BLOCK_BYTES  # larger reads are not likely to come again
 
 
@@ -20,6 +21,11 @@ class Blocks:
     def __init__(self) -> None:
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._fetching = [threading.Lock() for _ in range(_LOCKS)]
+
+    def fetching(self, name: str, number: int) -> threading.Lock:
+        """Return what is held while a block is fetched: who wants the same one meanwhile finds it afterwards."""
+        return self._fetching[hash((name, number)) % _LOCKS]
 
     def get(self, name: str, number: int) -> bytes | None:
         """Return a block if it is there."""
@@ -78,7 +84,8 @@ class HubFile:
         if stop - offset > _CACHED_READ_BYTES:
             return self.client.read(str(self), self.url, offset, stop)
         first, last = offset // _BLOCK_BYTES, (stop - 1) // _BLOCK_BYTES
-        data = b"".join(self._read_blocks(first, last))
+        with self.blocks.fetching(self.name, first):
+            data = b"".join(self._read_blocks(first, last))
         return data[offset - first * _BLOCK_BYTES : stop - first * _BLOCK_BYTES]
 
     def _read_blocks(self, first: int, last: int) -> list[bytes]:

@@ -1,12 +1,14 @@
 """Reading a file where it lies takes few requests and few bytes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.hub import Hub
-from vicuna_server.merge.files import buffered
+from support.hub import Asked, Fault, Hub
+from vicuna_server.merge.files import at_once, buffered
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.progress import Progress
@@ -62,3 +64,32 @@ def test_the_stored_name_tells_content_and_source(file: HubFile) -> None:
     }
     assert len(names) == 5
     assert all(name.endswith("-model.bin") for name in names)
+
+
+def test_readers_at_once_share_what_is_being_fetched(file: HubFile, hub: Hub) -> None:
+    released, hangs = threading.Event(), threading.Event()
+
+    def hang(_: Asked) -> Fault:
+        hangs.set()
+        return Fault(cut=100, until=released)
+
+    hub.fault = hang
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(file.read, 10, 20)
+        assert hangs.wait(20)
+        second = pool.submit(file.read, 500, 20)
+        released.set()
+        assert (first.result(), second.result()) == (CONTENT[10:30], CONTENT[500:520])
+    assert len(hub.asked) == 1
+
+
+def test_reads_of_files_elsewhere_are_under_way_together_and_come_in_order(file: HubFile, hub: Hub) -> None:
+    together = threading.Barrier(4, timeout=20)
+
+    def wait(_: Asked) -> None:
+        together.wait()
+
+    hub.fault = wait
+    places = [block * BLOCK for block in (3, 0, 2, 1)]
+    read = at_once(lambda place: file.read(place, 5), places, [file])
+    assert list(read) == [CONTENT[place : place + 5] for place in places]
