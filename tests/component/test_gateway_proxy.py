@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from support.gateway import TINY, chat, chunk, events, faulty, gateway, head
+from support.gateway import TINY, chat, chunk, events, faulty, gateway, head, impatient
 from support.serving import eventually, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Model
@@ -241,3 +241,14 @@ async def test_a_model_that_is_not_ready_says_why() -> None:
         assert "Merging: 40 % of the weights are merged" in response.json()["error"]["message"]
         entry = (await door.client.get("/v1/models")).json()["data"][0]
         assert (entry["id"], entry["status"], entry["reason"]) == (TINY.id, "not ready", "Merging")
+
+
+async def test_a_stream_that_is_silent_for_long_survives_a_proxy_that_cuts_idle_connections() -> None:
+    """Four times the proxy's patience without a token: the server's comments keep both halves alive."""
+    slow = _engine(tokens=2, tokens_per_second=0.5)
+    async with running(slow, keepalive_seconds=0.1) as server, gateway() as door, impatient(door.url, 0.5) as proxy:
+        door.route(server.url)
+        async with httpx.AsyncClient(timeout=30) as client:
+            text = (await client.post(proxy + CHAT, json=chat(stream=True))).text
+        assert events(text)[-1] == "[DONE]"
+        assert text.count(": keep-alive") >= 10

@@ -116,6 +116,43 @@ async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
         server.close()
 
 
+@asynccontextmanager
+async def impatient(url: str, patience: float) -> AsyncIterator[str]:
+    """A proxy of bytes that cuts a connection after so many seconds without one in either direction."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            seen.set()
+            writer.write(data)
+            await writer.drain()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = httpx.URL(url)
+        there = await asyncio.open_connection(address.host, address.port)
+        seen = asyncio.Event()
+        ways = [
+            asyncio.ensure_future(carry(reader, there[1], seen)),
+            asyncio.ensure_future(carry(there[0], writer, seen)),
+        ]
+        try:
+            while not any(way.done() for way in ways):
+                seen.clear()
+                await asyncio.wait_for(seen.wait(), patience)
+        except TimeoutError:
+            pass
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for each in (writer, there[1]):
+            each.transport.abort()
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
 def head(content_type: str, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
     """Return an answer's head; chunked where no length is given."""
     size = f"content-length: {length}" if length is not None else "transfer-encoding: chunked"

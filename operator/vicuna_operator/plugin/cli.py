@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin import commands
+from vicuna_operator.plugin import commands, talking
 from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
 from vicuna_operator.plugin.kubectl import Kubectl, Process
 
@@ -104,8 +104,31 @@ def _parser() -> argparse.ArgumentParser:
         "wait until the model is ready; ends at once when it is stalled",
         lambda kubectl, args: commands.wait(kubectl, args.name, timeout=args.timeout),
     )
+    chats = add(
+        "chat",
+        "talk with the model from this terminal, through the API server",
+        lambda kubectl, args: talking.chat(kubectl, args.name, system=args.system, options=_sampling(args)),
+    )
+    chats.add_argument("--system", metavar="TEXT", help="the system message")
+    chats.add_argument("--temperature", type=float, help="0: always the likeliest word (default: the server's)")
+    chats.add_argument("--max-tokens", type=int, metavar="N", help="longest answer (default: what fits)")
+    tests = add(
+        "test",
+        "send one message to every ready replica: who answers, which revision, how soon",
+        lambda kubectl, args: talking.test(
+            kubectl, args.name, prompt=args.prompt, tokens=args.max_tokens, as_json=shown(args)
+        ),
+        output,
+    )
+    tests.add_argument("--prompt", default="Say hello.", help="the message (default: %(default)r)")
+    tests.add_argument("--max-tokens", type=int, default=32, metavar="N", help="longest answer (default: 32)")
     keys = words.add_parser("key", help="who may use the gateway", description="Who may use the gateway.")
     add_key_arguments(keys, where)
     keys.set_defaults(run=run_key)
     waits.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: 1800)")
     return parser
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, float | int]:
+    given = {"temperature": args.temperature, "max_tokens": args.max_tokens}
+    return {name: value for name, value in given.items() if value is not None}

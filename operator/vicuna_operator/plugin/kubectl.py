@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from vicuna_operator.errors import PluginError
@@ -11,6 +14,7 @@ from vicuna_operator.errors import PluginError
 __all__ = ["Kubectl", "Process"]
 
 _SECONDS = 60.0
+_FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 class Kubectl(Protocol):
@@ -26,6 +30,10 @@ class Kubectl(Protocol):
 
     def show(self, *words: str) -> int:
         """Run a command on the user's own terminal; return its exit code."""
+        ...
+
+    def forward(self, target: str, port: int) -> AbstractContextManager[str]:
+        """Forward a port of a pod or Service to this machine while the block runs; give its URL."""
         ...
 
 
@@ -48,6 +56,29 @@ class Process:
         """Run a command on the user's own terminal; return its exit code."""
         with _answering():
             return subprocess.run(["kubectl", *self._flags, *words], check=False).returncode  # noqa: S603, S607
+
+    @contextlib.contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        """Forward a port of a pod or Service to this machine while the block runs; give its URL."""
+        words = ["kubectl", *self._flags, "port-forward", target, f":{port}", "--address=127.0.0.1"]
+        # a session of its own: Ctrl-C is meant for the answer, not for the way to it
+        with (
+            _answering(),
+            tempfile.TemporaryFile("w+") as complaints,
+            subprocess.Popen(  # noqa: S603
+                words, stdout=subprocess.PIPE, stderr=complaints, text=True, start_new_session=True
+            ) as process,
+        ):
+            try:
+                assert process.stdout is not None  # noqa: S101  # as asked for
+                found = _FORWARDING.match(process.stdout.readline())
+                if found is None:
+                    process.wait()
+                    complaints.seek(0)
+                    raise PluginError(complaints.read().strip() or f"kubectl cannot forward to {target}")
+                yield f"http://127.0.0.1:{found[1]}"
+            finally:
+                process.terminate()
 
     def _run(self, *words: str) -> str:
         with _answering():

@@ -1,0 +1,91 @@
+"""A chat completion over HTTP, streamed, with nothing but the standard library."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from vicuna_operator.errors import PluginError
+
+__all__ = ["Talk", "served_name"]
+
+_SECONDS = 300.0
+
+
+@dataclass
+class Talk:
+    """One request and its answer.
+
+    Attributes:
+        revision: of the server that answers; empty before.
+        first: seconds from sending to the first text; None before.
+        tokens: pieces of text that came.
+    """
+
+    url: str
+    body: Mapping[str, Any]
+    revision: str = ""
+    first: float | None = None
+    tokens: int = 0
+
+    def pieces(self) -> Iterator[str]:
+        """Send the request and yield the answer's text as it comes; closing the iterator leaves the server.
+
+        Raises:
+            PluginError: the server refuses, or is lost.
+        """
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_SECONDS)
+        started = time.monotonic()
+        try:
+            connection.request(
+                "POST",
+                "/v1/chat/completions",
+                json.dumps({**self.body, "stream": True}),
+                {"Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            self.revision = answer.headers.get("x-vicuna-revision", "")
+            if answer.status != 200:
+                raise PluginError(f"HTTP {answer.status}: {_message(answer.read())}")
+            for text in _texts(answer):
+                if self.first is None:
+                    self.first = time.monotonic() - started
+                self.tokens += 1
+                yield text
+        except (OSError, http.client.HTTPException) as error:
+            raise PluginError(f"the server was lost: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+
+
+def served_name(body: Mapping[str, Any]) -> str:
+    """Return the name of a VicunaModel in its server's API."""
+    serving = (body.get("spec") or {}).get("serving") or {}
+    return str(serving.get("servedName") or body["metadata"]["name"])
+
+
+def _texts(answer: Iterator[bytes]) -> Iterator[str]:
+    for line in answer:
+        if line.startswith(b"data: [DONE]"):
+            return
+        if not line.startswith(b"data: {"):
+            continue
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise PluginError(f"the answer broke off: {event['error'].get('message')}")
+        choices: Sequence[Mapping[str, Any]] = event.get("choices") or ()
+        for choice in choices:
+            if text := (choice.get("delta") or {}).get("content"):
+                yield str(text)
+    raise PluginError("the answer broke off: the server was lost")
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return data.decode(errors="replace")[:200]

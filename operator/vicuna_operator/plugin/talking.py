@@ -1,0 +1,108 @@
+"""`kubectl vicuna chat` and `kubectl vicuna test`: words with a model through the API server, by port-forward."""
+
+import contextlib
+import importlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.family import Family, read_model
+from vicuna_operator.plugin.history import table
+from vicuna_operator.plugin.kubectl import Kubectl
+from vicuna_operator.plugin.talk import Talk, served_name
+
+__all__ = ["chat", "test"]
+
+_PORT = 8000
+_COLUMNS = ("pod", "revision", "first", "rate", "answer")
+_MOST_SHOWN = 60
+
+
+def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[str, Any]) -> int:
+    """Talk with a model; each line of standard input is one turn. Ctrl-C ends the answer, Ctrl-D the chat."""
+    model = served_name(read_model(kubectl, name))
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if terminal:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("readline")  # editing and history, by being there
+        sys.stderr.write(f"{name}: !!reset begins anew, Ctrl-D ends\n")
+    start = [{"role": "system", "content": system}] if system else []
+    messages = list(start)
+    with kubectl.forward(f"service/{name}", _PORT) as url:
+        while (line := _line("> " if terminal else "")) is not None:
+            if line.strip() == "!!reset":
+                messages = list(start)
+            elif line.strip():
+                messages.append({"role": "user", "content": line})
+                said = _answer(Talk(url, {"model": model, "messages": messages, **options}))
+                messages.append({"role": "assistant", "content": said})
+    return 0
+
+
+def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool) -> int:
+    """Send one message to every ready replica; say who answered, which revision, and how soon.
+
+    Returns:
+        0, or 1 when a replica did not answer or none is ready.
+    """
+    family = Family.read(kubectl, name)
+    pods = sorted(pod.meta.name for pod in family.pods if pod.is_server and pod.ready)
+    if not pods:
+        raise PluginError(f"{name} has no ready server; see `kubectl vicuna status {name}`")
+    body = {"model": served_name(family.body), "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
+    rows = [_ask(kubectl, pod, body) for pod in pods]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        shown = [{**row, "answer": _short(str(row["answer"]))} for row in rows]
+        sys.stdout.write(table(shown, _COLUMNS) + "\n")
+    return 0 if all(row["answered"] for row in rows) else 1
+
+
+def _ask(kubectl: Kubectl, pod: str, body: Mapping[str, Any]) -> dict[str, object]:
+    talk, started = None, time.monotonic()
+    try:
+        with kubectl.forward(f"pod/{pod}", _PORT) as url:
+            talk, started = Talk(url, body), time.monotonic()
+            answer = "".join(talk.pieces())
+    except PluginError as error:
+        return {"pod": pod, "revision": talk.revision if talk else "", "answered": False, "answer": str(error)}
+    seconds = time.monotonic() - started
+    first = f"{talk.first * 1e3:.0f} ms" if talk.first is not None else ""
+    rate = f"{talk.tokens / seconds:.1f}/s"
+    return {"pod": pod, "revision": talk.revision, "answered": True, "first": first, "rate": rate, "answer": answer}
+
+
+def _answer(talk: Talk) -> str:
+    """Print an answer as it comes and return it, or as much as came before Ctrl-C."""
+    said: list[str] = []
+    try:
+        with contextlib.closing(talk.pieces()) as pieces:  # type: ignore[type-var]
+            for text in pieces:
+                said.append(text)
+                sys.stdout.write(text)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(" (stopped)")
+    except PluginError as error:
+        sys.stderr.write(f"{error}")
+        if not sys.stdin.isatty():
+            raise
+    sys.stdout.write("\n")
+    return "".join(said)
+
+
+def _line(prompt: str) -> str | None:
+    """Read one turn; None at the end, or at Ctrl-C in place of one."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_SHOWN else f"{line[: _MOST_SHOWN - 1]}…"
