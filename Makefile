@@ -24,7 +24,7 @@ export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 READY := $(VENV)/.ready
 CODE := operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart check lint format types arch images e2e e2e-full \
+.PHONY: help venv tools demo test test-full unit component chart check lint format types arch images test-gpu e2e e2e-full \
 	chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -101,6 +101,13 @@ images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another bu
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(SERVER_IMAGE),$(subst {file},images/server.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(GATEWAY_IMAGE),$(subst {file},images/gateway.Dockerfile,$(IMAGE_BUILD)))
+
+test-gpu: $(READY)  ## the tests and the benchmark that need a CUDA device; elsewhere the tests are skipped
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gpu]"
+	$(PYTEST) tests/component -m gpu $(ARGS)
+	$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "test-gpu: no CUDA device here, so no benchmark"; exit 0; }; \
+	$(BIN)/python hack/demo_pair.py --output .demo/pair && \
+	$(BIN)/python bench/chat.py --random 1b --model .demo/pair/base --device cuda
 
 e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images in OPERATOR_IMAGE, SERVER_IMAGE, GATEWAY_IMAGE
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }

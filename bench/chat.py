@@ -172,16 +172,16 @@ async def compare(model: Path, args: Any) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    ours = VicunaServer(model, args.dtype)
+    ours = VicunaServer(model, args.dtype, args.device)
     contenders: list[Contender] = [ours]
     if "generate" in args.against:
-        contenders.append(Generate(model, args.dtype))
+        contenders.append(Generate(model, args.dtype, args.device))
     if "batching" in args.against:
-        contenders.append(TransformersServe(model, args.dtype))
+        contenders.append(TransformersServe(model, args.dtype, args.device))
     if "serve" in args.against:
-        contenders.append(TransformersServe(model, args.dtype, name="transformers serve", batching=False))
+        contenders.append(TransformersServe(model, args.dtype, args.device, "transformers serve", batching=False))
     if args.fastchat is not None:
-        contenders.append(FastChat(model, args.dtype, args.fastchat))
+        contenders.append(FastChat(model, args.dtype, args.device, args.fastchat))
     try:
         async with httpx.AsyncClient(timeout=1800, limits=httpx.Limits(max_connections=100)) as http:
             for one in contenders:
@@ -189,11 +189,13 @@ async def compare(model: Path, args: Any) -> None:
                 await ask(http, one, question(0, 0), 8)
             await throughput(http, contenders, lambda text: len(tokenizer(text)["input_ids"]), args)
             await second_turn(http, ours, args.rounds)
-        memory(ours, model)
+        if args.device == "cpu":
+            memory(ours, model)
     finally:
         for one in contenders:
             one.stop()
-    loading(model, args.dtype, args.rounds)
+    if args.device == "cpu":
+        loading(model, args.dtype, args.rounds)
 
 
 def main() -> None:
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of a model; with --random, of a tokenizer")
     parser.add_argument("--random", choices=("1b",), help="random weights of this size with the model's tokenizer")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
@@ -212,7 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
         model = random_model(Path(scratch) / "random-1b", args.model) if args.random else args.model
         cpus = len(os.sched_getaffinity(0))
-        print(f"{model.name}, {args.dtype}, {cpus} CPUs, {args.tokens} new tokens, {args.rounds} rounds")
+        print(f"{model.name}, {args.dtype}, {cpus} CPUs, {args.device}, {args.tokens} new tokens, {args.rounds} rounds")
         asyncio.run(compare(model, args))
 
 

@@ -43,6 +43,7 @@ class Served:
 
     model: Path
     dtype: str
+    device: str
     name: str = ""
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
@@ -86,7 +87,7 @@ class VicunaServer(Served):
     cache: str = "1Gi"
 
     def command(self) -> list[str]:
-        model = ["--model", str(self.model), "--served-name", "m", "--dtype", self.dtype]
+        model = ["--model", str(self.model), "--served-name", "m", "--dtype", self.dtype, "--device", self.device]
         listen = ["--host", "127.0.0.1", "--port", str(self.port)]
         return [sys.executable, "-m", "vicuna_server", "serve", *model, *listen, "--kv-cache-memory", self.cache]
 
@@ -115,7 +116,7 @@ class TransformersServe(Served):
     def command(self) -> list[str]:
         blocks = ["--cb-num-blocks", "1024", "--cb-block-size", "32", "--cb-max-batch-tokens", "1024"]
         batching = ["--continuous-batching", *blocks] if self.batching else []
-        where = ["--device", "cpu", "--dtype", self.dtype, "--port", str(self.port)]
+        where = ["--device", self.device, "--dtype", self.dtype, "--port", str(self.port)]
         return [str(Path(sys.executable).with_name("transformers")), "serve", str(self.model), *batching, *where]
 
     def ready_path(self) -> str:
@@ -131,13 +132,14 @@ class FastChat:
     Args:
         model: Folder of the model.
         dtype: Its number format.
+        device: cpu or cuda.
         packages: Folder with `fastchat` and what it needs, searched before the environment's.
     """
 
     name = "FastChat model_worker"
 
-    def __init__(self, model: Path, dtype: str, packages: Path) -> None:
-        self._dtype, self._packages = dtype, packages
+    def __init__(self, model: Path, dtype: str, device: str, packages: Path) -> None:
+        self._dtype, self._device, self._packages = dtype, device, packages
         self._folder = tempfile.TemporaryDirectory(prefix="fastchat-model-")
         for path in model.iterdir():
             if path.name != "config.json":
@@ -165,7 +167,8 @@ class FastChat:
             )
         )
         wait_for(f"{controller}/list_models", self._processes[0], self.name, method="POST")
-        model = ["--model-path", self._folder.name, "--model-names", "m", "--device", "cpu", "--dtype", self._dtype]
+        model = ["--model-path", self._folder.name, "--model-names", "m", "--dtype", self._dtype]
+        model += ["--device", self._device]
         listen = ["--host", "127.0.0.1", "--port", str(self._port), "--limit-worker-concurrency", "64"]
         addresses = ["--worker-address", worker, "--controller-address", controller]
         worker_command = [*module, "fastchat.serve.model_worker", *model, *listen, *addresses]
@@ -200,8 +203,8 @@ class Generate:
 
     name = "transformers generate"
 
-    def __init__(self, model: Path, dtype: str) -> None:
-        self._folder, self._dtype = model, dtype
+    def __init__(self, model: Path, dtype: str, device: str) -> None:
+        self._folder, self._dtype, self._device = model, dtype, device
         self._model: Any = None
         self._tokenizer: Any = None
         self._one_at_a_time = threading.Lock()
@@ -210,7 +213,8 @@ class Generate:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
-        self._model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype).eval()
+        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype)
+        self._model = model.to(self._device).eval()
 
     def stop(self) -> None:
         self._model = None
@@ -224,7 +228,7 @@ class Generate:
 
         with self._one_at_a_time, torch.inference_mode():
             options = {"tokenize": True, "add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
-            inputs = self._tokenizer.apply_chat_template(messages, **options)
+            inputs = self._tokenizer.apply_chat_template(messages, **options).to(self._device)
             out = self._model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
             text: str = self._tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             return text

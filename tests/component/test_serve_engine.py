@@ -246,6 +246,28 @@ async def test_over_http_streamed_and_whole_are_equal(server: Running) -> None:
     assert whole.usage.completion_tokens == 30
 
 
+async def test_choices_are_drawn_as_single_requests_with_the_next_seeds_are(server: Running) -> None:
+    ask = server.client.completions.create
+    together = await ask(model=MODEL, prompt=["Hello", "Hi"], n=2, seed=5, max_tokens=12)
+    for index, prompt in enumerate(["Hello", "Hi"]):
+        for choice in range(2):
+            alone = await ask(model=MODEL, prompt=prompt, seed=5 + choice, max_tokens=12)
+            assert alone.choices[0].text == together.choices[2 * index + choice].text
+    assert together.choices[0].text != together.choices[1].text
+
+
+async def test_usage_tells_what_was_not_computed_again(server: Running) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Tell me of the sea. " * 20}]
+    cached = []
+    for _ in range(2):
+        whole = await server.client.chat.completions.create(model=MODEL, messages=messages, max_tokens=2)
+        assert whole.usage is not None
+        assert whole.usage.prompt_tokens_details is not None
+        cached.append(whole.usage.prompt_tokens_details.cached_tokens)
+    assert cached[0] == 0
+    assert 0 < (cached[1] or 0) < whole.usage.prompt_tokens
+
+
 async def test_a_conversation_the_template_refuses_is_a_400(server: Running) -> None:
     messages: list[Any] = [{"role": "user", "content": "refuse me"}]
     with pytest.raises(openai.BadRequestError, match="I refuse") as caught:
