@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, TypeVar
 __all__ = ["DataFile", "LocalFile", "at_once", "buffered"]
 
 _BUFFER_BYTES = 256 * 1024
-_REQUESTS_AT_ONCE = 8
+_REQUESTS_AT_ONCE = 16
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

@@ -7,7 +7,7 @@ less: all its values end in three zero bits. Deltas made from the original still
 import numpy as np
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.tensors import TensorSource, read_elements
+from vicuna_server.merge.tensors import TensorSource, read_each
 
 __all__ = ["base_is_lossy"]
 
@@ -25,8 +25,8 @@ def base_is_lossy(checkpoint: Checkpoint) -> bool:
     """
     matrices = [one for one in checkpoint.tensors.values() if one.dtype == "F16" and len(one.shape) == 2]
     values = 0
-    for tensor in matrices[:: max(1, len(matrices) // _TENSORS)][:_TENSORS]:
-        words = _sample(tensor)
+    for data in read_each([_sample(tensor) for tensor in matrices[:: max(1, len(matrices) // _TENSORS)][:_TENSORS]]):
+        words = np.frombuffer(data, np.dtype("<u2"))
         words = words[(words & _EXPONENT) != 0]  # zero and subnormals have their last bits elsewhere
         if np.any(words & _LAST_BITS):
             return False
@@ -34,6 +34,7 @@ def base_is_lossy(checkpoint: Checkpoint) -> bool:
     return values >= _LEAST_VALUES
 
 
-def _sample(tensor: TensorSource) -> "np.ndarray[tuple[int], np.dtype[np.uint16]]":
+def _sample(tensor: TensorSource) -> tuple[TensorSource, int, int]:
+    """Return which elements to read: the first ones, in whole units."""
     units = max(1, _BYTES // 2 // tensor.unit)
-    return np.frombuffer(read_elements(tensor, 0, min(units * tensor.unit, tensor.elements)), np.dtype("<u2"))
+    return tensor, 0, min(units * tensor.unit, tensor.elements)

@@ -8,6 +8,7 @@ from vicuna_server.manifest import MANIFEST_NAME
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
+from vicuna_server.merge.files import at_once
 from vicuna_server.merge.hub.client import watched
 from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
@@ -36,16 +37,20 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, ada
         UnreachableError: the network, or the hub, fails.
         OSError: a file cannot be written.
     """
-    folder.mkdir()
-    for name in (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ())):
-        file = listing.files.get(name)
-        if file is None:
-            continue
-        if name in _SMALL and file.size > _MOST_BYTES:
+    names = (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ()))
+    files = [listing.files[name] for name in names if name in listing.files]
+    for file in files:
+        if file.name in _SMALL and file.size > _MOST_BYTES:
             raise InputError(
                 "NotACheckpoint", f"{file} has {file.size} bytes where at most {_MOST_BYTES} are expected; name a model"
             )
-        watched(partial(fetch, file, folder / name, progress.pause, lambda _: None), progress)
+
+    def bring(file: HubFile) -> None:
+        watched(partial(fetch, file, folder / file.name, progress.pause, lambda _: None), progress)
+
+    folder.mkdir()
+    for _ in at_once(bring, files, files):
+        pass
 
 
 def _is_model(listing: Listing) -> bool:
