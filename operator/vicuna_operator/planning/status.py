@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,8 @@ from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.obstacles import refusal
-from vicuna_operator.planning.rollout import Stand
 from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
@@ -23,18 +23,6 @@ __all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused
 
 _HISTORY = 10
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The five conditions in the making: what Ready says, and whether anything still moves."""
-
-    reason: str
-    message: str
-    phase: Phase
-    ready: bool = False
-    stalled: bool = False
-    progressing: bool = False
 
 
 def build_status(
@@ -49,7 +37,7 @@ def build_status(
     active = serving.active.revision if serving.active is not None else None
     pods, wanted = serving.fleet.pods, serving.fleet.wanted
     ready_all = sum(1 for pod in pods if pod.ready and not pod.meta.deleting)
-    verdict = _steady(model, _verdict(model, weights, serving, ready_all))
+    verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
     conditions = [
         Condition(ConditionType.READY, verdict.ready, _reason(verdict.reason), verdict.message),
         Condition(
@@ -158,51 +146,6 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
     }
 
 
-def _verdict(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> Verdict:
-    if spec_of(model).suspend:
-        return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
-    if weights.artifact_id is None:
-        return _merging(weights, ready_all)
-    if serving.fleet.wanted == 0:
-        return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
-    return _serving(model, serving, ready_all)
-
-
-def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
-    wanted, target, trouble = serving.fleet.wanted, serving.target or "", serving.trouble
-    target_ready = serving.fleet.ready(target)
-    active = serving.active.revision if serving.active is not None else None
-    if serving.rollout.stand is Stand.ROLLED_BACK:
-        return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
-    if target_ready >= wanted and active == target and ready_all == target_ready:
-        return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
-    if serving.rollout.stand is Stand.HOPELESS and (failure := serving.rollout.failure):
-        message = f"{failure['message']}; there is no earlier revision to go back to"
-        return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
-    if trouble is not None:
-        reason = trouble.obstacle.reason
-        phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
-        return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
-    if active is not None and active != target:
-        message = f"revision {active} serves, {target} has {target_ready} of {wanted} pods ready"
-        return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
-    if ready_all > target_ready or target_ready > wanted:
-        return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
-    if target_ready:
-        message = f"{target_ready} of {wanted} pods are ready"
-        return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
-    return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
-
-
-def _rolled_back(model: Model, serving: ServingStage) -> str:
-    failure = serving.rollout.failure or {}
-    back = serving.good.revision if serving.good is not None else "the last good one"
-    message = f"revision {serving.target} failed and {back} is back: {failure.get('reason')}: {failure.get('message')}"
-    if serving.trouble is not None:
-        message += f"; revision {back}: {serving.trouble.obstacle.message}"
-    return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"
-
-
 def _steady(model: Model, verdict: Verdict) -> Verdict:
     """Keep what the registry said while the kubelet only says that it waits before asking again."""
     before = ready_condition(model.status) or {}
@@ -214,13 +157,6 @@ def _steady(model: Model, verdict: Verdict) -> Verdict:
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Find the Ready condition in a status; None before the first."""
     return next((item for item in status.get("conditions") or () if item.get("type") == ConditionType.READY), None)
-
-
-def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
-    phase = Phase.MERGING if weights.running else Phase.PENDING
-    if weights.stalled:
-        phase = Phase.DEGRADED if ready_all else Phase.FAILED
-    return Verdict(weights.reason, weights.message, phase, stalled=weights.stalled, progressing=not weights.stalled)
 
 
 def _available(ready_all: int) -> Condition:

@@ -1,0 +1,77 @@
+"""What a model's `Ready` says, and whether anything still moves: one verdict over weights and serving."""
+
+from dataclasses import dataclass
+
+from vicuna_operator.api.conditions import Phase, Reason
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.resources.common import spec_of
+
+__all__ = ["Verdict", "verdict_of"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The five conditions in the making: what Ready says, and whether anything still moves."""
+
+    reason: str
+    message: str
+    phase: Phase
+    ready: bool = False
+    stalled: bool = False
+    progressing: bool = False
+
+
+def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> Verdict:
+    """Judge a model with a valid spec; `ready_all` counts the ready pods of all its revisions."""
+    if spec_of(model).suspend:
+        return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
+    if weights.artifact_id is None:
+        return _merging(weights, ready_all)
+    if serving.fleet.wanted == 0:
+        return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
+    return _serving(model, serving, ready_all)
+
+
+def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
+    wanted, target, trouble = serving.fleet.wanted, serving.target or "", serving.trouble
+    target_ready = serving.fleet.ready(target)
+    active = serving.active.revision if serving.active is not None else None
+    if serving.rollout.stand is Stand.ROLLED_BACK:
+        return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
+    if target_ready >= wanted and active == target and ready_all == target_ready:
+        return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
+    if serving.rollout.stand is Stand.HOPELESS and (failure := serving.rollout.failure):
+        message = f"{failure['message']}; there is no earlier revision to go back to"
+        return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
+    if trouble is not None:
+        reason = trouble.obstacle.reason
+        phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
+        return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
+    if active is not None and active != target:
+        message = f"revision {active} serves, {target} has {target_ready} of {wanted} pods ready"
+        return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
+    if ready_all > target_ready or target_ready > wanted:
+        return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
+    if target_ready:
+        message = f"{target_ready} of {wanted} pods are ready"
+        return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
+    return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
+
+
+def _rolled_back(model: Model, serving: ServingStage) -> str:
+    failure = serving.rollout.failure or {}
+    back = serving.good.revision if serving.good is not None else "the last good one"
+    message = f"revision {serving.target} failed and {back} is back: {failure.get('reason')}: {failure.get('message')}"
+    if serving.trouble is not None:
+        message += f"; revision {back}: {serving.trouble.obstacle.message}"
+    return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"
+
+
+def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
+    phase = Phase.MERGING if weights.running else Phase.PENDING
+    if weights.stalled:
+        phase = Phase.DEGRADED if ready_all else Phase.FAILED
+    return Verdict(weights.reason, weights.message, phase, stalled=weights.stalled, progressing=not weights.stalled)
