@@ -1,0 +1,68 @@
+"""A new operator takes over what an older one made: it starts no Job and touches no Deployment.
+
+`upgrades/<version>.json` holds a model and its children as that version left them, one file for each release, never
+rewritten. `python tests/unit/planning/test_upgrade.py VERSION` makes the one of the present version.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.world import World, model_body
+from vicuna_operator.planning.actions import Apply, Create
+from vicuna_operator.planning.config import PlanConfig
+
+FOLDER = Path(__file__).parent / "upgrades"
+STORED = sorted(FOLDER.glob("*.json"))
+
+
+def lived() -> World:
+    """Return a world with two revisions behind it, and a serving part that says a good deal."""
+    serving = {"replicas": 2, "numGpus": 2, "maxGpuMemory": "13Gi", "contextLength": 2048, "podLabels": {"team": "a"}}
+    world = World(model_body(serving=serving, merge={"dtype": "bfloat16", "retries": 1}))
+    world.deploy()
+    world.edit(serving={"maxConcurrency": 7})
+    world.settle()
+    return world
+
+
+def store(version: str) -> None:
+    world = lived()
+    objects = [{"key": list(key), "body": body} for key, body in world.objects.items()]
+    text = json.dumps({"model": world.body, "now": world.now.isoformat(), "objects": objects}, indent=1, sort_keys=True)
+    (FOLDER / f"{version}.json").write_text(text + "\n")
+
+
+def restored(file: Path) -> World:
+    stored = json.loads(file.read_text())
+    world = World(stored["model"])
+    world.now = type(world.now).fromisoformat(stored["now"])
+    world.objects = {tuple(item["key"]): item["body"] for item in stored["objects"]}
+    for body in world.objects.values():
+        if "owner" in body:
+            body["owner"] = tuple(body["owner"])
+    return world
+
+
+@pytest.mark.parametrize("file", STORED, ids=[file.stem for file in STORED])
+@pytest.mark.parametrize("image", ["registry.example/server:1", "registry.example/server:2"])
+def test_taking_over_starts_no_job_and_touches_no_deployment(file: Path, image: str) -> None:
+    world = restored(file)
+    world.config = PlanConfig(server_image=image)
+    made = world.reconcile()
+    kinds = [a.body["kind"] if isinstance(a, Create | Apply) else a.ref.kind for a in made.actions]
+    assert not {"Job", "Deployment", "PersistentVolumeClaim"} & set(kinds), made.actions
+    assert world.condition("Ready")["status"] == "True"
+    assert world.status["imageOutdated"] is (image != "registry.example/server:1")
+    again = world.reconcile()
+    assert again.actions == []
+
+
+def test_there_is_something_to_take_over() -> None:
+    assert STORED
+
+
+if __name__ == "__main__":
+    store(sys.argv[1])
