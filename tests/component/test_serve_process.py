@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,14 +67,16 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         with client.stream("POST", f"{server.url}/v1/chat/completions", json=body) as stream:
             lines = stream.iter_lines()
             next(lines)
-            with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as idle:
-                idle.request("GET", "/livez")
-                idle.getresponse().read()
-                server.process.send_signal(signal.SIGTERM)
-                assert idle.sock is not None
-                assert idle.sock.recv(1) == b""  # the idle keep-alive connection was closed
-            not_ready = httpx.get(f"{server.url}/readyz")
-            assert not_ready.status_code == 503
+            idle, unused = (http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(2))
+            for connection in (idle, unused):
+                connection.request("GET", "/livez")
+                connection.getresponse().read()
+            server.process.send_signal(signal.SIGTERM)
+            while httpx.get(f"{server.url}/readyz").status_code != 503:
+                time.sleep(0.02)
+            # What comes on an idle connection may have been on its way: it is answered, and told to go elsewhere.
+            idle.request("GET", "/livez")
+            assert idle.getresponse().headers["connection"] == "close"
             late = httpx.post(f"{server.url}/v1/completions", json={"model": "m", "prompt": "late", "max_tokens": 1})
             assert late.status_code == 200
             assert late.headers["connection"] == "close"
@@ -84,6 +86,10 @@ def test_sigterm_drains(tmp_path: Path) -> None:
             assert sum('"content":"a "' in line for line in rest) == 40
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", server.port))
+            assert unused.sock is not None
+            assert unused.sock.recv(1) == b""  # and a connection that stayed idle is closed
+            idle.close()
+            unused.close()
         assert server.process.wait(timeout=10) == 0
 
 

@@ -32,6 +32,9 @@ class DrainState(Protocol):
 class DrainingServer(uvicorn.Server):
     """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment.
 
+    Idle connections stay open until then: what arrives on one is answered with `Connection: close`. To close them at
+    once would meet requests that are on their way, and those would be lost.
+
     Args:
         config: Uvicorn's own.
         state: Told of signals.
@@ -46,7 +49,6 @@ class DrainingServer(uvicorn.Server):
         self._watch = watch
         self._drain_seconds = drain_seconds
         self._state = state
-        self._idle_closed = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """React to SIGTERM and SIGINT; not remembered, so that the process ends with exit code 0."""
@@ -64,15 +66,6 @@ class DrainingServer(uvicorn.Server):
         if self._watch is not None:
             self._watch.look(self.server_state.connections, time.monotonic())
         since = self._state.draining_since
-        if since is not None and not self._idle_closed:
-            self._idle_closed = True
-            self._close_idle()
         if since is not None and time.monotonic() >= since + self._drain_seconds:
             self.should_exit = True
         return await super().on_tick(counter)
-
-    def _close_idle(self) -> None:
-        for connection in list(self.server_state.connections):
-            # A connection without a first request is about to bring one; it is served and closed behind it.
-            if getattr(connection, "cycle", None) is not None:
-                connection.shutdown()
