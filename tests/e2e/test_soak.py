@@ -2,12 +2,19 @@
 
 import json
 import random
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .cluster import Namespace, model, scripted, until
+from support.checkpoints import delta_weights, model_weights, write_checkpoint
+
+from .cluster import SERVER_IMAGE, Namespace, make_namespace, model, provide, run, scripted, until
 
 pytestmark = pytest.mark.full
 
@@ -59,3 +66,100 @@ def test_a_merge_under_its_own_memory_limit(team: Namespace, fresh: str) -> None
     assert container["resources"]["limits"]["memory"] == "1Gi"
     said = json.loads(pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"])
     assert said["reason"] == "Merged"
+
+
+CLIENTS = 20
+
+
+@pytest.fixture
+def busy(operator: Namespace, tmp_path: Path) -> Iterator[Namespace]:
+    """A namespace with a pair of a few megabytes, so that a merge takes seconds."""
+    namespace = make_namespace("vicuna-e2e-busy")
+    write_checkpoint(tmp_path / "base", model_weights(1), "bin-sharded")
+    write_checkpoint(tmp_path / "delta", delta_weights(2), "safetensors")
+    provide(namespace, "weights", tmp_path)
+    yield namespace
+    namespace.kubectl("delete", "vicunamodel", "--all", "--timeout=120s", timeout=150)
+    run("kubectl", "delete", "namespace", namespace.name, "--wait=false")
+
+
+@contextmanager
+def clients(namespace: Namespace, name: str, result: dict[str, Any]) -> Iterator[None]:
+    """Let clients stream from inside the cluster; afterwards `result` has what they saw."""
+    words = ["kubectl", "--namespace", namespace.name, "exec", "--stdin", "toolbox", "--"]
+    words += ["python3", "-", f"http://{name}.{namespace.name}.svc:8000", name, str(CLIENTS), "/tmp/stop"]
+    script = (Path(__file__).parent / "clients.py").read_text()
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(script)
+        process.stdin.close()
+        process.stdin = None
+        try:
+            yield
+        finally:
+            namespace.kubectl("exec", "toolbox", "--", "touch", "/tmp/stop")
+            said, _ = process.communicate(timeout=180)
+        result |= json.loads(said.splitlines()[-1])
+
+
+@contextmanager
+def killing(operator: Namespace, moments: random.Random) -> Iterator[list[float]]:
+    """Kill the operator with SIGKILL at random times."""
+    end, kills = threading.Event(), list[float]()
+
+    def loop() -> None:
+        while not end.wait(moments.uniform(5, 25)):
+            operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force", check=False)
+            kills.append(time.monotonic())
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield kills
+    finally:
+        end.set()
+        thread.join()
+
+
+@pytest.mark.timeout(1800)
+def test_ten_edits_under_load_lose_no_request_while_the_operator_is_killed(
+    busy: Namespace, operator: Namespace
+) -> None:
+    name = "busy"
+    script = [
+        {"name": "VICUNA_ENGINE", "value": "scripted"},
+        {"name": "VICUNA_SCRIPTED_TOKENS", "value": "40"},
+        {"name": "VICUNA_SCRIPTED_TOKENS_PER_SECOND", "value": "20"},
+    ]
+    serving = {"numGpus": 0, "replicas": 2, "chatTemplate": "vicuna_v1.1", "env": script, "maxStreamSeconds": 30}
+    busy.apply(model(name, "weights", serving=serving))
+    busy.wait_ready(name)
+    same_image = SERVER_IMAGE if "/" in SERVER_IMAGE else f"docker.io/library/{SERVER_IMAGE}"
+    edits: list[dict[str, Any]] = [
+        {"serving": {"maxConcurrency": 40}},
+        {"merge": {"dtype": "bfloat16"}},
+        {"serving": {"image": same_image}},
+        {"serving": {"podAnnotations": {"edit": "4"}}},
+        {"merge": {"dtype": "float16"}},
+        {"serving": {"maxConcurrency": 41, "rollout": {"strategy": "Surge"}}},
+        {"merge": {"dtype": "float32"}},
+        {"serving": {"image": None}},
+        {"serving": {"maxConcurrency": 42, "rollout": {"strategy": "Drain"}}},
+        {"serving": {"env": [*script, {"name": "EDIT", "value": "10"}]}},
+    ]
+    revisions = {busy.status(name)["active"]["revision"]}
+    result: dict[str, Any] = {}
+    with clients(busy, name, result), killing(operator, random.Random(7)) as kills:
+        for edit in edits:
+            busy.patch_spec(name, **edit)
+            generation = (busy.get("vicunamodel", name) or {})["metadata"]["generation"]
+            until("it was seen", lambda: busy.status(name)["observedGeneration"] == generation, 120)  # noqa: B023
+            busy.wait_ready(name, 300)
+            revisions.add(busy.status(name)["active"]["revision"])
+            print(time.strftime("%H:%M:%S"), edit, busy.status(name)["active"]["revision"])
+    print(json.dumps(result), f"{len(kills)} kills")
+    assert len(revisions) >= 9, "some of the edits made no revision"
+    assert len(kills) >= 3
+    assert result["failed"] == 0, result["failures"]
+    assert result["requests"] > 10 * CLIENTS
+    assert set(result["revisions"]) <= revisions
