@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from support.serving import MODEL, Running, eventually, running
 from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.errors import EngineError
+from vicuna_server.http.access_log import ACCESS_LOG
 
 HELLO: list[Any] = [{"role": "user", "content": "red green"}]
 ENDLESS = ScriptedSettings(tokens=10**9, tokens_per_second=500, context_length=10**9)
@@ -68,6 +70,18 @@ async def test_a_client_that_leaves_stops_its_generation(stream: bool) -> None:
         await live.client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=20)
         assert stats.generated_tokens == generated + 20
         assert stats.running == 0
+
+
+async def test_the_log_tells_the_tokens_of_a_stream_that_was_left(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=ACCESS_LOG)
+    async with running(ScriptedEngine(ENDLESS)) as live:
+        stream = await open_stream(live)
+        await anext(aiter(stream))
+        await stream.close()
+        await eventually(lambda: any(record.name == ACCESS_LOG for record in caplog.records))
+    (line,) = (json.loads(record.getMessage()) for record in caplog.records if record.name == ACCESS_LOG)
+    assert line["usage"]["prompt_tokens"] == 2
+    assert line["usage"]["completion_tokens"] >= 1
 
 
 async def test_more_than_may_run_wait_and_more_than_may_wait_get_429() -> None:

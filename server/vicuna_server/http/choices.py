@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from vicuna_server.engine import Delta, Generation
 from vicuna_server.errors import VicunaError
@@ -47,11 +48,11 @@ class Choices:
         """
         source = _one(self._generations[0]) if self.count == 1 else _merged(self._generations)
         try:
-            async for index, delta in source:
-                self._tokens[index] = delta.tokens
-                yield index, self._generations[index], delta
+            async with aclosing(source):
+                async for index, delta in source:
+                    self._tokens[index] = delta.tokens
+                    yield index, self._generations[index], delta
         finally:
-            await source.aclose()
             self.cancel()
 
 

@@ -1,6 +1,7 @@
 """From a validated request to its answers: what chat and plain completions share."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -123,10 +124,11 @@ class Answerer:
         # with the first text and not before: until a byte has come, a gateway can still ask another server
         opening = b"".join(head)
         try:
-            async for index, delta in self._measured(choices, request):
-                if events := encode(index, delta):
-                    yield opening + b"".join(map(frame, events))
-                    opening = b""
+            async with aclosing(self._measured(choices, request)) as deltas:
+                async for index, delta in deltas:
+                    if events := encode(index, delta):
+                        yield opening + b"".join(map(frame, events))
+                        opening = b""
             yield b"".join([opening, *map(frame, tail()), DONE])
         except VicunaError as error:
             # The status line is gone already; official clients raise on an event with an error object.
@@ -149,17 +151,16 @@ class Answerer:
     async def _measured(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, Delta], None]:
         """Pass deltas through and tell metrics and log of them."""
         first: dict[int, Delta] = {}
-        deltas = choices.deltas()
         try:
-            async for index, generation, delta in deltas:
-                if index not in first:
-                    first[index] = delta
-                    self.metrics.first_token(delta.at - generation.submitted)
-                if delta.finish_reason is not None:
-                    self.metrics.answered_in(delta.at - first[index].at, delta.tokens - first[index].tokens)
-                yield index, delta
+            async with aclosing(choices.deltas()) as deltas:
+                async for index, generation, delta in deltas:
+                    if index not in first:
+                        first[index] = delta
+                        self.metrics.first_token(delta.at - generation.submitted)
+                    if delta.finish_reason is not None:
+                        self.metrics.answered_in(delta.at - first[index].at, delta.tokens - first[index].tokens)
+                    yield index, delta
         finally:
-            await deltas.aclose()
             request.state.note["usage"] = choices.usage
 
 
