@@ -1,5 +1,6 @@
 """Matrix products with fixed weights, in the layout that the CPU's kernels want."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -63,15 +64,23 @@ class Product:
 
 def _packed(weight: Tensor) -> Tensor | None:
     """Return the weight in oneDNN's own layout; None where this build, device or format has none."""
-    fits = weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32)
-    if not fits or not torch._C._has_mkldnn:
+    if weight.device.type != "cpu" or not _packs(weight.dtype):
         return None
-    kernel, probe = torch.ops.mkldnn, weight.new_zeros(1, weight.shape[1])
-    try:
-        packed: Tensor = kernel._reorder_linear_weight(weight, PACKED_FOR)
-        # Operators of torch's compiler, so they may change: a call of each shows whether they are still as we think.
-        product = kernel._linear_pointwise(probe, packed, None, "swish", [], "")
-        kernel._linear_pointwise.binary(probe, product, packed, None, "mul")
-    except (AttributeError, RuntimeError, TypeError):
-        return None
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
     return packed
+
+
+@cache
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether the packed kernels work: operators of torch's compiler may change, so each is called once."""
+    if dtype not in (torch.bfloat16, torch.float32) or not torch._C._has_mkldnn:
+        return False
+    kernel, weight = torch.ops.mkldnn, torch.zeros(64, 64, dtype=dtype)
+    states = weight[:1].clone()
+    try:
+        packed = kernel._reorder_linear_weight(weight, PACKED_FOR)
+        product = kernel._linear_pointwise(states, packed, None, "swish", [], "")
+        kernel._linear_pointwise.binary(states, product, packed, None, "mul")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True

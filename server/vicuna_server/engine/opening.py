@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from vicuna_server.engine.base import Engine
+from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
 from vicuna_server.manifest import Manifest
@@ -57,6 +58,7 @@ def create_engine(settings: LoadSettings) -> Engine:
         template = settings.pinned_template or FROM_TOKENIZER if asked == "auto" else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)
+    prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     from vicuna_server.engine.transformers import TransformersEngine
 
     return TransformersEngine(settings)
