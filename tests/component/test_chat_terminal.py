@@ -136,6 +136,16 @@ def test_a_model_in_this_process_answers_a_pipe(tmp_path: Path) -> None:
     assert done.stderr.count(b"prompt tokens") == 3
 
 
+def test_a_model_here_goes_on_when_the_chat_is_too_long(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vicuna_server", "chat", "--model", str(tmp_path), "--max-new-tokens", "2100"]
+    env = {**os.environ, "VICUNA_ENGINE": "scripted", "VICUNA_SCRIPTED_TOKENS": "2090"}
+    done = subprocess.run(
+        command, input="one\ntwo\n", capture_output=True, text=True, timeout=SECONDS, check=False, env=env
+    )
+    assert (done.returncode, done.stdout.count("\n")) == (0, 2)
+    assert "the oldest 2 messages were left out" in done.stderr
+
+
 def test_what_is_for_a_model_here_is_refused_for_a_server(tmp_path: Path) -> None:
     for words, said in (
         (("--url", "http://127.0.0.1:9", "--load-8bit"), "--load-8bit is for a model run here"),

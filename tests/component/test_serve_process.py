@@ -118,7 +118,8 @@ def test_a_model_answers_and_a_chat_asks_it(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "model")
     with served(folder, "--dtype", "float32", "--context-length", "64") as server:
         done = chat("--url", server.url, "--wait", "60", "--temperature", "0", "--prompt", "Hi")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        assert done.stderr.startswith("[cut off: the context is full")  # random weights find no end
         assert done.stdout.endswith("\n")
         again = chat("--url", f"{server.url}/v1", "--model", "m", "--temperature", "0", "--prompt", "Hi")
         assert again.stdout == done.stdout
@@ -146,6 +147,17 @@ def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
         done = chat("--url", server.url, "--wait", "60", stdin="one\n\ntwo\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "one one \ntwo two \n"
+
+
+def test_a_chat_goes_on_when_it_is_too_long_and_says_so(tmp_path: Path) -> None:
+    questions = "one two\nthree four\nfive six\n"  # of two tokens each, and answers of nine with the end
+    with served(tmp_path, "--context-length", "24", VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_TOKENS="8") as server:
+        trimmed = chat("--url", server.url, "--wait", "60", "--max-new-tokens", "9", stdin=questions)
+        cut_off = chat("--url", server.url, stdin=questions)
+    assert (trimmed.returncode, trimmed.stdout.count("\n")) == (0, 3)
+    assert trimmed.stderr == "[too long for the context: the oldest 2 messages were left out]\n"
+    assert cut_off.stdout.endswith("five six \n")
+    assert "[cut off: the context is full" in cut_off.stderr
 
 
 def test_ctrl_c_stops_the_answer(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from support.serving import MODEL, Running, running
 from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.http.trimming import trim
+from vicuna_server.engine.trimming import trim
 from vicuna_server.prompts import Message
 
 AUTO = {"truncation": "auto"}

@@ -24,12 +24,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of an answer when it has ended; 0 where the other side does not tell."""
+    """What is known of an answer when it has ended; 0 where the other side does not tell.
+
+    Attributes:
+        left_out: Oldest messages that the model was not shown, since all together are too long for its context.
+    """
 
     finish_reason: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     tokens: int = 0
+    left_out: int = 0
 
 
 class Backend(Protocol):

@@ -14,6 +14,7 @@ from vicuna_server.errors import InputError, UnreachableError, UsageError
 
 __all__ = ["RemoteModel"]
 
+CHAT = "/v1/chat/completions"
 RETRY_SECONDS = 0.3
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
@@ -120,10 +121,18 @@ class RemoteModel:
             body["stream_options"] = {"include_usage": True}
         self.report = Report()
         try:
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            with self._http.stream("POST", CHAT, json=body) as response:
+                if response.status_code == 200:
+                    yield from self._pieces(response.iter_lines())
+                    return
+                response.read()
+                if not _can_trim(response):
+                    raise _refused(response)
+            with self._http.stream("POST", CHAT, json={**body, "truncation": "auto"}) as response:
                 if response.status_code != 200:
                     response.read()
                     raise _refused(response)
+                self.report = Report(left_out=int(response.headers.get("x-vicuna-trimmed-messages", "0")))
                 yield from self._pieces(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -165,6 +174,15 @@ class RemoteModel:
             "ServerUnreachable",
             f"{self.url} cannot be reached ({_reason(error)}); check the address and that the server runs",
         )
+
+
+def _can_trim(response: httpx.Response) -> bool:
+    """Tell whether a server of this project refuses a conversation for its length only."""
+    try:
+        code = response.json()["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return code == "context_length_exceeded" and "x-vicuna-revision" in response.headers
 
 
 def _refused(response: httpx.Response) -> InputError:

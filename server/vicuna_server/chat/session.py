@@ -108,6 +108,11 @@ class Session:
             if not self._interactive:
                 raise
         self._transcript.answer("".join(pieces))
+        report = self._backend.report
+        if report.left_out:
+            print(f"[too long for the context: the oldest {report.left_out} messages were left out]", file=sys.stderr)
+        if report.finish_reason == "length" and self._options.max_tokens is None:
+            print("[cut off: the context is full, or the answer took too long; !!reset makes room]", file=sys.stderr)
         if self._debug:
             self._tell(times[0] if times else 0.0, time.monotonic() - started)
 

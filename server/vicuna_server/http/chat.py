@@ -5,14 +5,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server.engine import ChatPrompt, Delta
+from vicuna_server.engine.trimming import trim
 from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.logprobs import chat_logprobs
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
-from vicuna_server.http.trimming import TRIMMED_HEADER, trim
 from vicuna_server.prompts import Message
-from vicuna_server.protocol.chat import ChatMessage, ChatRequest
+from vicuna_server.protocol.chat import TRIMMED_HEADER, ChatMessage, ChatRequest
 from vicuna_server.protocol.chat_answer import (
     ChatAnswer,
     ChatChunk,

@@ -1,11 +1,9 @@
-"""Leaves out the oldest turns of a conversation that is too long, for requests that ask for it."""
+"""Leaves out the oldest turns of a conversation that is too long, where that is asked for."""
 
-from vicuna_server.engine import ChatPrompt, Engine
+from vicuna_server.engine.base import ChatPrompt, Engine
 
-__all__ = ["TRIMMED_HEADER", "trim"]
+__all__ = ["trim"]
 
-TRIMMED_HEADER = "x-vicuna-trimmed-messages"
-"""Tells how many messages were left out; absent where none was."""
 ANSWER_SHARE = 4
 """Without max_tokens, one part in so many of the context is kept for the answer."""
 
