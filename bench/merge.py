@@ -31,7 +31,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicuna_server.merge.safetensors_format import build_header
+from vicuna_server.merge.formats.safetensors_format import build_header
 
 VOCABULARY = 32000
 FILES = 3

@@ -10,7 +10,7 @@ __all__ = ["main"]
 # name → (module with `add_arguments(parser)` and `run(args) -> int`, one line of help)
 COMMANDS = {
     "merge": ("vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact"),
-    "inspect": ("vicuna_server.merge.inspect_cli", "say what weights are, and whether they can be merged"),
+    "inspect": ("vicuna_server.merge.inspecting.inspect_cli", "say what weights are, and whether they can be merged"),
     "make-delta": ("vicuna_server.merge.make_delta.cli", "publish a fine-tuned model as a delta of its base"),
     "artifacts": ("vicuna_server.merge.artifacts_cli", "list, verify or prune the artifacts on a volume"),
     "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),

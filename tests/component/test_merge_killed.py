@@ -20,7 +20,7 @@ from support.checkpoints import CONFIG, delta_weights, model_weights, write_chec
 from support.hub import running_hub
 from vicuna_server.errors import InterruptedRunError, OutOfSpaceError
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.safetensors_format import build_header, header_size
+from vicuna_server.merge.formats.safetensors_format import build_header, header_size
 
 
 @pytest.fixture

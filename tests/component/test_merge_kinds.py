@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from support.checkpoints import HIDDEN, LAYERS, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.merge import checksum, torch_tensors
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.flow import checksum
+from vicuna_server.merge.formats import torch_tensors
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.kinds import resolve_kind
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.kinds import resolve_kind
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.progress import Progress, Silent, make_reporter
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.tensors import Tensor

@@ -1,8 +1,12 @@
 """Merging weights: base + delta becomes one immutable, content-addressed artifact folder.
 
-    cli → job: sources (hub) → preflight (checkpoint, kinds, tokenizer, chat_template) → identity
-             → volume/: claim, staging → building: pipeline (arithmetic, layout), manifest → one rename
+    cli → job: sources (hub/) → plan: judging/ → identity → volume/: claim, staging → building: flow/ → one rename
 
-adapters/ merges LoRA adapters on top, hub/ brings sources from a hub, make_delta/ is the way back. Nothing here needs
-transformers; torch adds, and is imported late.
+    formats/     files of weights: which tensors, where            tokenizing/  tokenizer and prompt format
+    judging/     all that can be wrong, told before a byte is written
+    flow/        read, combine, hash, write, make durable           volume/      claims, staging, artifacts on a volume
+    hub/         sources from a hub, file by file                   adapters/    LoRA on top
+    make_delta/  the way back                                       inspecting/  what a source is
+
+Nothing here needs transformers; torch adds, and is imported late.
 """

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from vicuna_server import __version__
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.pipeline import write_shards
+from vicuna_server.merge.flow.reading import Store
 from vicuna_server.merge.identity import RECIPE_VERSION, Fingerprints
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.layout import Shard
-from vicuna_server.merge.pipeline import write_shards
 from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import Store
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge import meta_format, pickle_format, safetensors_format
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
-from vicuna_server.merge.sampling import sampled_sha256
+from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
+from vicuna_server.merge.formats.weight_files import INDEX_FILES, pick_weights, read_weight_map
+from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor, TensorSource
-from vicuna_server.merge.weight_files import INDEX_FILES, pick_weights, read_weight_map
 
 __all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint", "pick_weights"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from vicuna_server.errors import EngineError, VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.flags import AdapterDigest, add_adapter_argument
-from vicuna_server.merge.chat_template import CHAT_TEMPLATES
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.kinds import KINDS
+from vicuna_server.merge.judging.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tokenizing.chat_template import CHAT_TEMPLATES
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]

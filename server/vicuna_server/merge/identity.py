@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.sampling import sampled_sha256
+from vicuna_server.merge.formats import pickle_format, safetensors_format
+from vicuna_server.merge.judging.sampling import sampled_sha256
 
 __all__ = [
     "RECIPE_VERSION",

@@ -9,16 +9,16 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
-from vicuna_server.merge.checksum import AlpacaChecksum
+from vicuna_server.merge.flow.checksum import AlpacaChecksum
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import LocalStore, Store
 from vicuna_server.merge.hub.scratch import adopt, bytes_here
 from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
-from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.judging.preflight import estimate_output
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.plan import plan_request
-from vicuna_server.merge.preflight import estimate_output
-from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import LocalStore, Store
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.volume.claim import Claim, drop_claim

@@ -8,19 +8,19 @@ from typing import Any
 
 from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
-from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.checksum import AlpacaChecksum
+from vicuna_server.merge.flow.checksum import AlpacaChecksum
+from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.hub.scratch import bytes_at_once
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.kinds import resolve_kind
-from vicuna_server.merge.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
-from vicuna_server.merge.preflight import check_sources
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.kinds import resolve_kind
+from vicuna_server.merge.judging.preflight import check_sources
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import EMBEDDING, pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
-from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
+from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
+from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Plan", "make_plan", "plan_request", "small_files"]
 

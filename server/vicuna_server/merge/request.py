@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server.errors import UsageError
+from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES
 from vicuna_server.merge.inputs import Sources, make_input
-from vicuna_server.merge.layout import LEAST_SHARD_BYTES
 
 __all__ = ["CHUNK_BYTES", "Request"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vicuna_server.merge.arithmetic import combine as combine_step
-from vicuna_server.merge.arithmetic import count_non_finite
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.layout import Step
+from vicuna_server.merge.flow.arithmetic import combine as combine_step
+from vicuna_server.merge.flow.arithmetic import count_non_finite
+from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
 
 _NOWHERE = LocalFile(Path("nowhere"))

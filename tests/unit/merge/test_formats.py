@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import InputError
-from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.formats import pickle_format, safetensors_format
 from vicuna_server.merge.tensors import TensorSource, read_elements
 
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.pickle_format import read_tensors
+from vicuna_server.merge.formats.pickle_format import read_tensors
 from vicuna_server.merge.tensors import Tensor, read_elements
 
-_MODULE = "vicuna_server.merge.pickle_format"
+_MODULE = "vicuna_server.merge.formats.pickle_format"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.safetensors_format import read_tensors
+from vicuna_server.merge.formats.safetensors_format import read_tensors
 from vicuna_server.merge.tensors import Tensor
 
 _REASONS = {"NotACheckpoint", "TruncatedShard", "UnsupportedDtype"}

@@ -18,7 +18,7 @@ from vicuna_server.merge.identity import (
     folder_digest,
     parse_digest,
 )
-from vicuna_server.merge.sampling import sampled_sha256
+from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor
 
 

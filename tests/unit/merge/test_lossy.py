@@ -8,7 +8,7 @@ import torch
 from support.checkpoints import model_weights, write_checkpoint
 from support.meta import whole_weights, write_meta
 from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.lossy import base_is_lossy
+from vicuna_server.merge.judging.lossy import base_is_lossy
 
 
 def _lossy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,8 +9,8 @@ import pytest
 
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError, UsageError
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.layout import Step, lay_out
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.flow.layout import Step, lay_out
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.progress import JsonLines, Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 from vicuna_server.merge.tensors import Tensor

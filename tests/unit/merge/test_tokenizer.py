@@ -7,8 +7,8 @@ import pytest
 
 from support.pieces import train
 from vicuna_server.errors import InputError
-from vicuna_server.merge.chat_template import resolve_chat_template
-from vicuna_server.merge.tokenizer import read_tokenizer
+from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
+from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
 
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 _EXPLICIT = {"add_bos_token": True, "add_eos_token": False}

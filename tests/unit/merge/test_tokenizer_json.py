@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from support.pieces import corpus, expected_ids, train
 from vicuna_server.errors import InputError
-from vicuna_server.merge.sentencepiece_format import PieceType, parse_model
-from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
+from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, parse_model
+from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 _VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. USER: Hello ASSISTANT: Hi there.</s>"

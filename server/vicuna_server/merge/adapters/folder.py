@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge import pickle_format, safetensors_format
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG, AdapterConfig, read_adapter_config
 from vicuna_server.merge.adapters.low_rank import LowRank
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.formats import pickle_format, safetensors_format
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
 
 __all__ = ["ADAPTER_WEIGHTS", "Adapter", "open_adapter"]

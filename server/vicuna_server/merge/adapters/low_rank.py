@@ -80,7 +80,7 @@ def _read(source: TensorSource, stretches: Sequence[tuple[int, int]]) -> "torch.
     """Read stretches of elements, one after the other, into one float32 tensor."""
     import torch
 
-    from vicuna_server.merge.torch_tensors import view_as
+    from vicuna_server.merge.formats.torch_tensors import view_as
 
     result = torch.empty(sum(stop - start for start, stop in stretches), dtype=torch.float32)
     place = 0

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import files_in_order
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.window import Window
-from vicuna_server.merge.layout import Shard
-from vicuna_server.merge.reading import files_in_order
 
 __all__ = ["adopt", "bytes_at_once", "bytes_here"]
 

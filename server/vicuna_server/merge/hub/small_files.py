@@ -9,12 +9,12 @@ from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 from vicuna_server.merge.files import at_once
+from vicuna_server.merge.formats.weight_files import INDEX_FILES
 from vicuna_server.merge.hub.client import watched
 from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import Listing
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.weight_files import INDEX_FILES
 
 __all__ = ["fetch_small_files", "weights_elsewhere"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from vicuna_server.errors import InterruptedRunError
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import LocalStore
 from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.window import Window
-from vicuna_server.merge.layout import Shard
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import LocalStore
 
 __all__ = ["HubStore"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import files_in_order
 from vicuna_server.merge.hub.file import HubFile
-from vicuna_server.merge.layout import Shard
-from vicuna_server.merge.reading import files_in_order
 
 __all__ = ["Window"]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.merge.building import write_small_files
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.pipeline import write_shards
+from vicuna_server.merge.flow.reading import LocalStore, Store
 from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Sources, make_input
-from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.make_delta.planning import plan_delta
-from vicuna_server.merge.pipeline import write_shards
 from vicuna_server.merge.plan import Plan
-from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import LocalStore, Store
 from vicuna_server.merge.request import CHUNK_BYTES
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.staging import Staging, remove

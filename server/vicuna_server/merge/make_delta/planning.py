@@ -4,17 +4,17 @@ from collections import Counter
 from dataclasses import replace
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.configs import check_pair, check_unquantised, check_whole
-from vicuna_server.merge.contents import check_finite, looks_like_delta, same_weights
-from vicuna_server.merge.kinds import extra_rows
-from vicuna_server.merge.layout import lay_out
+from vicuna_server.merge.flow.layout import lay_out
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.judging.contents import check_finite, looks_like_delta, same_weights
+from vicuna_server.merge.judging.kinds import extra_rows
+from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.values import read_vectors, sample_pairs
 from vicuna_server.merge.make_delta.round_trip import RoundTrip
 from vicuna_server.merge.plan import Plan, small_files
-from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
-from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
-from vicuna_server.merge.values import read_vectors, sample_pairs
+from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["plan_delta"]
 

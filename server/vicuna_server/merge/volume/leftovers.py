@@ -9,7 +9,7 @@ from pathlib import Path
 from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.digests import hash_file
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.journal import finished_files
 from vicuna_server.merge.volume.staging import Staging, remove

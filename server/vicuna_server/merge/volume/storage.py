@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError, VicunaError
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.wording import readable_size
 
 __all__ = [

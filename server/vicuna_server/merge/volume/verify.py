@@ -8,9 +8,9 @@ from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME, FileEntry, Manifest
 from vicuna_server.merge.digests import hash_file
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.formats.safetensors_format import read_tensors
 from vicuna_server.merge.identity import Fingerprints, artifact_id
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.safetensors_format import read_tensors
 
 __all__ = ["Fault", "fingerprints_of", "verify", "verify_fast"]
 

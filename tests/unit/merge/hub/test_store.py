@@ -11,10 +11,10 @@ import pytest
 from support.hub import Asked, Fault, Hub
 from vicuna_server.errors import InputError, InterruptedRunError
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.flow.layout import Shard, Step
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.hub.store import HubStore
-from vicuna_server.merge.layout import Shard, Step
 from vicuna_server.merge.progress import JsonLines, Progress, Silent
 from vicuna_server.merge.sources import HubSource
 from vicuna_server.merge.tensors import Tensor

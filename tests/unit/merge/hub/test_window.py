@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.flow.layout import Shard, Step
 from vicuna_server.merge.hub.client import HubClient
 from vicuna_server.merge.hub.file import Blocks, HubFile
 from vicuna_server.merge.hub.scratch import adopt, bytes_at_once, bytes_here
 from vicuna_server.merge.hub.window import Window
-from vicuna_server.merge.layout import Shard, Step
 from vicuna_server.merge.tensors import Tensor
 
 NO_CLIENT: Any = object()

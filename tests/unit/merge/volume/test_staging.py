@@ -13,7 +13,7 @@ from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError
 from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.layout import Shard, Step, lay_out
+from vicuna_server.merge.flow.layout import Shard, Step, lay_out
 from vicuna_server.merge.progress import JsonLines, Progress
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.exchange import exchange

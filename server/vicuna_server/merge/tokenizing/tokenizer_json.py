@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vicuna_server.merge.sentencepiece_format import PieceType, SentencePieceModel
+from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, SentencePieceModel
 
 __all__ = ["AddedToken", "build_tokenizer_json", "can_build"]
 

@@ -1,11 +1,11 @@
 """Everything that can be known of the sources before a byte is written: configs, headers and a few of the numbers."""
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.configs import check_pair, check_unquantised, check_whole
-from vicuna_server.merge.contents import check_alone, check_contents
-from vicuna_server.merge.kinds import extra_rows
-from vicuna_server.merge.lossy import base_is_lossy
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.judging.contents import check_alone, check_contents
+from vicuna_server.merge.judging.kinds import extra_rows
+from vicuna_server.merge.judging.lossy import base_is_lossy
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.tensors import DTYPE_BYTES, FLOAT_DTYPES, OUTPUT_DTYPES
 
 __all__ = ["check_sources", "estimate_output"]

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vicuna_server.merge.judging.values import decode
 from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource, read_elements
-from vicuna_server.merge.values import decode
 
 __all__ = ["added_size"]
 

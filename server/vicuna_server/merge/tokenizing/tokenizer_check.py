@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vicuna_server.merge.sentencepiece_format import PieceType, parse_model
+from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, parse_model
 
 __all__ = ["disagreement"]
 

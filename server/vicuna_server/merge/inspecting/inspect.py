@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from vicuna_server.merge import identity
-from vicuna_server.merge.description import Description, Finding, describe, findings
 from vicuna_server.merge.digests import digest_files
 from vicuna_server.merge.inputs import Input, Sources
+from vicuna_server.merge.inspecting.description import Description, Finding, describe, findings
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.plan import Plan, plan_request
-from vicuna_server.merge.problems import Problems
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import Request
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
 from vicuna_server.merge.adapters.flags import add_adapter_argument
-from vicuna_server.merge.chat_template import CHAT_TEMPLATES
-from vicuna_server.merge.inspect import Report, inspect
-from vicuna_server.merge.inspect_text import print_report
-from vicuna_server.merge.kinds import KINDS
+from vicuna_server.merge.inspecting.inspect import Report, inspect
+from vicuna_server.merge.inspecting.inspect_text import print_report
+from vicuna_server.merge.judging.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, Silent
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tokenizing.chat_template import CHAT_TEMPLATES
 
 __all__ = ["add_arguments", "run"]
 

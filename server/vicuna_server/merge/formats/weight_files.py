@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vicuna_server.errors import InputError
-from vicuna_server.merge import meta_format
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
+from vicuna_server.merge.formats import meta_format
 
 __all__ = ["INDEX_FILES", "pick_weights", "read_weight_map"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.joined import JoinedTensor
+from vicuna_server.merge.formats.joined import JoinedTensor
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
 __all__ = ["PARAMS", "pick_parts", "read_params", "to_transformers"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
-from vicuna_server.merge.sentencepiece_format import SentencePieceModel, parse_model
-from vicuna_server.merge.tokenizer_check import disagreement
-from vicuna_server.merge.tokenizer_json import AddedToken, build_tokenizer_json, can_build
+from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
+from vicuna_server.merge.tokenizing.tokenizer_check import disagreement
+from vicuna_server.merge.tokenizing.tokenizer_json import AddedToken, build_tokenizer_json, can_build
 
 __all__ = ["Tokenizer", "read_tokenizer"]
 

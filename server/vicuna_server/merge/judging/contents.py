@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.problems import Problems
-from vicuna_server.merge.values import Floats, SampledPair, read_vectors, sample_pairs
+from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.values import Floats, SampledPair, read_vectors, sample_pairs
 
 __all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta", "same_weights"]
 

@@ -1,8 +1,8 @@
 """Which arithmetic a delta asks for, judged from shapes, types and the rows it adds."""
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.evidence import added_size
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.evidence import added_size
+from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.tensors import TensorSource
 
 __all__ = ["KINDS", "VOCABULARY_SUFFIXES", "extra_rows", "resolve_kind"]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile
-from vicuna_server.merge.layout import Shard, Step
+from vicuna_server.merge.flow.layout import Shard, Step
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import DTYPE_BYTES, Span, TensorSource
 

@@ -8,8 +8,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from vicuna_server.manifest import FileEntry
-from vicuna_server.merge.layout import Shard
-from vicuna_server.merge.reading import Slot
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import Slot
 from vicuna_server.merge.volume.storage import fsync_file, write_all
 
 __all__ = ["Writer"]

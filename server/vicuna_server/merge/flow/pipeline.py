@@ -13,10 +13,10 @@ from queue import SimpleQueue
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
-from vicuna_server.merge.layout import Shard
+from vicuna_server.merge.flow.layout import Shard
+from vicuna_server.merge.flow.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
+from vicuna_server.merge.flow.writing import Writer
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
-from vicuna_server.merge.writing import Writer
 
 __all__ = ["write_shards"]
 
@@ -84,7 +84,7 @@ class _Mixer:
         self._progress = progress
         self._chunk_bytes = chunk_bytes
         self._non_finite: Counter[str] = Counter()
-        from vicuna_server.merge import arithmetic
+        from vicuna_server.merge.flow import arithmetic
 
         arithmetic.set_up()
         self._combine = arithmetic.combine

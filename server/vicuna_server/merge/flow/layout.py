@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.safetensors_format import build_header
+from vicuna_server.merge.formats.safetensors_format import build_header
 from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from vicuna_server.merge.layout import Padding, Step
+from vicuna_server.merge.flow.layout import Padding, Step
+from vicuna_server.merge.formats.torch_tensors import TORCH, view_as
 from vicuna_server.merge.tensors import FLOAT_DTYPES
-from vicuna_server.merge.torch_tensors import TORCH, view_as
 
 __all__ = ["combine", "count_non_finite", "set_up"]
 

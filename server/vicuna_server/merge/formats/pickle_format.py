@@ -8,9 +8,9 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.pickle_machine import ForeignTensorError, StoredTensor, UnsafeError, describe
+from vicuna_server.merge.formats.pickle_machine import ForeignTensorError, StoredTensor, UnsafeError, describe
+from vicuna_server.merge.formats.zip_directory import Record, read_directory
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
-from vicuna_server.merge.zip_directory import Record, read_directory
 
 __all__ = ["read_description", "read_tensors"]
 

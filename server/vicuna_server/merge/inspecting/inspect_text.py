@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from vicuna_server.merge.description import AdapterSummary, Description, Finding
-from vicuna_server.merge.inspect import PlanSummary, Report
-from vicuna_server.merge.memory import MemoryRow
+from vicuna_server.merge.inspecting.description import AdapterSummary, Description, Finding
+from vicuna_server.merge.inspecting.inspect import PlanSummary, Report
+from vicuna_server.merge.inspecting.memory import MemoryRow
 from vicuna_server.merge.wording import printable, readable_size
 
 __all__ = ["print_report"]

@@ -28,7 +28,7 @@ class MeanRow:
 
     def prepare(self, locate: Callable[[DataFile], Path]) -> None:
         """Read the tensor and take the mean, 32 MiB at a time."""
-        from vicuna_server.merge.torch_tensors import mean_row
+        from vicuna_server.merge.formats.torch_tensors import mean_row
 
         self._row = mean_row(self._tensor, locate)
 

@@ -11,18 +11,18 @@ from pydantic.alias_generators import to_camel
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
-from vicuna_server.merge.chat_template import resolve_chat_template
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.configs import check_unquantised, check_whole
-from vicuna_server.merge.contents import check_finite, looks_like_delta
 from vicuna_server.merge.inputs import Input
-from vicuna_server.merge.kinds import VOCABULARY_SUFFIXES
-from vicuna_server.merge.memory import MemoryRow, memory_table
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.inspecting.memory import MemoryRow, memory_table
+from vicuna_server.merge.judging.configs import check_unquantised, check_whole
+from vicuna_server.merge.judging.contents import check_finite, looks_like_delta
+from vicuna_server.merge.judging.kinds import VOCABULARY_SUFFIXES
+from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.values import read_vectors
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import TensorSource
-from vicuna_server.merge.tokenizer import Tokenizer, read_tokenizer
-from vicuna_server.merge.values import read_vectors
+from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
+from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Description", "Finding", "findings"]
 

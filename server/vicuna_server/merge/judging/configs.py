@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.problems import Problems
+from vicuna_server.merge.judging.problems import Problems
 
 __all__ = ["check_pair", "check_unquantised", "check_whole"]
 

@@ -1,0 +1,1 @@
+"""Checkpoints' files: what tensors they hold and where, read without running anything."""

@@ -1,0 +1,1 @@
+"""`vicuna-server inspect`: what a source is, told to people and programs."""

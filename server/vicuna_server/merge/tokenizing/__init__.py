@@ -1,0 +1,1 @@
+"""Tokenizer and prompt format: read, checked, repaired, never saved anew by transformers."""
