@@ -215,6 +215,19 @@ async def test_logits_that_are_not_finite_fail_only_their_request(
     assert healthy[0] == wanted
 
 
+async def test_a_tokenizer_that_breaks_on_one_answer_breaks_only_that(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = await answer(engine, request("Hello"))
+    decode = engine.loaded.encoder.decode
+    monkeypatch.setattr(engine.loaded.encoder, "decode", lambda ids: decode(ids * (1 // 0)))
+    with pytest.raises(EngineError, match="failed while generating"):
+        await answer(engine, request("poison"))
+    monkeypatch.undo()
+    assert await answer(engine, request("Hello")) == wanted
+    assert (engine.stats.failed, engine.stats.running) == (1, 0)
+
+
 async def test_closing_ends_what_runs(folder: Path) -> None:
     engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
     await engine.load()
