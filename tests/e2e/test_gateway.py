@@ -104,6 +104,17 @@ def test_a_revoked_key_is_shut_out_within_seconds(outside: httpx.Client) -> None
     until("it is shut out", lambda: outside.get("/v1/models", headers=headers).status_code == 401, 10)
 
 
+def test_a_test_message_reaches_every_replica(team: Namespace, door: str) -> None:
+    said = run(
+        "kubectl", "vicuna", "test", MODELS[1], "--namespace", team.name, "--max-tokens", "2", "--output", "json"
+    )
+    rows = json.loads(said)
+    assert [row["pod"] for row in rows] == sorted(pod["metadata"]["name"] for pod in team.pods(MODELS[1]))
+    assert {row["revision"] for row in rows} == {team.status(MODELS[1])["active"]["revision"]}
+    words = ["kubectl", "vicuna", "chat", MODELS[1], "--namespace", team.name, "--max-tokens", "2"]
+    assert run(*words, stdin="one two\n").split() == ["one", "two"]
+
+
 def _started_after(log: str, moment: float) -> list[str]:
     """Return the requests of a pod's timestamped log that came after a moment, in seconds since the epoch."""
     late = []

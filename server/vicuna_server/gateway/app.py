@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Security
+from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from vicuna_server import __version__
-from vicuna_server.gateway.catalogue import Catalogue, Model
+from vicuna_server.gateway.catalogue import Catalogue
+from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.gate import Gate
+from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.routing import Router
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http import errors, page
+from vicuna_server.http import errors, openapi, page
+from vicuna_server.http.openapi import operation
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
@@ -20,47 +24,21 @@ __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
 OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 """What needs no key: the health checks, and the page, which is where one is entered."""
 
-_BODY = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-
 
 def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Gate:
     """Return the ASGI application, behind its gate."""
-    router = Router(catalogue, upstream)
     # The web pages of the documentation would load scripts from other hosts.
     app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
+    openapi.install(app)
     app.include_router(page.router())
-
-    @app.get("/livez")
-    async def livez() -> Response:
-        """Say that the process answers."""
-        return PlainTextResponse("ok\n")
-
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        """Say whether models and keys are known and the gateway is not about to stop."""
-        return PlainTextResponse("ok\n") if is_ready() else PlainTextResponse("not ready\n", 503)
-
-    @app.get("/v1/models")
-    async def models(request: Request) -> Response:
-        """List the models that the key may use, each with its state."""
-        seen = catalogue.visible(request.state.key.may_use)
-        return JSONResponse({"object": "list", "data": [_describe(model, catalogue) for model in seen]})
-
-    @app.get("/v1/models/{name:path}")
-    async def model(request: Request, name: str) -> Response:
-        """Describe one model."""
-        return JSONResponse(_describe(catalogue.resolve(name, request.state.key.may_use), catalogue))
-
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
-        app.add_api_route(path, router.forward, methods=["POST"], openapi_extra={"requestBody": _BODY})
+    app.include_router(_health(is_ready))
+    app.include_router(_models(catalogue, Router(catalogue, upstream)))
     return Gate(app, OPEN_PATHS, rates)
 
 
 def create_metrics_app(upstream: Upstream) -> FastAPI:
     """Return the application of the metrics port, which needs no key and is not for clients."""
-    from vicuna_server.gateway.metrics import CONTENT_TYPE
-
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/metrics")
@@ -70,15 +48,39 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
     return app
 
 
-def _describe(model: Model, catalogue: Catalogue) -> dict[str, object]:
-    """Return OpenAI's model object, with the state beside it."""
-    ready = bool(catalogue.endpoints(model))
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "vicuna-operator",
-        "status": "ready" if ready else "not ready",
-        "reason": model.reason,
-        "message": model.message,
-    }
+def _health(is_ready: Callable[[], bool]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/livez", response_class=PlainTextResponse)
+    async def livez() -> Response:
+        """Say that the process answers."""
+        return PlainTextResponse("ok\n")
+
+    @routes.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
+    async def readyz() -> Response:
+        """Say whether models and keys are known and the gateway is not about to stop."""
+        return PlainTextResponse("ok\n") if is_ready() else PlainTextResponse("not ready\n", 503)
+
+    return routes
+
+
+def _models(catalogue: Catalogue, router: Router) -> APIRouter:
+    # for the document alone: the gate has looked at the key already
+    routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])
+
+    @routes.get("/v1/models", openapi_extra=operation(None, ModelList))
+    async def models(request: Request) -> Response:
+        """List the models that the key may use, each with its state."""
+        seen = catalogue.visible(request.state.key.may_use)
+        data = [model_object(model, ready=bool(catalogue.endpoints(model))) for model in seen]
+        return JSONResponse({"object": "list", "data": data})
+
+    @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
+    async def model(request: Request, name: str) -> Response:
+        """Describe one model."""
+        found = catalogue.resolve(name, request.state.key.may_use)
+        return JSONResponse(model_object(found, ready=bool(catalogue.endpoints(found))))
+
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+        routes.add_api_route(path, router.forward, methods=["POST"], openapi_extra=operation(Body, Answer))
+    return routes

@@ -1,0 +1,57 @@
+"""What the gateway itself says and asks for, for its OpenAPI document; the rest is the models' servers' own."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from vicuna_server.gateway.catalogue import Model
+
+__all__ = ["Answer", "Body", "ModelList", "ModelObject", "model_object"]
+
+
+class Body(BaseModel):
+    """A request's body, of which the gateway reads these fields and passes on all."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field(min_length=1, description="id of a model, or a served name that only one model has")
+    stream: bool | None = Field(default=None, description="whether server-sent events are asked for")
+
+
+class Answer(TypedDict):
+    """An answer of a model's server, passed on as it came; its route there says what is in it."""
+
+    object: str
+
+
+class ModelObject(TypedDict):
+    """OpenAI's model object, with its state beside it."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    status: Literal["ready", "not ready"]
+    reason: str
+    message: str
+
+
+class ModelList(TypedDict):
+    """OpenAI's list object."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
+
+
+def model_object(model: Model, *, ready: bool) -> ModelObject:
+    """Return a model's entry; reason and message are those of its VicunaModel, empty when it is ready."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "vicuna-operator",
+        "status": "ready" if ready else "not ready",
+        "reason": model.reason,
+        "message": model.message,
+    }
