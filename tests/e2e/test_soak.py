@@ -143,7 +143,7 @@ def test_ten_edits_under_load_lose_no_request_while_the_operator_is_killed(
         {"merge": {"dtype": "float16"}},
         {"serving": {"maxConcurrency": 41, "rollout": {"strategy": "Surge"}}},
         {"merge": {"dtype": "float32"}},
-        {"serving": {"image": None}},
+        {"serving": {"image": None, "maxConcurrency": 43}},
         {"serving": {"maxConcurrency": 42, "rollout": {"strategy": "Drain"}}},
         {"serving": {"env": [*script, {"name": "EDIT", "value": "10"}]}},
     ]
