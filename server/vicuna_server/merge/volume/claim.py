@@ -214,12 +214,19 @@ class Claim:
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):
-            found = _read(self.path).get("nonce")
-            if found not in (None, self.nonce) or (found is None and not self.path.exists() and not self._put_back()):
-                self._progress.end(self.lost())
-                return
-            with self._lock, contextlib.suppress(OSError):  # the next beat may get through
-                self._beat(self._descriptor)
+            with contextlib.suppress(OSError):  # the next beat may get through
+                if self._is_lost():
+                    self._progress.end(self.lost())
+                    return
+                with self._lock:
+                    self._beat(self._descriptor)
+
+    def _is_lost(self) -> bool:
+        """Whether the file names another claim; one that vanished is put back, one being written is left alone."""
+        found = _read(self.path).get("nonce")
+        if found is None and not self.path.exists():
+            return not self._put_back()
+        return found not in (None, self.nonce)
 
     def _beat(self, descriptor: int) -> None:
         """Write through our own descriptor: after a takeover that is no longer the visible file.

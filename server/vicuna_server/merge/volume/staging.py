@@ -41,8 +41,8 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError) and not self._published and not self.path.is_dir():
-            raise self._claim.lost() from error  # who took over has taken the folder too
+        if isinstance(error, OSError | VicunaError) and not self._published and not self.path.is_dir():
+            raise self._claim.lost() from error  # who took over has taken the folder too: whatever failed comes of that
         if isinstance(error, OSError) or (isinstance(error, VicunaError) and error.retryable):
             with contextlib.suppress(OSError):  # the error under way says more
                 _drop_unfinished(self.path)

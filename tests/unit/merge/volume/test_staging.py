@@ -121,10 +121,15 @@ def test_a_finished_file_that_is_no_longer_what_is_wanted_is_not_counted(
         assert Leftovers(staging.seize(), shards).size == shards[1].size
 
 
-def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(root: Path, progress: Progress) -> None:
+@pytest.mark.parametrize("error", [None, InputError("SourceNotFound", "what was fetched into it is gone")])
+def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(
+    root: Path, progress: Progress, error: Exception | None
+) -> None:
     def work() -> None:
         with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
             staging.path.rename(root / "elsewhere")
+            if error:
+                raise error
             staging.write("config.json", b"{}")
 
     with pytest.raises(InterruptedRunError) as caught:
