@@ -70,6 +70,8 @@ def broken(team: Namespace) -> Iterator[Namespace]:
     for name, (change, _, _) in FAULTS.items():
         body = model(name, "weights", serving=scripted(maxStreamSeconds=5))
         change(body)
+        # all of them fit on one small node
+        body["spec"].setdefault("merge", {}).setdefault("resources", {})["requests"] = {"cpu": "10m"}
         bodies.append(body)
     team.apply(*bodies)
     yield team

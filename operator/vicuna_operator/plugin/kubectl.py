@@ -14,6 +14,7 @@ from vicuna_operator.errors import PluginError
 __all__ = ["Kubectl", "Process"]
 
 _SECONDS = 60.0
+_LOG_LINE = re.compile(r"[EWI]\d{4} ")  # klog's, which kubectl prints before it says what is wrong
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
@@ -90,7 +91,7 @@ class Process:
                 check=False,
             )
         if done.returncode:
-            raise PluginError(done.stderr.strip() or f"kubectl {words[0]} failed", done.returncode)
+            raise PluginError(_complaint(done.stderr) or f"kubectl {words[0]} failed", done.returncode)
         return done.stdout
 
 
@@ -102,3 +103,8 @@ def _answering() -> Iterator[None]:
         raise PluginError("kubectl is not on PATH", 127) from error
     except subprocess.TimeoutExpired as error:
         raise PluginError(f"kubectl had no answer within {_SECONDS:.0f} s; is the cluster there?") from error
+
+
+def _complaint(text: str) -> str:
+    lines = text.strip().splitlines()
+    return "\n".join(line for line in lines if not _LOG_LINE.match(line)) or text.strip()

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,3 +279,19 @@ def test_without_kubectl(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
     monkeypatch.setenv("PATH", "")
     assert main(["logs", "demo"]) == 127
     assert "kubectl is not on PATH" in capsys.readouterr().err
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        "#!/bin/sh\n"
+        "echo 'E1125 17:06:46.292777 4780 memcache.go:381] Could not get the API group list' >&2\n"
+        "echo 'The connection to the server was refused' >&2\n"
+        "exit 1\n"
+    )
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert main(["status", "demo"]) == 1
+    assert capsys.readouterr().err == "kubectl vicuna status: The connection to the server was refused\n"
