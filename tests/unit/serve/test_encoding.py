@@ -1,41 +1,15 @@
-"""The tokenizer's own template: the ids transformers gives, one BOS, and turns that nobody can forge."""
+"""Conversations as token ids: those of the plain encoding, one BOS, and turns that nobody can forge."""
 
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
+from support.characters import CHATML, make_tokenizer
+from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.errors import RequestError
-from vicuna_server.prompts import Conversation, Message
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
-    "{% if not (loop.last and m.role == 'assistant') %}<|im_end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def make_tokenizer(*, template: str = CHATML, adds_bos: bool = False, spaces: bool = False) -> Any:
-    """Every character is a token; with `spaces`, text begins and spaces are written as in sentencepiece."""
-    letters = {chr(code): code - 32 for code in range(32, 127)} | {"\n": 95, "▁": 96, "<unk>": 97}
-    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[], unk_token="<unk>"))
-    if spaces:
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        tokenizer.decoder = decoders.Replace("▁", " ")
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Split("\0", "removed")
-        tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|im_end|>", unk_token="<unk>"
-    )
-    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    if adds_bos:
-        bos = ("<s>", fast.bos_token_id)
-        fast.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[bos])
-    fast.chat_template = template
-    return fast
+from vicuna_server.prompts import CHAT_TEMPLATES, Conversation, Message, get_template
 
 
 def talk(*texts: str) -> Conversation:
@@ -104,3 +78,12 @@ def test_a_template_that_fails_is_the_requests_fault(template: str) -> None:
     with pytest.raises(RequestError, match="chat template refuses") as caught:
         JinjaTemplate(make_tokenizer(template=template)).encode(talk("Hello"))
     assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize("name", [name for name in CHAT_TEMPLATES if name != "from-tokenizer"])
+def test_the_known_templates_give_the_plain_encoding_of_clean_text(name: str) -> None:
+    """With a tokenizer that writes spaces as LLaMA's does, behind each special token anew."""
+    tokenizer = make_tokenizer(spaces=True, adds_bos=True)
+    conversation = talk("Hi there", "yes", "and   now?")
+    text = get_template(name).render(conversation).text(eos=tokenizer.eos_token)
+    assert PromptEncoder(tokenizer, name).encode(ChatPrompt(conversation.turns)).ids == tokenizer(text)["input_ids"]
