@@ -4,10 +4,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 
-__all__ = ["show"]
+__all__ = ["show", "split_blocks"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All control characters but tab and newline: with them, a text could move the cursor or rename the window."""
+
+_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 
 
 def show(pieces: Iterable[str], style: str) -> None:
@@ -36,11 +38,28 @@ def _harmless(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _show_rich(pieces: Iterable[str]) -> None:
+    """Render the block that is being written again and again, and each finished one once and for good.
+
+    So the work does not grow with the answer, and nothing taller than the screen is ever drawn over.
+    """
     from rich.live import Live
     from rich.markdown import Markdown
 
-    text = ""
-    with Live(Markdown(text), refresh_per_second=8, vertical_overflow="visible") as live:
+    rest = ""
+    with Live(Markdown(rest), refresh_per_second=8, vertical_overflow="visible") as live:
         for piece in pieces:
-            text += piece
-            live.update(Markdown(text))
+            finished, rest = split_blocks(rest + piece)
+            if finished:
+                live.console.print(Markdown(finished))
+                live.console.print()
+            live.update(Markdown(rest))
+
+
+def split_blocks(text: str) -> tuple[str, str]:
+    """Return what ends with a blank line outside of a code block, and the rest."""
+    cut = text.rfind("\n\n")
+    while cut >= 0:
+        if len(_FENCE.findall(text, 0, cut + 1)) % 2 == 0:
+            return text[: cut + 2], text[cut + 2 :]
+        cut = text.rfind("\n\n", 0, cut)
+    return "", text
