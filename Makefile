@@ -128,7 +128,8 @@ chart-package: chart-lint  ## package the chart into dist/
 
 bench: $(READY)  ## benchmarks: ratios against plain tools, minutes
 	$(BIN)/python bench/merge.py
-	$(BIN)/python bench/chat.py
+	$(BIN)/python bench/chat.py --random 1b
+	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
 	rm -rf $(VENV) web/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,6 +1,7 @@
 """Requests through a real gateway to real and to broken servers, over real sockets."""
 
 import asyncio
+import contextlib
 import json
 
 import httpx
@@ -200,7 +201,9 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
         await asyncio.wait_for(server.gone.wait(), 20)
         await eventually(lambda: door.upstream.balancer.under_way == 0)
         del reader
-        writer.close()
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

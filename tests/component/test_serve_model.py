@@ -88,6 +88,7 @@ NEAR_TIE = 1e-3
 """Where the two likeliest tokens are so close, rounding decides, and either answer is right."""
 
 
+@pytest.mark.timeout(300)
 async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artifact: Path) -> None:
     engine = TransformersEngine(LoadSettings(artifact, dtype="float32"))
     await engine.load()

@@ -87,15 +87,40 @@ class Faulty:
 
 
 @asynccontextmanager
+async def _serving(answer: Behaviour) -> AsyncIterator[str]:
+    """Serve on a loopback port; at the end no connection is left."""
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
+
+
+@asynccontextmanager
 async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
     """Answer every request with these bytes, each written apart; then cut the connection, or hold it until left."""
     state = Faulty("", [], asyncio.Event())
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-        )
+        lines = head.lower().split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
         state.requests.append(head + await reader.readexactly(length))
         try:
             for piece in pieces:
@@ -103,17 +128,11 @@ async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
                 await writer.drain()
             if hold:
                 await reader.read()
-        except ConnectionError:
-            pass
-        state.gone.set()
-        writer.transport.abort()
+        finally:
+            state.gone.set()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with _serving(answer) as state.url:
         yield state
-    finally:
-        server.close()
 
 
 @asynccontextmanager
@@ -128,29 +147,23 @@ async def impatient(url: str, patience: float) -> AsyncIterator[str]:
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = httpx.URL(url)
-        there = await asyncio.open_connection(address.host, address.port)
+        there, back = await asyncio.open_connection(address.host, address.port)
         seen = asyncio.Event()
-        ways = [
-            asyncio.ensure_future(carry(reader, there[1], seen)),
-            asyncio.ensure_future(carry(there[0], writer, seen)),
-        ]
+        ways = [asyncio.ensure_future(carry(*way, seen)) for way in ((reader, back), (there, writer))]
         try:
             while not any(way.done() for way in ways):
                 seen.clear()
                 await asyncio.wait_for(seen.wait(), patience)
         except TimeoutError:
             pass
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for each in (writer, there[1]):
-            each.transport.abort()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            back.transport.abort()
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with _serving(connect) as proxy:
+        yield proxy
 
 
 def head(content_type: str, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:

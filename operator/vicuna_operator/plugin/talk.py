@@ -47,15 +47,15 @@ class Talk:
                 json.dumps({**self.body, "stream": True}),
                 {"Content-Type": "application/json"},
             )
-            answer = connection.getresponse()
-            self.revision = answer.headers.get("x-vicuna-revision", "")
-            if answer.status != 200:
-                raise PluginError(f"HTTP {answer.status}: {_message(answer.read())}")
-            for text in _texts(answer):
-                if self.first is None:
-                    self.first = time.monotonic() - started
-                self.tokens += 1
-                yield text
+            with connection.getresponse() as answer:
+                self.revision = answer.headers.get("x-vicuna-revision", "")
+                if answer.status != 200:
+                    raise PluginError(f"HTTP {answer.status}: {_message(answer.read())}")
+                for text in _texts(answer):
+                    if self.first is None:
+                        self.first = time.monotonic() - started
+                    self.tokens += 1
+                    yield text
         except (OSError, http.client.HTTPException) as error:
             raise PluginError(f"the server was lost: {error or type(error).__name__}") from error
         finally:
