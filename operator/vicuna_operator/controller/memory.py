@@ -27,6 +27,8 @@ class Memory:
     progress: Mapping[str, Any] | None = None
     progress_pod: str | None = None
     progress_at: float = NEVER
+    # kinds of companions that are not wanted and were not there
+    absent: set[str] = field(default_factory=set)
     # names that foreign objects hold
     conflicts: set[Ref] = field(default_factory=set)
     # uids that the index still shows though the API knows them no more: a watch that had to start anew misses deletions

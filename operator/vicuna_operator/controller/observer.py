@@ -29,6 +29,8 @@ _PROGRESS_SECONDS = 5.0
 _EVENTS_SECONDS = 2.0
 _LOG_LINES = 20
 _LOG_BYTES = 16 * 1024
+_BUDGET = ("policy/v1", "PodDisruptionBudget")
+_POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 _PROGRESS_EVENTS = ("progress", "done")
 
 
@@ -42,12 +44,14 @@ class Observer:
         claims_to_read: Callable[[Model], Sequence[str]],
         *,
         merge_progress: bool,
+        policies: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._snapshot = snapshot
         self._claims_to_read = claims_to_read
         self._merge_progress = merge_progress
+        self._policies = policies
         self._clock = clock
 
     async def observe(self, model: Model, memory: Memory) -> Observed:
@@ -57,14 +61,17 @@ class Observer:
         )
         await self._forget_solved_conflicts(model, memory)
         budgets_offered = await self._kube.offers("policy/v1")
+        several = model.spec is not None and model.spec.serving.replicas > 1
+        budget = await self._companion(model, memory, _BUDGET, wanted=several) if budgets_offered else None
+        policy = await self._companion(model, memory, _POLICY, wanted=self._policies)
         return Observed(
             jobs=children.jobs,
             deployments=children.deployments,
             pods=children.pods,
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
-            budget=await self._budget(model) if budgets_offered else None,
-            policy=await self._policy(model),
+            budget=BudgetView.of(budget) if budget else None,
+            policy=Meta.of(policy) if policy else None,
             claims=await self._claims(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
@@ -98,15 +105,22 @@ class Observer:
             return ()
         return sorted(self._snapshot.artifacts_on(claim_name(model), besides=(model.namespace, model.name)))
 
-    async def _budget(self, model: Model) -> BudgetView | None:
-        """Read the budget by name: it is not watched, because a watch cannot wait for an API to appear."""
-        body = await self._kube.get(Ref("policy/v1", "PodDisruptionBudget", model.name), model.namespace)
-        return BudgetView.of(body) if body else None
+    async def _companion(
+        self, model: Model, memory: Memory, what: tuple[str, str], *, wanted: bool
+    ) -> Mapping[str, Any] | None:
+        """Read what stands beside a model by its name, without a watch, which cannot wait for an API to appear.
 
-    async def _policy(self, model: Model) -> Meta | None:
-        """Read the policy by name, also where none is wanted: one that was made before must go."""
-        body = await self._kube.get(Ref("networking.k8s.io/v1", "NetworkPolicy", model.name), model.namespace)
-        return Meta.of(body) if body else None
+        Also what is not wanted is looked for, since it may have been once; when it was not there, not again.
+        """
+        api_version, kind = what
+        if wanted:
+            memory.absent.discard(kind)  # it is about to be made
+        elif kind in memory.absent:
+            return None
+        found = await self._kube.get(Ref(api_version, kind, model.name), model.namespace)
+        if found is None and not wanted:
+            memory.absent.add(kind)
+        return found
 
     async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
         names = self._claims_to_read(model) if model.spec is not None else ()

@@ -72,7 +72,12 @@ class Reconciler:
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
         self._observer = Observer(
-            kube, snapshot, planning.claims_to_read, merge_progress=config.merge_progress, clock=clock
+            kube,
+            snapshot,
+            planning.claims_to_read,
+            merge_progress=config.merge_progress,
+            policies=config.network_peers is not None,
+            clock=clock,
         )
         self._memories: dict[Key, Memory] = {}
 

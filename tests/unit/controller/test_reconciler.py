@@ -392,6 +392,29 @@ async def test_a_model_made_anew_under_its_name_starts_with_a_clean_memory() -> 
     assert world.status == {"observedGeneration": 1}
 
 
+async def test_a_companion_that_is_neither_wanted_nor_there_is_looked_for_once() -> None:
+    world = World(once(job_body))
+
+    def reads() -> int:
+        return sum(call.verb == "get" and call.kind == "NetworkPolicy" for call in world.kube.calls)
+
+    for _ in range(3):
+        await world.run()
+    assert reads() == 1
+    world.kube.put(
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "m"}, "spec": {}}
+    )
+    world.restart()
+    for _ in range(2):
+        await world.run()
+        assert world.seen[-1].policy is not None
+    world.kube.remove("NetworkPolicy", "m")
+    for _ in range(2):
+        await world.run()
+        assert world.seen[-1].policy is None
+    assert reads() == 4
+
+
 async def test_claims_are_looked_up_by_name() -> None:
     world = World(lambda *_: Plan(), claims=["weights", "absent"])
     world.kube.put(
