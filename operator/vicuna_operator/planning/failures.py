@@ -9,14 +9,7 @@ from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import PodView, Termination
 
-__all__ = [
-    "Failure",
-    "failure_report",
-    "merge_failure",
-    "remembered",
-    "report",
-    "server_failure",
-]
+__all__ = ["Failure", "failure_report", "merge_failure", "remembered", "report", "server_failure", "size_told"]
 
 # The merge container's exit codes, from sysexits.h (docs/contract.md).
 _RETRYABLE_EXITS = {69, 73, 75}
@@ -33,6 +26,12 @@ class Failure:
     exit_code: int | None = None
     pod: str = ""
     time: str = ""
+
+
+def size_told(said: Mapping[str, Any]) -> int | None:
+    """Return the artifact's bytes of a merge's report, None where it does not tell."""
+    size = said.get("bytes")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
 def report(text: str) -> Mapping[str, Any] | None:

@@ -49,6 +49,12 @@ class JobView:
         return self.meta.labels.get(c.LABEL_ARTIFACT_ID)
 
     @property
+    def artifact_bytes(self) -> int | None:
+        """Return the size of that artifact, where the merge told it."""
+        text = self.meta.annotations.get(c.ANNOTATION_ARTIFACT_BYTES, "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
         return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))

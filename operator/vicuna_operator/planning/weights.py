@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import Reason
@@ -10,7 +11,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.failures import report
+from vicuna_operator.planning.failures import report, size_told
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.storage import claim_step
@@ -69,7 +70,9 @@ def _known_artifact(
         pod = pods.get(job.meta.name)
         said = report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
         if said is not None and isinstance(said.get("artifactID"), str):
-            body = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said["artifactID"]}}}
+            body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said["artifactID"]}}}
+            if size := size_told(said):
+                body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(size)}
             return said["artifactID"], [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]
     key = merge_key(spec_of(model))
     for deployment in seen.deployments:
