@@ -7,10 +7,10 @@ from datetime import datetime
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
+from vicuna_operator.planning.capacity import capacity_notes
 from vicuna_operator.planning.companions import companion_actions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.gpu_memory import memory_note
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.rollout import UNMARKED, Marks, Rollout, Stand, judge, last_good
 from vicuna_operator.planning.scaling import last_use, prune, resize
@@ -110,8 +110,7 @@ def plan_serving(
             )
         )
         notes.append(Note("Normal", "RevisionCreated", f"revision {target} serves artifact {artifact_id}"))
-        if warning := memory_note(model, artifact_id, seen):
-            notes.append(warning)
+        notes += capacity_notes(model, artifact_id, seen)
     superseded = [item for item in live if item is not fresh and item.started]
     leftovers = {item.revision: UNMARKED for item in live if item is not fresh and (item.started or item.failed)}
     changes, put_back = resize(live, step.sizes, {**leftovers, target: step.marks})

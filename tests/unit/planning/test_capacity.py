@@ -1,4 +1,4 @@
-"""A spec whose GPUs cannot hold the weights is warned of when its revision is made."""
+"""A spec whose GPUs or volume cannot hold the weights is warned of when its revision is made."""
 
 import json
 from typing import Any
@@ -11,11 +11,15 @@ SIZE = 26 * 10**9  # 13B in float16
 
 
 def _warnings(size: object, merge: dict[str, Any], **serving: Any) -> list[str]:
-    world = World(model_body(merge=merge, serving={"numGpus": 1, **serving}))
+    return _notes("GpuMemoryTooSmall", size, merge=merge, serving={"numGpus": 1, **serving})
+
+
+def _notes(wanted: str, size: object, **spec: Any) -> list[str]:
+    world = World(model_body(**{"storage": {"size": "200Gi"}, **spec}))
     world.reconcile()
     world.end_job(message=json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "bytes": size}))
     world.settle()
-    return [message for _, reason, message in world.notes if reason == "GpuMemoryTooSmall"]
+    return [message for _, reason, message in world.notes if reason == wanted]
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,11 @@ def test_a_later_edit_is_warned_of_when_the_merge_pod_is_gone() -> None:
     world.edit(serving={"maxGpuMemory": "20Gi"})
     world.settle()
     assert [reason for _, reason, _ in world.notes].count("GpuMemoryTooSmall") == 1
+
+
+def test_a_volume_without_room_for_the_kept_revisions_says_how_much_it_lacks() -> None:
+    (message,) = _notes("StorageTooSmall", SIZE, storage={"size": "70Gi"})
+    assert "has 70.0 GiB" in message
+    assert "take 72.6 GiB, 2.6 GiB more" in message
+    assert _notes("StorageTooSmall", SIZE, storage={"size": "70Gi", "keepRevisions": 1}) == []
+    assert _notes("StorageTooSmall", None, storage={"size": "1Gi"}) == []

@@ -1,0 +1,71 @@
+"""Warnings where a model cannot fit what its spec allows it; server and merge themselves have the last word."""
+
+from collections.abc import Iterator
+
+from vicuna_operator.api.model import Model
+from vicuna_operator.api.quantity import parse_quantity
+from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.failures import report, size_told
+from vicuna_operator.planning.observed import Observed
+from vicuna_operator.resources.common import claim_name, spec_of
+
+__all__ = ["capacity_notes"]
+
+_BYTES = {"float16": 2.0, "bfloat16": 2.0, "float32": 4.0}
+_QUANTIZED = {"int8": 1.0, "nf4": 0.5}
+"""Bytes of one weight; embedding and head stay as they are, so that this is the least that it takes."""
+_GIBIBYTE = 2**30
+
+
+def capacity_notes(model: Model, artifact_id: str, seen: Observed) -> Iterator[Note]:
+    """Hold an artifact's size against GPU memory and volume, where all of it is known."""
+    size = _size(artifact_id, seen)
+    if size is not None:
+        yield from _gpu_memory(model, size)
+        yield from _volume(model, size, seen)
+
+
+def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
+    """Compare what the weights take at least with `numGpus` times `maxGpuMemory`."""
+    spec = spec_of(model)
+    serving = spec.serving
+    if serving.max_gpu_memory is None or not serving.num_gpus:
+        return
+    each = _QUANTIZED.get(serving.quantization) or _BYTES.get(serving.dtype, 2.0)
+    needed = size / _BYTES[spec.merge.dtype] * each
+    allowed = serving.num_gpus * parse_quantity(serving.max_gpu_memory)
+    if needed > allowed:
+        message = (
+            f"the weights take {_words(needed)} or more, numGpus x maxGpuMemory is {_words(allowed)}: the servers will "
+            "refuse to start; raise numGpus or maxGpuMemory, or quantize"
+        )
+        yield Note("Warning", "GpuMemoryTooSmall", message)
+
+
+def _volume(model: Model, size: int, seen: Observed) -> Iterator[Note]:
+    """Compare the claim with the artifacts of all revisions that are to be kept, and the one in the making."""
+    claim, kept = seen.claims.get(claim_name(model)), spec_of(model).storage.keep_revisions
+    stated = (claim.capacity or claim.requested) if claim is not None else ""
+    needed = size * (kept + 1)
+    if stated and needed > (room := parse_quantity(stated)):
+        message = (
+            f"PersistentVolumeClaim {claim_name(model)} has {_words(room)}; artifacts of keepRevisions + 1 revisions "
+            f"like this take {_words(needed)}, {_words(needed - room)} more: raise storage.size or lower keepRevisions"
+        )
+        yield Note("Warning", "StorageTooSmall", message)
+
+
+def _size(artifact_id: str, seen: Observed) -> int | None:
+    """Return an artifact's bytes: as noted on its Job, or as its pod has just told."""
+    for job in seen.jobs:
+        if job.artifact_id == artifact_id and job.artifact_bytes is not None:
+            return job.artifact_bytes
+    for pod in seen.pods:
+        said = report(pod.terminated.message) if pod.terminated is not None else None
+        if said is not None and said.get("artifactID") == artifact_id:
+            return size_told(said)
+    return None
+
+
+def _words(size: float) -> str:
+    return f"{size / _GIBIBYTE:.1f} GiB"
