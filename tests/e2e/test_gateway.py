@@ -142,7 +142,7 @@ def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, sec
         team.kubectl("delete", "pod", killed["metadata"]["name"], "--grace-period=0", "--force")
         gateways = operator.find("pods", SELECTOR)
         operator.kubectl("delete", "pod", gateways[0]["metadata"]["name"], "--wait=false")
-        team.patch_spec(MODELS[0], serving={"maxConcurrency": 9})
+        team.patch_spec(MODELS[0], serving={"maxConcurrency": clients + 1})
         log = logs.communicate(timeout=120)[0]
         team.wait_ready(MODELS[0], max(60.0, seconds - (time.monotonic() - began)))
     assert seen.ok > clients
@@ -163,6 +163,6 @@ def test_streams_survive_lost_pods_a_rollout_and_a_lost_gateway(
 @pytest.mark.full
 def test_two_hundred_streams_survive_it_too(team: Namespace, operator: Namespace, door: str) -> None:
     for name in MODELS:
-        team.patch_spec(name, serving={"maxConcurrency": 128})
+        team.patch_spec(name, serving={"maxConcurrency": 200})
         team.wait_ready(name)
     _withstand(team, operator, door, clients=200, seconds=60)
