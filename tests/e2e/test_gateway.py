@@ -127,9 +127,16 @@ def _started_after(log: str, moment: float) -> list[str]:
     return late
 
 
+def _serving_pod(team: Namespace, name: str) -> dict[str, Any]:
+    """Return a pod that serves; those of the revision before may be on their way out."""
+    revision = team.status(name)["active"]["revision"]
+    pods = team.find("pods", f"vicuna.dev/model={name},vicuna.dev/revision={revision}")
+    return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+
 def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, seconds: int) -> None:
     """Under load: a pod deleted, one killed, a rollout, a gateway replica lost."""
-    victim, killed = team.pods(MODELS[0])[0], team.pods(MODELS[1])[0]
+    victim, killed = _serving_pod(team, MODELS[0]), _serving_pod(team, MODELS[1])
     follow = ["kubectl", "--namespace", team.name, "logs", "--follow", "--timestamps", victim["metadata"]["name"]]
     began = time.monotonic()
     with (
