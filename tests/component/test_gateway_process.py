@@ -44,7 +44,7 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
     engine = ScriptedEngine(ScriptedSettings(tokens=20, tokens_per_second=20))
     async with running(engine) as server:
         flags = ["--no-keys", "--upstream", f"tiny={server.url}", "--port", "0", "--metrics-port", "0"]
-        flags += ["--drain-seconds", "0", "--host", "127.0.0.1"]
+        flags += ["--drain-seconds", "1", "--host", "127.0.0.1"]
         process = subprocess.Popen([*COMMAND, *flags], stderr=subprocess.PIPE, text=True)  # noqa: ASYNC220
         assert process.stderr is not None
         try:
@@ -59,6 +59,9 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
                     await anext(lines)
                     assert "vicuna_gateway_requests_in_flight" in (await client.get(f"{metrics}/metrics")).text
                     process.send_signal(signal.SIGTERM)
+                    while (late := await client.get(f"{url}/readyz")).status_code == 200:
+                        pass
+                    assert late.headers["connection"] == "close"
                     rest = [line async for line in lines]
             assert events("\n".join(rest))[-1] == "[DONE]"
             assert process.wait(timeout=20) == 0

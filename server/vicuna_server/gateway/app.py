@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from vicuna_server import __version__
 from vicuna_server.gateway.catalogue import Catalogue
@@ -16,6 +16,7 @@ from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.routing import Router
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http import errors, openapi, page
+from vicuna_server.http.health import health_routes
 from vicuna_server.http.openapi import operation
 from vicuna_server.page import PAGE_PATHS
 
@@ -32,7 +33,7 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     errors.install(app)
     openapi.install(app)
     app.include_router(page.router())
-    app.include_router(_health(is_ready))
+    app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     app.include_router(_models(catalogue, Router(catalogue, upstream)))
     return Gate(app, OPEN_PATHS, rates)
 
@@ -46,22 +47,6 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
         return Response(upstream.metrics.render(), media_type=CONTENT_TYPE)
 
     return app
-
-
-def _health(is_ready: Callable[[], bool]) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/livez", response_class=PlainTextResponse)
-    async def livez() -> Response:
-        """Say that the process answers."""
-        return PlainTextResponse("ok\n")
-
-    @routes.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
-    async def readyz() -> Response:
-        """Say whether models and keys are known and the gateway is not about to stop."""
-        return PlainTextResponse("ok\n") if is_ready() else PlainTextResponse("not ready\n", 503)
-
-    return routes
 
 
 def _models(catalogue: Catalogue, router: Router) -> APIRouter:

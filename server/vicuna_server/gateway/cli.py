@@ -5,6 +5,7 @@ import logging
 import sys
 
 from vicuna_server.errors import UsageError, VicunaError
+from vicuna_server.flags import count, positive
 from vicuna_server.gateway.options import NamespacedName, Options
 from vicuna_server.gateway.settings import GatewaySettings
 
@@ -27,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL=URL",
         help="without a cluster: a model's name and its server's address (repeatable, also for one model)",
     )
-    add("--max-requests", default=2000, type=_positive, help="requests under way at most (default: 2000)")
-    add("--idle-seconds", default=60, type=_positive, help="a stream silent for longer is lost (default: 60)")
-    add("--drain-seconds", default=5, type=_count, help="on SIGTERM, go on taking requests so long (default: 5)")
+    add("--max-requests", default=2000, type=positive, help="requests under way at most (default: 2000)")
+    add("--idle-seconds", default=60, type=positive, help="a stream silent for longer is lost (default: 60)")
+    add("--drain-seconds", default=5, type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
     add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
-    add("--port", default=8000, type=_count, help="port to listen on (default: 8000; 0: any free one)")
-    add("--metrics-port", default=9090, type=_count, help="port of /metrics, which needs no key (default: 9090)")
+    add("--port", default=8000, type=count, help="port to listen on (default: 8000; 0: any free one)")
+    add("--metrics-port", default=9090, type=count, help="port of /metrics, which needs no key (default: 9090)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,17 +90,3 @@ def _upstream(text: str) -> tuple[str, str]:
     if not name or not url.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=URL")
     return name, url.rstrip("/")
-
-
-def _count(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number

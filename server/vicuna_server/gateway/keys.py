@@ -12,8 +12,7 @@ model ids (`*`, `?`, `[…]`), `*` by default.
 import hashlib
 import hmac
 import json
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -21,9 +20,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-__all__ = ["Key", "KeyRing", "hash_of", "new_key"]
-
-_PREFIX = "vk-"
+__all__ = ["Key", "KeyRing", "hash_of"]
 
 
 class Key(BaseModel):
@@ -56,8 +53,8 @@ class KeyRing:
         broken: entries that are no keys, each with what is wrong.
     """
 
-    def __init__(self, keys: Iterable[Key] = ()) -> None:
-        self._by_hash = {key.sha256: key for key in keys}
+    def __init__(self) -> None:
+        self._by_hash: dict[str, Key] = {}
         self.broken: dict[str, str] = {}
 
     @classmethod
@@ -104,8 +101,3 @@ def _object(content: bytes) -> dict[str, object]:
 def hash_of(token: str) -> str:
     """Return the hex sha256 under which a key is kept."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def new_key() -> str:
-    """Return a new key; whoever is to use it gets it once, the Secret its hash."""
-    return _PREFIX + secrets.token_urlsafe(32)

@@ -1,24 +1,20 @@
 """From a request to the model it means; the body is changed only where it gives the model's long name."""
 
-import asyncio
 import json
-import re
 import time
-import uuid
 from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.catalogue import Catalogue, Model
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
-from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
+from vicuna_server.http.body import read_bytes
+from vicuna_server.http.request_id import request_id
 
 __all__ = ["Router"]
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +36,21 @@ class Router:
             raise OverloadedError(
                 f"the gateway has {settings.max_requests} requests under way and takes no more; try again", status=503
             )
-        body = await _read(request, settings)
+        body = await read_bytes(request, settings.max_body_bytes, settings.body_seconds)
         fields = _parse(body)
         key: Key = request.state.key
         model = self.catalogue.resolve(_model_name(fields), key.may_use)
-        request_id = _request_id(request)
+        ident = request_id(request.headers.get("x-request-id", ""))
         outgoing = Outgoing(
             path=request.url.path,
             body=_named(body, fields, model),
-            headers=request_headers(request.headers.raw, request_id),
-            request_id=request_id,
+            headers=request_headers(request.headers.raw, ident),
+            request_id=ident,
             streams=fields.get("stream") is True,
             key=key.name,
             arrived=arrived,
         )
         return Forward(self.upstream, model, outgoing)
-
-
-async def _read(request: Request, settings: GatewaySettings) -> bytes:
-    data = bytearray()
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > settings.max_body_bytes:
-                    raise RequestError(
-                        f"the request body is larger than {settings.max_body_bytes} bytes",
-                        status=413,
-                        code="body_too_large",
-                    )
-    except TimeoutError:
-        raise RequestError(
-            f"the request body did not arrive within {settings.body_seconds:.0f} s", status=408, code="body_timeout"
-        ) from None
-    except ClientDisconnect:
-        raise RequestError("the client left before its request was complete", code="client_left") from None
-    return bytes(data)
 
 
 def _parse(body: bytes) -> dict[str, object]:
@@ -102,8 +77,3 @@ def _named(body: bytes, fields: dict[str, object], model: Model) -> bytes:
     if fields["model"] == model.served_name:
         return body
     return json.dumps({**fields, "model": model.served_name}, separators=(",", ":")).encode()
-
-
-def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,7 +19,7 @@ from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import DrainingServer
+from vicuna_server.http.draining import CloseWhileDraining, Drain, DrainingServer
 from vicuna_server.http.listening import bind
 
 __all__ = ["serve_forever", "uvicorn_config"]
@@ -43,26 +42,6 @@ def serve_forever(options: Options) -> None:
         runner.run(_serve(options))
 
 
-@dataclass
-class _State:
-    """Where the gateway stands."""
-
-    synced: asyncio.Event = field(default_factory=asyncio.Event)
-    loaded: bool = True
-    draining_since: float | None = None
-
-    @property
-    def draining(self) -> bool:
-        return self.draining_since is not None
-
-    def begin_drain(self) -> None:
-        if self.draining_since is None:
-            self.draining_since = time.monotonic()
-
-    def ready(self) -> bool:
-        return self.synced.is_set() and not self.draining
-
-
 class _Beside(uvicorn.Server):
     """A server that leaves the signals to another one."""
 
@@ -72,17 +51,17 @@ class _Beside(uvicorn.Server):
 
 
 async def _serve(options: Options) -> None:
-    state, catalogue, rates = _State(), Catalogue(), Rates()
+    state, synced, catalogue, rates = Drain(loaded=True), asyncio.Event(), Catalogue(), Rates()
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
-    gate = create_app(catalogue, upstream, rates, state.ready)
+    gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = DrainingServer(uvicorn_config(gate), state, options.drain_seconds)
+        server = DrainingServer(uvicorn_config(CloseWhileDraining(gate, state)), state, options.drain_seconds)
         metrics = _Beside(uvicorn_config(create_metrics_app(upstream)))
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:
             async with asyncio.TaskGroup() as tasks:
-                learning = tasks.create_task(_learn(options, catalogue, rates, gate, state))
+                learning = tasks.create_task(_learn(options, catalogue, rates, gate, synced))
                 tasks.create_task(metrics.serve(sockets=[metrics_listener]))
                 await server.serve(sockets=[listener])
                 metrics.should_exit = True
@@ -93,7 +72,7 @@ async def _serve(options: Options) -> None:
             await upstream.close()
 
 
-async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, state: _State) -> None:
+async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, synced: asyncio.Event) -> None:
     """Keep up with models, endpoints and keys, until cancelled."""
     if options.keys_secret is None:
         gate.ring = None
@@ -101,7 +80,7 @@ async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gat
         for number, (name, url) in enumerate(options.upstreams):
             catalogue.put(Model("", name, name, created=int(time.time())))
             catalogue.put_endpoints(("", name), str(number), [Endpoint(url)])
-        state.synced.set()
+        synced.set()
         return
 
     def take(ring: KeyRing) -> None:
@@ -112,7 +91,7 @@ async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gat
         cluster.watch_keys(*options.keys_secret, take)
     if options.service is not None:
         cluster.watch_replicas(*options.service, rates)
-    await cluster.run(state.synced)
+    await cluster.run(synced)
 
 
 def uvicorn_config(app: ASGIApp) -> uvicorn.Config:

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 from vicuna_server import __version__
 from vicuna_server.engine import Engine
 from vicuna_server.http import chat, completions, errors, openapi, page, status, vectors
+from vicuna_server.http.draining import CloseWhileDraining
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
@@ -28,4 +29,4 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    return CommonHeaders(app, settings.revision, lifecycle, metrics)
+    return CommonHeaders(CloseWhileDraining(app, lifecycle), settings.revision, metrics)

@@ -10,7 +10,7 @@ from vicuna_server.errors import RequestError
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.protocol.errors import from_validation
 
-__all__ = ["read_body"]
+__all__ = ["read_body", "read_bytes"]
 
 DISCARD_FACTOR = 16
 """A body up to so many times too large is read and thrown away: closing on a client that still writes would
@@ -25,37 +25,51 @@ async def read_body(request: Request, model: type[Model], settings: ServiceSetti
     Raises:
         RequestError: 400 for what is not valid, 408 when it does not arrive in time, 413 when it is too large.
     """
-    most = settings.max_body_bytes
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most * DISCARD_FACTOR:
-        raise _too_large(settings)
-    data = bytearray()
-    size = 0
+    data = await read_bytes(request, settings.max_body_bytes, settings.body_seconds)
     try:
-        async with asyncio.timeout(settings.body_seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most * DISCARD_FACTOR:
-                    raise _too_large(settings)
-                if size <= most:
-                    data += chunk
-    except TimeoutError:
-        raise RequestError(
-            f"the request body did not arrive within {settings.body_seconds:.0f} s", status=408, code="body_timeout"
-        ) from None
-    except ClientDisconnect:
-        raise RequestError("the client left before its request was complete", code="client_left") from None
-    if size > most:
-        raise _too_large(settings)
-    try:
-        return model.model_validate_json(bytes(data))
+        return model.model_validate_json(data)
     except ValidationError as error:
         raise from_validation(error) from error
 
 
-def _too_large(settings: ServiceSettings) -> RequestError:
+async def read_bytes(request: Request, most: int, seconds: float) -> bytes:
+    """Return the body.
+
+    Args:
+        request: whose body has not been read.
+        most: the largest body that is taken, in bytes.
+        seconds: how long it may take to arrive.
+
+    Raises:
+        RequestError: 408 when it does not arrive in time, 413 when it is too large.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > most * DISCARD_FACTOR:
+        raise _too_large(most)
+    data = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most * DISCARD_FACTOR:
+                    raise _too_large(most)
+                if size <= most:
+                    data += chunk
+    except TimeoutError:
+        raise RequestError(
+            f"the request body did not arrive within {seconds:.0f} s", status=408, code="body_timeout"
+        ) from None
+    except ClientDisconnect:
+        raise RequestError("the client left before its request was complete", code="client_left") from None
+    if size > most:
+        raise _too_large(most)
+    return bytes(data)
+
+
+def _too_large(most: int) -> RequestError:
     return RequestError(
-        f"the request body is larger than the {settings.max_body_bytes} bytes this server takes",
+        f"the request body is larger than the {most} bytes this server takes",
         status=413,
         code="body_too_large",
     )

@@ -2,31 +2,55 @@
 
 import time
 from types import FrameType
-from typing import Protocol
 
 import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vicuna_server.http.connections import ConnectionWatch
 
-__all__ = ["DrainState", "DrainingServer"]
+__all__ = ["CloseWhileDraining", "Drain", "DrainingServer"]
 
 
-class DrainState(Protocol):
-    """What a server of ours knows of its own end."""
+class Drain:
+    """What a server knows of its own end.
 
-    draining_since: float | None
-    """When it was told to stop, by `time.monotonic`."""
+    Attributes:
+        loaded: whether it has ever answered requests; before that a signal ends it at once.
+        draining_since: when it was told to stop, by `time.monotonic`.
+    """
 
-    @property
-    def loaded(self) -> bool:
-        """Whether it has ever answered requests."""
+    def __init__(self, *, loaded: bool) -> None:
+        self.loaded = loaded
+        self.draining_since: float | None = None
 
     @property
     def draining(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether the server has been told to stop."""
+        return self.draining_since is not None
 
     def begin_drain(self) -> None:
-        """Note that it was told to stop."""
+        """Note the moment at which the server was told to stop."""
+        if self.draining_since is None:
+            self.draining_since = time.monotonic()
+
+
+class CloseWhileDraining:
+    """Pure ASGI: every response says `Connection: close` once the server has been told to stop."""
+
+    def __init__(self, app: ASGIApp, state: Drain) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def send_closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._state.draining:
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, send_closing)
 
 
 class DrainingServer(uvicorn.Server):
@@ -43,7 +67,7 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, state: DrainState, drain_seconds: float, watch: ConnectionWatch | None = None
+        self, config: uvicorn.Config, state: Drain, drain_seconds: float, watch: ConnectionWatch | None = None
     ) -> None:
         super().__init__(config)
         self._watch = watch

@@ -6,6 +6,7 @@ import time
 
 from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
 from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.http.draining import Drain
 from vicuna_server.prompts import Message
 
 __all__ = ["DRAIN_SECONDS", "Lifecycle"]
@@ -18,30 +19,19 @@ DRAIN_SECONDS = 5.0
 SMOKE_SECONDS = 300.0
 
 
-class Lifecycle:
+class Lifecycle(Drain):
     """The server's state, written by start-up and signals, read by probes and middleware."""
 
     def __init__(self) -> None:
-        self.loaded = False
-        self.draining_since: float | None = None
+        super().__init__(loaded=False)
         self.failure: VicunaError | None = None
         self.settled = asyncio.Event()
         """Set when start-up is over, one way or the other."""
 
     @property
-    def draining(self) -> bool:
-        """Whether the server has been told to stop."""
-        return self.draining_since is not None
-
-    @property
     def ready(self) -> bool:
         """Whether `/readyz` says 200."""
         return self.loaded and not self.draining and self.failure is None
-
-    def begin_drain(self) -> None:
-        """Note the moment at which the server was told to stop."""
-        if self.draining_since is None:
-            self.draining_since = time.monotonic()
 
     async def bring_up(self, engine: Engine) -> None:
         """Load the model and let it prove itself; afterwards either `loaded` or `failure` is set."""

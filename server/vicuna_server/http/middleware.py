@@ -1,26 +1,23 @@
-"""What every response carries (revision, request id, `Connection: close` while draining), and its line in the log.
+"""What every response carries (revision, request id), and its line in the log.
 
 Pure ASGI: streams pass through untouched.
 """
 
 import json
 import logging
-import re
 import time
-import uuid
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vicuna_server.http.access_log import ACCESS_LOG
-from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
+from vicuna_server.http.request_id import request_id
 
 __all__ = ["CommonHeaders"]
 
 _access = logging.getLogger(ACCESS_LOG)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
 """What machines ask every few seconds."""
 
@@ -32,10 +29,9 @@ class CommonHeaders:
     `request_id`, and a dict `note`, whose entries routes may fill: they are part of the log line.
     """
 
-    def __init__(self, app: ASGIApp, revision: str, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, revision: str, metrics: Metrics) -> None:
         self._app = app
         self._revision = revision
-        self._lifecycle = lifecycle
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,10 +40,9 @@ class CommonHeaders:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        ident = request_id(Headers(scope=scope).get("x-request-id", ""))
         note: dict[str, object] = {}
-        scope.setdefault("state", {}).update(request_id=request_id, note=note)
+        scope.setdefault("state", {}).update(request_id=ident, note=note)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -55,9 +50,7 @@ class CommonHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-vicuna-revision"] = self._revision
-                headers["x-request-id"] = request_id
-                if self._lifecycle.draining:
-                    headers["connection"] = "close"
+                headers["x-request-id"] = ident
                 status = message["status"]
                 self._metrics.answered(_route(scope), status)
             await send(message)
@@ -67,7 +60,7 @@ class CommonHeaders:
         finally:
             route = _route(scope)
             if route not in _UNLOGGED:
-                _access.info("%s", _line(scope, route, request_id, status, time.monotonic() - started, note))
+                _access.info("%s", _line(scope, route, ident, status, time.monotonic() - started, note))
 
 
 def _route(scope: Scope) -> str:

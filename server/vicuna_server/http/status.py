@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from vicuna_server.errors import RequestError
+from vicuna_server.http.health import health_routes
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import CONTENT_TYPE, Metrics
 from vicuna_server.http.openapi import operation
@@ -16,18 +17,7 @@ __all__ = ["router"]
 def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
     """Return the routes that answer without the engine."""
     routes = APIRouter()
-
-    @routes.get("/livez", response_class=PlainTextResponse)
-    async def livez() -> Response:
-        """Say that the process answers."""
-        return PlainTextResponse("ok\n")
-
-    @routes.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
-    async def readyz() -> Response:
-        """Say whether the model has proven itself and the server is not about to stop."""
-        if lifecycle.ready:
-            return PlainTextResponse("ok\n")
-        return PlainTextResponse("draining\n" if lifecycle.draining else "loading\n", 503)
+    routes.include_router(health_routes(lambda: _not_ready(lifecycle)))
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -52,3 +42,9 @@ def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) ->
         return JSONResponse(model_object(name, settings.created))
 
     return routes
+
+
+def _not_ready(lifecycle: Lifecycle) -> str:
+    if lifecycle.ready:
+        return ""
+    return "draining" if lifecycle.draining else "loading"

@@ -2,12 +2,13 @@
 
 import json
 from datetime import UTC, datetime
+from secrets import token_urlsafe
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicuna_server.gateway.keys import KeyRing, hash_of, new_key
+from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.gateway.rates import Rates
 
 
@@ -16,13 +17,13 @@ def _entry(token: str, **fields: object) -> bytes:
 
 
 def test_a_key_is_found_by_its_token_alone() -> None:
-    token = new_key()
-    ring = KeyRing.parse({"alice": _entry(token, models=["a/*", "*/vicuna"]), "bob": _entry(new_key())})
+    token = token_urlsafe()
+    ring = KeyRing.parse({"alice": _entry(token, models=["a/*", "*/vicuna"]), "bob": _entry(token_urlsafe())})
     key = ring.find(token)
     assert key is not None
     assert (key.name, key.sha256) == ("alice", hash_of(token))
     assert ring.find(key.sha256) is None
-    assert ring.find(new_key()) is None
+    assert ring.find(token_urlsafe()) is None
     assert [model for model in ("a/x", "b/x", "b/vicuna") if key.may_use(model)] == ["a/x", "b/vicuna"]
 
 
