@@ -12,6 +12,7 @@ __all__ = [
     "CONTAINER_SECURITY",
     "affinity_to_volume",
     "claim_name",
+    "companion",
     "labels",
     "owner",
     "pod_security",
@@ -61,6 +62,17 @@ def owner(model: Model) -> dict[str, Any]:
         "controller": True,
         "blockOwnerDeletion": False,
     }
+
+
+def companion(model: Model, api_version: str, kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Build an object of the model's own name that stands beside all its revisions."""
+    metadata = {
+        "name": model.name,
+        "namespace": model.namespace,
+        "labels": labels(model, c.NAME_SERVER),
+        "ownerReferences": [owner(model)],
+    }
+    return with_hash({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": dict(spec)})
 
 
 def pod_security(override: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.sources import ClaimSource, HubSource, parse_source
 from vicuna_operator.api.types import WeightsSource
-from vicuna_operator.resources.common import claim_name, labels, owner, spec_of
+from vicuna_operator.resources.common import claim_name, labels, spec_of
 from vicuna_operator.resources.identity import merge_key
-from vicuna_operator.resources.volume_pod import volume_pod
+from vicuna_operator.resources.volume_pod import volume_job, volume_pod
 
 __all__ = ["job_name", "merge_job", "source_claims"]
 
@@ -45,28 +45,13 @@ def merge_job(
         shared_volume=shared_volume,
     )
     marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid})
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": job_name(model, attempt),
-            "namespace": model.namespace,
-            "labels": marks,
-            "annotations": {
-                c.ANNOTATION_ATTEMPT: str(attempt),
-                c.ANNOTATION_SERIES: series,
-                c.ANNOTATION_CLAIM: claim_name(model),
-                c.ANNOTATION_CAPACITY: capacity,
-            },
-            "ownerReferences": [owner(model)],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
-            "template": {"metadata": {"labels": marks}, "spec": pod},
-        },
+    annotations = {
+        c.ANNOTATION_ATTEMPT: str(attempt),
+        c.ANNOTATION_SERIES: series,
+        c.ANNOTATION_CLAIM: claim_name(model),
+        c.ANNOTATION_CAPACITY: capacity,
     }
+    return volume_job(model, job_name(model, attempt), marks=marks, annotations=annotations, pod=pod)
 
 
 def _inputs(model: Model) -> list[tuple[str, WeightsSource]]:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import labels, owner, with_hash
+from vicuna_operator.resources.common import companion
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["network_policy"]
@@ -19,20 +18,5 @@ def network_policy(model: Model, peers: Sequence[Mapping[str, Any]]) -> dict[str
         peers: networking.k8s.io/v1 NetworkPolicyPeers that are let in; none: nobody is.
     """
     rules = [{"from": list(peers), "ports": [{"port": "http", "protocol": "TCP"}]}] if peers else []
-    return with_hash(
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {
-                "name": model.name,
-                "namespace": model.namespace,
-                "labels": labels(model, c.NAME_SERVER),
-                "ownerReferences": [owner(model)],
-            },
-            "spec": {
-                "podSelector": {"matchLabels": pod_selector(model)},
-                "policyTypes": ["Ingress"],
-                "ingress": rules,
-            },
-        }
-    )
+    spec = {"podSelector": {"matchLabels": pod_selector(model)}, "policyTypes": ["Ingress"], "ingress": rules}
+    return companion(model, "networking.k8s.io/v1", "NetworkPolicy", spec)

@@ -6,9 +6,9 @@ from typing import Any
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import claim_name, labels, owner
+from vicuna_operator.resources.common import claim_name, labels
 from vicuna_operator.resources.identity import short_hash
-from vicuna_operator.resources.volume_pod import volume_pod
+from vicuna_operator.resources.volume_pod import volume_job, volume_pod
 
 __all__ = ["prune_job", "prune_job_name"]
 
@@ -38,20 +38,5 @@ def prune_job(
         mounts=[{"name": "models", "mountPath": c.MODELS_MOUNT}, {"name": "tmp", "mountPath": tmp}],
         shared_volume=shared_volume,
     )
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": prune_job_name(model, kept),
-            "namespace": model.namespace,
-            "labels": marks,
-            "annotations": {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)},
-            "ownerReferences": [owner(model)],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
-            "template": {"metadata": {"labels": marks}, "spec": pod},
-        },
-    }
+    annotations = {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)}
+    return volume_job(model, prune_job_name(model, kept), marks=marks, annotations=annotations, pod=pod)

@@ -4,7 +4,7 @@ from typing import Any
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import labels, owner, spec_of, with_hash
+from vicuna_operator.resources.common import companion, spec_of
 
 __all__ = ["model_service", "pod_selector"]
 
@@ -16,20 +16,9 @@ def pod_selector(model: Model) -> dict[str, str]:
 
 def model_service(model: Model) -> dict[str, Any]:
     """Build the Service `<model>`."""
-    return with_hash(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {
-                "name": model.name,
-                "namespace": model.namespace,
-                "labels": labels(model, c.NAME_SERVER),
-                "ownerReferences": [owner(model)],
-            },
-            "spec": {
-                "type": spec_of(model).serving.service_type,
-                "selector": pod_selector(model),
-                "ports": [{"name": "http", "port": c.SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
-            },
-        }
-    )
+    spec = {
+        "type": spec_of(model).serving.service_type,
+        "selector": pod_selector(model),
+        "ports": [{"name": "http", "port": c.SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
+    }
+    return companion(model, "v1", "Service", spec)

@@ -1,13 +1,13 @@
-"""The pod that works on the volume of artifacts, where the servers' volume is: a merge, or a clean-up."""
+"""The Job that works on the volume of artifacts, where the servers' volume is: a merge, or a clean-up."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import CONTAINER_SECURITY, affinity_to_volume, pod_security, spec_of
+from vicuna_operator.resources.common import CONTAINER_SECURITY, affinity_to_volume, owner, pod_security, spec_of
 
-__all__ = ["volume_pod"]
+__all__ = ["volume_job", "volume_pod"]
 
 Fragments = Sequence[Mapping[str, Any]]
 
@@ -63,3 +63,29 @@ def volume_pod(
         "priorityClassName": serving.priority_class_name,
     }
     return pod | {key: value for key, value in optional.items() if value}
+
+
+def volume_job(
+    model: Model, name: str, *, marks: Mapping[str, str], annotations: Mapping[str, str], pod: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Build the Job around such a pod: one attempt, never retried by Kubernetes itself.
+
+    `marks` are the labels of Job and pod.
+    """
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": model.namespace,
+            "labels": marks,
+            "annotations": annotations,
+            "ownerReferences": [owner(model)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": {"metadata": {"labels": marks}, "spec": dict(pod)},
+        },
+    }
