@@ -106,6 +106,7 @@ async def second_turn(http: httpx.AsyncClient, one: Contender, rounds: int) -> N
 def loading(model: Path, dtype: str, rounds: int) -> None:
     """Compare loading the model with reading its files, both from disk."""
     from vicuna_server.engine.loading import LoadSettings, load_model
+    from vicuna_server.engine.prefetch import prefetch
 
     files = sorted(model.glob("*.safetensors"))
     ratios, pairs = [], []
@@ -119,6 +120,7 @@ def loading(model: Path, dtype: str, rounds: int) -> None:
         read = time.perf_counter() - started
         evict(files)
         started = time.perf_counter()
+        prefetch(model)  # as whoever starts a server does
         load_model(LoadSettings(model, dtype=dtype, kv_cache_memory="1Gi"))
         pairs.append((time.perf_counter() - started, read))
         ratios.append(pairs[-1][0] / read)

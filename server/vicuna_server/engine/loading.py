@@ -15,7 +15,6 @@ from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
-from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.quantity import in_words
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import EngineError, InputError, RequestError
@@ -51,7 +50,6 @@ def load_model(settings: LoadSettings) -> LoadedModel:
         InputError: The folder's content is broken, incomplete, or of unknown prompt format.
         EngineError: This machine or installation cannot run it as asked.
     """
-    prefetch(settings.folder)
     _hub.utils.logging.set_verbosity_error()
     _hub.utils.logging.disable_progress_bar()
     placement = choose_placement(settings.device, settings.num_gpus, settings.dtype, settings.max_gpu_memory)

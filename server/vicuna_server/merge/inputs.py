@@ -1,9 +1,11 @@
 """One source of a merge on its way from URI to opened checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vicuna_server.errors import VicunaError
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
@@ -13,6 +15,7 @@ from vicuna_server.merge.hub.listing import Listing, list_repository
 from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
+from vicuna_server.merge.volume.storage import explain
 
 __all__ = ["Input", "Sources", "make_input"]
 
@@ -143,6 +146,21 @@ class Sources:
         for folder in sorted(folders, key=len, reverse=True):  # adapter-10 before adapter-1
             message = message.replace(folder, folders[folder])
         return message
+
+    @contextmanager
+    def explaining(self, root: Path) -> Iterator[None]:
+        """Turn what fails inside into errors that a user understands.
+
+        Args:
+            root: the volume that is written to; what the system says of files concerns it.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise explain(error, root) from error
+        except VicunaError as error:
+            error.message = self.in_words(error.message)
+            raise
 
     def fingerprints(self, of: Callable[[Input], str | None]) -> identity.Fingerprints | None:
         """Ask every input for its fingerprint; None when one has none."""

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vicuna_server.errors import VicunaError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
@@ -24,7 +23,7 @@ from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.volume.claim import Claim, drop_claim
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging, remove
-from vicuna_server.merge.volume.storage import check_space, explain
+from vicuna_server.merge.volume.storage import check_space
 from vicuna_server.merge.volume.sweeping import drop_staging, make_room, sweep
 
 __all__ = ["run_merge"]
@@ -38,14 +37,9 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
     """
     sources = request.sources()
     root = request.output.absolute()
-    try:
+    with sources.explaining(root):
         root.mkdir(parents=True, exist_ok=True)
         return _Job(request, root, sources, progress).run()
-    except OSError as error:
-        raise explain(error, root) from error
-    except VicunaError as error:
-        error.message = sources.in_words(error.message)
-        raise
 
 
 class _Job:

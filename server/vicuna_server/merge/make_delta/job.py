@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vicuna_server.errors import UsageError, VicunaError
+from vicuna_server.errors import UsageError
 from vicuna_server.merge.building import write_small_files
 from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.pipeline import write_shards
@@ -21,7 +21,7 @@ from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import CHUNK_BYTES
 from vicuna_server.merge.volume.claim import Claim
 from vicuna_server.merge.volume.staging import Staging, remove
-from vicuna_server.merge.volume.storage import explain, require_space
+from vicuna_server.merge.volume.storage import require_space
 
 __all__ = ["DeltaRequest", "Made", "make_delta"]
 
@@ -74,7 +74,7 @@ def make_delta(request: DeltaRequest, progress: Progress) -> Made:
     """
     sources = request.sources()
     output = request.output.absolute()
-    try:
+    with sources.explaining(output.parent):
         if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise _taken(output)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +84,6 @@ def make_delta(request: DeltaRequest, progress: Progress) -> Made:
                 remove(folder)
             staging.journal.begin()  # nothing that a later run could go on with
             return _make(request, sources, output, staging, progress)
-    except OSError as error:
-        raise explain(error, output.parent) from error
-    except VicunaError as error:
-        error.message = sources.in_words(error.message)
-        raise
 
 
 def _taken(output: Path) -> UsageError:
