@@ -1,9 +1,8 @@
 """The gateway's OpenAPI document as a promise: schemathesis makes requests from it, right and wrong, and judges."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import hypothesis
@@ -13,37 +12,25 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from support.gateway import gateway
-from support.serving import running
+from support.serving import in_background, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.keys import KeyRing, hash_of
 
 HEADERS = {"Authorization": "Bearer secret"}
 
 
+@asynccontextmanager
+async def _door() -> AsyncIterator[str]:
+    ring = KeyRing.parse({"k": json.dumps({"sha256": hash_of("secret")}).encode()})
+    async with running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))) as live, gateway(ring) as door:
+        door.route(live.url)
+        yield door.url
+
+
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
-    started, stop = threading.Event(), asyncio.Event()
-    urls: list[str] = []
-
-    async def serve() -> None:
-        ring = KeyRing.parse({"k": json.dumps({"sha256": hash_of("secret")}).encode()})
-        async with (
-            running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))) as live,
-            gateway(ring) as door,
-        ):
-            door.route(live.url)
-            urls.append(door.url)
-            started.set()
-            await stop.wait()
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert started.wait(60)
-    yield schemathesis.openapi.from_url(f"{urls[0]}/openapi.json", headers=HEADERS)
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with in_background(_door()) as url:
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json", headers=HEADERS)
 
 
 POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]

@@ -1,7 +1,5 @@
 """The OpenAPI document as a promise: schemathesis makes requests from it, right and wrong ones, and judges."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +9,7 @@ import schemathesis
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from support.serving import MODEL, running
+from support.serving import MODEL, in_background, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
 EXAMPLES = 20
@@ -20,23 +18,8 @@ EXAMPLES = 20
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
-    started, stop = threading.Event(), asyncio.Event()
-    urls: list[str] = []
-
-    async def serve() -> None:
-        async with running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))) as live:
-            urls.append(live.url)
-            started.set()
-            await stop.wait()
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert started.wait(60)
-    yield schemathesis.openapi.from_url(f"{urls[0]}/openapi.json")
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with in_background(running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256)))) as live:
+        yield schemathesis.openapi.from_url(f"{live.url}/openapi.json")
 
 
 ROUTES = [

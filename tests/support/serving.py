@@ -1,11 +1,13 @@
 """Running servers and tiny models for serving tests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import openai
@@ -18,6 +20,7 @@ from vicuna_server.http.server import serve
 from vicuna_server.http.settings import ServiceSettings
 
 MODEL = "tiny"
+T = TypeVar("T")
 CHATML = (
     "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('I refuse') }}{% endif %}"
     "<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -98,3 +101,25 @@ def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, contex
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def in_background(service: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Run an asynchronous service in a thread with a loop of its own, for tests that are not asynchronous."""
+    entered: Future[T] = Future()
+    stop = asyncio.Event()
+
+    async def live() -> None:
+        async with service as value:
+            entered.set_result(value)
+            await stop.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(live(),))
+    thread.start()
+    try:
+        yield entered.result(60)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
