@@ -64,17 +64,17 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("mode", "number", "least", "outcomes"),
     [
-        ("killed", 1, 60, {-signal.SIGKILL}),
+        ("killed", 1, 50, {-signal.SIGKILL}),
         ("killed_again", 3, 20, {-signal.SIGKILL}),
         ("killed_at_random", 30, 30, {-signal.SIGKILL, 0}),
         ("killed_while_pruning", 1, 10, {-signal.SIGKILL}),
-        ("out_of_space", 3, 20, {OutOfSpaceError.exit_code}),
-        ("frozen", 3, 20, {InterruptedRunError.exit_code, 0}),
+        ("out_of_space", 3, 15, {OutOfSpaceError.exit_code}),
+        ("frozen", 3, 15, {InterruptedRunError.exit_code, 0}),
         pytest.param("killed_again", 1, 60, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_at_random", 300, 300, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
-        pytest.param("out_of_space", 1, 60, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
+        pytest.param("out_of_space", 1, 45, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
         pytest.param("out_of_space_again", 1, 40, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
-        pytest.param("frozen", 1, 60, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
+        pytest.param("frozen", 1, 50, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
     ],
 )
 def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(

@@ -116,7 +116,7 @@ def at_points(
 def half(place: Path) -> Path:
     """Leave what a merge leaves that was killed half-way."""
     start = place / "half"
-    Child(place, start, lambda: die_after(60)).wait()
+    Child(place, start, lambda: die_after(40)).wait()
     return start
 
 

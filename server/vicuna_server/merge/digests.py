@@ -1,15 +1,21 @@
 """The digest of a folder, from all bytes of the files that a merge reads."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
-from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.flow.buffers import new_buffer
+from vicuna_server.merge.flow.input_file import ROOM, InputFile
 from vicuna_server.merge.identity import folder_digest
 from vicuna_server.merge.progress import Progress
 
 __all__ = ["digest_files", "hash_file"]
 
 _READ_BYTES = 8 * 1024 * 1024
+_FILES_AT_ONCE = 2
 
 
 def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
@@ -22,7 +28,9 @@ def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
     Raises:
         InterruptedRunError: a signal came.
     """
-    return folder_digest({file.name: hash_file(file, progress) for file in files})
+    with ThreadPoolExecutor(_FILES_AT_ONCE, "merge-hash") as pool:
+        hashes = pool.map(lambda file: hash_file(file, progress), files)
+        return folder_digest(dict(zip((file.name for file in files), hashes, strict=True)))
 
 
 def hash_file(file: DataFile, progress: Progress) -> str:
@@ -30,9 +38,37 @@ def hash_file(file: DataFile, progress: Progress) -> str:
     if file.sha256 is not None:
         return file.sha256
     digest = hashlib.sha256()
-    position = 0
-    while block := file.read(position, _READ_BYTES):
+    for block in _read_ahead(file.path) if isinstance(file, LocalFile) else _read(file):
         digest.update(block)
-        position += len(block)
         progress.advance(len(block))
     return digest.hexdigest()
+
+
+def _read(file: DataFile) -> Iterator[bytes]:
+    position = 0
+    while block := file.read(position, _READ_BYTES):
+        yield block
+        position += len(block)
+
+
+def _read_ahead(path: Path) -> Iterator[memoryview]:
+    """Yield a file's bytes, each block good until the next is asked for, which is read meanwhile."""
+    size = path.stat().st_size
+    most = min(size, _READ_BYTES)
+    buffers = [new_buffer(most + ROOM), new_buffer(most + ROOM)]
+    with closing(InputFile(path)) as file, ThreadPoolExecutor(1, "merge-read") as pool:
+
+        def read(number: int) -> memoryview:
+            start = number * _READ_BYTES
+            try:
+                return file.read(buffers[number % 2], start, min(_READ_BYTES, size - start))
+            except EOFError:
+                return buffers[0][:0]  # it became shorter: what is missing shows in the hash
+
+        coming = pool.submit(read, 0) if size else None
+        number = 0
+        while coming is not None:
+            block = coming.result()
+            number += 1
+            coming = pool.submit(read, number) if number * _READ_BYTES < size else None
+            yield block

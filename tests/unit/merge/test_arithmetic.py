@@ -21,7 +21,9 @@ def combine(base: memoryview, base_dtype: str, delta: memoryview | None, delta_d
 
     left = tensor(base, base_dtype)
     right = tensor(delta, delta_dtype) if delta is not None else None
-    return combine_step(Step("t", (right or left).shape, output, left, right), base, delta, 0)
+    into = memoryview(bytearray((right or left).elements * DTYPE_BYTES[output]))
+    combine_step(Step("t", (right or left).shape, output, left, right), base, delta, 0, into)
+    return into
 
 
 def _view(tensor: torch.Tensor) -> memoryview:

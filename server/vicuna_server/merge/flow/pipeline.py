@@ -1,15 +1,14 @@
 """Moving the bytes: one thread reads, one adds and hashes, one writes, one makes durable.
 
 All four wait on each other through a fixed set of buffers, so memory is bounded whatever the model's size, and
-the run takes as long as its slowest part alone (usually the writing). Reading, hashing and writing all let go
-of Python's interpreter lock.
+the run takes as long as its slowest part alone. Reading, adding, hashing and writing all let go of Python's
+interpreter lock, and none copies what another has.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
@@ -17,6 +16,7 @@ from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
 from vicuna_server.merge.flow.writing import Writer
 from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.tensors import DTYPE_BYTES
 
 __all__ = ["write_shards"]
 
@@ -39,7 +39,7 @@ def write_shards(
         shards: what to write, in order.
         store: brings the sources' files here.
         progress: counts the bytes read, and ends the run on a signal.
-        chunk_bytes: size of each buffer; there are two for each of the few pieces under way.
+        chunk_bytes: size of each buffer; there are three for each of the few pieces under way.
         finished: told of each file when its last byte is written, unless it holds values that are no numbers; called
             from another thread.
 
@@ -49,12 +49,9 @@ def write_shards(
         InterruptedRunError: a signal came.
         OSError: reading or writing failed, a full disk included.
     """
-    free: SimpleQueue[Slot | None] = SimpleQueue()
     size = buffer_bytes(shards, chunk_bytes)
-    for _ in range(_SLOTS):
-        free.put(Slot(size))
-    reader = Reader(shards, store, free, chunk_bytes, progress)
-    writer = Writer(folder, free, finished, store.finished)
+    reader = Reader(shards, store, [Slot(size) for _ in range(_SLOTS)], chunk_bytes, progress)
+    writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), finished, store.finished)
     reader.start()
     writer.start()
     try:
@@ -68,8 +65,7 @@ def write_shards(
         writer.finish()
     finally:
         store.close()
-        free.put(None)  # a reader that waits for a buffer ends
-        reader.join()
+        reader.stop()
         writer.join()
     writer.check()
     return entries
@@ -92,16 +88,18 @@ class _Mixer:
 
     def merge(self, shard: Shard) -> FileEntry:
         """Pass one shard from the reader to the writer."""
+        self._writer.open(shard.name)
+        self._writer.room(len(shard.header))[:] = shard.header
         digest = hashlib.sha256(shard.header)
-        self._writer.open(shard)
         for step in shard.steps:
             for piece in pieces(step, self._chunk_bytes):
                 slot = self._reader.next(self._writer.check)
-                merged = self._combine(step, slot.base_view, slot.delta_view, piece.start)
+                merged = self._writer.room((piece.stop - piece.start) * DTYPE_BYTES[step.dtype])
+                self._combine(step, slot.base_view, slot.delta_view, piece.start, merged)
+                self._reader.give_back(slot)
                 self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
-                self._writer.write(merged, slot)
                 self._progress.count(bytes_read(piece))
                 self._progress.pace(bytes_read(piece, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())

@@ -1,26 +1,26 @@
 """Reading base and delta piece by piece into a fixed set of buffers, in a thread of its own."""
 
-import os
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile
+from vicuna_server.merge.flow.buffers import new_buffer
+from vicuna_server.merge.flow.input_file import ROOM, InputFile
 from vicuna_server.merge.flow.layout import Shard, Step
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.tensors import DTYPE_BYTES, Span, TensorSource
+from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 
 __all__ = ["LocalStore", "Piece", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "files_in_order", "pieces"]
 
 _POLL_SECONDS = 0.5
-_MOST_PLACES = 1000  # IOV_MAX is 1024 on Linux
-_AHEAD_BYTES = 128 * 1024 * 1024  # asked of the kernel at each file's opening: the disk works while torch is loaded
+_AHEAD_BYTES = 128 * 1024 * 1024  # of each of the first files: the disk works while torch is loaded
+_WIDEST_ELEMENT = 8
 
 
 class Store(Protocol):
@@ -74,8 +74,8 @@ class Slot:
     """Buffers for one piece on its way through the threads."""
 
     def __init__(self, size: int) -> None:
-        self.base = bytearray(size)
-        self.delta = bytearray(size)
+        self.base = new_buffer(size + ROOM)
+        self.delta = new_buffer(size + ROOM)
         self.base_view = memoryview(b"")
         self.delta_view: memoryview | None = None
         self.piece: Piece | None = None
@@ -135,24 +135,28 @@ class Reader(threading.Thread):
         self,
         shards: Sequence[Shard],
         store: Store,
-        free: SimpleQueue[Slot | None],
+        slots: Sequence[Slot],
         chunk_bytes: int,
         progress: Progress,
     ) -> None:
         super().__init__(name="merge-reader", daemon=True)
         self._shards = shards
         self._store = store
-        self._free = free
+        self._free: SimpleQueue[Slot | None] = SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
         self._chunk_bytes = chunk_bytes
         self._progress = progress
         self._ready: SimpleQueue[Slot | BaseException] = SimpleQueue()
-        self._open: dict[DataFile, int] = {}
+        self._open: dict[DataFile, InputFile] = {}
+        self._wanted = False
         self._uses = Counter(
             file for shard in shards for step in shard.steps for source in step.sources for file in source.files
         )
 
     def next(self, check: Callable[[], None]) -> Slot:
         """Return the next filled buffer; raise what stopped the reader, that a signal came, or what `check` raises."""
+        self._wanted = True
         while True:
             try:
                 item = self._ready.get(timeout=_POLL_SECONDS)
@@ -163,6 +167,15 @@ class Reader(threading.Thread):
             if isinstance(item, BaseException):
                 raise item
             return item
+
+    def give_back(self, slot: Slot) -> None:
+        """Let a slot be filled anew."""
+        self._free.put(slot)
+
+    def stop(self) -> None:
+        """End, whatever is left to read, and wait for the end."""
+        self._free.put(None)
+        self.join()
 
     def run(self) -> None:
         """Fill buffers until all is read."""
@@ -181,17 +194,15 @@ class Reader(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._ready.put(error)
         finally:
-            for descriptor in self._open.values():
-                os.close(descriptor)
+            for file in self._open.values():
+                file.close()
 
     def _leave(self, step: Step) -> None:
         """Close the files that no later step reads."""
         for file in (file for source in step.sources for file in source.files):
             self._uses[file] -= 1
-            if not self._uses[file]:
-                descriptor = self._open.pop(file, None)
-                if descriptor is not None:
-                    os.close(descriptor)
+            if not self._uses[file] and file in self._open:
+                self._open.pop(file).close()
 
     def _fill(self, slot: Slot, piece: Piece) -> None:
         slot.piece = piece
@@ -199,33 +210,27 @@ class Reader(threading.Thread):
         slot.base_view = self._read(slot.base, step.base, _range(piece, step.base))
         slot.delta_view = self._read(slot.delta, step.delta, _range(piece, step.delta)) if step.delta else None
 
-    def _read(self, buffer: bytearray, source: TensorSource, elements: tuple[int, int]) -> memoryview:
+    def _read(self, buffer: memoryview, source: TensorSource, elements: tuple[int, int]) -> memoryview:
         start, stop = elements
-        view = memoryview(buffer)[: (stop - start) * DTYPE_BYTES[source.dtype]]
-        if stop > start:
-            for span in source.spans(start, stop):
-                self._read_span(view, span)
+        size = (stop - start) * DTYPE_BYTES[source.dtype]
+        if not size:
+            return buffer[:0]
+        view = buffer[:size]
+        for span in source.spans(start, stop):
+            file = self._file(span.file)
+            try:
+                if span.places == ((0, size),) and not span.offset % _WIDEST_ELEMENT:
+                    return file.read(buffer, span.offset, size)
+                file.scatter((view[place : place + length] for place, length in span.places), span.offset)
+            except EOFError:
+                message = f"{span.file} became shorter while it was read; merge again"
+                raise InputError("TruncatedShard", message) from None
         return view
 
-    def _read_span(self, view: memoryview, span: Span) -> None:
-        descriptor = self._descriptor(span.file)
-        position = span.offset
-        waiting = deque(view[place : place + length] for place, length in span.places if length)
-        while waiting:
-            count = os.preadv(descriptor, list(islice(waiting, _MOST_PLACES)), position)
-            if not count:
-                raise InputError("TruncatedShard", f"{span.file} became shorter while it was read; merge again")
-            position += count
-            while waiting and count >= len(waiting[0]):
-                count -= len(waiting.popleft())
-            if count:
-                waiting[0] = waiting[0][count:]
-
-    def _descriptor(self, file: DataFile) -> int:
-        descriptor = self._open.get(file)
-        if descriptor is None:
-            path = self._store.acquire(file)
-            descriptor = self._open[file] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            os.posix_fadvise(descriptor, 0, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-        return descriptor
+    def _file(self, file: DataFile) -> InputFile:
+        found = self._open.get(file)
+        if found is None:
+            found = self._open[file] = InputFile(self._store.acquire(file))
+            if not self._wanted:
+                found.read_ahead(_AHEAD_BYTES)
+        return found

@@ -3,24 +3,27 @@
 import os
 import threading
 from collections.abc import Callable
+from mmap import PAGESIZE
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from vicuna_server.manifest import FileEntry
-from vicuna_server.merge.flow.layout import Shard
-from vicuna_server.merge.flow.reading import Slot
-from vicuna_server.merge.volume.storage import fsync_file, write_all
+from vicuna_server.merge.flow.buffers import new_buffer
+from vicuna_server.merge.flow.output_file import OutputFile
+from vicuna_server.merge.volume.storage import fsync_file
 
 __all__ = ["Writer"]
 
+_BLOCKS = 3
+
 
 class Writer(threading.Thread):
-    """Writes in order, gives buffers back, and has a helper that fsyncs behind it.
+    """Gives room for what is to be written, writes it in order, and has a helper that fsyncs behind it.
 
     Args:
         folder: gets the files.
-        free: gets the buffers back.
+        most_room: the most bytes that are ever asked for at once.
         finished: told of each file, in this thread, when its last byte is written and if it is good.
         next_file: called after each file, good or not.
     """
@@ -28,36 +31,45 @@ class Writer(threading.Thread):
     def __init__(
         self,
         folder: Path,
-        free: SimpleQueue[Slot | None],
+        most_room: int,
         finished: Callable[[FileEntry], None],
         next_file: Callable[[], None],
     ) -> None:
         super().__init__(name="merge-writer", daemon=True)
         self._folder = folder
-        self._free = free
         self._finished = finished
         self._next_file = next_file
-        self._work: SimpleQueue[tuple[str, Any, Slot | None]] = SimpleQueue()
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        for _ in range(_BLOCKS - 1):
+            self._free.put(new_buffer(most_room + PAGESIZE))
+        self._block = new_buffer(most_room + PAGESIZE)
+        self._filled = 0
+        self._work: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._flusher = _Flusher()
         self._failure: BaseException | None = None
         self._abandoned = False
-        self._descriptor = -1
+        self._file: OutputFile | None = None
 
-    def open(self, shard: Shard) -> None:
-        """Begin a file with its header."""
-        self._work.put(("open", shard, None))
+    def open(self, name: str) -> None:
+        """Begin a file."""
+        self._work.put(("open", name))
 
-    def write(self, data: memoryview, slot: Slot) -> None:
-        """Append bytes; the buffer goes back when they are written."""
-        self._work.put(("write", data, slot))
+    def room(self, size: int) -> memoryview:
+        """Return the place of the file's next `size` bytes, to be filled before anything else is asked for."""
+        if self._filled + size > len(self._block):
+            self._hand_over(self._filled // PAGESIZE * PAGESIZE)  # what its last page holds begins the next block
+        place = self._block[self._filled : self._filled + size]
+        self._filled += size
+        return place
 
     def close(self, entry: FileEntry, *, good: bool) -> None:
         """End the file; it is fsynced in the background. One that is not good will not count as finished."""
-        self._work.put(("close", (entry, good), None))
+        self._hand_over(self._filled)
+        self._work.put(("close", (entry, good)))
 
     def finish(self) -> None:
         """Let the thread end once everything is written and durable."""
-        self._work.put(("end", None, None))
+        self._work.put(("end", None))
 
     def abandon(self) -> None:
         """Let the thread end at once."""
@@ -74,7 +86,7 @@ class Writer(threading.Thread):
         """Write until told to end."""
         self._flusher.start()
         while True:
-            task, data, slot = self._work.get()
+            task, data = self._work.get()
             if task == "end":
                 break
             try:
@@ -82,26 +94,35 @@ class Writer(threading.Thread):
                     self._do(task, data)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that asks
                 self._failure = error
-            if slot is not None:
-                self._free.put(slot)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+            if task == "write":
+                self._free.put(data[0])
+        if self._file is not None:
+            os.close(self._file.descriptor)
         self._flusher.finish()
+
+    def _hand_over(self, size: int) -> None:
+        """Have so many bytes written, and go on with the others in a new block."""
+        block = self._free.get()
+        rest = self._block[size : self._filled]
+        block[: len(rest)] = rest
+        self._work.put(("write", (self._block, size)))
+        self._block, self._filled = block, len(rest)
 
     def _do(self, task: str, data: Any) -> None:
         if task == "open":
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._folder / data.name, flags, 0o644)
-            write_all(self._descriptor, data.header)
-        elif task == "write":
-            write_all(self._descriptor, data)
-        else:
-            entry, good = data
-            descriptor, self._descriptor = self._descriptor, -1
-            self._flusher.close(descriptor, self._folder / entry.path)
-            if good:
-                self._finished(entry)
-            self._next_file()
+            self._file = OutputFile(self._folder / data)
+            return
+        assert self._file is not None  # noqa: S101 - opened before
+        if task == "write":
+            block, size = data
+            self._file.append(block[:size])
+            return
+        entry, good = data
+        self._flusher.close(self._file)
+        self._file = None
+        if good:
+            self._finished(entry)
+        self._next_file()
 
 
 class _Flusher(threading.Thread):
@@ -109,12 +130,12 @@ class _Flusher(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="merge-flusher", daemon=True)
-        self._work: SimpleQueue[tuple[int, Path] | None] = SimpleQueue()
+        self._work: SimpleQueue[OutputFile | None] = SimpleQueue()
         self.failure: BaseException | None = None
 
-    def close(self, descriptor: int, path: Path) -> None:
+    def close(self, file: OutputFile) -> None:
         """Make a file durable and close it."""
-        self._work.put((descriptor, path))
+        self._work.put(file)
 
     def finish(self) -> None:
         """Wait until everything is durable."""
@@ -123,11 +144,10 @@ class _Flusher(threading.Thread):
 
     def run(self) -> None:
         """Fsync until told to end."""
-        while (task := self._work.get()) is not None:
-            descriptor, path = task
+        while (file := self._work.get()) is not None:
             try:
-                fsync_file(descriptor, path)
+                fsync_file(file.descriptor, file.path)
             except OSError as error:
                 self.failure = self.failure or error
             finally:
-                os.close(descriptor)
+                os.close(file.descriptor)
