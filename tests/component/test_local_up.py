@@ -152,3 +152,12 @@ def test_a_folder_that_does_not_exist_is_named(up: Up, tmp_path: Path) -> None:
     code, _, err = up.run("true")
     assert code == 66
     assert f"{tmp_path}/nowhere" in err
+
+
+def test_a_claim_that_the_model_does_not_use_is_named(up: Up, tmp_path: Path) -> None:
+    up.words += ["--volume", f"input={tmp_path}"]
+    code, _, err = up.run("true")
+    assert code == 64
+    assert "--volume input: the model uses no such claim; it uses " in err
+    assert "inputs" in err
+    assert up.files() == []

@@ -99,6 +99,19 @@ def test_a_long_prompt_holds_up_neither_streams_nor_a_short_prompt(loaded: Loade
     assert long.row.done == CHUNK_IN_COMPANY - 2
 
 
+def test_many_prompts_need_not_wait_for_each_other_because_one_generates(loaded: LoadedModel) -> None:
+    driver = Driver(loaded, reuse=False, rows=10)
+    stream = driver.join([65])
+    driver.turn()
+    waiting = [driver.join([66 + number] * 50) for number in range(7)]
+    driver.turn()
+    assert len(driver.got[stream]) == 2
+    assert [len(driver.got[sequence]) for sequence in waiting] == [1] * 7
+    long = [driver.join([80 + number] * 600) for number in range(2)]
+    driver.turn()
+    assert [sequence.row.done for sequence in long] == [CHUNK_IN_COMPANY // 2] * 2, "eight generate by now"
+
+
 def test_nothing_is_computed_twice_for_the_next_turn(loaded: LoadedModel, alone: list[list[int]]) -> None:
     driver = Driver(loaded)
     first = driver.solo(PROMPTS[2])

@@ -47,12 +47,14 @@ class LocalRun:
         """Run the merge Job's container and return the artifact's ID; seconds if the artifact is there already.
 
         Raises:
-            LocalRunError: the merge failed; it has said why on standard error.
+            LocalRunError: the merge failed; it has said why on standard error. Or a volume is named that the model
+                does not use.
         """
         job = merge_job(
             self.model, attempt=0, series="", image=_IMAGE, pull_policy="Never", shared_volume=True, capacity=""
         )
         pod = job["spec"]["template"]["spec"]
+        self._require_use(claims_of(pod))
         command = self._command(pod)
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch, "termination-log")
@@ -93,6 +95,13 @@ class LocalRun:
                 _say("press Ctrl-C to stop")
                 return self._ended(server)
             return _foreground(command, self.url)
+
+    def _require_use(self, claims: Sequence[str]) -> None:
+        """A misspelt claim would be taken for an empty folder."""
+        unused = sorted(set(self.volumes) - set(claims))
+        if unused:
+            known = ", ".join(sorted(set(claims)))
+            raise LocalRunError(f"--volume {unused[0]}: the model uses no such claim; it uses {known}", 64)
 
     def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
         folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}

@@ -23,6 +23,9 @@ CHUNK_ALONE = 1024
 CHUNK_IN_COMPANY = 128
 """Prompt tokens per pass: while others generate, prompts must not hold up their next token."""
 
+MOST_CHUNKS = 4
+"""So many times that where those who wait for their first token are twice as many times those who generate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -132,7 +135,9 @@ class Batch:
         that it gets through, the rest to those behind it, so that a short one need not wait for a long one's end.
         """
         prompts = [sequence for sequence in self.running if not sequence.generating]
-        budget = CHUNK_ALONE if len(prompts) == len(self.running) else CHUNK_IN_COMPANY
+        generating = len(self.running) - len(prompts)
+        chunks = max(1, min(len(prompts) // (2 * generating), MOST_CHUNKS)) if generating else 0
+        budget = chunks * CHUNK_IN_COMPANY or CHUNK_ALONE
         shares = dict.fromkeys(self.running, 1)
         if prompts:
             oldest, *others = prompts
