@@ -5,8 +5,9 @@
     python bench/chat.py --random 1b            # no model needed: random weights of TinyLlama's shape
 
 Each contender is a process of its own, idle while another is measured; `generate` runs in this one, one request at
-a time. Every round asks all of them the same questions in turn; ratios are medians over rounds. FastChat takes part
-where its folder is given: pip install --no-deps --target FOLDER fschat markdown2 nh3 shortuuid tiktoken peft
+a time. Every round asks all of them the same questions in turn, after one round that does not count; ratios are
+medians over rounds. FastChat takes part where its folder is given:
+pip install --no-deps --target FOLDER fschat markdown2 nh3 shortuuid tiktoken peft
 """
 
 import argparse
@@ -25,6 +26,8 @@ from contenders import Contender, FastChat, Generate, Message, TransformersServe
 
 TOPICS = ("a dragon", "the sea", "an old clock", "two friends", "a lost key", "the moon", "a river", "winter")
 MEBIBYTE = 2**20
+# servers close connections that were idle for 5 s, and one may do so while it is taken anew
+LIMITS = httpx.Limits(max_connections=100, keepalive_expiry=2)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ def p95(samples: Sequence[Sample]) -> float:
 async def throughput(http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, args: Any) -> None:
     print("| clients | server | tok/s | ours / it | first text p95 | ours / it |\n|---|---|---|---|---|---|")
     for number, clients in enumerate(args.clients):
+        for one in contenders:  # libraries choose their kernels when they first meet a batch of this size
+            if not isinstance(one, Generate):
+                await load(http, one, count, clients, 4, number * 20 + 19)
         samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
         for index in range(args.rounds):
             for one in contenders:
@@ -185,7 +191,7 @@ async def compare(model: Path, args: Any) -> None:
     if args.fastchat is not None:
         contenders.append(FastChat(model, args.dtype, args.device, args.fastchat))
     try:
-        async with httpx.AsyncClient(timeout=1800, limits=httpx.Limits(max_connections=100)) as http:
+        async with httpx.AsyncClient(timeout=1800, limits=LIMITS) as http:
             for one in contenders:
                 await asyncio.to_thread(one.start)
                 await ask(http, one, question(0, 0), 8)
