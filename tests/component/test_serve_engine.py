@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import shutil
 import string
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,13 +12,14 @@ import openai
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.serving import MODEL, Running, eventually, running, write_tiny_model
 from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
 from vicuna_server.engine.batch import CHUNK_IN_COMPANY
+from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.ragged import Pass
+from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
@@ -323,6 +325,43 @@ def test_a_missing_tensor_is_not_made_up(broken: Path) -> None:
     with pytest.raises(InputError, match=r"layers\.1\.mlp\.up_proj") as caught:
         load_model(LoadSettings(broken))
     assert caught.value.reason == "TensorMissing"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shard", ["5GB", "20KB"])
+def test_a_llama_is_loaded_layer_by_layer_with_the_same_result(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tied: bool, shard: str
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    torch.manual_seed(3)
+    config = AutoConfig.from_pretrained(folder, tie_word_embeddings=tied, rms_norm_eps=1e-5)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(dtype)
+    model.save_pretrained(tmp_path, max_shard_size=shard)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = [65, 66, 67, 68]
+    with torch.inference_mode():
+        wanted = plain(torch.tensor([ids])).logits[0, -1]
+    with monkeypatch.context() as patch:
+        patch.setattr("vicuna_server.engine.loading._load_whole", None)
+        loaded = load_model(LoadSettings(tmp_path, dtype="float32"))
+    with torch.inference_mode():
+        store = KeyValueStore(loaded.decoder.shape, 64)
+        got = loaded.decoder.logits(Pass([Piece(ids, 0, 0)], store))[0]
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert dtype is torch.float32 or mapped == [], "what was converted stays in memory"
+
+
+def test_a_tensor_of_another_shape_is_refused(broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = weights[name][:10].clone()
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        load_model(LoadSettings(broken))
+    assert caught.value.reason == "ModelBroken"
 
 
 def test_a_context_beyond_the_models_is_refused(folder: Path) -> None:

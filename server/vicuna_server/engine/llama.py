@@ -35,17 +35,30 @@ class LlamaDecoder:
 
     Args:
         model: A LlamaForCausalLM for which `is_plain_llama` holds.
+        fill: Gives a module of that model its parameters, by their names' prefix; None: it has them.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.shape = shape_of(model)
+    def __init__(self, model: Any, fill: Callable[[Any, str], None] | None = None) -> None:
+        fill = fill or (lambda *_: None)
+        shape = shape_of(model)
+        fill(model.model.embed_tokens, "model.embed_tokens")
         self._embedding: Tensor = model.model.embed_tokens.weight
+        if model.config.tie_word_embeddings:
+            model.lm_head.weight = model.model.embed_tokens.weight
+        else:
+            fill(model.lm_head, "lm_head")
+        # The largest product first: while it is packed it is there twice.
+        self._head = Product(model.lm_head)
         self._rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = model.model.rotary_emb
         self._eps: float = model.config.rms_norm_eps
         # Layer by layer, so that no second copy of the model is ever in memory.
-        self._layers = [_Layer(layer, self.shape.heads, self.shape.size, self._eps) for layer in model.model.layers]
+        self._layers: list[_Layer] = []
+        for index, layer in enumerate(model.model.layers):
+            fill(layer, f"model.layers.{index}")
+            self._layers.append(_Layer(layer, shape.heads, shape.size, self._eps))
+        fill(model.model.norm, "model.norm")
         self._norm: Tensor = model.model.norm.weight
-        self._head = Product(model.lm_head)
+        self.shape = shape_of(model)
 
     def logits(self, batch: Pass) -> Tensor:
         """Return the logits behind each piece's last token; see `Decoder.logits`."""

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.engine.quantity import in_words
 from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.engine.weights import Weights
 from vicuna_server.errors import EngineError, InputError, RequestError
 from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX, Message, resolve_template_name
 
@@ -70,10 +73,9 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     )
     _try_template(tokenizer, template)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
-    model = _load_weights(settings, placement)
-    eos = _eos_ids(model.generation_config, config, tokenizer)
-    encoder = PromptEncoder(tokenizer, template, model.get_input_embeddings().num_embeddings)
-    decoder = LlamaDecoder(model) if is_plain_llama(model) else TransformersDecoder(model)
+    decoder = _stream(settings, placement, config) or _load_whole(settings, placement)
+    eos = _eos_ids(_generation_config(settings.folder), config, tokenizer)
+    encoder = PromptEncoder(tokenizer, template, config.get_text_config().vocab_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
 
@@ -120,6 +122,35 @@ def _try_template(tokenizer: Any, template: str) -> None:
         raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
 
 
+def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decoder | None:
+    """Load layer by layer; None where that is not for this model, device or folder, or something is wrong with it."""
+    if config.model_type != "llama" or placement.max_memory is not None or settings.quantization != "none":
+        return None
+    try:
+        weights = Weights(settings.folder, placement.dtype)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with torch.device("meta"):
+        model = _hub.AutoModelForCausalLM.from_config(config, dtype=placement.dtype).eval()
+    if not (is_plain_llama(model) and weights.hold(dict(model.named_parameters()))):
+        return None
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    with _explaining(settings.folder):
+        return LlamaDecoder(model, weights.fill)
+
+
+def _load_whole(settings: LoadSettings, placement: Placement) -> Decoder:
+    model = _load_weights(settings, placement)
+    return LlamaDecoder(model) if is_plain_llama(model) else TransformersDecoder(model)
+
+
+def _generation_config(folder: Path) -> Any:
+    try:
+        return _hub.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+
+
 def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     options: dict[str, Any] = {"dtype": placement.dtype, "local_files_only": True, "output_loading_info": True}
     if placement.max_memory is not None:
@@ -127,17 +158,8 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     if settings.quantization != "none":
         options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
         options.setdefault("device_map", {"": placement.device})
-    try:
+    with _explaining(settings.folder):
         model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EngineError(
-            "OutOfMemory",
-            f"the weights do not fit the memory here: {_first_line(error)}; use more GPUs or quantization",
-        ) from error
-    except Exception as error:
-        raise InputError(
-            "ModelBroken", f"the weights in {settings.folder} cannot be loaded: {_first_line(error)}"
-        ) from error
     if missing := sorted(info["missing_keys"]):
         raise InputError(
             "TensorMissing",
@@ -152,6 +174,19 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
             "--max-gpu-memory",
         )
     return model.eval()
+
+
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EngineError(
+            "OutOfMemory",
+            f"the weights do not fit the memory here: {_first_line(error)}; use more GPUs or quantization",
+        ) from error
+    except Exception as error:
+        raise InputError("ModelBroken", f"the weights in {folder} cannot be loaded: {_first_line(error)}") from error
 
 
 def _quantization(kind: str, dtype: torch.dtype) -> Any:
