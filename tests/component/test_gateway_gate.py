@@ -15,6 +15,7 @@ from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.app import OPEN_PATHS
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import KeyRing, hash_of
+from vicuna_server.http.access_log import ACCESS_LOG
 
 
 def _ring(**fields: object) -> KeyRing:
@@ -64,6 +65,44 @@ async def test_a_key_sees_and_reaches_its_models_alone() -> None:
             response = await door.client.post("/v1/chat/completions", json=chat(name), headers=_bearer())
             assert response.status_code == status
             assert (await door.client.get(f"/v1/models/{name}", headers=_bearer())).status_code == status
+
+
+async def test_what_is_refused_is_counted_and_logged_without_its_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger=ACCESS_LOG)
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as server, gateway(_ring()) as door:
+        door.route(server.url)
+        path = "/v1/chat/completions"
+        asked = [
+            await door.client.post(path, json=chat(), headers=_bearer("wrong")),
+            await door.client.post(path, json=chat("nobody"), headers=_bearer()),
+            await door.client.post(path, content=b"{", headers=_bearer()),
+            await door.client.get("/" + "x" * 5000, headers=_bearer()),
+            await door.client.post(path, json=chat(), headers=_bearer()),
+            await door.client.post(path, json=chat(max_tokens=-1), headers=_bearer()),
+            await door.client.get("/livez"),
+        ]
+        told = door.upstream.metrics.render().decode()
+    statuses = [response.status_code for response in asked]
+    assert statuses == [401, 404, 400, 404, 200, 400, 200]
+    counts = {line for line in told.splitlines() if line.startswith("vicuna_gateway_refused_total{")}
+    assert counts == {
+        'vicuna_gateway_refused_total{key="",status="401"} 1.0',
+        'vicuna_gateway_refused_total{key="alice",status="404"} 2.0',
+        'vicuna_gateway_refused_total{key="alice",status="400"} 1.0',
+    }
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == ACCESS_LOG]
+    refused = [line for line in lines if line["event"] == "refused"]
+    assert [(line["key"], line["status"]) for line in refused] == [
+        ("", 401),
+        ("alice", 404),
+        ("alice", 400),
+        ("alice", 404),
+    ]
+    assert {line["client"] for line in refused} == {"127.0.0.1"}
+    assert all(len(line["route"]) <= 200 for line in refused)
+    assert "wrong" not in caplog.text
+    forwarded = [line["status"] for line in lines if line["event"] == "request" and "model" in line]
+    assert forwarded == [200, 400], "what reached a server has its own line"
 
 
 async def test_rotation_works_at_once_and_an_expired_key_says_so() -> None:

@@ -53,6 +53,9 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
             url, metrics = (f"http://127.0.0.1:{port}" for port in ports.groups())
             async with httpx.AsyncClient(timeout=30) as client:
                 assert (await client.get(f"{url}/readyz")).status_code == 200
+                assert (await client.post(f"{url}/v1/completions", json={"model": "nobody"})).status_code == 404
+                refused = 'vicuna_gateway_refused_total{key="",status="404"} 1.0'
+                assert refused in (await client.get(f"{metrics}/metrics")).text
                 body = chat(stream=True)
                 async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
                     lines = response.aiter_lines()

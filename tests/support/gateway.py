@@ -18,6 +18,7 @@ from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.refusals import Refusals
 from vicuna_server.gateway.service import uvicorn_config
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
@@ -61,7 +62,7 @@ async def gateway(ring: KeyRing | None = None, **settings: Any) -> AsyncIterator
     gate = create_app(catalogue, upstream, Rates(), lambda: True)
     gate.ring = ring
     await upstream.open()
-    server = _Quiet(uvicorn_config(gate))
+    server = _Quiet(uvicorn_config(Refusals(gate, upstream.metrics.refused)))
     with bind("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))

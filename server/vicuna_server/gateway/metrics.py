@@ -25,6 +25,12 @@ class Metrics:
             ("model", "revision", "key", "kind"),
             registry=self._registry,
         )
+        self._refused = Counter(
+            "vicuna_gateway_refused",
+            "Requests refused before a model was found; key: empty where none was accepted",
+            ("key", "status"),
+            registry=self._registry,
+        )
         self._first_byte = Histogram(
             "vicuna_gateway_time_to_first_byte_seconds",
             "From a request's arrival to the first byte of its answer",
@@ -53,6 +59,10 @@ class Metrics:
         self._requests.labels(model, revision, key, str(status)).inc()
         if status != 499:
             self._first_byte.labels(model, revision, key).observe(seconds)
+
+    def refused(self, key: str, status: int) -> None:
+        """Count a request that reached no model."""
+        self._refused.labels(key, str(status)).inc()
 
     def used(self, model: str, revision: str, key: str, usage: dict[str, object]) -> None:
         """Count the tokens of an OpenAI `usage` object."""

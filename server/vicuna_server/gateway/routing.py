@@ -10,6 +10,7 @@ from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.catalogue import Catalogue, Model
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
+from vicuna_server.gateway.refusals import mark_forwarded
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 from vicuna_server.http.body import read_bytes
 from vicuna_server.http.request_id import request_id
@@ -50,6 +51,7 @@ class Router:
             key=key.name,
             arrived=arrived,
         )
+        mark_forwarded(request)
         return Forward(self.upstream, model, outgoing)
 
 

@@ -18,6 +18,7 @@ from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.refusals import Refusals
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http.draining import CloseWhileDraining, Drain, DrainingServer
 from vicuna_server.http.listening import bind
@@ -54,9 +55,10 @@ async def _serve(options: Options) -> None:
     state, synced, catalogue, rates = Drain(loaded=True), asyncio.Event(), Catalogue(), Rates()
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
+    front = Refusals(gate, upstream.metrics.refused)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = DrainingServer(uvicorn_config(CloseWhileDraining(gate, state)), state, options.drain_seconds)
+        server = DrainingServer(uvicorn_config(CloseWhileDraining(front, state)), state, options.drain_seconds)
         metrics = _Beside(uvicorn_config(create_metrics_app(upstream)))
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:

@@ -1,0 +1,63 @@
+"""What was refused before it reached a model: counted by key and status, a line in the access log each. Pure ASGI."""
+
+import json
+import logging
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vicuna_server.http.access_log import ACCESS_LOG
+
+__all__ = ["Refusals", "mark_forwarded"]
+
+_access = logging.getLogger(ACCESS_LOG)
+
+_FORWARDED = "forwarded"
+_MOST_OF_A_PATH = 200
+
+
+class Refused(Protocol):
+    """Is told of each."""
+
+    def __call__(self, key: str, status: int) -> None: ...
+
+
+def mark_forwarded(request: Request) -> None:
+    """Say that a request has found its model: whatever becomes of it is counted and logged there."""
+    setattr(request.state, _FORWARDED, True)
+
+
+class Refusals:
+    """Sees the status of every answer.
+
+    Args:
+        app: the whole gateway.
+        refused: told the key's name (empty: none was accepted) and the status.
+    """
+
+    def __init__(self, app: ASGIApp, refused: Refused) -> None:
+        self._app = app
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Carry out one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400 and _FORWARDED not in state:
+                self._note(scope, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, noting)
+
+    def _note(self, scope: Scope, status: int) -> None:
+        key = scope["state"].get("key")
+        name = key.name if key else ""
+        self._refused(name, status)
+        line = {"event": "refused", "method": scope["method"], "route": scope["path"][:_MOST_OF_A_PATH]}
+        client = scope.get("client") or ("",)
+        _access.info("%s", json.dumps({**line, "client": client[0], "key": name, "status": status}))
