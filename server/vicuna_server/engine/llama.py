@@ -6,6 +6,7 @@ transformers' time goes to what is not a matrix product.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -51,11 +52,15 @@ class LlamaDecoder:
         self._head = Product(model.lm_head)
         self._rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = model.model.rotary_emb
         self._eps: float = model.config.rms_norm_eps
-        # Layer by layer, so that no second copy of the model is ever in memory.
-        self._layers: list[_Layer] = []
-        for index, layer in enumerate(model.model.layers):
+
+        def take(index: int) -> _Layer:
+            layer = model.model.layers[index]
             fill(layer, f"model.layers.{index}")
-            self._layers.append(_Layer(layer, shape.heads, shape.size, self._eps))
+            return _Layer(layer, shape.heads, shape.size, self._eps)
+
+        # Layer by layer, so that the model is never in memory twice; two at once, since packing uses one CPU.
+        with ThreadPoolExecutor(2, "load") as pool:
+            self._layers = list(pool.map(take, range(len(model.model.layers))))
         fill(model.model.norm, "model.norm")
         self._norm: Tensor = model.model.norm.weight
         self.shape = shape_of(model)
