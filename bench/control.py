@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import urllib3
 import yaml
-from kubernetes import client, config, watch
+from kubernetes import client, config
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP, VERSION, PLURAL = "vicuna.dev", "v1alpha1", "vicunamodels"
@@ -63,11 +64,14 @@ class Watch(threading.Thread):
         self.more = threading.Condition()
 
     def run(self) -> None:
-        api = client.ApiClient()
         while True:
-            with contextlib.suppress(client.ApiException):
-                for event in watch.Watch().stream(self.lister, *self.args):
-                    body = api.sanitize_for_serialization(event["object"])
+            with contextlib.suppress(client.ApiException, urllib3.exceptions.HTTPError):
+                # plain JSON: the client's classes would cost more than all that is measured here
+                for line in self.lister(*self.args, watch=True, _preload_content=False):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        break
+                    body = event["object"]
                     if self.act is not None:
                         self.act(body)
                     with self.more:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.memory_kube import MemoryKube
 from support.memory_server import MemoryServer
@@ -111,4 +112,30 @@ async def test_a_server_that_is_away_is_unavailable(tmp_path: Path, monkeypatch:
     client = await KubeClient.connect()
     with pytest.raises(errors.UnavailableError, match=server.url):
         await client.get(REF, "ns")
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("bypassed", "own", "proxy"),
+    [("", None, "http://proxy:3128"), ("127.0.0.1", None, None), ("127.0.0.1", "http://own:1", "http://own:1")],
+)
+async def test_the_environments_proxy_is_used_unless_the_kubeconfig_names_one(
+    server: MemoryServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bypassed: str,
+    own: str | None,
+    proxy: str | None,
+) -> None:
+    path = server.write_kubeconfig(tmp_path / "kubeconfig")
+    if own:
+        config = yaml.safe_load(path.read_text())
+        config["clusters"][0]["cluster"]["proxy-url"] = own
+        path.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    for scheme in ("http", "https"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", bypassed)
+    client = await KubeClient.connect()
+    assert (await client.connection()).proxy_url == proxy
     await client.close()

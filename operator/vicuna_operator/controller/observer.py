@@ -53,6 +53,7 @@ class Observer:
         self._merge_progress = merge_progress
         self._policies = policies
         self._clock = clock
+        self._asking: dict[Key, asyncio.Task[Mapping[str, Any] | None]] = {}  # for claims
 
     async def observe(self, model: Model, memory: Memory) -> Observed:
         """Look at everything around a model."""
@@ -110,12 +111,13 @@ class Observer:
     ) -> Mapping[str, Any] | None:
         """Read what stands beside a model by its name, without a watch, which cannot wait for an API to appear.
 
-        Also what is not wanted is looked for, since it may have been once; when it was not there, not again.
+        Also what is not wanted is looked for, since it may have been once; when it was not there, not again. A model
+        that has just come has had none: the look can wait until its merge has been started.
         """
         api_version, kind = what
         if wanted:
             memory.absent.discard(kind)  # it is about to be made
-        elif kind in memory.absent:
+        elif kind in memory.absent or model.status.get("observedGeneration", -1) == -1:
             return None
         found = await self._kube.get(Ref(api_version, kind, model.name), model.namespace)
         if found is None and not wanted:
@@ -125,9 +127,18 @@ class Observer:
     async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
         names = self._claims_to_read(model) if model.spec is not None else ()
         found = await asyncio.gather(
-            *(self._kube.get(Ref("v1", "PersistentVolumeClaim", name), model.namespace) for name in names)
+            *(self._claim(Ref("v1", "PersistentVolumeClaim", name), model.namespace) for name in names)
         )
         return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
+
+    async def _claim(self, ref: Ref, namespace: str) -> Mapping[str, Any] | None:
+        """Read a claim; models that share it and look at the same moment share the answer."""
+        asking = self._asking.get((namespace, ref.name))
+        if asking is None:
+            asking = asyncio.create_task(self._kube.get(ref, namespace))
+            self._asking[namespace, ref.name] = asking
+            asking.add_done_callback(lambda _: self._asking.pop((namespace, ref.name)))
+        return await asyncio.shield(asking)  # a pass that is cut off takes no other's answer away
 
     async def _events(self, model: Model, memory: Memory) -> Mapping[str, Sequence[EventView]]:
         now = self._clock()

@@ -1,6 +1,7 @@
 """How kopf is set up: as an informer that writes nothing."""
 
 import logging
+from typing import Any
 
 import kopf
 
@@ -20,9 +21,24 @@ WATCHED_CHILDREN = (
 )
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps nothing: no handler asks what has changed, and kopf copies every object it sees to be able to tell."""
+
+    def build(self, **_: Any) -> Any:
+        """Return an empty essence."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Remember nothing."""
+
+    def store(self, **_: Any) -> None:
+        """Write nothing to the object."""
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Set everything that the operator relies on."""
     settings.persistence.finalizer = f"{c.GROUP}/operator"  # never set: there is no handler that needs it
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.peering.standalone = True  # the Lease decides who is active
     settings.scanning.disabled = True  # no rights on namespaces and CRDs needed
     settings.posting.enabled = False  # Events are posted by the reconciler, deliberately

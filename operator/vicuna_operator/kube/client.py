@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client as aio_client
@@ -211,7 +212,18 @@ async def _load_configuration() -> Any:
     except Exception as error:  # the loader lets YAML, key and type errors through
         message = f"no cluster: {error or type(error).__name__}; set KUBECONFIG, or run inside a cluster"
         raise UnavailableError(message) from error
+    # Left to itself, aiohttp asks the environment in another thread, twice before each request.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     return configuration
+
+
+def _proxy_for(server: str) -> str | None:
+    """Find the environment's proxy for the way to this server."""
+    where = urlsplit(server)
+    if proxy_bypass(where.hostname or ""):
+        return None
+    return getproxies().get(where.scheme)
 
 
 def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:

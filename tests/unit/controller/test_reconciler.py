@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -398,6 +399,8 @@ async def test_a_companion_that_is_neither_wanted_nor_there_is_looked_for_once()
     def reads() -> int:
         return sum(call.verb == "get" and call.kind == "NetworkPolicy" for call in world.kube.calls)
 
+    await world.run()
+    assert reads() == 0, "a new model's merge was held up"
     for _ in range(3):
         await world.run()
     assert reads() == 1
@@ -431,6 +434,53 @@ async def test_claims_are_looked_up_by_name() -> None:
     assert claims["weights"] is not None
     assert claims["weights"].phase == "Bound"
     assert claims["absent"] is None
+
+
+class SlowKube(MemoryKube):
+    """Lets others run during a read."""
+
+    async def get(self, ref: Ref, namespace: str) -> dict[str, Any] | None:
+        found = await super().get(ref, namespace)
+        await asyncio.sleep(0.001)
+        return found
+
+
+def crowd(rule: Rule, names: Sequence[str], claims: Sequence[str] = ()) -> World:
+    """Make a world of several models, of an API server that takes its time."""
+    world = World(rule, claims)
+    world.kube = SlowKube()
+    for name in names:
+        world.kube.put({**model_body(), "metadata": {"name": name}})
+    world.snapshot = live_snapshot(world.kube)
+    world.reconciler = world.restart()
+    return world
+
+
+async def test_models_that_look_at_one_claim_at_once_share_the_answer() -> None:
+    world = crowd(lambda *_: Plan(), ["a", "b", "c"], claims=["weights"])
+    world.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "weights"}, "spec": {}})
+
+    def reads() -> int:
+        return sum(call.verb == "get" and call.kind == "PersistentVolumeClaim" for call in world.kube.calls)
+
+    passes = [asyncio.create_task(world.reconciler.reconcile(("default", name))) for name in ("a", "b", "c")]
+    await asyncio.sleep(0)  # all have begun
+    passes[0].cancel()
+    await asyncio.gather(*passes, return_exceptions=True)
+    assert [seen.claims["weights"] is not None for seen in world.seen] == [True, True]
+    assert reads() == 1
+    await world.reconciler.reconcile(("default", "a"))
+    assert reads() == 2
+
+
+async def test_an_unanswered_read_of_a_shared_claim_fails_each_pass_and_the_next_asks_again() -> None:
+    world = crowd(lambda *_: Plan(), ["a", "b"], claims=["weights"])
+    world.kube.fail(UnavailableError("away"), verb="get", kind="PersistentVolumeClaim")
+    passes = (world.reconciler.reconcile(("default", name)) for name in ("a", "b"))
+    results = await asyncio.gather(*passes, return_exceptions=True)
+    assert all(isinstance(item, UnavailableError) for item in results)
+    await world.reconciler.reconcile(("default", "a"))
+    assert world.seen[-1].claims == {"weights": None}
 
 
 async def test_events_asked_for_are_there_in_the_next_pass_which_comes_soon() -> None:
