@@ -243,6 +243,7 @@ def free_port() -> int:
 def spawn(command: list[str], name: str, packages: Path | None = None) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(filter(None, [str(packages) if packages else "", os.environ.get("PYTHONPATH", "")]))
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": path} if path else {})
+    environment["LOGDIR"] = tempfile.gettempdir()  # FastChat writes logs of its own, else into the current folder
     log = Path(tempfile.gettempdir()) / f"bench-{name.split()[0]}-{os.getpid()}.log"
     with log.open("wb") as output:
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
