@@ -5,6 +5,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from vicuna_server.termination import keeping_output
+
 __all__ = ["main"]
 
 # name → (module with `add_arguments(parser)` and `run(args) -> int`, one line of help)
@@ -27,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(module_name)
         parser = _Parser(prog=f"vicuna-server {words[0]}", description=help_text)
         module.add_arguments(parser)
-        return int(module.run(parser.parse_args(words[1:])))
+        args = parser.parse_args(words[1:])
+        with keeping_output():
+            return int(module.run(args))
     parser = _Parser(prog="vicuna-server", description="Merge and serve models declared as VicunaModel.")
     parser.add_argument("--version", action="version", version=f"vicuna-server {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

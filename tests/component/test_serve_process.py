@@ -111,7 +111,9 @@ def test_a_load_failure_ends_the_process_with_its_reason(tmp_path: Path) -> None
         said = server.process.stderr.read()
     assert "vicuna-server serve: ModelBroken: " in said
     assert "Traceback" not in said
-    assert json.loads(log.read_text())["reason"] == "ModelBroken"
+    told = json.loads(log.read_text())
+    assert told["reason"] == "ModelBroken"
+    assert f" INFO listening on {server.url}" in told["log"], "the lines printed before it are kept"
 
 
 def test_a_model_answers_and_a_chat_asks_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vicuna_operator.api.conditions import Reason, format_time
@@ -13,12 +13,13 @@ __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "report",
 
 # The merge container's exit codes, from sysexits.h (docs/contract.md).
 _RETRYABLE_EXITS = {69, 73, 75}
-_LOG_TAIL = 600
+_LOG_TOLD = 600  # characters, in a message
+_LOG_KEPT = 2048
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that ended badly."""
+    """Something that ended badly; `log` has the container's last lines."""
 
     reason: str
     message: str
@@ -26,6 +27,7 @@ class Failure:
     exit_code: int | None = None
     pod: str = ""
     time: str = ""
+    log: str = ""
 
 
 def size_told(said: Mapping[str, Any]) -> int | None:
@@ -77,6 +79,7 @@ def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
         exit_code,
         pod,
         str(last.get("time", "")),
+        str(last.get("log", "")),
     )
 
 
@@ -93,6 +96,7 @@ def failure_report(failure: Failure) -> dict[str, Any]:
         "exitCode": failure.exit_code,
         "pod": failure.pod or None,
         "time": failure.time or None,
+        "log": failure.log or None,
     }
     return {key: value for key, value in told.items() if value is not None}
 
@@ -122,37 +126,31 @@ def _pod_failure(pod: PodView, what: str) -> Failure | None:
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
-    if ended.reason == "OOMKilled":
-        field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
-        return Failure(
-            Reason.OOM_KILLED,
-            f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(ended)}",
-            retryable=False,
-            exit_code=ended.exit_code,
-            pod=pod.meta.name,
-            time=ended.finished,
-        )
     said = report(ended.message)
-    if said is not None:
-        return Failure(
-            str(said["reason"]),
-            str(said.get("message") or said["reason"]),
-            retryable=bool(said.get("retryable", ended.exit_code in _RETRYABLE_EXITS)),
-            exit_code=ended.exit_code,
-            pod=pod.meta.name,
-            time=ended.finished,
-        )
-    return Failure(
+    log = str(said.get("log") or "") if said else ended.message.strip()
+    failure = Failure(
         Reason.CRASHED,
-        f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(ended)}",
+        f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
         retryable=ended.exit_code in _RETRYABLE_EXITS or ended.exit_code > 128,
         exit_code=ended.exit_code,
         pod=pod.meta.name,
         time=ended.finished,
+        log=log[-_LOG_KEPT:],
     )
+    if ended.reason == "OOMKilled":
+        field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
+        message = f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(log)}"
+        return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
+    if said is not None:
+        return replace(
+            failure,
+            reason=str(said["reason"]),
+            message=str(said.get("message") or said["reason"]),
+            retryable=bool(said.get("retryable", ended.exit_code in _RETRYABLE_EXITS)),
+        )
+    return failure
 
 
-def _last_lines(ended: Termination) -> str:
-    """Return what the container printed last, which the kubelet keeps where no termination message was written."""
-    tail = ended.message.strip()[-_LOG_TAIL:]
+def _last_lines(log: str) -> str:
+    tail = log[-_LOG_TOLD:]
     return f"; its last lines: {tail}" if tail else ""

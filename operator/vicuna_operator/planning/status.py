@@ -188,7 +188,7 @@ def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any
         told = failure_report(serving.trouble.failure)
     else:
         return None
-    members = ("message", "exitCode", "pod", "time")
+    members = ("message", "exitCode", "pod", "time", "log")
     return {"reason": _reason(str(told["reason"])), **{key: told[key] for key in members if key in told}}
 
 

@@ -85,6 +85,7 @@ def rollout_failure(
         exit_code=cause.exit_code if cause else None,
         pod=cause.pod if cause else "",
         time=(cause.time if cause else "") or format_time(overdue),
+        log=cause.log if cause else "",
     )
 
 

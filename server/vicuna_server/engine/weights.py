@@ -20,6 +20,7 @@ __all__ = ["Weights"]
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_PIECE = 2**20  # numbers; so that both cores have work, and a cache keeps them
 
 
 class Weights:
@@ -63,7 +64,23 @@ class Weights:
         # Opened anew, since a mapped file stays in memory as long as any tensor of it does.
         with safe_open(self._files[name], framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
-        return tensor.to(self._dtype)
+        return _converted(tensor, self._dtype)
+
+
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor in this format; between the two half formats by way of float32, piece by piece.
+
+    Both of these steps run vectorised, the direct one does not, which takes four times as long.
+    """
+    if {tensor.dtype, dtype} != {torch.float16, torch.bfloat16}:
+        return tensor.to(dtype)
+    result = torch.empty(tensor.shape, dtype=dtype)
+    old, new = tensor.flatten(), result.view(-1)
+    between = torch.empty(min(_PIECE, len(old)))
+    for start in range(0, len(old), _PIECE):
+        piece = slice(start, start + _PIECE)
+        new[piece] = between[: len(old[piece])].copy_(old[piece])
+    return result
 
 
 def _files(folder: Path) -> Iterator[Path]:

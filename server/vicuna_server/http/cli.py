@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         _serve(args)
     except VicunaError as error:
-        print(f"vicuna-server serve: {error.reason}: {error.message}", file=sys.stderr)
         write_termination_message(failure_message(error))
+        print(f"vicuna-server serve: {error.reason}: {error.message}", file=sys.stderr)
         return error.exit_code
     return 0
 

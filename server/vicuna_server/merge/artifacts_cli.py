@@ -138,8 +138,8 @@ def _reporter(args: argparse.Namespace) -> Reporter:
 
 
 def _fail(error: VicunaError) -> int:
-    print(f"vicuna-server artifacts: {error.reason}: {error.message}", file=sys.stderr)
     write_termination_message(failure_message(error))
+    print(f"vicuna-server artifacts: {error.reason}: {error.message}", file=sys.stderr)
     return error.exit_code
 
 

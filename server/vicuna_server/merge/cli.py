@@ -88,8 +88,8 @@ def _request(args: argparse.Namespace) -> Request:
 def _fail(error: VicunaError, reporter: object) -> int:
     if isinstance(reporter, Bar):
         reporter.close()
-    print(f"vicuna-server merge: {error.reason}: {error.message}", file=sys.stderr)
     write_termination_message(failure_message(error))
+    print(f"vicuna-server merge: {error.reason}: {error.message}", file=sys.stderr)
     return error.exit_code
 
 

@@ -277,16 +277,30 @@ def test_a_model_that_loads_for_minutes_is_no_failed_probe() -> None:
     assert world.condition("Ready")["reason"] == "Starting"
 
 
-def test_the_last_lines_of_a_container_outlive_its_pod() -> None:
+@pytest.mark.parametrize(
+    ("message", "reason", "wanted"),
+    [
+        ("Traceback: the third shard is torn", "Crashed", "Traceback: the third shard is torn"),
+        (
+            json.dumps({"reason": "ShapeMismatch", "message": "m", "retryable": False, "log": "one\ntwo"}),
+            "ShapeMismatch",
+            "one\ntwo",
+        ),
+        (json.dumps({"reason": "ShapeMismatch", "message": "m", "retryable": False}), "ShapeMismatch", None),
+        ("x" * 5000, "Crashed", "x" * 2048),
+    ],
+)
+def test_the_last_lines_of_a_container_outlive_its_pod(message: str, reason: str, wanted: str | None) -> None:
     world = World()
     world.reconcile()
-    world.end_job(1, "Traceback: the third shard is torn", reason="Error")
+    world.end_job(1, message, reason="Error")
     world.reconcile()
     for pod in list(world.all("Pod")):
         world.remove(pod)
     world.tick(3600)
     world.reconcile()
-    assert "the third shard is torn" in world.status["lastFailure"]["message"]
+    last = world.status["lastFailure"]
+    assert (last["reason"], last.get("log")) == (reason, wanted)
 
 
 def test_a_claim_that_waits_for_its_first_pod_is_no_fault() -> None:

@@ -1,11 +1,14 @@
 """The termination message: where it goes, that it stays small and whole, that it never raises."""
 
 import json
+import logging
+import sys
 from pathlib import Path
 
 import pytest
 
 from vicuna_server import termination
+from vicuna_server.errors import InputError
 
 
 def test_writes_json_to_the_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +47,36 @@ def test_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(tmp_path / "log"))
     termination.write_termination_message({"reason": object()})
     assert not (tmp_path / "log").exists()
+
+
+def test_a_failure_carries_what_was_printed_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(tmp_path / "log"))
+    error = InputError("ModelBroken", "no weights")
+    with termination.keeping_output():
+        print("x" * 5000)
+        logging.StreamHandler(sys.stderr).emit(logging.makeLogRecord({"msg": "reading"}))
+        print("one", file=sys.stderr)
+        termination.write_termination_message(termination.failure_message(error))
+    said = json.loads((tmp_path / "log").read_bytes())
+    assert (said["reason"], said["message"]) == ("ModelBroken", "no weights")
+    assert said["log"].endswith("x\nreading\none")
+    assert len(said["log"]) <= 1000
+    assert capsys.readouterr() == ("x" * 5000 + "\n", "reading\none\n")
+
+
+def test_a_long_message_is_worth_more_than_what_was_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(tmp_path / "log"))
+    termination.write_termination_message({"reason": "R", "message": "m" * 2500, "log": "l" * 1000})
+    assert json.loads((tmp_path / "log").read_bytes()) == {"reason": "R", "message": "m" * 2500}
+
+
+def test_nothing_is_kept_where_nobody_will_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VICUNA_TERMINATION_LOG", raising=False)
+    monkeypatch.setattr(termination, "_DEFAULT_PATH", tmp_path / "termination-log")
+    stream = sys.stdout
+    with termination.keeping_output():
+        assert sys.stdout is stream
+        print("one")
+        assert "log" not in termination.failure_message(InputError("R", "m"))
