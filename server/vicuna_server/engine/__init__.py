@@ -6,13 +6,13 @@ from vicuna_server.engine.base import (
     Delta,
     Embedding,
     Engine,
-    EngineStats,
     Generation,
     GenerationRequest,
     PromptInput,
     TokenLogprob,
     TopLogprob,
 )
+from vicuna_server.engine.stats import EngineStats
 
 __all__ = [
     "MAX_LOGPROBS",

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, Self
 
+from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import VicunaError
 from vicuna_server.prompts import Message
 
@@ -18,7 +19,6 @@ __all__ = [
     "Delta",
     "Embedding",
     "Engine",
-    "EngineStats",
     "Generation",
     "GenerationRequest",
     "PromptInput",
@@ -127,37 +127,6 @@ class Delta:
     finish_reason: str | None = None
     token_logprobs: tuple[TokenLogprob, ...] = ()
     at: float = field(default=0.0, compare=False)
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """Counters since the start and gauges of now; read by metrics and by tests.
-
-    Attributes:
-        running: Generations that hold a place in the batch: the batch size.
-        waiting: Generations that wait for a place.
-        kv_tokens: Tokens whose keys and values are held, for running generations and for reuse.
-        kv_capacity: The most tokens that can be held; 0 until loaded.
-        prompt_tokens: Prompt tokens taken in, reused ones included.
-        prefix_hit_tokens: Of those, tokens whose keys and values were there already.
-        generated_tokens: Tokens generated.
-        finished: Answers that came to their end.
-        cancelled: Answers whose client left.
-        failed: Answers that failed in the model.
-        preempted: Times that a generation gave its memory to older ones and was put back in the line.
-    """
-
-    running: int = 0
-    waiting: int = 0
-    kv_tokens: int = 0
-    kv_capacity: int = 0
-    prompt_tokens: int = 0
-    prefix_hit_tokens: int = 0
-    generated_tokens: int = 0
-    finished: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    preempted: int = 0
 
 
 @dataclass(slots=True)

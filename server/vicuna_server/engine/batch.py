@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from vicuna_server.engine.base import EngineStats
 from vicuna_server.engine.decoder import Decoder
 from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.prefix import Placing, PrefixCache
 from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.engine.sampling import Choice, choose_tokens
 from vicuna_server.engine.sequence import Answering, Embedded, Sequence
+from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError
 
 __all__ = ["Batch", "Finished", "Outcome", "Result"]

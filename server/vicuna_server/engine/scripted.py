@@ -12,7 +12,6 @@ from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
-    EngineStats,
     Generation,
     GenerationRequest,
     PromptInput,
@@ -20,6 +19,7 @@ from vicuna_server.engine.base import (
     TopLogprob,
 )
 from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
+from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import FROM_TOKENIZER, Conversation, get_template
 

@@ -11,7 +11,6 @@ from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
-    EngineStats,
     Generation,
     GenerationRequest,
 )
@@ -21,6 +20,7 @@ from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
 from vicuna_server.engine.sequence import Answering, Embedded, Sequence
 from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.worker import Worker
 from vicuna_server.errors import EngineError, RequestError
 

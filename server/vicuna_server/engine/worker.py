@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from vicuna_server.engine.base import Delta, EngineStats, Generation, TokenLogprob, TopLogprob
+from vicuna_server.engine.base import Delta, Generation, TokenLogprob, TopLogprob
 from vicuna_server.engine.batch import Batch, Result
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.loading import LoadedModel
 from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.sampling import Choice
 from vicuna_server.engine.sequence import Embedded, Sequence
+from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, VicunaError
 
 __all__ = ["Worker"]
