@@ -16,6 +16,8 @@ from torch.nn import functional
 from vicuna_server.engine.decoder import shape_of
 from vicuna_server.engine.linear import Product
 from vicuna_server.engine.ragged import Pass
+from vicuna_server.engine.recycling import Recycling
+from vicuna_server.engine.weights import Weights
 
 __all__ = ["LlamaDecoder", "is_plain_llama"]
 
@@ -36,33 +38,40 @@ class LlamaDecoder:
 
     Args:
         model: A LlamaForCausalLM for which `is_plain_llama` holds.
-        fill: Gives a module of that model its parameters, by their names' prefix; None: it has them.
+        weights: What its parameters are taken from, in whatever order is best; None: it has them.
     """
 
-    def __init__(self, model: Any, fill: Callable[[Any, str], None] | None = None) -> None:
-        fill = fill or (lambda *_: None)
+    def __init__(self, model: Any, weights: Weights | None = None) -> None:
+        fill = weights.fill if weights is not None else lambda *_, **__: None
         shape = shape_of(model)
-        fill(model.model.embed_tokens, "model.embed_tokens")
-        self._embedding: Tensor = model.model.embed_tokens.weight
-        if model.config.tie_word_embeddings:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        else:
-            fill(model.lm_head, "lm_head")
-        # The largest product first: while it is packed it is there twice.
-        self._head = Product(model.lm_head)
-        self._rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = model.model.rotary_emb
+        inner, memory = model.model, Recycling()
+        layers = {f"model.layers.{index}": layer for index, layer in enumerate(inner.layers)}
+        self._rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = inner.rotary_emb
         self._eps: float = model.config.rms_norm_eps
 
-        def take(index: int) -> _Layer:
-            layer = model.model.layers[index]
-            fill(layer, f"model.layers.{index}")
-            return _Layer(layer, shape.heads, shape.size, self._eps)
+        def take_ends() -> Product:
+            fill(inner.embed_tokens, "model.embed_tokens")
+            if model.config.tie_word_embeddings:
+                model.lm_head.weight = inner.embed_tokens.weight
+            else:
+                fill(model.lm_head, "lm_head")
+            return Product(model.lm_head)
 
-        # Layer by layer, so that the model is never in memory twice; two at once, since packing uses one CPU.
+        def take(name: str) -> _Layer:
+            fill(layers[name], name, recycled=memory)
+            return _Layer(layers[name], shape.heads, shape.size, self._eps)
+
+        # Layer by layer, so that the model is never in memory twice; two at once, since packing uses one CPU; first
+        # what is largest, while there is still room for it twice.
+        order = weights.by_place(layers) if weights is not None else list(layers)
         with ThreadPoolExecutor(2, "load") as pool:
-            self._layers = list(pool.map(take, range(len(model.model.layers))))
-        fill(model.model.norm, "model.norm")
-        self._norm: Tensor = model.model.norm.weight
+            ends = pool.submit(take_ends)
+            taken = dict(zip(order, pool.map(take, order), strict=True))
+        fill(inner.norm, "model.norm")  # the last in most files
+        self._head = ends.result()
+        self._layers = [taken[name] for name in layers]
+        self._embedding: Tensor = inner.embed_tokens.weight
+        self._norm: Tensor = inner.norm.weight
         self.shape = shape_of(model)
 
     def logits(self, batch: Pass) -> Tensor:

@@ -136,7 +136,7 @@ def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decode
         return None
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
     with _explaining(settings.folder):
-        return LlamaDecoder(model, weights.fill)
+        return LlamaDecoder(model, weights)
 
 
 def _load_whole(settings: LoadSettings, placement: Placement) -> Decoder:

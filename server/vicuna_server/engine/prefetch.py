@@ -1,17 +1,22 @@
-"""Reading a model's files into the page cache in large, sequential pieces, while other things are still being prepared.
+"""Reading a model's files into the page cache front to back, while other things are still being prepared.
 
-Loading maps the files and touches them in the order of the model's tensors; from a cold disk that alone takes half as
-long again as reading them from front to back.
+Loading maps the files and touches them here and there; from a cold disk that alone takes half as long again as reading
+them in order.
 """
 
 import contextlib
+import json
 import os
 import threading
 from pathlib import Path
 
-__all__ = ["prefetch"]
+__all__ = ["prefetch", "weight_files"]
 
-_PIECE_BYTES = 32 * 2**20
+_PIECE_BYTES = 128 * 2**10
+"""Linux reads no more than the device's read-ahead at a call, and says nothing about the rest; this is its default."""
+
+_INDEX = "model.safetensors.index.json"
+_FIRST = "lm_head.weight"  # the decoder's first need, and in most models their last tensor
 
 
 def prefetch(folder: Path) -> threading.Thread:
@@ -21,8 +26,16 @@ def prefetch(folder: Path) -> threading.Thread:
     return thread
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return a folder's weight files in the order in which loading needs them."""
+    first = None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        first = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"][_FIRST]
+    return sorted(folder.glob("*.safetensors"), key=lambda path: (path.name != first, path.name))
+
+
 def _read(folder: Path) -> None:
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             for offset in range(0, size, _PIECE_BYTES):

@@ -6,7 +6,7 @@ second copy of each beside the first. Here a layer is read, converted, packed an
 
 import ctypes
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import Module, Parameter
+
+from vicuna_server.engine.recycling import Recycling
 
 __all__ = ["Weights"]
 
@@ -42,7 +44,7 @@ class Weights:
         for path in _files(folder):
             try:
                 with safe_open(path, framework="pt") as file:
-                    for name in file.keys():  # noqa: SIM118  # no mapping
+                    for name in file.offset_keys():
                         self._files[name] = path
                         self._shapes[name] = tuple(file.get_slice(name).get_shape())
             except SafetensorError as error:
@@ -52,35 +54,41 @@ class Weights:
         """Whether all these are there in the same shapes."""
         return all(self._shapes.get(name) == tuple(tensor.shape) for name, tensor in parameters.items())
 
-    def fill(self, module: Module, prefix: str) -> None:
-        """Give a module on the meta device its parameters, which have this prefix in the files."""
+    def by_place(self, prefixes: Iterable[str]) -> list[str]:
+        """Sort prefixes by where their first parameters lie in the files, which are best read in that order."""
+        places = {name: place for place, name in enumerate(self._files)}
+        return sorted(
+            prefixes, key=lambda prefix: min(places[name] for name in places if name.startswith(f"{prefix}."))
+        )
+
+    def fill(self, module: Module, prefix: str, *, recycled: Recycling | None = None) -> None:
+        """Give a module on the meta device its parameters, which have this prefix in the files.
+
+        What has to be converted for it gets `recycled` memory: for one of many modules that are soon dropped.
+        """
         _give_back()
         for name, _ in list(module.named_parameters()):
             owner, _, own = name.rpartition(".")
-            parameter = Parameter(self._take(f"{prefix}.{name}"), requires_grad=False)
+            parameter = Parameter(self._take(f"{prefix}.{name}", recycled or Recycling()), requires_grad=False)
             setattr(module.get_submodule(owner), own, parameter)
 
-    def _take(self, name: str) -> Tensor:
+    def _take(self, name: str, memory: Recycling) -> Tensor:
         # Opened anew, since a mapped file stays in memory as long as any tensor of it does.
         with safe_open(self._files[name], framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
-        return _converted(tensor, self._dtype)
+        if not tensor.is_floating_point() or tensor.dtype == self._dtype:
+            return tensor
+        converted = memory.empty(tuple(tensor.shape), self._dtype)
+        _convert(tensor.flatten(), converted.view(-1))
+        return converted
 
 
-def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the tensor in this format; between the two half formats by way of float32, piece by piece.
-
-    Both of these steps run vectorised, the direct one does not, which takes four times as long.
-    """
-    if {tensor.dtype, dtype} != {torch.float16, torch.bfloat16}:
-        return tensor.to(dtype)
-    result = torch.empty(tensor.shape, dtype=dtype)
-    old, new = tensor.flatten(), result.view(-1)
+def _convert(old: Tensor, new: Tensor) -> None:
+    """Copy into another format; piece by piece by way of float32, to and from which it is several times as fast."""
     between = torch.empty(min(_PIECE, len(old)))
     for start in range(0, len(old), _PIECE):
         piece = slice(start, start + _PIECE)
         new[piece] = between[: len(old[piece])].copy_(old[piece])
-    return result
 
 
 def _files(folder: Path) -> Iterator[Path]:
