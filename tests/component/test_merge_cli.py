@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from hashlib import sha256
@@ -535,3 +537,14 @@ def test_two_mergers_at_once_make_one_artifact(run: Run, root: Path, pair: tuple
     assert found[0] == found[1]
     assert [path.name for path in root.iterdir()] == [found[0].artifact_id]
     assert sorted(bool(stream.getvalue()) for stream in streams) == [False, True]
+
+
+def test_a_reader_who_leaves_does_not_stop_the_merge(pair: tuple[Path, Path], root: Path) -> None:
+    command = [sys.executable, "-m", "vicuna_server", "merge", "--base", str(pair[0]), "--delta", str(pair[1])]
+    command += ["--output", str(root), "--chat-template", "vicuna_v1.1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len([path for path in root.iterdir() if not path.name.startswith(".")]) == 1

@@ -1,6 +1,7 @@
 """Telling how far a merge is: JSON lines for programs, a bar for people; and holding it to a rate."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -55,7 +56,11 @@ class JsonLines:
         self._write({"event": "done", "artifactID": artifact_id, "path": path})
 
     def _write(self, event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=self._stream, flush=True)
+        try:
+            print(json.dumps(event), file=self._stream, flush=True)
+        except BrokenPipeError:  # whoever read it has seen enough, and the work goes on; what is left goes nowhere
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 class Silent:
