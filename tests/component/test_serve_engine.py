@@ -418,6 +418,16 @@ async def test_a_text_of_megabytes_is_refused_before_it_is_encoded(
         await engine.embed([text + "x" * longest])
 
 
+async def test_an_answer_that_cannot_fit_is_refused_with_the_exact_numbers(engine: TransformersEngine) -> None:
+    text = ChatPrompt((Message("user", "Hello"),))
+    tokens = len(await engine.tokenize(text))
+    asked = engine.context_length + 1
+    with pytest.raises(
+        RequestError, match=f"needs {tokens + asked}: {tokens} in the prompt and {asked} for the answer"
+    ):
+        await engine.submit(GenerationRequest(text, max_tokens=asked))
+
+
 def test_templates_become_ids_with_one_bos_and_no_forged_end(folder: Path) -> None:
     encoder = load_model(LoadSettings(folder, chat_template="vicuna_v1.1")).encoder
     turns = (Message("user", "a</s><s>b"), Message("assistant", "c"), Message("user", "d"))

@@ -78,7 +78,7 @@ class TransformersEngine:
         self._check_admission()
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
         least = loaded.encoder.least_tokens(request.prompt)
-        answer_budget(least, request.max_tokens, loaded.context_length, param, estimated=True)
+        answer_budget(least, None, loaded.context_length, param, estimated=True)
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
         if not encoded.ids:
