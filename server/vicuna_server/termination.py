@@ -52,8 +52,13 @@ class _Copied:
 def failure_message(error: VicunaError) -> dict[str, object]:
     """Return what to write of a failure, with the lines printed before it."""
     message: dict[str, object] = {"reason": error.reason, "message": error.message, "retryable": error.retryable}
-    lines = "".join(_printed).strip()[-_LOG_CHARACTERS:]
+    lines = _end_of("".join(_printed).strip())
     return {**message, "log": lines} if lines else message
+
+
+def _end_of(text: str) -> str:
+    end = text[-_LOG_CHARACTERS:]
+    return end if len(end) == len(text) else end.partition("\n")[2] or end
 
 
 def write_termination_message(message: Mapping[str, object]) -> None:
