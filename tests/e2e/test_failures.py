@@ -104,6 +104,7 @@ def test_a_server_that_cannot_start_says_why(team: Namespace, fresh: str) -> Non
     team.apply(model(fresh, "weights", serving={"numGpus": 1, "device": "cuda"}))
     condition = team.wait_reason(fresh, "DeviceUnavailable", 120)
     assert "GPU" in condition["message"] or "CUDA" in condition["message"]
+    assert "INFO listening on" in team.status(fresh)["lastFailure"]["log"], "what it printed before is kept"
 
 
 def test_the_operator_may_not_read_secrets_or_exec(operator: Namespace) -> None:
