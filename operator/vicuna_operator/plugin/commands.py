@@ -93,15 +93,30 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
 
 
 def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bool, tail: int) -> int:
-    """Show what the servers print; before there are any, or if asked for, what the merge prints."""
+    """Show what the servers print; before there are any, or if asked for, what the merge prints.
+
+    Where no pod is left, show the last lines that the status keeps of the one that failed last.
+    """
     body = read_model(kubectl, name)
     merging = merge or _condition(body, ConditionType.WEIGHTS_READY).get("status") != "True"
     part = c.NAME_MERGE if merging else c.NAME_SERVER
-    words = ["logs", f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}", "--prefix", f"--tail={tail}"]
+    selector = f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}"
+    if not kubectl.read("get", "pods", selector)["items"]:
+        return _last_lines(name, body)
+    words = ["logs", selector, "--prefix", f"--tail={tail}"]
     words += [f"--max-log-requests={_MAX_STREAMS}"]
     words += ["--follow"] if follow else []
     words += ["--previous"] if previous else []
     return kubectl.show(*words)
+
+
+def _last_lines(name: str, body: Mapping[str, Any]) -> int:
+    last = body.get("status", {}).get("lastFailure") or {}
+    if not last.get("log"):
+        raise PluginError(f"{name} has no pod to read from; `kubectl vicuna status {name}` says why")
+    _warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
+    _say(str(last["log"]))
+    return 0
 
 
 def wait(

@@ -230,9 +230,29 @@ def test_logs(words: tuple[str, ...], part: str) -> None:
 def test_logs_before_there_are_servers_are_the_merges() -> None:
     world = World()
     world.reconcile()
+    world.job_pod()
     kubectl = WorldKubectl(world)
     assert main(["logs", "demo"], connect=lambda _: kubectl) == 0
     assert "vicuna-merge" in " ".join(kubectl.shown[0])
+
+
+def test_logs_of_a_pod_that_is_gone_are_its_last_lines(capsys: Capture) -> None:
+    world = World()
+    world.reconcile()
+    told = {"reason": "TensorMissing", "message": "m", "retryable": False, "log": "one\ntwo"}
+    world.end_job(65, json.dumps(told), reason="Error")
+    world.reconcile()
+    for pod in list(world.all("Pod")):
+        world.remove(pod)
+    assert run(world, "logs", "demo") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "one\ntwo\n"
+    assert "ended with TensorMissing at " in shown.err
+
+
+def test_logs_where_there_is_nothing_to_read(capsys: Capture) -> None:
+    assert run(World(), "logs", "demo") == 1
+    assert "`kubectl vicuna status demo` says why" in capsys.readouterr().err
 
 
 def test_wait_ends_when_ready_when_stalled_or_when_time_is_over(capsys: Capture) -> None:
