@@ -114,7 +114,7 @@ def test_scale_to_one_and_back(team: Namespace, demo: str) -> None:
         team.kubectl("scale", f"vicunamodel/{demo}", f"--replicas={replicas}")
         until(f"{replicas} replicas", lambda: team.status(demo)["ready"] == f"{replicas}/{replicas}", 120)  # noqa: B023
         team.wait_ready(demo)
-        until("pods of that number", lambda: len(team.pods(demo)) == replicas, 60)  # noqa: B023
+        until("pods of that number", lambda: len(team.pods(demo)) == replicas, 150)  # noqa: B023
     assert team.status(demo)["active"]["revision"] == revision
     scale = json.loads(run_scale(team, demo))
     assert scale["status"]["replicas"] == 2
