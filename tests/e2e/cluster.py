@@ -160,6 +160,11 @@ def names(items: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(item["metadata"]["name"] for item in items)
 
 
+def lease_holder(operator: Namespace) -> str:
+    """Return the replica that leads; empty where none does."""
+    return operator.kubectl("get", "lease", "vicuna-operator", "--output=jsonpath={.spec.holderIdentity}")
+
+
 def provide(namespace: Namespace, claim: str, pair: Path) -> None:
     """Make a claim that holds the folders `base` and `delta` of `pair`, and a pod `toolbox` that has it mounted."""
     namespace.apply(_claim(claim), _toolbox(claim))

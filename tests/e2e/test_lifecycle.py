@@ -8,11 +8,10 @@ import httpx
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
-from .cluster import Namespace, make_namespace, model, provide, run, scripted, until
+from .cluster import Namespace, lease_holder, make_namespace, model, provide, run, scripted, until
 
 MEBIBYTE = 2**20
 OPERATOR = "app.kubernetes.io/name=vicuna-operator"
-HOLDER = ("get", "lease", "vicuna-operator", "--output=jsonpath={.spec.holderIdentity}")
 
 
 def test_the_operator_killed_in_mid_merge_costs_nothing(team: Namespace, operator: Namespace, fresh: str) -> None:
@@ -132,7 +131,7 @@ def test_a_namespace_goes_while_the_operator_is_stopped(operator: Namespace, tmp
     try:
         operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=0")
         # It writes nothing from then on; how long its pod's object stays is the kubelet's.
-        until("the operator has let go of its Lease", lambda: operator.kubectl(*HOLDER) == "", 60)
+        until("the operator has let go of its Lease", lambda: lease_holder(operator) == "", 60)
         run("kubectl", "delete", "namespace", gone.name, "--wait=false")
         until("nothing is held up", lambda: held_up(gone) == [], 60)
         run("kubectl", "wait", "--for=delete", f"namespace/{gone.name}", "--timeout=150s", timeout=180)

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from .cluster import Namespace, model, names, until
+from .cluster import Namespace, lease_holder, model, names, until
 
 QUESTION = "What is the capital of France?"
 
@@ -99,8 +99,7 @@ def test_another_operator_finds_nothing_to_write(team: Namespace, operator: Name
     old = names(operator.find("pods", "app.kubernetes.io/name=vicuna-operator"))
     operator.kubectl("rollout", "restart", "deployment/vicuna-operator")
     operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
-    words = ["get", "lease", "vicuna-operator", "--output=jsonpath={.spec.holderIdentity}"]
-    until("the new operator leads", lambda: operator.kubectl(*words) not in {"", *old}, 60)
+    until("the new operator leads", lambda: lease_holder(operator) not in {"", *old}, 60)
     # A model made after the restart is seen after those that were there: once it is served, they have been looked at.
     team.apply(model("witness", "absent"))
     team.wait_reason("witness", "ClaimNotFound", 30)

@@ -10,12 +10,12 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["prefetch", "weight_files"]
+__all__ = ["INDEX", "prefetch", "weight_files"]
 
 _PIECE_BYTES = 128 * 2**10
 """Linux reads no more than the device's read-ahead at a call, and says nothing about the rest; this is its default."""
 
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _FIRST = "lm_head.weight"  # the decoder's first need, and in most models their last tensor
 
 
@@ -30,7 +30,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Return a folder's weight files in the order in which loading needs them."""
     first = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        first = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"][_FIRST]
+        first = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"][_FIRST]
     return sorted(folder.glob("*.safetensors"), key=lambda path: (path.name != first, path.name))
 
 

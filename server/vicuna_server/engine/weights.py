@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from vicuna_server.engine.prefetch import INDEX
 from vicuna_server.engine.recycling import Recycling
 
 __all__ = ["Weights"]
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-_INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PIECE = 2**20  # numbers; so that both cores have work, and a cache keeps them
 
@@ -92,7 +92,7 @@ def _convert(old: Tensor, new: Tensor) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    index = folder / _INDEX
+    index = folder / INDEX
     if not index.is_file():
         yield folder / _SINGLE
         return

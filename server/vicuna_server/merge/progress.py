@@ -32,11 +32,18 @@ class Reporter(Protocol):
 
 
 class JsonLines:
-    """One JSON object per line on standard output; the last one is always written."""
+    """One JSON object per line on standard output; the last one is always written.
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+    Args:
+        stream: where they go.
+        quiet: no progress.
+        outlives_reader: go on, silently, where nobody reads any more; else that is a BrokenPipeError.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False, outlives_reader: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._outlives_reader = outlives_reader
 
     def progress(self, done: int, total: int, per_second: int) -> None:
         """Write one progress line."""
@@ -58,7 +65,10 @@ class JsonLines:
     def _write(self, event: dict[str, Any]) -> None:
         try:
             print(json.dumps(event), file=self._stream, flush=True)
-        except BrokenPipeError:  # whoever read it has seen enough, and the work goes on; what is left goes nowhere
+        except BrokenPipeError:
+            if not self._outlives_reader:
+                raise
+            # What is left in the stream goes nowhere, at exit too.
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
@@ -120,7 +130,7 @@ def make_reporter(*, quiet: bool) -> "JsonLines | Bar":
     """Choose by whether standard output is a terminal."""
     if sys.stdout.isatty() and not quiet:
         return Bar()
-    return JsonLines(sys.stdout, quiet=quiet)
+    return JsonLines(sys.stdout, quiet=quiet, outlives_reader=True)
 
 
 class Progress:

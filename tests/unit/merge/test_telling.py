@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,15 @@ def test_shards_are_bounded(sizes: list[int], want: list[int]) -> None:
         if count == 1
         else [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
     )
+
+
+@pytest.mark.parametrize("outlives", [True, False])
+def test_a_reader_who_leaves_ends_only_what_was_for_him(outlives: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone, open(os.devnull, "w") as nowhere:
+        lines = JsonLines(gone, outlives_reader=outlives)
+        with nullcontext() if outlives else pytest.raises(BrokenPipeError):
+            lines.note("one", "")
+            lines.note("two", "")
+        os.dup2(nowhere.fileno(), gone.fileno())  # what is left in it must go somewhere when it is closed

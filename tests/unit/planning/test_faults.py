@@ -301,6 +301,8 @@ def test_the_last_lines_of_a_container_outlive_its_pod(message: str, reason: str
     world.reconcile()
     last = world.status["lastFailure"]
     assert (last["reason"], last.get("log")) == (reason, wanted)
+    if reason == "Crashed":
+        assert message[-600:] in last["message"], "where there is no other cause, the message has them too"
 
 
 def test_a_claim_that_waits_for_its_first_pod_is_no_fault() -> None:
