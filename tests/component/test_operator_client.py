@@ -1,7 +1,9 @@
 """KubeClient speaks HTTP as the API server expects it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -73,6 +75,27 @@ async def test_core_kinds_logs_and_field_selectors(client: KubeClient, server: M
     await client.create(event, "ns")
     assert len(await client.list("v1", "Event", "ns", field_selector="involvedObject.uid=u")) == 1
     assert await client.list("v1", "Event", "ns", field_selector="involvedObject.uid=v") == []
+
+
+async def test_a_merge_starts_while_the_events_of_others_wait_for_their_turn(
+    client: KubeClient, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, create = asyncio.Event(), server.kube.create
+
+    async def slow_with_events(body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        if body["kind"] == "Event":
+            await answer.wait()
+        return await create(body, namespace)
+
+    monkeypatch.setattr(server.kube, "create", slow_with_events)
+    events = [{"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"e{number}"}} for number in range(20)]
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for event in events:
+            group.create_task(client.create(event, "ns"))
+        assert await client.create(JOB, "ns")
+        assert len([path for method, path in server.requests if "/events" in path]) <= 2
+        answer.set()
+    assert len(server.kube.objects("Event")) == 20
 
 
 async def test_discovery_is_asked_once(client: KubeClient, server: MemoryServer) -> None:

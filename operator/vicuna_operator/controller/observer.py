@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 AUDIT_SECONDS = 280.0
 _PROGRESS_SECONDS = 5.0
 _EVENTS_SECONDS = 2.0
+_CLAIM_SECONDS = 0.5
 _LOG_LINES = 20
 _LOG_BYTES = 16 * 1024
 _BUDGET = ("policy/v1", "PodDisruptionBudget")
@@ -53,7 +54,7 @@ class Observer:
         self._merge_progress = merge_progress
         self._policies = policies
         self._clock = clock
-        self._asking: dict[Key, asyncio.Task[Mapping[str, Any] | None]] = {}  # for claims
+        self._asked: dict[Key, tuple[float, asyncio.Task[Mapping[str, Any] | None]]] = {}  # for claims: when, answer
 
     async def observe(self, model: Model, memory: Memory) -> Observed:
         """Look at everything around a model."""
@@ -126,19 +127,24 @@ class Observer:
 
     async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
         names = self._claims_to_read(model) if model.spec is not None else ()
-        found = await asyncio.gather(
-            *(self._claim(Ref("v1", "PersistentVolumeClaim", name), model.namespace) for name in names)
-        )
+        found = await asyncio.gather(*(self._claim(model, name) for name in names))
         return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
 
-    async def _claim(self, ref: Ref, namespace: str) -> Mapping[str, Any] | None:
-        """Read a claim; models that share it and look at the same moment share the answer."""
-        asking = self._asking.get((namespace, ref.name))
-        if asking is None:
-            asking = asyncio.create_task(self._kube.get(ref, namespace))
-            self._asking[namespace, ref.name] = asking
-            asking.add_done_callback(lambda _: self._asking.pop((namespace, ref.name)))
-        return await asyncio.shield(asking)  # a pass that is cut off takes no other's answer away
+    async def _claim(self, model: Model, name: str) -> Mapping[str, Any] | None:
+        """Read a claim; models that share it and look within half a second share the answer.
+
+        The model's own claim is always read: it may be this model that has just changed it.
+        """
+        ref = Ref("v1", "PersistentVolumeClaim", name)
+        if model.spec is not None and model.spec.storage.claim_name is None and name == claim_name(model):
+            return await self._kube.get(ref, model.namespace)
+        now = self._clock()
+        self._asked = {key: entry for key, entry in self._asked.items() if _may_share(*entry, now)}
+        if (model.namespace, name) not in self._asked:
+            asking = asyncio.create_task(self._kube.get(ref, model.namespace))
+            self._asked[model.namespace, name] = (now, asking)
+        _, asked = self._asked[model.namespace, name]
+        return await asyncio.shield(asked)  # a pass that is cut off takes no other's answer away
 
     async def _events(self, model: Model, memory: Memory) -> Mapping[str, Sequence[EventView]]:
         now = self._clock()
@@ -173,6 +179,12 @@ class Observer:
             found = await self._kube.get(ref, model.namespace)
             if found is None or is_ours(model, found):
                 memory.conflicts.discard(ref)
+
+
+def _may_share(asked_at: float, asking: asyncio.Task[Any], now: float) -> bool:
+    if not asking.done():
+        return True
+    return now - asked_at < _CLAIM_SECONDS and not asking.cancelled() and asking.exception() is None
 
 
 def last_progress(text: str) -> Mapping[str, Any] | None:

@@ -18,6 +18,7 @@ from vicuna_operator.errors import NotFoundError, UnavailableError
 from vicuna_operator.kube.connection import Connection, connection_of
 from vicuna_operator.kube.errors import error_from_answer
 from vicuna_operator.kube.port import Body, ref_of
+from vicuna_operator.kube.turns import Turns
 from vicuna_operator.planning.actions import Ref
 
 __all__ = ["KubeClient"]
@@ -41,6 +42,7 @@ class KubeClient:
         self._api.user_agent = "vicuna-operator"
         self._told = told
         self._offers: dict[str, tuple[float, bool]] = {}
+        self._turns = Turns()
 
     @classmethod
     async def connect(cls, *, told: Told = lambda *_: None) -> Self:
@@ -92,28 +94,32 @@ class KubeClient:
     async def create(self, body: Mapping[str, Any], namespace: str) -> Body:
         """Create an object by POST."""
         path = _path(body["apiVersion"], body["kind"], namespace)
-        return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
+        async with self._turns.turn(body["kind"]):
+            return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
         """Server-side apply with force."""
         ref = ref_of(body)
         path = _path(ref.api_version, ref.kind, namespace, ref.name)
         query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        return await self._json("PATCH", path, query, body, _APPLY_PATCH)
+        async with self._turns.turn(ref.kind):
+            return await self._json("PATCH", path, query, body, _APPLY_PATCH)
 
     async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
         """Merge-patch an object or its subresource."""
         path = _path(ref.api_version, ref.kind, namespace, ref.name)
         if subresource:
             path += f"/{subresource}"
-        return await self._json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
+        async with self._turns.turn(ref.kind):
+            return await self._json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
 
     async def delete(self, ref: Ref, namespace: str, *, uid: str | None = None) -> None:
         """Delete an object, its dependents in the background."""
         options: Body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
-        await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
+        async with self._turns.turn(ref.kind):
+            await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
 
     async def logs(self, namespace: str, pod: str, *, tail_lines: int, limit_bytes: int) -> str:
         """Read the end of a pod's log."""
@@ -173,14 +179,11 @@ class KubeClient:
         headers = {"Accept": "application/json, */*", "Content-Type": content_type}
         begun, status = time.monotonic(), None
         try:
-            method, url, headers, payload, _ = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params=headers,
-                body=dict(body) if body is not None else None,
-                auth_settings=["BearerToken"],
+            # the body does not go through this, which would copy it piece by piece: it is JSON already
+            method, url, headers, *_ = await self._api.param_serialize(
+                method, path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
             )
+            payload = dict(body) if body is not None else None
             answer = await self._api.call_api(method, url, headers, payload, _request_timeout=_TIMEOUT)
             status = int(answer.status)
             return status, await answer.read(), answer.headers

@@ -456,21 +456,34 @@ def crowd(rule: Rule, names: Sequence[str], claims: Sequence[str] = ()) -> World
     return world
 
 
-async def test_models_that_look_at_one_claim_at_once_share_the_answer() -> None:
+def claim_reads(world: World) -> int:
+    return sum(call.verb == "get" and call.kind == "PersistentVolumeClaim" for call in world.kube.calls)
+
+
+async def test_models_that_look_at_one_claim_within_half_a_second_share_the_answer() -> None:
     world = crowd(lambda *_: Plan(), ["a", "b", "c"], claims=["weights"])
     world.kube.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "weights"}, "spec": {}})
-
-    def reads() -> int:
-        return sum(call.verb == "get" and call.kind == "PersistentVolumeClaim" for call in world.kube.calls)
-
     passes = [asyncio.create_task(world.reconciler.reconcile(("default", name))) for name in ("a", "b", "c")]
     await asyncio.sleep(0)  # all have begun
     passes[0].cancel()
     await asyncio.gather(*passes, return_exceptions=True)
     assert [seen.claims["weights"] is not None for seen in world.seen] == [True, True]
-    assert reads() == 1
+    assert claim_reads(world) == 1
+    world.clock += 0.4
     await world.reconciler.reconcile(("default", "a"))
-    assert reads() == 2
+    assert claim_reads(world) == 1
+    world.kube.remove("PersistentVolumeClaim", "weights")
+    world.clock += 0.1
+    await world.reconciler.reconcile(("default", "a"))
+    assert claim_reads(world) == 2
+    assert world.seen[-1].claims == {"weights": None}
+
+
+async def test_the_models_own_claim_is_read_in_every_pass() -> None:
+    world = World(lambda *_: Plan(), claims=["m-weights"])
+    for passes in (1, 2):
+        await world.run()
+        assert claim_reads(world) == passes
 
 
 async def test_an_unanswered_read_of_a_shared_claim_fails_each_pass_and_the_next_asks_again() -> None:
