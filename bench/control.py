@@ -168,11 +168,12 @@ def operator(namespace: str) -> Iterator[psutil.Process]:
 
 @contextlib.contextmanager
 def surroundings(namespace: str) -> Iterator[None]:
-    """Make the CRD where it is missing, a namespace, and a volume nobody reads; take the latter two away."""
-    core = client.CoreV1Api()
+    """Make a namespace, a volume nobody reads, and the CRD where it is missing; take away what was made."""
+    core, extensions = client.CoreV1Api(), client.ApiextensionsV1Api()
+    crd = None
     with contextlib.suppress(client.ApiException):  # it is there already
         body = yaml.safe_load((ROOT / "crds" / "vicunamodels.yaml").read_text())
-        client.ApiextensionsV1Api().create_custom_resource_definition(body)
+        crd = extensions.create_custom_resource_definition(body)
         time.sleep(3)
     core.create_namespace({"metadata": {"name": namespace}})
     size = {"storage": "1Ti"}
@@ -186,6 +187,8 @@ def surroundings(namespace: str) -> Iterator[None]:
     finally:
         core.delete_namespace(namespace)
         core.delete_persistent_volume(namespace)
+        if crd is not None:
+            extensions.delete_custom_resource_definition(crd.metadata.name)
 
 
 def is_ready(body: Body) -> bool:
