@@ -58,7 +58,7 @@ def _run(flags: dict[str, str | None]) -> int:
     from vicuna_operator.controller.logs import configure_logging
 
     configure_logging(config.log_level, config.log_format)
-    gc.freeze()  # else every full collection looks through all that kopf and we have loaded: 0.1 s, and nothing to find
+    gc.freeze()  # else every full collection looks through all that kopf and we have loaded: 40 ms, and nothing to find
     try:
         return asyncio.run(run_operator(config))
     except StartError as error:
