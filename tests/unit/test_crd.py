@@ -13,11 +13,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from support import crd_schema
 from vicuna_operator.api import constants
 from vicuna_operator.api.conditions import ConditionType, Phase
 from vicuna_operator.api.types import VicunaModelSpec
-
-from . import crd_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
