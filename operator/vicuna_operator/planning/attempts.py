@@ -11,6 +11,7 @@ from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import Observed, PodView
 from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims
 from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
@@ -75,17 +76,27 @@ class Attempts:
             return self._start()
         pod = self.pods.get(last.meta.name)
         if last.succeeded:
-            # Its message is not known. If it is lost for good the merge runs again and finds its own work in seconds.
-            late = last.finished is not None and self.now - last.finished < _LATE_MESSAGE
-            if late and pod is not None and pod.terminated is None:
-                return WeightsStage(
-                    None, Reason.MERGING, "reading the result", requeue_after=1.0, running=True, attempt=last.attempt
-                )
-            return self._start()
+            return self._after_success(last, pod)
         if last.failed:
-            grown = bool(last.capacity and self._capacity()) and last.capacity != self._capacity()
-            return self._start() if last.series != self.series or grown else self._after_failure(last, pod)
+            changed = last.series != self.series or self._has_grown(last)
+            return self._start() if changed else self._after_failure(last, pod)
         return self._unfinished(last, pod)
+
+    def _after_success(self, last: JobView, pod: PodView | None) -> WeightsStage:
+        """Wait for the message of a Job that is done, as the artifact is not known without it.
+
+        If it is lost for good, the merge runs again and finds its own work in seconds.
+        """
+        late = last.finished is not None and self.now - last.finished < _LATE_MESSAGE
+        if late and pod is not None and pod.terminated is None:
+            return WeightsStage(
+                None, Reason.MERGING, "reading the result", requeue_after=1.0, running=True, attempt=last.attempt
+            )
+        return self._start()
+
+    def _has_grown(self, last: JobView) -> bool:
+        """Tell whether the volume has another size than when a Job was made."""
+        return bool(last.capacity and self._capacity()) and last.capacity != self._capacity()
 
     def _capacity(self) -> str:
         claim = self.seen.claims.get(claim_name(self.model))
@@ -141,7 +152,7 @@ class Attempts:
         # A pod that waits for its volume has no node: the claim knows why.
         unbound = unbound_claims(self.seen.claims.values()) if pod is None or not pod.scheduled else []
         found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
-        age = (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
+        age = self._age(subject)
         stuck = age >= STUCK_SECONDS
         return WeightsStage(
             None,
@@ -152,12 +163,20 @@ class Attempts:
             requeue_after=POLL_SECONDS if stuck else STUCK_SECONDS - age,
         )
 
+    def _age(self, subject: Meta) -> float:
+        """Return an object's age in seconds; what does not tell is old enough to be looked at."""
+        return (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
+
+    def _failures(self, last: JobView) -> int:
+        """Count the failed attempts that share one retry budget with the last one."""
+        mine = [job for job in self.jobs if job.series == self.series and job.claim == last.claim]
+        return sum(1 for job in mine if job.failed)
+
     def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:
         # The pod may have been collected since it was diagnosed: what was seen then still holds.
         known = remembered(self.model.status, last) if pod is None else None
         failure = known or merge_failure(last, pod)
-        failures = sum(1 for job in self.jobs if job.failed and job.series == self.series and job.claim == last.claim)
-        budget = spec_of(self.model).merge.retries
+        failures, budget = self._failures(last), spec_of(self.model).merge.retries
         if not failure.retryable or failures > budget:
             tried = f" (tried {failures} times)" if failures > 1 else ""
             return WeightsStage(

@@ -49,4 +49,4 @@ def _kept(model: Model, found: Meta | None, body: Mapping[str, Any]) -> list[Act
 
 
 def _ours(model: Model, found: Meta) -> bool:
-    return found.owner_uid == model.uid and not found.deleting
+    return found.is_child_of(model.uid)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
-from vicuna_operator.planning.meta import Body, Meta
+from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = ["DeploymentView"]
 
@@ -89,8 +89,7 @@ class DeploymentView:
     def of(cls, body: Body) -> Self:
         """Read a Deployment."""
         spec, status = body.get("spec") or {}, body.get("status") or {}
-        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
-        failure = conditions.get("ReplicaFailure", {})
+        failure = conditions_of(status).get("ReplicaFailure", {})
         containers = spec.get("template", {}).get("spec", {}).get("containers") or [{}]
         return cls(
             meta=Meta.of(body),

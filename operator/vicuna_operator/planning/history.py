@@ -16,7 +16,12 @@ _LENGTH = 10
 
 def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, now: datetime) -> list[Any]:
     """Return the history with what has ended since; each end stands there once, however often it is seen."""
-    history = list(before)
+    known = {_identity(item) for item in before}
+    return [*(item for item in _ended(serving, now) if _identity(item) not in known), *before][:_LENGTH]
+
+
+def _ended(serving: ServingStage, now: datetime) -> list[dict[str, str]]:
+    """Return the rollouts that this pass sees at their end: those overtaken first, then the target's own."""
     ended = [_entry(item, Outcome.SUPERSEDED, format_time(now)) for item in serving.superseded]
     fresh, rollout = serving.fresh, serving.rollout
     if fresh is not None and rollout.stand is Stand.ROLLED_BACK and rollout.failure is not None:
@@ -26,8 +31,7 @@ def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, no
     elif fresh is not None and rollout.stand is Stand.STEADY:
         completed = now if rollout.marks else fresh.completed or now
         ended.append(_entry(fresh, Outcome.SUCCEEDED, format_time(completed)))
-    known = {_identity(item) for item in history}
-    return [*(item for item in ended if _identity(item) not in known), *history][:_LENGTH]
+    return ended
 
 
 def _entry(item: DeploymentView, outcome: Outcome, since: str) -> dict[str, str]:

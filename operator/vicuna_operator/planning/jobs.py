@@ -8,7 +8,7 @@ from typing import Self
 
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
-from vicuna_operator.planning.meta import Body, Meta
+from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = ["JobView"]
 
@@ -78,7 +78,7 @@ class JobView:
     def of(cls, body: Body) -> Self:
         """Read a Job."""
         status = body.get("status") or {}
-        ended = {cond["type"]: cond for cond in status.get("conditions") or () if cond.get("status") == "True"}
+        ended = {kind: cond for kind, cond in conditions_of(status).items() if cond.get("status") == "True"}
         last = ended.get("Failed") or ended.get("Complete") or {}
         moment = status.get("completionTime") or last.get("lastTransitionTime")
         return cls(

@@ -8,7 +8,7 @@ from typing import Any, Self
 from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
 
-__all__ = ["Body", "Meta"]
+__all__ = ["Body", "Meta", "conditions_of"]
 
 Body = Mapping[str, Any]
 
@@ -25,6 +25,10 @@ class Meta:
     created: datetime | None
     deleting: bool
 
+    def is_child_of(self, uid: str) -> bool:
+        """Tell whether the object belongs to the model with this uid, and is there to stay."""
+        return self.owner_uid == uid and not self.deleting
+
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read an object's metadata."""
@@ -40,3 +44,8 @@ class Meta:
             created=parse_time(created) if created else None,
             deleting="deletionTimestamp" in raw,
         )
+
+
+def conditions_of(status: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the conditions of an object's status by their type."""
+    return {cond["type"]: cond for cond in status.get("conditions") or ()}

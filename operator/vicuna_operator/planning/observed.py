@@ -9,7 +9,7 @@ from vicuna_operator.api import constants as c
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.meta import Body, Meta
+from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = [
     "BudgetView",
@@ -76,22 +76,17 @@ class PodView:
     def of(cls, body: Body) -> Self:
         """Read a pod."""
         status = body.get("status") or {}
-        conditions = {cond["type"]: cond for cond in status.get("conditions") or ()}
-        scheduled = conditions.get("PodScheduled", {})
-        refused = scheduled.get("status") == "False"
+        conditions = conditions_of(status)
+        scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
         containers = status.get("containerStatuses") or [{}]
         state = containers[0].get("state") or {}
         waiting = state.get("waiting") or {}
-        since = scheduled.get("lastTransitionTime")
-        readiness = conditions.get("Ready", {})
-        ready = readiness.get("status") == "True"
-        ready_since = readiness.get("lastTransitionTime")
         return cls(
             meta=Meta.of(body),
             phase=str(status.get("phase", "Pending")),
-            ready=ready,
+            ready=readiness.get("status") == "True",
             scheduled=scheduled.get("status") == "True",
-            unschedulable=str(scheduled.get("message", "")) if refused else "",
+            unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
             node=str((body.get("spec") or {}).get("nodeName") or ""),
             status_reason=str(status.get("reason", "")),
             status_message=str(status.get("message", "")),
@@ -101,9 +96,15 @@ class PodView:
             terminated=_termination(state),
             last_terminated=_termination(containers[0].get("lastState") or {}),
             restarts=int(containers[0].get("restartCount") or 0),
-            unscheduled_since=parse_time(since) if refused and since else None,
-            ready_since=parse_time(ready_since) if ready and ready_since else None,
+            unscheduled_since=_since(scheduled, "False"),
+            ready_since=_since(readiness, "True"),
         )
+
+
+def _since(condition: Mapping[str, Any], value: str) -> datetime | None:
+    """Return when a condition took this value; None where it has another, or does not say when."""
+    moment = condition.get("lastTransitionTime")
+    return parse_time(moment) if moment and condition.get("status") == value else None
 
 
 def _termination(state: Mapping[str, Any]) -> Termination | None:
@@ -126,7 +127,6 @@ class ClaimView:
     phase: str
     access_modes: Sequence[str]
     capacity: str
-    storage_class: str | None
     requested: str = ""
 
     @classmethod
@@ -138,7 +138,6 @@ class ClaimView:
             phase=str(status.get("phase", "Pending")),
             access_modes=tuple(spec.get("accessModes") or ()),
             capacity=str((status.get("capacity") or {}).get("storage", "")),
-            storage_class=spec.get("storageClassName"),
             requested=str(((spec.get("resources") or {}).get("requests") or {}).get("storage", "")),
         )
 
@@ -148,12 +147,11 @@ class ServiceView:
     """The model's Service."""
 
     meta: Meta
-    cluster_ip: str
 
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Service."""
-        return cls(meta=Meta.of(body), cluster_ip=str((body.get("spec") or {}).get("clusterIP", "")))
+        return cls(meta=Meta.of(body))
 
 
 @dataclass(frozen=True)

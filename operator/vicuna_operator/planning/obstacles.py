@@ -35,8 +35,17 @@ class Obstacle:
 def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:
     """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
     if pod is None:
-        refused = [event.message for event in events if event.reason == "FailedCreate"]
-        return refusal(refused[-1]) if refused else None
+        return _not_made(events)
+    return _waiting(pod) or _not_mounted(events) or _probe(pod, events)
+
+
+def _not_made(events: Sequence[EventView]) -> Obstacle | None:
+    refused = [event.message for event in events if event.reason == "FailedCreate"]
+    return refusal(refused[-1]) if refused else None
+
+
+def _waiting(pod: PodView) -> Obstacle | None:
+    """Tell what the pod itself says that it waits for: a node, its image, or what its container refers to."""
     if pod.unschedulable:
         step = "free or add nodes that have it, or ask for less"
         return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
@@ -46,11 +55,15 @@ def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | Non
     if pod.waiting_reason in _CONFIG_FAILURES:
         said = pod.waiting_message or pod.waiting_reason
         return _absent(said) or Obstacle(Reason.CONTAINER_CONFIG_ERROR, f"{said}; correct what the pod refers to")
+    return None
+
+
+def _not_mounted(events: Sequence[EventView]) -> Obstacle | None:
     for event in reversed(events):
         if event.reason in _MOUNT_EVENTS:
             step = "see that the volume exists and is used on one node only, unless it can be shared"
             return _absent(event.message) or Obstacle(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
-    return _probe(pod, events)
+    return None
 
 
 def refusal(message: str) -> Obstacle:
@@ -97,6 +110,11 @@ def _absent(message: str) -> Obstacle | None:
 
 def _probe(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
     complaints = [event.message for event in events if event.reason == "Unhealthy" and _LOADING not in event.message]
+    return _killed(events, complaints) or _silent(pod, complaints)
+
+
+def _killed(events: Sequence[EventView], complaints: Sequence[str]) -> Obstacle | None:
+    """Tell which probe the kubelet kills the container for."""
     said = f": {complaints[-1]}" if complaints else ""
     for event in reversed(events):
         if event.reason == "Killing" and (match := _KILLED_BY_PROBE.search(event.message)):
@@ -104,6 +122,11 @@ def _probe(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
                 Reason.PROBE_FAILED,
                 f"the kubelet restarts the container because its {match['probe']} probe fails{said}; {_SEE_LOGS}",
             )
+    return None
+
+
+def _silent(pod: PodView, complaints: Sequence[str]) -> Obstacle | None:
+    """Tell of a container that runs and is not ready."""
     readiness = [text for text in complaints if text.startswith("Readiness")]
     if pod.running and readiness:
         return Obstacle(Reason.PROBE_FAILED, f"the container runs and does not answer: {readiness[-1]}; {_SEE_LOGS}")

@@ -37,7 +37,7 @@ def plan_pruning(
     claim = seen.claims.get(claim_name(model))
     if spec_of(model).storage.claim_name is not None or claim is None or claim.meta.deleting:
         return _NOTHING
-    jobs = [job for job in seen.jobs if job.is_prune and job.meta.owner_uid == model.uid and not job.meta.deleting]
+    jobs = [job for job in seen.jobs if job.is_prune and job.meta.is_child_of(model.uid)]
     known = _known(claim)
     used = _used(model, weights, seen)
     if new := sorted(used - set(known)):

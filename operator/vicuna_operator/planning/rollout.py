@@ -72,29 +72,69 @@ def judge(
 
     `fresh` is its Deployment, None before there is one; `serving` tells whether it is the active revision.
     """
-    start: Marks = {**UNMARKED, c.ANNOTATION_ROLLOUT_STARTED: format_time(now)}
     if fresh is None:
-        return Rollout(Stand.STARTING, start) if fleet.wanted else Rollout(Stand.IDLE)
-    attempt = rollout_attempt(spec_of(model), retry=model.annotations.get(c.ANNOTATION_RETRY, ""))
-    failed = fresh.failed
-    if failed is not None and failed.get("attempt") == attempt and good is not None:
-        return Rollout(Stand.ROLLED_BACK, failure=failed)
+        return _starting(now) if fleet.wanted else Rollout(Stand.IDLE)
+    if good is not None and _was_given_up(model, fresh):
+        return Rollout(Stand.ROLLED_BACK, failure=fresh.failed)
     if fleet.wanted == 0:
-        return Rollout(Stand.IDLE, UNMARKED if fresh.started or fresh.failed else {})
+        return _idle(fresh)
     if fleet.ready(fresh.revision) >= fleet.wanted:
-        done = fresh.completed and not fresh.started and failed is None
-        return Rollout(Stand.STEADY, {} if done else {**UNMARKED, c.ANNOTATION_ROLLOUT_COMPLETED: format_time(now)})
-    if fresh.started is None:
-        again = failed is not None or not fresh.completed or not serving
-        return Rollout(Stand.STARTING, start) if again else Rollout(Stand.STEADY)
+        return _steady(fresh, now)
+    if fresh.started is not None:
+        return _under_way(model, fresh, good, fleet, trouble, started=fresh.started, now=now)
+    if serving and _has_succeeded(fresh):
+        return Rollout(Stand.STEADY)  # its pods may come and go: that is not a rollout
+    return _starting(now)
+
+
+def _attempt(model: Model) -> str:
+    return rollout_attempt(spec_of(model), retry=model.annotations.get(c.ANNOTATION_RETRY, ""))
+
+
+def _was_given_up(model: Model, fresh: DeploymentView) -> bool:
+    """Tell whether this very attempt has failed before; another one may try again."""
+    return fresh.failed is not None and fresh.failed.get("attempt") == _attempt(model)
+
+
+def _has_succeeded(fresh: DeploymentView) -> bool:
+    return fresh.completed is not None and fresh.failed is None
+
+
+def _idle(fresh: DeploymentView) -> Rollout:
+    """Forget a rollout that nobody waits for any more."""
+    return Rollout(Stand.IDLE, UNMARKED if fresh.started or fresh.failed else {})
+
+
+def _starting(now: datetime) -> Rollout:
+    return Rollout(Stand.STARTING, {**UNMARKED, c.ANNOTATION_ROLLOUT_STARTED: format_time(now)})
+
+
+def _steady(fresh: DeploymentView, now: datetime) -> Rollout:
+    """Mark the rollout as complete, once."""
+    if _has_succeeded(fresh) and not fresh.started:
+        return Rollout(Stand.STEADY)
+    return Rollout(Stand.STEADY, {**UNMARKED, c.ANNOTATION_ROLLOUT_COMPLETED: format_time(now)})
+
+
+def _under_way(
+    model: Model,
+    fresh: DeploymentView,
+    good: DeploymentView | None,
+    fleet: Fleet,
+    trouble: Trouble | None,
+    *,
+    started: datetime,
+    now: datetime,
+) -> Rollout:
+    """Let it run until its deadline or a failure for good; then go back, where there is something to go back to."""
     deadline = spec_of(model).serving.rollout.progress_deadline_seconds
-    given_up = rollout_failure(fresh.revision, fleet.pods, trouble, started=fresh.started, deadline=deadline, now=now)
-    if given_up is None:
-        left = deadline_of(fresh.revision, fleet.pods, started=fresh.started, deadline=deadline) - now
+    failure = rollout_failure(fresh.revision, fleet.pods, trouble, started=started, deadline=deadline, now=now)
+    if failure is None:
+        left = deadline_of(fresh.revision, fleet.pods, started=started, deadline=deadline) - now
         return Rollout(Stand.RUNNING, requeue_after=left.total_seconds())
     if good is None:
-        return Rollout(Stand.HOPELESS, failure=failure_report(given_up))
-    return _given_up(given_up, attempt, now)
+        return Rollout(Stand.HOPELESS, failure=failure_report(failure))
+    return _given_up(failure, _attempt(model), now)
 
 
 def _given_up(failure: Failure, attempt: str, now: datetime) -> Rollout:

@@ -33,12 +33,10 @@ def resize(
 
 
 def prune(
-    live: Sequence[DeploymentView], inlast_use: Sequence[DeploymentView | None], sizes: Mapping[str, int], keep: int
+    live: Sequence[DeploymentView], in_use: Sequence[DeploymentView | None], sizes: Mapping[str, int], keep: int
 ) -> list[Action]:
-    """Delete what was used longest ago, revisions that never were complete first."""
-    idle = [
-        item for item in live if item not in inlast_use and not (sizes[item.revision] or item.replicas or item.current)
-    ]
+    """Delete what was used longest ago, revisions that never were complete first; `keep` idle ones stay."""
+    idle = [item for item in live if item not in in_use and not (sizes[item.revision] or item.replicas or item.current)]
     idle.sort(key=last_use, reverse=True)
     return [Delete(_ref(item), item.meta.uid) for item in idle[keep:]]
 

@@ -13,6 +13,7 @@ from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
+from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.obstacles import refusal
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.planning.verdict import Verdict, verdict_of
@@ -21,7 +22,6 @@ from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused"]
 
-_HISTORY = 10
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -33,63 +33,58 @@ def build_status(
     now: datetime,
 ) -> dict[str, Any]:
     """Say where a model with a valid spec stands."""
-    spec = spec_of(model)
-    active = serving.active.revision if serving.active is not None else None
-    pods, wanted = serving.fleet.pods, serving.fleet.wanted
-    ready_all = sum(1 for pod in pods if pod.ready and not pod.meta.deleting)
+    pods, wanted = [pod for pod in serving.fleet.pods if not pod.meta.deleting], serving.fleet.wanted
+    ready_all = sum(1 for pod in pods if pod.ready)
     verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
-    conditions = [
-        Condition(ConditionType.READY, verdict.ready, _reason(verdict.reason), verdict.message),
-        Condition(
-            ConditionType.WEIGHTS_READY,
-            weights.artifact_id is not None,
-            _reason(weights.reason),
-            weights.message,
-        ),
-        _available(ready_all),
-        Condition(
-            ConditionType.PROGRESSING,
-            verdict.progressing,
-            _reason(verdict.reason) if verdict.progressing else Reason.COMPLETE if verdict.ready else Reason.IDLE,
-            verdict.message if verdict.progressing else "",
-        ),
-        Condition(
-            ConditionType.STALLED,
-            verdict.stalled,
-            _reason(verdict.reason) if verdict.stalled else Reason.IDLE,
-            verdict.message if verdict.stalled else "",
-        ),
-    ]
-    status: dict[str, Any] = {
+    status = {
         "observedGeneration": model.generation,
         "phase": str(verdict.phase),
         "reason": _reason(verdict.reason),
         "ready": f"{ready_all}/{wanted}",
-        "gpus": wanted * spec.serving.num_gpus,
-        "replicas": len([pod for pod in pods if not pod.meta.deleting]),
+        "gpus": wanted * spec_of(model).serving.num_gpus,
+        "replicas": len(pods),
         "readyReplicas": ready_all,
-        "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items())),
+        "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": merge_conditions(
-            conditions, model.status.get("conditions") or (), generation=model.generation, now=now
-        ),
+        "conditions": _merged_conditions(model, _conditions(weights, verdict, ready_all), now),
+        "active": _active(model, serving, ready_all, now),
+        "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
+        "target": _target(model, weights, serving, now),
+        "imageOutdated": _image_outdated(model, serving, config),
+        "merge": merge_progress(model.status.get("merge"), weights),
+        "lastFailure": _last_failure(weights, serving) or model.status.get("lastFailure"),
     }
-    if serving.active is not None and active is not None and (ready_all or model.status.get("active")):
-        status["active"] = _active(model, serving, now)
-    if history := with_outcomes(model.status.get("history") or (), serving, now):
-        status["history"] = history
-    if serving.target is not None:
-        status["target"] = {"revision": serving.target, "artifactID": weights.artifact_id}
-        if since := serving.rollout_since(now):
-            status["target"]["since"] = format_time(since)
-        status["imageOutdated"] = spec.serving.image is None and serving.image != config.server_image
-    elif model.status.get("target"):
-        status["target"] = model.status["target"]
-    if (merge := _merge(model, weights)) is not None:
-        status["merge"] = merge
-    if (last := _last_failure(weights, serving) or model.status.get("lastFailure")) is not None:
-        status["lastFailure"] = last
-    return status
+    return {key: value for key, value in status.items() if value is not None}
+
+
+def _selector(model: Model) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items()))
+
+
+def _conditions(weights: WeightsStage, verdict: Verdict, ready_all: int) -> Sequence[Condition]:
+    reason = _reason(verdict.reason)
+    at_rest = Reason.COMPLETE if verdict.ready else Reason.IDLE
+    return [
+        Condition(ConditionType.READY, verdict.ready, reason, verdict.message),
+        Condition(
+            ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
+        ),
+        _available(ready_all),
+        _while(ConditionType.PROGRESSING, verdict.progressing, verdict, otherwise=at_rest),
+        _while(ConditionType.STALLED, verdict.stalled, verdict, otherwise=Reason.IDLE),
+    ]
+
+
+def _while(kind: ConditionType, holds: bool, verdict: Verdict, *, otherwise: Reason) -> Condition:
+    """Make a condition that has the verdict's reason and message only while it holds."""
+    if holds:
+        return Condition(kind, True, _reason(verdict.reason), verdict.message)
+    return Condition(kind, False, otherwise, "")
+
+
+def _merged_conditions(model: Model, conditions: Sequence[Condition], now: datetime) -> list[dict[str, Any]]:
+    before = model.status.get("conditions") or ()
+    return merge_conditions(conditions, before, generation=model.generation, now=now)
 
 
 def invalid(model: Model, now: datetime) -> dict[str, Any]:
@@ -140,9 +135,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         "observedGeneration": model.generation,
         "phase": str(Phase.DEGRADED if serves else Phase.FAILED),
         "reason": str(reason),
-        "conditions": merge_conditions(
-            conditions, model.status.get("conditions") or (), generation=model.generation, now=now
-        ),
+        "conditions": _merged_conditions(model, conditions, now),
     }
 
 
@@ -165,10 +158,11 @@ def _available(ready_all: int) -> Condition:
     return Condition(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, "no pod is ready")
 
 
-def _active(model: Model, serving: ServingStage, now: datetime) -> dict[str, Any]:
-    item = serving.active
-    assert item is not None  # noqa: S101  # the caller looked
-    before = model.status.get("active") or {}
+def _active(model: Model, serving: ServingStage, ready_all: int, now: datetime) -> dict[str, Any] | None:
+    """Describe the revision that serves; None before the first has had a ready pod."""
+    item, before = serving.active, model.status.get("active") or {}
+    if item is None or not (ready_all or before):
+        return None
     since = before.get("since") if before.get("revision") == item.revision else None
     return {
         "revision": item.revision,
@@ -176,6 +170,22 @@ def _active(model: Model, serving: ServingStage, now: datetime) -> dict[str, Any
         "image": item.image,
         "since": since or format_time(now),
     }
+
+
+def _target(model: Model, weights: WeightsStage, serving: ServingStage, now: datetime) -> Mapping[str, Any] | None:
+    """Describe the revision that should serve; until the weights are known it is the one of before."""
+    if serving.target is None:
+        return model.status.get("target") or None
+    since = serving.rollout_since(now)
+    started = {"since": format_time(since)} if since is not None else {}
+    return {"revision": serving.target, "artifactID": weights.artifact_id, **started}
+
+
+def _image_outdated(model: Model, serving: ServingStage, config: PlanConfig) -> bool | None:
+    """Tell whether the chart has another default image by now; None while no revision is known."""
+    if serving.target is None:
+        return None
+    return spec_of(model).serving.image is None and serving.image != config.server_image
 
 
 def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any] | None:
@@ -190,32 +200,6 @@ def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any
         return None
     members = ("message", "exitCode", "pod", "time", "log")
     return {"reason": _reason(str(told["reason"])), **{key: told[key] for key in members if key in told}}
-
-
-def _merge(model: Model, weights: WeightsStage) -> dict[str, Any] | None:
-    before = model.status.get("merge")
-    if weights.artifact_id is not None:
-        if before is None or before.get("percent") == 100:
-            return before
-        finished = {"percent": 100, **{key: before[key] for key in ("bytesTotal", "attempt") if key in before}}
-        return {**finished, "bytesDone": before["bytesTotal"]} if "bytesTotal" in before else finished
-    if weights.attempt is None:
-        return None
-    merge: dict[str, Any] = {"percent": 0, "attempt": weights.attempt}
-    if before is not None and before.get("attempt") == weights.attempt:
-        merge = dict(before)
-    progress = weights.progress or {}
-    total, rate = _count(progress.get("bytesTotal")), _count(progress.get("bytesPerSecond"))
-    if total:
-        done = min(_count(progress.get("bytesDone")), total)
-        merge |= {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
-        if rate:
-            merge |= {"bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)}
-    return merge
-
-
-def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and value >= 0 else 0
 
 
 def _reason(text: str) -> str:

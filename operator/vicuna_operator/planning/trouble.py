@@ -1,7 +1,7 @@
 """What keeps a revision's pods from serving, and whether waiting longer could help."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from vicuna_operator.api.conditions import Reason, format_time
@@ -41,17 +41,23 @@ def find_trouble(
         if item.revision == revision and item.refused:
             return Trouble(refusal(item.refused))
     for pod in pods:
-        if pod.revision != revision or pod.ready or pod.meta.deleting:
-            continue
-        found = obstacle(pod, events.get(pod.meta.uid, ()))
-        if found is not None and found.reason == Reason.UNSCHEDULABLE:
-            return Trouble(Obstacle(found.reason, f"{_asked(spec)}{found.message}"))
-        if found is not None:
-            return Trouble(Obstacle(found.reason, f"pod {pod.meta.name}: {found.message}"))
-        failure = server_failure(pod)
-        if failure is not None and (pod.restarts or not pod.running):
-            restart = f" (restart {pod.restarts})" if pod.running else ""
-            return Trouble(Obstacle(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
+        if pod.revision == revision and not (pod.ready or pod.meta.deleting):
+            found = _pod_trouble(spec, pod, events.get(pod.meta.uid, ()))
+            if found is not None:
+                return found
+    return None
+
+
+def _pod_trouble(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -> Trouble | None:
+    """Tell what keeps one pod from being ready: what it waits for, else how its container ended."""
+    found = obstacle(pod, events)
+    if found is not None:
+        subject = _asked(spec) if found.reason == Reason.UNSCHEDULABLE else f"pod {pod.meta.name}: "
+        return Trouble(Obstacle(found.reason, f"{subject}{found.message}"))
+    failure = server_failure(pod)
+    if failure is not None and (pod.restarts or not pod.running):
+        restart = f" (restart {pod.restarts})" if pod.running else ""
+        return Trouble(Obstacle(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
     return None
 
 
@@ -69,23 +75,26 @@ def rollout_failure(
     overdue = deadline_of(revision, pods, started=started, deadline=deadline)
     if now < overdue:
         return None
+    return _too_late(revision, trouble, deadline, format_time(overdue))
+
+
+def _too_late(revision: str, trouble: Trouble | None, deadline: int, overdue: str) -> Failure:
+    """Say what a rollout still waited for at its deadline."""
     late = f"not ready within {deadline} s (spec.serving.rollout.progressDeadlineSeconds)"
     if trouble is None:
         return Failure(
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"revision {revision} is {late}; see `kubectl logs` of its pods",
             retryable=False,
-            time=format_time(overdue),
+            time=overdue,
         )
-    cause = trouble.failure
-    return Failure(
-        trouble.obstacle.reason,
-        f"{late}: {trouble.obstacle.message}",
+    known = trouble.failure or Failure(trouble.obstacle.reason, trouble.obstacle.message, retryable=False)
+    return replace(
+        known,
+        reason=trouble.obstacle.reason,
+        message=f"{late}: {trouble.obstacle.message}",
         retryable=False,
-        exit_code=cause.exit_code if cause else None,
-        pod=cause.pod if cause else "",
-        time=(cause.time if cause else "") or format_time(overdue),
-        log=cause.log if cause else "",
+        time=known.time or overdue,
     )
 
 
@@ -115,16 +124,17 @@ def _asked(spec: ServingSpec) -> str:
 
 def unexplained(pods: Sequence[PodView], revision: str | None, now: datetime) -> tuple[list[str], float | None]:
     """Return the uids of pods whose Events may say why they are not ready, and after how many seconds to look again."""
-    waiting = [
-        (pod, (now - pod.meta.created).total_seconds())
-        for pod in pods
-        if pod.revision == revision
-        and pod.scheduled
-        and pod.meta.created is not None
-        and not (pod.ready or pod.meta.deleting or pod.over)
-    ]
-    # A pod that runs loads the model, and answers no probe in its first seconds: that alone is no news.
-    due = [(pod.meta.uid, (LOADING_SECONDS if pod.running else STUCK_SECONDS) - age) for pod, age in waiting]
+    mine = [pod for pod in pods if pod.revision == revision]
+    due = [(pod.meta.uid, left) for pod in mine if (left := _patience(pod, now)) is not None]
     stuck = [uid for uid, left in due if left <= 0]
     again = [POLL_SECONDS] if stuck else []
     return stuck, min([*again, *(left for _, left in due if left > 0)], default=None)
+
+
+def _patience(pod: PodView, now: datetime) -> float | None:
+    """Return for how many seconds more it is no news that a pod is not ready; None where Events tell nothing of it."""
+    if not pod.scheduled or pod.meta.created is None or pod.ready or pod.meta.deleting or pod.over:
+        return None
+    # A pod that runs loads the model, and does not answer a probe in its first seconds.
+    allowed = LOADING_SECONDS if pod.running else STUCK_SECONDS
+    return allowed - (now - pod.meta.created).total_seconds()

@@ -7,6 +7,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.rollout import Stand
 from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.planning.trouble import Trouble
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Verdict", "verdict_of"]
@@ -36,22 +37,41 @@ def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready
 
 
 def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
-    wanted, target, trouble = serving.fleet.wanted, serving.target or "", serving.trouble
-    target_ready = serving.fleet.ready(target)
-    active = serving.active.revision if serving.active is not None else None
-    if serving.rollout.stand is Stand.ROLLED_BACK:
+    settled = _settled(model, serving, ready_all)
+    if settled is not None:
+        return settled
+    if serving.trouble is not None:
+        return _in_trouble(serving.trouble, ready_all)
+    return _moving(serving, ready_all)
+
+
+def _settled(model: Model, serving: ServingStage, ready_all: int) -> Verdict | None:
+    """Judge what comes to no other end by waiting: gone back, complete, or failed with nowhere to go back to."""
+    target, active = serving.target or "", serving.active.revision if serving.active is not None else None
+    target_ready, rollout = serving.fleet.ready(target), serving.rollout
+    if rollout.stand is Stand.ROLLED_BACK:
         return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
-    if target_ready >= wanted and active == target and ready_all == target_ready:
+    if target_ready >= serving.fleet.wanted and active == target and ready_all == target_ready:
         return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
-    if serving.rollout.stand is Stand.HOPELESS and (failure := serving.rollout.failure):
+    if rollout.stand is Stand.HOPELESS and (failure := rollout.failure):
         message = f"{failure['message']}; there is no earlier revision to go back to"
         return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
-    if trouble is not None:
-        reason = trouble.obstacle.reason
-        phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
-        return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
-    if active is not None and active != target:
-        message = f"revision {active} serves, {target} has {target_ready} of {wanted} pods ready"
+    return None
+
+
+def _in_trouble(trouble: Trouble, ready_all: int) -> Verdict:
+    """Judge a rollout whose pods do not get ready, and may yet."""
+    reason = trouble.obstacle.reason
+    phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
+    return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
+
+
+def _moving(serving: ServingStage, ready_all: int) -> Verdict:
+    """Judge pods that come and go as they should."""
+    wanted, target, active = serving.fleet.wanted, serving.target or "", serving.active
+    target_ready = serving.fleet.ready(target)
+    if active is not None and active.revision != target:
+        message = f"revision {active.revision} serves, {target} has {target_ready} of {wanted} pods ready"
         return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
     if ready_all > target_ready or target_ready > wanted:
         return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)

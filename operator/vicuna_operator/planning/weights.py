@@ -24,32 +24,45 @@ __all__ = ["plan_weights"]
 
 def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> WeightsStage:
     """Decide the next step towards the artifact."""
-    spec, key = spec_of(model), merge_key(spec_of(model))
-    claim = seen.claims.get(claim_name(model))
-    actions, blocked = claim_step(model, claim)
-    mine = [job for job in seen.merges if job.meta.owner_uid == model.uid and not job.meta.deleting]
-    jobs = sorted((job for job in mine if job.merge_key == key), key=lambda job: job.attempt)
-    # New weights supersede whatever was merged for the old ones; the artifacts themselves stay.
-    actions += [delete_job(job) for job in mine if job.merge_key != key]
+    key, claim = merge_key(spec_of(model)), seen.claims.get(claim_name(model))
+    shared_volume = _is_shared(model, claim)
+    prepared, blocked = claim_step(model, claim)
+    mine = sorted((job for job in seen.merges if job.meta.is_child_of(model.uid)), key=lambda job: job.attempt)
+    jobs = [job for job in mine if job.merge_key == key]
     pods = {pod.job_name: pod for pod in seen.pods if not pod.is_server}
 
     artifact, noted = _known_artifact(model, jobs, pods, seen)
     if artifact is not None:
-        actions += [*noted, *(delete_job(job) for job in jobs if job.failed)]
-        stage = WeightsStage(artifact, Reason.MERGED, f"artifact {artifact}")
+        stage = _merged(artifact, noted, jobs)
     elif blocked is not None:
         stage = WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
-    elif spec.suspend:
-        actions += [delete_job(job) for job in jobs if not (job.failed or job.succeeded)]
-        stage = WeightsStage(None, Reason.SUSPENDED, "suspended before the merge was done")
+    elif spec_of(model).suspend:
+        stage = _suspended(jobs)
     else:
-        series = merge_series(
-            spec,
-            claim=claim_name(model),
-            retry=model.annotations.get(c.ANNOTATION_RETRY, ""),
-        )
-        stage = Attempts(model, seen, config, now, jobs, pods, series, _is_shared(model, claim)).next()
-    return replace(stage, actions=[*actions, *stage.actions], shared_volume=_is_shared(model, claim))
+        stage = Attempts(model, seen, config, now, jobs, pods, _series(model), shared_volume).next()
+    return replace(stage, actions=[*prepared, *_superseded(mine, key), *stage.actions], shared_volume=shared_volume)
+
+
+def _superseded(jobs: Sequence[JobView], key: str) -> Sequence[Action]:
+    """Stop what was merged for other weights than the present ones; artifacts stay."""
+    return [delete_job(job) for job in jobs if job.merge_key != key]
+
+
+def _merged(artifact: str, noted: Sequence[Action], jobs: Sequence[JobView]) -> WeightsStage:
+    """Clear away the attempts that failed before one succeeded."""
+    failed = [delete_job(job) for job in jobs if job.failed]
+    return WeightsStage(artifact, Reason.MERGED, f"artifact {artifact}", actions=[*noted, *failed])
+
+
+def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
+    """Stop what runs; what has failed stays for its diagnosis."""
+    running = [delete_job(job) for job in jobs if not (job.failed or job.succeeded)]
+    return WeightsStage(None, Reason.SUSPENDED, "suspended before the merge was done", actions=running)
+
+
+def _series(model: Model) -> str:
+    retry = model.annotations.get(c.ANNOTATION_RETRY, "")
+    return merge_series(spec_of(model), claim=claim_name(model), retry=retry)
 
 
 def _is_shared(model: Model, claim: ClaimView | None) -> bool:
@@ -63,20 +76,26 @@ def _known_artifact(
     """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment."""
     here = claim_name(model)
     for job in reversed(jobs):
-        if not job.succeeded or job.claim != here:
-            continue
-        if job.artifact_id:
-            return job.artifact_id, ()
-        pod = pods.get(job.meta.name)
-        said = report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
-        if said is not None and isinstance(said.get("artifactID"), str):
-            body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said["artifactID"]}}}
-            if size := size_told(said):
-                body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(size)}
-            return said["artifactID"], [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]
-    key = merge_key(spec_of(model))
-    for deployment in seen.deployments:
-        fits = deployment.merge_key == key and deployment.claim == here and deployment.artifact_id
-        if fits and deployment.meta.owner_uid == model.uid and not deployment.meta.deleting:
-            return deployment.artifact_id, ()
-    return None, ()
+        if job.succeeded and job.claim == here:
+            artifact, noted = (job.artifact_id, ()) if job.artifact_id else _told(job, pods.get(job.meta.name))
+            if artifact is not None:
+                return artifact, noted
+    return _served(model, seen), ()
+
+
+def _served(model: Model, seen: Observed) -> str | None:
+    """Find the artifact by a Deployment that serves it."""
+    key, here = merge_key(spec_of(model)), claim_name(model)
+    own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
+    return next((item.artifact_id for item in own if item.merge_key == key and item.claim == here), None)
+
+
+def _told(job: JobView, pod: PodView | None) -> tuple[str | None, Sequence[Action]]:
+    """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
+    said = report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
+    if said is None or not isinstance(said.get("artifactID"), str):
+        return None, ()
+    body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said["artifactID"]}}}
+    if size := size_told(said):
+        body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(size)}
+    return said["artifactID"], [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]
