@@ -385,8 +385,17 @@ def test_the_operator_reads_what_the_api_server_stores() -> None:
     assert spec.model_dump(by_alias=True, exclude_unset=True) == stored["spec"]
 
 
-def test_phases_and_the_name_bound_are_the_operators() -> None:
-    assert SCHEMA["properties"]["status"]["properties"]["phase"]["enum"] == [str(phase) for phase in Phase]
+def test_the_operator_sets_every_phase_but_the_one_kept_for_stored_statuses() -> None:
+    phase = SCHEMA["properties"]["status"]["properties"]["phase"]
+    assert set(phase["enum"]) - {str(phase) for phase in Phase} == {"Preflight"}
+    assert "does not set Preflight" in " ".join(phase["description"].split())
+    assert {str(phase) for phase in Phase} <= set(phase["enum"])
+    admitted, errors = crd_schema.admit({**MINIMAL, "status": {"phase": "Preflight", "observedGeneration": 1}})
+    assert not errors
+    assert admitted["status"]["phase"] == "Preflight"
+
+
+def test_conditions_and_the_name_bound_are_the_operators() -> None:
     assert SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == constants.MAX_MODEL_NAME
     described = SCHEMA["properties"]["status"]["properties"]["conditions"]["description"]
     assert all(str(kind) in described for kind in ConditionType)

@@ -29,7 +29,6 @@ class Phase(StrEnum):
     """A one-word summary for people, printed by kubectl; never machine state."""
 
     PENDING = "Pending"
-    PREFLIGHT = "Preflight"
     MERGING = "Merging"
     DEPLOYING = "Deploying"
     READY = "Ready"
