@@ -93,19 +93,23 @@ def _check_weights(spec: VicunaModelSpec, local: bool) -> None:
         named.append(("spec.weights.delta", weights.delta))
     named += [(f"spec.weights.adapters[{i}]", adapter) for i, adapter in enumerate(weights.adapters)]
     for where, source in named:
-        try:
-            location = parse_source(source.source)
-        except ValueError as error:
-            raise SpecError(f"{where}.source", str(error)) from None
-        if isinstance(location, FileSource) and not local:
-            raise SpecError(
-                f"{where}.source",
-                "file:// works in local runs only; put the weights on a claim and say pvc://",
-            )
-        if not isinstance(location, HubSource) and source.revision is not None:
-            raise SpecError(f"{where}.revision", "only hf:// sources have revisions; remove it")
-        if source.digest is not None and not _HEX64.fullmatch(source.digest):
-            raise SpecError(f"{where}.digest", f"{source.digest!r} is no sha256 of 64 hexadecimal digits")
+        _check_source(where, source, local)
+
+
+def _check_source(where: str, source: WeightsSource, local: bool) -> None:
+    try:
+        location = parse_source(source.source)
+    except ValueError as error:
+        raise SpecError(f"{where}.source", str(error)) from None
+    if isinstance(location, FileSource) and not local:
+        raise SpecError(
+            f"{where}.source",
+            "file:// works in local runs only; put the weights on a claim and say pvc://",
+        )
+    if not isinstance(location, HubSource) and source.revision is not None:
+        raise SpecError(f"{where}.revision", "only hf:// sources have revisions; remove it")
+    if source.digest is not None and not _HEX64.fullmatch(source.digest):
+        raise SpecError(f"{where}.digest", f"{source.digest!r} is no sha256 of 64 hexadecimal digits")
 
 
 def _check_serving(spec: VicunaModelSpec) -> None:

@@ -71,15 +71,20 @@ class Metrics:
 
     def status_changed(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
         """Count what ended between two statuses of a model."""
+        self._rollouts_ended(old, new)
+        self._merge_ended(old, new, now)
+
+    def _rollouts_ended(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         before = {_identity(entry) for entry in old.get("history") or ()}
         for entry in new.get("history") or ():
             if _identity(entry) not in before:
                 self._rollouts.labels(str(entry.get("outcome"))).inc()
+
+    def _merge_ended(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
         was, is_now = _condition(old), _condition(new)
-        merge = new.get("merge") or {}
         if was.get("status") == "False" and is_now.get("status") == "True":
             self._merges.labels("Succeeded").inc()
-            self._merge_bytes.inc(int(merge.get("bytesTotal", 0)))
+            self._merge_bytes.inc(int((new.get("merge") or {}).get("bytesTotal", 0)))
             if since := was.get("lastTransitionTime"):
                 self._merge_seconds.observe((now - parse_time(str(since))).total_seconds())
         last = new.get("lastFailure") or {}

@@ -21,8 +21,15 @@ def read_model(path: Path) -> Model:
     Raises:
         LocalRunError: the file cannot be read, is no YAML, holds no or several models, or the spec is wrong.
     """
+    models = [doc for doc in _documents(path) if isinstance(doc, dict) and doc.get("kind") == KIND]
+    if len(models) != 1:
+        raise LocalRunError(f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", _DATA_ERROR)
+    return _checked(models[0], path)
+
+
+def _documents(path: Path) -> list[Any]:
     try:
-        documents = [doc for doc in yaml.safe_load_all(path.read_text(encoding="utf-8")) if doc is not None]
+        return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise LocalRunError(f"{path}: {error.strerror or error}", _NO_INPUT) from None
     except UnicodeDecodeError:
@@ -32,10 +39,6 @@ def read_model(path: Path) -> Model:
         line = f" line {where.line + 1}" if where is not None else ""
         problem = getattr(error, "problem", None) or "cannot be read"
         raise LocalRunError(f"{path}{line} is no YAML: {problem}", _DATA_ERROR) from None
-    models = [doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == KIND]
-    if len(models) != 1:
-        raise LocalRunError(f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", _DATA_ERROR)
-    return _checked(models[0], path)
 
 
 def _checked(body: dict[str, Any], path: Path) -> Model:

@@ -39,13 +39,8 @@ class Family:
         """
         body = read_model(kubectl, name)
         model = parse_model(body)
-        selector = f"{c.LABEL_MODEL}={name},{c.LABEL_MANAGED_BY}={c.MANAGED_BY}"
-        items = kubectl.read("get", _CHILDREN, f"--selector={selector}")["items"]
-        found: dict[str, list[Any]] = {"Job": [], "Deployment": [], "Pod": [], "PersistentVolumeClaim": []}
-        for item in items:
-            found[item["kind"]].append(item)
+        found = _children(kubectl, name)
         pods = [PodView.of(item) for item in found["Pod"]]
-        waiting = [pod for pod in pods if not (pod.running or pod.terminated)] if events else []
         return cls(
             body,
             model,
@@ -54,7 +49,7 @@ class Family:
             pods,
             [ClaimView.of(item) for item in found["PersistentVolumeClaim"]],
             {item["metadata"]["name"]: _asked_size(item) for item in found["PersistentVolumeClaim"]},
-            {pod.meta.uid: _events(kubectl, pod.meta.uid) for pod in waiting[:_ASKED]},
+            _events_of_waiting(kubectl, pods) if events else {},
         )
 
     @property
@@ -76,9 +71,23 @@ def read_model(kubectl: Kubectl, name: str) -> dict[str, Any]:
     return kubectl.read("get", f"{c.PLURAL}.{c.GROUP}", name, "--show-managed-fields")
 
 
+def _children(kubectl: Kubectl, name: str) -> Mapping[str, Sequence[Any]]:
+    """Read what belongs to a model, in one call, and sort it by kind."""
+    selector = f"{c.LABEL_MODEL}={name},{c.LABEL_MANAGED_BY}={c.MANAGED_BY}"
+    found: dict[str, list[Any]] = {"Job": [], "Deployment": [], "Pod": [], "PersistentVolumeClaim": []}
+    for item in kubectl.read("get", _CHILDREN, f"--selector={selector}")["items"]:
+        found[item["kind"]].append(item)
+    return found
+
+
 def _asked_size(claim: Mapping[str, Any]) -> str:
     requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
     return str(requests.get("storage", ""))
+
+
+def _events_of_waiting(kubectl: Kubectl, pods: Sequence[PodView]) -> Mapping[str, Sequence[EventView]]:
+    waiting = [pod for pod in pods if not (pod.running or pod.terminated)]
+    return {pod.meta.uid: _events(kubectl, pod.meta.uid) for pod in waiting[:_ASKED]}
 
 
 def _events(kubectl: Kubectl, uid: str) -> Sequence[EventView]:

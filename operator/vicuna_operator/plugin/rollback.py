@@ -25,14 +25,18 @@ def choose_revision(family: Family, wanted: str | None) -> DeploymentView:
         PluginError: it is not kept, or there is none.
     """
     kept = [item for item in family.deployments if not item.meta.deleting]
-    if wanted is not None:
-        found = [item for item in kept if item.revision == wanted]
-        if not found:
-            names = ", ".join(sorted(item.revision for item in kept)) or "none"
-            raise PluginError(
-                f"revision {wanted} is not kept (kept: {names}); spec.storage.keepRevisions says how many are"
-            )
-        return found[0]
+    return _named(kept, wanted) if wanted is not None else _last_good(family, kept)
+
+
+def _named(kept: Sequence[DeploymentView], wanted: str) -> DeploymentView:
+    for item in kept:
+        if item.revision == wanted:
+            return item
+    names = ", ".join(sorted(item.revision for item in kept)) or "none"
+    raise PluginError(f"revision {wanted} is not kept (kept: {names}); spec.storage.keepRevisions says how many are")
+
+
+def _last_good(family: Family, kept: Sequence[DeploymentView]) -> DeploymentView:
     stated = stated_revisions(family)
     good = [(item.completed, item) for item in kept if item.completed is not None and item.revision not in stated]
     if not good:
@@ -96,25 +100,28 @@ def _snapshot(item: DeploymentView) -> dict[str, Any]:
 
 
 def _restored(family: Family, snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    before = dict(family.body.get("spec") or {})
+    before = family.body.get("spec") or {}
     serving = before.get("serving") or {}
     kept = {key: serving[key] for key in _OWN if key in serving}
-    storage = dict(before.get("storage") or {})
-    claim = (snapshot.get("storage") or {}).get("claimName")
+    return {
+        **before,
+        "weights": snapshot["weights"],
+        "serving": {**(snapshot.get("serving") or {}), **kept},
+        "merge": {**(before.get("merge") or {}), **(snapshot.get("merge") or {})},
+        "storage": _restored_storage(family, before.get("storage") or {}, snapshot.get("storage") or {}),
+    }
+
+
+def _restored_storage(family: Family, before: Mapping[str, Any], snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """Return to the claim of the snapshot: one of the user's, or the one that the operator made."""
+    storage, claim = dict(before), snapshot.get("claimName")
     if claim is not None:
         for name in ("size", "storageClassName"):  # of a claim the operator makes
             storage.pop(name, None)
         storage["claimName"] = claim
     elif storage.pop("claimName", None) is not None:
         storage["size"] = family.claim_sizes.get(f"{family.model.name}-weights", "")
-    merge = {**(before.get("merge") or {}), **(snapshot.get("merge") or {})}
-    return {
-        **before,
-        "weights": snapshot["weights"],
-        "serving": {**(snapshot.get("serving") or {}), **kept},
-        "merge": merge,
-        "storage": storage,
-    }
+    return storage
 
 
 def _serves(family: Family, item: DeploymentView, spec: Mapping[str, Any]) -> bool:

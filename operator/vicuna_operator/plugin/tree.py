@@ -10,6 +10,7 @@ from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, PodView
 from vicuna_operator.planning.obstacles import obstacle
+from vicuna_operator.planning.sizes import ready_pods
 from vicuna_operator.plugin.family import Family
 
 __all__ = ["Node", "render", "status_tree"]
@@ -38,20 +39,31 @@ class Node:
 def status_tree(family: Family) -> Node:
     """Build the tree of a model."""
     status = family.status
-    ready = _condition(status, ConditionType.READY)
-    fine = ready.get("status") == "True"
     state = f"{status.get('phase') or 'not seen by an operator yet'}, {status.get('ready', '0/0')} ready"
-    cause = "" if fine else f"{ready.get('reason', '')}: {ready.get('message', '')}".strip(": ")
-    if status.get("imageOutdated"):
-        cause = cause or "runs on an older default image; `kubectl vicuna upgrade` takes the present one"
-    shown = [item for item in family.deployments if item.replicas or item.current or _noted(family, item)]
-    shown.sort(key=lambda item: (item.revision != family.revision_in("active"), item.meta.name))
-    children = [_weights(family), *(_revision(family, item) for item in shown)]
+    cause = _not_ready(status) or _outdated(status) or _last_failure(status)
+    children = [_weights(family), *(_revision(family, item) for item in _shown(family))]
     endpoint = str(status.get("endpoint", ""))
     if endpoint:
         children.append(Node("Service", family.model.name, endpoint))
     name = f"{family.model.namespace}/{family.model.name}"
-    return Node("VicunaModel", name, state, cause or _last_failure(status), children)
+    return Node("VicunaModel", name, state, cause, children)
+
+
+def _not_ready(status: Mapping[str, Any]) -> str:
+    ready = _condition(status, ConditionType.READY)
+    fine = ready.get("status") == "True"
+    return "" if fine else f"{ready.get('reason', '')}: {ready.get('message', '')}".strip(": ")
+
+
+def _outdated(status: Mapping[str, Any]) -> str:
+    hint = "runs on an older default image; `kubectl vicuna upgrade` takes the present one"
+    return hint if status.get("imageOutdated") else ""
+
+
+def _shown(family: Family) -> Sequence[DeploymentView]:
+    """Return the revisions that have pods or stand in the status, the active one first."""
+    shown = [item for item in family.deployments if item.replicas or item.current or _noted(family, item)]
+    return sorted(shown, key=lambda item: (item.revision != family.revision_in("active"), item.meta.name))
 
 
 def render(node: Node) -> str:
@@ -97,7 +109,7 @@ def _job(family: Family, job: JobView) -> Node:
 
 def _revision(family: Family, item: DeploymentView) -> Node:
     pods = [pod for pod in family.pods if pod.revision == item.revision]
-    ready = sum(1 for pod in pods if pod.ready and not pod.meta.deleting)
+    ready = ready_pods(pods, item.revision)
     roles = [member for member in ("active", "target") if item.revision == family.revision_in(member)]
     state = ", ".join([*roles, f"{ready} of {item.replicas} ready", item.image])
     failed = item.failed or {}
@@ -115,10 +127,13 @@ def _pod(family: Family, pod: PodView) -> Node:
         return Node("Pod", pod.meta.name, "done")
     state = "running, not ready" if pod.running else pod.phase.lower()
     restarts = f", {pod.restarts} restarts" if pod.restarts else ""
+    return Node("Pod", pod.meta.name, f"{state}{restarts}{where}", _pod_cause(family, pod))
+
+
+def _pod_cause(family: Family, pod: PodView) -> str:
     found = obstacle(pod, family.events.get(pod.meta.uid, ()))
     trouble = found or (server_failure(pod) if pod.is_server else None)
-    cause = f"{trouble.reason}: {trouble.message}" if trouble is not None else ""
-    return Node("Pod", pod.meta.name, f"{state}{restarts}{where}", cause)
+    return f"{trouble.reason}: {trouble.message}" if trouble is not None else ""
 
 
 def _last_failure(status: Mapping[str, Any]) -> str:
