@@ -42,19 +42,29 @@ class Inputs(_Part):
 
 
 class Recipe(_Part):
-    """How the inputs were combined: resolved delta kind, output dtype, version of the arithmetic."""
+    """How the inputs were combined: resolved delta kind, output dtype, version of the arithmetic.
+
+    `addition` is `wide` where base and delta were added in a type that holds both, and that was not the delta's.
+    `base_dtype` is the base's own type; None: written by a version that did not say.
+    """
 
     kind: str
     dtype: str
     version: int
+    addition: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    base_dtype: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class FileEntry(_Part):
-    """One file of the artifact: path relative to its folder, size in bytes, sha256 in hex."""
+    """One file of the artifact: path relative to its folder, size in bytes, sha256 in hex.
+
+    `changed` counts the weights in it that the conversion to the output's type changed.
+    """
 
     path: str
     size: int
     sha256: str
+    changed: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class Tool(_Part):

@@ -164,7 +164,8 @@ def test_stanfords_checksum_is_of_float32_before_the_output_is_rounded(
     monkeypatch.setattr(checksum, "_RIGHT", total + off + buffers * _inverse_frequencies())
     merge(base, delta, dtype="bfloat16", alpaca_checksum=True)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    said = [event for event in events if event["event"] in ("checksum", "warning")]
+    lossy, *said = [event for event in events if event["event"] in ("checksum", "warning")]
+    assert lossy["reason"] == "ConversionLossy"  # bfloat16 was asked for
     assert len(said) == 1
     if right:
         assert said[0]["event"] == "checksum"

@@ -99,7 +99,13 @@ def _manifest(
     return Manifest(
         artifact_id=artifact_id,
         inputs=Inputs(base=base, delta=delta, adapters=rest),
-        recipe=Recipe(kind=plan.kind, dtype=request.dtype, version=RECIPE_VERSION),
+        recipe=Recipe(
+            kind=plan.kind,
+            dtype=request.dtype,
+            version=RECIPE_VERSION,
+            addition=plan.addition,
+            base_dtype=plan.base_dtype,
+        ),
         chat_template=plan.chat_template,
         tensor_count=plan.tensor_count,
         total_size=sum(entry.size for entry in entries),

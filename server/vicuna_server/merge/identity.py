@@ -14,6 +14,7 @@ from vicuna_server.merge.judging.sampling import sampled_sha256
 
 __all__ = [
     "RECIPE_VERSION",
+    "WIDE",
     "Fingerprints",
     "artifact_id",
     "canonical",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 RECIPE_VERSION = 1  # raise it when the same inputs would give other bytes
+WIDE = "wide"  # sums in a type that holds both summands, where recipe 1 had them in the delta's
 
 
 def canonical(value: Any) -> bytes:
@@ -45,13 +47,16 @@ class Fingerprints:
         return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
 
 
-def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str, recipe: int = RECIPE_VERSION) -> str:
+def artifact_id(
+    fingerprints: Fingerprints, kind: str, dtype: str, addition: str | None = None, recipe: int = RECIPE_VERSION
+) -> str:
     """Return 16 hex digits that stand for one merge.
 
     Args:
         fingerprints: of the inputs.
         kind: the resolved kind: none, additive-v1.1, additive-v0 or alpaca.
         dtype: float16, bfloat16 or float32.
+        addition: `WIDE` for a merge whose sums are so; else None, which leaves the ID as it always was.
         recipe: version of the arithmetic.
     """
     parts: dict[str, Any] = {
@@ -60,6 +65,7 @@ def artifact_id(fingerprints: Fingerprints, kind: str, dtype: str, recipe: int =
         "adapters": list(fingerprints.adapters),
     }
     parts |= {"kind": kind, "dtype": dtype, "recipe": recipe}
+    parts |= {"addition": addition} if addition else {}
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.judging.preflight import estimate_output
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.output_dtype import conversion_loss
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import Request
@@ -54,6 +55,9 @@ class _Job:
 
     def run(self) -> Manifest:
         manifest = self._make_or_find()
+        loss = conversion_loss(manifest)
+        if loss:
+            self._progress.warn(*loss)
         if self._checksum is not None:
             self._checksum.tell(self._progress)
         elif self._request.alpaca_checksum:
@@ -134,7 +138,7 @@ class _Job:
         assert plan is not None  # noqa: S101 - no plan means problems
         fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
-        artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype)
+        artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype, plan.addition)
         found = self._tidied(find_artifact(self._root, artifact_id))
         if found:
             return found

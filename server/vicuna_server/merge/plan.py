@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
 from vicuna_server.merge.checkpoint import Checkpoint
@@ -16,6 +17,7 @@ from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import EMBEDDING, pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
@@ -27,12 +29,17 @@ __all__ = ["Plan", "make_plan", "plan_request", "small_files"]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that will be written: shards, and the small files by name (a path to copy, or the content)."""
+    """All that will be written: shards, and the small files by name (a path to copy, or the content).
+
+    `addition` is part of the artifact's identity, see `identity.artifact_id`; `base_dtype` is the base's own type.
+    """
 
     kind: str
     chat_template: str
     shards: list[Shard]
     small_files: dict[str, Path | bytes]
+    addition: str | None = None
+    base_dtype: str | None = None
     checksum: AlpacaChecksum | None = None
 
     @property
@@ -137,7 +144,13 @@ def make_plan(
     if problems or not steps:
         return None
     small = small_files(giver, tokenizer, steps, dtype)
-    return Plan(resolved, template, lay_out(steps, least_shard_bytes), small, checksum)
+    shards = lay_out(steps, least_shard_bytes)
+    return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
+
+
+def _addition(kind: str, steps: Sequence[Step]) -> str | None:
+    """Name the arithmetic where any sum has another type than recipe 1 began with: there, always the delta's own."""
+    return identity.WIDE if kind != "alpaca" and any(step.sum_dtype for step in steps) else None
 
 
 def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str) -> dict[str, Path | bytes]:

@@ -8,9 +8,9 @@ from vicuna_server.merge.flow.padding import MeanRow
 from vicuna_server.merge.judging.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.sampling import sampled_sha256
-from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource
+from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource, holding
 
-__all__ = ["EMBEDDING", "HEAD", "pair_tensors"]
+__all__ = ["EMBEDDING", "HEAD", "pair_tensors", "sum_dtype"]
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
@@ -50,10 +50,29 @@ def pair_tensors(
             output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
             wide = kind == "alpaca" and other is not None
             padding = MeanRow(tensor) if wide and shape != tensor.shape else None
-            sum_dtype = "F32" if wide else None  # as Stanford's script, whatever the files hold
-            yield Step(name, shape, output, tensor, other, padding, sum_dtype=sum_dtype)
+            summed = sum_dtype(kind, tensor.dtype, other.dtype, output) if other else None
+            counted = tensor.dtype in FLOAT_DTYPES and holding(tensor.dtype, output) != output
+            yield Step(name, shape, output, tensor, other, padding, sum_dtype=summed, counted=counted)
     for name in deltas:
         problems.add("TensorMissing", f"{base.folder} lacks {name}, which the {called} has; give the matching base")
+
+
+def sum_dtype(kind: str, base: str, delta: str, output: str) -> str | None:
+    """Return the type that a base and a delta are added in; None: the delta's own.
+
+    One that holds both and the result, so that the sum is rounded once. Two float16 tensors are added in float16, as by
+    FastChat, and alpaca's in float32 whatever the files hold, as by Stanford's script.
+
+    Args:
+        kind: the resolved kind of delta.
+        base: the base's type under safetensors' name.
+        delta: the delta's.
+        output: the result's.
+    """
+    if kind == "alpaca":
+        return "F32"
+    summed = "F16" if base == delta == "F16" else holding(base, delta, output)
+    return None if summed == delta else summed
 
 
 def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, called: str, problems: Problems) -> bool:

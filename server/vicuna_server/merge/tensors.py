@@ -14,6 +14,7 @@ __all__ = [
     "Span",
     "Tensor",
     "TensorSource",
+    "holding",
     "read_each",
     "read_elements",
 ]
@@ -25,6 +26,13 @@ DTYPE_BYTES = {
 }  # fmt: skip
 FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 OUTPUT_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+
+
+def holding(*dtypes: str) -> str:
+    """Return the narrowest float type that has every value of all of these float types."""
+    if len(set(dtypes)) == 1:
+        return dtypes[0]
+    return "F64" if "F64" in dtypes else "F32"
 
 
 @dataclass(frozen=True)

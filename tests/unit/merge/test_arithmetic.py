@@ -10,6 +10,8 @@ from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.flow.arithmetic import combine as combine_step
 from vicuna_server.merge.flow.arithmetic import count_non_finite
 from vicuna_server.merge.flow.layout import Step
+from vicuna_server.merge.formats.torch_tensors import TORCH, view_as
+from vicuna_server.merge.steps import sum_dtype
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
 
 _NOWHERE = LocalFile(Path("nowhere"))
@@ -22,7 +24,8 @@ def combine(base: memoryview, base_dtype: str, delta: memoryview | None, delta_d
     left = tensor(base, base_dtype)
     right = tensor(delta, delta_dtype) if delta is not None else None
     into = memoryview(bytearray((right or left).elements * DTYPE_BYTES[output]))
-    combine_step(Step("t", (right or left).shape, output, left, right), base, delta, 0, into)
+    summed = sum_dtype("additive-v1.1", base_dtype, delta_dtype, output) if right else None
+    combine_step(Step("t", (right or left).shape, output, left, right, sum_dtype=summed), base, delta, 0, into)
     return into
 
 
@@ -47,12 +50,38 @@ def test_float16_is_fastchats_sum_for_every_value_of_the_base() -> None:
         assert got == (base.numpy() + delta.numpy()).tobytes()
 
 
+def _tailed(seed: int, dtype: torch.dtype, size: float) -> torch.Tensor:
+    """Weights as trained models have them: heavy tails, some tiny."""
+    random = torch.Generator().manual_seed(seed)
+    return (size * torch.randn(4000, generator=random) * torch.exp(torch.randn(4000, generator=random))).to(dtype)
+
+
 @pytest.mark.parametrize("output", ["F16", "BF16", "F32"])
-def test_both_are_cast_to_the_deltas_type_and_the_sum_to_the_outputs(output: str) -> None:
-    types = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
-    base, delta = torch.randn(1000), torch.randn(1000).to(torch.bfloat16)
-    want = (base.to(torch.bfloat16) + delta).to(types[output])
-    assert bytes(combine(_view(base), "F32", _view(delta), "BF16", output)) == bytes(_view(want))
+@pytest.mark.parametrize("delta_dtype", TORCH)
+@pytest.mark.parametrize("base_dtype", TORCH)
+def test_a_sum_is_rounded_once_and_no_worse_than_fastchats(base_dtype: str, delta_dtype: str, output: str) -> None:
+    base, delta = _tailed(1, TORCH[base_dtype], 0.05), _tailed(2, TORCH[delta_dtype], 0.002)
+    got = view_as(combine(_view(base), base_dtype, _view(delta), delta_dtype, output), output)
+    exact = base.double() + delta.double()
+    fastchat = base.half() + delta.half()
+    if {base_dtype, delta_dtype} == {"F16"}:
+        assert torch.equal(got, fastchat.to(TORCH[output]))
+    else:
+        rounded = exact.float().to(TORCH[output]) if "F64" not in (base_dtype, delta_dtype) else exact.to(TORCH[output])
+        off = (got.double() - rounded.double()).abs() / exact.abs().clamp_min(1e-6)
+        assert off.max() <= torch.finfo(torch.float32).eps  # a sum of two float32 is rounded as float32 first
+    ours, theirs = (got.double() - exact).abs(), (fastchat.to(TORCH[output]).double() - exact).abs()
+    assert ours.max() <= theirs.max()
+    assert ours.sum() <= theirs.sum()
+
+
+def test_values_that_the_outputs_type_has_not_are_counted() -> None:
+    base = torch.tensor([1.0, 2.0**-30, 1 + 2.0**-7, -0.0, 2.0**-24]).bfloat16()
+    source = Tensor("t", "BF16", (5,), _NOWHERE, 0)
+    for output, changed in (("F16", 1), ("F32", 0)):
+        into = memoryview(bytearray(5 * DTYPE_BYTES[output]))
+        assert combine_step(Step("t", (5,), output, source, counted=True), _view(base), None, 0, into) == changed
+        assert combine_step(Step("t", (5,), output, source), _view(base), None, 0, into) == 0
 
 
 def test_rows_the_base_lacks_count_as_zero() -> None:

@@ -12,6 +12,7 @@ from vicuna_server.errors import UsageError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.identity import (
+    WIDE,
     Fingerprints,
     artifact_id,
     fingerprint,
@@ -71,8 +72,9 @@ def test_the_artifact_id_is_canonical_and_depends_on_every_part() -> None:
         artifact_id(Fingerprints("b", "d"), "additive-v1.1", "bfloat16"),
         artifact_id(Fingerprints("b", "d", ("p", "q")), "additive-v1.1", "float16"),
         artifact_id(Fingerprints("b", "d", ("q", "p")), "additive-v1.1", "float16"),
+        artifact_id(Fingerprints("b", "d"), "additive-v1.1", "float16", WIDE),
     }
-    assert len(others | {plain}) == 8
+    assert len(others | {plain}) == 9
 
 
 def test_a_folder_digest_is_what_sha256sum_lines_hash_to() -> None:

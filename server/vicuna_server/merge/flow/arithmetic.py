@@ -2,6 +2,7 @@
 
 Both are cast to one type (the delta's stored one, unless the step says another), added, and the sum is cast to the
 output's type: for float16 that is FastChat's `base += delta`, bit for bit (FastChat, fastchat/model/apply_delta.py).
+Which type holds both is `steps.sum_dtype`'s to say.
 """
 
 from math import prod
@@ -20,7 +21,7 @@ def set_up() -> None:
     torch.set_num_threads(1)
 
 
-def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> None:
+def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
     """Make one piece of the output; the buffers given may be overwritten.
 
     Args:
@@ -29,15 +30,19 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, 
         delta: elements of the delta, None without one.
         start: first element of the piece.
         into: gets the piece, of the output's type.
+
+    Returns:
+        How many values the conversion to the output's type changed, where the step wants them counted; else 0.
     """
     if not into:
-        return
+        return 0
     if step.base.dtype == step.dtype and delta is None and not step.patches and step.witness is None:
         torch.frombuffer(into, dtype=torch.uint8).copy_(torch.frombuffer(base, dtype=torch.uint8))
-        return
+        return 0
     left = view_as(base, step.base.dtype)
     right = view_as(delta, step.delta.dtype) if delta is not None and step.delta is not None else None
     target = view_as(into, step.dtype)
+    changed = 0
     if right is not None and _is_plain(step, left, right):
         torch.add(left, right, out=target)
     else:
@@ -45,11 +50,14 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, 
         if step.witness is not None:
             step.witness.see(left, right, total)
         target.copy_(total)
+        if step.counted:
+            changed = int((target.to(total.dtype) != total).sum())
     if step.patches:
         columns = prod(step.shape[1:])
         rows = target.view(-1, columns)
         for patch in step.patches:
             patch.apply(rows, start // columns)
+    return changed
 
 
 def count_non_finite(data: memoryview, dtype: str) -> int:

@@ -58,12 +58,13 @@ class Step:
         shape: its shape.
         dtype: its type under safetensors' name.
         base: what is read first; fewer rows than the output are padded.
-        delta: what is added to it, in the delta's type; None: the base is taken as it is.
+        delta: what is added to it; None: the base is taken as it is.
         padding: fills the rows that the base lacks; None: zero.
         subtract: take base from delta instead of adding (how a delta is made).
         patches: applied in order after the sum has the output's type.
         witness: sees every piece.
         sum_dtype: what both are cast to before they are added; None: the delta's type.
+        counted: count the values that the conversion to `dtype` changes.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Step:
     patches: tuple[Patch, ...] = ()
     witness: Witness | None = None
     sum_dtype: str | None = None
+    counted: bool = False
 
     @property
     def sources(self) -> tuple[TensorSource, ...]:

@@ -91,18 +91,19 @@ class _Mixer:
         self._writer.open(shard.name)
         self._writer.room(len(shard.header))[:] = shard.header
         digest = hashlib.sha256(shard.header)
+        changed = 0
         for step in shard.steps:
             for piece in pieces(step, self._chunk_bytes):
                 slot = self._reader.next(self._writer.check)
                 merged = self._writer.room((piece.stop - piece.start) * DTYPE_BYTES[step.dtype])
-                self._combine(step, slot.base_view, slot.delta_view, piece.start, merged)
+                changed += self._combine(step, slot.base_view, slot.delta_view, piece.start, merged)
                 self._reader.give_back(slot)
                 self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
                 self._progress.count(bytes_read(piece))
                 self._progress.pace(bytes_read(piece, local=True))
-        entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest())
+        entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest(), changed=changed)
         # a run that went on after this file would not see its values
         self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))
         return entry

@@ -9,7 +9,7 @@ import torch
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 
-__all__ = ["TORCH", "mean_row", "view_as"]
+__all__ = ["TORCH", "mean_row", "named", "view_as"]
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK_BYTES = 32 * 1024 * 1024
@@ -24,6 +24,11 @@ def view_as(data: memoryview | bytearray, dtype: str) -> torch.Tensor:
     if not len(data):
         return torch.empty(0, dtype=TORCH[dtype])
     return torch.frombuffer(data, dtype=TORCH[dtype])
+
+
+def named(tensor: torch.Tensor) -> str:
+    """Return a tensor's type under safetensors' name."""
+    return next(name for name, dtype in TORCH.items() if dtype == tensor.dtype)
 
 
 def mean_row(source: TensorSource, locate: Locate) -> torch.Tensor:

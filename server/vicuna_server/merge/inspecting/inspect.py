@@ -104,7 +104,7 @@ def _summary(plan: Plan, request: Request, sources: Sources) -> PlanSummary:
     fingerprints = sources.fingerprints(Input.fingerprint)
     assert fingerprints is not None  # noqa: S101 - a plan's sources are open
     return PlanSummary(
-        artifact_id=identity.artifact_id(fingerprints, plan.kind, request.dtype),
+        artifact_id=identity.artifact_id(fingerprints, plan.kind, request.dtype, plan.addition),
         kind=plan.kind,
         dtype=request.dtype,
         chat_template=plan.chat_template,

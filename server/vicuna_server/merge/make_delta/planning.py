@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.flow.layout import lay_out
+from vicuna_server.merge.flow.layout import Step, lay_out
 from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
 from vicuna_server.merge.judging.contents import check_finite, looks_like_delta, same_weights
 from vicuna_server.merge.judging.kinds import extra_rows
@@ -13,7 +13,7 @@ from vicuna_server.merge.judging.values import read_vectors, sample_pairs
 from vicuna_server.merge.make_delta.round_trip import RoundTrip
 from vicuna_server.merge.plan import Plan, small_files
 from vicuna_server.merge.steps import pair_tensors
-from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tensors import OUTPUT_DTYPES, holding
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["plan_delta"]
@@ -24,8 +24,8 @@ _CALLED = "tuned model"
 def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[str], problems: Problems) -> Plan | None:
     """Lay out tuned - base; None when `problems` got something.
 
-    Both are cast to the delta's type before they are subtracted, as by FastChat (fastchat/model/make_delta.py, which
-    knows float16 only); rows that the base lacks count as zero, as in Vicuna v0's.
+    Both are subtracted in a type that holds both and the delta, so that the difference is rounded once: for float16 as
+    by FastChat (fastchat/model/make_delta.py). Rows that the base lacks count as zero, as in Vicuna v0's.
 
     Args:
         base: the base.
@@ -48,13 +48,19 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
         problems.warn(reason, message)
     output = OUTPUT_DTYPES[dtype]
     steps = [
-        replace(step, subtract=True, sum_dtype=output, witness=RoundTrip(step.name, lost))
-        for step in pair_tensors(base, tuned, "additive-v0", output, problems, called=_CALLED)
+        _subtraction(step, lost) for step in pair_tensors(base, tuned, "additive-v0", output, problems, called=_CALLED)
     ]
     if problems or not steps:
         return None
     kind = "additive-v0" if extra_rows(base, tuned) else "additive-v1.1"
     return Plan(kind, "", lay_out(steps), small_files(tuned, tokenizer, steps, dtype))
+
+
+def _subtraction(step: Step, lost: Counter[str]) -> Step:
+    """Turn the sum of a pair into its difference."""
+    held = holding(step.dtype, *(source.dtype for source in step.sources))
+    witness = RoundTrip(step.name, step.dtype, lost)
+    return replace(step, subtract=True, sum_dtype=held, witness=witness, counted=False)
 
 
 def _check_numbers(base: Checkpoint, tuned: Checkpoint, problems: Problems) -> None:

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from vicuna_server.merge.steps import sum_dtype
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,11 +19,13 @@ class RoundTrip:
 
     Args:
         name: the tensor's.
+        stored: the type that the delta is stored in.
         lost: counts elements that do not come back, by tensor.
     """
 
-    def __init__(self, name: str, lost: Counter[str]) -> None:
+    def __init__(self, name: str, stored: str, lost: Counter[str]) -> None:
         self._name = name
+        self._stored = stored
         self._lost = lost
 
     def see(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
@@ -30,14 +34,17 @@ class RoundTrip:
         Args:
             base: as read, fewer elements where the tuned model has more rows.
             delta: the tuned model's elements, as read.
-            result: their difference, in the type that the delta is stored in.
+            result: their difference, not rounded yet to the type that it is stored in.
         """
         import torch
 
+        from vicuna_server.merge.formats.torch_tensors import TORCH, named
+
         assert delta is not None  # noqa: S101 - a difference is of two
         bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[delta.element_size()]
-        again = result + 0.0  # what rows that the base lacks are added to
-        again[: base.numel()] = result[: base.numel()] + base.to(result.dtype)
+        summed = sum_dtype("additive-v0", named(base), self._stored, named(delta)) or self._stored
+        again = result.to(TORCH[self._stored]).to(TORCH[summed]) + 0.0  # what rows that the base lacks are added to
+        again[: base.numel()] += base.to(again.dtype)
         count = int((again.to(delta.dtype).view(bits) != delta.view(bits)).sum())
         if count:
             self._lost[self._name] += count

@@ -37,7 +37,12 @@ def find_artifact(root: Path, artifact_id: str) -> Manifest | None:
 
 
 def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recipe: int) -> Manifest | None:
-    """Find a whole artifact by its inputs' fingerprints, before the sources themselves are at hand."""
+    """Find a whole artifact by its inputs' fingerprints, before the sources themselves are at hand.
+
+    What the inputs' types are is not known here: an artifact whose sums are those of an earlier version will do, where
+    there is not one with today's.
+    """
+    found: list[Manifest] = []
     for folder in artifact_folders(root):
         try:
             manifest = Manifest.load(folder)
@@ -48,5 +53,6 @@ def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recip
         made = manifest.recipe
         right_kind = kind in ("auto", made.kind) or known.delta is None
         if fingerprints_of(manifest) == known and (made.dtype, made.version) == (dtype, recipe) and right_kind:
-            return find_artifact(root, folder.name)
-    return None
+            found.append(manifest)
+    found.sort(key=lambda manifest: manifest.recipe.addition is None)
+    return find_artifact(root, found[0].artifact_id) if found else None

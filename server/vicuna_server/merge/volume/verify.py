@@ -81,7 +81,7 @@ def _content_faults(folder: Path, entry: FileEntry, progress: Progress) -> Itera
 
 def _manifest_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     made = manifest.recipe
-    computed = artifact_id(fingerprints_of(manifest), made.kind, made.dtype, made.version)
+    computed = artifact_id(fingerprints_of(manifest), made.kind, made.dtype, made.addition, made.version)
     for what, found in (("its inputs make", computed), ("its folder is", folder.name)):
         if found != manifest.artifact_id:
             yield Fault(MANIFEST_NAME, f"names artifact {manifest.artifact_id}, but {what} {found}")

@@ -234,3 +234,12 @@ def test_a_broken_artifact_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
         exchange(tmp_path / "taken", old)
     assert _names(tmp_path) == {"new", "old"}
     assert _names(old) == {"new"}
+
+
+def test_what_a_conversion_changed_outlives_the_run_that_counted_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    entries = [FileEntry(path="a", size=1, sha256="0", changed=27), FileEntry(path="b", size=1, sha256="1")]
+    for entry in entries:
+        journal.append(entry)
+    assert finished_files(tmp_path) == entries
+    assert "changed" not in (tmp_path / ".journal").read_text().splitlines()[1]
