@@ -4,16 +4,18 @@ import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import cel
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic.alias_generators import to_camel
 
 from support import crd_schema
+from support.crd_examples import ACCEPTED_AND_REFUSED, FILLED, MINIMAL, with_value
 from vicuna_operator.api import constants
 from vicuna_operator.api.conditions import ConditionType, Phase
 from vicuna_operator.api.types import VicunaModelSpec
@@ -23,25 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCHEMA: dict[str, Any] = crd_schema.schema()
 SPEC: dict[str, Any] = SCHEMA["properties"]["spec"]
-
-MINIMAL: dict[str, Any] = {
-    "apiVersion": "vicuna.dev/v1alpha1",
-    "kind": "VicunaModel",
-    "metadata": {"name": "vicuna"},
-    "spec": {"weights": {"base": {"source": "hf://org/base"}}, "storage": {"size": "30Gi"}},
-}
-HEX = "0123456789abcdef" * 4
-
-
-def with_value(path: str, value: Any) -> dict[str, Any]:
-    """Return the minimal object with one field set; `weights.delta.source=…` makes parents as needed."""
-    body = copy.deepcopy(MINIMAL)
-    *parents, last = path.split(".")
-    here = body
-    for parent in parents:
-        here = here.setdefault(parent, {})
-    here[last] = value
-    return body
 
 
 def refused(body: dict[str, Any]) -> list[str]:
@@ -154,68 +137,6 @@ def test_patterns_mean_the_same_in_python_and_go() -> None:
             re.compile(node["pattern"])
 
 
-FILLED: dict[str, Any] = {
-    "weights": {
-        "base": {"source": "hf://huggyllama/llama-13b", "revision": "bf57045473f207bb1de1ed035ace226f4d9f9bba"},
-        "delta": {"source": "pvc://deltas/vicuna/13b", "digest": HEX, "kind": "additive-v1.1"},
-        "adapters": [{"source": "hf://org/lora", "revision": "main"}],
-        "credentialsSecret": "hf-token",
-    },
-    "merge": {
-        "maxBytesPerSecond": 1000000,
-        "caBundle": "corporate-ca",
-        "resources": {"limits": {"memory": "1Gi", "cpu": 2}},
-        "nodeSelector": {"disk": "fast"},
-        "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
-        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
-    },
-    "storage": {"claimName": "weights"},
-    "serving": {
-        "maxGpuMemory": "13Gi",
-        "servedName": "lmsys/vicuna-13b",
-        "contextLength": 2048,
-        "image": "registry.example/vicuna-server@sha256:" + HEX,
-        "imagePullPolicy": "Always",
-        "imagePullSecrets": [{"name": "pull"}],
-        "serviceAccountName": "models",
-        "podLabels": {"team": "ml"},
-        "podAnnotations": {"note": "x"},
-        "podSecurityContext": {"runAsUser": 1000, "fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"},
-        "resources": {"requests": {"memory": "20Gi"}},
-        "nodeSelector": {"gpu": "a100"},
-        "affinity": {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "z", "operator": "In", "values": ["a"]}]}]
-                }
-            },
-            "podAntiAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {
-                        "weight": 1,
-                        "podAffinityTerm": {
-                            "topologyKey": "kubernetes.io/hostname",
-                            "labelSelector": {"matchLabels": {"a": "b"}},
-                        },
-                    }
-                ]
-            },
-        },
-        "tolerations": [{"operator": "Exists"}],
-        "topologySpreadConstraints": [
-            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
-        ],
-        "runtimeClassName": "nvidia",
-        "priorityClassName": "high",
-        "env": [
-            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-            {"name": "CONFIG", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": True}}},
-            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        ],
-    },
-}
-
-
 def test_an_object_with_every_field_is_accepted_and_nothing_is_pruned() -> None:
     body = {"metadata": {"name": "full"}, "spec": FILLED}
     stored, errors = crd_schema.admit(body)
@@ -223,88 +144,103 @@ def test_an_object_with_every_field_is_accepted_and_nothing_is_pruned() -> None:
     assert crd_schema.defaulted(FILLED, SPEC) == stored["spec"]
 
 
-ACCEPTED_AND_REFUSED = [
-    ("metadata.name", "a" * 40, "a" * 41),
-    ("metadata.name", "v1-3b", "3b"),
-    ("metadata.name", "a-b", "a.b"),
-    ("spec.suspend", True, "yes"),
-    ("spec.weights.base.source", "hf://org/name.v1", "hf://org"),
-    ("spec.weights.base.source", "pvc://claim/folder", "pvc://claim"),
-    ("spec.weights.base.source", "pvc://claim/a..b/c", "pvc://claim/a/../b"),
-    ("spec.weights.base.source", "pvc://claim/a", "pvc://claim/.."),
-    ("spec.weights.base.source", "pvc://claim/a", "file:///a"),
-    ("spec.weights.base.source", "pvc://claim/a", "https://host/a"),
-    ("spec.weights.base.revision", "refs/pr/1", ""),
-    ("spec.weights.base.revision", "main", "a b"),
-    ("spec.weights.base.digest", HEX, "sha256:" + HEX),
-    ("spec.weights.base.digest", HEX, HEX.upper()),
-    ("spec.weights.delta", {"source": "hf://a/b"}, {"kind": "alpaca"}),
-    ("spec.weights.delta", {"source": "hf://a/b", "kind": "alpaca"}, {"source": "hf://a/b", "kind": "lora"}),
-    ("spec.weights.delta", {"source": "hf://a/b", "revision": "m"}, {"source": "pvc://a/b", "revision": "m"}),
-    ("spec.weights.adapters", [{"source": "hf://a/b"}] * 16, [{"source": "hf://a/b"}] * 17),
-    ("spec.weights.adapters", [{"source": "hf://a/b", "revision": "m"}], [{"source": "pvc://a/b", "revision": "m"}]),
-    ("spec.weights.adapters", [{"source": "hf://a/b"}], [{"source": "file:///a"}]),
-    ("spec.weights.credentialsSecret", "hf-token", "HF_TOKEN"),
-    ("spec.merge.dtype", "bfloat16", "auto"),
-    ("spec.merge.retries", 0, -1),
-    ("spec.merge.activeDeadlineSeconds", 1, 0),
-    ("spec.merge.maxBytesPerSecond", 1, 0),
-    ("spec.merge.env", [{"name": "A"}], [{"value": "x"}]),
-    ("spec.storage", {"size": "1Gi"}, {}),
-    ("spec.storage", {"claimName": "c"}, {"claimName": "c", "size": "1Gi"}),
-    ("spec.storage", {"claimName": "c"}, {"claimName": "c", "storageClassName": "fast"}),
-    ("spec.storage.size", "1.5Ti", "big"),
-    ("spec.storage.size", 1000, -1),
-    ("spec.storage.storageClassName", "", 1),
-    ("spec.storage.accessMode", "ReadWriteMany", "ReadOnlyMany"),
-    ("spec.storage.reclaimPolicy", "Delete", "Recycle"),
-    ("spec.storage.keepRevisions", 1, 0),
-    ("spec.serving.replicas", 0, 65),
-    ("spec.serving.replicas", 64, -1),
-    ("spec.serving.numGpus", 16, 17),
-    ("spec.serving.numGpus", 0, "1"),
-    ("spec.serving.gpuResource", "nvidia.com/mig-1g.5gb", "cpu"),
-    ("spec.serving", {"device": "cuda", "numGpus": 1}, {"device": "cuda", "numGpus": 0}),
-    ("spec.serving", {"device": "cpu", "numGpus": 1}, {"device": "gpu", "numGpus": 1}),
-    ("spec.serving", {"maxGpuMemory": "13Gi"}, {"maxGpuMemory": "13Gi", "numGpus": 0}),
-    ("spec.serving.dtype", "bfloat16", "float64"),
-    ("spec.serving.quantization", "nf4", "int4"),
-    ("spec.serving.maxGpuMemory", "13Gi", "13 GB"),
-    ("spec.serving.chatTemplate", "vicuna_v1.1", "chatml"),
-    ("spec.serving.servedName", "lmsys/vicuna-13b", "/vicuna"),
-    ("spec.serving.contextLength", 2048, 0),
-    ("spec.serving.maxConcurrency", 1, 0),
-    ("spec.serving.maxStreamSeconds", 1, 0),
-    ("spec.serving.rollout.strategy", "Drain", "BlueGreen"),
-    ("spec.serving.rollout.progressDeadlineSeconds", 1, 0),
-    ("spec.serving.rollout.surgeWaitSeconds", 1, 0),
-    ("spec.serving.image", "a/b:c", "a b"),
-    ("spec.serving.imagePullPolicy", "Never", "Sometimes"),
-    ("spec.serving.podLabels", {"a": "b"}, {"a": "b" * 64}),
-    ("spec.serving.podSecurityContext", {"runAsUser": 1}, {"runAsUser": 0}),
-    ("spec.serving.resources", {"limits": {"cpu": "500m"}}, {"limits": {"cpu": "half"}}),
-    ("spec.serving.tolerations", [{"operator": "Equal"}], [{"operator": "Like"}]),
-    ("spec.serving.env", [{"name": "A", "value": "x"}], [{"name": "1A", "value": "x"}]),
-    (
-        "spec.serving.env",
-        [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "p"}}}],
-        [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "p"}}}],
-    ),
-    (
-        "spec.serving.env",
-        [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "p"}}}],
-        [{"name": "A", "valueFrom": {}}],
-    ),
-    ("spec.serving.serviceType", "NodePort", "ExternalName"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize(("path", "good", "bad"), ACCEPTED_AND_REFUSED, ids=lambda value: str(value)[:40])
 def test_each_constraint(path: str, good: Any, bad: Any) -> None:
     assert refused(with_value(path, good)) == []
     errors = refused(with_value(path, bad))
     assert errors
-    assert all(error.startswith(f".{path}") for error in errors), errors
+    where = re.escape(path).replace(r"\[\]", r"\[0\]").replace(r"\{\}", r"\.k")
+    assert all(re.match(rf"\.{where}", error) for error in errors), errors
+
+
+# Pieces of the pod API, defined once and used in several fields: each bound in them is tried in one place.
+EMBEDDED = {"affinity", "env", "podSecurityContext", "resources", "tolerations", "topologySpreadConstraints"}
+APPLIES_TO = {
+    "minimum": int | float, "maximum": int | float, "multipleOf": int | float,
+    "minLength": str, "maxLength": str, "pattern": str,
+    "minItems": list, "maxItems": list, "minProperties": dict, "maxProperties": dict, "enum": object,
+}  # fmt: skip
+
+
+def _reached(value: Any, node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Walk a value: every part of it with its node in the schema and that node's path."""
+    yield path, node, value
+    for name, item in value.items() if isinstance(value, dict) else ():
+        if name in node.get("properties", {}):
+            yield from _reached(item, node["properties"][name], f"{path}.{name}")
+        elif isinstance(node.get("additionalProperties"), dict):
+            yield from _reached(item, node["additionalProperties"], f"{path}{{}}")
+    for item in value if isinstance(value, list) else ():
+        yield from _reached(item, node["items"], f"{path}[]")
+
+
+def _rules(path: str, node: dict[str, Any]) -> Iterator[tuple[object, str]]:
+    assert not {"exclusiveMinimum", "exclusiveMaximum"} & node.keys(), f"{path}: write minimum and maximum"
+    for keyword in APPLIES_TO.keys() & node.keys():
+        yield (id(node) if EMBEDDED & set(re.findall(r"\w+", path)) else path), keyword
+
+
+def _tried(body: dict[str, Any], schema: dict[str, Any], *, accepted: bool) -> Iterator[tuple[object, str]]:
+    """List the rules that an object keeps, at the very bound, or breaks by no more than one."""
+    for path, node, value in _reached(body, schema):
+        for place, keyword in _rules(path, node):
+            if not isinstance(value, APPLIES_TO[keyword]):
+                continue
+            size = value if keyword in ("minimum", "maximum") else len(value) if keyword[:3] in ("min", "max") else None
+            # An accepted text may be longer than minLength: the pattern may ask for more.
+            near = size is None or abs(size - node[keyword]) == (0 if accepted else 1)
+            if (near or (accepted and keyword == "minLength")) and accepted == (
+                jsonschema.Draft4Validator({keyword: node[keyword]}).is_valid(value)
+            ):
+                yield place, keyword
+
+
+def untried(schema: dict[str, Any]) -> list[str]:
+    """Name the bounds of the spec without an accepted example at the bound and a refused one just beyond it."""
+    kept, broken = set(), set()
+    for path, good, bad in ACCEPTED_AND_REFUSED:
+        kept |= set(_tried(with_value(path, good), schema, accepted=True))
+        broken |= set(_tried(with_value(path, bad), schema, accepted=False))
+    return [
+        f"{path} {keyword}"
+        for path, node in crd_schema.nodes(schema)
+        if not path.startswith(".status")
+        for place, keyword in _rules(path, node)
+        if (place, keyword) not in kept & broken
+    ]
+
+
+def test_every_bound_has_an_example_at_it_and_one_just_beyond() -> None:
+    assert untried(SCHEMA) == [], "write them down in tests/support/crd_examples.py"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"type": "integer", "minimum": 1, "maximum": 5},
+        {"type": "string", "minLength": 1, "maxLength": 5, "pattern": "^a+$"},
+        {"type": "string", "enum": ["a", "b"]},
+        {"type": "array", "maxItems": 5, "items": {"type": "string", "maxLength": 5}},
+        {"type": "object", "maxProperties": 5, "additionalProperties": {"type": "integer", "minimum": 5}},
+        SPEC["properties"]["weights"]["properties"]["base"]["properties"]["digest"],
+    ],
+    ids=str,
+)
+def test_a_new_field_without_examples_is_seen(field: dict[str, Any]) -> None:
+    schema = copy.deepcopy(SCHEMA)
+    schema["properties"]["spec"]["properties"]["serving"]["properties"]["newField"] = field
+    bounds = [keyword for _, node in crd_schema.nodes(field) for keyword in APPLIES_TO if keyword in node]
+    assert sorted(line.split()[1] for line in untried(schema)) == sorted(bounds)
+
+
+@pytest.mark.parametrize(("where", "keyword", "bound"), [
+    ("replicas", "maximum", 63), ("replicas", "maximum", 65), ("maxConcurrency", "minimum", 0),
+    ("servedName", "maxLength", 127), ("podLabels", "maxProperties", 63), ("imagePullSecrets", "maxItems", 17),
+])  # fmt: skip
+def test_another_bound_needs_other_examples(where: str, keyword: str, bound: int) -> None:
+    schema = copy.deepcopy(SCHEMA)
+    schema["properties"]["spec"]["properties"]["serving"]["properties"][where][keyword] = bound
+    assert untried(schema) == [f".spec.serving.{where} {keyword}"]
 
 
 def test_every_cel_rule_is_broken_by_some_refused_example() -> None:
@@ -346,10 +282,9 @@ def _compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:
     fields = {info.alias: info for info in model.model_fields.values()}
     assert set(fields) == set(node["properties"]), path
     assert {name for name, info in fields.items() if info.is_required()} == set(node.get("required", ())), path
+    stated = model.model_json_schema()["properties"]
     for name, info in fields.items():
         child, here, kind = node["properties"][name], f"{path}.{name}", _unwrapped(info.annotation)
-        if get_origin(kind) is Literal:
-            assert list(get_args(kind)) == child["enum"] or set(get_args(kind)) == set(child["enum"]), here
         if (
             get_origin(kind) is list
             and isinstance(get_args(kind)[0], type)
@@ -358,25 +293,77 @@ def _compare(model: type[BaseModel], node: dict[str, Any], path: str) -> None:
             _compare(get_args(kind)[0], child["items"], f"{here}[]")
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             _compare(kind, child, here)
-        if "default" in child and child["type"] != "object":
+        if "default" in child and child.get("type") != "object":
             assert info.get_default(call_default_factory=True) == child["default"], here
         elif not info.is_required():
             empty = info.get_default(call_default_factory=True)
             assert empty in (None, [], {}) or isinstance(empty, BaseModel), f"{here}: the CRD has no default"
-        bounds = {
-            key: value
-            for meta in info.metadata
-            for key in ("ge", "le")
-            if (value := getattr(meta, key, None)) is not None
-        }
-        if "ge" in bounds:
-            assert child["minimum"] == bounds["ge"], here
-        if "le" in bounds:
-            assert child["maximum"] == bounds["le"], here
+        _compare_bounds(stated[name], child, here)
+
+
+BOUNDS = {
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
+    "minItems", "maxItems", "minProperties", "maxProperties", "enum",
+}  # fmt: skip
+
+
+def _compare_bounds(stated: dict[str, Any], node: dict[str, Any], path: str) -> None:
+    """Compare every bound that a type states with the CRD's; of numbers and enums also all that the CRD states."""
+    ways = [way for way in stated.get("anyOf", [stated]) if way.get("type") != "null"]
+    bounds = {key: value for way in ways for key, value in way.items() if key in BOUNDS}
+    whole = {"enum"} | (BOUNDS if node.get("type") in ("integer", "number") else set())
+    wanted = bounds | {key: value for key, value in node.items() if key in whole}
+    for key, value in wanted.items():
+        assert key in bounds, f"{path}: the type does not state {key} {value}"
+        assert key in node, f"{path}: the CRD does not state {key} {value}"
+        order = sorted if key == "enum" else str
+        assert order(bounds[key]) == order(node[key]), f"{path}: {key}"
+    for way in ways:
+        for key, here in (("items", "[]"), ("additionalProperties", "{}")):
+            if isinstance(way.get(key), dict) and isinstance(node.get(key), dict):
+                _compare_bounds(way[key], node[key], f"{path}{here}")
 
 
 def test_the_operators_types_have_the_same_fields_defaults_enums_and_bounds() -> None:
     _compare(VicunaModelSpec, SPEC, "spec")
+
+
+DEVIATING = [
+    (Annotated[int, Field(ge=1)], {"type": "integer", "minimum": 1}, {"minimum": 2}),
+    (Annotated[int, Field(ge=1)] | None, {"type": "integer", "minimum": 1}, {"minimum": 0}),
+    (Annotated[int, Field(ge=1)] | None, {"type": "integer", "minimum": 1}, {"maximum": 9}),
+    (int | None, {"type": "integer"}, {"minimum": 1}),
+    (Annotated[int | None, Field(le=5)], {"type": "integer", "maximum": 5}, {"maximum": 4}),
+    (Annotated[Annotated[int, Field(lt=5)] | None, Field(ge=0)],
+     {"type": "integer", "exclusiveMaximum": 5, "minimum": 0}, {"minimum": 1}),
+    (Annotated[str, Field(max_length=5)] | None, {"type": "string", "maxLength": 5}, {"maxLength": 6}),
+    (Annotated[str, StringConstraints(min_length=1, pattern="^a")] | None,
+     {"type": "string", "minLength": 1, "pattern": "^a"}, {"pattern": "^b"}),
+    (Annotated[str, Field(max_length=5)] | int | None,
+     {"x-kubernetes-int-or-string": True, "maxLength": 5}, {"maxLength": 4}),
+    (Annotated[list[str], Field(max_length=5)] | None,
+     {"type": "array", "items": {"type": "string"}, "maxItems": 5}, {"maxItems": 4}),
+    (list[Annotated[str, Field(max_length=5)]] | None,
+     {"type": "array", "items": {"type": "string", "maxLength": 5}}, {"items": {"type": "string"}}),
+    (Annotated[dict[str, str], Field(max_length=5)] | None,
+     {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 5}, {"maxProperties": 4}),
+    (dict[str, Annotated[int, Field(ge=5)]] | None,
+     {"type": "object", "additionalProperties": {"type": "integer", "minimum": 5}},
+     {"additionalProperties": {"type": "integer", "minimum": 4}}),
+    (Literal["a", "b"] | None, {"type": "string", "enum": ["a", "b"]}, {"enum": ["a"]}),
+    (str | None, {"type": "string"}, {"enum": ["a"]}),
+    (list[Literal["a", "b"]] | None,
+     {"type": "array", "items": {"type": "string", "enum": ["b", "a"]}},
+     {"items": {"type": "string", "enum": ["a", "b", "c"]}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("annotation", "node", "change"), DEVIATING, ids=lambda value: str(value)[:60])
+def test_a_bound_that_deviates_is_seen(annotation: Any, node: dict[str, Any], change: dict[str, Any]) -> None:
+    part = create_model("Part", __config__=ConfigDict(alias_generator=to_camel), one_field=(annotation, None))
+    _compare(part, {"properties": {"oneField": node}}, "spec")
+    with pytest.raises(AssertionError, match=r"spec\.oneField"):
+        _compare(part, {"properties": {"oneField": node | change}}, "spec")
 
 
 def test_the_operator_reads_what_the_api_server_stores() -> None:

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -13,6 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+IMAGES = sorted((ROOT / "images").rglob("*Dockerfile*"))
 
 
 def pins() -> dict[str, str]:
@@ -120,16 +122,26 @@ def test_images_take_only_what_the_allow_list_names() -> None:
     for line in lines:
         if line.startswith("!"):
             assert (ROOT / line[1:]).exists(), line
-    for name in ("operator", "server"):
-        dockerfile = (ROOT / "images" / f"{name}.Dockerfile").read_text()
-        sources = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, flags=re.MULTILINE)
+    for dockerfile in IMAGES:
+        sources = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile.read_text(), flags=re.MULTILINE)
+        assert sources, dockerfile.name
         for source in " ".join(sources).split():
             assert any(line[1:].split("/")[0] == source for line in lines if line.startswith("!")), source
 
 
-def test_images_run_as_nobody_in_particular_and_without_a_shell() -> None:
-    for name in ("operator", "server"):
-        final = (ROOT / "images" / f"{name}.Dockerfile").read_text().rpartition("\nFROM ")[2]
-        assert re.search(r"^USER 65532:65532$", final, flags=re.MULTILINE)
-        assert re.search(rf'^ENTRYPOINT \["vicuna-{name}"\]$', final, flags=re.MULTILINE)
-        assert "pip install" not in final
+COMMANDS = {"operator": "vicuna-operator", "server": "vicuna-server", "gateway": "vicuna-server"}
+
+
+def test_every_image_is_looked_at() -> None:
+    assert [file.name for file in IMAGES] == sorted(f"{name}.Dockerfile" for name in COMMANDS)
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"images/{name}.Dockerfile" in makefile for name in COMMANDS), "make images builds it"
+
+
+@pytest.mark.parametrize("dockerfile", IMAGES, ids=lambda file: file.name)
+def test_images_run_as_nobody_in_particular_and_without_a_shell(dockerfile: Path) -> None:
+    final = dockerfile.read_text().rpartition("\nFROM ")[2]
+    command = COMMANDS[dockerfile.name.removesuffix(".Dockerfile")]
+    assert re.findall(r"^USER .*$", final, flags=re.MULTILINE) == ["USER 65532:65532"]
+    assert re.findall(r"^ENTRYPOINT .*$", final, flags=re.MULTILINE) == [f'ENTRYPOINT ["{command}"]']
+    assert "pip install" not in final

@@ -59,7 +59,7 @@ class MergeSpec(_Part):
 
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     retries: Annotated[int, Field(ge=0, le=20)] = 3
-    active_deadline_seconds: Annotated[int, Field(ge=1)] = 7200
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=604800)] = 7200
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = None
     resources: Fragment = Field(default_factory=dict)
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -83,8 +83,8 @@ class RolloutSpec(_Part):
     """How a new revision takes over."""
 
     strategy: Literal["Auto", "Surge", "Drain", "Recreate"] = "Auto"
-    progress_deadline_seconds: Annotated[int, Field(ge=1)] = 1800
-    surge_wait_seconds: Annotated[int, Field(ge=1)] = 30
+    progress_deadline_seconds: Annotated[int, Field(ge=1, le=86400)] = 1800
+    surge_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
 
 
 class ServingSpec(_Part):
@@ -99,7 +99,7 @@ class ServingSpec(_Part):
     max_gpu_memory: Quantity | None = None
     chat_template: Literal["auto", "vicuna_v1.1", "vicuna_v0", "alpaca", "from-tokenizer"] = "auto"
     served_name: str | None = None
-    context_length: Annotated[int, Field(ge=1)] | None = None
+    context_length: Annotated[int, Field(ge=1, le=10485760)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     max_stream_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
