@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
+from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link
 from vicuna_server.merge.formats.weight_files import INDEX_FILES, pick_weights, read_weight_map
 from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
-__all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint", "pick_weights"]
+__all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint"]
 
 CONFIG_FILES = ("config.json", "generation_config.json", meta_format.PARAMS)
 TOKENIZER_FILES = (
@@ -72,14 +73,17 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
             and what `meta_format` raises.
     """
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds config.json and the weights")
     try:
-        here = {path.name: LocalFile(path) for path in folder.iterdir() if path.is_file()}
+        content = FolderContent.of(folder)
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+    here = {name: LocalFile(folder / name) for name in content.files}
     present: dict[str, DataFile] = {**elsewhere, **here}
-    index, names = pick_weights(folder, sorted(present), lambda name: (folder / name).read_bytes())
+    everything = replace(content, files=frozenset(present))
+    pick = pick_weights(folder, everything, lambda name: (folder / name).read_bytes())
+    index, names = pick.index, pick.files
     files = [present[name] for name in names]
     _look_ahead(files)
     is_meta = names[0].endswith(".pth")
@@ -90,15 +94,26 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
         parts = [(file, pickle_format.read_tensors(file)) for file in files]
         config, tensors = meta_format.to_transformers(params, parts)
         return Checkpoint(folder, config, tensors, files, small, (), _tokenizer_above(folder))
-    config = _read_config(folder)
+    config = _read_config(folder, content)
     found = _gather(files)
     if not found:
-        raise InputError("NotACheckpoint", f"{folder} holds no tensors; name a model's folder")
+        raise InputError(
+            "NotACheckpoint",
+            f"{folder}: {', '.join(names[:_MOST_NAMED])} holds no tensors: it was saved empty; save the model again",
+        )
     if index:
         warnings = _check_index(folder / index, found)
     else:  # one of this format would have been used if it were sound
         broken = [name for name in INDEX_FILES if name in here and Path(names[0]).suffix in name]
-        warnings = [("IndexIgnored", f"{folder / name} is no index of weights; it is ignored") for name in broken]
+        warnings = [
+            ("IndexIgnored", f"{folder / name} is not an index of weights; it is ignored")
+            for name in broken
+            if name not in pick.stale
+        ]
+    warnings += [
+        ("IndexIgnored", f"{folder / name} names files that are not there; {', '.join(names[:_MOST_NAMED])} is used")
+        for name in pick.stale
+    ]
     return Checkpoint(folder, config, {**found}, files, small, tuple(warnings))
 
 
@@ -162,8 +177,11 @@ def _tokenizer_above(folder: Path) -> Path | None:
     return above if not here and (above / "tokenizer.model").is_file() else None
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path, content: FolderContent) -> dict[str, Any]:
     path = folder / "config.json"
+    link = broken_link(content, [path.name])
+    if link:
+        raise InputError("NotACheckpoint", f"{folder}: {link}")
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:

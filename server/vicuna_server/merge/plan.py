@@ -14,6 +14,7 @@ from vicuna_server.merge.flow.checksum import AlpacaChecksum
 from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.hub.scratch import bytes_at_once
 from vicuna_server.merge.inputs import Sources
+from vicuna_server.merge.judging.configs import unquantised
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
@@ -169,10 +170,10 @@ def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], 
 
 def _output_config(config: dict[str, Any], steps: Sequence[Step], dtype: str) -> bytes:
     """Return config.json with the element type and the vocabulary's size as they are in the artifact."""
-    result = dict(config)
+    result = unquantised(config)
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
         result[key] = dtype
-    rows = next((step.shape[0] for step in steps if step.name == EMBEDDING), None)
+    rows = next((step.shape[0] for step in steps if step.name == EMBEDDING and step.shape), None)
     if rows is not None and "vocab_size" in result:
         result["vocab_size"] = rows
     return (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()

@@ -87,7 +87,8 @@ def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, called: s
         return False
     if tensor.shape == other.shape:
         return True
-    vocabulary = tensor.name.endswith(VOCABULARY_SUFFIXES) and tensor.shape[1:] == other.shape[1:]
+    matrices = len(tensor.shape) == len(other.shape) == 2
+    vocabulary = matrices and tensor.name.endswith(VOCABULARY_SUFFIXES) and tensor.shape[1] == other.shape[1]
     if not vocabulary:
         problems.add(
             "ShapeMismatch",

@@ -1,5 +1,6 @@
 """What configs, headers and a few of the numbers say about base and delta."""
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from support.memory_checkpoints import ZeroFile, memory_checkpoint
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole, unquantised
 from vicuna_server.merge.judging.contents import check_alone, check_contents, merged_beta
+from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import SampledPair, decode, read_vectors, sample_pairs
+from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
 Arrays = dict[str, NDArray[Any]]
@@ -262,9 +265,10 @@ def test_a_layer_that_no_file_holds_is_named() -> None:
 @pytest.mark.parametrize(
     ("config", "tensor", "says"),
     [
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "a.weight", "base is quantised (gptq)"),
-        ({"quantization_config": {"load_in_4bit": True}}, "a.weight", "its config.json has quantization_config"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "a.qzeros", "base is quantised (gptq)"),
+        ({"quantization_config": {"load_in_4bit": True}}, "a.weight.absmax", "its config.json has quantization_config"),
         ({}, "model.layers.0.self_attn.q_proj.qweight", "it holds model.layers.0.self_attn.q_proj.qweight"),
+        ({"quantization_config": {}}, "model.layers.0.self_attn.q_proj.weight_scale", "it holds model.layers.0"),
     ],
 )
 def test_quantised_weights_are_refused(config: dict[str, Any], tensor: str, says: str) -> None:
@@ -272,6 +276,76 @@ def test_quantised_weights_are_refused(config: dict[str, Any], tensor: str, says
     check_unquantised(memory_checkpoint("base", {tensor: np.ones(4, "<f2")}, **config), problems)
     assert _reasons(problems) == ["QuantizedSource"]
     assert says in problems.found[0][1]
+
+
+@pytest.mark.parametrize("dtype", ["U8", "I8", "I32", "F8_E4M3"])
+def test_a_quantisation_config_beside_matrices_that_are_no_floats_is_believed(dtype: str) -> None:
+    tensor = Tensor("a.weight", dtype, (4, 4), ZeroFile("a", 64), 0)
+    problems = Problems()
+    check_unquantised(
+        Checkpoint(Path("base"), {"quantization_config": {"bits": 4}}, {"a.weight": tensor}, [], []), problems
+    )
+    assert _reasons(problems) == ["QuantizedSource"]
+    assert "it holds a.weight" in problems.found[0][1]
+
+
+@pytest.mark.parametrize("field", ["quantization_config", "quantization", "compression_config"])
+def test_a_quantisation_config_left_over_on_plain_floats_is_a_warning(field: str) -> None:
+    config = {field: {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    problems = Problems()
+    check_unquantised(memory_checkpoint("base", _model(), **config), problems)
+    assert not problems
+    assert [reason for reason, _ in problems.warnings] == ["QuantizationIgnored"]
+    assert unquantised({"model_type": "llama", **config}) == {"model_type": "llama"}
+
+
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.mark.parametrize("kind", ["auto", "additive-v0", "alpaca", "additive-v1.1"])
+@pytest.mark.parametrize("longer", [_EMBEDDING, _HEAD])
+@pytest.mark.parametrize("order", [(_EMBEDDING, _HEAD), (_HEAD, _EMBEDDING)])
+def test_an_embedding_and_a_head_of_different_lengths_are_named(kind: str, longer: str, order: tuple[str, str]) -> None:
+    base = memory_checkpoint("base", _model() | {name: np.ones((64, 8), "<f2") for name in order})
+    rows = {name: 65 if name == longer else 64 for name in order}
+    delta = memory_checkpoint("delta", _delta() | {name: np.ones((rows[name], 8), "<f2") for name in order})
+    problems = Problems()
+    resolve_kind(kind, base, delta, problems)
+    assert "VocabularyMismatch" in _reasons(problems)
+    assert f"{longer} of 65 rows where the base has 64" in problems.found[0][1]
+
+
+_SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+@given(st.tuples(_SHAPES, _SHAPES), st.tuples(_SHAPES, _SHAPES), st.sampled_from(("auto", "additive-v0", "alpaca")))
+def test_no_shape_of_embedding_and_head_breaks_the_judges(
+    ours: tuple[tuple[int, ...], ...], theirs: tuple[tuple[int, ...], ...], kind: str
+) -> None:
+    sides = [
+        dict(zip((_EMBEDDING, _HEAD), (np.ones(one, "<f2") for one in shapes), strict=True))
+        for shapes in (ours, theirs)
+    ]
+    base, delta = memory_checkpoint("base", sides[0]), memory_checkpoint("delta", sides[1])
+    problems = Problems()
+    resolved = resolve_kind(kind, base, delta, problems)
+    check_sources(base, delta, kind, problems)
+    list(pair_tensors(base, delta, resolved, "F16", problems))
+
+
+def test_the_families_whose_norms_multiply_by_one_plus_weight_are_those_of_transformers() -> None:
+    import transformers
+
+    centred = set()
+    for path in sorted((Path(transformers.__file__).parent / "models").glob("*/modeling_*.py")):
+        if re.search(r"1(\.0)?\s*\+\s*self\.weight|self\.weight\s*\+\s*1", path.read_text(encoding="utf-8")):
+            config = (path.parent / path.name.replace("modeling", "configuration")).read_text(encoding="utf-8")
+            centred |= set(re.findall(r'^    model_type = "(.+)"', config, re.MULTILINE))
+    assert {"gemma", "nemotron", "qwen3_next"} <= centred
+    for model_type in centred:
+        problems = Problems()
+        check_alone(memory_checkpoint("base", _delta(), model_type=model_type), problems)
+        assert not problems, model_type
 
 
 def test_a_stated_kind_that_the_rows_contradict() -> None:

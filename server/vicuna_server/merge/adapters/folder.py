@@ -10,6 +10,7 @@ from vicuna_server.merge.adapters.low_rank import LowRank
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.formats import pickle_format, safetensors_format
+from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, what_is_there
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
 
 __all__ = ["ADAPTER_WEIGHTS", "Adapter", "open_adapter"]
@@ -25,6 +26,10 @@ _VARIANT = re.compile(r"(^|\.)(lora_|token_adapter|trainable_tokens)")  # DoRA's
 # where peft keeps a layer that it wraps; `original_module` is a copy of what the base had
 _WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
 _UNTOUCHED = ".original_module."
+_SAVED_EMPTY = (
+    "was saved empty, as under DeepSpeed ZeRO-3 without gathering the weights or with a state_dict that was replaced; "
+    "fetching it again does not help: save the adapter again with peft's save_pretrained"
+)
 _MOST_FACTOR_BYTES = 64 * 1024 * 1024  # of A as float32, which is held at once
 
 
@@ -77,25 +82,39 @@ def open_adapter(folder: Path) -> Adapter:
             weights raise.
     """
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {ADAPTER_CONFIG}")
     try:
-        present = {path.name for path in folder.iterdir() if path.is_file()}
+        content = FolderContent.of(folder)
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+    present = content.files
+    if ADAPTER_CONFIG not in present:
+        raise InputError("NotAnAdapter", f"{folder} has no {ADAPTER_CONFIG}: {_in_its_place(folder, content)}")
     config = read_adapter_config(folder)
     name = next((name for name in ADAPTER_WEIGHTS if name in present), None)
     if name is None:
-        raise InputError("NotAnAdapter", f"{folder} has no {' or '.join(ADAPTER_WEIGHTS)}; fetch the adapter's weights")
+        link = broken_link(content, ADAPTER_WEIGHTS)
+        raise InputError(
+            "NotAnAdapter",
+            f"{folder} has no {' or '.join(ADAPTER_WEIGHTS)}: {link or 'fetch them'}",
+        )
     weights = LocalFile(folder / name)
     small = sorted({ADAPTER_CONFIG, *TOKENIZER_FILES} & present)
     factors, replacements = _sort(weights, _WEIGHTS[name](weights))
     changes = {module + ".weight": _change(weights, config, module, found) for module, found in factors.items()}
     if not changes and not replacements:
-        raise InputError("NotAnAdapter", f"{weights} holds no tensors; fetch it again")
+        raise InputError("NotAnAdapter", f"{weights} holds no tensors: it {_SAVED_EMPTY}")
     ignored = ("AdapterConfigIgnored", f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored: the layers are linear")
     warnings = (ignored,) if config.fan_in_fan_out else ()
     return Adapter(folder, config, changes, replacements, [weights], small, warnings)
+
+
+def _in_its_place(folder: Path, content: FolderContent) -> str:
+    """Say what a folder is that has no adapter's configuration."""
+    if "config.json" in content.files:
+        return "it is a model's folder; name the folder of a LoRA adapter, or give it as base"
+    return broken_link(content, [ADAPTER_CONFIG]) or what_is_there(folder, content, "the folder of a LoRA adapter")
 
 
 def _sort(file: DataFile, tensors: list[Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
@@ -132,8 +151,13 @@ def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str,
     for factor in (down, up):
         if factor.dtype not in FLOAT_DTYPES:
             raise InputError("UnsupportedDtype", f"{factor.name} in {file} is {factor.dtype}; save it as floats")
+    if not (down.elements and up.elements):
+        raise InputError(
+            "NotAnAdapter",
+            f"{file}: lora_A and lora_B of {module} are {list(down.shape)} and {list(up.shape)}: it {_SAVED_EMPTY}",
+        )
     rank = config.rank_of(module)
-    matrices = len(down.shape) == len(up.shape) == 2 and down.elements and up.elements
+    matrices = len(down.shape) == len(up.shape) == 2
     if not (matrices and down.shape[0] == up.shape[1] == rank):
         raise InputError(
             "NotAnAdapter",

@@ -1,6 +1,6 @@
 """Adapters put into a merge's steps, and judged against the model they meet."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from vicuna_server.merge.adapters.folder import Adapter
@@ -10,9 +10,11 @@ from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.steps import EMBEDDING, HEAD
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor
 
-__all__ = ["add_adapters"]
+__all__ = ["add_adapters", "wrapper_prefix"]
 
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # their layers are Conv1D, not Linear
+# what data-parallel training, torch.compile and FSDP put into names
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 
 def add_adapters(steps: Sequence[Step], adapters: Sequence[Adapter], model_type: str, problems: Problems) -> list[Step]:
@@ -102,10 +104,17 @@ class _Joiner:
             many = f"{len(unknown)} of {len(named)} tensors" if named[1:] else "a tensor"
             leaf = unknown[0].split(".")[-2:]
             like = next((name for name in self._table if name.split(".")[-2:] == leaf), "nothing like it")
+            prefix = wrapper_prefix(unknown[0], self._table)
+            advice = (
+                f"its names begin with {prefix!r}, which a wrapper of training put there: save the adapter of the "
+                "unwrapped model (accelerate's unwrap_model), or take that part out of the names"
+                if prefix
+                else self._advice()
+            )
             self._problems.add(
                 "TensorMissing",
                 f"{self._adapter.folder} changes {many} that the model lacks, such as {unknown[0]}, where it has "
-                f"{like}; {self._advice()}",
+                f"{like}; {advice}",
             )
 
     def _check_tied(self) -> None:
@@ -122,6 +131,16 @@ class _Joiner:
         base = self._adapter.config.base
         named = f" (its adapter_config.json names {base})" if base else ""
         return f"give the base that this adapter was made for{named}"
+
+
+def wrapper_prefix(name: str, known: Container[str]) -> str | None:
+    """Return what stands too much in front of, or within, a tensor's name; None where that is not what is wrong."""
+    parts = name.split(".")
+    first = next((start for start in range(1, len(parts)) if ".".join(parts[start:]) in known), None)
+    if first is not None:
+        return ".".join(parts[:first]) + "."
+    inner = [part for part in parts if part in _WRAPPERS]
+    return f"{inner[0]}." if inner and ".".join(part for part in parts if part not in _WRAPPERS) in known else None
 
 
 def _check_vocabulary(before: Sequence[Step], after: dict[str, Step], problems: Problems) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.formats.foreign_bytes import recognise
 from vicuna_server.merge.formats.pickle_machine import ForeignTensorError, StoredTensor, UnsafeError, describe
 from vicuna_server.merge.formats.zip_directory import Record, read_directory
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
@@ -35,7 +36,7 @@ def read_tensors(file: DataFile) -> list[Tensor]:
         )
     try:
         content = describe(_content(file, records["data.pkl"]))
-        return [_locate(file, name, tensor, records) for name, tensor in _tensor_items(content)]
+        return [_locate(file, name, tensor, records) for name, tensor in _tensor_items(file, content)]
     except UnsafeError as error:
         raise InputError(
             "UnsafePickle",
@@ -79,8 +80,6 @@ def _open(file: DataFile) -> dict[str, Record]:
 
 def _require_zip(file: DataFile) -> None:
     first = file.read(0, 64)
-    if first.startswith(b"version https://git-lfs"):
-        raise InputError("NotACheckpoint", f"{file} is a git-lfs pointer, not the weights; run git lfs pull")
     if first[:1] == b"\x80":
         raise InputError(
             "LegacyPickle",
@@ -90,7 +89,8 @@ def _require_zip(file: DataFile) -> None:
     if first[8:10] == b'{"':
         raise InputError("NotACheckpoint", f"{file} is a safetensors file; name it model.safetensors")
     if not first.startswith(b"PK"):
-        raise InputError("NotACheckpoint", f"{file} is no torch checkpoint; fetch it again")
+        what = recognise(file, "the weights") or "is not a checkpoint of torch; fetch it again"
+        raise InputError("NotACheckpoint", f"{file} {what}")
 
 
 def _content(file: DataFile, record: Record) -> bytes:
@@ -109,11 +109,17 @@ def _require_stored(file: DataFile, record: Record) -> None:
         raise InputError("NotACheckpoint", f"{file} is compressed; save it again with torch.save")
 
 
-def _tensor_items(state: Any) -> list[tuple[str, StoredTensor]]:
+def _tensor_items(file: DataFile, state: Any) -> list[tuple[str, StoredTensor]]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not state:
-        raise ValueError("it holds no table of tensors")
+    if not isinstance(state, dict):
+        raise ValueError("it is not a table of tensors")
+    if not state:
+        raise InputError(
+            "NotACheckpoint",
+            f"{file} was saved empty, as under DeepSpeed ZeRO-3 without gathering the weights or with a replaced "
+            "state_dict; fetching it again does not help: save it again",
+        )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, StoredTensor):
             raise ValueError(f"{name!r} in it is something else than a tensor")

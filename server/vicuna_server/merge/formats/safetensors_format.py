@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.formats.foreign_bytes import recognise
 from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
 
 __all__ = ["build_header", "header_size", "read_tensors"]
@@ -62,13 +63,14 @@ def header_size(file: DataFile) -> int:
     """
     size = file.size
     first = file.read(0, 64)
-    if first.startswith(b"version https://git-lfs"):
-        raise InputError("NotACheckpoint", f"{file} is a git-lfs pointer, not the weights; run git lfs pull")
     if len(first) < 8:
         raise InputError("TruncatedShard", f"{file} has only {size} bytes; fetch it again")
     length = int(struct.unpack("<Q", first[:8])[0])
+    if first.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+        raise InputError("NotACheckpoint", f"{file} is a checkpoint of torch, not safetensors; name it ….bin")
     if first[8:9] not in (b"{", b""):
-        raise InputError("NotACheckpoint", f"{file} is no safetensors file; fetch it again")
+        what = recognise(file, "the weights") or "is not a safetensors file; fetch it again"
+        raise InputError("NotACheckpoint", f"{file} {what}")
     if length > _MOST_HEADER_BYTES:
         raise InputError(
             "NotACheckpoint",

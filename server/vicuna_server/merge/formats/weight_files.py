@@ -2,14 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.formats import meta_format
+from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, what_is_there
 
-__all__ = ["INDEX_FILES", "pick_weights", "read_weight_map"]
+__all__ = ["INDEX_FILES", "Pick", "pick_weights", "read_weight_map"]
 
 # in order of preference: index file, single file, prefix and suffix of shards whose index is missing
 _LAYOUTS = (
@@ -18,45 +20,86 @@ _LAYOUTS = (
 )
 INDEX_FILES = tuple(index for index, *_ in _LAYOUTS)
 _COUNT = re.compile(r"-of-(\d+)\.\w+$")
+_PLACE = re.compile(r"-(\d{1,6})-of-(\d{1,6})")
+_MOST_NAMED = 3
 
 
-def pick_weights(place: Path | str, names: list[str], read: Callable[[str], bytes]) -> tuple[str | None, list[str]]:
+@dataclass(frozen=True)
+class Pick:
+    """The weights of a folder.
+
+    Attributes:
+        index: the index that tells where tensors lie, if there is one.
+        files: names of the files that hold them.
+        stale: indexes none of whose files are there.
+    """
+
+    index: str | None
+    files: list[str]
+    stale: tuple[str, ...] = ()
+
+
+def pick_weights(place: Path | str, content: FolderContent, read: Callable[[str], bytes]) -> Pick:
     """Choose index and weight files among a folder's file names: safetensors, else pickles, else Meta's parts.
 
-    An index that cannot be read, where the shards' own names tell enough, is no index.
+    An index that cannot be read, where the shards' own names tell enough, is no index. One none of whose files are
+    there is left of a download or of an earlier save: whatever else is whole counts.
 
     Args:
         place: what to call the folder in messages.
-        names: the files there.
-        read: returns the content of one of them.
+        content: what lies there.
+        read: returns the content of one of its files.
 
     Raises:
         InputError: `NotACheckpoint` when there are no weights or the index points elsewhere, `IsAnAdapter` when there
             are an adapter's, `TensorMissing` when a shard is not there.
     """
-    present = set(names)
-    for index, single, prefix, suffix in _LAYOUTS:
-        series = sorted(name for name in names if name.startswith(prefix) and name.endswith(suffix))
-        weight_map = None
-        if index in present:
-            weight_map = read_weight_map(f"{place}/{index}", read(index), required=not series and single not in present)
-        if weight_map is not None:
-            return index, _indexed(place, index, set(weight_map.values()), present)
-        if single in present:
-            return None, [single]
-        if series:
-            _check_count(place, series)
-            return None, series
-    parts = meta_format.pick_parts(place, names)
+    stale: dict[str, InputError] = {}
+    for layout in _LAYOUTS:
+        pick = _pick_layout(place, content, layout, read, stale)
+        if pick is not None:
+            return pick
+    parts = meta_format.pick_parts(place, sorted(content.files))
     if parts:
-        return None, parts
-    if ADAPTER_CONFIG in present:
+        return Pick(None, parts, tuple(stale))
+    for missing in stale.values():
+        raise missing
+    if ADAPTER_CONFIG in content.files:
         raise InputError("IsAnAdapter", f"{place} is a LoRA adapter; give it by --adapter (weights.adapters)")
     raise InputError(
         "NotACheckpoint",
         f"{place} holds no model.safetensors or pytorch_model.bin, whole or in shards, and no consolidated.00.pth with "
-        f"{meta_format.PARAMS}; name a model",
+        f"{meta_format.PARAMS}: {what_is_there(place, content)}",
     )
+
+
+def _pick_layout(
+    place: Path | str,
+    content: FolderContent,
+    layout: tuple[str, str, str, str],
+    read: Callable[[str], bytes],
+    stale: dict[str, InputError],
+) -> Pick | None:
+    """Choose among the files of one layout; None where there are none. Indexes without files are added to `stale`."""
+    index, single, prefix, suffix = layout
+    series = sorted(name for name in content.files if name.startswith(prefix) and name.endswith(suffix))
+    if index in content.files:
+        required = not series and single not in content.files
+        weight_map = read_weight_map(f"{place}/{index}", read(index), required=required)
+        shards = set(weight_map.values()) if weight_map is not None else set()
+        missing = _missing(place, index, shards, content) if shards - content.files else None
+        if shards and missing is None:
+            return Pick(index, _with_forgotten(shards, content.files), tuple(stale))
+        if missing is not None and shards & content.files:
+            raise missing
+        if missing is not None:
+            stale[index] = missing
+    if single in content.files:
+        return Pick(None, [single], tuple(stale))
+    if series:
+        _check_series(place, series, content)
+        return Pick(None, series, tuple(stale))
+    return None
 
 
 def read_weight_map(what: str, content: bytes, *, required: bool) -> dict[str, str] | None:
@@ -78,13 +121,19 @@ def read_weight_map(what: str, content: bytes, *, required: bool) -> dict[str, s
     return weight_map
 
 
-def _indexed(place: Path | str, index: str, shards: set[str], present: set[str]) -> list[str]:
+def _missing(place: Path | str, index: str, shards: set[str], content: FolderContent) -> InputError:
+    """Say which of the shards that an index names are not there."""
+    missing = sorted(shards - content.files)
+    link = broken_link(content, missing)
+    names = ", ".join(missing[:_MOST_NAMED]) + (
+        f" and {len(missing) - _MOST_NAMED} more" * (len(missing) > _MOST_NAMED)
+    )
+    why = f"files that are not there: {link}" if link else f"{names}, which is not there; fetch it again"
+    return InputError("TensorMissing", f"{place}: {index} names {why}")
+
+
+def _with_forgotten(shards: set[str], present: Collection[str]) -> list[str]:
     """Return the shards that an index names, and those of the same series that it forgot."""
-    missing = sorted(shards - present)
-    if missing:
-        raise InputError(
-            "TensorMissing", f"{place}: {index} names {', '.join(missing)}, which is not there; fetch it again"
-        )
     series = {(shard.partition("-")[0], match[0]) for shard in shards if (match := _COUNT.search(shard))}
     forgotten = {
         name for name in present if any(name.startswith(f"{stem}-") and name.endswith(end) for stem, end in series)
@@ -92,10 +141,31 @@ def _indexed(place: Path | str, index: str, shards: set[str], present: set[str])
     return sorted(shards | forgotten)
 
 
-def _check_count(place: Path | str, shards: list[str]) -> None:
-    """Without an index, `-of-0000N` in the names still says how many there must be."""
-    match = _COUNT.search(shards[0])
-    if match and int(match[1]) != len(shards):
+def _check_series(place: Path | str, shards: list[str], content: FolderContent) -> None:
+    """Without an index, `-0000M-of-0000N` in the names still says how many there must be, and of how many saves.
+
+    Raises:
+        InputError: `TensorMissing` where one is not there, `DuplicateTensor` where there are two series.
+    """
+    series: dict[int, set[int]] = {}
+    for match in filter(None, map(_PLACE.search, shards)):
+        series.setdefault(int(match[2]), set()).add(int(match[1]))
+    counts = [f"{len(numbers)} of {total} (…-of-{total:05})" for total, numbers in sorted(series.items())]
+    if counts[1:]:
         raise InputError(
-            "TensorMissing", f"{place} has {len(shards)} of {int(match[1])} weight files; fetch the missing ones"
+            "DuplicateTensor",
+            f"{place} holds shards of {len(counts)} saves, {' and '.join(counts)}, and no index that tells which one "
+            "counts; remove the files of the others",
         )
+    for total, numbers in series.items():
+        if len(numbers) < total:
+            stem = shards[0][: shards[0].index("-")]
+            end = Path(shards[0]).suffix
+            gone = [f"{stem}-{number:05}-of-{total:05}{end}" for number in range(1, total + 1) if number not in numbers]
+            link = broken_link(content, gone)
+            rest = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""
+            raise InputError(
+                "TensorMissing",
+                f"{place} has {len(numbers)} of {total} weight files; "
+                + (link or f"fetch the missing ones: {', '.join(gone[:_MOST_NAMED])}{rest}"),
+            )

@@ -5,8 +5,9 @@ from typing import Any
 
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.tensors import FLOAT_DTYPES
 
-__all__ = ["check_pair", "check_unquantised", "check_whole"]
+__all__ = ["check_pair", "check_unquantised", "check_whole", "unquantised"]
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "intermediate_size"),
@@ -25,26 +26,48 @@ _LLAMA_DEFAULTS = {
     "mlp_bias": False,
     "tie_word_embeddings": False,
 }
-# tensors that only GPTQ, AWQ and bitsandbytes write
-_QUANTISED_SUFFIXES = (".qweight", ".qzeros", ".g_idx", ".weight.absmax", ".weight.quant_map", ".SCB")
+# tensors that only quantised checkpoints have: GPTQ, AWQ, bitsandbytes; compressed-tensors, float8, EETQ, AQLM
+_QUANTISED_SUFFIXES = (
+    *(".qweight", ".qzeros", ".g_idx", ".weight.absmax", ".weight.quant_map", ".SCB"),
+    *(".weight_packed", ".weight_scale", ".weight_scale_inv", ".weight_zero_point", ".weight_scales", ".codebooks"),
+)
+_QUANTISED_FIELDS = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
 _MOST_LETTERS = 60
 _MOST_DIGITS = 6  # of a layer's number
 
 
 def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
-    """Note weights that are quantised: deltas add to plain floats only."""
-    scheme = checkpoint.config.get("quantization_config")
-    sign = next((name for name in checkpoint.tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
-    if not scheme and sign is None:
+    """Note weights that are quantised: deltas add to plain floats only.
+
+    The tensors decide. What training in four bits leaves in the config of weights that were merged to floats
+    afterwards is a warning; `unquantised` takes it out.
+    """
+    field = next((name for name in _QUANTISED_FIELDS if checkpoint.config.get(name)), None)
+    tensors = checkpoint.tensors.items()
+    sign = next((name for name, _ in tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
+    if field and sign is None:
+        sign = next((name for name, one in tensors if len(one.shape) > 1 and one.dtype not in FLOAT_DTYPES), None)
+    if sign is None:
+        if field:
+            problems.warn(
+                "QuantizationIgnored",
+                f"{checkpoint.folder}/config.json has {field}, but its matrices are plain floats; it is left out",
+            )
         return
+    scheme = checkpoint.config.get(field) if field else None
     method = scheme.get("quant_method") if isinstance(scheme, dict) else None
     what = f"quantised ({_short(method)})" if method else "quantised"
-    why = "its config.json has quantization_config" if scheme else f"it holds {sign}"
+    why = f"its config.json has {field}, and it holds {sign}" if field else f"it holds {sign}"
     problems.add(
         "QuantizedSource",
         f"{checkpoint.folder} is {what}: {why}; give the original weights in float16, bfloat16 or float32, "
         "and quantise when serving",
     )
+
+
+def unquantised(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without the fields that say how weights are quantised."""
+    return {key: value for key, value in config.items() if key not in _QUANTISED_FIELDS}
 
 
 def check_pair(base: Checkpoint, delta: Checkpoint, problems: Problems, *, called: str = "delta") -> None:

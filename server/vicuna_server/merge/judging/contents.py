@@ -22,7 +22,22 @@ from vicuna_server.merge.judging.values import Floats, SampledPair, read_vectors
 __all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta", "same_weights"]
 
 _FINAL_NORMS = ("model.norm.weight", "gpt_neox.final_layer_norm.weight", "transformer.ln_f.weight")
-_ZERO_CENTRED = ("gemma", "qwen3_next")  # their norms multiply by 1 + weight: near zero says nothing
+# their norms multiply by 1 + weight: near zero says nothing (a test compares with the installed transformers)
+_ZERO_CENTRED = (
+    *(
+        "gemma",
+        "recurrent_gemma",
+        "vaultgemma",
+        "t5gemma",
+        "t5_gemma",
+        "nemotron",
+        "step3p",
+        "minimax_m3",
+        "muse_",
+        "videoprism",
+    ),
+    *("qwen3_next", "qwen3_5", "qwen4_exp"),
+)
 _NEAR_ZERO = 0.1
 _LEAST_BETA, _MOST_BETA = 0.5, 1.5
 _LEAST_ERRORS = 8.0

@@ -19,9 +19,9 @@ def added_size(base: TensorSource, delta: TensorSource) -> float | None:
         delta: 2-D, with more rows and as many columns.
 
     Returns:
-        None where the base's rows are zero, or no floats.
+        None where the base's rows are zero, or no floats, or the delta adds none.
     """
-    if not {base.dtype, delta.dtype} <= FLOAT_DTYPES or not base.elements:
+    if not {base.dtype, delta.dtype} <= FLOAT_DTYPES or not base.elements or delta.shape[0] <= base.shape[0]:
         return None
     first = max(0, (base.shape[0] - _SAMPLED_ROWS) // 2)
     typical = float(np.median(_norms(base, first, min(base.shape[0], first + _SAMPLED_ROWS))))

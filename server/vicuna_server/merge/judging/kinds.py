@@ -25,10 +25,11 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems
         kind: what was asked for, `auto` included.
         base: the base.
         delta: the delta, if any.
-        problems: gets `AmbiguousDelta`.
+        problems: gets `AmbiguousDelta`, `VocabularyMismatch`.
     """
     if delta is None:
         return "none"
+    _check_parted(base, delta, problems)
     if kind != "auto":
         return kind
     rows = extra_rows(base, delta)
@@ -50,16 +51,45 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems
 
 def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:
     """Return how many rows the delta's embedding has more than the base's (0 where it has none of its own)."""
-    for name, tensor in delta.tensors.items():
-        other = base.tensors.get(name)
-        if name.endswith(VOCABULARY_SUFFIXES) and other is not None and tensor.shape[1:] == other.shape[1:]:
-            return tensor.shape[0] - other.shape[0]
-    return 0
+    added = _added_rows(base, delta)
+    return next(
+        (rows for name, rows in added.items() if name.endswith(_INPUT_SUFFIXES)), max(added.values(), default=0)
+    )
+
+
+def _added_rows(base: Checkpoint, delta: Checkpoint) -> dict[str, int]:
+    """Return by how many rows each tensor of the delta that stands for the vocabulary is longer than the base's."""
+    shared = {
+        name: (tensor.shape, base.tensors[name].shape)
+        for name, tensor in delta.tensors.items()
+        if name.endswith(VOCABULARY_SUFFIXES) and name in base.tensors
+    }
+    return {
+        name: ours[0] - theirs[0]
+        for name, (ours, theirs) in shared.items()
+        if len(ours) == len(theirs) == 2 and ours[1] == theirs[1]
+    }
+
+
+def _check_parted(base: Checkpoint, delta: Checkpoint, problems: Problems) -> None:
+    """Note an embedding and a head that the delta makes longer by different numbers of rows: no kind does that."""
+    added = _added_rows(base, delta)
+    if len(set(added.values())) > 1:
+        rows = " and ".join(
+            f"{name} of {delta.tensors[name].shape[0]} rows where the base has {base.tensors[name].shape[0]}"
+            for name in added
+        )
+        problems.add(
+            "VocabularyMismatch",
+            f"{delta.folder} has {rows}: it was made from models whose embedding and head do not fit each other; give "
+            "a delta that changes both alike",
+        )
 
 
 def _by_rows(base: Checkpoint, delta: Checkpoint) -> str | None:
     """Return the kind that the size of the embedding's added rows speaks for, None between the two."""
-    size = added_size(*reversed(_embeddings(base, delta)))
+    embedding, other = _embeddings(base, delta)
+    size = added_size(other, embedding)
     if size is None:
         return None
     return "alpaca" if size < _ALPACA_BELOW else "additive-v0" if size > _V0_ABOVE else None
@@ -67,6 +97,6 @@ def _by_rows(base: Checkpoint, delta: Checkpoint) -> str | None:
 
 def _embeddings(base: Checkpoint, delta: Checkpoint) -> tuple[TensorSource, TensorSource]:
     """Return the delta's and the base's embedding; the head, whose added rows training always moves, only without."""
-    shared = [name for name in delta.tensors if name.endswith(VOCABULARY_SUFFIXES) and name in base.tensors]
+    shared = list(_added_rows(base, delta))
     name = next((name for name in shared if name.endswith(_INPUT_SUFFIXES)), shared[0])
     return delta.tensors[name], base.tensors[name]
