@@ -66,14 +66,17 @@ class Session:
             if line is None or line.strip() == "!!exit":
                 return
             try:
-                if line.startswith("!!"):
-                    self._command(line)
-                elif line.strip():
-                    self.ask(line)
+                self._take(line)
             except VicunaError as error:
                 if not self._interactive:
                     raise
                 print(f"{error.reason}: {error.message}", file=sys.stderr)
+
+    def _take(self, line: str) -> None:
+        if line.startswith("!!"):
+            self._command(line)
+        elif line.strip():
+            self.ask(line)
 
     def ask(self, question: str) -> None:
         """Ask one question and show the answer; a question that fails is forgotten.
@@ -139,11 +142,7 @@ class Session:
             case "!!remove", "":
                 return "The last question is taken back." if transcript.remove() else "There is nothing to take back."
             case "!!regen", "":
-                sent = transcript.again()
-                if sent is None:
-                    return "Nothing has been asked yet."
-                self._answer(sent)
-                return ""
+                return self._answer_again()
             case "!!save", file if file:
                 transcript.save(Path(file).expanduser())
                 return f"{len(transcript.messages)} messages are in {file}."
@@ -153,3 +152,10 @@ class Session:
             case "!!help", "":
                 return "\n".join(f"{command:12} {text}" for command, text in COMMANDS.items())
         raise UsageError(f"{name} is no command as it stands; there are {', '.join(COMMANDS)}")
+
+    def _answer_again(self) -> str:
+        sent = self._transcript.again()
+        if sent is None:
+            return "Nothing has been asked yet."
+        self._answer(sent)
+        return ""

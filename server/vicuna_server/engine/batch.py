@@ -135,11 +135,9 @@ class Batch:
         that it gets through, the rest to those behind it, so that a short one need not wait for a long one's end.
         """
         prompts = [sequence for sequence in self.running if not sequence.generating]
-        generating = len(self.running) - len(prompts)
-        chunks = max(1, min(len(prompts) // (2 * generating), MOST_CHUNKS)) if generating else 0
-        budget = chunks * CHUNK_IN_COMPANY or CHUNK_ALONE
         shares = dict.fromkeys(self.running, 1)
         if prompts:
+            budget = _prompt_budget(len(prompts), len(self.running) - len(prompts))
             oldest, *others = prompts
             left = budget - min(oldest.left, budget // 2 if others else budget)
             for sequence in others:
@@ -173,22 +171,7 @@ class Batch:
             logger.warning("a pass over %d sequences failed, trying each alone: %s", len(members), error)
             _after_failure(error)
             return [outcome for member in members for outcome in self._generate([member])]
-        due: list[tuple[int, Sequence, Answering]] = []
-        for index, (sequence, count) in enumerate(members):
-            sequence.row.done += count
-            if sequence.left == 0 and isinstance(sequence.purpose, Answering):
-                due.append((index, sequence, sequence.purpose))
-        if not due:
-            return []
-        if len(due) < len(members):
-            logits = logits[torch.tensor([index for index, _, _ in due], device=logits.device)]
-        choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due])
-        outcomes: list[Outcome] = []
-        for (_, sequence, _), choice in zip(due, choices, strict=True):
-            if not isinstance(choice, EngineError):
-                sequence.row.ids.append(choice.token)
-            outcomes.append((sequence, choice))
-        return outcomes
+        return _advance(members, logits)
 
     def _embed(self, sequence: Sequence, purpose: Embedded, count: int) -> list[Outcome]:
         try:
@@ -208,6 +191,36 @@ class Batch:
                 raise RuntimeError("a sequence without a region cannot run")
             pieces.append(Piece(row.ids[row.done : row.done + count], row.done, row.region.start))
         return Pass(pieces, self._store)
+
+
+def _prompt_budget(prompts: int, generating: int) -> int:
+    """Return how many tokens of prompts go into one pass; fewer where answers wait for its end."""
+    if not generating:
+        return CHUNK_ALONE
+    return max(1, min(prompts // (2 * generating), MOST_CHUNKS)) * CHUNK_IN_COMPANY
+
+
+def _advance(members: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[Outcome]:
+    """Count what a pass has done, and give each sequence whose prompt is through its next token.
+
+    `logits` is [members, vocabulary].
+    """
+    due: list[tuple[int, Sequence, Answering]] = []
+    for index, (sequence, count) in enumerate(members):
+        sequence.row.done += count
+        if sequence.left == 0 and isinstance(sequence.purpose, Answering):
+            due.append((index, sequence, sequence.purpose))
+    if not due:
+        return []
+    if len(due) < len(members):
+        logits = logits[torch.tensor([index for index, _, _ in due], device=logits.device)]
+    choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due])
+    outcomes: list[Outcome] = []
+    for (_, sequence, _), choice in zip(due, choices, strict=True):
+        if not isinstance(choice, EngineError):
+            sequence.row.ids.append(choice.token)
+        outcomes.append((sequence, choice))
+    return outcomes
 
 
 def _failure(error: Exception) -> EngineError:

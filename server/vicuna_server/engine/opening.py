@@ -28,16 +28,8 @@ def check_folder(folder: Path, artifact_id: str | None = None) -> Manifest | Non
     if not folder.is_dir():
         raise InputError("ModelNotFound", f"--model {folder} is no folder; check the path and the volume's mount")
     manifest = Manifest.load(folder)
-    if artifact_id is not None and manifest is None:
-        raise InputError(
-            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
-        )
-    if artifact_id is not None and manifest is not None and manifest.artifact_id != artifact_id:
-        raise InputError(
-            "ArtifactMismatch",
-            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
-            "point --model at that artifact's folder",
-        )
+    if artifact_id is not None:
+        _check_artifact(folder, manifest, artifact_id)
     if not scripted and not (folder / "config.json").is_file():
         raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
     if manifest is not None and not scripted:
@@ -69,6 +61,19 @@ def _is_scripted() -> bool:
     if kind not in ("transformers", "scripted"):
         raise UsageError(f"VICUNA_ENGINE is {kind!r}; use transformers or scripted")
     return kind == "scripted"
+
+
+def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -> None:
+    if manifest is None:
+        raise InputError(
+            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
+        )
+    if manifest.artifact_id != artifact_id:
+        raise InputError(
+            "ArtifactMismatch",
+            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
+            "point --model at that artifact's folder",
+        )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

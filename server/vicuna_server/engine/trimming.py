@@ -1,6 +1,9 @@
 """Leaves out the oldest turns of a conversation that is too long, where that is asked for."""
 
+from collections.abc import Sequence
+
 from vicuna_server.engine.base import ChatPrompt, Engine
+from vicuna_server.prompts import Message
 
 __all__ = ["trim"]
 
@@ -16,12 +19,7 @@ async def trim(engine: Engine, prompt: ChatPrompt, max_tokens: int | None) -> tu
     """
     most = engine.context_length - (max_tokens or engine.context_length // ANSWER_SHARE)
     messages = prompt.messages
-    turns = [index for index, message in enumerate(messages) if message.role != "system"]
-    starts = [
-        index
-        for before, index in zip([None, *turns], turns, strict=False)
-        if before is None or (messages[index].role == "user" and messages[before].role != "user")
-    ]
+    starts = _turn_starts(messages)
 
     def without(dropped: int) -> ChatPrompt:
         first = starts[dropped]
@@ -37,3 +35,13 @@ async def trim(engine: Engine, prompt: ChatPrompt, max_tokens: int | None) -> tu
             low = middle + 1
     kept = without(low) if starts else prompt
     return kept, len(messages) - len(kept.messages)
+
+
+def _turn_starts(messages: Sequence[Message]) -> list[int]:
+    """Return the indices of the messages that begin a turn: the first, and a user's after one that is not a user's."""
+    turns = [index for index, message in enumerate(messages) if message.role != "system"]
+    return [
+        index
+        for before, index in zip([None, *turns], turns, strict=False)
+        if before is None or (messages[index].role == "user" and messages[before].role != "user")
+    ]

@@ -110,10 +110,13 @@ class Catalogue:
                 param="model",
                 code="model_not_found",
             )
-        ids = list(dict.fromkeys(model.id for model in found))
-        choices = f"name one of {', '.join(ids)}"
-        if len(ids) == 1:  # two objects of one namespace claim the same name
-            choices = f"give the VicunaModels {', '.join(model.name for model in found)} a servedName each"
-        raise RequestError(
-            f"{len(found)} models are called {asked!r}; {choices}", status=404, param="model", code="model_ambiguous"
-        )
+        message = f"{len(found)} models are called {asked!r}; {_choices(found)}"
+        raise RequestError(message, status=404, param="model", code="model_ambiguous")
+
+
+def _choices(found: Iterable[Model]) -> str:
+    """Say how to tell models of one name apart."""
+    ids = list(dict.fromkeys(model.id for model in found))
+    if len(ids) == 1:  # two objects of one namespace claim the same name
+        return f"give the VicunaModels {', '.join(model.name for model in found)} a servedName each"
+    return f"name one of {', '.join(ids)}"

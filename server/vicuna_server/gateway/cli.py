@@ -56,15 +56,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace) -> Options:
-    if args.upstream and (args.namespace or args.keys_secret or args.service):
-        raise UsageError("--upstream names models without a cluster; leave out --namespace, --keys-secret, --service")
-    if args.upstream and not args.no_keys:
-        raise UsageError("keys live in a cluster's Secret; with --upstream say --no-keys")
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    if args.upstream:
+        _check_upstream(args)
     if not args.no_keys and not args.keys_secret:
         raise UsageError("say which Secret holds the API keys (--keys-secret), or let everybody in (--no-keys)")
     if args.no_keys and args.keys_secret:
         raise UsageError("--keys-secret and --no-keys contradict each other")
+
+
+def _check_upstream(args: argparse.Namespace) -> None:
+    if args.namespace or args.keys_secret or args.service:
+        raise UsageError("--upstream names models without a cluster; leave out --namespace, --keys-secret, --service")
+    if not args.no_keys:
+        raise UsageError("keys live in a cluster's Secret; with --upstream say --no-keys")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    _check(args)
     return Options(
         host=args.host,
         port=args.port,

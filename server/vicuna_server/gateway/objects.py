@@ -45,12 +45,18 @@ def endpoints_of(body: Mapping[str, Any]) -> Iterator[Endpoint]:
     """
     port = next((each.get("port") for each in body.get("ports") or () if each.get("name") == _PORT_NAME), None)
     for each in body.get("endpoints") or ():
-        conditions = each.get("conditions") or {}
-        ready = conditions.get("ready") is not False and conditions.get("terminating") is not True
-        addresses = each.get("addresses") or ()
-        if port and ready and addresses:
-            host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+        host = _host(each)
+        if port and host:
             yield Endpoint(f"http://{host}:{port}")
+
+
+def _host(endpoint: Mapping[str, Any]) -> str | None:
+    """Return the address of an endpoint that takes requests, as a URL has it; None where it takes none."""
+    conditions, addresses = endpoint.get("conditions") or {}, endpoint.get("addresses") or ()
+    ready = conditions.get("ready") is not False and conditions.get("terminating") is not True
+    if not ready or not addresses:
+        return None
+    return f"[{addresses[0]}]" if ":" in addresses[0] else str(addresses[0])
 
 
 def secret_entries(body: Mapping[str, Any]) -> dict[str, bytes]:

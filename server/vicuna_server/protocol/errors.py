@@ -4,6 +4,7 @@ Source: OpenAI's API reference, "Error codes", and the fields that the official 
 """
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from vicuna_server.errors import RequestError, VicunaError
@@ -51,11 +52,7 @@ def error_of(error: VicunaError) -> tuple[int, ErrorBody]:
 
 def from_validation(error: ValidationError) -> RequestError:
     """Say the first thing that is wrong with a request body, naming the field."""
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
-    # Every branch of a union complains; the one that went deepest, or was of the right type, is the one that was meant.
-    root = errors[0]["loc"][:1]
-    related = (one for one in errors if one["loc"][:1] == root)
-    first = max(related, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
+    first = _meant(error)
     # Union branches appear in the path under type names; only field names and indices help the reader.
     path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
     param = ".".join(path) or None
@@ -70,6 +67,17 @@ def from_validation(error: ValidationError) -> RequestError:
         named = head if colon and head.isidentifier() else None
         return RequestError(message, param=named, code="invalid_value")
     return RequestError(f"{param}: {message}", param=param, code="invalid_value")
+
+
+def _meant(error: ValidationError) -> ErrorDetails:
+    """Return the first complaint; of those of a union's branches, the one of the branch that was meant.
+
+    Every branch complains: the one that went deepest, or was of the right type, is the one that was meant.
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    root = errors[0]["loc"][:1]
+    related = (one for one in errors if one["loc"][:1] == root)
+    return max(related, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
 
 
 def _is_field(part: str) -> bool:
