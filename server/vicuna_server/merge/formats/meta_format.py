@@ -152,14 +152,18 @@ def _join(rule: _Rule, parts: list[Tensor], params: Mapping[str, Any]) -> Tensor
     if rule.name == _EMBEDDING and parts[0].shape[-1] == params["dim"]:
         dimension = 0  # Llama 3 cuts the embedding by rows
     head_rows = params["dim"] // params["n_heads"] if rule.halves else 0
-    shape = parts[0].shape
-    if len(shape) != 2 or (head_rows and shape[0] % head_rows):
+    _check_matrix(parts[0], head_rows)
+    return JoinedTensor(rule.name, tuple(parts), dimension, head_rows)
+
+
+def _check_matrix(part: Tensor, head_rows: int) -> None:
+    """Refuse what cannot be cut into heads of so many rows (0: what is not a matrix at all)."""
+    if len(part.shape) != 2 or (head_rows and part.shape[0] % head_rows):
         whole = f" of heads of {head_rows} rows" if head_rows else ""
         raise InputError(
             "ShapeMismatch",
-            f"{parts[0].name} in {parts[0].file} is {list(shape)}, no matrix{whole}; give the {PARAMS} of this model",
+            f"{part.name} in {part.file} is {list(part.shape)}, no matrix{whole}; give the {PARAMS} of this model",
         )
-    return JoinedTensor(rule.name, tuple(parts), dimension, head_rows)
 
 
 def _check_shapes(files: Sequence[DataFile], tensors: Mapping[str, TensorSource], params: Mapping[str, Any]) -> None:

@@ -216,11 +216,16 @@ def _named(name: str) -> Any:
         return _ElementType(None)
     if any(name == call.value for call in _Call):
         return _Call(name)
-    if name.startswith(("torch._utils _rebuild_", "torch._tensor _rebuild_")):
-        raise ForeignTensorError(member)
-    if module == "torch" and member.endswith(("Storage", "complex64", "complex128")):
+    if _makes_foreign_tensor(name):
         raise ForeignTensorError(member)
     raise UnsafeError(name.replace(" ", "."))
+
+
+def _makes_foreign_tensor(name: str) -> bool:
+    """Tell whether torch would make a tensor of it that no merge can read, such as a complex or a sparse one."""
+    if name.startswith(("torch._utils _rebuild_", "torch._tensor _rebuild_")):
+        return True
+    return name.startswith("torch ") and name.endswith(("Storage", "complex64", "complex128"))
 
 
 def _call(call: Any, arguments: tuple[Any, ...]) -> Any:

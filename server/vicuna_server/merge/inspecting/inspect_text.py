@@ -31,9 +31,7 @@ def print_report(report: Report, console: Console) -> None:
     if report.plan is not None:
         page.blank()
         _print_plan(report.plan, page)
-    alone = {(one.reason, one.message) for source in report.sources for one in (*source.problems, *source.warnings)}
-    together = [one for one in report.problems if (one.reason, one.message) not in alone]
-    odd = [one for one in report.warnings if (one.reason, one.message) not in alone]
+    together, odd = _of_all(report, report.problems), _of_all(report, report.warnings)
     if together or odd:
         page.blank()
         page.findings(together, odd)
@@ -41,22 +39,20 @@ def print_report(report: Report, console: Console) -> None:
         page.line("ok", "nothing speaks against it", "bold green")
 
 
+def _of_all(report: Report, findings: Sequence[Finding]) -> Sequence[Finding]:
+    """Return what no source says of itself: it is about all of them together."""
+    alone = {(one.reason, one.message) for source in report.sources for one in (*source.problems, *source.warnings)}
+    return [one for one in findings if (one.reason, one.message) not in alone]
+
+
 def _print_source(source: Description, page: "_Page") -> None:
     page.line(source.type, source.uri, "bold cyan")
     if source.files:
-        page.line("layout", f"{source.layout}, {_files(len(source.files))}, {readable_size(source.bytes)}")
-        names = [f"{file.name} ({readable_size(file.size)})" for file in source.files[:_MOST_FILES]]
-        rest = len(source.files) - len(names)
-        page.line("files", ", ".join([*names, *([f"and {rest} more"] if rest else [])]))
-        types = ", ".join(f"{dtype} ({count:,})" for dtype, count in source.dtypes.items())
-        page.line("parameters", f"{source.parameters:,} in {source.tensors} tensors: {types}")
+        _print_files(source, page)
     if source.adapter is not None:
         _print_adapter(source, source.adapter, page)
     elif source.files:
-        page.line("config", ", ".join(f"{key} {value}" for key, value in source.architecture.items()))
-        page.line("vocabulary", "unknown" if source.vocabulary is None else f"{source.vocabulary} rows")
-        page.line("tokenizer", ", ".join(_tokenizer_words(source)))
-        page.line("chat template", source.chat_template or "unknown; state one when merging")
+        _print_model(source, page)
     if source.artifact is not None:
         recipe = source.artifact.recipe
         page.line("artifact", f"{source.artifact.artifact_id}, kind {recipe.kind}, {recipe.dtype}")
@@ -67,6 +63,22 @@ def _print_source(source: Description, page: "_Page") -> None:
     if source.memory is not None:
         _print_memory(source.memory, page)
     page.findings(source.problems, source.warnings)
+
+
+def _print_files(source: Description, page: "_Page") -> None:
+    page.line("layout", f"{source.layout}, {_files(len(source.files))}, {readable_size(source.bytes)}")
+    names = [f"{file.name} ({readable_size(file.size)})" for file in source.files[:_MOST_FILES]]
+    rest = len(source.files) - len(names)
+    page.line("files", ", ".join([*names, *([f"and {rest} more"] if rest else [])]))
+    types = ", ".join(f"{dtype} ({count:,})" for dtype, count in source.dtypes.items())
+    page.line("parameters", f"{source.parameters:,} in {source.tensors} tensors: {types}")
+
+
+def _print_model(source: Description, page: "_Page") -> None:
+    page.line("config", ", ".join(f"{key} {value}" for key, value in source.architecture.items()))
+    page.line("vocabulary", "unknown" if source.vocabulary is None else f"{source.vocabulary} rows")
+    page.line("tokenizer", ", ".join(_tokenizer_words(source)))
+    page.line("chat template", source.chat_template or "unknown; state one when merging")
 
 
 def _print_adapter(source: Description, adapter: AdapterSummary, page: "_Page") -> None:

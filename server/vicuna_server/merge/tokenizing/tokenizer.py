@@ -19,6 +19,7 @@ _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # what LLaMA's tokenizers do where their configuration is silent, made explicit: programs have changed their minds
 _LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
 _CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+_TEMPLATES = {"chat_template.jinja", "chat_template.json"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         InputError: `TokenizerBroken`.
     """
-    files: dict[str, Path | bytes] = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
-    if not ({"tokenizer.json", "tokenizer.model"} & files.keys() or {"vocab.json", "merges.txt"} <= files.keys()):
-        raise InputError(
-            "TokenizerBroken", f"{folder} has no tokenizer.json or tokenizer.model; put the tokenizer's files there"
-        )
+    files = _found(folder)
     before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
     tables = {name: dict(table) for name, table in before.items()}
     is_llama = _repair_class(tables[_CONFIG], files)
@@ -54,9 +51,18 @@ def read_tokenizer(folder: Path) -> Tokenizer:
             files[name] = (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
     if is_llama and "tokenizer.model" in files and "tokenizer.json" not in files:
         files["tokenizer.json"] = _build(folder, tables)
-    config = tables[_CONFIG]
-    own = bool(config.get("chat_template")) or "chat_template.jinja" in files or "chat_template.json" in files
+    own = bool(tables[_CONFIG].get("chat_template")) or bool(_TEMPLATES & files.keys())
     return Tokenizer(files, own, _compare(folder, files))
+
+
+def _found(folder: Path) -> dict[str, Path | bytes]:
+    """Return the tokenizer files that are there, by name; a vocabulary must be among them."""
+    files: dict[str, Path | bytes] = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+    if not ({"tokenizer.json", "tokenizer.model"} & files.keys() or {"vocab.json", "merges.txt"} <= files.keys()):
+        raise InputError(
+            "TokenizerBroken", f"{folder} has no tokenizer.json or tokenizer.model; put the tokenizer's files there"
+        )
+    return files
 
 
 def _repair_class(config: dict[str, Any], files: Mapping[str, Path | bytes]) -> bool:
@@ -78,20 +84,33 @@ def _repair_tokens(folder: Path, tables: dict[str, dict[str, Any]], *, is_llama:
     """Fill blank tokens in: from the other file, else with LLaMA's where the vocabulary has them."""
     for name, table in tables.items():
         other = tables[_SPECIAL if name == _CONFIG else _CONFIG]
-        for key, token in _LLAMA_TOKENS.items():
-            if key not in table or table[key] is None or _text(table[key]).strip():
-                continue
-            if _text(other.get(key) or "").strip():
-                table[key] = other[key]
-            elif is_llama and _knows(folder, token):
-                table[key] = token
-            else:
-                raise InputError("TokenizerBroken", f"{folder / name} has a blank {key}; write the model's token there")
-    config, special = tables[_CONFIG], tables[_SPECIAL]
+        for key in _LLAMA_TOKENS:
+            if _is_blank(table, key):
+                table[key] = _filled_in(folder / name, key, other, is_llama=is_llama)
     if is_llama:
-        for key, token in _LLAMA_TOKENS.items():
-            if key not in config and key not in special and _knows(folder, token):
-                config[key] = token
+        _state_tokens(folder, tables)
+
+
+def _state_tokens(folder: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Write LLaMA's tokens into the configuration where neither file has them and the vocabulary does."""
+    config, special = tables[_CONFIG], tables[_SPECIAL]
+    for key, token in _LLAMA_TOKENS.items():
+        if key not in config and key not in special and _knows(folder, token):
+            config[key] = token
+
+
+def _is_blank(table: Mapping[str, Any], key: str) -> bool:
+    """Tell whether a token is stated as an empty text; one that is absent or null is not stated."""
+    return table.get(key) is not None and not _text(table[key]).strip()
+
+
+def _filled_in(file: Path, key: str, other: Mapping[str, Any], *, is_llama: bool) -> Any:
+    """Return what a blank token must be, as the other file or the vocabulary tells."""
+    if _text(other.get(key) or "").strip():
+        return other[key]
+    if is_llama and _knows(file.parent, _LLAMA_TOKENS[key]):
+        return _LLAMA_TOKENS[key]
+    raise InputError("TokenizerBroken", f"{file} has a blank {key}; write the model's token there")
 
 
 def _build(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -61,20 +61,24 @@ def build_tokenizer_json(
         "pre_tokenizer": None,
         "post_processor": _post_processor(front, back),
         "decoder": _decoder(model),
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": next((piece.text for piece in model.pieces if piece.type is PieceType.UNKNOWN), None),
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": model.byte_fallback,
-            "ignore_merges": False,
-            "vocab": ids,
-            "merges": list(_merges(model, ids)),
-        },
+        "model": _vocabulary(model, ids),
     }
     return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def _vocabulary(model: SentencePieceModel, ids: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": next((piece.text for piece in model.pieces if piece.type is PieceType.UNKNOWN), None),
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": model.byte_fallback,
+        "ignore_merges": False,
+        "vocab": ids,
+        "merges": list(_merges(model, ids)),
+    }
 
 
 def _check(model: SentencePieceModel, special: Mapping[str, str], tokens: Mapping[str, AddedToken]) -> None:
