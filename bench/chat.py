@@ -72,25 +72,30 @@ def p95(samples: Sequence[Sample]) -> float:
 async def throughput(http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, args: Any) -> None:
     print("| clients | server | tok/s | ours / it | first text p95 | ours / it |\n|---|---|---|---|---|---|")
     for number, clients in enumerate(args.clients):
-        for one in contenders:  # libraries choose their kernels when they first meet a batch of this size
-            if not isinstance(one, Generate):
-                await load(http, one, count, clients, 4, number * 20 + 19)
-        samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+        await warm_up(http, contenders, count, clients, number * 20 + 19)
+        # Generate is a queue of one: its speed at 8 is its speed at 32.
+        asked = [one for one in contenders if clients <= 8 or not isinstance(one, Generate)]
+        samples: dict[str, list[Sample]] = {one.name: [] for one in asked}
         for index in range(args.rounds):
-            for one in contenders:
-                if clients > 8 and isinstance(one, Generate):
-                    continue  # a queue of one: its speed at 8 is its speed at 32
+            for one in asked:
                 samples[one.name].append(await load(http, one, count, clients, args.tokens, number * 20 + index))
-        ours = samples[contenders[0].name]
         for name, theirs in samples.items():
-            if not theirs:
-                continue
-            ratio = statistics.median(our.speed / their.speed for our, their in zip(ours, theirs, strict=True))
-            speed, first = statistics.median(sample.speed for sample in theirs), p95(theirs)
-            print(
-                f"| {clients} | {name} | {speed:.1f} | {ratio:.2f} | {first:.2f} s | {p95(ours) / first:.2f} |",
-                flush=True,
-            )
+            print_row(clients, name, samples[contenders[0].name], theirs)
+
+
+async def warm_up(
+    http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, clients: int, number: int
+) -> None:
+    """Let libraries choose their kernels, which they do when they first meet a batch of this size."""
+    for one in contenders:
+        if not isinstance(one, Generate):
+            await load(http, one, count, clients, 4, number)
+
+
+def print_row(clients: int, name: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> None:
+    ratio = statistics.median(our.speed / their.speed for our, their in zip(ours, theirs, strict=True))
+    speed, first = statistics.median(sample.speed for sample in theirs), p95(theirs)
+    print(f"| {clients} | {name} | {speed:.1f} | {ratio:.2f} | {first:.2f} s | {p95(ours) / first:.2f} |", flush=True)
 
 
 async def second_turn(http: httpx.AsyncClient, one: Contender, rounds: int) -> None:

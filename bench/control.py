@@ -273,7 +273,11 @@ def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, number: i
         edits.append(max(0.0, deployments.first(scaled, 30) - answered))
     line("an edit to its Deployment:", edits)
 
-    watches = (models, jobs, deployments)
+    idle_writes(process, (models, jobs, deployments), idle)
+
+
+def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], idle: float) -> None:
+    """Wait until nothing is written any more, then count what is written, and the processor's time."""
     quiet, settle = versions(*watches), time.monotonic() + 60
     while time.monotonic() < settle:
         time.sleep(5)

@@ -96,18 +96,26 @@ def measure(place: Path, shape: Shape, layout: str, runs: int) -> None:
     if importlib.util.find_spec("fastchat"):
         commands["fastchat"] = (fastchat_command(place), place / "target")
     for cache in ("cold", "warm"):
-        times: dict[str, list[float]] = {name: [] for name in ("cat", "write", *commands)}
-        peaks: dict[str, Peak] = {name: Peak() for name in commands}
-        for _ in range(runs):
-            prepare(cache, inputs)
-            times["cat"].append(timed_cat(inputs))
-            times["write"].append(timed_write(place / "written", size))
-            for name, (command, output) in commands.items():
-                prepare(cache, inputs)
-                times[name].append(timed_process(command, peaks[name]))
-                shutil.rmtree(output)
-        report(cache, times, peaks)
+        rounds(cache, inputs, commands, place / "written", runs)
     resume(place, size)
+
+
+def rounds(
+    cache: str, inputs: list[Path], commands: dict[str, tuple[list[str], Path]], written_to: Path, runs: int
+) -> None:
+    """Run everything side by side, several times over, and print the medians."""
+    size = sum(path.stat().st_size for path in inputs) // 2
+    times: dict[str, list[float]] = {name: [] for name in ("cat", "write", *commands)}
+    peaks: dict[str, Peak] = {name: Peak() for name in commands}
+    for _ in range(runs):
+        prepare(cache, inputs)
+        times["cat"].append(timed_cat(inputs))
+        times["write"].append(timed_write(written_to, size))
+        for name, (command, output) in commands.items():
+            prepare(cache, inputs)
+            times[name].append(timed_process(command, peaks[name]))
+            shutil.rmtree(output)
+    report(cache, times, peaks)
 
 
 @dataclass

@@ -134,15 +134,9 @@ def _write_weights(place: Path, state: dict[str, Any], weights_format: str) -> N
     from safetensors.torch import save_file
 
     stem, suffix = ("pytorch_model", "bin") if weights_format == "bin" else ("model", "safetensors")
-    shards: list[dict[str, Any]] = [{}]
-    for name, tensor in state.items():
-        if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > SHARD_BYTES:
-            shards.append({})
-        shards[-1][name] = tensor
-    if weights_format == "bin":  # pickled releases name a tied tensor twice, over one storage
-        for shard in shards:
-            if "model.embed_tokens.weight" in shard:
-                shard["lm_head.weight"] = shard["model.embed_tokens.weight"]
+    shards = _shards(state)
+    if weights_format == "bin":
+        _tie(shards)
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
         file_name = f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
@@ -156,6 +150,22 @@ def _write_weights(place: Path, state: dict[str, Any], weights_format: str) -> N
     (place / f"{stem}{'.bin' if suffix == 'bin' else '.safetensors'}.index.json").write_text(
         json.dumps(index, indent=2) + "\n"
     )
+
+
+def _shards(state: dict[str, Any]) -> list[dict[str, Any]]:
+    shards: list[dict[str, Any]] = [{}]
+    for name, tensor in state.items():
+        if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > SHARD_BYTES:
+            shards.append({})
+        shards[-1][name] = tensor
+    return shards
+
+
+def _tie(shards: list[dict[str, Any]]) -> None:
+    """Name a tied tensor twice, over one storage, as pickled releases do."""
+    for shard in shards:
+        if "model.embed_tokens.weight" in shard:
+            shard["lm_head.weight"] = shard["model.embed_tokens.weight"]
 
 
 def _write_config(place: Path, model: Any, part: str) -> None:
