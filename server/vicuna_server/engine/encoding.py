@@ -40,18 +40,27 @@ class PromptEncoder:
         self._jinja = JinjaTemplate(tokenizer)
         self._template = None if template == FROM_TOKENIZER else get_template(template)
 
-    def encode(self, prompt: PromptInput, *, add_special_tokens: bool = True) -> EncodedPrompt:
+    def encode(
+        self, prompt: PromptInput, *, add_special_tokens: bool = True, param: str | None = None
+    ) -> EncodedPrompt:
         """Return the ids of a prompt.
 
         Args:
             prompt: A conversation, plain text, or ids, which are checked and returned.
             add_special_tokens: Whether BOS goes in front of plain text, where the tokenizer has one.
+            param: The request's field that the prompt stood in, for messages; None: messages or prompt.
 
         Raises:
-            RequestError: The conversation is empty, the template refuses it, or an id is no token.
+            RequestError: The conversation is empty, the template refuses it, or an id is no token of the model.
         """
+        field = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
         if isinstance(prompt, tuple):
-            return EncodedPrompt(self._checked(prompt))
+            return EncodedPrompt(self._checked(prompt, field))
+        encoded = self._encoded(prompt, add_special_tokens=add_special_tokens)
+        self._check_rows(encoded.ids, field)
+        return encoded
+
+    def _encoded(self, prompt: ChatPrompt | str, *, add_special_tokens: bool) -> EncodedPrompt:
         if isinstance(prompt, str):
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
         conversation = Conversation.of(prompt.messages)
@@ -85,15 +94,26 @@ class PromptEncoder:
         Raises:
             RequestError: An id is no token.
         """
-        text: str = self._tokenizer.decode(self._checked(ids), clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(self._checked(ids, "prompt"), clean_up_tokenization_spaces=False)
         return text
 
-    def _checked(self, ids: Sequence[int]) -> list[int]:
+    def _check_rows(self, ids: Sequence[int], field: str) -> None:
+        """Refuse what the tokenizer has and the model has not: an index beyond its rows would end a GPU's process."""
+        token = max(ids, default=0)
+        if token >= self.vocabulary.size:
+            text = self._tokenizer.convert_ids_to_tokens(token)
+            raise RequestError(
+                f"{field}: {text!r} is token id {token}, for which this model has no row (its ids are 0 to "
+                f"{self.vocabulary.size - 1}); leave it out",
+                param=field,
+            )
+
+    def _checked(self, ids: Sequence[int], field: str) -> list[int]:
         for token in ids:
             if not 0 <= token < self.vocabulary.size:
                 raise RequestError(
                     f"token id {token} is not in the vocabulary, whose ids are 0 to {self.vocabulary.size - 1}",
-                    param="prompt",
+                    param=field,
                 )
         return list(ids)
 

@@ -51,9 +51,9 @@ class LlamaDecoder:
 
         def take_ends() -> Product:
             fill(inner.embed_tokens, "model.embed_tokens")
-            if model.config.tie_word_embeddings:
+            if weights is not None and model.config.tie_word_embeddings:
                 model.lm_head.weight = inner.embed_tokens.weight
-            else:
+            else:  # a model that has its weights has also been told whether the two are one
                 fill(model.lm_head, "lm_head")
             return Product(model.lm_head)
 

@@ -15,6 +15,7 @@ from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.budget import check_weights_fit, kv_capacity
 from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.ends import end_ids
 from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.engine.quantity import in_words
@@ -25,6 +26,8 @@ from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX, Message, reso
 
 # transformers' own types are partial, and differ between its versions.
 _hub: Any = transformers
+
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 __all__ = ["LoadSettings", "LoadedModel", "load_model", "native_context_length"]
 
@@ -55,8 +58,10 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     """
     _hub.utils.logging.set_verbosity_error()
     _hub.utils.logging.disable_progress_bar()
-    placement = choose_placement(settings.device, settings.num_gpus, settings.dtype, settings.max_gpu_memory)
     config = _load_config(settings.folder)
+    placement = choose_placement(
+        settings.device, settings.num_gpus, settings.dtype, settings.max_gpu_memory, _stored_dtype(config)
+    )
     native = native_context_length(config)
     context_length = settings.context_length or native
     if context_length > native:
@@ -71,11 +76,12 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     template = resolve_template_name(
         asked, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
     )
-    _try_template(tokenizer, template)
+    vocabulary_size = config.get_text_config().vocab_size
+    _try_template(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
     decoder = _stream(settings, placement, config) or _load_whole(settings, placement)
-    eos = _eos_ids(_generation_config(settings.folder), config, tokenizer)
-    encoder = PromptEncoder(tokenizer, template, config.get_text_config().vocab_size)
+    eos = end_ids(tokenizer, _generation_config(settings.folder), config)
+    encoder = PromptEncoder(tokenizer, template, vocabulary_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
 
@@ -97,6 +103,12 @@ def _load_config(folder: Path) -> Any:
         raise InputError("ModelBroken", f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
 
 
+def _stored_dtype(config: Any) -> torch.dtype | None:
+    """Return the type that the config says its weights have; None where it does not say, or something strange."""
+    stored = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    return stored if isinstance(stored, torch.dtype) else None
+
+
 def _load_tokenizer(folder: Path) -> Any:
     try:
         return _hub.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -114,10 +126,10 @@ def _read_template(path: Path) -> str:
         raise InputError("ChatTemplateBroken", f"--chat-template {path} cannot be read: {error}") from error
 
 
-def _try_template(tokenizer: Any, template: str) -> None:
+def _try_template(tokenizer: Any, template: str, vocabulary_size: int) -> None:
     """Say what is wrong with a template before the weights are loaded, which takes minutes."""
     try:
-        PromptEncoder(tokenizer, template).encode(ChatPrompt((Message("user", "Hello"),)))
+        PromptEncoder(tokenizer, template, vocabulary_size).encode(ChatPrompt((Message("user", "Hello"),)))
     except RequestError as error:
         raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
 
@@ -130,6 +142,8 @@ def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decode
         weights = Weights(settings.folder, placement.dtype)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if config.tie_word_embeddings and weights.differ(_HEAD, _EMBEDDING):
+        config.tie_word_embeddings = False  # the file's head counts, as in transformers' `tie_weights`
     with torch.device("meta"):
         model = _hub.AutoModelForCausalLM.from_config(config, dtype=placement.dtype).eval()
     if not (is_plain_llama(model) and weights.hold(dict(model.named_parameters()))):
@@ -202,15 +216,6 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     if kind == "int8":
         return _hub.BitsAndBytesConfig(load_in_8bit=True)
     return _hub.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-
-
-def _eos_ids(*sources: Any) -> frozenset[int]:
-    """Gather the end tokens that generation config, config and tokenizer name, one id or a list each."""
-    ids: set[int] = set()
-    for source in sources:
-        value = getattr(source, "eos_token_id", None)
-        ids.update(value if isinstance(value, list) else [] if value is None else [value])
-    return frozenset(ids)
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,14 +32,20 @@ class Placement:
     max_memory: dict[int, int] | None
 
 
-def choose_placement(device: str, num_gpus: int, dtype: str, max_gpu_memory: str | None) -> Placement:
+def choose_placement(
+    device: str, num_gpus: int, dtype: str, max_gpu_memory: str | None, stored: torch.dtype | None = None
+) -> Placement:
     """Decide from the flags and this machine; `auto` device means CUDA when GPUs are asked for.
+
+    `auto` dtype means the type of the files where the device has it. No CPU is fast in float16, so that files of that
+    type, as well as those that do not tell, are computed there in what is fastest.
 
     Args:
         device: auto, cuda or cpu.
         num_gpus: GPUs to spread the layers over; 0 with `cuda` means 1.
         dtype: auto, float16, bfloat16 or float32.
         max_gpu_memory: Kubernetes quantity, the most that the weights may take on each GPU.
+        stored: The type that the weights' files have; None: unknown.
 
     Raises:
         EngineError: `DeviceUnavailable` where fewer GPUs are visible than needed; never a silent CPU run.
@@ -47,7 +53,7 @@ def choose_placement(device: str, num_gpus: int, dtype: str, max_gpu_memory: str
     """
     limit = None if max_gpu_memory is None else parse_quantity(max_gpu_memory, "--max-gpu-memory")
     if device == "cpu" or (device == "auto" and num_gpus == 0):
-        return Placement(torch.device("cpu"), DTYPES.get(dtype) or _best_cpu_dtype(), None)
+        return Placement(torch.device("cpu"), DTYPES.get(dtype) or _cpu_dtype(stored), None)
     needed = max(1, num_gpus)
     visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if visible < needed:
@@ -57,13 +63,27 @@ def choose_placement(device: str, num_gpus: int, dtype: str, max_gpu_memory: str
             "resource, or set device cpu with 0 GPUs",
         )
     memory = {index: min(limit or _free_bytes(index), _free_bytes(index)) for index in range(needed)}
-    return Placement(torch.device("cuda", 0), DTYPES.get(dtype, torch.float16), memory)
+    return Placement(torch.device("cuda", 0), DTYPES.get(dtype) or _cuda_dtype(stored), memory)
 
 
 def _free_bytes(index: int) -> int:
     free, _ = torch.cuda.mem_get_info(index)
     # What is left after the weights holds the KV cache and activations.
     return int(free * 0.9)
+
+
+def _cuda_dtype(stored: torch.dtype | None) -> torch.dtype:
+    """Return the type of the files, float16 for what this GPU or this server does not compute in."""
+    if stored is torch.bfloat16 and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32 if stored is torch.float32 else torch.float16
+
+
+def _cpu_dtype(stored: torch.dtype | None) -> torch.dtype:
+    """Return the type of the files where the CPU has it, or one that holds it; for float16 the fastest."""
+    if stored is torch.bfloat16 and _cpu_has_bf16():
+        return torch.bfloat16
+    return torch.float32 if stored in (torch.float32, torch.bfloat16) else _best_cpu_dtype()
 
 
 def _best_cpu_dtype() -> torch.dtype:

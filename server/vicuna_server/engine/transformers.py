@@ -107,7 +107,8 @@ class TransformersEngine:
         self._check_admission()
         for prompt in prompts:
             check_embeddable(max(1, loaded.encoder.least_tokens(prompt)), loaded.context_length)
-        encoded = [await loop.run_in_executor(self._encoding, loaded.encoder.encode, prompt) for prompt in prompts]
+        encode = partial(loaded.encoder.encode, param="input")
+        encoded = [await loop.run_in_executor(self._encoding, encode, prompt) for prompt in prompts]
         for one in encoded:
             check_embeddable(len(one.ids), loaded.context_length)
         vectors: list[Embedding] = []

@@ -6,6 +6,7 @@ second copy of each beside the first. Here a layer is read, converted, packed an
 
 import ctypes
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,24 @@ class Weights:
     def hold(self, parameters: Mapping[str, Tensor]) -> bool:
         """Whether all these are there in the same shapes."""
         return all(self._shapes.get(name) == tuple(tensor.shape) for name, tensor in parameters.items())
+
+    def differ(self, one: str, other: str) -> bool:
+        """Whether both tensors are there and any of their numbers differ, in the type they are converted to."""
+        shape = self._shapes.get(one)
+        if shape is None or other not in self._shapes:
+            return False
+        if shape != self._shapes[other]:
+            return True
+        rows = max(1, _PIECE // max(1, math.prod(shape[1:])))
+        with (
+            safe_open(self._files[one], framework="pt") as left,
+            safe_open(self._files[other], framework="pt") as right,
+        ):
+            ours, theirs = left.get_slice(one), right.get_slice(other)
+            return not all(
+                torch.equal(ours[start : start + rows].to(self._dtype), theirs[start : start + rows].to(self._dtype))
+                for start in range(0, shape[0], rows)
+            )
 
     def by_place(self, prefixes: Iterable[str]) -> list[str]:
         """Sort prefixes by where their first parameters lie in the files, which are best read in that order."""

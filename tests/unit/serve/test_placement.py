@@ -59,6 +59,48 @@ def test_bfloat16_only_where_a_trial_shows_it_faster(
     assert choose_placement("cpu", 0, "auto", None).dtype is best
 
 
+@pytest.mark.parametrize(
+    ("stored", "has_bf16", "chosen"),
+    [
+        (torch.float32, True, torch.float32),
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.bfloat16, False, torch.float32),
+        (torch.float16, True, torch.bfloat16),  # what the trial below finds fastest
+        (None, True, torch.bfloat16),
+        (None, False, torch.float32),
+    ],
+)
+def test_auto_is_the_files_type_where_the_cpu_has_it(
+    stored: torch.dtype | None, has_bf16: bool, chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(placement, "_product_seconds", lambda dtype: 1.0 if dtype is torch.bfloat16 else 2.0)
+    assert choose_placement("cpu", 0, "auto", None, stored).dtype is chosen
+    assert choose_placement("cpu", 0, "float32", None, stored).dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("stored", "has_bf16", "chosen"),
+    [
+        (torch.float16, True, torch.float16),
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.bfloat16, False, torch.float16),
+        (torch.float32, False, torch.float32),
+        (None, True, torch.float16),
+        (torch.float64, True, torch.float16),
+    ],
+)
+def test_auto_is_the_files_type_where_the_gpu_has_it(
+    stored: torch.dtype | None, has_bf16: bool, chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 20_000))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert choose_placement("auto", 1, "auto", None, stored).dtype is chosen
+    assert choose_placement("auto", 1, "bfloat16", None, stored).dtype is torch.bfloat16
+
+
 def test_auto_without_gpus_is_the_cpu_and_never_float16() -> None:
     chosen = choose_placement("auto", 0, "auto", None)
     assert chosen.device.type == "cpu"
