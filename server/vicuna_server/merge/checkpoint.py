@@ -1,7 +1,7 @@
 """A folder of weights in any of the layouts that models are published in, read from headers alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +10,8 @@ from typing import Any
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
-from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link
-from vicuna_server.merge.formats.weight_files import INDEX_FILES, pick_weights, read_weight_map
+from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into
+from vicuna_server.merge.formats.weight_files import INDEX_FILES, Pick, pick_weights, read_weight_map
 from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
@@ -72,49 +72,54 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
             (the index names what is not there), `DuplicateTensor`, `TruncatedShard`, `LegacyPickle`, `UnsafePickle`,
             and what `meta_format` raises.
     """
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds config.json and the weights")
-    try:
-        content = FolderContent.of(folder)
-    except OSError as error:
-        raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+    content = look_into(folder, "config.json and the weights")
     here = {name: LocalFile(folder / name) for name in content.files}
     present: dict[str, DataFile] = {**elsewhere, **here}
     everything = replace(content, files=frozenset(present))
     pick = pick_weights(folder, everything, lambda name: (folder / name).read_bytes())
-    index, names = pick.index, pick.files
-    files = [present[name] for name in names]
+    files = [present[name] for name in pick.files]
     _look_ahead(files)
-    is_meta = names[0].endswith(".pth")
-    unread = "config.json" if is_meta else meta_format.PARAMS
-    small = sorted(({*CONFIG_FILES, *TOKENIZER_FILES, *([index] if index else [])} - {unread}) & here.keys())
-    if is_meta:
-        params = meta_format.read_params(folder / meta_format.PARAMS)
-        parts = [(file, pickle_format.read_tensors(file)) for file in files]
-        config, tensors = meta_format.to_transformers(params, parts)
-        return Checkpoint(folder, config, tensors, files, small, (), _tokenizer_above(folder))
+    if pick.files[0].endswith(".pth"):
+        return _open_meta(folder, files, _small_files(pick, here, unread="config.json"))
     config = _read_config(folder, content)
     found = _gather(files)
     if not found:
         raise InputError(
             "NotACheckpoint",
-            f"{folder}: {', '.join(names[:_MOST_NAMED])} holds no tensors: it was saved empty; save the model again",
+            f"{folder}: {_named(pick)} holds no tensors: it was saved empty; save the model again",
         )
-    if index:
-        warnings = _check_index(folder / index, found)
-    else:  # one of this format would have been used if it were sound
-        broken = [name for name in INDEX_FILES if name in here and Path(names[0]).suffix in name]
-        warnings = [
-            ("IndexIgnored", f"{folder / name} is not an index of weights; it is ignored")
-            for name in broken
-            if name not in pick.stale
-        ]
+    warnings = _check_index(folder / pick.index, found) if pick.index else _broken_indexes(folder, pick, here)
     warnings += [
-        ("IndexIgnored", f"{folder / name} names files that are not there; {', '.join(names[:_MOST_NAMED])} is used")
+        ("IndexIgnored", f"{folder / name} names files that are not there; {_named(pick)} is used")
         for name in pick.stale
     ]
+    small = _small_files(pick, here, unread=meta_format.PARAMS)
     return Checkpoint(folder, config, {**found}, files, small, tuple(warnings))
+
+
+def _open_meta(folder: Path, files: list[DataFile], small: list[str]) -> Checkpoint:
+    """Read Meta's layout, whose parts are put together into transformers' tensors."""
+    params = meta_format.read_params(folder / meta_format.PARAMS)
+    parts = [(file, pickle_format.read_tensors(file)) for file in files]
+    config, tensors = meta_format.to_transformers(params, parts)
+    return Checkpoint(folder, config, tensors, files, small, (), _tokenizer_above(folder))
+
+
+def _small_files(pick: Pick, here: Collection[str], *, unread: str) -> list[str]:
+    """Return what a merge reads beside the weights; `unread` is the configuration of the other layout."""
+    index = [pick.index] if pick.index else []
+    return sorted(({*CONFIG_FILES, *TOKENIZER_FILES, *index} - {unread}).intersection(here))
+
+
+def _broken_indexes(folder: Path, pick: Pick, here: Collection[str]) -> list[tuple[str, str]]:
+    """Warn of indexes of the files' own format: one would have been used if it were sound."""
+    suffix = Path(pick.files[0]).suffix
+    broken = [name for name in INDEX_FILES if name in here and suffix in name and name not in pick.stale]
+    return [("IndexIgnored", f"{folder / name} is not an index of weights; it is ignored") for name in broken]
+
+
+def _named(pick: Pick) -> str:
+    return ", ".join(pick.files[:_MOST_NAMED])
 
 
 def _look_ahead(files: list[DataFile]) -> None:

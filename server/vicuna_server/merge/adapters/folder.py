@@ -10,7 +10,7 @@ from vicuna_server.merge.adapters.low_rank import LowRank
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.formats import pickle_format, safetensors_format
-from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, what_is_there
+from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into, what_is_there
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
 
 __all__ = ["ADAPTER_WEIGHTS", "Adapter", "open_adapter"]
@@ -81,13 +81,7 @@ def open_adapter(folder: Path) -> Adapter:
         InputError: `SourceNotFound`, `SourceForbidden`, `NotAnAdapter`, `UnsupportedAdapter`, and what the formats of
             weights raise.
     """
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {ADAPTER_CONFIG}")
-    try:
-        content = FolderContent.of(folder)
-    except OSError as error:
-        raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+    content = look_into(folder, ADAPTER_CONFIG)
     present = content.files
     if ADAPTER_CONFIG not in present:
         raise InputError("NotAnAdapter", f"{folder} has no {ADAPTER_CONFIG}: {_in_its_place(folder, content)}")
@@ -157,6 +151,16 @@ def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str,
             f"{file}: lora_A and lora_B of {module} are {list(down.shape)} and {list(up.shape)}: it {_SAVED_EMPTY}",
         )
     rank = config.rank_of(module)
+    _check_rank(file, module, down, up, rank)
+    held = up if embedding else down
+    if held.elements * 4 > _MOST_FACTOR_BYTES:
+        raise InputError(
+            "UnsupportedAdapter", f"{file}: rank {rank} of {module} is too large for the memory a merge is given"
+        )
+    return LowRank(down, up, config.scale_of(module, rank), of_embedding=embedding)
+
+
+def _check_rank(file: DataFile, module: str, down: Tensor, up: Tensor, rank: int) -> None:
     matrices = len(down.shape) == len(up.shape) == 2
     if not (matrices and down.shape[0] == up.shape[1] == rank):
         raise InputError(
@@ -164,9 +168,3 @@ def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str,
             f"{file}: lora_A and lora_B of {module} are {list(down.shape)} and {list(up.shape)}, which is not of rank "
             f"{rank} as {ADAPTER_CONFIG} says; fetch both files again",
         )
-    held = up if embedding else down
-    if held.elements * 4 > _MOST_FACTOR_BYTES:
-        raise InputError(
-            "UnsupportedAdapter", f"{file}: rank {rank} of {module} is too large for the memory a merge is given"
-        )
-    return LowRank(down, up, config.scale_of(module, rank), of_embedding=embedding)

@@ -36,22 +36,13 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, 
     """
     if not into:
         return 0
-    if step.base.dtype == step.dtype and delta is None and not step.patches and step.witness is None:
+    if _is_copy(step, delta):
         torch.frombuffer(into, dtype=torch.uint8).copy_(torch.frombuffer(base, dtype=torch.uint8))
         return 0
     left = view_as(base, step.base.dtype)
     right = view_as(delta, step.delta.dtype) if delta is not None and step.delta is not None else None
     target = view_as(into, step.dtype)
-    changed = 0
-    if right is not None and _is_plain(step, left, right):
-        torch.add(left, right, out=target)
-    else:
-        total = left if right is None else _total(step, left, right)
-        if step.witness is not None:
-            step.witness.see(left, right, total)
-        target.copy_(total)
-        if step.counted:
-            changed = int((target.to(total.dtype) != total).sum())
+    changed = _convert(step, left, right, target)
     if step.patches:
         columns = prod(step.shape[1:])
         rows = target.view(-1, columns)
@@ -69,6 +60,23 @@ def count_non_finite(data: memoryview, dtype: str) -> int:
     if bool(torch.isfinite(low)) and bool(torch.isfinite(high)):
         return 0
     return tensor.numel() - int(torch.isfinite(tensor).sum())
+
+
+def _is_copy(step: Step, delta: memoryview | None) -> bool:
+    """Say whether the bytes of the base are the result's."""
+    return step.base.dtype == step.dtype and delta is None and not step.patches and step.witness is None
+
+
+def _convert(step: Step, left: torch.Tensor, right: torch.Tensor | None, target: torch.Tensor) -> int:
+    """Write the base, or what the two make together, in the output's type; return how many values that changed."""
+    if right is not None and _is_plain(step, left, right):
+        torch.add(left, right, out=target)
+        return 0
+    total = left if right is None else _total(step, left, right)
+    if step.witness is not None:
+        step.witness.see(left, right, total)
+    target.copy_(total)
+    return int((target.to(total.dtype) != total).sum()) if step.counted else 0
 
 
 def _is_plain(step: Step, left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -5,9 +5,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vicuna_server.errors import InputError
 from vicuna_server.merge.wording import printable
 
-__all__ = ["FolderContent", "broken_link", "what_is_there"]
+__all__ = ["FolderContent", "broken_link", "look_into", "what_is_there"]
 
 _MOST_NAMED = 3
 _CACHE = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)")
@@ -87,6 +88,21 @@ class FolderContent:
         return cls(frozenset(files), frozenset(folders), dangling)
 
 
+def look_into(folder: Path, holding: str) -> FolderContent:
+    """Return what lies in a folder that a user named; `holding` says what it should hold.
+
+    Raises:
+        InputError: `SourceNotFound` where there is no such folder, `SourceForbidden` where it cannot be read.
+    """
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {holding}")
+    try:
+        return FolderContent.of(folder)
+    except OSError as error:
+        raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
+
+
 def broken_link(content: FolderContent, names: Collection[str]) -> str | None:
     """Say that one of these names is a link to nothing: the rest of a sentence; None where none is."""
     broken = [name for name in sorted(names) if name in content.dangling]
@@ -111,18 +127,31 @@ def what_is_there(folder: Path | str, content: FolderContent, wanted: str = "a m
     below = _below(Path(folder), content)
     if below:
         return below
-    for pattern, what in _KINDS:
-        found = sorted(name for name in content.files if re.fullmatch(pattern, name, re.IGNORECASE))
-        if found:
-            return f"it holds {_some(found)}, {what}"
+    kind = _kind(content)
+    if kind:
+        return kind
     if not content.files and not content.folders:
         return f"it is empty; name {wanted}"
     names = sorted(content.files) + [f"{name}/" for name in sorted(content.folders)]
     return f"it holds {_some(names)}; name {wanted}"
 
 
+def _kind(content: FolderContent) -> str | None:
+    """Say what the files are by their names."""
+    for pattern, what in _KINDS:
+        found = sorted(name for name in content.files if re.fullmatch(pattern, name, re.IGNORECASE))
+        if found:
+            return f"it holds {_some(found)}, {what}"
+    return None
+
+
 def _below(folder: Path, content: FolderContent) -> str | None:
     """Name the folder below that is meant, where there is one."""
+    return _cached(folder, content) or _numbered(folder, content) or _sharded(content) or _inner(folder, content)
+
+
+def _cached(folder: Path, content: FolderContent) -> str | None:
+    """Name a commit's folder of a hub's cache."""
     if {"snapshots", "blobs"} & content.folders:
         cache = _CACHE.fullmatch(folder.name)
         which = f"the cache's folder of {cache['org']}/{cache['name']}" if cache else "a folder of a hub's cache"
@@ -131,15 +160,30 @@ def _below(folder: Path, content: FolderContent) -> str | None:
     caches = sorted(name for name in content.folders if _CACHE.fullmatch(name))
     if caches:
         return f"it is a hub's cache; name a commit's folder in it, such as {folder / caches[0]}/snapshots/<commit>"
+    return None
+
+
+def _numbered(folder: Path, content: FolderContent) -> str | None:
+    """Name the last of a training's checkpoints."""
     numbered = [(int(match[1]), name) for name in content.folders if (match := _CHECKPOINT.fullmatch(name))]
     if numbered:
         names = [name for _, name in sorted(numbered)]
         return f"it holds {_some([f'{name}/' for name in names])}; name the one that is meant, {folder / names[-1]}"
+    return None
+
+
+def _sharded(content: FolderContent) -> str | None:
+    """Say how shards of a training become weights."""
     if any(re.fullmatch(r"global_step\d+", name) for name in content.folders) and "zero_to_fp32.py" in content.files:
         return "it holds a checkpoint of DeepSpeed; run its zero_to_fp32.py"
     fsdp = sorted(name for name in content.folders if name.startswith("pytorch_model_fsdp"))
     if fsdp:
         return f"it holds {fsdp[0]}/, shards of FSDP; join them with accelerate merge-weights"
+    return None
+
+
+def _inner(folder: Path, content: FolderContent) -> str | None:
+    """Name the folders below that hold weights."""
     inner = sorted(
         name for name in content.folders if any(_WEIGHTS.fullmatch(file) for file in _names_in(folder / name))
     )

@@ -85,21 +85,33 @@ def _pick_layout(
     series = sorted(name for name in content.files if name.startswith(prefix) and name.endswith(suffix))
     if index in content.files:
         required = not series and single not in content.files
-        weight_map = read_weight_map(f"{place}/{index}", read(index), required=required)
-        shards = set(weight_map.values()) if weight_map is not None else set()
-        missing = _missing(place, index, shards, content) if shards - content.files else None
-        if shards and missing is None:
+        weight_map = read_weight_map(f"{place}/{index}", read(index), required=required) or {}
+        shards = _shards(place, index, set(weight_map.values()), content, stale)
+        if shards:
             return Pick(index, _with_forgotten(shards, content.files), tuple(stale))
-        if missing is not None and shards & content.files:
-            raise missing
-        if missing is not None:
-            stale[index] = missing
     if single in content.files:
         return Pick(None, [single], tuple(stale))
     if series:
         _check_series(place, series, content)
         return Pick(None, series, tuple(stale))
     return None
+
+
+def _shards(
+    place: Path | str, index: str, named: set[str], content: FolderContent, stale: dict[str, InputError]
+) -> set[str]:
+    """Return the files that an index names, all of which are there; none where none is: such an index is stale.
+
+    Raises:
+        InputError: `TensorMissing` where some of them are there and others are not.
+    """
+    if named <= content.files:
+        return named
+    missing = _missing(place, index, named, content)
+    if named & content.files:
+        raise missing
+    stale[index] = missing
+    return set()
 
 
 def read_weight_map(what: str, content: bytes, *, required: bool) -> dict[str, str] | None:

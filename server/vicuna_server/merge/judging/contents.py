@@ -111,11 +111,7 @@ def looks_like_model(checkpoint: Checkpoint, vectors: dict[str, Floats], than: f
 
 def merged_beta(pairs: Sequence[SampledPair]) -> float | None:
     """Return how much of the delta the base holds where it is certain that it holds it, else None."""
-    per_row = []  # (covariance, variance) of each row, per matrix
-    for pair in pairs:
-        if np.isfinite(pair.base).all() and np.isfinite(pair.delta).all():
-            centred = pair.delta - pair.delta.mean()
-            per_row.append(np.stack([(centred * pair.base).sum(axis=1), (centred * centred).sum(axis=1)]))
+    per_row = [_moments(pair) for pair in pairs if _is_finite(pair)]
     sums = [rows.sum(axis=1) for rows in per_row]
     varied = [(covariance, variance) for covariance, variance in sums if variance > 0]
     if not varied:
@@ -126,8 +122,23 @@ def merged_beta(pairs: Sequence[SampledPair]) -> float | None:
     beta = float(total[0] / total[1])
     error = float(np.sqrt(((together[0] - beta * together[1]) ** 2).sum()) / total[1])
     inside = float(((each > _LEAST_BETA) & (each < _MOST_BETA)).mean())
-    certain = _LEAST_BETA < beta < _MOST_BETA and beta > _LEAST_ERRORS * error and inside >= _LEAST_SHARE
-    return beta if certain else None
+    return beta if _is_certain(beta, error, inside) else None
+
+
+def _is_certain(beta: float, error: float, inside: float) -> bool:
+    """Tell whether a share is the delta's own: far from none, many standard errors, and alike in most matrices."""
+    return _LEAST_BETA < beta < _MOST_BETA and beta > _LEAST_ERRORS * error and inside >= _LEAST_SHARE
+
+
+def _moments(pair: SampledPair) -> Floats:
+    """Return covariance with the base and variance of each sampled row of a delta: [2, rows]."""
+    centred = pair.delta - pair.delta.mean()
+    moments: Floats = np.stack([(centred * pair.base).sum(axis=1), (centred * centred).sum(axis=1)])
+    return moments
+
+
+def _is_finite(pair: SampledPair) -> bool:
+    return bool(np.isfinite(pair.base).all() and np.isfinite(pair.delta).all())
 
 
 def same_weights(ours: dict[str, Floats], theirs: dict[str, Floats], pairs: Sequence[SampledPair]) -> bool:
