@@ -148,7 +148,8 @@ def test_memory_is_told_by_type_and_quantisation(inspect: Inspect, pair: tuple[P
 def test_memory_is_unknown_where_the_config_does_not_tell(inspect: Inspect, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", model_weights(1), config={"num_attention_heads": "two"})
     code, report = inspect(base, "--memory")
-    assert (code, report["sources"][0]["memory"]) == (0, None)
+    assert (code, report["sources"][0]["memory"]) == (65, None)
+    assert [one["reason"] for one in report["sources"][0]["problems"]] == ["ConfigBroken"]
     assert [one["reason"] for one in report["sources"][0]["warnings"]] == ["ConfigIncomplete"]
 
 

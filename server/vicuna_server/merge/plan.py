@@ -18,9 +18,11 @@ from vicuna_server.merge.judging.configs import unquantised
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.vocabulary import with_vocabulary
+from vicuna_server.merge.judging.whole import check_model, check_whole
 from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.steps import EMBEDDING, pair_tensors
+from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
@@ -118,6 +120,8 @@ def make_plan(
         alpaca_checksum: whether to sum up what Stanford's checksum is of.
         least_shard_bytes: as for `lay_out`.
     """
+    base = check_whole(base, problems)
+    delta = check_whole(delta, problems) if delta else None
     resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
     tokenizer = Tokenizer({}, has_chat_template=False)
@@ -135,6 +139,8 @@ def make_plan(
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
+    if not problems:
+        check_result(giver, steps, problems)
     checksum = AlpacaChecksum(base.config) if alpaca_checksum else None
     if checksum:
         if resolved != "alpaca":
@@ -154,6 +160,19 @@ def _addition(kind: str, steps: Sequence[Step]) -> str | None:
     return identity.WIDE if kind != "alpaca" and any(step.sum_dtype for step in steps) else None
 
 
+def check_result(giver: Checkpoint, steps: Sequence[Step], problems: Problems) -> None:
+    """Judge what the merge would write where it differs in names or shapes from a source that was judged.
+
+    Args:
+        giver: whose config the result gets; already judged.
+        steps: the result's tensors.
+        problems: as for `whole.check_model`.
+    """
+    if {step.name: step.shape for step in steps} != {one.name: one.shape for one in giver.tensors.values()}:
+        tensors = {step.name: (step.dtype, step.shape) for step in steps}
+        check_model(f"the merge of {giver.folder}", giver.config, tensors, problems)
+
+
 def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str) -> dict[str, Path | bytes]:
     """Return what stands beside the weights by name: a path to copy, or the content.
 
@@ -170,10 +189,7 @@ def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], 
 
 def _output_config(config: dict[str, Any], steps: Sequence[Step], dtype: str) -> bytes:
     """Return config.json with the element type and the vocabulary's size as they are in the artifact."""
-    result = unquantised(config)
+    result = with_vocabulary(unquantised(config), {step.name: step.shape for step in steps})
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
         result[key] = dtype
-    rows = next((step.shape[0] for step in steps if step.name == EMBEDDING and step.shape), None)
-    if rows is not None and "vocab_size" in result:
-        result["vocab_size"] = rows
     return (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.flow.padding import MeanRow
-from vicuna_server.merge.judging.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.sampling import sampled_sha256
+from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource, holding
 
 __all__ = ["EMBEDDING", "HEAD", "pair_tensors", "sum_dtype"]

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from support.memory_checkpoints import ZeroFile, memory_checkpoint
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole, unquantised
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised, unquantised
 from vicuna_server.merge.judging.contents import check_alone, check_contents, merged_beta
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import SampledPair, decode, read_vectors, sample_pairs
+from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import Tensor, TensorSource
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.flow.layout import Step
-from vicuna_server.merge.judging.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.steps import EMBEDDING, HEAD
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor
 

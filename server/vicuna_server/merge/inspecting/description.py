@@ -14,11 +14,12 @@ from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.inputs import Input
 from vicuna_server.merge.inspecting.memory import MemoryRow, memory_table
-from vicuna_server.merge.judging.configs import check_unquantised, check_whole
+from vicuna_server.merge.judging.configs import check_unquantised
 from vicuna_server.merge.judging.contents import check_finite, looks_like_delta
-from vicuna_server.merge.judging.kinds import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import read_vectors
+from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
+from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import TensorSource
 from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template

@@ -7,7 +7,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.tensors import FLOAT_DTYPES
 
-__all__ = ["check_pair", "check_unquantised", "check_whole", "unquantised"]
+__all__ = ["check_pair", "check_unquantised", "unquantised"]
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "intermediate_size"),
@@ -33,7 +33,6 @@ _QUANTISED_SUFFIXES = (
 )
 _QUANTISED_FIELDS = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
 _MOST_LETTERS = 60
-_MOST_DIGITS = 6  # of a layer's number
 
 
 def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
@@ -85,23 +84,6 @@ def check_pair(base: Checkpoint, delta: Checkpoint, problems: Problems, *, calle
     longest = _differences(("max_position_embeddings",), ours, theirs)
     if longest:
         problems.warn("ConfigDiffers", f"{longest} ({files}); the {called}'s value is used")
-
-
-def check_whole(checkpoint: Checkpoint, problems: Problems) -> None:
-    """Note layers that the config names and no file holds: shards may be lost with their index."""
-    layers = checkpoint.config.get("num_hidden_layers")
-    present = {
-        int(parts[2])
-        for parts in (name.split(".") for name in checkpoint.tensors)
-        if len(parts) > 3 and parts[1] == "layers" and parts[2].isdecimal() and len(parts[2]) <= _MOST_DIGITS
-    }
-    if isinstance(layers, int) and present:
-        missing = next((number for number in range(layers) if number not in present), None)
-        if missing is not None:
-            problems.add(
-                "TensorMissing",
-                f"{checkpoint.folder} lacks layer {missing} of the {layers} its config.json names; fetch it again",
-            )
 
 
 def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.evidence import added_size
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.vocabulary import INPUT_SUFFIXES, VOCABULARY_SUFFIXES
 from vicuna_server.merge.tensors import TensorSource
 
-__all__ = ["KINDS", "VOCABULARY_SUFFIXES", "extra_rows", "resolve_kind"]
+__all__ = ["KINDS", "extra_rows", "resolve_kind"]
 
 KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
-VOCABULARY_SUFFIXES = ("embed_tokens.weight", "lm_head.weight", "embed_in.weight", "embed_out.weight", "wte.weight")
-_INPUT_SUFFIXES = ("embed_tokens.weight", "embed_in.weight", "wte.weight")
 _MOST_ADDED_ROWS = 256
 # Vicuna's v0 was published in float16, Stanford's alpaca in float32
 _BY_DTYPE = {"F16": "additive-v0", "F32": "alpaca", "F64": "alpaca"}
@@ -52,9 +51,7 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems
 def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:
     """Return how many rows the delta's embedding has more than the base's (0 where it has none of its own)."""
     added = _added_rows(base, delta)
-    return next(
-        (rows for name, rows in added.items() if name.endswith(_INPUT_SUFFIXES)), max(added.values(), default=0)
-    )
+    return next((rows for name, rows in added.items() if name.endswith(INPUT_SUFFIXES)), max(added.values(), default=0))
 
 
 def _added_rows(base: Checkpoint, delta: Checkpoint) -> dict[str, int]:
@@ -98,5 +95,5 @@ def _by_rows(base: Checkpoint, delta: Checkpoint) -> str | None:
 def _embeddings(base: Checkpoint, delta: Checkpoint) -> tuple[TensorSource, TensorSource]:
     """Return the delta's and the base's embedding; the head, whose added rows training always moves, only without."""
     shared = list(_added_rows(base, delta))
-    name = next((name for name in shared if name.endswith(_INPUT_SUFFIXES)), shared[0])
+    name = next((name for name in shared if name.endswith(INPUT_SUFFIXES)), shared[0])
     return delta.tensors[name], base.tensors[name]

@@ -1,7 +1,7 @@
 """Everything that can be known of the sources before a byte is written: configs, headers and a few of the numbers."""
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised
 from vicuna_server.merge.judging.contents import check_alone, check_contents
 from vicuna_server.merge.judging.kinds import extra_rows
 from vicuna_server.merge.judging.lossy import base_is_lossy
@@ -12,7 +12,7 @@ __all__ = ["check_sources", "estimate_output"]
 
 
 def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problems: Problems) -> None:
-    """Note all that keeps base and delta from being merged, tensors' shapes excepted (`steps.pair_tensors`).
+    """Note all that keeps base and delta from being merged, tensors' names and shapes excepted (`whole`, `steps`).
 
     Reads at most 16 MiB of vectors and 16 MiB of sampled rows of each.
 
@@ -20,14 +20,12 @@ def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problem
         base: the base.
         delta: the delta, if any.
         kind: what was asked for, `auto` included.
-        problems: gets `QuantizedSource`, `ConfigMismatch`, `KindMismatch`, `TensorMissing` for whole layers, and what
-            `contents` finds.
+        problems: gets `QuantizedSource`, `ConfigMismatch`, `KindMismatch`, and what `contents` finds.
     """
     for checkpoint in (base, *((delta,) if delta else ())):
         for reason, message in checkpoint.warnings:
             problems.warn(reason, message)
         check_unquantised(checkpoint, problems)
-        check_whole(checkpoint, problems)
     if delta is None:
         check_alone(base, problems)
         return

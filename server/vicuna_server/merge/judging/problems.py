@@ -9,12 +9,12 @@ __all__ = ["Problems"]
 
 # the most telling first: what comes later is often only a consequence
 _ORDER = (
-    "SourceNotFound", "SourceForbidden", "NotACheckpoint", "IsAnAdapter", "NotAnAdapter",
+    "SourceNotFound", "SourceForbidden", "NotACheckpoint", "ConfigBroken", "IsAnAdapter", "NotAnAdapter",
     "UnsafePickle", "LegacyPickle", "TruncatedShard",
-    "DuplicateTensor", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
+    "DuplicateTensor", "EmptyTensors", "NotAPlainModel", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
     "AlreadyMerged", "UnsupportedAdapter", "ConfigMismatch",
-    "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch", "UnsupportedDtype",
-    "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
+    "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch",
+    "UnexpectedTensors", "UnsupportedDtype", "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
 )  # fmt: skip
 _MOST_OF_A_KIND = 3
 

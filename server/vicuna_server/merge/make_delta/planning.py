@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step, lay_out
-from vicuna_server.merge.judging.configs import check_pair, check_unquantised, check_whole
+from vicuna_server.merge.judging.configs import check_pair, check_unquantised
 from vicuna_server.merge.judging.contents import check_finite, looks_like_delta, same_weights
 from vicuna_server.merge.judging.kinds import extra_rows
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import read_vectors, sample_pairs
+from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.make_delta.round_trip import RoundTrip
 from vicuna_server.merge.plan import Plan, small_files
 from vicuna_server.merge.steps import pair_tensors
@@ -38,7 +39,7 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
         for reason, message in checkpoint.warnings:
             problems.warn(reason, message)
         check_unquantised(checkpoint, problems)
-        check_whole(checkpoint, problems)
+    base, tuned = check_whole(base, problems), check_whole(tuned, problems)
     check_pair(base, tuned, problems, called=_CALLED)
     _check_numbers(base, tuned, problems)
     tokenizer = Tokenizer({}, has_chat_template=False)

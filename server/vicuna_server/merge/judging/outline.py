@@ -1,0 +1,71 @@
+"""Whether a model of an architecture that nothing is known of looks whole: its layers, its embedding, its head."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+from vicuna_server.merge.judging.comparison import Tensors
+from vicuna_server.merge.judging.problems import Problems
+
+__all__ = ["check_outline", "numbered"]
+
+LAYER_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_LAYER = re.compile(r"(?P<stem>[^0-9]+\.)(?P<number>\d{1,6})\.(?P<leaf>.+)")
+_EMBEDDING = re.compile(r"embed|wte|shared", re.IGNORECASE)
+_HEAD = re.compile(r"head|embed_out|output", re.IGNORECASE)
+_PACKED = frozenset({"I8", "U8", "I16", "U16", "I32", "U32", "F8_E4M3", "F8_E5M2"})
+
+
+def check_outline(what: str, config: Mapping[str, Any], tensors: Tensors, problems: Problems) -> None:
+    """Note layers, an embedding or a head that are not there, and weights that are empty or packed.
+
+    Args:
+        what: what to call the model in messages.
+        config: its config.json, whatever it holds.
+        tensors: type and shape by name.
+        problems: gets `TensorMissing`, `EmptyTensors`, `UnsupportedDtype`.
+    """
+    weights = [name for name in tensors if name.endswith("weight")]
+    empty = next((name for name in weights if prod(tensors[name][1]) == 0), None)
+    if empty is not None:
+        problems.add("EmptyTensors", f"{what}: {empty} has no content, shape {list(tensors[empty][1])}; save it again")
+        return
+    packed = next((name for name in weights if tensors[name][0] in _PACKED and len(tensors[name][1]) > 1), None)
+    if packed is not None:
+        problems.add(
+            "UnsupportedDtype",
+            f"{what} holds {packed} as {tensors[packed][0]}; give the original weights in float16, bfloat16 or "
+            "float32, and quantise when serving",
+        )
+    lost = _lost(config, tensors)
+    if lost:
+        problems.add("TensorMissing", f"{what} lacks {lost}; fetch it again")
+
+
+def numbered(names: Iterable[str]) -> dict[str, set[int]]:
+    """Return the numbers of the layers by what stands before them."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for name in names:
+        match = _LAYER.fullmatch(name)
+        if match:
+            found[match["stem"]].add(int(match["number"]))
+    return found
+
+
+def _lost(config: Mapping[str, Any], tensors: Tensors) -> str | None:
+    """Return what is not there in words."""
+    sizes: Counter[str] = Counter(match["stem"] for name in tensors if (match := _LAYER.fullmatch(name)))
+    stem = sizes.most_common(1)[0][0] if sizes else None
+    present = numbered(tensors).get(stem or "", set())
+    stated = next((config[field] for field in LAYER_FIELDS if type(config.get(field)) is int), None)
+    layers = max([stated or 0, *(number + 1 for number in present)])
+    missing = next((number for number in range(layers) if number not in present), None)
+    if missing is not None:
+        return f"layer {missing} of the {layers} its config.json names"
+    if not any(map(_EMBEDDING.search, tensors)):
+        return "an embedding"
+    if config.get("tie_word_embeddings") is False and not any(map(_HEAD.search, tensors)):
+        return "a head, and its config.json says that it is not the embedding (tie_word_embeddings)"
+    return None
