@@ -126,7 +126,7 @@ async def test_from_model_to_children_and_then_silence(operator: Operator) -> No
 
     # a child's event wakes its model
     before = operator.looks()
-    kube.set_status("Job", kube.objects("Job")[0]["metadata"]["name"], {"active": 1})
+    kube.change("Job", kube.objects("Job")[0]["metadata"]["name"], {"status": {"active": 1}})
     await server.until(lambda: operator.looks() > before)
 
     code, log = await operator.end(process, signal.SIGTERM)

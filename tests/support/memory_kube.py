@@ -5,8 +5,10 @@ checks preconditions, collects orphans, and can be told to fail, to crash the ca
 """
 
 import itertools
+import json
+import marshal
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -62,10 +64,11 @@ class MemoryKube:
     calls: list[Call] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._objects: dict[Place, Body] = {}
+        self._objects: dict[Place, Body] = {}  # never changed in place
+        self._frozen: dict[Place, bytes] = {}  # the same, to copy from: much faster than copy.deepcopy
         self._applied: dict[Place, Body] = {}
         self._faults: list[_Fault] = []
-        self._versions = itertools.count(1)
+        self.version = 0  # the newest resourceVersion: it grows with every change
         self._uids = itertools.count(1)
         self._listeners: list[Callable[[str, Body], None]] = []
 
@@ -83,19 +86,26 @@ class MemoryKube:
         """Be told (ADDED | MODIFIED | DELETED, object) of every change."""
         self._listeners.append(listener)
 
-    def objects(self, kind: str, namespace: str | None = None) -> list[Body]:
-        return [
-            _copied(body)
-            for (_, its_kind, its_namespace, _), body in sorted(self._objects.items())
-            if its_kind == kind and namespace in (None, its_namespace)
-        ]
+    @property
+    def faults_left(self) -> int:
+        """How many calls are still to fail."""
+        return sum(fault.times for fault in self._faults)
+
+    def heal(self) -> None:
+        """Let no call fail or crash any more."""
+        self._faults.clear()
+        self.crash_after = None
+
+    def objects(self, kind: str | None = None, namespace: str | None = None) -> list[Body]:
+        places = [p for p in self._objects if kind in (None, p[1]) and namespace in (None, p[2])]
+        return [self._copy(place) for place in sorted(places)]
 
     def find(self, kind: str, name: str, namespace: str = "default") -> Body | None:
-        return next((body for body in self.objects(kind, namespace) if body["metadata"]["name"] == name), None)
+        return next((self._copy(place) for place in self._places(kind, name, namespace)), None)
 
     def put(self, body: Mapping[str, Any], namespace: str = "default") -> Body:
         """Make or replace an object as it is, status included: what users, controllers and kubelets do."""
-        new = _copied(dict(body))
+        new = _received(body)
         place = self._place(new, namespace)
         old = self._objects.get(place)
         if old is None:
@@ -105,15 +115,25 @@ class MemoryKube:
                 new["metadata"][name] = old["metadata"][name]
         return self._update(place, old, new)
 
-    def set_status(self, kind: str, name: str, status: Mapping[str, Any], namespace: str = "default") -> Body:
-        """Replace an object's status, as its controller does."""
-        found = self.find(kind, name, namespace)
-        assert found is not None, f"no {kind} {name}"
-        return self.put({**found, "status": dict(status)}, namespace)
+    def restore(self, body: Mapping[str, Any], namespace: str = "default") -> Body:
+        """Put an object back as a backup holds it, its uid and its times included."""
+        new = self._stamp(_received(body), namespace)
+        new["metadata"] |= {key: value for key, value in body["metadata"].items() if key in _SERVER_FIELDS}
+        return self._store("ADDED", self._place(new, namespace), new)
+
+    def change(self, kind: str, name: str, patch: Mapping[str, Any], namespace: str = "default") -> Body:
+        """Merge-patch an object, status included: what users, controllers and kubelets do."""
+        (place,) = self._places(kind, name, namespace)
+        return self._update(place, self._objects[place], merge_patch(self._objects[place], _received(patch)))
+
+    def start_deletion(self, kind: str, name: str, namespace: str = "default") -> None:
+        """Delete an object as users and controllers do: what lingers stays until `finish_deletion`."""
+        for place in self._places(kind, name, namespace):
+            self._delete(place)
 
     def remove(self, kind: str, name: str, namespace: str = "default") -> None:
         """Delete an object at once, whatever lingers."""
-        for place in [p for p in self._objects if p[1:] == (kind, namespace, name)]:
+        for place in self._places(kind, name, namespace):
             self._drop(place)
 
     def finish_deletion(self) -> int:
@@ -128,7 +148,8 @@ class MemoryKube:
 
     async def get(self, ref: Ref, namespace: str) -> Body | None:
         self._begin(Call("get", ref.kind, ref.name))
-        return _copied(self._objects.get((ref.api_version, ref.kind, namespace, ref.name)))
+        place = (ref.api_version, ref.kind, namespace, ref.name)
+        return self._copy(place) if place in self._objects else None
 
     async def list(
         self,
@@ -145,18 +166,18 @@ class MemoryKube:
             body
             for body in self.objects(kind, namespace)
             if body["apiVersion"] == api_version
-            and _labels_match(body["metadata"].get("labels") or {}, label_selector)
+            and labels_match(body["metadata"].get("labels") or {}, label_selector)
             and _fields_match(body, field_selector)
         ]
         return found[:limit]
 
     async def create(self, body: Mapping[str, Any], namespace: str) -> Body:
-        new = _copied(dict(body))
+        new = _received(body)
         metadata = new.setdefault("metadata", {})
         if "name" not in metadata and "generateName" in metadata:
             metadata["name"] = f"{metadata['generateName']}{next(self._uids):05d}"
         place = self._place(new, namespace)
-        self._begin(Call("create", place[1], place[3], body=_copied(new)))
+        self._begin(Call("create", place[1], place[3], body=_received(new)))
         if place in self._objects:
             raise AlreadyExistsError(f"{place[1]} {place[3]!r} already exists", 409)
         if "resourceVersion" in metadata:
@@ -168,9 +189,9 @@ class MemoryKube:
         return stored
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
-        wanted = _copied(dict(body))
+        wanted = _received(body)
         place = self._place(wanted, namespace)
-        self._begin(Call("apply", place[1], place[3], body=_copied(wanted)))
+        self._begin(Call("apply", place[1], place[3], body=_received(wanted)))
         if place[1] in _HAS_STATUS:
             wanted.pop("status", None)
         old = self._objects.get(place)
@@ -181,13 +202,14 @@ class MemoryKube:
         else:
             self._check_preconditions(place, old, wanted["metadata"])
             dropped = _removed(self._applied.get(place, {}), wanted)
-            stored = self._update(place, old, _merged(_merged(old, dropped), wanted))
-        self._applied[place] = _copied(dict(body))
+            stored = self._update(place, old, merge_patch(merge_patch(old, dropped), wanted))
+        self._applied[place] = _received(body)
         self._end()
         return stored
 
     async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
-        self._begin(Call("patch", ref.kind, ref.name, subresource, _copied(dict(body))))
+        change = _received(body)
+        self._begin(Call("patch", ref.kind, ref.name, subresource, _received(change)))
         place = (ref.api_version, ref.kind, namespace, ref.name)
         old = self._objects.get(place)
         if old is None:
@@ -195,12 +217,11 @@ class MemoryKube:
         self._check_preconditions(place, old, body.get("metadata") or {})
         if subresource not in (None, "status"):
             raise InvalidError(f"no subresource {subresource!r} here", 404)
-        change = _copied(dict(body))
         if subresource == "status":
             change = {"status": change.get("status", {})}
         elif ref.kind in _HAS_STATUS:
             change.pop("status", None)
-        stored = self._update(place, old, _merged(old, change))
+        stored = self._update(place, old, merge_patch(old, change))
         self._end()
         return stored
 
@@ -250,6 +271,13 @@ class MemoryKube:
             raise InvalidError(f"metadata.name: Invalid value: {name!r}", 422)
         return str(body["apiVersion"]), str(body["kind"]), namespace, name
 
+    def _places(self, kind: str, name: str, namespace: str) -> Sequence[Place]:
+        return [place for place in self._objects if place[1:] == (kind, namespace, name)]
+
+    def _next_version(self) -> str:
+        self.version += 1
+        return str(self.version)
+
     def _check_preconditions(self, place: Place, old: Body, metadata: Mapping[str, Any]) -> None:
         for name in ("uid", "resourceVersion"):
             if name in metadata and metadata[name] != old["metadata"][name]:
@@ -266,27 +294,32 @@ class MemoryKube:
         return {**body, "metadata": metadata}
 
     def _update(self, place: Place, old: Body, new: Body) -> Body:
-        new = _copied(new)
+        new = {**new, "metadata": dict(new["metadata"])}
         for name in _SERVER_FIELDS:
             if name in old["metadata"]:
                 new["metadata"][name] = old["metadata"][name]
             elif name != "resourceVersion":
                 new["metadata"].pop(name, None)
         if new == old:
-            return _copied(old)  # a write that changes nothing makes no new version and no event
+            return self._copy(place)  # a write that changes nothing makes no new version and no event
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         return self._store("MODIFIED", place, new)
 
     def _store(self, event: str, place: Place, body: Body) -> Body:
-        body["metadata"]["resourceVersion"] = str(next(self._versions))
+        body["metadata"]["resourceVersion"] = self._next_version()
         self._objects[place] = body
-        self._tell(event, body)
-        return _copied(body)
+        self._frozen[place] = marshal.dumps(body, 2)  # format 2 keeps no part of a value twice the same object
+        self._tell(event, self._frozen[place])
+        return self._copy(place)
 
-    def _tell(self, event: str, body: Body) -> None:
+    def _copy(self, place: Place) -> Body:
+        body: Body = marshal.loads(self._frozen[place])
+        return body
+
+    def _tell(self, event: str, frozen: bytes) -> None:
         for listener in self._listeners:
-            listener(event, _copied(body))
+            listener(event, marshal.loads(frozen))
 
     def _delete(self, place: Place) -> None:
         body = self._objects[place]
@@ -298,9 +331,10 @@ class MemoryKube:
 
     def _drop(self, place: Place) -> None:
         body = self._objects.pop(place)
-        body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(next(self._versions))}}
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": self._next_version()}}
+        del self._frozen[place]
         self._applied.pop(place, None)
-        self._tell("DELETED", body)
+        self._tell("DELETED", marshal.dumps(body, 2))
         uid = body["metadata"]["uid"]
         alive = {other["metadata"]["uid"] for other in self._objects.values()}
         for other_place, other in list(self._objects.items()):
@@ -309,25 +343,22 @@ class MemoryKube:
                 self._delete(other_place)
 
 
-def _copied(value: Any) -> Any:
-    """Copy JSON: as copy.deepcopy, without its care for what JSON cannot hold, and several times faster."""
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    return value
+def _received(body: Mapping[str, Any]) -> Body:
+    """Return a body as it comes over the wire."""
+    new: Body = json.loads(json.dumps(body))
+    return new
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merge_patch(old: Any, patch: Any) -> Any:
     """RFC 7396."""
     if not isinstance(patch, Mapping):
-        return _copied(patch)
+        return patch
     result = dict(old) if isinstance(old, Mapping) else {}
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merge_patch(result.get(key), value)
     return result
 
 
@@ -345,7 +376,7 @@ def _removed(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Body:
 _SET_TERM = re.compile(r"(?P<key>[^\s!=,()]+)\s+(?P<op>in|notin)\s+\((?P<values>[^)]*)\)")
 
 
-def _labels_match(labels: Mapping[str, str], selector: str | None) -> bool:
+def labels_match(labels: Mapping[str, str], selector: str | None) -> bool:
     if not selector:
         return True
     rest = selector

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from support.memory_kube import Body, MemoryKube, _labels_match
+from support.memory_kube import Body, MemoryKube, labels_match
 from vicuna_operator.errors import AlreadyExistsError, KubeError
 from vicuna_operator.planning.actions import Ref
 
@@ -171,7 +171,7 @@ class MemoryServer:
                 if (
                     (body["apiVersion"], body["kind"]) == (group_version, kind)
                     and namespace in (None, metadata["namespace"])
-                    and _labels_match(metadata.get("labels") or {}, selector)
+                    and labels_match(metadata.get("labels") or {}, selector)
                 ):
                     await response.write(json.dumps({"type": event, "object": body}).encode() + b"\n")
             async with self._changed:

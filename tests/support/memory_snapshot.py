@@ -58,12 +58,16 @@ def child_key(body: Mapping[str, Any]) -> Key | None:
     return body["metadata"]["namespace"], labels[c.LABEL_MODEL]
 
 
+# index of a Snapshot → kind, key and view of what it holds
+WATCHED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Key | None], Callable[[Mapping[str, Any]], Any]]] = {
+    "models": (c.KIND, model_key, dict),
+    "jobs": ("Job", child_key, JobView.of),
+    "deployments": ("Deployment", child_key, DeploymentView.of),
+    "pods": ("Pod", child_key, PodView.of),
+    "claims": ("PersistentVolumeClaim", child_key, ClaimView.of),
+    "services": ("Service", child_key, ServiceView.of),
+}
+
+
 def live_snapshot(kube: MemoryKube) -> Snapshot:
-    return Snapshot(
-        models=LiveIndex(kube, c.KIND, model_key, dict),
-        jobs=LiveIndex(kube, "Job", child_key, JobView.of),
-        deployments=LiveIndex(kube, "Deployment", child_key, DeploymentView.of),
-        pods=LiveIndex(kube, "Pod", child_key, PodView.of),
-        claims=LiveIndex(kube, "PersistentVolumeClaim", child_key, ClaimView.of),
-        services=LiveIndex(kube, "Service", child_key, ServiceView.of),
-    )
+    return Snapshot(**{name: LiveIndex(kube, *watched) for name, watched in WATCHED.items()})

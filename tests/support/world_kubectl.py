@@ -21,13 +21,13 @@ class WorldKubectl:
         if words[1] == "vicunamodels.vicuna.dev":
             if words[2] != body["metadata"]["name"]:
                 raise PluginError(f'Error from server (NotFound): vicunamodels.vicuna.dev "{words[2]}" not found')
-            return json.loads(json.dumps(body))  # type: ignore[no-any-return]
+            return body
         if words[1] == "events":
             uid = words[2].rpartition("=")[2]
             found = self.world.events.get(uid, [])
             return {"items": [{"type": e.type, "reason": e.reason, "message": e.message} for e in found]}
         ours = {"vicuna.dev/model": body["metadata"]["name"], "app.kubernetes.io/managed-by": "vicuna-operator"}
-        items = [item for (kind, _), item in self.world.objects.items() if f"{kind.lower()}s" in words[1].split(",")]
+        items = [item for item in self.world.kube.objects() if f"{item['kind'].lower()}s" in words[1].split(",")]
         return {"items": [item for item in items if ours.items() <= item["metadata"].get("labels", {}).items()]}
 
     def write(self, *words: str) -> None:
@@ -42,8 +42,7 @@ class WorldKubectl:
         if test["value"] != self.world.body["metadata"]["generation"]:
             raise PluginError("the server rejected our request: testing value /metadata/generation failed")
         assert (replace["op"], replace["path"]) == ("replace", "/spec")
-        self.world.body["spec"] = replace["value"]
-        self.world.body["metadata"]["generation"] += 1
+        self.world.put({**self.world.body, "spec": replace["value"]})
 
     def show(self, *words: str) -> int:
         self.shown.append(words)

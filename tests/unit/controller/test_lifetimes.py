@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from support.lifetime import NAMESPACE, Lifetime
+from support.cluster import NAMESPACE
+from support.lifetime import Lifetime
 from vicuna_operator.errors import ConflictError, UnavailableError
 
 LIFETIMES = 1000
@@ -80,13 +81,12 @@ class Story:
         life = self.life
         life.late = False
         life.deliver()
-        life.kube._faults.clear()
-        life.kube.crash_after = None
+        life.kube.heal()
         life.merge, life.gpus = "ok", 12
-        life.broken.clear()
+        life.crashing.clear()
         life.silent.clear()
         life.edit(suspend=False, serving={"numGpus": 1, "device": "auto"})
-        life.annotate("heal")
+        life.annotate("vicuna.dev/retry", "heal")
 
     def rest(self) -> None:
         life = self.life
@@ -129,20 +129,18 @@ class Story:
         if found:
             kube.remove(kind, self.random.choice(found)["metadata"]["name"], NAMESPACE)
 
-    def lose_status(self) -> None:
-        body = self.life.body
-        body.pop("status", None)
-        self.life.kube.put(body, NAMESPACE)
-
     def scale_by_hand(self) -> None:
         for body in self.life.kube.objects("Deployment", NAMESPACE)[:1]:
             body["spec"]["replicas"] = self.pick(0, 1, 5)
             self.life.kube.put(body, NAMESPACE)
 
-    def break_target(self, kind: str) -> None:
-        revision = (self.life.status.get("target") or {}).get("revision")
-        if revision:
-            getattr(self.life, kind).add(revision)
+    def crash_target(self) -> None:
+        if revision := (self.life.status.get("target") or {}).get("revision"):
+            self.life.crashing[revision] = {"exitCode": 65, "message": "no such model"}
+
+    def silence_target(self) -> None:
+        if revision := (self.life.status.get("target") or {}).get("revision"):
+            self.life.silent.add(revision)
 
     def late(self) -> None:
         self.life.late = not self.life.late
@@ -162,17 +160,17 @@ STEPS: dict[str, Callable[[Story], None]] = {
     "image": lambda s: s.life.edit(serving={"image": s.pick("one:1", "two:2")}),
     "suspend": lambda s: s.life.edit(suspend=s.pick(True, False)),
     "invalid": lambda s: s.life.edit(serving={"device": "cuda", "numGpus": s.pick(0, 1)}),
-    "retry": lambda s: s.life.annotate(str(s.random.random())),
+    "retry": lambda s: s.life.annotate("vicuna.dev/retry", str(s.random.random())),
     "gpus": lambda s: setattr(s.life, "gpus", s.pick(1, 2, 3, 6)),
     "merge": lambda s: setattr(s.life, "merge", s.pick("ok", "ok", "terminal", "transient", "never")),
-    "broken": lambda s: s.break_target("broken"),
-    "silent": lambda s: s.break_target("silent"),
+    "broken": Story.crash_target,
+    "silent": Story.silence_target,
     "crash": lambda s: setattr(s.life.kube, "crash_after", s.random.randint(1, 6)),
     "restart": lambda s: s.life.start(),
     "fail": Story.fail,
     "late": Story.late,
     "lose": Story.lose,
-    "lose status": Story.lose_status,
+    "lose status": lambda s: s.life.lose_status(),
     "by hand": Story.scale_by_hand,
     "wait": lambda s: s.life.tick(s.pick(1, 31, 900, 2000)),
     "turn": lambda s: s.turn(s.random.randint(1, 5)),

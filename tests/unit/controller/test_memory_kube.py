@@ -112,14 +112,77 @@ async def test_field_selectors() -> None:
 async def test_faults_strike_before_and_crashes_after_the_effect() -> None:
     kube = MemoryKube()
     kube.fail(UnavailableError("down"), verb="create")
+    assert kube.faults_left == 1
     with pytest.raises(UnavailableError):
         await kube.create(job(), "ns")
+    assert kube.faults_left == 0
     assert kube.objects("Job") == []
     kube.crash_after = 1
     with pytest.raises(Crashed):
         await kube.create(job(), "ns")
     assert len(kube.objects("Job")) == 1
     assert [call.verb for call in kube.writes] == ["create", "create"]
+
+
+async def test_after_healing_nothing_fails_or_crashes() -> None:
+    kube = MemoryKube(crash_after=1)
+    kube.fail(UnavailableError("down"), times=3)
+    kube.heal()
+    await kube.create(job(), "ns")
+    assert kube.faults_left == 0
+
+
+def test_a_change_from_outside_is_a_merge_patch_that_reaches_the_status_and_is_no_call() -> None:
+    kube = MemoryKube()
+    kube.put(job())
+    heard: list[tuple[str, dict]] = []
+    kube.listen(lambda event, body: heard.append((event, body)))
+    before = kube.version
+    after = kube.change("Job", "j", {"spec": {"a": {"b": None, "c": 2}}, "status": {"active": 2}})
+    assert (after["spec"], after["status"], after["metadata"]["generation"]) == ({"a": {"c": 2}}, {"active": 2}, 2)
+    assert kube.version == before + 1 == int(after["metadata"]["resourceVersion"])
+    kube.change("Job", "j", {"status": {"active": 2}})
+    assert (kube.version, heard) == (before + 1, [("MODIFIED", after)])
+    assert kube.calls == []
+
+
+def test_what_is_read_is_a_copy_and_what_is_kept_is_json() -> None:
+    kube = MemoryKube()
+    parts = {"same": [1]}
+    given = kube.put({**job(), "spec": {"a": parts, "b": parts, "c": (1, 2)}})
+    assert given["spec"]["c"] == [1, 2]
+    given["spec"]["a"]["same"].append(2)
+    parts["same"].append(3)
+    found = kube.find("Job", "j")
+    assert found is not None
+    found["spec"]["a"]["same"].append(4)
+    assert found["spec"]["b"] == {"same": [1]}
+    assert kube.objects()[0]["spec"]["a"] == {"same": [1]}
+    with pytest.raises(TypeError):
+        kube.put({**job(), "spec": {"a": {1, 2}}})
+
+
+def test_what_is_restored_keeps_its_uid_and_its_times() -> None:
+    kube = MemoryKube()
+    kube.put(job())
+    old = {"uid": "uid-old", "creationTimestamp": "2020-01-01T00:00:00Z", "resourceVersion": "7"}
+    kube.restore(job("j", **old))
+    (found,) = kube.objects("Job")
+    assert (found["metadata"]["uid"], found["metadata"]["creationTimestamp"]) == ("uid-old", "2020-01-01T00:00:00Z")
+    assert found["metadata"]["resourceVersion"] == str(kube.version)
+
+
+def test_what_lingers_is_there_until_its_deletion_is_finished() -> None:
+    kube = MemoryKube(lingers={"Pod"})
+    kube.put({**job("pod"), "kind": "Pod"})
+    kube.put(job())
+    for _ in range(2):
+        kube.start_deletion("Pod", "pod")
+        kube.start_deletion("Job", "j")
+        (left,) = kube.objects()
+        assert left["metadata"].keys() >= {"deletionTimestamp"}
+    assert kube.finish_deletion() == 1
+    assert kube.objects() == []
 
 
 def test_live_snapshot_shows_labelled_children_and_can_freeze() -> None:

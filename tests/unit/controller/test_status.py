@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.memory_kube import _merged
+from support.memory_kube import merge_patch
 from vicuna_operator.controller.status import status_patch, without_nulls
 
 
@@ -35,6 +35,6 @@ STATUS = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 @given(STATUS, STATUS)
 def test_applying_the_patch_gives_the_new_status_and_then_nothing_is_left(old: dict, new: dict) -> None:
     old = without_nulls(old)
-    after = _merged(old, status_patch(old, new) or {})
+    after = merge_patch(old, status_patch(old, new) or {})
     assert status_patch(after, new) is None
     assert after == without_nulls(new)

@@ -59,8 +59,8 @@ def test_a_later_edit_is_warned_of_when_the_merge_pod_is_gone() -> None:
     world.reconcile()
     world.end_job(message=json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "bytes": SIZE}))
     world.settle()
-    for pod in [pod for pod in world.all("Pod") if pod["owner"][0] == "Job"]:
-        world.remove(pod)
+    for job in world.all("Job"):
+        world.remove(world.find("Pod", f"{job['metadata']['name']}-abcde"))
     world.edit(serving={"maxGpuMemory": "20Gi"})
     world.settle()
     assert [reason for _, reason, _ in world.notes].count("GpuMemoryTooSmall") == 1

@@ -6,7 +6,7 @@ from support.world import World, model_body
 
 
 def budgets(world: World) -> int:
-    return len(list(world.all("PodDisruptionBudget")))
+    return len(world.all("PodDisruptionBudget"))
 
 
 def test_two_replicas_have_a_budget_and_one_has_none() -> None:
@@ -39,6 +39,7 @@ def test_what_somebody_changed_in_a_budget_of_ours_without_its_hash_is_put_back(
     budget = world.only("PodDisruptionBudget")
     wanted = budget["metadata"]["annotations"].pop("vicuna.dev/applied-hash")
     budget["spec"]["maxUnavailable"] = 2
+    world.put(budget)
     world.settle()
     assert world.only("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert world.only("PodDisruptionBudget")["metadata"]["annotations"]["vicuna.dev/applied-hash"] == wanted
@@ -46,7 +47,8 @@ def test_what_somebody_changed_in_a_budget_of_ours_without_its_hash_is_put_back(
 
 def test_a_foreign_budget_is_left_alone() -> None:
     world = World(model_body(serving={"replicas": 1}))
-    world.put({"kind": "PodDisruptionBudget", "metadata": {"name": "demo"}, "spec": {"minAvailable": 1}})
+    foreign = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "demo"}}
+    world.put({**foreign, "spec": {"minAvailable": 1}})
     world.deploy()
     world.edit(serving={"replicas": 2})
     world.settle()
@@ -81,7 +83,8 @@ def test_a_policy_comes_changes_and_goes_with_the_operators_setting() -> None:
 
 def test_a_foreign_policy_is_left_alone() -> None:
     world = World(model_body())
-    world.put({"kind": "NetworkPolicy", "metadata": {"name": "demo"}, "spec": {"ingress": []}})
+    foreign = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "demo"}}
+    world.put({**foreign, "spec": {"ingress": []}})
     world.deploy()
     world.config = replace(world.config, network_peers=[PEER])
     world.settle()

@@ -47,21 +47,23 @@ def merge_ends(exit_code: int, message: str | dict[str, Any], reason: str = "Err
 def merge_pod_state(**status: str) -> Fault:
     def fault(world: World) -> None:
         world.end_job(137, "")
-        pod = next(world.all("Pod"))
+        pod = world.only("Pod")
         pod["status"] |= status
+        world.put(pod)
 
     return fault
 
 
 def unbound(event: str, message: str) -> Fault:
     def fault(world: World) -> None:
-        claim = world.objects["PersistentVolumeClaim", "demo-weights"]
-        claim["status"] = {"phase": "Pending"}
+        claim = world.find("PersistentVolumeClaim", "demo-weights")
+        world.put({**claim, "status": {"phase": "Pending"}})
         says(world, claim["metadata"]["uid"], event, message)
         pod = world.job_pod()
         waits = {"type": "PodScheduled", "status": "False", "message": "pod has unbound immediate claims"}
         pod["status"] = {"phase": "Pending", "conditions": [waits]}
         pod["spec"].pop("nodeName")
+        world.put(pod)
 
     return fault
 
@@ -86,6 +88,7 @@ def server(state: dict[str, Any], **more: Any) -> Fault:
     def change(world: World) -> None:
         (pod,) = world.server_pods()
         pod["status"]["containerStatuses"] = [{"state": state, **more}]
+        world.put(pod)
 
     return served(change)
 
@@ -94,6 +97,7 @@ def server_event(reason: str, message: str, state: dict[str, Any], **more: Any) 
     def change(world: World) -> None:
         (pod,) = world.server_pods()
         pod["status"]["containerStatuses"] = [{"state": state, **more}]
+        world.put(pod)
         world.tick(30)  # before that, a server that does not answer is loading
         says(world, pod["metadata"]["uid"], reason, message)
 
@@ -105,7 +109,8 @@ def server_refused(message: str) -> Fault:
         for pod in world.server_pods():
             world.remove(pod)
         conditions = [{"type": "ReplicaFailure", "status": "True", "message": message}]
-        world.only("Deployment")["status"]["conditions"] = conditions
+        deployment = world.only("Deployment")
+        world.put({**deployment, "status": {**deployment["status"], "conditions": conditions}})
 
     return served(change)
 
@@ -119,6 +124,7 @@ def evicted(world: World) -> None:
     def change(world: World) -> None:
         (pod,) = world.server_pods()
         pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+        world.put(pod)
 
     served(change)(world)
 
@@ -295,7 +301,7 @@ def test_the_last_lines_of_a_container_outlive_its_pod(message: str, reason: str
     world.reconcile()
     world.end_job(1, message, reason="Error")
     world.reconcile()
-    for pod in list(world.all("Pod")):
+    for pod in world.all("Pod"):
         world.remove(pod)
     world.tick(3600)
     world.reconcile()
@@ -320,8 +326,7 @@ def test_an_evicted_pod_that_nobody_collects_does_not_hold_up_a_rollout() -> Non
     world.deploy()
     (pod,) = world.server_pods()
     leftover = json.loads(json.dumps(pod))
-    leftover["metadata"] |= {"name": "leftover", "uid": "uid-leftover"}
-    leftover["owner"] = ("nobody", "")
+    leftover["metadata"] |= {"name": "leftover"}
     leftover["status"] |= {"phase": "Failed", "reason": "Evicted"}
     leftover["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
     world.put(leftover)

@@ -26,9 +26,9 @@ STEPS = st.one_of(
 
 
 def unfinished(world: World) -> bool:
-    jobs = list(world.all("Job"))
+    jobs = world.all("Job")
     newest = max(jobs, key=lambda job: int(job["metadata"]["annotations"]["vicuna.dev/merge-attempt"]), default=None)
-    return newest is not None and not newest["status"]
+    return newest is not None and not newest.get("status")
 
 
 def end(world: World, how: str) -> None:
@@ -44,9 +44,9 @@ def end(world: World, how: str) -> None:
 
 def lose(world: World, what: str) -> None:
     if what == "status":
-        world.body.pop("status", None)
+        world.lose_status()
     kind = {"job": "Job", "pod": "Pod"}.get(what)
-    victim = next(world.all(kind), None) if kind else None
+    victim = next(iter(world.all(kind)), None) if kind else None
     if victim is not None:
         world.remove(victim)
 

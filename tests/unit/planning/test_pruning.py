@@ -39,10 +39,11 @@ def kept(job: dict[str, Any]) -> list[str]:
 def end(world: World, job: dict[str, Any], kind: str = "Complete") -> None:
     moment = world.now.strftime("%Y-%m-%dT%H:%M:%SZ")
     job["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": moment}]}
+    world.put(job)
 
 
 def noted(world: World) -> set[str]:
-    claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+    claim = world.find("PersistentVolumeClaim", "demo-weights")
     return set(json.loads(claim["metadata"]["annotations"]["vicuna.dev/artifacts"]))
 
 
@@ -97,7 +98,7 @@ def test_a_claim_of_the_user_is_never_touched() -> None:
         world.tick(HOUR)
     world.reconcile()
     assert prunes(world) == []
-    assert "annotations" not in world.objects["PersistentVolumeClaim", "inputs"]["metadata"]
+    assert "annotations" not in world.find("PersistentVolumeClaim", "inputs")["metadata"]
 
 
 def test_while_new_weights_merge_nothing_is_removed() -> None:
@@ -137,7 +138,8 @@ def test_a_failed_removal_is_told_and_tried_again_after_an_hour() -> None:
 
 def test_a_note_on_the_claim_that_somebody_spoilt_is_made_anew() -> None:
     world = history("a" * 16, "b" * 16)
-    claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+    claim = world.find("PersistentVolumeClaim", "demo-weights")
     claim["metadata"]["annotations"]["vicuna.dev/artifacts"] = "[1, 2"
+    world.put(claim)
     world.settle()
     assert noted(world) == {"a" * 16, "b" * 16}

@@ -108,7 +108,7 @@ def test_one_crash_without_a_verdict_is_no_failure() -> None:
 def test_a_revision_that_never_gets_ready_is_rolled_back_at_its_deadline() -> None:
     world = serving()
     old, new = edit(world)
-    world.broken_revisions = {new}
+    world.silent = {new}
     since = parse_time(world.status["target"]["since"])
     assert since == world.now
     turn(world, 3)
@@ -129,11 +129,11 @@ def test_a_revision_that_never_gets_ready_is_rolled_back_at_its_deadline() -> No
 def test_the_deadline_goes_on_counting_through_restarts_and_a_lost_status() -> None:
     world = serving()
     old, new = edit(world)
-    world.broken_revisions = {new}
+    world.silent = {new}
     turn(world, 3)
     since = world.status["target"]["since"]
     world.tick(DEADLINE / 2)
-    world.body.pop("status")
+    world.lose_status()
     turn(world)
     assert world.status["target"]["since"] == since
     world.tick(DEADLINE / 2)
@@ -160,7 +160,7 @@ def test_a_pod_that_became_ready_starts_the_deadline_anew() -> None:
 def test_a_drained_replica_is_brought_back() -> None:
     world = serving(gpus=2)
     old, new = edit(world)
-    world.broken_revisions = {new}
+    world.silent = {new}
     least = 2
     for _ in range(DEADLINE + 60):
         turn(world)
@@ -174,7 +174,7 @@ def test_a_drained_replica_is_brought_back() -> None:
 def test_the_only_replica_is_brought_back() -> None:
     world = serving(gpus=1, replicas=1)
     old, new = edit(world)
-    world.broken_revisions = {new}
+    world.silent = {new}
     turn(world, 40)
     assert pods(world) == {new: 1}
     world.tick(DEADLINE)
@@ -190,17 +190,16 @@ def test_ready_pods_of_a_half_done_rollout_serve_until_the_old_revision_does() -
     while new not in {pod["metadata"]["labels"]["vicuna.dev/revision"] for pod in world.ready_pods()}:
         turn(world)
     first = {pod["metadata"]["name"] for pod in world.ready_pods()}
-    world.broken_revisions = {new}
+    world.silent = {new}
 
     def load() -> None:
         world.tick(1)
         world.reconcile()
         world.run_deployments()
-        kept = [pod for pod in world.ready_pods() if pod["metadata"]["name"] in first]
+        kept = [pod["metadata"]["name"] for pod in world.ready_pods() if pod["metadata"]["name"] in first]
         world.make_ready()
-        for pod in kept:  # the first pod of the new revision is well, only the second is not
-            if "deletionTimestamp" not in pod["metadata"]:
-                world._set_ready(pod, True)
+        for name in kept:  # the first pod of the new revision is well, only the second is not
+            world.set_ready(world.find("Pod", name), True)
 
     least = 2
     for _ in range(20):
@@ -333,7 +332,7 @@ def test_pods_lost_after_the_rollout_are_no_failed_rollout() -> None:
     edit(world)
     world.settle()
     new = world.status["active"]["revision"]
-    world.broken_revisions = {new}
+    world.silent = {new}
     world.make_ready()
     turn(world, 2)
     world.tick(86400)

@@ -88,8 +88,7 @@ def test_drain_with_one_replica_waits_until_the_old_pod_is_gone() -> None:
 
     def never_two() -> None:
         assert world.gpus_in_use() <= 1
-        waiting = [p for p in world.all("Pod") if p["owner"][0] == "Deployment" and "nodeName" not in p["spec"]]
-        assert not waiting
+        assert not [pod for pod in world.server_pods() if "nodeName" not in pod["spec"]]
 
     watch(world, never_two)
     assert world.status["phase"] == "Ready"
@@ -126,7 +125,7 @@ def test_a_broken_new_revision_does_not_take_the_old_one_down() -> None:
     old = world.status["active"]["revision"]
     world.edit(serving={"maxConcurrency": 8})
     world.reconcile()
-    world.broken_revisions = {world.status["target"]["revision"]}
+    world.silent = {world.status["target"]["revision"]}
     ready: list[int] = []
     watch(world, lambda: ready.append(len(world.ready_pods())))
     assert min(ready) == 2
@@ -142,7 +141,7 @@ def test_going_back_uses_the_deployment_that_was_kept() -> None:
     world.edit(serving={"maxConcurrency": 32})
     world.settle()
     assert world.status["active"]["revision"] == old
-    assert len(list(world.all("Deployment"))) == 2
+    assert len(world.all("Deployment")) == 2
     assert world.status["history"][0]["revision"] == old
 
 
@@ -151,7 +150,7 @@ def test_only_the_last_revisions_are_kept() -> None:
     for concurrency in range(1, 6):
         world.edit(serving={"maxConcurrency": concurrency})
         world.settle()
-    assert len(list(world.all("Deployment"))) == 1 + 2
+    assert len(world.all("Deployment")) == 1 + 2
 
 
 def test_while_new_weights_merge_the_old_revision_serves_and_scales() -> None:
@@ -173,9 +172,9 @@ def test_suspend_removes_pods_and_keeps_weights() -> None:
     world = serving()
     world.edit(suspend=True)
     world.settle()
-    assert not [pod for pod in world.all("Pod") if pod["owner"][0] == "Deployment"]
+    assert not world.server_pods()
     assert world.status["phase"] == "Suspended"
-    assert ("PersistentVolumeClaim", "demo-weights") in world.objects
+    assert world.find("PersistentVolumeClaim", "demo-weights")
     world.edit(suspend=False)
     world.settle()
     assert world.status["phase"] == "Ready"
@@ -206,7 +205,7 @@ def test_status_lost_is_found_again() -> None:
     world = serving()
     active = world.status["active"]["revision"]
     before = replicas(world)
-    del world.body["status"]
+    world.lose_status()
     world.settle()
     assert replicas(world) == before
     assert world.status["active"]["revision"] == active
@@ -232,7 +231,7 @@ def test_a_crash_is_shown_with_the_words_of_the_server() -> None:
     world.end_job()
     world.reconcile()
     world.run_deployments()
-    pod = next(p for p in world.all("Pod") if p["owner"][0] == "Deployment")
+    (pod,) = world.server_pods()
     said = '{"reason": "DeviceUnavailable", "message": "no GPU is visible", "retryable": false}'
     pod["status"]["containerStatuses"] = [
         {
@@ -241,6 +240,7 @@ def test_a_crash_is_shown_with_the_words_of_the_server() -> None:
             "restartCount": 1,
         }
     ]
+    world.put(pod)
     world.reconcile()
     assert world.condition("Ready")["reason"] == "DeviceUnavailable"
     assert "no GPU is visible" in world.condition("Ready")["message"]
@@ -252,6 +252,7 @@ def test_pods_of_a_namesake_that_is_gone_do_not_count() -> None:
     world = serving()
     for pod in world.all("Pod"):
         pod["metadata"]["labels"]["vicuna.dev/model-uid"] = "uid-of-another"
+        world.put(pod)
     world.reconcile()
     assert world.condition("Ready")["status"] == "False"
     assert world.status["readyReplicas"] == 0
@@ -291,6 +292,7 @@ def test_a_failing_image_pull_is_a_warning_and_does_not_flap() -> None:
     seen = []
     for reason in ("ImagePullBackOff", "ErrImagePull", "ImagePullBackOff", "ErrImagePull"):
         pod["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": reason, "message": words[reason]}}}]
+        world.put(pod)
         world.reconcile()
         seen.append(world.condition("Ready")["message"])
     assert ["manifest unknown" in message for message in seen] == [False, True, True, True]

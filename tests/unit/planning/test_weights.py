@@ -14,8 +14,8 @@ def test_first_pass_makes_claim_job_and_service() -> None:
     job = world.only("Job")
     assert job["metadata"]["name"].startswith("demo-merge-")
     assert job["metadata"]["name"].endswith("-0")
-    assert ("PersistentVolumeClaim", "demo-weights") in world.objects
-    assert ("Service", "demo") in world.objects
+    assert world.find("PersistentVolumeClaim", "demo-weights")
+    assert world.find("Service", "demo")
     assert world.condition("Ready")["status"] == "False"
     assert world.condition("Ready")["reason"] == "MergePending"
     assert world.status["phase"] == "Pending"
@@ -34,11 +34,11 @@ def test_merged_artifact_is_noted_on_the_job_and_deployed() -> None:
 def test_job_lost_after_deployment_merges_nothing_again() -> None:
     world = World()
     world.deploy()
-    for job in list(world.all("Job")):
+    for job in world.all("Job"):
         world.remove(job)
     before = world.writes
     world.settle()
-    assert not list(world.all("Job"))
+    assert not world.all("Job")
     assert world.writes == before
 
 
@@ -49,7 +49,7 @@ def test_result_lost_with_the_pod_runs_the_job_again() -> None:
     world.remove(world.only("Pod"))
     world.tick(60)
     world.reconcile()
-    assert len(list(world.all("Job"))) == 2
+    assert len(world.all("Job")) == 2
     world.end_job()
     world.settle()
     assert world.status["phase"] == "Ready"
@@ -74,7 +74,7 @@ def test_terminal_failure_is_shown_and_never_repeated(exit_code: int, message: s
     for _ in range(5):
         world.tick(3600)
         world.reconcile()
-    assert len(list(world.all("Job"))) == 1
+    assert len(world.all("Job")) == 1
     assert world.condition("Ready")["reason"] == reason
     assert world.condition("Stalled")["status"] == "True"
     assert world.status["phase"] == "Failed"
@@ -88,7 +88,7 @@ def test_oom_is_terminal_and_names_the_field() -> None:
     world.end_job(137, "", reason="OOMKilled")
     world.tick(3600)
     world.reconcile()
-    assert len(list(world.all("Job"))) == 1
+    assert len(world.all("Job")) == 1
     assert "spec.merge.resources.limits.memory" in world.condition("Ready")["message"]
 
 
@@ -108,12 +108,12 @@ def test_transient_failures_back_off_then_give_up() -> None:
     world.end_job(69, message)
     world.reconcile()
     assert waits == [10, 20]
-    assert len(list(world.all("Job"))) == 3
+    assert len(world.all("Job")) == 3
     assert world.condition("Ready")["reason"] == "SourceUnreachable"
     assert world.condition("Stalled")["status"] == "True"
     world.tick(86400)
     world.reconcile()
-    assert len(list(world.all("Job"))) == 3
+    assert len(world.all("Job")) == 3
 
 
 def test_collected_pod_does_not_change_the_diagnosis() -> None:
@@ -125,7 +125,7 @@ def test_collected_pod_does_not_change_the_diagnosis() -> None:
     world.tick(3600)
     world.reconcile()
     assert world.condition("Ready")["reason"] == "NotADelta"
-    assert len(list(world.all("Job"))) == 1
+    assert len(world.all("Job")) == 1
 
 
 def test_retry_annotation_starts_a_new_series() -> None:
@@ -135,7 +135,7 @@ def test_retry_annotation_starts_a_new_series() -> None:
     world.reconcile()
     world.annotate("vicuna.dev/retry", "now")
     world.reconcile()
-    assert len(list(world.all("Job"))) == 2
+    assert len(world.all("Job")) == 2
 
 
 def test_larger_claim_is_worth_another_attempt() -> None:
@@ -144,10 +144,10 @@ def test_larger_claim_is_worth_another_attempt() -> None:
     world.end_job(73, json.dumps({"reason": "OutOfSpace", "message": "1 GiB short", "retryable": False}))
     world.reconcile()
     world.reconcile()
-    assert len(list(world.all("Job"))) == 1
-    world.objects["PersistentVolumeClaim", "inputs"]["status"]["capacity"]["storage"] = "20Gi"
+    assert len(world.all("Job")) == 1
+    world.kube.change("PersistentVolumeClaim", "inputs", {"status": {"capacity": {"storage": "20Gi"}}}, "team")
     world.reconcile()
-    assert len(list(world.all("Job"))) == 2
+    assert len(world.all("Job")) == 2
 
 
 def test_new_weights_supersede_a_running_merge() -> None:
@@ -175,7 +175,7 @@ def test_new_resources_replace_a_pending_attempt_but_not_a_running_one() -> None
 def test_a_missing_source_claim_is_named_and_no_job_is_made() -> None:
     world = World(model_body(weights={"base": {"source": "pvc://absent/base"}}))
     made = world.reconcile()
-    assert not list(world.all("Job"))
+    assert not world.all("Job")
     assert world.condition("Ready")["reason"] == "ClaimNotFound"
     assert "absent" in world.condition("Ready")["message"]
     assert made.requeue_after is not None
@@ -223,7 +223,7 @@ def test_foreign_claim_of_that_name_is_never_touched() -> None:
     world.add_claim("demo-weights")
     world.reconcile()
     assert world.condition("Ready")["reason"] == "NameConflict"
-    assert not list(world.all("Job"))
+    assert not world.all("Job")
 
 
 def test_retained_claim_is_adopted_again_and_follows_the_policy() -> None:
@@ -231,15 +231,15 @@ def test_retained_claim_is_adopted_again_and_follows_the_policy() -> None:
     labels = {"app.kubernetes.io/managed-by": "vicuna-operator", "vicuna.dev/model": "demo"}
     world.add_claim("demo-weights", **labels)
     world.reconcile()
-    claim = world.objects["PersistentVolumeClaim", "demo-weights"]
-    assert "ownerReferences" not in claim["metadata"]
+    assert "ownerReferences" not in world.find("PersistentVolumeClaim", "demo-weights")["metadata"]
     assert world.only("Job")
     world.edit(storage={"reclaimPolicy": "Delete"})
     world.reconcile()
-    assert claim["metadata"]["ownerReferences"][0]["uid"] == "uid-demo"
+    (owner,) = world.find("PersistentVolumeClaim", "demo-weights")["metadata"]["ownerReferences"]
+    assert owner["uid"] == "uid-demo"
     world.edit(storage={"reclaimPolicy": "Retain"})
     world.reconcile()
-    assert claim["metadata"]["ownerReferences"] == []
+    assert world.find("PersistentVolumeClaim", "demo-weights")["metadata"]["ownerReferences"] == []
 
 
 def test_another_claim_merges_again_and_makes_another_revision() -> None:
@@ -247,10 +247,9 @@ def test_another_claim_merges_again_and_makes_another_revision() -> None:
     world.deploy()
     before = world.status["active"]["revision"]
     world.add_claim("bigger")
-    world.body["spec"]["storage"] = {"claimName": "bigger"}
-    world.body["metadata"]["generation"] += 1
+    world.edit(storage={"claimName": "bigger", "size": None})
     world.reconcile()
-    assert len(list(world.all("Job"))) == 2
+    assert len(world.all("Job")) == 2
     world.end_job()
     world.settle()
     assert world.status["active"]["revision"] != before
@@ -261,13 +260,13 @@ def test_a_claim_on_its_way_out_is_not_used() -> None:
     world = World()
     labels = {"app.kubernetes.io/managed-by": "vicuna-operator", "vicuna.dev/model": "demo"}
     world.add_claim("demo-weights", **labels)
-    claim = world.objects["PersistentVolumeClaim", "demo-weights"]
-    claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.kube.lingers.add("PersistentVolumeClaim")
+    world.kube.start_deletion("PersistentVolumeClaim", "demo-weights", "team")
     made = world.reconcile()
     assert world.condition("Ready")["reason"] == "ClaimPending"
-    assert not list(world.all("Job"))
+    assert not world.all("Job")
     assert made.requeue_after is not None
-    world.remove(claim)
+    world.remove(world.find("PersistentVolumeClaim", "demo-weights"))
     world.reconcile()
     assert world.only("Job")
 
@@ -278,7 +277,7 @@ def test_a_larger_size_makes_our_claim_grow_and_a_smaller_one_does_nothing() -> 
     for size, requested in (("20Gi", "20Gi"), ("5Gi", "20Gi"), ("20480Mi", "20Gi")):
         world.edit(storage={"size": size})
         world.settle()
-        claim = world.objects["PersistentVolumeClaim", "demo-weights"]
+        claim = world.find("PersistentVolumeClaim", "demo-weights")
         assert claim["spec"]["resources"]["requests"]["storage"] == requested
     assert world.condition("Ready")["status"] == "True"
 

@@ -92,7 +92,7 @@ def test_rollback_brings_the_last_good_revision_back_and_merges_nothing(capsys: 
     assert (active(world), world.condition("Ready")["status"], world.status["ready"]) == (first, "True", "3/3")
     assert world.body["spec"]["serving"]["rollout"] == {"strategy": "Drain"}, "how to roll out is no revision's"
     assert {item["metadata"]["name"] for item in world.all("Deployment")} == deployments
-    assert len(list(world.all("Job"))) == 1
+    assert len(world.all("Job")) == 1
 
 
 def test_rollback_to_a_named_revision_and_to_one_that_is_gone(capsys: Capture) -> None:
@@ -151,8 +151,7 @@ def test_rollback_to_another_claim_and_back() -> None:
     world = edited()
     first = active(world)
     world.add_claim("shared")
-    world.edit(storage={"claimName": "shared"})
-    del world.body["spec"]["storage"]["size"]
+    world.edit(storage={"claimName": "shared", "size": None})
     world.reconcile()
     world.end_job()
     world.settle()
@@ -166,10 +165,11 @@ def test_rollback_to_another_claim_and_back() -> None:
 def test_rollback_warns_where_manifests_are_applied_by_something_else(capsys: Capture) -> None:
     world = edited(7)
     fields = {"f:spec": {"f:serving": {".": {}, "f:maxConcurrency": {}, "f:replicas": {}}}}
-    world.body["metadata"]["managedFields"] = [
+    managed = [
         {"manager": "argocd-controller", "fieldsV1": fields},
         {"manager": "kubectl-edit", "fieldsV1": fields},
     ]
+    world.kube.change("VicunaModel", "demo", {"metadata": {"managedFields": managed}}, "team")
     assert run(world, "rollback", "demo", "--dry-run") == 0
     said = capsys.readouterr()
     assert said.err.splitlines() == [
@@ -242,7 +242,7 @@ def test_logs_of_a_pod_that_is_gone_are_its_last_lines(capsys: Capture) -> None:
     told = {"reason": "TensorMissing", "message": "m", "retryable": False, "log": "one\ntwo"}
     world.end_job(65, json.dumps(told), reason="Error")
     world.reconcile()
-    for pod in list(world.all("Pod")):
+    for pod in world.all("Pod"):
         world.remove(pod)
     assert run(world, "logs", "demo") == 0
     shown = capsys.readouterr()
@@ -264,7 +264,7 @@ def test_wait_ends_when_ready_when_stalled_or_when_time_is_over(capsys: Capture)
             world.reconcile()
             world.run_deployments()
             world.make_ready()
-            if unfinished := [job for job in world.all("Job") if not job["status"]]:
+            if unfinished := [job for job in world.all("Job") if not job.get("status")]:
                 assert len(unfinished) == 1
                 world.end_job(*ends)
 
