@@ -55,6 +55,12 @@ def choose_placement(
     if device == "cpu" or (device == "auto" and num_gpus == 0):
         return Placement(torch.device("cpu"), DTYPES.get(dtype) or _cpu_dtype(stored), None)
     needed = max(1, num_gpus)
+    _require_gpus(needed)
+    memory = {index: min(limit or _free_bytes(index), _free_bytes(index)) for index in range(needed)}
+    return Placement(torch.device("cuda", 0), DTYPES.get(dtype) or _cuda_dtype(stored), memory)
+
+
+def _require_gpus(needed: int) -> None:
     visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if visible < needed:
         raise EngineError(
@@ -62,8 +68,6 @@ def choose_placement(
             f"{needed} CUDA GPU(s) are asked for and {visible} are visible here; check the driver and the GPU "
             "resource, or set device cpu with 0 GPUs",
         )
-    memory = {index: min(limit or _free_bytes(index), _free_bytes(index)) for index in range(needed)}
-    return Placement(torch.device("cuda", 0), DTYPES.get(dtype) or _cuda_dtype(stored), memory)
 
 
 def _free_bytes(index: int) -> int:

@@ -12,7 +12,7 @@ from vicuna_server.merge.progress import Bar, JsonLines, Progress, Reporter, Sil
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.volume.artifact import artifact_folders
 from vicuna_server.merge.volume.listing import list_volume, require_volume
-from vicuna_server.merge.volume.pruning import candidates, prune, tidy_claims
+from vicuna_server.merge.volume.pruning import Candidate, candidates, prune, tidy_claims
 from vicuna_server.merge.volume.storage import explain, measure
 from vicuna_server.merge.volume.verify import Fault, verify, verify_fast
 from vicuna_server.termination import failure_message, write_termination_message
@@ -74,18 +74,9 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
     require_volume(args.root)
     folders = _chosen(args.root, args.only)
     reporter = _reporter(args)
-    damaged: list[tuple[str, Fault]] = []
     try:
         with stopping_on_signals() as stop:
-            progress = Progress(reporter, stop)
-            if not args.fast:
-                manifests = [verify_fast(folder)[0] for folder in folders]
-                progress.begin(sum(manifest.total_size for manifest in manifests if manifest))
-            for folder in folders:
-                _, faults = verify_fast(folder) if args.fast else verify(folder, progress)
-                if folder.is_dir():  # else it was pruned in this moment
-                    teller.verified(folder.name, measure(folder)[0], faults, fast=args.fast)
-                    damaged += [(folder.name, fault) for fault in faults]
+            damaged = _verify_all(folders, Progress(reporter, stop), teller, fast=args.fast)
     finally:
         if isinstance(reporter, Bar):
             reporter.close()
@@ -94,6 +85,20 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
         shown = [f"{name}/{fault.file} {fault.what}" for name, fault in damaged[:_MOST_NAMED]]
         more = f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else ""
         raise InputError("ArtifactDamaged", f"{'; '.join(shown)}{more}; remove the folder and merge the model again")
+
+
+def _verify_all(folders: Sequence[Path], progress: Progress, teller: Teller, *, fast: bool) -> list[tuple[str, Fault]]:
+    """Verify artifacts one after the other; return what is wrong, with the artifact's ID."""
+    if not fast:
+        manifests = [verify_fast(folder)[0] for folder in folders]
+        progress.begin(sum(manifest.total_size for manifest in manifests if manifest))
+    damaged: list[tuple[str, Fault]] = []
+    for folder in folders:
+        _, faults = verify_fast(folder) if fast else verify(folder, progress)
+        if folder.is_dir():  # else it was pruned in this moment
+            teller.verified(folder.name, measure(folder)[0], faults, fast=fast)
+            damaged += [(folder.name, fault) for fault in faults]
+    return damaged
 
 
 def _chosen(root: Path, ids: Sequence[str]) -> list[Path]:
@@ -119,16 +124,23 @@ def _prune(args: argparse.Namespace, teller: Teller) -> None:
         teller.plan([each for each in found if not (args.quiet and each.kept)])
         removed = [each for each in found if each.kept is None]
         if not args.dry_run:
-            for each in [*removed]:
-                progress.check()
-                kept = prune(each, args.min_age, progress)
-                teller.pruned(each, kept)
-                if kept is not None:
-                    removed.remove(each)
+            removed = _remove(removed, args.min_age, progress, teller)
             tidy_claims(args.root, progress)
     size = sum(each.size for each in removed)
     teller.total(len(removed), size, dry_run=args.dry_run)
     write_termination_message({"reason": "Pruned", "count": len(removed), "bytes": size})
+
+
+def _remove(going: Sequence[Candidate], min_age: float, progress: Progress, teller: Teller) -> list[Candidate]:
+    """Remove what may go; return what went: by now some of it may be in use."""
+    removed = []
+    for each in going:
+        progress.check()
+        kept = prune(each, min_age, progress)
+        teller.pruned(each, kept)
+        if kept is None:
+            removed.append(each)
+    return removed
 
 
 def _reporter(args: argparse.Namespace) -> Reporter:

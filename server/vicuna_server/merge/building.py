@@ -41,9 +41,8 @@ def build(
         InterruptedRunError: a signal came, or another merger took over.
         OSError: reading or writing failed, a full disk included.
     """
-    to_verify = sum(file.size for each in sources.all for file in each.files_to_verify() if file.sha256 is None)
     spared = leftovers.bytes_to_read
-    progress.begin(plan.bytes_to_read - spared + leftovers.size + to_verify)
+    progress.begin(plan.bytes_to_read - spared + leftovers.size + _bytes_to_verify(sources))
     for each in sources.all:
         if each.digest:
             each.verify_digest(progress)
@@ -61,6 +60,11 @@ def build(
     progress.check()
     staging.publish(manifest)
     return manifest
+
+
+def _bytes_to_verify(sources: Sources) -> int:
+    """Return how many bytes are read for stated digests alone."""
+    return sum(file.size for each in sources.all for file in each.files_to_verify() if file.sha256 is None)
 
 
 def write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:

@@ -124,13 +124,7 @@ def make_plan(
     delta = check_whole(delta, problems) if delta else None
     resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
-    tokenizer = Tokenizer({}, has_chat_template=False)
-    template = ""
-    with problems.collecting():
-        speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
-        tokenizer = read_tokenizer(speakers[-1] if speakers else giver.tokenizer_folder or giver.folder)
-    for reason, message in tokenizer.warnings:
-        problems.warn(reason, message)
+    tokenizer, template = _tokenizer(giver, adapters, problems), ""
     if tokenizer.files:  # without one, a missing template is only a consequence
         with problems.collecting():
             template = resolve_chat_template(
@@ -141,18 +135,31 @@ def make_plan(
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
     if not problems:
         check_result(giver, steps, problems)
-    checksum = AlpacaChecksum(base.config) if alpaca_checksum else None
+    checksum = _checksum(base, giver, resolved, problems) if alpaca_checksum else None
     if checksum:
-        if resolved != "alpaca":
-            problems.add(
-                "KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {giver.folder} is of kind {resolved}"
-            )
         steps = [replace(step, witness=checksum) for step in steps]
     if problems or not steps:
         return None
     small = small_files(giver, tokenizer, steps, dtype)
     shards = lay_out(steps, least_shard_bytes)
     return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
+
+
+def _tokenizer(giver: Checkpoint, adapters: Sequence[Adapter], problems: Problems) -> Tokenizer:
+    """Read the tokenizer of the last adapter that has one, else the giver's; one without files where it is broken."""
+    tokenizer = Tokenizer({}, has_chat_template=False)
+    with problems.collecting():
+        speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
+        tokenizer = read_tokenizer(speakers[-1] if speakers else giver.tokenizer_folder or giver.folder)
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
+    return tokenizer
+
+
+def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:
+    if kind != "alpaca":
+        problems.add("KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {giver.folder} is of kind {kind}")
+    return AlpacaChecksum(base.config)
 
 
 def _addition(kind: str, steps: Sequence[Step]) -> str | None:

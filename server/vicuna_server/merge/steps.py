@@ -46,15 +46,20 @@ def pair_tensors(
                 "TensorMissing", f"{delta.folder} lacks {name}, which the base has; give the matching {called}"
             )
         elif _fits(tensor, other, kind, called, problems):
-            shape = other.shape if other else tensor.shape
-            output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
-            wide = kind == "alpaca" and other is not None
-            padding = MeanRow(tensor) if wide and shape != tensor.shape else None
-            summed = sum_dtype(kind, tensor.dtype, other.dtype, output) if other else None
-            counted = tensor.dtype in FLOAT_DTYPES and holding(tensor.dtype, output) != output
-            yield Step(name, shape, output, tensor, other, padding, sum_dtype=summed, counted=counted)
+            yield _step(name, tensor, other, kind, dtype)
     for name in deltas:
         problems.add("TensorMissing", f"{base.folder} lacks {name}, which the {called} has; give the matching base")
+
+
+def _step(name: str, tensor: TensorSource, other: TensorSource | None, kind: str, dtype: str) -> Step:
+    """Say what becomes of a tensor of the base and its like in the delta, if there is one."""
+    shape = other.shape if other else tensor.shape
+    output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
+    wide = kind == "alpaca" and other is not None
+    padding = MeanRow(tensor) if wide and shape != tensor.shape else None
+    summed = sum_dtype(kind, tensor.dtype, other.dtype, output) if other else None
+    counted = tensor.dtype in FLOAT_DTYPES and holding(tensor.dtype, output) != output
+    return Step(name, shape, output, tensor, other, padding, sum_dtype=summed, counted=counted)
 
 
 def sum_dtype(kind: str, base: str, delta: str, output: str) -> str | None:
@@ -78,12 +83,7 @@ def sum_dtype(kind: str, base: str, delta: str, output: str) -> str | None:
 def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, called: str, problems: Problems) -> bool:
     if other is None:
         return True
-    strange = next((one for one in (tensor, other) if one.dtype not in FLOAT_DTYPES), None)
-    if strange is not None:
-        problems.add(
-            "UnsupportedDtype",
-            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and {called} must be unquantised floats",
-        )
+    if not _are_floats(tensor, other, called, problems):
         return False
     if tensor.shape == other.shape:
         return True
@@ -105,6 +105,16 @@ def _fits(tensor: TensorSource, other: TensorSource | None, kind: str, called: s
         f"that this {called} was made for{', or state kind additive-v0 or alpaca if it adds rows' if grown else ''}",
     )
     return False
+
+
+def _are_floats(tensor: TensorSource, other: TensorSource, called: str, problems: Problems) -> bool:
+    strange = next((one for one in (tensor, other) if one.dtype not in FLOAT_DTYPES), None)
+    if strange is not None:
+        problems.add(
+            "UnsupportedDtype",
+            f"{strange.name} in {strange.files[0]} is {strange.dtype}; base and {called} must be unquantised floats",
+        )
+    return strange is None
 
 
 def _tied_head(base: Checkpoint, delta: Checkpoint | None) -> set[str]:

@@ -59,9 +59,12 @@ class _Joiner:
             self._replace(name, adapter.replacements[name])
         for name in (name for name in adapter.changes if name in table):
             self._change(name)
+        self._note_misshapen()
+
+    def _note_misshapen(self) -> None:
         if self._misshapen:
             more = f" (and {len(self._misshapen) - 1} more)" if self._misshapen[1:] else ""
-            self._problems.add("ShapeMismatch", f"{adapter.folder} {self._misshapen[0]}{more}; {self._advice()}")
+            self._problems.add("ShapeMismatch", f"{self._adapter.folder} {self._misshapen[0]}{more}; {self._advice()}")
 
     def _replace(self, name: str, tensor: Tensor) -> None:
         step = self._table[name]

@@ -42,26 +42,37 @@ def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
     afterwards is a warning; `unquantised` takes it out.
     """
     field = next((name for name in _QUANTISED_FIELDS if checkpoint.config.get(name)), None)
+    sign = _quantised_tensor(checkpoint) or (_packed_matrix(checkpoint) if field else None)
+    if sign is not None:
+        why = f"its config.json has {field}, and it holds {sign}" if field else f"it holds {sign}"
+        problems.add(
+            "QuantizedSource",
+            f"{checkpoint.folder} is {_quantised(checkpoint, field)}: {why}; give the original weights in float16, "
+            "bfloat16 or float32, and quantise when serving",
+        )
+    elif field:
+        problems.warn(
+            "QuantizationIgnored",
+            f"{checkpoint.folder}/config.json has {field}, but its matrices are plain floats; it is left out",
+        )
+
+
+def _quantised_tensor(checkpoint: Checkpoint) -> str | None:
+    """Return the name of a tensor that only quantised weights have."""
+    return next((name for name in checkpoint.tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
+
+
+def _packed_matrix(checkpoint: Checkpoint) -> str | None:
+    """Return the name of a matrix that is not of floats."""
     tensors = checkpoint.tensors.items()
-    sign = next((name for name, _ in tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
-    if field and sign is None:
-        sign = next((name for name, one in tensors if len(one.shape) > 1 and one.dtype not in FLOAT_DTYPES), None)
-    if sign is None:
-        if field:
-            problems.warn(
-                "QuantizationIgnored",
-                f"{checkpoint.folder}/config.json has {field}, but its matrices are plain floats; it is left out",
-            )
-        return
+    return next((name for name, one in tensors if len(one.shape) > 1 and one.dtype not in FLOAT_DTYPES), None)
+
+
+def _quantised(checkpoint: Checkpoint, field: str | None) -> str:
+    """Say how weights are quantised, where the config tells."""
     scheme = checkpoint.config.get(field) if field else None
     method = scheme.get("quant_method") if isinstance(scheme, dict) else None
-    what = f"quantised ({_short(method)})" if method else "quantised"
-    why = f"its config.json has {field}, and it holds {sign}" if field else f"it holds {sign}"
-    problems.add(
-        "QuantizedSource",
-        f"{checkpoint.folder} is {what}: {why}; give the original weights in float16, bfloat16 or float32, "
-        "and quantise when serving",
-    )
+    return f"quantised ({_short(method)})" if method else "quantised"
 
 
 def unquantised(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,12 +104,16 @@ def _meaning(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(rope, dict):
         meant.setdefault("rope_theta", rope.get("rope_theta"))
         meant.setdefault("rope_scaling", {key: value for key, value in rope.items() if key != "rope_theta"})
-    if meant.get("model_type", "llama") == "llama":
-        meant = {**_LLAMA_DEFAULTS, **{key: value for key, value in meant.items() if value is not None}}
-        meant.setdefault("num_key_value_heads", meant.get("num_attention_heads"))
-        meant["rope_scaling"] = _scaling(meant.get("rope_scaling"))
-        if "head_dim" not in meant and _divides(meant.get("num_attention_heads"), meant.get("hidden_size")):
-            meant["head_dim"] = meant["hidden_size"] // meant["num_attention_heads"]
+    return _of_llama(meant) if meant.get("model_type", "llama") == "llama" else meant
+
+
+def _of_llama(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with what LLaMA's leaves out."""
+    meant = {**_LLAMA_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    meant.setdefault("num_key_value_heads", meant.get("num_attention_heads"))
+    meant["rope_scaling"] = _scaling(meant.get("rope_scaling"))
+    if "head_dim" not in meant and _divides(meant.get("num_attention_heads"), meant.get("hidden_size")):
+        meant["head_dim"] = meant["hidden_size"] // meant["num_attention_heads"]
     return meant
 
 

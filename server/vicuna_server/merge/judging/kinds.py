@@ -1,5 +1,7 @@
 """Which arithmetic a delta asks for, judged from shapes, types and the rows it adds."""
 
+from collections.abc import Mapping
+
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.evidence import added_size
 from vicuna_server.merge.judging.problems import Problems
@@ -38,14 +40,20 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems
     by_dtype, by_rows = _BY_DTYPE.get(embedding.dtype), _by_rows(base, delta)
     found = by_rows or by_dtype
     if found is None or (by_dtype and found != by_dtype):
-        told = f"its type, {embedding.dtype}, speaks for {by_dtype or 'neither'}, their size for {by_rows or 'neither'}"
-        problems.add(
-            "AmbiguousDelta",
-            f"{delta.folder} adds {rows} rows to the vocabulary, as kinds additive-v0 and alpaca both do; {told}; "
-            "state kind (--kind): additive-v0 if the base's new rows were zero when the delta was made, alpaca if they "
-            "were the mean of the others",
-        )
+        told = {f"its type, {embedding.dtype}, speaks": by_dtype, "their size": by_rows}
+        _note_ambiguous(delta, rows, told, problems)
     return found or "additive-v0"
+
+
+def _note_ambiguous(delta: Checkpoint, rows: int, told: Mapping[str, str | None], problems: Problems) -> None:
+    """Say that the signs in `told` do not speak for one kind."""
+    signs = ", ".join(f"{sign} for {kind or 'neither'}" for sign, kind in told.items())
+    problems.add(
+        "AmbiguousDelta",
+        f"{delta.folder} adds {rows} rows to the vocabulary, as kinds additive-v0 and alpaca both do; {signs}; "
+        "state kind (--kind): additive-v0 if the base's new rows were zero when the delta was made, alpaca if they "
+        "were the mean of the others",
+    )
 
 
 def extra_rows(base: Checkpoint, delta: Checkpoint) -> int:

@@ -32,7 +32,7 @@ def check_outline(what: str, config: Mapping[str, Any], tensors: Tensors, proble
     if empty is not None:
         problems.add("EmptyTensors", f"{what}: {empty} has no content, shape {list(tensors[empty][1])}; save it again")
         return
-    packed = next((name for name in weights if tensors[name][0] in _PACKED and len(tensors[name][1]) > 1), None)
+    packed = _packed(weights, tensors)
     if packed is not None:
         problems.add(
             "UnsupportedDtype",
@@ -42,6 +42,11 @@ def check_outline(what: str, config: Mapping[str, Any], tensors: Tensors, proble
     lost = _lost(config, tensors)
     if lost:
         problems.add("TensorMissing", f"{what} lacks {lost}; fetch it again")
+
+
+def _packed(weights: Iterable[str], tensors: Tensors) -> str | None:
+    """Return the first matrix whose type several values are packed into."""
+    return next((name for name in weights if tensors[name][0] in _PACKED and len(tensors[name][1]) > 1), None)
 
 
 def numbered(names: Iterable[str]) -> dict[str, set[int]]:
@@ -56,16 +61,26 @@ def numbered(names: Iterable[str]) -> dict[str, set[int]]:
 
 def _lost(config: Mapping[str, Any], tensors: Tensors) -> str | None:
     """Return what is not there in words."""
-    sizes: Counter[str] = Counter(match["stem"] for name in tensors if (match := _LAYER.fullmatch(name)))
-    stem = sizes.most_common(1)[0][0] if sizes else None
-    present = numbered(tensors).get(stem or "", set())
-    stated = next((config[field] for field in LAYER_FIELDS if type(config.get(field)) is int), None)
-    layers = max([stated or 0, *(number + 1 for number in present)])
-    missing = next((number for number in range(layers) if number not in present), None)
-    if missing is not None:
-        return f"layer {missing} of the {layers} its config.json names"
+    layer = _lost_layer(config, tensors)
+    if layer:
+        return layer
     if not any(map(_EMBEDDING.search, tensors)):
         return "an embedding"
     if config.get("tie_word_embeddings") is False and not any(map(_HEAD.search, tensors)):
         return "a head, and its config.json says that it is not the embedding (tie_word_embeddings)"
     return None
+
+
+def _layers(tensors: Tensors) -> set[int]:
+    """Return the numbers of the layers: where several rows of modules have numbers, of the one with most tensors."""
+    sizes: Counter[str] = Counter(match["stem"] for name in tensors if (match := _LAYER.fullmatch(name)))
+    return numbered(tensors)[sizes.most_common(1)[0][0]] if sizes else set()
+
+
+def _lost_layer(config: Mapping[str, Any], tensors: Tensors) -> str | None:
+    """Return the first layer that the config or a later layer speaks of, and that has no tensor."""
+    present = _layers(tensors)
+    stated = next((config[field] for field in LAYER_FIELDS if type(config.get(field)) is int), None)
+    layers = max([stated or 0, *(number + 1 for number in present)])
+    missing = next((number for number in range(layers) if number not in present), None)
+    return None if missing is None else f"layer {missing} of the {layers} its config.json names"

@@ -96,16 +96,9 @@ def _skeleton(fields: Fields, variant: _Variant) -> Skeleton:
     rows = fields.size("vocab_size", default=variant.vocabulary)
     switched = {name for name in variant.biases if fields.flag(name, default=False)}
     layer: dict[str, Shape] = {f"{norm}.weight": (hidden,) for norm in variant.norms}
-    for name, shape in _attention(hidden, heads * head_dim, key_heads * head_dim, fused=variant.fused).items():
-        layer[f"self_attn.{name}.weight"] = shape
-        if "attention_bias" in switched or (variant.query_biases and name != "o_proj"):
-            layer[f"self_attn.{name}.bias"] = shape[:1]
-    if variant.head_norms:
-        layer |= {"self_attn.q_norm.weight": (head_dim,), "self_attn.k_norm.weight": (head_dim,)}
-    for name, shape in _feed_forward(hidden, inner, fused=variant.fused).items():
-        layer[f"mlp.{name}.weight"] = shape
-        if "mlp_bias" in switched:
-            layer[f"mlp.{name}.bias"] = shape[:1]
+    attention = _attention(hidden, heads * head_dim, key_heads * head_dim, fused=variant.fused)
+    layer |= _with_attention(attention, variant, head_dim, biases="attention_bias" in switched)
+    layer |= _with_feed_forward(_feed_forward(hidden, inner, fused=variant.fused), biases="mlp_bias" in switched)
     embedding = "model.embed_tokens.weight"
     return Skeleton(
         outer={embedding: (rows, hidden), "model.norm.weight": (hidden,), HEAD: (rows, hidden)},
@@ -117,6 +110,27 @@ def _skeleton(fields: Fields, variant: _Variant) -> Skeleton:
         tied=fields.flag("tie_word_embeddings", default=variant.tied),
         other_names={},
     )
+
+
+def _with_attention(matrices: dict[str, Shape], variant: _Variant, head_dim: int, *, biases: bool) -> dict[str, Shape]:
+    """Return a layer's tensors of attention by name: matrices, biases and the norms of heads."""
+    found: dict[str, Shape] = {}
+    for name, shape in matrices.items():
+        found[f"self_attn.{name}.weight"] = shape
+        if biases or (variant.query_biases and name != "o_proj"):
+            found[f"self_attn.{name}.bias"] = shape[:1]
+    if variant.head_norms:
+        found |= {"self_attn.q_norm.weight": (head_dim,), "self_attn.k_norm.weight": (head_dim,)}
+    return found
+
+
+def _with_feed_forward(matrices: dict[str, Shape], *, biases: bool) -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
+    for name, shape in matrices.items():
+        found[f"mlp.{name}.weight"] = shape
+        if biases:
+            found[f"mlp.{name}.bias"] = shape[:1]
+    return found
 
 
 def _attention(hidden: int, queries: int, keys: int, *, fused: bool) -> dict[str, Shape]:
