@@ -11,10 +11,15 @@ from typing import NoReturn
 from vicuna_operator import __version__
 from vicuna_operator.config import FLAGS, load_config
 from vicuna_operator.errors import ConfigError, OperatorError, StartError
+from vicuna_operator.extras import missing_extra, require
 
 __all__ = ["main"]
 
 EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69  # sysexits: a program or file that is needed does not exist
+
+# command → the extras it needs (`up` runs vicuna-server too), and a module of them to look for first
+_NEEDS = {"run": ("operator", "kopf"), "up": ("operator,server", "yaml")}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,9 +29,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code (64: wrong usage or settings)."""
+    """Run the command line; return its exit code (64: wrong usage or settings, 69: an extra is not installed)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    extra, module = _NEEDS.get(next(iter(arguments), ""), ("operator", None))
+    try:
+        if module is not None and not {"-h", "--help"} & set(arguments):
+            require(module)
+        return _main(arguments)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error, extra)
+        if missing is None:
+            raise
+        return _fail(missing, EXIT_UNAVAILABLE)
+
+
+def _main(arguments: Sequence[str]) -> int:
     parser = _Parser(prog="vicuna-operator", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"vicuna-operator {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     run = commands.add_parser("run", help="serve the VicunaModels of a cluster until SIGTERM")
     for variable, text in FLAGS.items():

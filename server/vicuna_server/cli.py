@@ -4,41 +4,76 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from vicuna_server.termination import keeping_output
+from vicuna_server.extras import missing_extra, require
+from vicuna_server.termination import failure_message, keeping_output, write_termination_message
 
 __all__ = ["main"]
 
-# name → (module with `add_arguments(parser)` and `run(args) -> int`, one line of help)
+
+class _Command(NamedTuple):
+    module: str
+    """Has `add_arguments(parser)` and `run(args) -> int`."""
+    help: str
+    extra: str = "server"
+    needs: str | None = None
+    """A module of the extra without which nothing can be done; None: some of it works with none of them."""
+
+
 COMMANDS = {
-    "merge": ("vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact"),
-    "inspect": ("vicuna_server.merge.inspecting.inspect_cli", "say what weights are, and whether they can be merged"),
-    "make-delta": ("vicuna_server.merge.make_delta.cli", "publish a fine-tuned model as a delta of its base"),
-    "artifacts": ("vicuna_server.merge.artifacts_cli", "list, verify or prune the artifacts on a volume"),
-    "serve": ("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API"),
-    "gateway": ("vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster"),
-    "chat": ("vicuna_server.chat.cli", "chat in the terminal, with a model run here or behind an API"),
+    "merge": _Command(
+        "vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact", needs="numpy"
+    ),
+    "inspect": _Command(
+        "vicuna_server.merge.inspecting.inspect_cli",
+        "say what weights are, and whether they can be merged",
+        needs="numpy",
+    ),
+    "make-delta": _Command(
+        "vicuna_server.merge.make_delta.cli", "publish a fine-tuned model as a delta of its base", needs="numpy"
+    ),
+    "artifacts": _Command("vicuna_server.merge.artifacts_cli", "list, verify or prune the artifacts on a volume"),
+    "serve": _Command("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API", needs="fastapi"),
+    "gateway": _Command(
+        "vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster", "gateway", "aiohttp"
+    ),
+    "chat": _Command("vicuna_server.chat.cli", "chat in the terminal, with a model run here or behind an API"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command and return its exit code (64: wrong usage)."""
+    """Run one sub-command and return its exit code (64: wrong usage, 69: its extra is not installed)."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        module_name, help_text = COMMANDS[words[0]]
-        module = importlib.import_module(module_name)
-        parser = _Parser(prog=f"vicuna-server {words[0]}", description=help_text)
-        module.add_arguments(parser)
-        args = parser.parse_args(words[1:])
-        with keeping_output():
-            return int(module.run(args))
+        return _run(words[0], words[1:])
     parser = _Parser(prog="vicuna-server", description="Merge and serve models declared as VicunaModel.")
     parser.add_argument("--version", action="version", version=f"vicuna-server {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, help_text) in COMMANDS.items():
-        commands.add_parser(name, help=help_text, add_help=False)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help, add_help=False)
     parser.parse_args(words)
     return 64
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    command = COMMANDS[name]
+    try:
+        if command.needs is not None and not {"-h", "--help"} & set(words):
+            require(command.needs)
+        module = importlib.import_module(command.module)
+        parser = _Parser(prog=f"vicuna-server {name}", description=command.help)
+        module.add_arguments(parser)
+        args = parser.parse_args(words)
+        with keeping_output():
+            return int(module.run(args))
+    except ModuleNotFoundError as error:
+        failure = missing_extra(error, command.extra)
+        if failure is None:
+            raise
+    write_termination_message(failure_message(failure))
+    print(f"vicuna-server {name}: {failure.reason}: {failure.message}", file=sys.stderr)
+    return failure.exit_code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,6 +4,7 @@
     ├── UsageError             64  the command line is wrong
     ├── InputError             65  the input is wrong; trying again cannot help
     ├── UnreachableError       69  a source cannot be reached; trying again may help
+    ├── MissingExtraError      69  an extra of the package is not installed; trying again cannot help
     ├── EngineError            70  the model cannot be loaded or does not work
     ├── OutOfSpaceError        73  the output has no room; trying again may help
     ├── InterruptedRunError    75  stopped by a signal; trying again resumes
@@ -19,6 +20,7 @@ __all__ = [
     "EngineError",
     "InputError",
     "InterruptedRunError",
+    "MissingExtraError",
     "OutOfSpaceError",
     "OverloadedError",
     "RequestError",
@@ -60,6 +62,12 @@ class UnreachableError(VicunaError):
 
     exit_code = 69
     retryable = True
+
+
+class MissingExtraError(VicunaError):
+    """A module of an extra (`pip install "vicuna-operator[EXTRA]"`) is not installed: sysexits' EX_UNAVAILABLE."""
+
+    exit_code = 69
 
 
 class EngineError(VicunaError):

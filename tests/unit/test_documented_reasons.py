@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-SOURCES = (*(TOP / "server/vicuna_server/merge").rglob("*.py"), TOP / "server/vicuna_server/manifest.py")
+SERVER = TOP / "server/vicuna_server"
+SOURCES = (*(SERVER / "merge").rglob("*.py"), SERVER / "manifest.py", SERVER / "extras.py")
 REASON = re.compile(r"(?:[A-Z]+[a-z]+)+")
-ERRORS = {"InputError", "UnreachableError", "EngineError", "OutOfSpaceError", "InterruptedRunError", "add"}
+ERRORS = {
+    "InputError",
+    "UnreachableError",
+    "EngineError",
+    "MissingExtraError",
+    "OutOfSpaceError",
+    "InterruptedRunError",
+    "add",
+}
 WARNINGS = {"warn"}
 
 

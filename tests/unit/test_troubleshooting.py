@@ -11,8 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 WORD = re.compile(r"[A-Z][a-zA-Z]*[a-z]")
 # Rooms of the server whose errors end in a termination message, and so on the object. What only a person runs does not.
 BY_HAND = re.compile(r"_cli\.py$|/make_delta/")
-ROOMS = ("merge", "engine", "http", "prompts")
-ERRORS = {"InputError", "EngineError", "OutOfSpaceError", "UnreachableError", "InterruptedRunError"}
+ROOMS = ("merge", "engine", "http", "prompts", "extras.py")
+ERRORS = {
+    "InputError",
+    "EngineError",
+    "OutOfSpaceError",
+    "UnreachableError",
+    "InterruptedRunError",
+    "MissingExtraError",
+}
 
 
 def documented() -> set[str]:
@@ -22,7 +29,7 @@ def documented() -> set[str]:
 
 
 def calls(folder: Path) -> Iterator[tuple[Path, ast.Call, str]]:
-    for file in sorted(folder.rglob("*.py")):
+    for file in sorted(folder.rglob("*.py")) or [folder]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vicuna_operator.api.constants import API_VERSION, KIND
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.errors import LocalRunError
@@ -28,6 +26,8 @@ def read_model(path: Path) -> Model:
 
 
 def _documents(path: Path) -> list[Any]:
+    import yaml  # late: --help needs none
+
     try:
         return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:

@@ -209,7 +209,8 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     except ImportError as error:
         raise EngineError(
             "QuantizationUnavailable",
-            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none",
+            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none"
+            ' (pip install "vicuna-operator[gpu]" brings it)',
         ) from error
     # It tells of its casts at every product of a step.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -7,6 +7,7 @@ from vicuna_server.engine.base import Engine
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
+from vicuna_server.extras import require
 from vicuna_server.manifest import Manifest
 from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX
 
@@ -42,6 +43,7 @@ def create_engine(settings: LoadSettings) -> Engine:
 
     Raises:
         UsageError: A variable of the scripted engine is no number.
+        ModuleNotFoundError: What transformers needs is not installed.
     """
     if _is_scripted():
         from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
@@ -50,6 +52,8 @@ def create_engine(settings: LoadSettings) -> Engine:
         template = settings.pinned_template or FROM_TOKENIZER if asked == "auto" else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)
+    for late in ("tokenizers", "accelerate"):  # transformers imports them while it reads the model, and blames that
+        require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     from vicuna_server.engine.transformers import TransformersEngine
 

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
+from vicuna_server.errors import InputError, UsageError, VicunaError
+from vicuna_server.extras import unexpected
 from vicuna_server.merge.artifacts_text import JsonTeller, Teller, TextTeller
 from vicuna_server.merge.progress import Bar, JsonLines, Progress, Reporter, Silent
 from vicuna_server.merge.signals import stopping_on_signals
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(EngineError("InternalError", f"{type(error).__name__}: {error}; this is a bug, please report it"))
+        return _fail(unexpected(error))
     return 0
 
 

@@ -4,13 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.errors import VicunaError
+from vicuna_server.extras import unexpected
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.flags import AdapterDigest, add_adapter_argument
-from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
-from vicuna_server.merge.request import Request
+from vicuna_server.merge.request import KINDS, Request
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizing.chat_template import CHAT_TEMPLATES
@@ -45,14 +44,15 @@ def run(args: argparse.Namespace) -> int:
     """Merge as the flags say; return the exit code (0, 64, 65, 69, 73, 75: docs/contract.md)."""
     reporter = make_reporter(quiet=args.quiet)
     try:
+        from vicuna_server.merge.job import run_merge  # late: --help needs no numpy
+
         with stopping_on_signals() as stop:
             progress = Progress(reporter, stop, args.max_bytes_per_second)
             manifest = run_merge(_request(args), progress)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        problem = f"{type(error).__name__}: {error}; this is a bug, please report it"
-        return _fail(EngineError("InternalError", problem), reporter)
+        return _fail(unexpected(error), reporter)
     write_termination_message(_success_message(manifest))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0

@@ -112,7 +112,7 @@ def make_plan(
         base: the base.
         delta: the delta; its config and tokenizer become the artifact's.
         adapters: in the order they are merged; the tokenizer of the last that has one becomes the artifact's.
-        kind: one of `kinds.KINDS`.
+        kind: one of `request.KINDS`.
         dtype: float16, bfloat16 or float32.
         chat_template: one of `chat_template.CHAT_TEMPLATES`.
         source_id: hub id of the delta (of the base without one), empty for a folder.

@@ -7,8 +7,9 @@ from vicuna_server.errors import UsageError
 from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES
 from vicuna_server.merge.inputs import Sources, make_input
 
-__all__ = ["CHUNK_BYTES", "Request"]
+__all__ = ["CHUNK_BYTES", "KINDS", "Request"]
 
+KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
 CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
 _LEAST_CHUNK_BYTES = 64 * 1024
 

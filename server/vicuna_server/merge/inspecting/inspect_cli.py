@@ -4,17 +4,19 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vicuna_server.errors import EngineError, InputError, UsageError, VicunaError
+from vicuna_server.errors import InputError, UsageError, VicunaError
+from vicuna_server.extras import unexpected
 from vicuna_server.merge.adapters.flags import add_adapter_argument
-from vicuna_server.merge.inspecting.inspect import Report, inspect
-from vicuna_server.merge.inspecting.inspect_text import print_report
-from vicuna_server.merge.judging.kinds import KINDS
 from vicuna_server.merge.progress import Bar, Progress, Silent
-from vicuna_server.merge.request import Request
+from vicuna_server.merge.request import KINDS, Request
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizing.chat_template import CHAT_TEMPLATES
+
+if TYPE_CHECKING:
+    from vicuna_server.merge.inspecting.inspect import Report
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Inspect as the flags say; return the exit code: 0, 65 when anything is wrong, 64, 69, 75 as `merge` has them."""
     bar = Bar("reading") if args.digest and not args.json and sys.stdout.isatty() else None
     try:
+        from vicuna_server.merge.inspecting.inspect import inspect  # late: --help needs no numpy
+
         with stopping_on_signals() as stop:
             request = _request(args)
             progress = Progress(bar or _Warnings(), stop)
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(EngineError("InternalError", f"{type(error).__name__}: {error}; this is a bug, please report it"))
+        return _fail(unexpected(error))
     finally:
         if bar:
             bar.close()
@@ -74,11 +78,13 @@ def _request(args: argparse.Namespace) -> Request:
     )
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
+def _tell(report: "Report", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.model_dump(by_alias=True), indent=2), flush=True)
         return
     from rich.console import Console
+
+    from vicuna_server.merge.inspecting.inspect_text import print_report
 
     print_report(report, Console())
     sys.stdout.flush()

@@ -8,9 +8,8 @@ from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.vocabulary import INPUT_SUFFIXES, VOCABULARY_SUFFIXES
 from vicuna_server.merge.tensors import TensorSource
 
-__all__ = ["KINDS", "extra_rows", "resolve_kind"]
+__all__ = ["extra_rows", "resolve_kind"]
 
-KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
 _MOST_ADDED_ROWS = 256
 # Vicuna's v0 was published in float16, Stanford's alpaca in float32
 _BY_DTYPE = {"F16": "additive-v0", "F32": "alpaca", "F64": "alpaca"}

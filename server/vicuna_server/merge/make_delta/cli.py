@@ -3,12 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vicuna_server.errors import EngineError, VicunaError
-from vicuna_server.merge.make_delta.job import DeltaRequest, Made, make_delta
+from vicuna_server.errors import VicunaError
+from vicuna_server.extras import unexpected
 from vicuna_server.merge.progress import Bar, Progress, Reporter, make_reporter
 from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
+
+if TYPE_CHECKING:
+    from vicuna_server.merge.make_delta.job import Made
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,21 +33,22 @@ def run(args: argparse.Namespace) -> int:
     """Make a delta as the flags say; return the exit code, as `merge` has them."""
     reporter = make_reporter(quiet=args.quiet)
     try:
+        from vicuna_server.merge.make_delta.job import DeltaRequest, make_delta  # late: --help needs no numpy
+
         with stopping_on_signals() as stop:
             progress = Progress(reporter, stop)
             made = make_delta(DeltaRequest(args.base, args.tuned, args.output, args.dtype), progress)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        problem = f"{type(error).__name__}: {error}; this is a bug, please report it"
-        return _fail(EngineError("InternalError", problem), reporter)
+        return _fail(unexpected(error), reporter)
     _tell(made, args.dtype, progress)
     if isinstance(reporter, Bar):
         reporter.close()
     return 0
 
 
-def _tell(made: Made, dtype: str, progress: Progress) -> None:
+def _tell(made: "Made", dtype: str, progress: Progress) -> None:
     if made.lost:
         progress.warn("RoundTripDiffers", _loss(made, dtype))
     progress.note(
@@ -58,7 +63,7 @@ def _tell(made: Made, dtype: str, progress: Progress) -> None:
     )
 
 
-def _loss(made: Made, dtype: str) -> str:
+def _loss(made: "Made", dtype: str) -> str:
     """Say how much does not come back, tensor by tensor as far as there is room."""
     named = ", ".join(f"{name} ({count})" for name, count in made.lost.most_common(_MOST_NAMED))
     more = f" and {len(made.lost) - _MOST_NAMED} more tensors" if len(made.lost) > _MOST_NAMED else ""
