@@ -24,8 +24,8 @@ export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 READY := $(VENV)/.ready
 CODE := operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart check lint format types arch images test-gpu e2e e2e-full \
-	chart-lint chart-package chart-crd bench web web-test clean
+.PHONY: help venv tools demo test test-full unit component chart check lint complexity format types arch images test-gpu \
+	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -65,7 +65,7 @@ component: $(READY)  ## processes, HTTP and real weights on this machine
 chart: $(READY) tools  ## the helm chart, rendered
 	$(PYTEST) tests/chart $(ARGS)
 
-check: lint types arch  ## all static checks
+check: lint complexity types arch  ## all static checks
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check $(CODE)
@@ -74,6 +74,9 @@ lint: $(READY)  ## ruff: rules and format
 format: $(READY)  ## let ruff repair and format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+complexity: $(READY)  ## no function above 10; conditional expressions and comprehensions count (radon)
+	$(BIN)/python hack/complexity.py $(filter-out tests,$(CODE))
 
 types: $(READY)  ## mypy --strict
 	$(BIN)/mypy
