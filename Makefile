@@ -22,7 +22,7 @@ export VENV
 export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 
 READY := $(VENV)/.ready
-CODE := operator server tests bench hack
+CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit component chart check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
@@ -135,4 +135,4 @@ bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/cha
 
 clean:  ## remove what the other targets made, the environment too
 	rm -rf $(VENV) web/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +
+	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

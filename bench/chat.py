@@ -132,7 +132,7 @@ def loading(model: Path, dtype: str, rounds: int) -> None:
         evict(files)
         started = time.perf_counter()
         prefetch(model)  # as whoever starts a server does
-        load_model(LoadSettings(model, dtype=dtype, kv_cache_memory="1Gi"))
+        load_model(LoadSettings(model, dtype=dtype, kv_cache_memory=2**30))
         pairs.append((time.perf_counter() - started, read))
         ratios.append(pairs[-1][0] / read)
     # The first time imports half of transformers.

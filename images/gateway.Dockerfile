@@ -13,6 +13,7 @@ print(*p['dependencies'], *p['optional-dependencies']['gateway'], sep='\n')" > r
 
 FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
+COPY contract contract
 COPY server server
 RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
  && rm /own/bin/vicuna-operator /own/bin/kubectl-vicuna

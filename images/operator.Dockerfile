@@ -13,6 +13,7 @@ print(*p['dependencies'], *p['optional-dependencies']['operator'], sep='\n')" > 
 
 FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
+COPY contract contract
 COPY operator operator
 RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
  && rm /own/bin/vicuna-server

@@ -26,6 +26,7 @@ print(*p['dependencies'], *e['server'], *(e['gpu'] if '$VARIANT' == 'cuda' else 
 
 FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
+COPY contract contract
 COPY server server
 RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
  && rm /own/bin/vicuna-operator /own/bin/kubectl-vicuna

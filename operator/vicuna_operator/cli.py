@@ -1,31 +1,22 @@
 """`vicuna-operator`: `run` serves a cluster, `up` runs one model on this machine, `version` says which this is."""
 
-import argparse
 import asyncio
 import gc
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from vicuna_contract.arguments import Parser
+from vicuna_contract.exits import ExitCode
+from vicuna_contract.extras import missing_extra, require
 from vicuna_operator import __version__
 from vicuna_operator.config import FLAGS, load_config
 from vicuna_operator.errors import ConfigError, OperatorError, StartError
-from vicuna_operator.extras import missing_extra, require
 
 __all__ = ["main"]
 
-EXIT_USAGE = 64
-EXIT_UNAVAILABLE = 69  # sysexits: a program or file that is needed does not exist
-
 # command → the extras it needs (`up` runs vicuna-server too), and a module of them to look for first
 _NEEDS = {"run": ("operator", "kopf"), "up": ("operator,server", "yaml")}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = missing_extra(error, extra)
         if missing is None:
             raise
-        return _fail(missing, EXIT_UNAVAILABLE)
+        return _fail(missing, ExitCode.UNREACHABLE)
 
 
 def _main(arguments: Sequence[str]) -> int:
-    parser = _Parser(prog="vicuna-operator", description=__doc__)
+    parser = Parser(prog="vicuna-operator", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vicuna-operator {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = commands.add_parser("run", help="serve the VicunaModels of a cluster until SIGTERM")
     for variable, text in FLAGS.items():
         flag = "--" + variable.removeprefix("VICUNA_").lower().replace("_", "-")
@@ -72,7 +63,7 @@ def _run(flags: dict[str, str | None]) -> int:
     try:
         config = load_config(flags)
     except ConfigError as error:
-        return _fail(str(error), EXIT_USAGE)
+        return _fail(str(error), ExitCode.USAGE)
     from vicuna_operator.controller.app import run_operator  # late: kopf takes a second to load
     from vicuna_operator.controller.logs import configure_logging
 

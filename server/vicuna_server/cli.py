@@ -1,12 +1,14 @@
 """The `vicuna-server` command: one sub-command per job, each imported only when it runs."""
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vicuna_server.extras import missing_extra, require
+from vicuna_contract.arguments import Parser
+from vicuna_contract.exits import ExitCode
+from vicuna_contract.extras import require
+from vicuna_server.extras import absent
 from vicuna_server.termination import failure_message, keeping_output, write_termination_message
 
 __all__ = ["main"]
@@ -47,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
         return _run(words[0], words[1:])
-    parser = _Parser(prog="vicuna-server", description="Merge and serve models declared as VicunaModel.")
+    parser = Parser(prog="vicuna-server", description="Merge and serve models declared as VicunaModel.")
     parser.add_argument("--version", action="version", version=f"vicuna-server {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.help, add_help=False)
     parser.parse_args(words)
-    return 64
+    return ExitCode.USAGE
 
 
 def _run(name: str, words: Sequence[str]) -> int:
@@ -62,27 +64,18 @@ def _run(name: str, words: Sequence[str]) -> int:
         if command.needs is not None and not {"-h", "--help"} & set(words):
             require(command.needs)
         module = importlib.import_module(command.module)
-        parser = _Parser(prog=f"vicuna-server {name}", description=command.help)
+        parser = Parser(prog=f"vicuna-server {name}", description=command.help)
         module.add_arguments(parser)
         args = parser.parse_args(words)
         with keeping_output():
             return int(module.run(args))
     except ModuleNotFoundError as error:
-        failure = missing_extra(error, command.extra)
+        failure = absent(error, command.extra)
         if failure is None:
             raise
     write_termination_message(failure_message(failure))
     print(f"vicuna-server {name}: {failure.reason}: {failure.message}", file=sys.stderr)
     return failure.exit_code
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with the exit code that the operator understands as wrong usage."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # never returns either way
-        self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(64)
 
 
 def _version() -> str:

@@ -16,6 +16,8 @@ Exit codes follow BSD's sysexits.h. The operator reads `reason` and `message` fr
 
 from typing import ClassVar
 
+from vicuna_contract.exits import ExitCode
+
 __all__ = [
     "EngineError",
     "InputError",
@@ -33,7 +35,7 @@ __all__ = [
 class VicunaError(Exception):
     """A failure with a CamelCase reason, one clear sentence that names the next step, and an exit code."""
 
-    exit_code: ClassVar[int] = 70
+    exit_code: ClassVar[ExitCode] = ExitCode.ENGINE
     retryable: ClassVar[bool] = False
 
     def __init__(self, reason: str, message: str) -> None:
@@ -45,7 +47,7 @@ class VicunaError(Exception):
 class UsageError(VicunaError):
     """The command line is wrong."""
 
-    exit_code = 64
+    exit_code = ExitCode.USAGE
 
     def __init__(self, message: str, reason: str = "UsageError") -> None:
         super().__init__(reason, message)
@@ -54,39 +56,39 @@ class UsageError(VicunaError):
 class InputError(VicunaError):
     """The input itself is wrong: a missing file, another shape, a broken tokenizer, an unsafe pickle."""
 
-    exit_code = 65
+    exit_code = ExitCode.BAD_INPUT
 
 
 class UnreachableError(VicunaError):
     """A source cannot be reached right now."""
 
-    exit_code = 69
+    exit_code = ExitCode.UNREACHABLE
     retryable = True
 
 
 class MissingExtraError(VicunaError):
     """A module of an extra (`pip install "vicuna-operator[EXTRA]"`) is not installed: sysexits' EX_UNAVAILABLE."""
 
-    exit_code = 69
+    exit_code = ExitCode.UNREACHABLE
 
 
 class EngineError(VicunaError):
     """The model cannot be loaded on this machine, or answers nonsense."""
 
-    exit_code = 70
+    exit_code = ExitCode.ENGINE
 
 
 class OutOfSpaceError(VicunaError):
     """The volume is full."""
 
-    exit_code = 73
+    exit_code = ExitCode.NO_SPACE
     retryable = True
 
 
 class InterruptedRunError(VicunaError):
     """The run was stopped by a signal before it was done."""
 
-    exit_code = 75
+    exit_code = ExitCode.INTERRUPTED
     retryable = True
 
 

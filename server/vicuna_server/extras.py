@@ -1,39 +1,18 @@
-"""What `pip install vicuna-operator` alone leaves out, said in a sentence where a command needs it."""
+"""The last words of a command that ends by an error nobody foresaw."""
 
-import sys
-from importlib.util import find_spec
-
+from vicuna_contract.extras import missing_extra
 from vicuna_server.errors import EngineError, MissingExtraError, VicunaError
 
-__all__ = ["missing_extra", "require", "unexpected"]
+__all__ = ["absent", "unexpected"]
 
 
-def require(module: str) -> None:
-    """Find a module without loading it.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-    """
-    if find_spec(module) is None:
-        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-
-
-def missing_extra(error: ModuleNotFoundError, extra: str) -> MissingExtraError | None:
-    """Return what to install; None where the module is one of ours or of Python's, which is a bug."""
-    while error.name is None and isinstance(error.__cause__, ModuleNotFoundError):
-        error = error.__cause__  # transformers wraps it in one that names nothing
-    name = error.name or ""
-    top = name.partition(".")[0]
-    if not top or top.startswith("vicuna_") or top in sys.stdlib_module_names:
-        return None
-    return MissingExtraError(
-        "ExtraMissing",
-        f'the module {name}, which comes with the extra "{extra}", is not installed;'
-        f' run: pip install "vicuna-operator[{extra}]"',
-    )
+def absent(error: ModuleNotFoundError, extra: str) -> MissingExtraError | None:
+    """Return what to say where a module of an extra is not installed; None where it is one of ours or of Python's."""
+    missing = missing_extra(error, extra)
+    return MissingExtraError("ExtraMissing", missing) if missing else None
 
 
 def unexpected(error: Exception) -> VicunaError:
     """Return the last words for what nobody foresaw: an extra is missing (of all but the gateway), or a bug of ours."""
-    missing = missing_extra(error, "server") if isinstance(error, ModuleNotFoundError) else None
+    missing = absent(error, "server") if isinstance(error, ModuleNotFoundError) else None
     return missing or EngineError("InternalError", f"{type(error).__name__}: {error}; this is a bug, please report it")

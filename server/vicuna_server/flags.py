@@ -1,49 +1,37 @@
-"""Values of flags that several commands have, as argparse's `type`."""
+"""Values of flags that need more than their text: a file that must be there, a quantity that must be one."""
 
-import argparse
-import math
 from pathlib import Path
 
-from vicuna_server.prompts import CHAT_TEMPLATES, TEMPLATE_SUFFIX
+from vicuna_contract.quantity import parse_quantity
+from vicuna_contract.templates import TEMPLATE_SUFFIX
+from vicuna_server.errors import UsageError
 
-__all__ = ["bounded", "chat_template", "count", "positive"]
-
-
-def count(text: str) -> int:
-    """Return a whole number of 0 or more."""
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return number
+__all__ = ["memory", "require_template_file"]
 
 
-def positive(text: str) -> int:
-    """Return a whole number of 1 or more."""
-    number = count(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+def memory(flag: str, text: str | None) -> int | None:
+    """Return the bytes of a flag's quantity, such as `13Gi` or `16e9`; None where the flag is not given.
 
-
-def bounded(text: str, most: float = math.inf) -> float:
-    """Return a number from 0 to `most`."""
+    Raises:
+        UsageError: it is not a quantity above zero.
+    """
+    if text is None:
+        return None
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= most or math.isinf(number):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number from 0{'' if math.isinf(most) else f' to {most:g}'}"
-        )
-    return number
+        size = parse_quantity(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+    if size <= 0:
+        raise UsageError(f"{flag} {text!r} must be more than zero")
+    return size
 
 
-def chat_template(text: str) -> str:
-    """Return the name of a chat template, or the path of a file that has one."""
-    if text.endswith(TEMPLATE_SUFFIX):
-        if not Path(text).is_file():
-            raise argparse.ArgumentTypeError(f"{text!r} is no file; check the path of the Jinja template")
-    elif text not in ("auto", *CHAT_TEMPLATES):
-        names = ", ".join(("auto", *CHAT_TEMPLATES))
-        raise argparse.ArgumentTypeError(f"{text!r} is unknown; use one of {names}, or a file FILE{TEMPLATE_SUFFIX}")
-    return text
+def require_template_file(flag: str, chat_template: str) -> str:
+    """Return the value of a flag that names a chat template or the file of one.
+
+    Raises:
+        UsageError: it names a file, and there is none.
+    """
+    if chat_template.endswith(TEMPLATE_SUFFIX) and not Path(chat_template).is_file():
+        raise UsageError(f"{flag} {chat_template!r} is not a file; check the path of the Jinja template")
+    return chat_template

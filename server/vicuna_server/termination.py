@@ -1,6 +1,5 @@
 """The container's last words: one JSON object where Kubernetes looks for a termination message."""
 
-import json
 import os
 import sys
 from collections import deque
@@ -9,12 +8,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import Any
 
+from vicuna_contract.names import TERMINATION_LOG_VARIABLE
+from vicuna_contract.termination import Failed, encode
 from vicuna_server.errors import VicunaError
 
-__all__ = ["MAX_BYTES", "failure_message", "keeping_output", "write_termination_message"]
-
-MAX_BYTES = 3072
-"""Kubernetes cuts at 4096 bytes per container; staying below keeps the JSON whole."""
+__all__ = ["failure_message", "keeping_output", "write_termination_message"]
 
 _DEFAULT_PATH = Path("/dev/termination-log")
 _LOG_CHARACTERS = 1000
@@ -51,9 +49,7 @@ class _Copied:
 
 def failure_message(error: VicunaError) -> dict[str, object]:
     """Return what to write of a failure, with the lines printed before it."""
-    message: dict[str, object] = {"reason": error.reason, "message": error.message, "retryable": error.retryable}
-    lines = _end_of("".join(_printed).strip())
-    return {**message, "log": lines} if lines else message
+    return Failed(error.reason, error.message, error.retryable, _end_of("".join(_printed).strip())).fields()
 
 
 def _end_of(text: str) -> str:
@@ -73,31 +69,11 @@ def write_termination_message(message: Mapping[str, object]) -> None:
     """
     with suppress(OSError, TypeError, ValueError):
         if (path := _path()) is not None:
-            path.write_bytes(_encode(dict(message)))
+            path.write_bytes(encode(message))
 
 
 def _path() -> Path | None:
-    named = os.environ.get("VICUNA_TERMINATION_LOG")
+    named = os.environ.get(TERMINATION_LOG_VARIABLE)
     if named:
         return Path(named)
     return _DEFAULT_PATH if _DEFAULT_PATH.is_file() else None
-
-
-def _encode(message: dict[str, object]) -> bytes:
-    data = _dump(message)
-    if len(data) <= MAX_BYTES:
-        return data
-    message.pop("log", None)
-    data = _dump(message)
-    text = str(message.get("message", ""))
-    # Cut in proportion, at least one character a turn: bytes per character vary.
-    while len(data) > MAX_BYTES and text:
-        text = text[: min(len(text) - 1, len(text) * MAX_BYTES // len(data))]
-        data = _dump({**message, "message": text + "…"})
-    if len(data) > MAX_BYTES:
-        data = _dump({key: message[key] for key in ("reason", "retryable") if key in message})
-    return data
-
-
-def _dump(message: dict[str, object]) -> bytes:
-    return json.dumps(message, ensure_ascii=False).encode("utf-8", errors="replace")

@@ -152,7 +152,7 @@ def test_what_is_for_a_model_here_is_refused_for_a_server(tmp_path: Path) -> Non
         (("--model", str(tmp_path / "none")), "is no folder"),
         (("--model", str(tmp_path), "--gpus", "0,1", "--num-gpus", "3"), "more than the 2"),
         (("--conv-template", "vicuna_v9"), "vicuna_v1.1"),
-        (("--conv-template", "none.jinja"), "no file"),
+        (("--model", str(tmp_path), "--conv-template", "none.jinja"), "not a file"),
     ):
         command = [sys.executable, "-m", "vicuna_server", "chat", *words]
         done = subprocess.run(command, input="", capture_output=True, text=True, timeout=SECONDS, check=False)

@@ -10,6 +10,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
@@ -23,6 +25,7 @@ spec:
     delta: {{source: "pvc://inputs/{delta}"}}
   serving: {{numGpus: 0, replicas: 2, chatTemplate: vicuna_v1.1}}
 """
+ODD_NAME = "delta#2 what? 100%25"  # beside a folder that a reader of URLs would take for it
 # Ask the server we are given, and print what it says of itself.
 ASK = "import os, urllib.request as r; print(r.urlopen(os.environ['VICUNA_URL'] + '/v1/models').read().decode())"
 
@@ -32,6 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     write_checkpoint(folder / "base", model_weights(1), "bin-sharded")
     write_checkpoint(folder / "delta", delta_weights(2), "safetensors")
+    write_checkpoint(folder / ODD_NAME, delta_weights(3), "safetensors")
     return folder
 
 
@@ -81,6 +85,21 @@ def up(tmp_path: Path, inputs: Path, port: int) -> Up:
 def free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_folder_that_is_named_is_merged_whatever_its_name(up: Up) -> None:
+    code, _, err = up.run("true", delta=ODD_NAME)
+    assert code == 0, err
+    (merged,) = (up.folder / "data").rglob("*.safetensors")
+    want = {name: base + delta_weights(3)[name] for name, base in model_weights(1).items()}
+    assert all(torch.equal(tensor, want[name]) for name, tensor in load_file(merged).items())
+
+
+def test_a_folder_that_exists_only_decoded_is_refused_with_both_spellings(up: Up, inputs: Path) -> None:
+    (inputs / "a b").mkdir(exist_ok=True)
+    code, _, err = up.run("true", delta="a%20b")
+    assert code == 65
+    assert f"{inputs}/a%20b does not exist, but {inputs}/a b does" in err
 
 
 def test_merges_serves_runs_the_command_and_leaves_only_the_artifact(up: Up) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from support.memory_kube import Call, MemoryKube
 from support.memory_server import MemoryServer
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.errors import ForbiddenError, UnavailableError
 
 SPEC = {

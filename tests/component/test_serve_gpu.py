@@ -36,7 +36,7 @@ async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
 
 
 def settings(folder: Path, **options: Any) -> LoadSettings:
-    return LoadSettings(folder, **{"device": "cuda", "num_gpus": 1, "kv_cache_memory": "256Mi", **options})
+    return LoadSettings(folder, **{"device": "cuda", "num_gpus": 1, "kv_cache_memory": 256 * 2**20, **options})
 
 
 async def answer(engine: TransformersEngine, prompt: str) -> list[int]:
@@ -47,7 +47,7 @@ async def answer(engine: TransformersEngine, prompt: str) -> list[int]:
 async def test_in_float32_a_gpu_gives_the_cpus_tokens_alone_and_in_company(
     engine: TransformersEngine, folder: Path
 ) -> None:
-    cpu = TransformersEngine(LoadSettings(folder, dtype="float32", kv_cache_memory="256Mi"))
+    cpu = TransformersEngine(LoadSettings(folder, dtype="float32", kv_cache_memory=256 * 2**20))
     await cpu.load()
     wanted = [await answer(cpu, prompt) for prompt in PROMPTS]
     await cpu.close()
@@ -75,7 +75,7 @@ async def test_quantized_weights_answer(quantization: str, folder: Path) -> None
 @pytest.mark.skipif(GPUS < 2, reason="needs two CUDA devices")
 async def test_layers_are_spread_over_the_gpus(folder: Path) -> None:
     cap = (folder / "model.safetensors").stat().st_size * 3 // 4  # neither holds all
-    engine = TransformersEngine(settings(folder, num_gpus=2, dtype="float32", max_gpu_memory=str(cap)))
+    engine = TransformersEngine(settings(folder, num_gpus=2, dtype="float32", max_gpu_memory=cap))
     await engine.load()
     assert len(set(engine.loaded.decoder.shape.layers)) == 2
     assert all(await asyncio.gather(*(answer(engine, prompt) for prompt in PROMPTS)))
@@ -84,7 +84,7 @@ async def test_layers_are_spread_over_the_gpus(folder: Path) -> None:
 
 def test_weights_above_the_cap_are_refused_with_the_numbers(folder: Path) -> None:
     with pytest.raises(EngineError, match=r"KiB|MiB|GiB") as caught:
-        load_model(settings(folder, max_gpu_memory="4Ki"))
+        load_model(settings(folder, max_gpu_memory=4096))
     assert caught.value.reason == "OutOfMemory"
 
 

@@ -13,7 +13,7 @@ from support.cluster import NAMESPACE, Cluster, model_body
 from support.memory_kube import Body, Crashed
 from support.memory_snapshot import WATCHED
 from support.world import CONFIG
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from support.memory_kube import MemoryKube
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView

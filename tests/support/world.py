@@ -5,7 +5,7 @@ from typing import Any
 
 from support.cluster import NAMESPACE, Cluster, model_body
 from support.memory_kube import Body
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.status import status_patch
 from vicuna_operator.kube.port import ref_of

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from support import crd_schema
 from support.crd_examples import ACCEPTED_AND_REFUSED, FILLED, MINIMAL, with_value
-from vicuna_operator.api import constants
+from vicuna_contract import names
 from vicuna_operator.api.conditions import ConditionType, Phase
 from vicuna_operator.api.types import VicunaModelSpec
 
@@ -38,11 +38,11 @@ def test_it_is_a_valid_definition_today() -> None:
 def test_names_are_the_contracts() -> None:
     spec = crd_schema.crd()["spec"]
     (version,) = spec["versions"]
-    assert (spec["group"], version["name"], spec["scope"]) == (constants.GROUP, constants.VERSION, "Namespaced")
+    assert (spec["group"], version["name"], spec["scope"]) == (names.GROUP, names.VERSION, "Namespaced")
     assert spec["names"] == {
-        "kind": constants.KIND,
+        "kind": names.KIND,
         "listKind": "VicunaModelList",
-        "plural": constants.PLURAL,
+        "plural": names.PLURAL,
         "singular": "vicunamodel",
         "shortNames": ["vic"],
         "categories": ["all", "ai"],
@@ -383,7 +383,7 @@ def test_the_operator_sets_every_phase_but_the_one_kept_for_stored_statuses() ->
 
 
 def test_conditions_and_the_name_bound_are_the_operators() -> None:
-    assert SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == constants.MAX_MODEL_NAME
+    assert SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == names.MAX_MODEL_NAME
     described = SCHEMA["properties"]["status"]["properties"]["conditions"]["description"]
     assert all(str(kind) in described for kind in ConditionType)
 
@@ -394,8 +394,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
 def test_examples_are_accepted_as_they_stand(file: Path) -> None:
     for body in yaml.safe_load_all(file.read_text()):
-        if body["kind"] == constants.KIND:
-            assert body["apiVersion"] == constants.API_VERSION
+        if body["kind"] == names.KIND:
+            assert body["apiVersion"] == names.API_VERSION
             assert refused(body) == []
             VicunaModelSpec.model_validate(body["spec"], extra="forbid")
             assert list(jsonschema.Draft4Validator(_closed(SPEC)).iter_errors(body["spec"])) == []

@@ -1,1 +1,1 @@
-"""The VicunaModel API: constants, types, conditions. Pure."""
+"""The VicunaModel API: types, conditions. Pure."""

@@ -7,16 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vicuna_operator.api.constants import KIND, MAX_MODEL_NAME
-from vicuna_operator.api.quantity import parse_quantity
-from vicuna_operator.api.sources import ClaimSource, FileSource, HubSource, parse_source
+from vicuna_contract.names import KIND, MAX_MODEL_NAME
+from vicuna_contract.quantity import parse_quantity
+from vicuna_contract.sources import ClaimSource, FileSource, HubSource, parse_declared, parse_digest
 from vicuna_operator.api.types import VicunaModelSpec, WeightsSource
 from vicuna_operator.errors import SpecError
 
 __all__ = ["Model", "parse_model", "parse_spec"]
 
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_HEX64 = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _check_weights(spec: VicunaModelSpec, local: bool) -> None:
 
 def _check_source(where: str, source: WeightsSource, local: bool) -> None:
     try:
-        location = parse_source(source.source)
+        location = parse_declared(source.source)
     except ValueError as error:
         raise SpecError(f"{where}.source", str(error)) from None
     if isinstance(location, FileSource) and not local:
@@ -108,8 +107,10 @@ def _check_source(where: str, source: WeightsSource, local: bool) -> None:
         )
     if not isinstance(location, HubSource) and source.revision is not None:
         raise SpecError(f"{where}.revision", "only hf:// sources have revisions; remove it")
-    if source.digest is not None and not _HEX64.fullmatch(source.digest):
-        raise SpecError(f"{where}.digest", f"{source.digest!r} is no sha256 of 64 hexadecimal digits")
+    try:
+        _ = source.digest is None or parse_digest(source.digest)
+    except ValueError as error:
+        raise SpecError(f"{where}.digest", str(error)) from None
 
 
 def _check_serving(spec: VicunaModelSpec) -> None:
@@ -141,7 +142,7 @@ def _check_storage(spec: VicunaModelSpec, local: bool) -> None:
     for where, source in (("base", spec.weights.base), ("delta", spec.weights.delta)):
         if (
             source is not None
-            and isinstance(location := parse_source(source.source), ClaimSource)
+            and isinstance(location := parse_declared(source.source), ClaimSource)
             and not location.path
         ):
             raise SpecError(f"spec.weights.{where}.source", "name the folder inside the claim: pvc://CLAIM/PATH")

@@ -5,6 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from vicuna_contract.recipe import DeltaKind, Dtype
+from vicuna_contract.serve_arguments import Device, Quantization, ServingDtype
+from vicuna_contract.templates import ChatTemplate
+
 __all__ = [
     "AdapterSource",
     "DeltaSource",
@@ -38,7 +42,7 @@ class WeightsSource(_Part):
 class DeltaSource(WeightsSource):
     """A weight delta and how it was made."""
 
-    kind: Literal["auto", "additive-v1.1", "additive-v0", "alpaca"] = "auto"
+    kind: DeltaKind = "auto"
 
 
 class AdapterSource(WeightsSource):
@@ -57,7 +61,7 @@ class WeightsSpec(_Part):
 class MergeSpec(_Part):
     """How and where the merge Job runs; it never asks for a GPU."""
 
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    dtype: Dtype = "float16"
     retries: Annotated[int, Field(ge=0, le=20)] = 3
     active_deadline_seconds: Annotated[int, Field(ge=1, le=604800)] = 7200
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = None
@@ -93,11 +97,11 @@ class ServingSpec(_Part):
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     num_gpus: Annotated[int, Field(ge=0, le=16)] = 1
     gpu_resource: str = "nvidia.com/gpu"
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    quantization: Literal["none", "int8", "nf4"] = "none"
+    device: Device = "auto"
+    dtype: ServingDtype = "auto"
+    quantization: Quantization = "none"
     max_gpu_memory: Quantity | None = None
-    chat_template: Literal["auto", "vicuna_v1.1", "vicuna_v0", "alpaca", "from-tokenizer"] = "auto"
+    chat_template: ChatTemplate = "auto"
     served_name: str | None = None
     context_length: Annotated[int, Field(ge=1, le=10485760)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32

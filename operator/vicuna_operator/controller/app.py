@@ -9,7 +9,8 @@ from typing import Any
 
 import kopf
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.config import OperatorConfig
 from vicuna_operator.controller.handlers import register
 from vicuna_operator.controller.health import Health
@@ -29,7 +30,6 @@ __all__ = ["check_cluster", "run_operator"]
 
 logger = logging.getLogger(__name__)
 
-EXIT_UNAVAILABLE = 69
 EXIT_NO_PERMISSION = 77
 
 _STUCK_SECONDS = 600.0
@@ -80,7 +80,7 @@ async def check_cluster(kube: Kube, config: OperatorConfig) -> None:
         if not await kube.offers(c.API_VERSION):
             raise StartError(
                 f"the cluster does not know {c.PLURAL}.{c.GROUP}: install the CRD first (the chart does, or crds/)",
-                EXIT_UNAVAILABLE,
+                ExitCode.UNREACHABLE,
             )
         for namespace in config.watch_namespaces or (None,):
             for api_version, kind in kinds:
@@ -90,14 +90,14 @@ async def check_cluster(kube: Kube, config: OperatorConfig) -> None:
         hint = "grant the chart's roles, or name the namespaces to serve in VICUNA_WATCH_NAMESPACES"
         raise StartError(f"missing rights: {error}; {hint}", EXIT_NO_PERMISSION) from error
     except KubeError as error:
-        raise StartError(f"cannot use the cluster: {error}", EXIT_UNAVAILABLE) from error
+        raise StartError(f"cannot use the cluster: {error}", ExitCode.UNREACHABLE) from error
 
 
 async def _acquire(lease: Lease) -> None:
     try:
         await lease.acquire()
     except KubeError as error:
-        code = EXIT_NO_PERMISSION if isinstance(error, ForbiddenError) else EXIT_UNAVAILABLE
+        code = EXIT_NO_PERMISSION if isinstance(error, ForbiddenError) else ExitCode.UNREACHABLE
         raise StartError(f"cannot take the Lease: {error}", code) from error
 
 
@@ -181,7 +181,7 @@ async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
     try:
         kube = await KubeClient.connect(told=metrics.requested)
     except KubeError as error:
-        raise StartError(str(error), EXIT_UNAVAILABLE) from error
+        raise StartError(str(error), ExitCode.UNREACHABLE) from error
     try:
         yield kube
     finally:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import kopf
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.controller.settings import WATCHED_CHILDREN, configure
 from vicuna_operator.controller.snapshot import Key, Snapshot, View
 from vicuna_operator.kube.connection import Connection

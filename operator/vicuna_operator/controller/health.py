@@ -5,6 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.errors import StartError
 
 __all__ = ["Health"]
@@ -51,7 +52,7 @@ class Health:
             await self._runner.cleanup()
             raise StartError(
                 f"cannot listen on port {self.port} for probes ({error.strerror or error}); set VICUNA_HEALTH_PORT",
-                69,
+                ExitCode.UNREACHABLE,
             ) from error
         self.port = self._runner.addresses[0][1]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from vicuna_contract.names import API_VERSION, KIND, MANAGED_BY
 from vicuna_operator.api.conditions import format_time
-from vicuna_operator.api.constants import API_VERSION, KIND, MANAGED_BY
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Note

@@ -1,13 +1,13 @@
 """Puts together what planning sees of one model: indices, and the few things worth a read of their own."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.executor import is_ours
 from vicuna_operator.controller.memory import Memory
@@ -32,7 +32,6 @@ _LOG_LINES = 20
 _LOG_BYTES = 16 * 1024
 _BUDGET = ("policy/v1", "PodDisruptionBudget")
 _POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
-_PROGRESS_EVENTS = ("progress", "done")
 
 
 class Observer:
@@ -185,15 +184,3 @@ def _may_share(asked_at: float, asking: asyncio.Task[Any], now: float) -> bool:
     if not asking.done():
         return True
     return now - asked_at < _CLAIM_SECONDS and not asking.cancelled() and asking.exception() is None
-
-
-def last_progress(text: str) -> Mapping[str, Any] | None:
-    """Return the last progress line of a merge container's log; other lines, and torn ones, do not count."""
-    for line in reversed(text.splitlines()):
-        try:
-            parsed = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(parsed, dict) and parsed.get("event") in _PROGRESS_EVENTS:
-            return parsed
-    return None

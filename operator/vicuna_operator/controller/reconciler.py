@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, StaleError, execute
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body

@@ -5,7 +5,7 @@ from typing import Any
 
 import kopf
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 
 __all__ = ["CHILD_SELECTOR", "WATCHED_CHILDREN", "configure"]
 

@@ -1,19 +1,18 @@
 """The Kube port on `kubernetes.aio`: one raw request method, plain dicts in and out."""
 
-import asyncio
 import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client as aio_client
 from kubernetes.aio import config as untyped_config
 
-from vicuna_operator.api.constants import FIELD_MANAGER
+from vicuna_contract.cluster import configure
+from vicuna_contract.names import FIELD_MANAGER
 from vicuna_operator.errors import NotFoundError, UnavailableError
 from vicuna_operator.kube.connection import Connection, connection_of
 from vicuna_operator.kube.errors import error_from_answer
@@ -200,33 +199,11 @@ class KubeClient:
 
 async def _load_configuration() -> Any:
     configuration = aio_client.Configuration()
-    kubeconfig = os.environ.get("KUBECONFIG")
     try:
-        if not kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            aio_config.load_incluster_config(client_configuration=configuration)
-        else:
-            await aio_config.load_kube_config(
-                config_file=kubeconfig or os.path.expanduser("~/.kube/config"),  # noqa: ASYNC240  # no I/O
-                client_configuration=configuration,
-                persist_config=False,
-            )
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:  # the loader lets YAML, key and type errors through
-        message = f"no cluster: {error or type(error).__name__}; set KUBECONFIG, or run inside a cluster"
-        raise UnavailableError(message) from error
-    # Left to itself, aiohttp asks the environment in another thread, twice before each request.
-    configuration.client_session_kwargs = {"trust_env": False}
-    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
+        await configure(configuration, aio_config, os.environ)
+    except ValueError as error:
+        raise UnavailableError(str(error)) from error
     return configuration
-
-
-def _proxy_for(server: str) -> str | None:
-    """Find the environment's proxy for the way to this server."""
-    where = urlsplit(server)
-    if proxy_bypass(where.hostname or ""):
-        return None
-    return getproxies().get(where.scheme)
 
 
 def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:

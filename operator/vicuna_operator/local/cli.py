@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.manifest import read_model
 from vicuna_operator.local.process import Interrupted, interruptible
@@ -65,7 +66,7 @@ def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
 def _volume(text: str) -> tuple[str, Path]:
     claim, equals, folder = text.partition("=")
     if not (claim and equals and folder):
-        raise LocalRunError(f"--volume {text}: say CLAIM=FOLDER", 64)
+        raise LocalRunError(f"--volume {text}: say CLAIM=FOLDER", ExitCode.USAGE)
     return claim, Path(folder)
 
 
@@ -77,4 +78,5 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise LocalRunError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host", 69) from None
+        message = f"cannot listen on {host}:{port}: {reason}; choose another --port or --host"
+        raise LocalRunError(message, ExitCode.UNREACHABLE) from None

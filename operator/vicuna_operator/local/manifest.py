@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from vicuna_operator.api.constants import API_VERSION, KIND
+from vicuna_contract.exits import ExitCode
+from vicuna_contract.names import API_VERSION, KIND
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.errors import LocalRunError
 
 __all__ = ["read_model"]
 
-_DATA_ERROR = 65  # sysexits.h
 _NO_INPUT = 66
 
 
@@ -21,7 +21,9 @@ def read_model(path: Path) -> Model:
     """
     models = [doc for doc in _documents(path) if isinstance(doc, dict) and doc.get("kind") == KIND]
     if len(models) != 1:
-        raise LocalRunError(f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", _DATA_ERROR)
+        raise LocalRunError(
+            f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", ExitCode.BAD_INPUT
+        )
     return _checked(models[0], path)
 
 
@@ -33,20 +35,20 @@ def _documents(path: Path) -> list[Any]:
     except OSError as error:
         raise LocalRunError(f"{path}: {error.strerror or error}", _NO_INPUT) from None
     except UnicodeDecodeError:
-        raise LocalRunError(f"{path} is no UTF-8 text", _DATA_ERROR) from None
+        raise LocalRunError(f"{path} is no UTF-8 text", ExitCode.BAD_INPUT) from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where is not None else ""
         problem = getattr(error, "problem", None) or "cannot be read"
-        raise LocalRunError(f"{path}{line} is no YAML: {problem}", _DATA_ERROR) from None
+        raise LocalRunError(f"{path}{line} is no YAML: {problem}", ExitCode.BAD_INPUT) from None
 
 
 def _checked(body: dict[str, Any], path: Path) -> Model:
     if body.get("apiVersion") != API_VERSION:
-        raise LocalRunError(f"{path}: apiVersion is {body.get('apiVersion')!r}, not {API_VERSION}", _DATA_ERROR)
+        raise LocalRunError(f"{path}: apiVersion is {body.get('apiVersion')!r}, not {API_VERSION}", ExitCode.BAD_INPUT)
     if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
-        raise LocalRunError(f"{path}: metadata.name is missing", _DATA_ERROR)
+        raise LocalRunError(f"{path}: metadata.name is missing", ExitCode.BAD_INPUT)
     model = parse_model(body, local=True)
     if model.spec_error is not None:
-        raise LocalRunError(f"{path}: {model.spec_error}", _DATA_ERROR)
+        raise LocalRunError(f"{path}: {model.spec_error}", ExitCode.BAD_INPUT)
     return model

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.translate import LocalCommand
 
@@ -92,7 +93,7 @@ def _find(program: str) -> str:
     beside = Path(sys.executable).with_name(program)
     found = str(beside) if beside.exists() else shutil.which(program)
     if found is None:
-        raise LocalRunError(f"{program} is not installed; install vicuna-operator[server]", 69)
+        raise LocalRunError(f"{program} is not installed; install vicuna-operator[server]", ExitCode.UNREACHABLE)
     return found
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vicuna_contract.exits import ExitCode
+from vicuna_contract.sources import FileSource, parse_argument
 from vicuna_operator.errors import LocalRunError
 
 __all__ = ["LocalCommand", "claims_of", "translate"]
@@ -48,10 +50,12 @@ def translate(pod: Mapping[str, Any], folders: Mapping[str, Path]) -> LocalComma
 
 def _moved(word: str, places: Mapping[str, Path]) -> str:
     """Replace a path below a mount, plain or as file://, by the path in its folder."""
-    scheme, path = ("file://", word.removeprefix("file://")) if word.startswith("file://") else ("", word)
+    source = parse_argument(word) if word.startswith("file://") else None
+    path = source.path if isinstance(source, FileSource) else word
     for mount in sorted(places, key=len, reverse=True):
         if path == mount or path.startswith(f"{mount}/"):
-            return f"{scheme}{places[mount]}{path.removeprefix(mount)}"
+            moved = f"{places[mount]}{path.removeprefix(mount)}"
+            return moved if source is None else FileSource(moved).uri
     return word
 
 
@@ -61,7 +65,8 @@ def _environment(env: list[dict[str, Any]]) -> dict[str, str]:
         name = item["name"]
         if "valueFrom" in item:
             if name != "HF_TOKEN":
-                raise LocalRunError(f"env {name}: valueFrom means nothing in a local run; set it in your shell", 65)
+                message = f"env {name}: valueFrom means nothing in a local run; set it in your shell"
+                raise LocalRunError(message, ExitCode.BAD_INPUT)
             continue  # inherited from the user's own environment
         if name != "HOME":  # a container's writable home; a person has one
             values[name] = str(item.get("value", ""))

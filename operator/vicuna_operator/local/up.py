@@ -1,6 +1,5 @@
 """`vicuna-operator up`: merge, then serve, on this machine, by the very commands a cluster would run."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vicuna_contract.events import DONE, PROGRESS, read_event
+from vicuna_contract.exits import ExitCode
+from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.process import child, start, undisturbed
@@ -59,12 +61,12 @@ class LocalRun:
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch, "termination-log")
             code = self._run_merge(command, log)
-            said = _read_json(log)
+            said = read_report(_read(log))
         if code != 0:
-            raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else 75)
-        if not isinstance(said.get("artifactID"), str):
-            raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", 70)
-        return str(said["artifactID"])
+            raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else ExitCode.INTERRUPTED)
+        if said is None or said.artifact_id is None:
+            raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", ExitCode.ENGINE)
+        return said.artifact_id
 
     def serve(self, artifact_id: str, command: Sequence[str] = ()) -> int:
         """Serve the artifact until interrupted, or until `command` (which finds VICUNA_URL in its environment) ends.
@@ -101,7 +103,7 @@ class LocalRun:
         unused = sorted(set(self.volumes) - set(claims))
         if unused:
             known = ", ".join(sorted(set(claims)))
-            raise LocalRunError(f"--volume {unused[0]}: the model uses no such claim; it uses {known}", 64)
+            raise LocalRunError(f"--volume {unused[0]}: the model uses no such claim; it uses {known}", ExitCode.USAGE)
 
     def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
         folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}
@@ -152,24 +154,21 @@ def _with_option(argv: Sequence[str], option: str, value: str) -> list[str]:
     return words
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> str:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _show_progress(line: str) -> None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        _say(line.rstrip())
-        return
-    if event.get("event") == "progress" and event.get("bytesTotal"):
+    event = read_event(line) or {}
+    if event.get("event") == PROGRESS and event.get("bytesTotal"):
         _say(f"merging: {100 * event['bytesDone'] // event['bytesTotal']} %")
-    elif event.get("event") == "done":
+    elif event.get("event") == DONE:
         _say(f"merged: artifact {event.get('artifactID')}")
+    elif not event:
+        _say(line.rstrip())
 
 
 def _say(text: str) -> None:

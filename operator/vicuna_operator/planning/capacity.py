@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from vicuna_contract.quantity import parse_quantity
+from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
-from vicuna_operator.api.quantity import parse_quantity
 from vicuna_operator.planning.actions import Note
-from vicuna_operator.planning.failures import report, size_told
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.resources.common import claim_name, spec_of
 
@@ -61,9 +61,9 @@ def _size(artifact_id: str, seen: Observed) -> int | None:
         if job.artifact_id == artifact_id and job.artifact_bytes is not None:
             return job.artifact_bytes
     for pod in seen.pods:
-        said = report(pod.terminated.message) if pod.terminated is not None else None
-        if said is not None and said.get("artifactID") == artifact_id:
-            return size_told(said)
+        said = read_report(pod.terminated.message) if pod.terminated is not None else None
+        if said is not None and said.artifact_id == artifact_id:
+            return said.bytes
     return None
 
 

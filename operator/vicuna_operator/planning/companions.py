@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Ref
 from vicuna_operator.planning.config import PlanConfig

@@ -1,18 +1,17 @@
 """Why a pod or a Job did not do what it should: one reason, one message with the next step, retry or not."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vicuna_contract.exits import RETRYABLE_EXITS
+from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import PodView, Termination
 
-__all__ = ["Failure", "failure_report", "merge_failure", "remembered", "report", "server_failure", "size_told"]
+__all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 
-# The merge container's exit codes, from sysexits.h (docs/contract.md).
-_RETRYABLE_EXITS = {69, 73, 75}
 _LOG_TOLD = 600  # characters, in a message
 _LOG_KEPT = 2048
 
@@ -28,21 +27,6 @@ class Failure:
     pod: str = ""
     time: str = ""
     log: str = ""
-
-
-def size_told(said: Mapping[str, Any]) -> int | None:
-    """Return the artifact's bytes of a merge's report, None where it does not tell."""
-    size = said.get("bytes")
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
-
-
-def report(text: str) -> Mapping[str, Any] | None:
-    """Read a termination message; None when it is text, not the JSON of the contract."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("reason"), str) else None
 
 
 def merge_failure(job: JobView, pod: PodView | None) -> Failure:
@@ -71,7 +55,7 @@ def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
     pod, reason, exit_code = str(last.get("pod", "")), str(last.get("reason", "")), last.get("exitCode")
     if not pod.startswith(f"{job.meta.name}-"):
         return None
-    retryable = reason == Reason.EVICTED if exit_code is None else exit_code in _RETRYABLE_EXITS or exit_code > 128
+    retryable = reason == Reason.EVICTED if exit_code is None else exit_code in RETRYABLE_EXITS or exit_code > 128
     return Failure(
         reason,
         str(last.get("message", "")),
@@ -126,12 +110,12 @@ def _pod_failure(pod: PodView, what: str) -> Failure | None:
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
-    said = report(ended.message)
-    log = str(said.get("log") or "") if said else ended.message.strip()
+    said = read_report(ended.message)
+    log = said.log if said else ended.message.strip()
     failure = Failure(
         Reason.CRASHED,
         f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
-        retryable=ended.exit_code in _RETRYABLE_EXITS or ended.exit_code > 128,
+        retryable=ended.exit_code in RETRYABLE_EXITS or ended.exit_code > 128,
         exit_code=ended.exit_code,
         pod=pod.meta.name,
         time=ended.finished,
@@ -144,9 +128,9 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     if said is not None:
         return replace(
             failure,
-            reason=str(said["reason"]),
-            message=str(said.get("message") or said["reason"]),
-            retryable=bool(said.get("retryable", ended.exit_code in _RETRYABLE_EXITS)),
+            reason=said.reason,
+            message=said.message or said.reason,
+            retryable=ended.exit_code in RETRYABLE_EXITS if said.retryable is None else said.retryable,
         )
     return failure
 

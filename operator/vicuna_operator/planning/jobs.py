@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 

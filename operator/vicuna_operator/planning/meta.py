@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
 
 __all__ = ["Body", "Meta", "conditions_of"]

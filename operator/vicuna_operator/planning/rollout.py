@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView

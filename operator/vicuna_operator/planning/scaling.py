@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Action, Delete, Note, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import Marks

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.observed import EventView, Observed, PodView

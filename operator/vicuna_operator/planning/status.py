@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reason, format_time, merge_conditions
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note
 from vicuna_operator.planning.rollout import Marks, Rollout, Stand

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from vicuna_contract.quantity import parse_quantity
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.api.quantity import parse_quantity
 from vicuna_operator.planning.actions import Action, Create, Patch, Ref
 from vicuna_operator.planning.observed import ClaimView
 from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim

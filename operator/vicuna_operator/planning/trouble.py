@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from vicuna_contract.exits import TERMINAL_EXITS
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.planning.deployments import DeploymentView
@@ -13,8 +14,6 @@ from vicuna_operator.planning.obstacles import Obstacle, obstacle, refusal
 
 __all__ = ["POLL_SECONDS", "STUCK_SECONDS", "Trouble", "deadline_of", "find_trouble", "rollout_failure", "unexplained"]
 
-# The server's exit codes after a start that cannot succeed (docs/contract.md).
-_TERMINAL_EXITS = {64, 65, 70}
 STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
 LOADING_SECONDS = 30.0  # the same for a pod that runs and is not ready
 POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
@@ -108,7 +107,7 @@ def _ended_for_good(pod: PodView) -> Failure | None:
     failure = None if pod.ready else server_failure(pod)
     if failure is None:
         return None
-    terminal = failure.exit_code in _TERMINAL_EXITS or failure.reason == Reason.OOM_KILLED
+    terminal = failure.exit_code in TERMINAL_EXITS or failure.reason == Reason.OOM_KILLED
     if terminal and not failure.retryable:
         return failure
     waiting = pod.waiting_reason == "CrashLoopBackOff"

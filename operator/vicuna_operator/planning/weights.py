@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.failures import report, size_told
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.storage import claim_step
@@ -92,10 +92,10 @@ def _served(model: Model, seen: Observed) -> str | None:
 
 def _told(job: JobView, pod: PodView | None) -> tuple[str | None, Sequence[Action]]:
     """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
-    said = report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
-    if said is None or not isinstance(said.get("artifactID"), str):
+    said = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
+    if said is None or said.artifact_id is None:
         return None, ()
-    body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said["artifactID"]}}}
-    if size := size_told(said):
-        body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(size)}
-    return said["artifactID"], [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]
+    body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}}
+    if said.bytes is not None:
+        body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes)}
+    return said.artifact_id, [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]

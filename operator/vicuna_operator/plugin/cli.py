@@ -3,8 +3,8 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
+from vicuna_contract.arguments import Parser
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin import commands, talking
@@ -13,14 +13,7 @@ from vicuna_operator.plugin.kubectl import Kubectl, Process
 
 __all__ = ["main"]
 
-EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = Process) -> int:
@@ -41,25 +34,25 @@ def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]]
 
 
 def _parser() -> argparse.ArgumentParser:
-    where = _Parser(add_help=False)
+    where = Parser(add_help=False)
     where.add_argument("-n", "--namespace", help="its namespace (default: the context's)")
     where.add_argument("--context", help="the kubeconfig context to use")
     where.add_argument("--kubeconfig", help="the kubeconfig file to use")
-    common = _Parser(add_help=False, parents=[where])
+    common = Parser(add_help=False, parents=[where])
     common.add_argument("name", metavar="NAME", help="the VicunaModel")
-    output = _Parser(add_help=False)
+    output = Parser(add_help=False)
     output.add_argument("-o", "--output", choices=["text", "json"], default="text", help="form of the answer")
 
-    parser = _Parser(prog="kubectl vicuna", description=__doc__)
+    parser = Parser(prog="kubectl vicuna", description=__doc__)
     parser.add_argument("--version", action="version", version=f"kubectl-vicuna {__version__}")
-    words = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    words = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     def add(
         name: str,
         text: str,
         run: Callable[[Kubectl, argparse.Namespace], int],
-        *parents: _Parser,
-    ) -> _Parser:
+        *parents: Parser,
+    ) -> Parser:
         command = words.add_parser(name, help=text, description=text, parents=[common, *parents])
         command.set_defaults(run=run)
         return command

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import ConditionType
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.family import Family, read_model

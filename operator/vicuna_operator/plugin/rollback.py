@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import parse_spec
 from vicuna_operator.errors import PluginError, SpecError
 from vicuna_operator.planning.deployments import DeploymentView

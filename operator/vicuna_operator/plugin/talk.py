@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from vicuna_contract.names import REVISION_HEADER
 from vicuna_operator.errors import PluginError
 
 __all__ = ["Talk", "served_name"]
@@ -48,7 +49,7 @@ class Talk:
                 {"Content-Type": "application/json"},
             )
             with connection.getresponse() as answer:
-                self.revision = answer.headers.get("x-vicuna-revision", "")
+                self.revision = answer.headers.get(REVISION_HEADER, "")
                 if answer.status != 200:
                     raise PluginError(f"HTTP {answer.status}: {_message(answer.read())}")
                 for text in _texts(answer):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.resources.identity import short_hash
@@ -38,7 +38,7 @@ def spec_of(model: Model) -> VicunaModelSpec:
 
 def claim_name(model: Model) -> str:
     """Return the claim that holds the artifacts."""
-    return spec_of(model).storage.claim_name or f"{model.name}-weights"
+    return spec_of(model).storage.claim_name or c.weights_claim(model.name)
 
 
 def labels(model: Model, name: str, **more: str) -> dict[str, str]:

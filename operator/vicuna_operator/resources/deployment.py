@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import (
@@ -25,7 +26,7 @@ _SHUTDOWN_MARGIN_SECONDS = 30  # endpoint removal and the close of the last stre
 
 def deployment_name(model: Model, revision: str) -> str:
     """Return `<model>-<revision>`."""
-    return f"{model.name}-{revision}"
+    return c.deployment(model.name, revision)
 
 
 def revision_deployment(
@@ -78,27 +79,21 @@ def revision_deployment(
 
 def _arguments(model: Model, revision: str, artifact_id: str) -> list[str]:
     serving = spec_of(model).serving
-    options: dict[str, Any] = {
-        "model": f"{c.ARTIFACTS_ROOT}/{artifact_id}",
-        "served-name": serving.served_name or model.name,
-        "revision": revision,
-        "artifact-id": artifact_id,
-        "device": _device(serving),
-        "num-gpus": serving.num_gpus,
-        "dtype": serving.dtype,
-        "quantization": serving.quantization,
-        "max-gpu-memory": serving.max_gpu_memory,
-        "chat-template": serving.chat_template,
-        "context-length": serving.context_length,
-        "max-concurrency": serving.max_concurrency,
-        "max-stream-seconds": serving.max_stream_seconds,
-        "port": c.SERVER_PORT,
-    }
-    words = ["serve"]
-    for name, value in options.items():
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    return words
+    return ServeArguments(
+        model=f"{c.ARTIFACTS_ROOT}/{artifact_id}",
+        served_name=serving.served_name or model.name,
+        revision=revision,
+        artifact_id=artifact_id,
+        device=_device(serving),
+        num_gpus=serving.num_gpus,
+        dtype=serving.dtype,
+        quantization=serving.quantization,
+        max_gpu_memory=None if serving.max_gpu_memory is None else str(serving.max_gpu_memory),
+        chat_template=serving.chat_template,
+        context_length=serving.context_length,
+        max_concurrency=serving.max_concurrency,
+        max_stream_seconds=serving.max_stream_seconds,
+    ).to_argv()
 
 
 def _device(serving: ServingSpec) -> str:
@@ -158,9 +153,9 @@ def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy:
                 ],
                 "ports": [{"name": "http", "containerPort": c.SERVER_PORT, "protocol": "TCP"}],
                 # Liveness answers while the model loads; readiness only after the server's own smoke test.
-                "startupProbe": _probe("/livez", period=2, failures=90),
-                "livenessProbe": _probe("/livez", period=10, failures=6, timeout=10),
-                "readinessProbe": _probe("/readyz", period=2, failures=2),
+                "startupProbe": _probe(c.LIVE_PATH, period=2, failures=90),
+                "livenessProbe": _probe(c.LIVE_PATH, period=10, failures=6, timeout=10),
+                "readinessProbe": _probe(c.READY_PATH, period=2, failures=2),
                 "resources": _resources(serving),
                 "securityContext": dict(CONTAINER_SECURITY),
                 "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from vicuna_operator.api.constants import RECIPE_VERSION
+from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_operator.api.types import VicunaModelSpec
 
 __all__ = ["canonical_json", "merge_key", "merge_series", "revision", "rollout_attempt", "short_hash", "spec_snapshot"]

@@ -1,10 +1,13 @@
 """The Job that runs `vicuna-server merge`: one attempt, never retried by Kubernetes itself."""
 
+from pathlib import Path
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.merge_arguments import MergeArguments
+from vicuna_contract.sources import ClaimSource, HubSource, parse_declared, parse_digest
+from vicuna_contract.templates import AUTO
 from vicuna_operator.api.model import Model
-from vicuna_operator.api.sources import ClaimSource, HubSource, parse_source
 from vicuna_operator.api.types import WeightsSource
 from vicuna_operator.resources.common import claim_name, labels, spec_of
 from vicuna_operator.resources.identity import merge_key
@@ -17,12 +20,12 @@ _CA_FOLDER = "/etc/vicuna/ca"
 
 def job_name(model: Model, attempt: int) -> str:
     """Return `<model>-merge-<mergeKey>-<attempt>`."""
-    return f"{model.name}-merge-{merge_key(spec_of(model))}-{attempt}"
+    return c.merge_job(model.name, merge_key(spec_of(model)), attempt)
 
 
 def source_claims(model: Model) -> dict[str, ClaimSource]:
     """Return the inputs that lie on claims, by their role: `base`, `delta`, `adapter-0` and so on."""
-    found = {role: parse_source(source.source) for role, source in _inputs(model)}
+    found = {role: parse_declared(source.source) for role, source in _inputs(model)}
     return {role: location for role, location in found.items() if isinstance(location, ClaimSource)}
 
 
@@ -64,34 +67,39 @@ def _inputs(model: Model) -> list[tuple[str, WeightsSource]]:
 
 def _uri(model: Model, role: str, source: WeightsSource) -> str:
     """Return the URI as the container sees it."""
-    location = parse_source(source.source)
-    if isinstance(location, HubSource):
-        return f"hf://{location.repo}@{source.revision or 'main'}"
+    location = parse_declared(source.source, source.revision)
     if isinstance(location, ClaimSource):
-        root = c.MODELS_MOUNT if location.claim == claim_name(model) else f"{c.SOURCES_MOUNT}/{role}"
-        return f"file://{root}/{location.path}"
-    return source.source
+        of_storage = location.claim == claim_name(model)
+        location = location.mounted_at(c.MODELS_MOUNT if of_storage else c.source_mount(role))
+    return location.uri
 
 
 def _arguments(model: Model) -> list[str]:
     spec = spec_of(model)
-    words = ["merge", "--output", c.ARTIFACTS_ROOT, "--dtype", spec.merge.dtype]
-    for role, source in _inputs(model):
-        option = role.split("-")[0]
-        words += [f"--{option}", _uri(model, role, source)]
-        if source.digest is not None:
-            words += [f"--{option}-digest", source.digest.removeprefix("sha256:")]
-    if spec.weights.delta is not None:
-        words += ["--kind", spec.weights.delta.kind]
-    words += ["--chat-template", spec.serving.chat_template]
-    if spec.merge.max_bytes_per_second is not None:
-        words += ["--max-bytes-per-second", str(spec.merge.max_bytes_per_second)]
-    return words
+    told = {role: (_uri(model, role, source), _digest(source)) for role, source in _inputs(model)}
+    base, base_digest = told.pop("base")
+    delta, delta_digest = told.pop("delta", (None, None))
+    return MergeArguments(
+        base=base,
+        base_digest=base_digest,
+        delta=delta,
+        delta_digest=delta_digest,
+        adapters=tuple(told.values()),
+        kind=spec.weights.delta.kind if spec.weights.delta is not None else AUTO,
+        output=Path(c.ARTIFACTS_ROOT),
+        dtype=spec.merge.dtype,
+        chat_template=spec.serving.chat_template,
+        max_bytes_per_second=spec.merge.max_bytes_per_second,
+    ).to_argv()
+
+
+def _digest(source: WeightsSource) -> str | None:
+    return None if source.digest is None else parse_digest(source.digest)
 
 
 def _environment(model: Model) -> list[dict[str, Any]]:
     spec = spec_of(model)
-    from_hub = any(isinstance(parse_source(source.source), HubSource) for _, source in _inputs(model))
+    from_hub = any(isinstance(parse_declared(source.source), HubSource) for _, source in _inputs(model))
     env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108  # an emptyDir of the pod
     if not from_hub:
         env.append({"name": "HF_HUB_OFFLINE", "value": "1"})
@@ -116,7 +124,7 @@ def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             names[location.claim] = f"source-{role}"
             claim = {"claimName": location.claim, "readOnly": True}
             volumes.append({"name": names[location.claim], "persistentVolumeClaim": claim})
-        mounts.append({"name": names[location.claim], "mountPath": f"{c.SOURCES_MOUNT}/{role}", "readOnly": True})
+        mounts.append({"name": names[location.claim], "mountPath": c.source_mount(role), "readOnly": True})
     volumes.append({"name": "tmp", "emptyDir": {}})
     mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108
     if (bundle := spec_of(model).merge.ca_bundle) is not None:

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
+from vicuna_contract.prune_arguments import PruneArguments
 from vicuna_operator.api.model import Model
 from vicuna_operator.resources.common import claim_name, labels
 from vicuna_operator.resources.identity import short_hash
@@ -15,7 +17,7 @@ __all__ = ["prune_job", "prune_job_name"]
 
 def prune_job_name(model: Model, keep: Iterable[str]) -> str:
     """Return `<model>-prune-<8 hex over what is kept>`."""
-    return f"{model.name}-prune-{short_hash(sorted(keep), 8)}"
+    return c.prune_job(model.name, short_hash(sorted(keep), 8))
 
 
 def prune_job(
@@ -29,7 +31,7 @@ def prune_job(
         model,
         image=image,
         pull_policy=pull_policy,
-        arguments=["artifacts", "prune", c.ARTIFACTS_ROOT, *(word for item in kept for word in ("--keep", item))],
+        arguments=PruneArguments(Path(c.ARTIFACTS_ROOT), tuple(kept)).to_argv(),
         environment=[{"name": "HOME", "value": tmp}, {"name": "HF_HUB_OFFLINE", "value": "1"}],
         volumes=[
             {"name": "models", "persistentVolumeClaim": {"claimName": claim_name(model)}},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.resources.common import companion, spec_of
 

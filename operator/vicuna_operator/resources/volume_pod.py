@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.resources.common import CONTAINER_SECURITY, affinity_to_volume, owner, pod_security, spec_of
 

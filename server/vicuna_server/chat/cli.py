@@ -8,12 +8,14 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
+from vicuna_contract.arguments import bounded, count, positive, template
+from vicuna_contract.templates import AUTO
 from vicuna_server.chat.backend import Backend, Options
 from vicuna_server.chat.console import open_console
 from vicuna_server.chat.session import COMMANDS, Session
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import UsageError, VicunaError
-from vicuna_server.flags import bounded, chat_template, count, positive
+from vicuna_server.flags import memory, require_template_file
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--max-gpu-memory", metavar="QUANTITY", help="most that the weights may take on each GPU: 13Gi")
     load.add_argument("--load-8bit", action="store_true", help="quantize the weights to 8 bits")
     load.add_argument("--dtype", choices=("auto", "float16", "bfloat16", "float32"))
-    load.add_argument("--conv-template", type=chat_template, metavar="NAME|FILE.jinja", help="the chat template")
+    load.add_argument("--conv-template", type=template, metavar="NAME|FILE.jinja", help="the chat template")
     talk = parser.add_argument_group("the conversation")
     talk.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer and end")
     talk.add_argument(
@@ -110,6 +112,7 @@ def _open_local(args: argparse.Namespace) -> Backend:
     folder = Path(args.model)
     if not folder.is_dir():
         raise UsageError(f"--model {folder} is no folder; for a model behind a server, say its address with --url")
+    chat_template = require_template_file("--conv-template", args.conv_template or AUTO)
     num_gpus = _choose_gpus(args)
     manifest = check_folder(folder)
     if sys.stderr.isatty():
@@ -118,12 +121,12 @@ def _open_local(args: argparse.Namespace) -> Backend:
         LoadSettings(
             folder=folder,
             pinned_template=None if manifest is None else manifest.chat_template,
-            chat_template=args.conv_template or "auto",
+            chat_template=chat_template,
             device=args.device or "auto",
             num_gpus=num_gpus,
             dtype=args.dtype or "auto",
             quantization="int8" if args.load_8bit else "none",
-            max_gpu_memory=args.max_gpu_memory,
+            max_gpu_memory=memory("--max-gpu-memory", args.max_gpu_memory),
             max_concurrency=1,
         )
     )

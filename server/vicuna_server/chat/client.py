@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.errors import InputError, UnreachableError, UsageError
 
@@ -132,7 +133,7 @@ class RemoteModel:
                 if response.status_code != 200:
                     response.read()
                     raise _refused(response)
-                self.report = Report(left_out=int(response.headers.get("x-vicuna-trimmed-messages", "0")))
+                self.report = Report(left_out=int(response.headers.get(TRIMMED_HEADER, "0")))
                 yield from self._pieces(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -182,7 +183,7 @@ def _can_trim(response: httpx.Response) -> bool:
         code = response.json()["error"]["code"]
     except (ValueError, KeyError, TypeError):
         return False
-    return code == "context_length_exceeded" and "x-vicuna-revision" in response.headers
+    return code == "context_length_exceeded" and REVISION_HEADER in response.headers
 
 
 def _refused(response: httpx.Response) -> InputError:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from vicuna_contract.quantity import in_words
 from vicuna_server.engine.kv import KeyValueShape
 from vicuna_server.engine.machine import Memory, memory_left
 from vicuna_server.engine.memory import memory_estimate
 from vicuna_server.engine.placement import Placement
 from vicuna_server.engine.pool import TokenPool
-from vicuna_server.engine.quantity import in_words, parse_quantity
 from vicuna_server.errors import EngineError, InputError
 
 __all__ = ["check_weights_fit", "kv_capacity"]
@@ -58,24 +58,20 @@ def check_weights_fit(config: Mapping[str, Any], placement: Placement, quantizat
     )
 
 
-def kv_capacity(asked: str | None, shape: KeyValueShape, context_length: int, max_running: int) -> int:
+def kv_capacity(asked: int | None, shape: KeyValueShape, context_length: int, max_running: int) -> int:
     """Return the tokens that the cache holds; to be called when the weights are loaded.
 
     Args:
-        asked: Quantity for all devices together; None: what is left, at most `max_running` full contexts.
+        asked: Bytes for all devices together; None: what is left, at most `max_running` full contexts.
         shape: What the model keeps per token.
         context_length: One full context must fit.
         max_running: Sequences that run at once.
 
     Raises:
         EngineError: `KvCacheTooSmall`, with the numbers.
-        UsageError: The quantity cannot be read.
     """
     needed = TokenPool.padded(context_length)
-    if asked is None:
-        tokens = min(_tokens_left(shape), needed * max_running)
-    else:
-        tokens = parse_quantity(asked, FLAG) // shape.token_bytes
+    tokens = min(_tokens_left(shape), needed * max_running) if asked is None else asked // shape.token_bytes
     if tokens < needed:
         have = f"{tokens} tokens ({in_words(tokens * shape.token_bytes)})"
         raise EngineError(

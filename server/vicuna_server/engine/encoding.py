@@ -6,11 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from vicuna_contract.templates import FROM_TOKENIZER
 from vicuna_server.engine.base import ChatPrompt, PromptInput
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.engine.vocabulary import Vocabulary
 from vicuna_server.errors import RequestError
-from vicuna_server.prompts import FROM_TOKENIZER, Conversation, EndOfTurn, get_template
+from vicuna_server.prompts import Conversation, EndOfTurn, get_template
 
 __all__ = ["EncodedPrompt", "PromptEncoder"]
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import transformers
 
+from vicuna_contract.quantity import in_words
+from vicuna_contract.templates import FROM_TOKENIZER, TEMPLATE_SUFFIX, resolve_template
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.budget import check_weights_fit, kv_capacity
 from vicuna_server.engine.decoder import Decoder, TransformersDecoder
@@ -18,11 +20,10 @@ from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.ends import end_ids
 from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
-from vicuna_server.engine.quantity import in_words
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.weights import Weights
 from vicuna_server.errors import EngineError, InputError, RequestError
-from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX, Message, resolve_template_name
+from vicuna_server.prompts import Message
 
 # transformers' own types are partial, and differ between its versions.
 _hub: Any = transformers
@@ -73,9 +74,7 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     asked = settings.chat_template
     if asked.endswith(TEMPLATE_SUFFIX):
         tokenizer.chat_template, asked = _read_template(Path(asked)), FROM_TOKENIZER
-    template = resolve_template_name(
-        asked, settings.pinned_template, tokenizer_has_one=tokenizer.chat_template is not None
-    )
+    template = _resolve_template(asked, settings.pinned_template, tokenizer)
     vocabulary_size = config.get_text_config().vocab_size
     _try_template(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
@@ -84,6 +83,13 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     encoder = PromptEncoder(tokenizer, template, vocabulary_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
+
+
+def _resolve_template(asked: str, pinned: str | None, tokenizer: Any) -> str:
+    try:
+        return resolve_template(asked, pinned=pinned, tokenizer_has_one=tokenizer.chat_template is not None)
+    except ValueError as error:
+        raise InputError("ChatTemplateUnknown", str(error)) from None
 
 
 def native_context_length(config: Any) -> int:

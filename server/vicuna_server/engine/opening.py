@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
+from vicuna_contract.extras import require
+from vicuna_contract.templates import AUTO, FROM_TOKENIZER, TEMPLATE_SUFFIX
 from vicuna_server.engine.base import Engine
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.extras import require
 from vicuna_server.manifest import Manifest
-from vicuna_server.prompts import FROM_TOKENIZER, TEMPLATE_SUFFIX
 
 __all__ = ["check_folder", "create_engine"]
 
@@ -49,7 +49,7 @@ def create_engine(settings: LoadSettings) -> Engine:
         from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
         asked = FROM_TOKENIZER if settings.chat_template.endswith(TEMPLATE_SUFFIX) else settings.chat_template
-        template = settings.pinned_template or FROM_TOKENIZER if asked == "auto" else asked
+        template = settings.pinned_template or FROM_TOKENIZER if asked == AUTO else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)
     for late in ("tokenizers", "accelerate"):  # transformers imports them while it reads the model, and blames that

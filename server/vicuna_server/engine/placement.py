@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from vicuna_server.engine.quantity import parse_quantity
 from vicuna_server.errors import EngineError
 
 __all__ = ["Placement", "choose_placement"]
@@ -33,7 +32,7 @@ class Placement:
 
 
 def choose_placement(
-    device: str, num_gpus: int, dtype: str, max_gpu_memory: str | None, stored: torch.dtype | None = None
+    device: str, num_gpus: int, dtype: str, max_gpu_memory: int | None, stored: torch.dtype | None = None
 ) -> Placement:
     """Decide from the flags and this machine; `auto` device means CUDA when GPUs are asked for.
 
@@ -44,19 +43,17 @@ def choose_placement(
         device: auto, cuda or cpu.
         num_gpus: GPUs to spread the layers over; 0 with `cuda` means 1.
         dtype: auto, float16, bfloat16 or float32.
-        max_gpu_memory: Kubernetes quantity, the most that the weights may take on each GPU.
+        max_gpu_memory: most bytes that the weights may take on each GPU; None: what is free.
         stored: The type that the weights' files have; None: unknown.
 
     Raises:
         EngineError: `DeviceUnavailable` where fewer GPUs are visible than needed; never a silent CPU run.
-        UsageError: The quantity cannot be read.
     """
-    limit = None if max_gpu_memory is None else parse_quantity(max_gpu_memory, "--max-gpu-memory")
     if device == "cpu" or (device == "auto" and num_gpus == 0):
         return Placement(torch.device("cpu"), DTYPES.get(dtype) or _cpu_dtype(stored), None)
     needed = max(1, num_gpus)
     _require_gpus(needed)
-    memory = {index: min(limit or _free_bytes(index), _free_bytes(index)) for index in range(needed)}
+    memory = {index: min(max_gpu_memory or _free_bytes(index), _free_bytes(index)) for index in range(needed)}
     return Placement(torch.device("cuda", 0), DTYPES.get(dtype) or _cuda_dtype(stored), memory)
 
 

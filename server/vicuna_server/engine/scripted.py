@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Self
 
+from vicuna_contract.templates import FROM_TOKENIZER
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
@@ -21,7 +22,7 @@ from vicuna_server.engine.base import (
 from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, RequestError, UsageError
-from vicuna_server.prompts import FROM_TOKENIZER, Conversation, get_template
+from vicuna_server.prompts import Conversation, get_template
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
 

@@ -14,7 +14,8 @@ class LoadSettings:
         folder: The artifact.
         pinned_template: Chat template of the manifest; None without a manifest.
         chat_template: A template's name, `auto`, or the path of a `.jinja` file.
-        kv_cache_memory: Quantity of memory for keys and values; None: what is left.
+        max_gpu_memory: Most bytes of weights on each GPU; None: what is free.
+        kv_cache_memory: Bytes for keys and values; None: what is left.
         max_concurrency: Generations at once.
         prefix_reuse: Whether requests share the keys and values of what they have in common.
     """
@@ -26,8 +27,8 @@ class LoadSettings:
     num_gpus: int = 0
     dtype: str = "auto"
     quantization: str = "none"
-    max_gpu_memory: str | None = None
+    max_gpu_memory: int | None = None
     context_length: int | None = None
-    kv_cache_memory: str | None = None
+    kv_cache_memory: int | None = None
     prefix_reuse: bool = True
     max_concurrency: int = 32

@@ -4,8 +4,8 @@ import argparse
 import logging
 import sys
 
+from vicuna_contract.arguments import count, positive
 from vicuna_server.errors import UsageError, VicunaError
-from vicuna_server.flags import count, positive
 from vicuna_server.gateway.options import NamespacedName, Options
 from vicuna_server.gateway.settings import GatewaySettings
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vicuna_contract.names import API_VERSION, PLURAL
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.objects import endpoints_of, model_of, secret_entries, service_of
@@ -35,7 +36,7 @@ class Cluster:
         for namespace in namespaces or ("",):
             scope = f"/namespaces/{namespace}" if namespace else ""
             models = _Models(catalogue, namespace)
-            self._wanted.append(self._reflect(f"/apis/vicuna.dev/v1alpha1{scope}/vicunamodels", models))
+            self._wanted.append(self._reflect(f"/apis/{API_VERSION}{scope}/{PLURAL}", models))
             endpoints = _Endpoints(catalogue, namespace)
             self._wanted.append(self._reflect(f"/apis/{{slices}}{scope}/endpointslices", endpoints))
 

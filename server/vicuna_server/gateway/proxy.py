@@ -15,6 +15,7 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from vicuna_contract.names import REVISION_HEADER
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import Frames
@@ -29,7 +30,6 @@ __all__ = ["Forward"]
 logger = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
-REVISION = "x-vicuna-revision"
 _MOST_ANSWER_BYTES = 64 * 2**20
 _ELSEWHERE = frozenset({429, 502, 503})
 """Answers of a server that is full, starting or about to stop: another one may do better."""
@@ -145,7 +145,7 @@ class Forward(Response):
             allow_redirects=False,
         ) as answer:
             headers = answer_headers(answer.headers)
-            self._sent.revision = answer.headers.get(REVISION, "")
+            self._sent.revision = answer.headers.get(REVISION_HEADER, "")
             if answer.content_type != "text/event-stream":
                 body = await _whole(answer)
                 if answer.status in _ELSEWHERE:

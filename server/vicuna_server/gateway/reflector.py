@@ -16,6 +16,7 @@ import aiohttp
 from kubernetes.aio import client as aio_client
 from kubernetes.aio import config as untyped_config
 
+from vicuna_contract.cluster import configure
 from vicuna_server.errors import UnreachableError
 
 __all__ = ["ApiServer", "Picture", "Reflector"]
@@ -66,20 +67,10 @@ class ApiServer:
             UnreachableError: `NoCluster`.
         """
         configuration = aio_client.Configuration()
-        path = os.environ.get("KUBECONFIG")
         try:
-            if not path and os.environ.get("KUBERNETES_SERVICE_HOST"):
-                aio_config.load_incluster_config(client_configuration=configuration)
-            else:
-                await aio_config.load_kube_config(
-                    config_file=path or os.path.expanduser("~/.kube/config"),  # noqa: ASYNC240  # no I/O
-                    client_configuration=configuration,
-                    persist_config=False,
-                )
-        except Exception as error:  # the loader lets YAML, key and type errors through
-            raise UnreachableError(
-                "NoCluster", f"no cluster: {error or type(error).__name__}; set KUBECONFIG, or run inside a cluster"
-            ) from error
+            await configure(configuration, aio_config, os.environ)
+        except ValueError as error:
+            raise UnreachableError("NoCluster", str(error)) from error
         await self.close()
         configuration.connection_pool_maxsize = 100
         self._client = aio_client.ApiClient(configuration)

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vicuna_contract.names import TRIMMED_HEADER
 from vicuna_server.engine import ChatPrompt, Delta
 from vicuna_server.engine.trimming import trim
 from vicuna_server.http.body import read_body
@@ -12,7 +13,7 @@ from vicuna_server.http.logprobs import chat_logprobs
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
 from vicuna_server.prompts import Message
-from vicuna_server.protocol.chat import TRIMMED_HEADER, ChatMessage, ChatRequest
+from vicuna_server.protocol.chat import ChatMessage, ChatRequest
 from vicuna_server.protocol.chat_answer import (
     ChatAnswer,
     ChatChunk,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vicuna_contract.names import REVISION_HEADER
 from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.request_id import request_id
@@ -49,7 +50,7 @@ class CommonHeaders:
             nonlocal status
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["x-vicuna-revision"] = self._revision
+                headers[REVISION_HEADER] = self._revision
                 headers["x-request-id"] = ident
                 status = message["status"]
                 self._metrics.answered(_route(scope), status)

@@ -1,11 +1,12 @@
 """`vicuna-server artifacts list|verify|prune ROOT`: flags, and how the outcome is told."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vicuna_contract.prune_arguments import PruneArguments, declare_root
+from vicuna_contract.termination import Pruned
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.merge.artifacts_text import JsonTeller, Teller, TextTeller
@@ -20,7 +21,6 @@ from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_NAMED = 8
 
 
@@ -30,24 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="what there is: artifacts, and unfinished merges")
     verifying = actions.add_parser("verify", help="read every byte and name each file that is not as it should be")
     pruning = actions.add_parser("prune", help="remove artifacts that nobody uses, and what dead merges left")
-    for action in (listing, verifying, pruning):
-        action.add_argument("root", type=Path, metavar="ROOT", help="the folder that merges had as --output")
-        action.add_argument("--json", action="store_true", help="JSON instead of text")
+    PruneArguments.declare(pruning)
+    for action in (listing, verifying):
+        declare_root(action)
     verifying.add_argument("--only", action="append", default=[], metavar="ID", help="not all artifacts; repeatable")
     verifying.add_argument("--fast", action="store_true", help="sizes, headers and the manifest only")
     verifying.add_argument("--quiet", action="store_true", help="no progress, only what was found")
-    pruning.add_argument(
-        "--keep", action="append", default=[], type=_kept, metavar="ID", help="an artifact in use; `none`: none is"
-    )
-    pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
-    pruning.add_argument(
-        "--min-age",
-        type=_seconds,
-        default="10m",
-        metavar="TIME",
-        help="what is younger stays: 90s, 10m, 2h, 7d",
-    )
-    pruning.add_argument("--quiet", action="store_true", help="only what was done, not what stays")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +103,8 @@ def _chosen(root: Path, ids: Sequence[str]) -> list[Path]:
     return [folders[name] for name in dict.fromkeys(ids or folders)]
 
 
-def _prune(args: argparse.Namespace, teller: Teller) -> None:
+def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
+    args = PruneArguments.of(parsed)
     require_volume(args.root)
     if not args.keep and not args.dry_run:
         raise UsageError("say which artifacts are in use, by --keep ID for each, or that none is, by --keep none")
@@ -129,7 +118,7 @@ def _prune(args: argparse.Namespace, teller: Teller) -> None:
             tidy_claims(args.root, progress)
     size = sum(each.size for each in removed)
     teller.total(len(removed), size, dry_run=args.dry_run)
-    write_termination_message({"reason": "Pruned", "count": len(removed), "bytes": size})
+    write_termination_message(Pruned(len(removed), size).fields())
 
 
 def _remove(going: Sequence[Candidate], min_age: float, progress: Progress, teller: Teller) -> list[Candidate]:
@@ -154,16 +143,3 @@ def _fail(error: VicunaError) -> int:
     write_termination_message(failure_message(error))
     print(f"vicuna-server artifacts: {error.reason}: {error.message}", file=sys.stderr)
     return error.exit_code
-
-
-def _kept(text: str) -> str:
-    if text != "none" and not re.fullmatch(r"[0-9a-f]{16}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no artifactID: 16 digits 0-9 and a-f, or `none`")
-    return text
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 10m, 2h or 7d")
-    return float(found[1]) * _UNITS[found[2]]

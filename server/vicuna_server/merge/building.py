@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
+from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_server import __version__
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.pipeline import write_shards
 from vicuna_server.merge.flow.reading import Store
-from vicuna_server.merge.identity import RECIPE_VERSION, Fingerprints
+from vicuna_server.merge.identity import Fingerprints
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.progress import Progress

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vicuna_server.errors import InputError, UsageError
+from vicuna_contract.recipe import RECIPE_VERSION
+from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.formats import pickle_format, safetensors_format
 from vicuna_server.merge.judging.sampling import sampled_sha256
 
 __all__ = [
-    "RECIPE_VERSION",
     "WIDE",
     "Fingerprints",
     "artifact_id",
@@ -21,10 +20,8 @@ __all__ = [
     "check_digest",
     "fingerprint",
     "folder_digest",
-    "parse_digest",
 ]
 
-RECIPE_VERSION = 1  # raise it when the same inputs would give other bytes
 WIDE = "wide"  # sums in a type that holds both summands, where recipe 1 had them in the delta's
 
 
@@ -76,18 +73,6 @@ def fingerprint(files: Sequence[DataFile]) -> str:
     """
     entries = [{"path": file.name, "size": file.size, "sha256": _file_sample(file)} for file in files]
     return "sampled:" + hashlib.sha256(canonical(entries)).hexdigest()
-
-
-def parse_digest(flag: str, text: str) -> str:
-    """Return a stated digest as `sha256:<64 hex>`.
-
-    Raises:
-        UsageError: it is no sha256.
-    """
-    digits = text.strip().lower().removeprefix("sha256:")
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise UsageError(f"{flag} is no sha256 digest: {text!r}; give 64 hex digits")
-    return "sha256:" + digits
 
 
 def _file_sample(file: DataFile) -> str:

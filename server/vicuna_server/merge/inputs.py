@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from vicuna_server.errors import VicunaError
+from vicuna_contract.sources import FileSource, HubSource, other_spelling, parse_argument, parse_digest
+from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
@@ -14,10 +16,11 @@ from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.hub.listing import Listing, list_repository
 from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 from vicuna_server.merge.volume.storage import explain
 
 __all__ = ["Input", "Sources", "make_input"]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Input:
     """
 
     role: str
-    source: LocalSource | HubSource
+    source: FileSource | HubSource
     digest: str | None
     commit: str | None = None
     folder: Path | None = None
@@ -91,6 +94,8 @@ class Input:
         """
         if self.folder is None or (self.adapter if self.is_adapter else self.checkpoint):
             return
+        if isinstance(self.source, FileSource):
+            _refuse_encoded(self.folder)
         if self.is_adapter:
             self.adapter = open_adapter(self.folder)
         else:
@@ -120,6 +125,20 @@ class Input:
         """
         if self.digest is not None:
             identity.check_digest(self.source.uri, self.digest, digest_files(self.files_to_verify(), progress))
+
+
+def _refuse_encoded(folder: Path) -> None:
+    """Refuse a path that is there only when it is percent-decoded: it may be meant so, or be a mistake.
+
+    Raises:
+        InputError: `SourceNotFound`.
+    """
+    decoded = other_spelling(str(folder))
+    if decoded is not None and not folder.exists() and Path(decoded).exists():
+        raise InputError(
+            "SourceNotFound",
+            f"{folder} does not exist, but {decoded} does; a path is taken as it is written: name that folder itself",
+        )
 
 
 @dataclass(frozen=True)
@@ -178,8 +197,16 @@ def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | N
     Raises:
         UsageError: the URI or the digest is malformed.
     """
-    source = parse_source(flag, uri)
-    digest = identity.parse_digest(digest_flag, digest) if digest else None
+    source = _understood(flag, parse_argument, uri)
+    digest = f"sha256:{_understood(digest_flag, parse_digest, digest)}" if digest else None
     if isinstance(source, HubSource):
         return Input(role, source, digest, commit=source.commit)
-    return Input(role, source, digest, folder=source.folder)
+    folder = Path(source.path).absolute()
+    return Input(role, FileSource(str(folder)), digest, folder=folder)
+
+
+def _understood(flag: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{flag} {error}") from None

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
@@ -86,7 +87,7 @@ class _Job:
         known = self._sources.fingerprints(Input.known_fingerprint)
         if known is None:
             return None
-        found = find_by_inputs(self._root, known, self._request.kind, self._request.dtype, identity.RECIPE_VERSION)
+        found = find_by_inputs(self._root, known, self._request.kind, self._request.dtype, RECIPE_VERSION)
         return self._tidied(found)
 
     def _merge_from_hub(self) -> Manifest:

@@ -24,7 +24,6 @@ from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
-from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Plan", "make_plan", "plan_request", "small_files"]
@@ -112,9 +111,9 @@ def make_plan(
         base: the base.
         delta: the delta; its config and tokenizer become the artifact's.
         adapters: in the order they are merged; the tokenizer of the last that has one becomes the artifact's.
-        kind: one of `request.KINDS`.
+        kind: one of `recipe.DELTA_KINDS`.
         dtype: float16, bfloat16 or float32.
-        chat_template: one of `chat_template.CHAT_TEMPLATES`.
+        chat_template: one of `templates.CHAT_TEMPLATES`.
         source_id: hub id of the delta (of the base without one), empty for a folder.
         problems: gets everything that is wrong.
         alpaca_checksum: whether to sum up what Stanford's checksum is of.
@@ -127,9 +126,7 @@ def make_plan(
     tokenizer, template = _tokenizer(giver, adapters, problems), ""
     if tokenizer.files:  # without one, a missing template is only a consequence
         with problems.collecting():
-            template = resolve_chat_template(
-                chat_template, has_own=tokenizer.has_chat_template, kind=resolved, source_id=source_id
-            )
+            template = tokenizer.chat_template_for(chat_template, kind=resolved, source_id=source_id)
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)

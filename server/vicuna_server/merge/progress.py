@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
+from vicuna_contract import events
 from vicuna_server.errors import InterruptedRunError, VicunaError
 
 __all__ = ["Bar", "JsonLines", "Progress", "Reporter", "Silent", "make_reporter"]
@@ -48,11 +49,11 @@ class JsonLines:
     def progress(self, done: int, total: int, per_second: int) -> None:
         """Write one progress line."""
         if not self._quiet:
-            self._write({"event": "progress", "bytesDone": done, "bytesTotal": total, "bytesPerSecond": per_second})
+            self._write(events.progress(done, total, per_second))
 
     def warning(self, reason: str, message: str) -> None:
         """Write one warning line, quiet or not."""
-        self._write({"event": "warning", "reason": reason, "message": message})
+        self._write(events.warning(reason, message))
 
     def note(self, event: str, text: str, **fields: object) -> None:  # noqa: ARG002 - the fields say it
         """Write one line, quiet or not."""
@@ -60,9 +61,9 @@ class JsonLines:
 
     def done(self, artifact_id: str, path: str) -> None:
         """Write the last line."""
-        self._write({"event": "done", "artifactID": artifact_id, "path": path})
+        self._write(events.done(artifact_id, path))
 
-    def _write(self, event: dict[str, Any]) -> None:
+    def _write(self, event: dict[str, object]) -> None:
         try:
             print(json.dumps(event), file=self._stream, flush=True)
         except BrokenPipeError:

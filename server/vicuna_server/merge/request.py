@@ -1,49 +1,26 @@
 """What a merge is asked to do."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_server.errors import UsageError
 from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES
 from vicuna_server.merge.inputs import Sources, make_input
 
-__all__ = ["CHUNK_BYTES", "KINDS", "Request"]
+__all__ = ["CHUNK_BYTES", "Request"]
 
-KINDS = ("auto", "additive-v1.1", "additive-v0", "alpaca")
 CHUNK_BYTES = 8 * 1024 * 1024  # per buffer; the contract allows 16 MiB
 _LEAST_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for; `dtype`, `kind` and `chat_template` hold allowed values.
+class Request(MergeArguments):
+    """The command line of a merge, understood.
 
     Attributes:
-        base: URI of the base.
-        delta: URI of the delta, None without one.
-        output: folder that gets the artifact's folder.
-        dtype: type of the result.
-        kind: how the delta is applied.
-        chat_template: prompt format to pin.
-        base_digest: what the base must have; None: not stated.
-        delta_digest: what the delta must have; None: not stated.
-        adapters: pairs of URI and digest (None: not stated), in the order they are merged.
-        max_bytes_per_second: read no faster than this; None: as fast as it goes.
-        alpaca_checksum: compare the result with Stanford's checksum.
         least_shard_bytes: output files are not cut smaller than this.
     """
 
-    base: str
-    delta: str | None
-    output: Path
-    dtype: str = "float16"
-    kind: str = "auto"
-    chat_template: str = "auto"
-    base_digest: str | None = None
-    delta_digest: str | None = None
-    adapters: tuple[tuple[str, str | None], ...] = ()
-    max_bytes_per_second: int | None = None
-    alpaca_checksum: bool = False
     least_shard_bytes: int = LEAST_SHARD_BYTES
 
     @property

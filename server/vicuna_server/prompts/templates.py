@@ -12,13 +12,7 @@ from vicuna_server.errors import InputError
 from vicuna_server.prompts.conversation import Conversation
 from vicuna_server.prompts.prompt import EndOfTurn, Prompt
 
-__all__ = ["CHAT_TEMPLATES", "FROM_TOKENIZER", "TEMPLATE_SUFFIX", "Template", "get_template", "resolve_template_name"]
-
-FROM_TOKENIZER = "from-tokenizer"
-"""The name that stands for the tokenizer's own Jinja template, rendered by the engine."""
-
-TEMPLATE_SUFFIX = ".jinja"
-"""What the path of a file ends with that stands in for the tokenizer's own template."""
+__all__ = ["Template", "get_template"]
 
 Part = str | EndOfTurn
 
@@ -117,8 +111,6 @@ _TEMPLATES = {
     )
 }
 
-CHAT_TEMPLATES = (*_TEMPLATES, FROM_TOKENIZER)
-
 
 def get_template(name: str) -> Template:
     """Return the named format.
@@ -131,35 +123,5 @@ def get_template(name: str) -> Template:
     except KeyError:
         raise InputError(
             "ChatTemplateUnknown",
-            f"chat template {name!r} is unknown; use one of {', '.join(CHAT_TEMPLATES)}",
+            f"chat template {name!r} is unknown; use one of {', '.join(_TEMPLATES)}",
         ) from None
-
-
-def resolve_template_name(asked: str, pinned: str | None, *, tokenizer_has_one: bool) -> str:
-    """Decide which template serves a model.
-
-    Args:
-        asked: What the user said; `auto` leaves the choice.
-        pinned: What the artifact's manifest pins, None without a manifest.
-        tokenizer_has_one: Whether the tokenizer brings a template of its own.
-
-    Raises:
-        InputError: `ChatTemplateUnknown` where nothing tells, or for a name that does not exist.
-    """
-    name = asked if asked != "auto" else pinned
-    if name is None and tokenizer_has_one:
-        name = FROM_TOKENIZER
-    if name is None:
-        raise InputError(
-            "ChatTemplateUnknown",
-            "nothing tells this model's prompt format: no manifest, and no chat_template in its tokenizer; "
-            "say --chat-template vicuna_v1.1, vicuna_v0 or alpaca",
-        )
-    if name == FROM_TOKENIZER and not tokenizer_has_one:
-        raise InputError(
-            "ChatTemplateUnknown",
-            "the tokenizer has no chat_template; say --chat-template vicuna_v1.1, vicuna_v0 or alpaca",
-        )
-    if name != FROM_TOKENIZER:
-        get_template(name)
-    return name

@@ -9,10 +9,7 @@ from pydantic import Field, model_validator
 
 from vicuna_server.protocol.sampling import RequestBody, SamplingFields, Whole
 
-__all__ = ["TRIMMED_HEADER", "ChatMessage", "ChatRequest", "Messages", "TextPart"]
-
-TRIMMED_HEADER = "x-vicuna-trimmed-messages"
-"""Tells how many messages `truncation: auto` left out; absent where none was."""
+__all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart"]
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 2048

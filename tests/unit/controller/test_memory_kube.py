@@ -4,7 +4,7 @@ import pytest
 
 from support.memory_kube import Crashed, MemoryKube
 from support.memory_snapshot import live_snapshot
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, UnavailableError
 from vicuna_operator.planning.actions import Ref
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.memory_kube import Call, MemoryKube
 from support.memory_snapshot import live_snapshot
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Snapshot

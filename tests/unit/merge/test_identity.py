@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import model_weights, write_checkpoint
-from vicuna_server.errors import UsageError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.identity import (
@@ -17,7 +16,6 @@ from vicuna_server.merge.identity import (
     artifact_id,
     fingerprint,
     folder_digest,
-    parse_digest,
 )
 from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor
@@ -80,9 +78,3 @@ def test_the_artifact_id_is_canonical_and_depends_on_every_part() -> None:
 def test_a_folder_digest_is_what_sha256sum_lines_hash_to() -> None:
     lines = f"{'1' * 64}  a\n{'2' * 64}  b\n"
     assert folder_digest({"b": "2" * 64, "a": "1" * 64}) == "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
-
-
-def test_digests_are_read_with_and_without_prefix() -> None:
-    assert parse_digest("--base-digest", "A" * 64) == parse_digest("--base-digest", "sha256:" + "a" * 64)
-    with pytest.raises(UsageError, match="--base-digest is no sha256"):
-        parse_digest("--base-digest", "abc")

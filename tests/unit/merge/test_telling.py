@@ -12,9 +12,9 @@ import pytest
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError, UsageError
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.flow.layout import Step, lay_out
+from vicuna_server.merge.inputs import make_input
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.progress import JsonLines, Progress
-from vicuna_server.merge.sources import HubSource, LocalSource, parse_source
 from vicuna_server.merge.tensors import Tensor
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -120,23 +120,30 @@ def test_no_room_alone_is_another_exit_code() -> None:
         problems.raise_if_any()
 
 
-def test_sources_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parse_source("--base", "file:///a%20b/c") == LocalSource("file:///a%20b/c", Path("/a b/c"))
+def test_a_plain_path_is_a_folder_below_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_source("--base", "x") == LocalSource((tmp_path / "x").as_uri(), tmp_path / "x")
-    hub = parse_source("--base", "hf://huggyllama/llama-13b@main")
-    assert hub == HubSource("hf://huggyllama/llama-13b@main", "huggyllama/llama-13b", "main")
-    assert isinstance(hub, HubSource)
-    assert hub.commit is None
-    pinned = parse_source("--base", "hf://a/b@" + "0" * 40)
-    assert isinstance(pinned, HubSource)
-    assert pinned.commit == "0" * 40
+    made = make_input("base", "--base", "x #1", "--base-digest", None)
+    assert (made.folder, made.source.uri) == (tmp_path / "x #1", (tmp_path / "x #1").as_uri())
 
 
 @pytest.mark.parametrize("text", ["hf://llama@main", "hf://a/b", "file://host/x", "pvc://c/p", "s3://b/k", ""])
 def test_other_sources_are_a_usage_error_that_names_the_flag(text: str) -> None:
     with pytest.raises(UsageError, match="--base"):
-        parse_source("--base", text)
+        make_input("base", "--base", text, "--base-digest", None)
+
+
+def test_a_wrong_digest_is_a_usage_error_that_names_the_flag() -> None:
+    with pytest.raises(UsageError, match="--base-digest 'abc' is not a sha256"):
+        make_input("base", "--base", "x", "--base-digest", "abc")
+
+
+def test_a_path_that_exists_only_decoded_is_refused_with_both_spellings(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    with pytest.raises(InputError) as caught:
+        make_input("base", "--base", f"file://{tmp_path}/a%2520b", "--base-digest", None).open()
+    assert caught.value.reason == "SourceNotFound"
+    assert f"{tmp_path}/a%20b" in caught.value.message
+    assert f"{tmp_path}/a b" in caught.value.message
 
 
 def _step(name: str, megabytes: int) -> Step:

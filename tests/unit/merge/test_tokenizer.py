@@ -7,7 +7,6 @@ import pytest
 
 from support.pieces import train
 from vicuna_server.errors import InputError
-from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
 from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
 
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -91,25 +90,7 @@ def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
         read_tokenizer(folder)
 
 
-@pytest.mark.parametrize(
-    ("asked", "has_own", "kind", "source_id", "want"),
-    [
-        ("vicuna_v0", True, "additive-v1.1", "lmsys/vicuna-7b-delta-v1.1", "vicuna_v0"),
-        ("auto", True, "additive-v0", "", "from-tokenizer"),
-        ("auto", False, "additive-v0", "", "vicuna_v0"),
-        ("auto", False, "alpaca", "", "alpaca"),
-        ("auto", False, "additive-v1.1", "lmsys/vicuna-7b-delta-v1.1", "vicuna_v1.1"),
-        ("auto", False, "none", "lmsys/vicuna-7b-v1.5", "vicuna_v1.1"),
-        ("auto", False, "none", "lmsys/vicuna-7b-v0", "vicuna_v0"),
-        ("from-tokenizer", True, "none", "", "from-tokenizer"),
-    ],
-)
-def test_the_prompt_format_is_decided_once(asked: str, has_own: bool, kind: str, source_id: str, want: str) -> None:
-    assert resolve_chat_template(asked, has_own=has_own, kind=kind, source_id=source_id) == want
-
-
-@pytest.mark.parametrize(("asked", "source_id"), [("auto", ""), ("auto", "me/vicuna-7b"), ("from-tokenizer", "")])
-def test_an_unknown_prompt_format_asks_for_the_field(asked: str, source_id: str) -> None:
+def test_an_unknown_prompt_format_asks_for_the_field(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chatTemplate") as caught:
-        resolve_chat_template(asked, has_own=False, kind="additive-v1.1", source_id=source_id)
+        read_tokenizer(_folder(tmp_path)).chat_template_for("auto", kind="additive-v1.1", source_id="me/vicuna-7b")
     assert caught.value.reason == "ChatTemplateUnknown"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from support import crd_schema
-from vicuna_operator.api import constants as c
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model, parse_spec
 from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.claim import storage_claim

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from support.characters import CHATML, make_tokenizer
+from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.errors import RequestError
-from vicuna_server.prompts import CHAT_TEMPLATES, Conversation, Message, get_template
+from vicuna_server.prompts import Conversation, Message, get_template
 
 
 def talk(*texts: str) -> Conversation:
@@ -80,7 +81,7 @@ def test_a_template_that_fails_is_the_requests_fault(template: str) -> None:
     assert caught.value.param == "messages"
 
 
-@pytest.mark.parametrize("name", [name for name in CHAT_TEMPLATES if name != "from-tokenizer"])
+@pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
 def test_the_known_templates_give_the_plain_encoding_of_clean_text(name: str) -> None:
     """With a tokenizer that writes spaces as LLaMA's does, behind each special token anew."""
     tokenizer = make_tokenizer(spaces=True, adds_bos=True)

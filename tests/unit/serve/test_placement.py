@@ -8,21 +8,21 @@ import torch
 from vicuna_server.engine import machine, placement
 from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.placement import choose_placement
-from vicuna_server.engine.quantity import parse_quantity
 from vicuna_server.errors import EngineError, UsageError
+from vicuna_server.flags import memory
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("13Gi", 13 * 2**30), ("500M", 500_000_000), ("1.5k", 1500), ("1024", 1024)]
 )
 def test_quantities(text: str, size: int) -> None:
-    assert parse_quantity(text, "--flag") == size
+    assert memory("--flag", text) == size
 
 
 @pytest.mark.parametrize("text", ["", "13GB", "-1Gi", "0", "many"])
 def test_what_is_no_quantity_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--max-gpu-memory"):
-        parse_quantity(text, "--max-gpu-memory")
+        memory("--max-gpu-memory", text)
 
 
 def test_the_cgroup_quota_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +120,8 @@ def test_gpus_get_their_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 20_000))
-    capped = choose_placement("auto", 2, "auto", "5k")
+    capped = choose_placement("auto", 2, "auto", 5_000)
     assert capped.max_memory == {0: 5_000, 1: 5_000}
-    assert choose_placement("auto", 1, "auto", "13Gi").max_memory == {0: 9_000}  # more than is free helps nobody
+    assert choose_placement("auto", 1, "auto", 13 * 2**30).max_memory == {0: 9_000}  # more than is free helps nobody
     assert capped.dtype is torch.float16
     assert choose_placement("cuda", 0, "auto", None).max_memory == {0: 9_000}

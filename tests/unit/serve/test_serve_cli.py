@@ -84,6 +84,16 @@ def test_a_file_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (code, "ArtifactDamaged" in said, "config.json" in said) == (65, True, True)
 
 
+@pytest.mark.parametrize("flag", ["--max-gpu-memory", "--kv-cache-memory"])
+def test_what_is_not_a_quantity(
+    flag: str, tmp_path: Path, termination_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_artifact(tmp_path / "model")
+    code, said = serve(capsys, "--model", str(folder), flag, "much")
+    assert (code, flag in said, "'much' is not a quantity" in said) == (64, True, True)
+    assert json.loads(termination_log.read_text())["reason"] == "UsageError"
+
+
 def test_a_port_in_use(
     tmp_path: Path, termination_log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

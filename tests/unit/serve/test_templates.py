@@ -2,8 +2,8 @@
 
 import pytest
 
-from vicuna_server.errors import InputError, RequestError
-from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template, resolve_template_name
+from vicuna_server.errors import RequestError
+from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template
 
 V1_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -84,25 +84,3 @@ def test_a_conversation_needs_a_turn() -> None:
 def test_v0_stops_at_its_separator() -> None:
     assert get_template("vicuna_v0").stop == ("###",)
     assert get_template("vicuna_v1.1").stop == ()
-
-
-@pytest.mark.parametrize(
-    ("asked", "pinned", "own", "expected"),
-    [
-        ("auto", "vicuna_v0", True, "vicuna_v0"),
-        ("auto", None, True, "from-tokenizer"),
-        ("alpaca", "vicuna_v0", True, "alpaca"),
-        ("from-tokenizer", "alpaca", True, "from-tokenizer"),
-    ],
-)
-def test_explicit_wins_then_manifest_then_tokenizer(asked: str, pinned: str | None, own: bool, expected: str) -> None:
-    assert resolve_template_name(asked, pinned, tokenizer_has_one=own) == expected
-
-
-@pytest.mark.parametrize(
-    ("asked", "pinned"), [("auto", None), ("from-tokenizer", None), ("auto", "from-tokenizer"), ("auto", "chatml")]
-)
-def test_an_unknown_format_is_refused(asked: str, pinned: str | None) -> None:
-    with pytest.raises(InputError) as caught:
-        resolve_template_name(asked, pinned, tokenizer_has_one=False)
-    assert caught.value.reason == "ChatTemplateUnknown"

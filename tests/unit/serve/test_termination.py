@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vicuna_contract.termination import MAX_BYTES
 from vicuna_server import termination
 from vicuna_server.errors import InputError
 
@@ -35,7 +36,7 @@ def test_a_long_message_is_cut_and_stays_json(letter: str, tmp_path: Path, monke
     monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(path))
     termination.write_termination_message({"reason": "R", "message": letter * 9000, "retryable": True})
     data = path.read_bytes()
-    assert len(data) <= termination.MAX_BYTES
+    assert len(data) <= MAX_BYTES
     read = json.loads(data)
     assert read["reason"] == "R"
     assert read["message"].startswith(letter * 500)

@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError
 
+from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, UnreachableError
 from vicuna_server.merge.hub.client import HubClient
 from vicuna_server.merge.hub.file import Blocks, HubFile
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource
 
 __all__ = ["Listing", "list_repository"]
 

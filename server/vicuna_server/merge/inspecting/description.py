@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from vicuna_contract.templates import AUTO
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
@@ -22,7 +23,6 @@ from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import TensorSource
-from vicuna_server.merge.tokenizing.chat_template import resolve_chat_template
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Description", "Finding", "findings"]
@@ -207,9 +207,7 @@ def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, prob
         return
     try:
         kind = found.artifact.recipe.kind if found.artifact else "none"
-        found.chat_template = resolve_chat_template(
-            "auto", has_own=tokenizer.has_chat_template, kind=kind, source_id=hub_id
-        )
+        found.chat_template = tokenizer.chat_template_for(AUTO, kind=kind, source_id=hub_id)
     except InputError:
         found.chat_template = found.artifact.chat_template if found.artifact else None
 

@@ -6,14 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vicuna_contract.merge_arguments import SOURCE, declare_recipe
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
-from vicuna_server.merge.adapters.flags import add_adapter_argument
 from vicuna_server.merge.progress import Bar, Progress, Silent
-from vicuna_server.merge.request import KINDS, Request
+from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
-from vicuna_server.merge.tensors import OUTPUT_DTYPES
-from vicuna_server.merge.tokenizing.chat_template import CHAT_TEMPLATES
 
 if TYPE_CHECKING:
     from vicuna_server.merge.inspecting.inspect import Report
@@ -27,13 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "uris",
         nargs="+",
         metavar="URI",
-        help="one source to look at, or base and delta to check together: "
-        "hf://ORG/NAME@REVISION, file:///PATH or a path",
+        help=f"one source to look at, or base and delta to check together: {SOURCE}",
     )
-    add_adapter_argument(parser)
-    parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of a merge's result")
-    parser.add_argument("--kind", choices=KINDS, default="auto", help="how the delta would be applied")
-    parser.add_argument("--chat-template", choices=CHAT_TEMPLATES, default="auto", help="prompt format to pin")
+    declare_recipe(parser)
     parser.add_argument("--digest", action="store_true", help="read everything and print each source's digest")
     parser.add_argument("--memory", action="store_true", help="how much memory serving takes, by type")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

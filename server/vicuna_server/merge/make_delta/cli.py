@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vicuna_contract.merge_arguments import SOURCE
+from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.merge.progress import Bar, Progress, Reporter, make_reporter
 from vicuna_server.merge.signals import stopping_on_signals
-from vicuna_server.merge.tensors import OUTPUT_DTYPES
 
 if TYPE_CHECKING:
     from vicuna_server.merge.make_delta.job import Made
@@ -21,11 +22,10 @@ _MOST_NAMED = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    source = "hf://ORG/NAME@REVISION, file:///PATH or a path"
-    parser.add_argument("--base", required=True, metavar="URI", help=f"the model before training: {source}")
+    parser.add_argument("--base", required=True, metavar="URI", help=f"the model before training: {SOURCE}")
     parser.add_argument("--tuned", required=True, metavar="URI", help="the model after training")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to make, or an empty one")
-    parser.add_argument("--dtype", choices=tuple(OUTPUT_DTYPES), default="float16", help="type of the delta")
+    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="type of the delta")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the last line and warnings")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vicuna_contract.templates import resolve_template
 from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
@@ -29,6 +30,17 @@ class Tokenizer:
     files: dict[str, Path | bytes]
     has_chat_template: bool
     warnings: tuple[tuple[str, str], ...] = ()
+
+    def chat_template_for(self, asked: str, *, kind: str, source_id: str) -> str:
+        """Return the name of the template of a model with this tokenizer; arguments as `resolve_template` has them.
+
+        Raises:
+            InputError: `ChatTemplateUnknown`.
+        """
+        try:
+            return resolve_template(asked, tokenizer_has_one=self.has_chat_template, kind=kind, source_id=source_id)
+        except ValueError as error:
+            raise InputError("ChatTemplateUnknown", str(error)) from None
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

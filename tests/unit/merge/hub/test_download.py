@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from support.hub import Asked, Fault, Hub
+from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError
 from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource
 
 CONTENT = bytes(number * 7 % 251 for number in range(300_000))
 
@@ -23,7 +23,7 @@ CONTENT = bytes(number * 7 % 251 for number in range(300_000))
 @pytest.fixture
 def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    return list_repository(HubSource("hf://me/model@main", "me/model", "main"), progress).files["model.bin"]
+    return list_repository(HubSource("me/model", "main"), progress).files["model.bin"]
 
 
 class Fetched:

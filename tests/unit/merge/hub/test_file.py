@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from support.hub import Asked, Fault, Hub
+from vicuna_contract.sources import HubSource
 from vicuna_server.merge.files import at_once, buffered
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource
 
 BLOCK = 64 * 1024
 CONTENT = bytes(number * 7 % 251 for number in range(20 * BLOCK + 100))
@@ -21,7 +21,7 @@ CONTENT = bytes(number * 7 % 251 for number in range(20 * BLOCK + 100))
 @pytest.fixture
 def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    found = list_repository(HubSource("hf://me/model@main", "me/model", "main"), progress).files["model.bin"]
+    found = list_repository(HubSource("me/model", "main"), progress).files["model.bin"]
     hub.asked.clear()
     return found
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from support.hub import COMMIT, Fault, Hub, Hurry
+from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, UnreachableError
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource
 
-SOURCE = HubSource("hf://me/model@a/branch", "me/model", "a/branch")
+SOURCE = HubSource("me/model", "a/branch")
 
 
 def test_files_have_sizes_hashes_and_the_commits_own_address(hub: Hub, tmp_path: Path, progress: Progress) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from support.hub import Hub
+from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
 from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.sources import HubSource
 
-SOURCE = HubSource("hf://me/model@main", "me/model", "main")
+SOURCE = HubSource("me/model", "main")
 SMALL = {"config.json", "tokenizer.model", "model.safetensors.index.json", "adapter_config.json"}
 ADAPTERS = {"adapter_model.safetensors", "adapter_model.bin"}
 WEIGHTS = {"model-00001-of-00001.safetensors", "pytorch_model.bin", "consolidated.00.pth"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.hub import Asked, Fault, Hub
+from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, InterruptedRunError
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.flow.layout import Shard, Step
@@ -16,7 +17,6 @@ from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import list_repository
 from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.progress import JsonLines, Progress, Silent
-from vicuna_server.merge.sources import HubSource
 from vicuna_server.merge.tensors import Tensor
 
 SIZE = 100_000
@@ -38,7 +38,7 @@ def files(hub: Hub, tmp_path: Path, progress: Progress) -> list[HubFile]:
     for number in range(COUNT):
         (tmp_path / "model" / f"{number}.bin").write_bytes(content(number))
     (tmp_path / "here").mkdir()
-    found = list_repository(HubSource("hf://me/model@main", "me/model", "main"), progress).files
+    found = list_repository(HubSource("me/model", "main"), progress).files
     return [found[name] for name in sorted(found)]
 
 

@@ -1,4 +1,4 @@
-"""Names that the cluster sees: group, labels, annotations, container ports. Part of the contract."""
+"""Names that the cluster sees: group, labels, annotations, children, containers, their folders, ports and headers."""
 
 from typing import Final
 
@@ -50,8 +50,41 @@ MODELS_MOUNT: Final = "/models"
 ARTIFACTS_ROOT: Final = "/models/artifacts"
 SOURCES_MOUNT: Final = "/sources"
 
-# The version of the merge arithmetic: raised when the same inputs would give other bytes.
-RECIPE_VERSION: Final = 1
-
 # A Service's name and a Job's `<model>-merge-<mergeKey>-<attempt>` must fit a DNS label of 63 characters.
 MAX_MODEL_NAME: Final = 40
+
+REVISION_HEADER: Final = "x-vicuna-revision"
+"""Every response of a server has it; the value is the revision that answered."""
+TRIMMED_HEADER: Final = "x-vicuna-trimmed-messages"
+"""How many messages `truncation: auto` left out; absent where none was."""
+
+LIVE_PATH: Final = "/livez"
+READY_PATH: Final = "/readyz"
+
+TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
+"""Names the file that gets a container's termination message, where it is not /dev/termination-log."""
+
+
+def weights_claim(model: str) -> str:
+    """Return the name of the claim that is made for a model's artifacts."""
+    return f"{model}-weights"
+
+
+def merge_job(model: str, merge_key: str, attempt: int) -> str:
+    """Return the name of the Job of one attempt to merge."""
+    return f"{model}-merge-{merge_key}-{attempt}"
+
+
+def prune_job(model: str, kept: str) -> str:
+    """Return the name of a clean-up Job; `kept` is 8 hex over what is kept."""
+    return f"{model}-prune-{kept}"
+
+
+def deployment(model: str, revision: str) -> str:
+    """Return the name of a revision's Deployment."""
+    return f"{model}-{revision}"
+
+
+def source_mount(role: str) -> str:
+    """Return where the claim of a merge's source is mounted; `role` is base, delta or adapter-N."""
+    return f"{SOURCES_MOUNT}/{role}"

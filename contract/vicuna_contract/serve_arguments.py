@@ -1,0 +1,118 @@
+"""The command line of `vicuna-server serve`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final, Literal, Self, get_args
+
+from vicuna_contract.arguments import Declare, Parser, count, port, positive, template
+from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
+from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
+
+__all__ = ["DEVICES", "QUANTIZATIONS", "SERVING_DTYPES", "Device", "Quantization", "ServeArguments", "ServingDtype"]
+
+Device = Literal["auto", "cuda", "cpu"]
+DEVICES: Final[tuple[Device, ...]] = get_args(Device)
+ServingDtype = Literal["auto", "float16", "bfloat16", "float32"]
+SERVING_DTYPES: Final[tuple[ServingDtype, ...]] = get_args(ServingDtype)
+Quantization = Literal["none", "int8", "nf4"]
+QUANTIZATIONS: Final[tuple[Quantization, ...]] = get_args(Quantization)
+
+_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ServeArguments:
+    """What a server is asked to serve, and how; None stands for what the server itself decides.
+
+    Attributes:
+        model: folder of the artifact.
+        served_name: the model's name in the API; None: the folder's name.
+        revision: sent back with every response.
+        artifact_id: refuse to start when the artifact's manifest says another.
+        device: one of `DEVICES`; auto: cuda where `num_gpus` is above 0.
+        num_gpus: GPUs to spread the layers over.
+        dtype: one of `SERVING_DTYPES`.
+        quantization: one of `QUANTIZATIONS`.
+        max_gpu_memory: quantity, the most that the weights may take on each GPU.
+        chat_template: one of `templates.CHAT_TEMPLATES`, or the path of a `.jinja` file.
+        context_length: limit of prompt and answer in tokens.
+        max_concurrency: generations at once.
+        max_stream_seconds: longest answer.
+        port: to listen on; 0: any free one.
+        kv_cache_memory: quantity, memory for keys and values.
+        drain_seconds: on SIGTERM, go on taking requests so long.
+        access_log: `on` or `off`.
+        host: address to listen on.
+    """
+
+    model: str
+    served_name: str | None = None
+    revision: str = "unknown"
+    artifact_id: str | None = None
+    device: str = AUTO
+    num_gpus: int = 0
+    dtype: str = AUTO
+    quantization: str = "none"
+    max_gpu_memory: str | None = None
+    chat_template: str = AUTO
+    context_length: int | None = None
+    max_concurrency: int = 32
+    max_stream_seconds: int = 600
+    port: int = SERVER_PORT
+    kv_cache_memory: str | None = None
+    drain_seconds: int = 5
+    access_log: str = "on"
+    host: str = "0.0.0.0"  # noqa: S104  # a container's port
+
+    def to_argv(self) -> list[str]:
+        """Return the words after `vicuna-server`."""
+        words = ["serve"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (field.name in _LEFT_TO_THE_SERVER and value == field.default):
+                words += [f"--{field.name.replace('_', '-')}", str(value)]
+        return words
+
+    @classmethod
+    def from_argv(cls, words: Sequence[str], environ: Mapping[str, str] = _NO_ENVIRONMENT) -> Self:
+        """Read the words after `vicuna-server`; wrong usage ends the process as argparse does, with 64."""
+        parser = Parser(prog="vicuna-server serve")
+        cls.declare(parser, environ)
+        return cls.of(parser.parse_args(words[1:]))
+
+    @staticmethod
+    def declare(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+        """Declare the flags; each can also come from the environment, `--served-name` as `VICUNA_SERVED_NAME`."""
+        add = Declare(parser, environ)
+        quantity = "QUANTITY"
+        add("--model", required=True, metavar="DIR", help="folder of the artifact")
+        add("--served-name", help="the model's name in the API (default: the folder's name)")
+        add("--revision", default="unknown", help=f"sent back in the {REVISION_HEADER} header")
+        add("--artifact-id", help="refuse to start when the artifact's manifest says another")
+        add("--device", default=AUTO, choices=DEVICES, help="auto: cuda when --num-gpus is above 0")
+        add("--num-gpus", default="0", type=count, help="GPUs to spread the layers over (default: 0)")
+        add("--dtype", default=AUTO, choices=SERVING_DTYPES)
+        add("--quantization", default="none", choices=QUANTIZATIONS)
+        add("--max-gpu-memory", metavar=quantity, help="most that the weights may take on each GPU, such as 13Gi")
+        add("--kv-cache-memory", metavar=quantity, help="memory for keys and values (default: what the weights leave)")
+        names = ", ".join((*BUILT_IN_TEMPLATES, FROM_TOKENIZER))
+        help_text = f"auto (default), {names}, or a file with a Jinja template"
+        add("--chat-template", default=AUTO, type=template, metavar="NAME|FILE.jinja", help=help_text)
+        add("--context-length", type=positive, help="limit of prompt and answer in tokens (default: the model's)")
+        add("--max-concurrency", default="32", type=positive, help="generations at once (default: 32)")
+        add("--max-stream-seconds", default="600", type=positive, help="longest answer (default: 600)")
+        add("--drain-seconds", default="5", type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
+        add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
+        add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
+        add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Self:
+        """Take what a parser with these flags has read."""
+        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
+
+
+# The operator says nothing of these, so that its command lines stay as they are when one is added.
+_LEFT_TO_THE_SERVER = frozenset({"kv_cache_memory", "drain_seconds", "access_log", "host"})

@@ -1,0 +1,59 @@
+"""Termination messages: written small and whole, read whatever they are."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vicuna_contract.termination import MAX_BYTES, Failed, Merged, Pruned, Report, encode, read_report
+
+
+def test_what_a_merge_says_is_what_the_operator_reads() -> None:
+    message = encode(Merged("0" * 16, "alpaca", "alpaca", 7).fields())
+    assert read_report(message.decode()) == Report("Merged", artifact_id="0" * 16, bytes=7)
+
+
+def test_what_a_failure_says_is_what_the_operator_reads() -> None:
+    message = encode(Failed("OutOfSpace", "no room", True, "last lines").fields())
+    assert read_report(message.decode()) == Report("OutOfSpace", "no room", True, "last lines")
+    assert "log" not in json.loads(encode(Failed("R", "m", False).fields()))
+
+
+def test_what_a_clean_up_says() -> None:
+    assert json.loads(encode(Pruned(2, 10).fields())) == {"reason": "Pruned", "count": 2, "bytes": 10}
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀", "\n", '"'])
+def test_a_long_message_is_cut_and_stays_json(letter: str) -> None:
+    data = encode(Failed("R", letter * 9000, True, "l" * 1000).fields())
+    assert len(data) <= MAX_BYTES
+    read = read_report(data.decode())
+    assert read is not None
+    assert (read.reason, read.log) == ("R", "")
+    assert read.message.startswith(letter * 500)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "killed", "[]", "{}", '{"reason": 5}', '{"reason": ""}', "[" * 100_000, '{"a":' * 20_000, '{"reason"']
+)
+def test_what_is_not_a_message_is_text(text: str) -> None:
+    assert read_report(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"reason":"Merged","artifactID":5,"bytes":true,"log":[],"message":{},"retryable":"yes"}',
+        '{"reason":"Merged","bytes":-1}',
+        '{"reason":"Merged","bytes":1' + "0" * 400 + "}",
+        '{"reason":"Merged","bytes":1e400}',
+    ],
+)
+def test_a_field_in_a_wrong_form_is_as_if_it_were_absent(text: str) -> None:
+    assert read_report(text) == Report("Merged")
+
+
+@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x)).map(json.dumps))
+def test_reading_never_raises(text: str) -> None:
+    read_report(text)
