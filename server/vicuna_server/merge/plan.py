@@ -1,24 +1,21 @@
 """What a merge will write, decided and judged before the first byte."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.config_files import small_files
 from vicuna_server.merge.flow.checksum import AlpacaChecksum
 from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.hub.scratch import bytes_at_once
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.judging.configs import unquantised
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.vocabulary import with_vocabulary
 from vicuna_server.merge.judging.whole import check_model, check_whole
 from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.request import Request
@@ -26,7 +23,7 @@ from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
-__all__ = ["Plan", "make_plan", "plan_request", "small_files"]
+__all__ = ["Plan", "make_plan", "plan_request"]
 
 
 @dataclass(frozen=True)
@@ -135,9 +132,9 @@ def make_plan(
     checksum = _checksum(base, giver, resolved, problems) if alpaca_checksum else None
     if checksum:
         steps = [replace(step, witness=checksum) for step in steps]
+    small = small_files(giver, tokenizer, steps, dtype, problems) if tokenizer.files else {}
     if problems or not steps:
         return None
-    small = small_files(giver, tokenizer, steps, dtype)
     shards = lay_out(steps, least_shard_bytes)
     return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
 
@@ -175,25 +172,3 @@ def check_result(giver: Checkpoint, steps: Sequence[Step], problems: Problems) -
     if {step.name: step.shape for step in steps} != {one.name: one.shape for one in giver.tensors.values()}:
         tensors = {step.name: (step.dtype, step.shape) for step in steps}
         check_model(f"the merge of {giver.folder}", giver.config, tensors, problems)
-
-
-def small_files(giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str) -> dict[str, Path | bytes]:
-    """Return what stands beside the weights by name: a path to copy, or the content.
-
-    Args:
-        giver: whose config it is.
-        tokenizer: its files, repaired.
-        steps: the tensors that the config is made true to.
-        dtype: float16, bfloat16 or float32.
-    """
-    small: dict[str, Path | bytes] = {"config.json": _output_config(giver.config, steps, dtype), **tokenizer.files}
-    generation = giver.folder / "generation_config.json"
-    return small | ({generation.name: generation} if generation.is_file() else {})
-
-
-def _output_config(config: dict[str, Any], steps: Sequence[Step], dtype: str) -> bytes:
-    """Return config.json with the element type and the vocabulary's size as they are in the artifact."""
-    result = with_vocabulary(unquantised(config), {step.name: step.shape for step in steps})
-    for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
-        result[key] = dtype
-    return (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()

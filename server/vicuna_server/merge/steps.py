@@ -6,13 +6,12 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.flow.padding import MeanRow
 from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.sampling import sampled_sha256
+from vicuna_server.merge.judging.tying import HEAD, same_tensor
 from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.tensors import FLOAT_DTYPES, TensorSource, holding
 
 __all__ = ["EMBEDDING", "HEAD", "pair_tensors", "sum_dtype"]
 
-HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -128,10 +127,4 @@ def _head_is_embedding(checkpoint: Checkpoint) -> bool:
     head, embedding = checkpoint.tensors.get(HEAD), checkpoint.tensors.get(EMBEDDING)
     if head is None:
         return True
-    if embedding is None or (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
-        return False
-    places = [source.spans(0, source.elements) for source in (head, embedding)]
-    if places[0] == places[1]:
-        return True
-    samples = {sampled_sha256(place[0].file, place[0].offset, head.nbytes) for place in places if len(place) == 1}
-    return len(samples) == 1
+    return embedding is not None and same_tensor(head, embedding)

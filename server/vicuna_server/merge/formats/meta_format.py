@@ -26,6 +26,7 @@ _EMBEDDING = "model.embed_tokens.weight"
 _QUERY = "model.layers.0.self_attn.q_proj.weight"
 _GATE = "model.layers.0.mlp.gate_proj.weight"
 _NEEDED = (_EMBEDDING, _QUERY, _GATE, "model.norm.weight", "lm_head.weight")
+_CODE_THETA = 1_000_000.0
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 
@@ -195,7 +196,10 @@ def _check_shapes(files: Sequence[DataFile], tensors: Mapping[str, TensorSource]
 
 
 def _config(file: DataFile, tensors: Mapping[str, TensorSource], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what transformers needs to know; sizes are taken from the tensors (params.json may say -1)."""
+    """Return what transformers needs to know; sizes are taken from the tensors (params.json may say -1).
+
+    Which tokens begin and end a text is the tokenizer's to say, whose files are not of this layout.
+    """
     embedding, gate = tensors[_EMBEDDING], tensors[_GATE]
     if embedding.dtype not in _DTYPES:
         raise InputError("UnsupportedDtype", f"{file} holds {embedding.dtype}; give float16, bfloat16 or float32")
@@ -214,8 +218,6 @@ def _config(file: DataFile, tensors: Mapping[str, TensorSource], params: Mapping
         "rope_theta": theta,
         "tie_word_embeddings": False,
         "vocab_size": embedding.shape[0],
-        "bos_token_id": 1,
-        "eos_token_id": 2,
         "torch_dtype": _DTYPES[embedding.dtype],
     }
 
@@ -223,9 +225,9 @@ def _config(file: DataFile, tensors: Mapping[str, TensorSource], params: Mapping
 def _positions(dtype: str, theta: float) -> int:
     """Return the length a model was trained for, which params.json leaves out.
 
-    A larger rope base means Code Llama (16384); of the others LLaMA 2 is published in bfloat16 (4096), LLaMA in
-    float16 (2048).
+    A larger rope base means LLaMA 3 (500000; 8192) or Code Llama (1000000; 16384); of the others LLaMA 2 is published
+    in bfloat16 (4096), LLaMA in float16 (2048).
     """
     if theta > 10000.0:
-        return 16384
+        return 16384 if theta >= _CODE_THETA else 8192
     return 4096 if dtype == "BF16" else 2048

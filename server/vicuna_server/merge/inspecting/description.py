@@ -13,6 +13,8 @@ from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.config_files import small_files
+from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.inputs import Input
 from vicuna_server.merge.inspecting.memory import MemoryRow, memory_table
 from vicuna_server.merge.judging.configs import check_unquantised
@@ -21,6 +23,7 @@ from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import read_vectors
 from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.whole import check_whole
+from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import TensorSource
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
@@ -205,11 +208,21 @@ def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, prob
     tokenizer = _describe_tokenizer(found, checkpoint.tokenizer_folder or checkpoint.folder, problems)
     if tokenizer is None:
         return
+    _describe_agreement(checkpoint, tokenizer, problems)
     try:
         kind = found.artifact.recipe.kind if found.artifact else "none"
         found.chat_template = tokenizer.chat_template_for(AUTO, kind=kind, source_id=hub_id)
     except InputError:
         found.chat_template = found.artifact.chat_template if found.artifact else None
+
+
+def _describe_agreement(checkpoint: Checkpoint, tokenizer: Tokenizer, problems: Problems) -> None:
+    """Warn where config, tokenizer and tensors disagree; in a merge others may bring what is wrong here."""
+    steps = [Step(name, tensor.shape, tensor.dtype, tensor) for name, tensor in checkpoint.tensors.items()]
+    aside = Problems()
+    small_files(checkpoint, tokenizer, steps, own_dtype(checkpoint), aside)
+    for reason, message in (*aside.found, *aside.warnings):
+        problems.warn(reason, message)
 
 
 def _describe_tokenizer(found: Description, folder: Path, problems: Problems) -> Tokenizer | None:

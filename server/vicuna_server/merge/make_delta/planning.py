@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from vicuna_server.merge.checkpoint import Checkpoint
+from vicuna_server.merge.config_files import small_files
 from vicuna_server.merge.flow.layout import Step, lay_out
 from vicuna_server.merge.judging.configs import check_pair, check_unquantised
 from vicuna_server.merge.judging.contents import check_finite, looks_like_delta, same_weights
@@ -12,7 +13,7 @@ from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import read_vectors, sample_pairs
 from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.make_delta.round_trip import RoundTrip
-from vicuna_server.merge.plan import Plan, small_files
+from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES, holding
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
@@ -51,10 +52,11 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
     steps = [
         _subtraction(step, lost) for step in pair_tensors(base, tuned, "additive-v0", output, problems, called=_CALLED)
     ]
+    small = small_files(tuned, tokenizer, steps, dtype, problems) if tokenizer.files else {}
     if problems or not steps:
         return None
     kind = "additive-v0" if extra_rows(base, tuned) else "additive-v1.1"
-    return Plan(kind, "", lay_out(steps), small_files(tuned, tokenizer, steps, dtype))
+    return Plan(kind, "", lay_out(steps), small)
 
 
 def _subtraction(step: Step, lost: Counter[str]) -> Step:

@@ -1,6 +1,7 @@
 """The tokenizer's files: copied byte for byte, except for what is known to break silently or is missing."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from vicuna_contract.templates import resolve_template
 from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.json_files import dump_json
 from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
 from vicuna_server.merge.tokenizing.tokenizer_check import disagreement
 from vicuna_server.merge.tokenizing.tokenizer_json import AddedToken, build_tokenizer_json, can_build
@@ -16,10 +18,13 @@ from vicuna_server.merge.tokenizing.tokenizer_json import AddedToken, build_toke
 __all__ = ["Tokenizer", "read_tokenizer"]
 
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
+_PLAIN_CLASS = "PreTrainedTokenizerFast"
 _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # what LLaMA's tokenizers do where their configuration is silent, made explicit: programs have changed their minds
 _LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
 _CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+_LLAMA3_TOKENS = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
+_BYTE_LEVEL = re.compile(rb'"type"\s*:\s*"ByteLevel"')
 _TEMPLATES = {"chat_template.jinja", "chat_template.json"}
 
 
@@ -47,7 +52,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Gather the tokenizer files of a folder, repair what old releases have wrong, make what they lack.
 
     Repaired: the class name `LLaMATokenizer` (loads without BOS); of LLaMA's tokenizers a missing `legacy` (text
-    after `</s>` would be cut otherwise), missing `add_bos_token` and `add_eos_token`, blank bos, eos and unk tokens.
+    after `</s>` would be cut otherwise), missing `add_bos_token` and `add_eos_token`, blank bos, eos and unk tokens;
+    LLaMA's class over a byte-level tokenizer.json, and LLaMA 3's tokens where nothing states them.
     Made: `tokenizer_config.json`, and `tokenizer.json` from LLaMA's `tokenizer.model`.
 
     Raises:
@@ -60,7 +66,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     _repair_tokens(folder, tables, is_llama=is_llama)
     for name, table in tables.items():
         if table != before[name]:
-            files[name] = (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
+            files[name] = dump_json(table)
     if is_llama and "tokenizer.model" in files and "tokenizer.json" not in files:
         files["tokenizer.json"] = _build(folder, tables)
     own = bool(tables[_CONFIG].get("chat_template")) or bool(_TEMPLATES & files.keys())
@@ -78,11 +84,18 @@ def _found(folder: Path) -> dict[str, Path | bytes]:
 
 
 def _repair_class(config: dict[str, Any], files: Mapping[str, Path | bytes]) -> bool:
-    """Correct the class and make what LLaMA's tokenizers do explicit; return whether it is one of them."""
+    """Correct the class and make what LLaMA's tokenizers do explicit; return whether it is one of them.
+
+    LLaMA's classes put sentencepiece's spaces over whatever tokenizer.json says; a byte-level one gets the class that
+    leaves it alone.
+    """
     if config.get("tokenizer_class") == "LLaMATokenizer":
         config["tokenizer_class"] = "LlamaTokenizer"
     named = config.get("tokenizer_class")
     if named not in _LLAMA_CLASSES and not (named is None and "tokenizer.model" in files):
+        return False
+    if _is_byte_level(files):
+        config["tokenizer_class"] = _PLAIN_CLASS
         return False
     if named is None:
         config["tokenizer_class"] = "LlamaTokenizer"
@@ -100,13 +113,20 @@ def _repair_tokens(folder: Path, tables: dict[str, dict[str, Any]], *, is_llama:
             if _is_blank(table, key):
                 table[key] = _filled_in(folder / name, key, other, is_llama=is_llama)
     if is_llama:
-        _state_tokens(folder, tables)
+        _state_tokens(folder, tables, _LLAMA_TOKENS)
+    elif all(_knows(folder, token) for token in _LLAMA3_TOKENS.values()):
+        _state_tokens(folder, tables, _LLAMA3_TOKENS)
 
 
-def _state_tokens(folder: Path, tables: dict[str, dict[str, Any]]) -> None:
-    """Write LLaMA's tokens into the configuration where neither file has them and the vocabulary does."""
+def _is_byte_level(files: Mapping[str, Path | bytes]) -> bool:
+    item = files.get("tokenizer.json", b"")
+    return _BYTE_LEVEL.search(item if isinstance(item, bytes) else item.read_bytes()) is not None
+
+
+def _state_tokens(folder: Path, tables: dict[str, dict[str, Any]], tokens: Mapping[str, str]) -> None:
+    """Write a family's tokens into the configuration where neither file has them and the vocabulary does."""
     config, special = tables[_CONFIG], tables[_SPECIAL]
-    for key, token in _LLAMA_TOKENS.items():
+    for key, token in tokens.items():
         if key not in config and key not in special and _knows(folder, token):
             config[key] = token
 
