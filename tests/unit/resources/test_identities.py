@@ -6,8 +6,8 @@ case of its own: write `case`, `model` and `spec`; `UPDATE_GOLDEN=1 pytest tests
 - stored.json: the examples, the golden specs and the models of `planning/upgrades`, as they were in 0.1.0.
 - generated.json: drawn at random over all fields, then frozen; and odd sources and quantities one by one.
 - local.json: what only `vicuna-operator up` takes.
-- quoted.json: sources with `#`, `?`, `%` and blanks. Their `merge` arguments may change (how a URI quotes them), all
-  else may not.
+- quoted.json: sources with `#`, `?`, `%` and blanks. Their `merge` arguments are the quoted URIs; 0.1.0 did not quote, and
+  merged another folder or none.
 """
 
 import json
@@ -34,7 +34,6 @@ from vicuna_operator.resources.service import model_service
 FOLDER = Path(__file__).parent / "identities"
 PLANNING = Path(__file__).parents[1] / "planning"
 GIVEN = ("case", "model", "spec")
-MAY_CHANGE = {"quoted.json": {"merge"}}
 ARTIFACT = "0123456789abcdef"
 IMAGE = "registry.example/server:1"
 
@@ -86,11 +85,11 @@ def cases(file: Path) -> list[dict[str, Any]]:
 
 
 def complete(file: Path) -> None:
-    """Fill in what is not written yet, and what may change."""
+    """Fill in what is not written yet."""
     filled = []
     for case in cases(file):
         made = made_of(model_of(case, case["spec"], local=file.stem == "local"))
-        filled.append({**made, **case, **{key: made[key] for key in MAY_CHANGE.get(file.name, ())}})
+        filled.append({**made, **case})
     texts = [
         ",\n ".join(f"{json.dumps(key)}: {json.dumps(case[key], ensure_ascii=False)}" for key in (*GIVEN, *made))
         for case in filled
