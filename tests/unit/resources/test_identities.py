@@ -6,8 +6,8 @@ case of its own: write `case`, `model` and `spec`; `UPDATE_GOLDEN=1 pytest tests
 - stored.json: the examples, the golden specs and the models of `planning/upgrades`, as they were in 0.1.0.
 - generated.json: drawn at random over all fields, then frozen; and odd sources and quantities one by one.
 - local.json: what only `vicuna-operator up` takes.
-- quoted.json: sources with `#`, `?`, `%` and blanks. Their `merge` arguments are the quoted URIs; 0.1.0 did not quote, and
-  merged another folder or none.
+- quoted.json: sources with `#`, `?`, `%` and blanks. Their `merge` arguments are quoted URIs, the one thing not as in
+  0.1.0, which did not quote and so read another folder or none.
 """
 
 import json
