@@ -74,11 +74,10 @@ def _true_to_weights(giver: Checkpoint, steps: Sequence[Step], dtype: str, probl
 
 def _has_denied_head(config: Mapping[str, Any], steps: Sequence[Step]) -> bool:
     """Whether the config ties a head whose own weights, of base or delta or of an adapter's making, are others."""
-    ends = {step.name: step for step in steps}
-    patched = {name: step for name, step in ends.items() if step.patches and name == HEAD}
-    base = {name: step.base for name, step in ends.items()}
-    delta = {name: step.delta for name, step in ends.items() if step.delta is not None}
-    return denied_head(config, base) or denied_head(config, delta) or bool(patched and _ties(config))
+    patched = any(step.patches for step in steps if step.name == HEAD)
+    base = {step.name: step.base for step in steps}
+    delta = {step.name: step.delta for step in steps if step.delta is not None}
+    return denied_head(config, base) or denied_head(config, delta) or (patched and _ties(config))
 
 
 def _ties(config: Mapping[str, Any]) -> bool:

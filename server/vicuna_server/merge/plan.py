@@ -120,10 +120,8 @@ def make_plan(
     delta = check_whole(delta, problems) if delta else None
     resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
-    tokenizer, template = _tokenizer(giver, adapters, problems), ""
-    if tokenizer.files:  # without one, a missing template is only a consequence
-        with problems.collecting():
-            template = tokenizer.chat_template_for(chat_template, kind=resolved, source_id=source_id)
+    tokenizer = _tokenizer(giver, adapters, problems)
+    template = _template(tokenizer, chat_template, resolved, source_id, problems)
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
@@ -148,6 +146,14 @@ def _tokenizer(giver: Checkpoint, adapters: Sequence[Adapter], problems: Problem
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
     return tokenizer
+
+
+def _template(tokenizer: Tokenizer, asked: str, kind: str, source_id: str, problems: Problems) -> str:
+    """Choose the chat template; without a tokenizer, a missing one is only a consequence."""
+    if tokenizer.files:
+        with problems.collecting():
+            return tokenizer.chat_template_for(asked, kind=kind, source_id=source_id)
+    return ""
 
 
 def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:

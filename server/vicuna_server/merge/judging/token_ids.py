@@ -70,13 +70,19 @@ def true_ids(
             result[key] = right
             was, becomes = _told(key, stated, table), _told(key, right, table)
             problems.warn("TokenIdsRepaired", f"{what} says {was}, which the tokenizer does not; it becomes {becomes}")
-        elif role == "eos" and "eos" not in table.roles and any(map(table.is_text, _listed(stated))):
-            problems.warn(
-                "EndIsText",
-                f"{what} says {_told(key, stated, table)}, which is plain text to the tokenizer, and answers will end "
-                "there; if they should not, write the model's eos_token into tokenizer_config.json",
-            )
+        elif role == "eos":
+            _check_end(stated, table, f"{what} says {_told(key, stated, table)}", problems)
     return result
+
+
+def _check_end(stated: Any, table: TokenTable, says: str, problems: Problems) -> None:
+    """Note an end that is text to a tokenizer without an end of its own."""
+    if "eos" not in table.roles and any(map(table.is_text, _listed(stated))):
+        problems.warn(
+            "EndIsText",
+            f"{says}, which is plain text to the tokenizer, and answers will end there; if they should not, write the "
+            "model's eos_token into tokenizer_config.json",
+        )
 
 
 def _one(role: str, stated: Any, table: TokenTable, rows: int | None) -> int | None:
@@ -91,12 +97,17 @@ def _ends(stated: Any, table: TokenTable, rows: int | None) -> int | list[int] |
     own = table.roles.get("eos")
     ids = [token for token in dict.fromkeys(_listed(stated)) if _has_row(token, rows)]
     if own is not None:
-        others = {table.roles.get("bos"), table.roles.get("unk")} - {own}
-        ids = [token for token in ids if token == own or not (token in others or table.is_text(token))]
-        ids += [own] if own not in ids else []
+        ids = _with_own(own, ids, table)
     if isinstance(stated, list):
         return ids or None
     return ids[0] if len(ids) == 1 else ids or None
+
+
+def _with_own(own: int, ids: list[int], table: TokenTable) -> list[int]:
+    """Return the tokenizer's own end and those that it knows for neither text nor another role."""
+    others = {table.roles.get("bos"), table.roles.get("unk")} - {own}
+    kept = [token for token in ids if token == own or not (token in others or table.is_text(token))]
+    return kept if own in kept else [*kept, own]
 
 
 def _listed(stated: Any) -> list[int]:

@@ -97,22 +97,30 @@ def _read(item: Path | bytes) -> bytes:
 def _vocabulary(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], set[str]]:
     """Return ids by text, and the texts of added tokens, out of whichever file the vocabulary is in."""
     if "tokenizer.json" in files:
-        content = _object(files, "tokenizer.json")
-        vocabulary = content["model"]["vocab"]
-        if isinstance(vocabulary, list):  # unigram's: pairs of text and score
-            vocabulary = {entry[0]: token for token, entry in enumerate(vocabulary)}
-        added = {entry["content"]: entry["id"] for entry in content.get("added_tokens") or ()}
+        vocabulary, added = _of_tokenizer_json(files)
     elif "vocab.json" in files:
         vocabulary, added = _object(files, "vocab.json"), _object(files, "added_tokens.json")
     else:
-        pieces = parse_model(_read(files["tokenizer.model"])).pieces
-        vocabulary = {piece.text: token for token, piece in enumerate(pieces)}
-        added = {piece.text: token for token, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
-        added |= _object(files, "added_tokens.json")
+        vocabulary, added = _of_pieces(files)
     ids = {str(text): token for text, token in {**vocabulary, **added}.items()}
     if not all(type(token) is int and token >= 0 for token in ids.values()):
         raise ValueError("ids are not numbers")
     return ids, set(map(str, added))
+
+
+def _of_tokenizer_json(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], dict[str, int]]:
+    content = _object(files, "tokenizer.json")
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):  # unigram's: pairs of text and score
+        vocabulary = {entry[0]: token for token, entry in enumerate(vocabulary)}
+    return vocabulary, {entry["content"]: entry["id"] for entry in content.get("added_tokens") or ()}
+
+
+def _of_pieces(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], dict[str, int]]:
+    pieces = parse_model(_read(files["tokenizer.model"])).pieces
+    vocabulary = {piece.text: token for token, piece in enumerate(pieces)}
+    added = {piece.text: token for token, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
+    return vocabulary, added | _object(files, "added_tokens.json")
 
 
 def _decoder(config: Mapping[str, Any]) -> list[str]:
