@@ -65,26 +65,35 @@ def write_checkpoint(
     """Write weights as `safetensors`, `bin`, `safetensors-sharded` or `bin-sharded`, with config and tokenizer."""
     folder.mkdir(parents=True)
     suffix = "bin" if layout.startswith("bin") else "safetensors"
-    stem = "pytorch_model" if suffix == "bin" else "model"
-    if layout.endswith("sharded"):
-        names = list(weights)
-        groups = [names[0::3], names[1::3], names[2::3]]
-        files = {f"{stem}-{number:05}-of-00003.{suffix}": group for number, group in enumerate(groups, start=1)}
-    else:
-        files = {f"{stem}.{suffix}": list(weights)}
+    whole = f"pytorch_model.{suffix}" if suffix == "bin" else f"model.{suffix}"
+    files = _shards(whole, list(weights)) if layout.endswith("sharded") else {whole: list(weights)}
     for file_name, group in files.items():
-        state = {name: weights[name] for name in group}
-        if suffix == "bin":
-            torch.save(state, folder / file_name)
-        else:
-            save_file(state, folder / file_name, metadata={"format": "pt"})
+        _save({name: weights[name] for name in group}, folder / file_name)
     if layout.endswith("sharded") and index:
-        weight_map = {name: file_name for file_name, group in files.items() for name in group}
-        (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        _write_index(folder / f"{whole}.index.json", files)
     (folder / "config.json").write_text(json.dumps(CONFIG | (config or {})))
     if tokenizer:
         write_tokenizer(folder)
     return folder
+
+
+def _shards(whole: str, names: list[str]) -> dict[str, list[str]]:
+    """Deal names out to three files, named as those of one that is cut in three."""
+    stem, _, suffix = whole.rpartition(".")
+    groups = enumerate((names[0::3], names[1::3], names[2::3]), start=1)
+    return {f"{stem}-{number:05}-of-00003.{suffix}": group for number, group in groups}
+
+
+def _write_index(path: Path, files: dict[str, list[str]]) -> None:
+    weight_map = {name: file_name for file_name, group in files.items() for name in group}
+    path.write_text(json.dumps({"weight_map": weight_map}))
+
+
+def _save(state: Weights, path: Path) -> None:
+    if path.suffix == ".bin":
+        torch.save(state, path)
+    else:
+        save_file(state, path, metadata={"format": "pt"})
 
 
 def write_tokenizer(folder: Path, vocabulary: int = VOCABULARY, **config: Any) -> None:

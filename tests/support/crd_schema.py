@@ -43,15 +43,20 @@ def defaulted(value: Any, node: Schema) -> Any:
     """Fill in defaults from the outside in, as structural defaulting does; returns a copy."""
     value = copy.deepcopy(value)
     if isinstance(value, dict):
-        for name, child in node.get("properties", {}).items():
-            if name not in value and "default" in child:
-                value[name] = copy.deepcopy(child["default"])
-            if name in value:
-                value[name] = defaulted(value[name], child)
-        if isinstance(node.get("additionalProperties"), dict):
-            value = {name: defaulted(item, node["additionalProperties"]) for name, item in value.items()}
+        return _defaulted_object(value, node)
     if isinstance(value, list) and "items" in node:
-        value = [defaulted(item, node["items"]) for item in value]
+        return [defaulted(item, node["items"]) for item in value]
+    return value
+
+
+def _defaulted_object(value: dict[str, Any], node: Schema) -> dict[str, Any]:
+    for name, child in node.get("properties", {}).items():
+        if name not in value and "default" in child:
+            value[name] = copy.deepcopy(child["default"])
+        if name in value:
+            value[name] = defaulted(value[name], child)
+    if isinstance(node.get("additionalProperties"), dict):
+        return {name: defaulted(item, node["additionalProperties"]) for name, item in value.items()}
     return value
 
 

@@ -227,13 +227,17 @@ class FakeApi:
             return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
         response = web.StreamResponse()
         await response.prepare(request)
-        if self.forget and int(request.query["resourceVersion"]) < self._version:
+        await self._watch(path, int(request.query["resourceVersion"]), response)
+        return response
+
+    async def _watch(self, path: str, since: int, response: web.StreamResponse) -> None:
+        if self.forget and since < self._version:
             gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
             await response.write(json.dumps(gone).encode() + b"\n")
-            return response
+            return
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         for version, changed, event in self._history:
-            if changed == path and version > int(request.query["resourceVersion"]):
+            if changed == path and version > since:
                 queue.put_nowait(event)
         self._watches.append((path, queue))
         try:
@@ -241,7 +245,6 @@ class FakeApi:
                 await response.write(json.dumps(event).encode() + b"\n")
         finally:
             self._watches = [each for each in self._watches if each[1] is not queue]
-        return response
 
 
 @asynccontextmanager

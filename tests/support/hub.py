@@ -142,23 +142,16 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        is_listing = parts[:2] == ["api", "models"]
-        folder = self.server.repositories.get("/".join(parts[2:4] if is_listing else parts[:2]))
-        name = "" if is_listing else parts[-1]
-        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        span = (int(match[1]), int(match[2]) + 1) if match else (0, None)
+        folder, name = self._target()
         host = self.headers["Host"].partition(":")[0]
-        asked = self.server.note(name, host, self.headers.get("Authorization"), span, self.path)
+        asked = self.server.note(name, host, self.headers.get("Authorization"), self._span(), self.path)
         fault = self.server.fault(asked) or Fault()
         if fault.status not in (200, 206):
             self._send(fault.status, b"{}", fault.headers)
-        elif folder is None or not (is_listing or (folder / name).is_file()):
+        elif folder is None or not (folder / name).exists():
             self._send(404, b"{}", {})
-        elif is_listing:
-            if fault.until:
-                fault.until.wait(60)
-            self._send(200, json.dumps(self._listing(folder)).encode(), {})
+        elif not name:
+            self._send_listing(folder, fault)
         elif self.server.redirects and name.endswith(WEIGHTS) and host != "localhost":
             self._send(302, b"", {"Location": f"http://localhost:{self.server.server_port}{self.path}"})
         else:
@@ -166,6 +159,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def _target(self) -> tuple[Path | None, str]:
+        """Return the repository's folder and the file that is asked for; no file: a listing is."""
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        is_listing = parts[:2] == ["api", "models"]
+        folder = self.server.repositories.get("/".join(parts[2:4] if is_listing else parts[:2]))
+        return folder, "" if is_listing else parts[-1]
+
+    def _span(self) -> tuple[int, int | None]:
+        """Return the first byte that is asked for and the one after the last, None: all that follow."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        return (int(match[1]), int(match[2]) + 1) if match else (0, None)
+
+    def _send_listing(self, folder: Path, fault: Fault) -> None:
+        if fault.until:
+            fault.until.wait(60)
+        self._send(200, json.dumps(self._listing(folder)).encode(), {})
 
     def _listing(self, folder: Path) -> dict[str, object]:
         siblings = []

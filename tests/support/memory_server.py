@@ -167,12 +167,8 @@ class MemoryServer:
         while True:
             for version, event, body in [entry for entry in self._log if entry[0] > since]:
                 since = version
-                metadata = body["metadata"]
-                if (
-                    (body["apiVersion"], body["kind"]) == (group_version, kind)
-                    and namespace in (None, metadata["namespace"])
-                    and labels_match(metadata.get("labels") or {}, selector)
-                ):
+                is_asked = (body["apiVersion"], body["kind"]) == (group_version, kind)
+                if is_asked and _selected(body["metadata"], namespace, selector):
                     await response.write(json.dumps({"type": event, "object": body}).encode() + b"\n")
             async with self._changed:
                 last = since
@@ -216,3 +212,7 @@ def _status(code: int, reason: str, message: str) -> web.Response:
         "message": message,
     }
     return web.json_response(body, status=code)
+
+
+def _selected(metadata: Body, namespace: str | None, selector: str | None) -> bool:
+    return namespace in (None, metadata["namespace"]) and labels_match(metadata.get("labels") or {}, selector)
