@@ -215,10 +215,37 @@ def test_hostile_small_files_are_problems_never_tracebacks(
 
 
 def test_what_a_file_says_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"model_type": "\x1b]0;owned\x07\ud800"})
+    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"model_type": "\x1b]0;owned\x07"})
     assert main(["inspect", str(base)]) == 0
-    assert "model_type \\x1b]0;owned\\x07\\ud800" in capsys.readouterr().out
+    assert "model_type \\x1b]0;owned\\x07" in capsys.readouterr().out
     assert main(["inspect", str(base), "--json"]) == 0
     out = capsys.readouterr().out
     assert out.isascii()
-    assert json.loads(out)["sources"][0]["architecture"]["model_type"] == "\x1b]0;owned\x07\ud800"
+    assert json.loads(out)["sources"][0]["architecture"]["model_type"] == "\x1b]0;owned\x07"
+
+
+def test_half_a_surrogate_pair_in_a_config_is_a_problem_and_breaks_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"model_type": "\ud800"})
+    assert main(["inspect", str(base)]) == 65
+    assert "config.json holds half a surrogate pair" in capsys.readouterr().out
+
+
+_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 17\n"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "generation_config.json"])
+def test_a_file_that_is_something_else_counts_where_it_would_go_into_the_artifact(
+    inspect: Inspect, pair: tuple[Path, Path], name: str
+) -> None:
+    template = ("--chat-template", "vicuna_v1.1")
+    (pair[0] / name).write_text(_POINTER)
+    code, report = inspect(pair[0])
+    assert code == 65
+    assert "is a git-lfs pointer" in report["sources"][0]["problems"][0]["message"]
+    code, report = inspect(*pair, *template)  # the delta's are used
+    assert code == 0
+    assert "is a git-lfs pointer" in report["sources"][0]["warnings"][0]["message"]
+    (pair[1] / name).write_text(_POINTER)
+    assert inspect(*pair, *template)[0] == 65

@@ -5,7 +5,7 @@ import logging
 import time
 
 from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
-from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.http.draining import Drain
 from vicuna_server.prompts import Message
 
@@ -55,8 +55,22 @@ class Lifecycle(Drain):
 
 
 async def _smoke_test(engine: Engine) -> None:
-    """Generate one token the way a chat does; the engine itself refuses logits that are not finite."""
+    """Generate one token the way a chat does; the engine itself refuses logits that are not finite.
+
+    Raises:
+        InputError: `ContextTooSmall`: nobody asked, so it is not told as a client's fault.
+    """
     prompt = ChatPrompt((Message("user", "Hello"),))
-    async with await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0)) as generation:
+    try:
+        answering = await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0))
+    except RequestError as error:
+        if error.code != "context_length_exceeded":
+            raise
+        raise InputError(
+            "ContextTooSmall",
+            f"the chat template makes more of the one word 'Hello' than the {engine.context_length} tokens of context "
+            "hold; use a larger --context-length or model, or another --chat-template",
+        ) from error
+    async with answering as generation:
         async for _ in generation:
             pass

@@ -1,6 +1,5 @@
 """A folder of weights in any of the layouts that models are published in, read from headers alone."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
 from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into
+from vicuna_server.merge.formats.small_file import most_bytes, read_object
 from vicuna_server.merge.formats.weight_files import INDEX_FILES, Pick, pick_weights, read_weight_map
 from vicuna_server.merge.judging.sampling import sampled_sha256
 from vicuna_server.merge.tensors import Tensor, TensorSource
@@ -59,6 +59,17 @@ class Checkpoint:
             small += [path for name in TOKENIZER_FILES if (path := self.tokenizer_folder / name).is_file()]
         return sorted([*map(LocalFile, small), *self.weight_files], key=lambda file: file.name)
 
+    def read_generation_config(self) -> dict[str, Any] | None:
+        """Return generation_config.json's content; None where there is none.
+
+        Raises:
+            InputError: `NotACheckpoint` where it is something else.
+        """
+        try:
+            return read_object(self.folder / "generation_config.json", "NotACheckpoint", "a configuration")
+        except FileNotFoundError:
+            return None
+
 
 def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingProxyType({})) -> Checkpoint:
     """Read config, index and the headers of all weight files.
@@ -76,7 +87,7 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
     here = {name: LocalFile(folder / name) for name in content.files}
     present: dict[str, DataFile] = {**elsewhere, **here}
     everything = replace(content, files=frozenset(present))
-    pick = pick_weights(folder, everything, lambda name: (folder / name).read_bytes())
+    pick = pick_weights(folder, everything, lambda name: _read_index(folder / name))
     files = [present[name] for name in pick.files]
     _look_ahead(files)
     if pick.files[0].endswith(".pth"):
@@ -164,7 +175,7 @@ def _check_index(path: Path, tensors: Mapping[str, Tensor]) -> list[tuple[str, s
     Raises:
         InputError: `TensorMissing` when no file holds what the index names.
     """
-    promised = read_weight_map(str(path), path.read_bytes(), required=True) or {}
+    promised = read_weight_map(str(path), _read_index(path), required=True) or {}
     for name, shard in sorted(promised.items()):
         if name not in tensors and not name.endswith(_IGNORED_SUFFIXES):
             raise InputError("TensorMissing", f"{path} promises {name} in {shard}, which lacks it; fetch it again")
@@ -173,6 +184,13 @@ def _check_index(path: Path, tensors: Mapping[str, Tensor]) -> list[tuple[str, s
         return []
     shown = ", ".join(wrong[:_MOST_NAMED]) + (f" and {len(wrong) - _MOST_NAMED} more" if wrong[_MOST_NAMED:] else "")
     return [("IndexIgnored", f"{path} is wrong about {shown}; what the weight files say is used")]
+
+
+def _read_index(path: Path) -> bytes:
+    """Return an index; nothing where it is too large to be one."""
+    most = most_bytes(path.name)
+    content = LocalFile(path).read(0, most + 1)
+    return content if len(content) <= most else b""
 
 
 def _tokenizer_above(folder: Path) -> Path | None:
@@ -188,11 +206,6 @@ def _read_config(folder: Path, content: FolderContent) -> dict[str, Any]:
     if link:
         raise InputError("NotACheckpoint", f"{folder}: {link}")
     try:
-        config = json.loads(path.read_bytes())
+        return read_object(path, "NotACheckpoint", "a model's configuration")
     except FileNotFoundError as error:
         raise InputError("NotACheckpoint", f"{folder} has no config.json; name a model's folder") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError("NotACheckpoint", f"{path} cannot be read as JSON; fetch it again") from error
-    if not isinstance(config, dict):
-        raise InputError("NotACheckpoint", f"{path} is no JSON object; fetch it again")
-    return config

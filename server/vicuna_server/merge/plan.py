@@ -21,6 +21,7 @@ from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
+from vicuna_server.merge.tokenizing.examination import examine
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Plan", "make_plan", "plan_request"]
@@ -120,8 +121,9 @@ def make_plan(
     delta = check_whole(delta, problems) if delta else None
     resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
-    tokenizer = _tokenizer(giver, adapters, problems)
-    template = _template(tokenizer, chat_template, resolved, source_id, problems)
+    tokenizer, template = _speech(giver, adapters, chat_template, resolved, source_id, problems)
+    with problems.collecting():
+        giver.read_generation_config()
     check_sources(base, delta, kind, problems)
     steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
@@ -137,29 +139,29 @@ def make_plan(
     return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
 
 
-def _tokenizer(giver: Checkpoint, adapters: Sequence[Adapter], problems: Problems) -> Tokenizer:
-    """Read the tokenizer of the last adapter that has one, else the giver's; one without files where it is broken."""
-    tokenizer = Tokenizer({}, has_chat_template=False)
-    with problems.collecting():
-        speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
-        tokenizer = read_tokenizer(speakers[-1] if speakers else giver.tokenizer_folder or giver.folder)
-    for reason, message in tokenizer.warnings:
-        problems.warn(reason, message)
-    return tokenizer
-
-
-def _template(tokenizer: Tokenizer, asked: str, kind: str, source_id: str, problems: Problems) -> str:
-    """Choose the chat template; without a tokenizer, a missing one is only a consequence."""
-    if tokenizer.files:
-        with problems.collecting():
-            return tokenizer.chat_template_for(asked, kind=kind, source_id=source_id)
-    return ""
-
-
 def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:
     if kind != "alpaca":
         problems.add("KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {giver.folder} is of kind {kind}")
     return AlpacaChecksum(base.config)
+
+
+def _speech(
+    giver: Checkpoint, adapters: Sequence[Adapter], asked: str, kind: str, source_id: str, problems: Problems
+) -> tuple[Tokenizer, str]:
+    """Return the artifact's tokenizer and its template's name, both tried out; what is not right is noted."""
+    speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
+    folder = speakers[-1] if speakers else giver.tokenizer_folder or giver.folder
+    tokenizer, template = Tokenizer({}), ""
+    with problems.collecting():
+        tokenizer = read_tokenizer(folder)
+    for reason, message in tokenizer.warnings:
+        problems.warn(reason, message)
+    if tokenizer.files:  # without one, a missing template is only a consequence
+        with problems.collecting():
+            template = tokenizer.chat_template_for(asked, kind=kind, source_id=source_id)
+        if not examine(tokenizer, folder, template, giver.config, problems):
+            tokenizer = Tokenizer({})  # nobody else is to look into it
+    return tokenizer, template
 
 
 def _addition(kind: str, steps: Sequence[Step]) -> str | None:

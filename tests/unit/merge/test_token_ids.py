@@ -69,7 +69,7 @@ def test_other_layouts_have_tables_too(tmp_path: Path) -> None:
     (tmp_path / "model" / "tokenizer.model").write_bytes(train())
     assert _table(tmp_path / "model").roles == {"bos": 1, "eos": 2, "unk": 0}
     (tmp_path / "gpt2" / "vocab.json").write_text(json.dumps({"a": 0, "<|endoftext|>": 1}))
-    (tmp_path / "gpt2" / "merges.txt").write_text("")
+    (tmp_path / "gpt2" / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "gpt2" / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
     assert _table(tmp_path / "gpt2").roles == {"bos": 1, "eos": 1, "unk": 1}
     write_tokenizer(tmp_path / "words")

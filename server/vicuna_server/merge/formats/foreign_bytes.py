@@ -45,8 +45,9 @@ def recognise(file: DataFile, wanted: str) -> str | None:
     known = recognise_start(first, wanted)
     if known is not None:
         return known
-    # two zips, two JSON texts and two safetensors files begin alike, so that their XOR begins with zeros there
-    if not any(first[:4]) or (len(first) > 9 and not any(first[8:10])):
+    # two zips and two JSON texts begin alike, two safetensors files after their length: there, an XOR has zeros
+    alike = first[8:10] if file.name.endswith(".safetensors") else b""
+    if not any(first[:4]) or (alike and not any(alike)):
         return _all_zero_or_xor(file)
     return None
 

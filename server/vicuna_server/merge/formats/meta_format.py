@@ -15,6 +15,7 @@ from typing import Any
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.formats.joined import JoinedTensor
+from vicuna_server.merge.formats.small_file import read_small
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
 __all__ = ["PARAMS", "pick_parts", "read_params", "to_transformers"]
@@ -83,7 +84,7 @@ def read_params(path: Path) -> dict[str, Any]:
         InputError: `NotACheckpoint`.
     """
     try:
-        params = json.loads(path.read_bytes())
+        params = json.loads(read_small(path, "NotACheckpoint", "the description of a LLaMA model"))
         sizes = {key: params[key] for key in ("dim", "n_layers", "n_heads")}
         sizes["n_kv_heads"] = params.get("n_kv_heads") or params["n_heads"]
         params |= sizes

@@ -9,6 +9,7 @@ from pathlib import Path
 from vicuna_server.errors import InputError
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.formats import meta_format
+from vicuna_server.merge.formats.foreign_bytes import recognise_start
 from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, what_is_there
 
 __all__ = ["INDEX_FILES", "Pick", "pick_weights", "read_weight_map"]
@@ -127,7 +128,8 @@ def read_weight_map(what: str, content: bytes, *, required: bool) -> dict[str, s
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if not required:
             return None
-        raise InputError("NotACheckpoint", f"{what} is no index of weights; fetch it again") from error
+        instead = recognise_start(content[:512], "an index of weights") or "fetch it again"
+        raise InputError("NotACheckpoint", f"{what} is no index of weights: {instead}") from error
     if any("/" in name for name in weight_map.values()):
         raise InputError("NotACheckpoint", f"{what} names no files of its own folder; fetch it again")
     return weight_map

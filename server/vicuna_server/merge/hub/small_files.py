@@ -9,6 +9,7 @@ from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 from vicuna_server.merge.files import at_once
+from vicuna_server.merge.formats.small_file import most_bytes
 from vicuna_server.merge.formats.weight_files import INDEX_FILES
 from vicuna_server.merge.hub.client import watched
 from vicuna_server.merge.hub.download import fetch
@@ -19,7 +20,6 @@ from vicuna_server.merge.progress import Progress
 __all__ = ["fetch_small_files", "weights_elsewhere"]
 
 _SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, ADAPTER_CONFIG, MANIFEST_NAME)
-_MOST_BYTES = 64 * 1024 * 1024  # the largest tokenizers have half of it
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
@@ -40,9 +40,10 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, ada
     names = (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ()))
     files = [listing.files[name] for name in names if name in listing.files]
     for file in files:
-        if file.name in _SMALL and file.size > _MOST_BYTES:
+        if file.name in _SMALL and file.size > most_bytes(file.name):
+            reason = "TokenizerBroken" if file.name in TOKENIZER_FILES else "NotACheckpoint"
             raise InputError(
-                "NotACheckpoint", f"{file} has {file.size} bytes where at most {_MOST_BYTES} are expected; name a model"
+                reason, f"{file} has {file.size} bytes where at most {most_bytes(file.name)} are expected; name a model"
             )
 
     def bring(file: HubFile) -> None:

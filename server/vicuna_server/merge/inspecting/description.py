@@ -1,7 +1,7 @@
 """What one source is, as far as its small files and headers tell."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,8 @@ from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import TensorSource
-from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
+from vicuna_server.merge.tokenizing.examination import examine
+from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, has_vocabulary, read_tokenizer
 
 __all__ = ["Description", "Finding", "findings"]
 
@@ -109,7 +110,7 @@ def findings(pairs: list[tuple[str, str]]) -> list[Finding]:
     return [Finding(reason=reason, message=message) for reason, message in pairs]
 
 
-def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) -> Description:
+def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool, alone: bool) -> Description:
     """Open one source and say what it is; what is wrong with it stands in `problems`.
 
     Args:
@@ -117,6 +118,7 @@ def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) 
         scratch: a folder for the small files of a source on a hub.
         progress: ends the run on a signal.
         memory: whether to add the table of memory.
+        alone: whether nothing else is inspected: then a broken tokenizer is a problem; else another's may be merged.
 
     Raises:
         UnreachableError: it cannot be reached right now.
@@ -129,11 +131,11 @@ def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool) 
         _open(source)
     checkpoint = source.checkpoint
     if source.adapter is not None:
-        _describe_adapter(found, source.adapter, problems)
+        _describe_adapter(found, source.adapter, problems, alone=alone)
         found.fingerprint = source.fingerprint()
     elif checkpoint is not None:
         _describe_weights(found, checkpoint, problems)
-        _describe_text(found, checkpoint, source.hub_id, problems)
+        _describe_text(found, checkpoint, source.hub_id, problems, alone=alone)
         with problems.collecting():
             found.fingerprint = source.fingerprint()
         if memory:
@@ -155,7 +157,7 @@ def _open(source: Input) -> None:
         source.adapter = open_adapter(source.folder)
 
 
-def _describe_adapter(found: Description, adapter: Adapter, problems: Problems) -> None:
+def _describe_adapter(found: Description, adapter: Adapter, problems: Problems, *, alone: bool) -> None:
     found.type = "adapter"
     _describe_tensors(found, adapter, adapter.tensors)
     changed, config = adapter.changes, adapter.config
@@ -172,7 +174,7 @@ def _describe_adapter(found: Description, adapter: Adapter, problems: Problems) 
     for reason, message in adapter.warnings:
         problems.warn(reason, message)
     if adapter.has_tokenizer:
-        _describe_tokenizer(found, adapter.folder, problems)
+        _describe_tokenizer(found, adapter.folder, {}, "", problems, alone=alone)
 
 
 def _describe_tensors(found: Description, source: Checkpoint | Adapter, tensors: Collection[TensorSource]) -> None:
@@ -203,17 +205,16 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
     check_whole(checkpoint, problems)
 
 
-def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems) -> None:
+def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems, *, alone: bool) -> None:
     """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
-    tokenizer = _describe_tokenizer(found, checkpoint.tokenizer_folder or checkpoint.folder, problems)
-    if tokenizer is None:
-        return
-    _describe_agreement(checkpoint, tokenizer, problems)
-    try:
-        kind = found.artifact.recipe.kind if found.artifact else "none"
-        found.chat_template = tokenizer.chat_template_for(AUTO, kind=kind, source_id=hub_id)
-    except InputError:
-        found.chat_template = found.artifact.chat_template if found.artifact else None
+    folder = checkpoint.tokenizer_folder or checkpoint.folder
+    noted = Problems()
+    with noted.collecting():
+        checkpoint.read_generation_config()
+    tokenizer = _describe_tokenizer(found, folder, checkpoint.config, hub_id, noted, alone=alone)
+    _hand_on(noted, problems, alone=alone)
+    if tokenizer is not None and not noted:
+        _describe_agreement(checkpoint, tokenizer, problems)
 
 
 def _describe_agreement(checkpoint: Checkpoint, tokenizer: Tokenizer, problems: Problems) -> None:
@@ -225,14 +226,37 @@ def _describe_agreement(checkpoint: Checkpoint, tokenizer: Tokenizer, problems: 
         problems.warn(reason, message)
 
 
-def _describe_tokenizer(found: Description, folder: Path, problems: Problems) -> Tokenizer | None:
+def _describe_tokenizer(
+    found: Description, folder: Path, config: Mapping[str, Any], hub_id: str, problems: Problems, *, alone: bool
+) -> Tokenizer | None:
     try:
         tokenizer = read_tokenizer(folder)
     except InputError as error:
-        problems.warn(error.reason, error.message)
+        (problems.add if alone and has_vocabulary(folder) else problems.warn)(error.reason, error.message)
         return None
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
     repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
     found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
+    found.chat_template = _template_of(found, tokenizer, hub_id)
+    noted = Problems()
+    examine(tokenizer, folder, found.chat_template or "", config, noted)
+    _hand_on(noted, problems, alone=alone)
     return tokenizer
+
+
+def _hand_on(noted: Problems, problems: Problems, *, alone: bool) -> None:
+    """Note what was found; what another source may bring in its place is a warning where there are others."""
+    for reason, message in noted.found:
+        (problems.add if alone else problems.warn)(reason, message)
+    for reason, message in noted.warnings:
+        problems.warn(reason, message)
+
+
+def _template_of(found: Description, tokenizer: Tokenizer, hub_id: str) -> str | None:
+    """Return the prompt format that a merge would pin, None where it would ask."""
+    kind = found.artifact.recipe.kind if found.artifact else "none"
+    try:
+        return tokenizer.chat_template_for(AUTO, kind=kind, source_id=hub_id)
+    except InputError:
+        return found.artifact.chat_template if found.artifact else None

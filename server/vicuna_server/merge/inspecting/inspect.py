@@ -81,7 +81,8 @@ def inspect(request: Request, sources: Sources, progress: Progress, *, digest: b
 def _inspect(
     request: Request, sources: Sources, progress: Progress, scratch: Path, *, digest: bool, memory: bool
 ) -> Report:
-    described = [describe(each, scratch, progress, memory=memory) for each in sources.all]
+    alone = len(sources.all) == 1
+    described = [describe(each, scratch, progress, memory=memory, alone=alone) for each in sources.all]
     problems = Problems()
     plan = plan_request(request, sources, problems) if len(described) > 1 else None
     if digest:

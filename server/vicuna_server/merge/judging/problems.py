@@ -14,7 +14,8 @@ _ORDER = (
     "DuplicateTensor", "EmptyTensors", "NotAPlainModel", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
     "AlreadyMerged", "UnsupportedAdapter", "ConfigMismatch",
     "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch",
-    "UnexpectedTensors", "UnsupportedDtype", "NonFinite", "TokenizerBroken", "ChatTemplateUnknown", "OutOfSpace",
+    "UnexpectedTensors", "UnsupportedDtype", "NonFinite", "TokenizerBroken", "ChatTemplateBroken",
+    "ChatTemplateUnknown", "OutOfSpace",
 )  # fmt: skip
 _MOST_OF_A_KIND = 3
 

@@ -16,6 +16,7 @@ from vicuna_server.merge.make_delta.round_trip import RoundTrip
 from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES, holding
+from vicuna_server.merge.tokenizing.examination import examine
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["plan_delta"]
@@ -43,9 +44,12 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
     base, tuned = check_whole(base, problems), check_whole(tuned, problems)
     check_pair(base, tuned, problems, called=_CALLED)
     _check_numbers(base, tuned, problems)
-    tokenizer = Tokenizer({}, has_chat_template=False)
+    tokenizer, folder = Tokenizer({}), tuned.tokenizer_folder or tuned.folder
     with problems.collecting():
-        tokenizer = read_tokenizer(tuned.tokenizer_folder or tuned.folder)
+        tokenizer = read_tokenizer(folder)
+        examine(tokenizer, folder, "", tuned.config, problems)
+    with problems.collecting():
+        tuned.read_generation_config()
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
     output = OUTPUT_DTYPES[dtype]

@@ -4,16 +4,18 @@ The file is one Protocol Buffers message (sentencepiece, src/sentencepiece_model
 decide about token ids are read, so that neither protobuf nor sentencepiece is needed.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Piece", "PieceType", "SentencePieceModel", "parse_model"]
+__all__ = ["Piece", "PieceType", "SentencePieceModel", "is_sentencepiece", "parse_model"]
 
 _MOST_BYTES = 32 * 1024 * 1024  # the largest published vocabularies take 5 MB
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _BPE = 2  # TrainerSpec.ModelType
+_TIKTOKEN = re.compile(rb"[A-Za-z0-9+/=]+ \d+\r?\n")  # a line of LLaMA 3's own tokenizer.model
 
 
 class PieceType(IntEnum):
@@ -132,3 +134,16 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise TypeError("a number without end")
+
+
+def is_sentencepiece(content: bytes) -> bool:
+    """Whether a tokenizer.model is whole: fields of sentencepiece's message from end to end, or tiktoken's lines."""
+    if _TIKTOKEN.match(content):
+        return True
+    try:
+        pieces = 0
+        for number, _ in _fields(content):
+            pieces += number == 1
+        return pieces > 0
+    except (IndexError, TypeError, struct.error):
+        return False

@@ -1,6 +1,5 @@
 """The tokenizer's files: copied byte for byte, except for what is known to break silently or is missing."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,42 +9,62 @@ from typing import Any
 from vicuna_contract.templates import resolve_template
 from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.formats.small_file import is_plain_utf8, read_object
 from vicuna_server.merge.json_files import dump_json
+from vicuna_server.merge.tokenizing.file_check import check_file
+from vicuna_server.merge.tokenizing.own_template import OwnTemplate, own_template
 from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
 from vicuna_server.merge.tokenizing.tokenizer_check import disagreement
 from vicuna_server.merge.tokenizing.tokenizer_json import AddedToken, build_tokenizer_json, can_build
 
-__all__ = ["Tokenizer", "read_tokenizer"]
+__all__ = ["Tokenizer", "has_vocabulary", "read_tokenizer"]
 
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
 _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # what LLaMA's tokenizers do where their configuration is silent, made explicit: programs have changed their minds
 _LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
+_PAIR = {"vocab.json", "merges.txt"}
 _CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+_PROCESSORS = "chat_template.json"
+_NOT_READ = (
+    "is a processor's, which no tokenizer reads: write what it says to chat_template.jinja beside it where that is "
+    "this model's format"
+)
 _LLAMA3_TOKENS = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
 _BYTE_LEVEL = re.compile(rb'"type"\s*:\s*"ByteLevel"')
-_TEMPLATES = {"chat_template.jinja", "chat_template.json"}
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Files to put into the artifact by name: a path to copy or the content; its own template; (reason, sentence)s."""
+    """What of a tokenizer goes into the artifact.
+
+    Attributes:
+        files: by name: a path to copy or the content.
+        template: its own template, if it has one.
+        warnings: (reason, sentence)s.
+    """
 
     files: dict[str, Path | bytes]
-    has_chat_template: bool
+    template: OwnTemplate | None = None
     warnings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it brings a template of its own."""
+        return self.template is not None
 
     def chat_template_for(self, asked: str, *, kind: str, source_id: str) -> str:
         """Return the name of the template of a model with this tokenizer; arguments as `resolve_template` has them.
 
         Raises:
-            InputError: `ChatTemplateUnknown`.
+            InputError: `ChatTemplateUnknown`, which also says what of a template there is.
         """
         try:
             return resolve_template(asked, tokenizer_has_one=self.has_chat_template, kind=kind, source_id=source_id)
         except ValueError as error:
-            raise InputError("ChatTemplateUnknown", str(error)) from None
+            hint = f"; {_PROCESSORS} beside it {_NOT_READ}" if _PROCESSORS in self.files else ""
+            raise InputError("ChatTemplateUnknown", f"{error}{hint}") from None
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -57,29 +76,37 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     Made: `tokenizer_config.json`, and `tokenizer.json` from LLaMA's `tokenizer.model`.
 
     Raises:
-        InputError: `TokenizerBroken`.
+        InputError: `TokenizerBroken`, `ChatTemplateBroken`.
     """
     files = _found(folder)
     before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
+    template = own_template(folder, files.keys(), before[_CONFIG])
     tables = {name: dict(table) for name, table in before.items()}
     is_llama = _repair_class(tables[_CONFIG], files)
     _repair_tokens(folder, tables, is_llama=is_llama)
     for name, table in tables.items():
-        if table != before[name]:
+        if table != before[name] or (table and not is_plain_utf8(folder / name)):
             files[name] = dump_json(table)
     if is_llama and "tokenizer.model" in files and "tokenizer.json" not in files:
         files["tokenizer.json"] = _build(folder, tables)
-    own = bool(tables[_CONFIG].get("chat_template")) or bool(_TEMPLATES & files.keys())
-    return Tokenizer(files, own, _compare(folder, files))
+    return Tokenizer(files, template, _compare(folder, files))
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds what a tokenizer can be made from."""
+    present = {name for name in ("tokenizer.json", "tokenizer.model", *_PAIR) if (folder / name).is_file()}
+    return bool(present - _PAIR) or present >= _PAIR
 
 
 def _found(folder: Path) -> dict[str, Path | bytes]:
     """Return the tokenizer files that are there, by name; a vocabulary must be among them."""
     files: dict[str, Path | bytes] = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
-    if not ({"tokenizer.json", "tokenizer.model"} & files.keys() or {"vocab.json", "merges.txt"} <= files.keys()):
+    if not has_vocabulary(folder):
         raise InputError(
             "TokenizerBroken", f"{folder} has no tokenizer.json or tokenizer.model; put the tokenizer's files there"
         )
+    for name in files:
+        check_file(folder / name)
     return files
 
 
@@ -224,11 +251,6 @@ def _text(token: Any) -> str:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        return read_object(path, "TokenizerBroken", "a tokenizer's configuration")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError("TokenizerBroken", f"{path} cannot be read as JSON; fetch it again") from error
-    if not isinstance(content, dict):
-        raise InputError("TokenizerBroken", f"{path} is no JSON object; fetch it again")
-    return content

@@ -1,0 +1,71 @@
+"""The chat template that a tokenizer brings: where transformers looks for it, and which of several counts."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vicuna_server.merge.formats.small_file import read_text
+
+__all__ = ["OwnTemplate", "own_template"]
+
+_FILE = "chat_template.jinja"
+_CONFIG = "tokenizer_config.json"
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class OwnTemplate:
+    """A tokenizer's own template in Jinja.
+
+    Attributes:
+        place: the file that holds it.
+        text: what it says.
+        fault: why there is none to use, though something is stated: the rest of a sentence.
+    """
+
+    place: Path
+    text: str
+    fault: str | None = None
+
+
+def own_template(folder: Path, files: Collection[str], config: Mapping[str, Any]) -> OwnTemplate | None:
+    """Return what transformers' `apply_chat_template` would use for a chat without tools; None where there is none.
+
+    A file of its own counts before what tokenizer_config.json says; of several by name, the default one. What only a
+    processor's file has (chat_template.json) is not read by tokenizers, so not a tokenizer's.
+
+    Args:
+        folder: where the files lie.
+        files: names of the tokenizer's files.
+        config: tokenizer_config.json's content.
+
+    Raises:
+        InputError: `ChatTemplateBroken` where its file is something else.
+    """
+    if _FILE in files:
+        return OwnTemplate(folder / _FILE, read_text(folder / _FILE, "ChatTemplateBroken", "a chat template"))
+    stated = config.get("chat_template")
+    if stated is None:
+        return None
+    place = folder / _CONFIG
+    if isinstance(stated, str):
+        return OwnTemplate(place, stated)
+    named = _by_name(stated if isinstance(stated, list) else [])
+    if isinstance(named.get(_DEFAULT), str):
+        return OwnTemplate(place, named[_DEFAULT])
+    names = ", ".join(sorted(named))
+    what = (
+        f"has chat templates by name ({names}), and none called {_DEFAULT}"
+        if named
+        else "has a chat_template that is neither a text nor a list of named ones"
+    )
+    return OwnTemplate(place, "", f"{what}; correct it")
+
+
+def _by_name(several: list[Any]) -> dict[str, Any]:
+    return {
+        str(entry["name"]): entry["template"]
+        for entry in several
+        if isinstance(entry, dict) and {"name", "template"} <= entry.keys()
+    }

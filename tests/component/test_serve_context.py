@@ -1,0 +1,22 @@
+"""A model whose context holds no chat is told so in words of its own: no client has asked yet."""
+
+import asyncio
+
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.errors import InputError
+from vicuna_server.http.lifecycle import Lifecycle
+
+
+def test_a_template_longer_than_the_context_is_a_fault_of_the_model() -> None:
+    lifecycle = Lifecycle()
+    engine = ScriptedEngine(ScriptedSettings(context_length=1), "vicuna_v1.1", 1)
+
+    async def bring_up() -> None:
+        await lifecycle.bring_up(engine)
+        await engine.close()
+
+    asyncio.run(bring_up())
+    assert isinstance(lifecycle.failure, InputError)
+    assert lifecycle.failure.reason == "ContextTooSmall"
+    assert "than the 1 tokens of context hold" in lifecycle.failure.message
+    assert "shorten" not in lifecycle.failure.message
