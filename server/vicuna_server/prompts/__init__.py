@@ -2,6 +2,7 @@
 
 from vicuna_server.prompts.conversation import Conversation, Message, Role
 from vicuna_server.prompts.prompt import EndOfTurn, Prompt
+from vicuna_server.prompts.sources import jinja_source, written_format
 from vicuna_server.prompts.templates import (
     Template,
     get_template,
@@ -15,4 +16,6 @@ __all__ = [
     "Role",
     "Template",
     "get_template",
+    "jinja_source",
+    "written_format",
 ]
