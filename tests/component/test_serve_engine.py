@@ -357,11 +357,13 @@ def test_a_llama_is_loaded_layer_by_layer_with_the_same_result(
 def test_a_tensor_of_another_shape_is_refused(broken: Path) -> None:
     weights = load_file(broken / "model.safetensors")
     name = "model.layers.1.mlp.up_proj.weight"
+    rows, columns = weights[name].shape
     weights[name] = weights[name][:10].clone()
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="cannot be loaded") as caught:
         load_model(LoadSettings(broken))
     assert caught.value.reason == "ModelBroken"
+    assert f"{name} is [10, {columns}] where config.json wants [{rows}, {columns}];" in caught.value.message
 
 
 def test_a_context_beyond_the_models_is_refused(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,13 +178,10 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     if settings.quantization != "none":
         options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
         options.setdefault("device_map", {"": placement.device})
+    options["ignore_mismatched_sizes"] = True  # so that it says which; they are refused below
     with _explaining(settings.folder):
         model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
-    if missing := sorted(info["missing_keys"]):
-        raise InputError(
-            "TensorMissing",
-            f"{settings.folder} lacks {len(missing)} tensor(s) of the model, first {missing[0]}; merge it again",
-        )
+    _check_whole(settings.folder, info)
     elsewhere = {str(place) for place in getattr(model, "hf_device_map", {}).values()} & {"cpu", "disk", "meta"}
     if elsewhere and placement.max_memory is not None:
         raise EngineError(
@@ -194,6 +191,30 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
             "--max-gpu-memory",
         )
     return model.eval()
+
+
+def _check_whole(folder: Path, info: Mapping[str, Any]) -> None:
+    """Refuse a model of which transformers filled a part with random numbers.
+
+    Args:
+        folder: The model's.
+        info: What transformers says of loading it.
+
+    Raises:
+        InputError: `ModelBroken` for other shapes, `TensorMissing`.
+    """
+    advice = "give a complete model; `vicuna-server inspect` lists all that is wrong with one"
+    if misshapen := sorted(info["mismatched_keys"]):
+        name, found, wanted = misshapen[0]
+        more = f" (and {len(misshapen) - 1} more)" if misshapen[1:] else ""
+        raise InputError(
+            "ModelBroken",
+            f"the weights in {folder} cannot be loaded: {name} is {list(found)} where config.json wants "
+            f"{list(wanted)}{more}; {advice}",
+        )
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 1} more of the model's tensors" if missing[1:] else ""
+        raise InputError("TensorMissing", f"{folder} lacks {missing[0]}{more}; {advice}")
 
 
 @contextmanager

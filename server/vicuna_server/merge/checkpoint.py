@@ -9,6 +9,7 @@ from typing import Any
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
+from vicuna_server.merge.formats.computed import is_computed
 from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into
 from vicuna_server.merge.formats.small_file import most_bytes, read_object
 from vicuna_server.merge.formats.weight_files import INDEX_FILES, Pick, pick_weights, read_weight_map
@@ -22,8 +23,6 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
 )
-# buffers that some releases carry and others do not; every program computes them again
-_IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
 _MOST_NAMED = 3
 
 
@@ -93,13 +92,16 @@ def open_checkpoint(folder: Path, elsewhere: Mapping[str, DataFile] = MappingPro
     if pick.files[0].endswith(".pth"):
         return _open_meta(folder, files, _small_files(pick, here, unread="config.json"))
     config = _read_config(folder, content)
-    found = _gather(files)
+    model_type = config.get("model_type")
+    found = _gather(files, model_type)
     if not found:
         raise InputError(
             "NotACheckpoint",
             f"{folder}: {_named(pick)} holds no tensors: it was saved empty; save the model again",
         )
-    warnings = _check_index(folder / pick.index, found) if pick.index else _broken_indexes(folder, pick, here)
+    warnings = (
+        _check_index(folder / pick.index, found, model_type) if pick.index else _broken_indexes(folder, pick, here)
+    )
     warnings += [
         ("IndexIgnored", f"{folder / name} names files that are not there; {_named(pick)} is used")
         for name in pick.stale
@@ -140,7 +142,7 @@ def _look_ahead(files: list[DataFile]) -> None:
         pass
 
 
-def _gather(files: list[DataFile]) -> dict[str, Tensor]:
+def _gather(files: list[DataFile], model_type: object) -> dict[str, Tensor]:
     """Return the tensors of all files; where two hold the same one, that of the first.
 
     Raises:
@@ -150,7 +152,7 @@ def _gather(files: list[DataFile]) -> dict[str, Tensor]:
     for file in files:
         read = pickle_format.read_tensors if file.name.endswith(".bin") else safetensors_format.read_tensors
         for tensor in sorted(read(file), key=lambda one: (one.offset, one.name)):
-            if tensor.name.endswith(_IGNORED_SUFFIXES):
+            if is_computed(tensor.name, model_type):
                 continue
             other = tensors.setdefault(tensor.name, tensor)
             if other is not tensor and not _alike(other, tensor):
@@ -169,7 +171,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return left == right
 
 
-def _check_index(path: Path, tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+def _check_index(path: Path, tensors: Mapping[str, Tensor], model_type: object) -> list[tuple[str, str]]:
     """Compare an index with what the headers say, which counts; return warnings.
 
     Raises:
@@ -177,7 +179,7 @@ def _check_index(path: Path, tensors: Mapping[str, Tensor]) -> list[tuple[str, s
     """
     promised = read_weight_map(str(path), _read_index(path), required=True) or {}
     for name, shard in sorted(promised.items()):
-        if name not in tensors and not name.endswith(_IGNORED_SUFFIXES):
+        if name not in tensors and not is_computed(name, model_type):
             raise InputError("TensorMissing", f"{path} promises {name} in {shard}, which lacks it; fetch it again")
     wrong = [name for name, tensor in tensors.items() if promised.get(name) != tensor.file.name]
     if not wrong:

@@ -117,8 +117,7 @@ def make_plan(
         alpaca_checksum: whether to sum up what Stanford's checksum is of.
         least_shard_bytes: as for `lay_out`.
     """
-    base = check_whole(base, problems)
-    delta = check_whole(delta, problems) if delta else None
+    base, delta = check_whole(base, problems), _judged(delta, problems)
     resolved = resolve_kind(kind, base, delta, problems)
     giver = delta or base
     tokenizer, template = _speech(giver, adapters, chat_template, resolved, source_id, problems)
@@ -137,6 +136,10 @@ def make_plan(
         return None
     shards = lay_out(steps, least_shard_bytes)
     return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
+
+
+def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:
+    return check_whole(delta, problems) if delta else None
 
 
 def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:

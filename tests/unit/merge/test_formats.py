@@ -17,6 +17,7 @@ from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.formats import pickle_format, safetensors_format
+from vicuna_server.merge.formats.computed import is_computed
 from vicuna_server.merge.tensors import TensorSource, read_elements
 
 
@@ -269,3 +270,22 @@ def test_files_of_other_names_are_no_weights(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"holds no model\.safetensors") as caught:
         open_checkpoint(folder)
     assert caught.value.reason == "NotACheckpoint"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "ignored"),
+    [
+        ("gpt2", "transformer.h.0.attn.bias", True),
+        ("gpt2", "h.0.attn.masked_bias", True),
+        ("gpt2", "h.0.attn.c_attn.bias", False),
+        ("gptj", "transformer.h.3.attn.bias", True),
+        ("gpt_neox", "gpt_neox.layers.0.attention.masked_bias", True),
+        ("gpt_neox", "gpt_neox.layers.0.attention.dense.bias", False),
+        ("llama", "model.layers.0.attn.bias", False),
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", True),
+        (["gpt2"], "h.0.attn.bias", False),
+        (None, "model.layers.0.self_attn.rotary_emb.cos_cached", True),
+    ],
+)
+def test_buffers_that_every_program_computes_are_no_tensors(model_type: object, name: str, ignored: bool) -> None:
+    assert is_computed(name, model_type) == ignored

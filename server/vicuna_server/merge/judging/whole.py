@@ -7,10 +7,12 @@ from typing import Any
 
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.architectures import BadFieldError, skeleton_of
+from vicuna_server.merge.judging.built import NotComparedError, UnfitError, compare_built
 from vicuna_server.merge.judging.comparison import Comparison, Tensors, compare
 from vicuna_server.merge.judging.naming import explain_names
-from vicuna_server.merge.judging.outline import check_outline
+from vicuna_server.merge.judging.outline import UNGATHERED, check_outline, check_plain
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.siblings import odd_one_out
 from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES, embedding_of, with_vocabulary
 from vicuna_server.merge.tensors import FLOAT_DTYPES
 
@@ -18,11 +20,6 @@ __all__ = ["check_model", "check_whole"]
 
 _MOST_NAMED = 3
 _MOST_LETTERS = 150  # of a name
-_UNGATHERED = (
-    "it was saved under DeepSpeed ZeRO-3 without gathering the weights, or as a stub beside them; run the "
-    "zero_to_fp32.py that lies in the training run's checkpoint, or save it again with "
-    "stage3_gather_16bit_weights_on_model_save"
-)
 
 
 def check_whole(checkpoint: Checkpoint, problems: Problems) -> Checkpoint:
@@ -57,16 +54,36 @@ def check_model(what: str, config: Mapping[str, Any], tensors: Tensors, problems
         problems: gets `ConfigBroken`, `EmptyTensors`, `UnsupportedDtype`, `NotAPlainModel`, `TensorMissing`,
             `ShapeMismatch`, `VocabularyMismatch`, `UnexpectedTensors`.
     """
-    shapes = {name: shape for name, (_, shape) in tensors.items()}
     try:
-        skeleton = skeleton_of(with_vocabulary(config, shapes))
+        comparison = _compared(what, config, tensors, problems)
     except BadFieldError as error:
-        problems.add("ConfigBroken", f"{what}/config.json {error}; fetch it again")
+        problems.add("ConfigBroken", f"{what}/config.json {error}; fetch it again, or give the one of these weights")
         return []
-    if skeleton is None:
+    return _Judge(what, tensors, comparison, problems).judge() if comparison else []
+
+
+def _compared(what: str, config: Mapping[str, Any], tensors: Tensors, problems: Problems) -> Comparison | None:
+    """Compare by the table, else by what transformers says, else judge the outline alone and return None."""
+    config = with_vocabulary(config, {name: shape for name, (_, shape) in tensors.items()})
+    skeleton = skeleton_of(config)
+    if skeleton is not None:
+        return compare(skeleton, tensors)
+    before = len(problems.found)
+    check_plain(what, tensors, problems)
+    if len(problems.found) > before:
+        return None
+    comparison = None
+    try:
+        comparison = compare_built(config, tensors)
+    except NotComparedError as error:
+        problems.warn("NotCompared", f"{what}: {error}; only its layers, embedding and head were looked at")
+    except UnfitError as error:
+        odd = odd_one_out(tensors) or f"transformers says: {error}"
+        problems.add("ShapeMismatch", f"{what}: the tensors do not fit each other: {odd}; fetch it again")
+        return None
+    if comparison is None:
         check_outline(what, config, tensors, problems)
-        return []
-    return _Judge(what, tensors, compare(skeleton, tensors), problems).judge()
+    return comparison
 
 
 @dataclass(frozen=True)
@@ -92,17 +109,17 @@ class _Judge:
     def _is_empty(self) -> bool:
         """Note tensors without content, and the placeholders of one element that ZeRO-3 leaves."""
         hollow = [
-            one.name
+            one
             for one in self.comparison.misshapen
             if prod(one.found) == 0 or (one.found == (1,) and prod(one.wanted) > 1)
         ]
         if not hollow:
             return False
-        shape = list(self.tensors[hollow[0]][1])
+        first = hollow[0]
         self.problems.add(
             "EmptyTensors",
-            f"{self.what}: {len(hollow)} of {len(self.tensors)} tensors have no content, such as {hollow[0]} of shape "
-            f"{shape}: {_UNGATHERED}",
+            f"{self.what}: {len(hollow)} of {len(self.tensors)} tensors have no content, such as {first.name} of shape "
+            f"{list(first.found)}: {UNGATHERED}",
         )
         return True
 
@@ -169,11 +186,11 @@ class _Judge:
                 f"{self.what} holds {_some(strange)}, which the model that its config.json describes does not have; "
                 "give the config.json and the weights of one model",
             )
-        return [name for name in self.comparison.unexpected if name not in set(strange)]
+        return [name for name in self.comparison.unexpected if name not in set(strange) and name in self.tensors]
 
     def _counts(self, name: str) -> bool:
         """Whether leaving a tensor out would change answers: trained numbers inside the part that writes text."""
-        dtype, shape = self.tensors[name]
+        dtype, shape = self.tensors.get(name, ("F32", (2,)))  # transformers may tell of it by another name
         return self.comparison.is_inside(name) and dtype in FLOAT_DTYPES and prod(shape) > 1
 
 
