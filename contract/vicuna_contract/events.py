@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["DONE", "PROGRESS", "done", "last_progress", "progress", "read_event", "warning"]
+__all__ = ["DONE", "PROGRESS", "WARNING", "done", "last_progress", "progress", "read_event", "warning"]
 
 PROGRESS: Final = "progress"
 DONE: Final = "done"
-_WARNING: Final = "warning"
+WARNING: Final = "warning"
 
 
 def progress(done: int, total: int, per_second: int) -> dict[str, object]:
@@ -18,7 +18,7 @@ def progress(done: int, total: int, per_second: int) -> dict[str, object]:
 
 def warning(reason: str, message: str) -> dict[str, object]:
     """Return the line that says what is odd but stops nothing."""
-    return {"event": _WARNING, "reason": reason, "message": message}
+    return {"event": WARNING, "reason": reason, "message": message}
 
 
 def done(artifact_id: str, path: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vicuna_contract.arguments import Parser, positive
-from vicuna_contract.recipe import DELTA_KINDS, DTYPES
+from vicuna_contract.recipe import DELTA_KINDS, MERGE_DTYPES
 from vicuna_contract.templates import AUTO, CHAT_TEMPLATES
 
 __all__ = ["SOURCE", "MergeArguments", "declare_recipe"]
@@ -23,7 +23,7 @@ class MergeArguments:
         base: the base.
         delta: the delta, None without one.
         output: folder that gets the artifact's folder.
-        dtype: one of `recipe.DTYPES`: type of the result.
+        dtype: one of `recipe.MERGE_DTYPES`: type of the result.
         kind: one of `recipe.DELTA_KINDS`: how the delta is applied.
         chat_template: one of `templates.CHAT_TEMPLATES`: prompt format to pin.
         base_digest: sha256 that the base must have; None: not stated.
@@ -37,7 +37,7 @@ class MergeArguments:
     base: str
     delta: str | None
     output: Path
-    dtype: str = "float16"
+    dtype: str = AUTO
     kind: str = AUTO
     chat_template: str = AUTO
     base_digest: str | None = None
@@ -96,7 +96,7 @@ def declare_recipe(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     help_text = "a LoRA adapter, merged after base and delta; give several in order"
     add("--adapter", dest="adapters", action=_Adapter, default=(), metavar="URI", help=help_text)
-    add("--dtype", choices=DTYPES, default="float16", help="type of the result (default: float16)")
+    add("--dtype", choices=MERGE_DTYPES, default=AUTO, help="type of the result (default: auto, the base's own)")
     add("--kind", choices=DELTA_KINDS, default=AUTO, help="how the delta is applied")
     add("--chat-template", choices=CHAT_TEMPLATES, default=AUTO, help="prompt format to pin")
 

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, get_args
 
-__all__ = ["DELTA_KINDS", "DTYPES", "RECIPE_VERSION", "DeltaKind", "Dtype"]
+__all__ = ["DELTA_KINDS", "DTYPES", "MERGE_DTYPES", "RECIPE_VERSION", "DeltaKind", "Dtype", "MergeDtype"]
 
 # The version of the merge arithmetic: raised when the same inputs would give other bytes.
 RECIPE_VERSION: Final = 1
@@ -13,3 +13,7 @@ DELTA_KINDS: Final[tuple[DeltaKind, ...]] = get_args(DeltaKind)
 Dtype = Literal["float16", "bfloat16", "float32"]
 """Number format of an artifact's weights."""
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
+
+MergeDtype = Literal["auto", "float16", "bfloat16", "float32"]
+"""What a merge can be asked for; auto is the base's own."""
+MERGE_DTYPES: Final[tuple[MergeDtype, ...]] = get_args(MergeDtype)

@@ -1,7 +1,7 @@
 """A container's last words: one JSON object where Kubernetes looks for a termination message."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,26 +11,38 @@ MAX_BYTES = 3072
 """Kubernetes cuts at 4096 bytes per container; staying below keeps the JSON whole."""
 
 _MOST_BYTES_OF_AN_ARTIFACT = 2**63
+_MOST_LETTERS = 500  # of one warning, where not all have room
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A merge that left an artifact, newly made or found: its resolved kind and template, and its size."""
+    """A merge that left an artifact, newly made or found.
+
+    Attributes:
+        artifact_id: its name.
+        kind: the resolved kind of delta.
+        chat_template: the resolved one.
+        bytes: the artifact's size.
+        warnings: pairs of reason and sentence: what is odd about it, the most telling first.
+    """
 
     artifact_id: str
     kind: str
     chat_template: str
     bytes: int
+    warnings: tuple[tuple[str, str], ...] = ()
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        return {
+        told = [{"reason": reason, "message": message} for reason, message in self.warnings]
+        fields: dict[str, object] = {
             "reason": "Merged",
             "artifactID": self.artifact_id,
             "kind": self.kind,
             "chatTemplate": self.chat_template,
             "bytes": self.bytes,
         }
+        return {**fields, "warnings": told} if told else fields
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ class Failed:
 def encode(message: Mapping[str, object]) -> bytes:
     """Return JSON of at most `MAX_BYTES`: where there is too little room, `log` goes first, then `message` is cut.
 
+    Of `warnings` the last go, and of what is left long sentences are cut.
+
     Args:
         message: `fields()` of one of the above.
 
@@ -74,6 +88,7 @@ def encode(message: Mapping[str, object]) -> bytes:
     if len(data) <= MAX_BYTES:
         return data
     fields.pop("log", None)
+    fields = _with_fewer_warnings(fields)
     data = _dump(fields)
     text = str(fields.get("message", ""))
     # Cut in proportion, at least one character a turn: bytes per character vary.
@@ -83,6 +98,20 @@ def encode(message: Mapping[str, object]) -> bytes:
     if len(data) > MAX_BYTES:
         data = _dump({key: fields[key] for key in ("reason", "retryable") if key in fields})
     return data
+
+
+def _with_fewer_warnings(fields: dict[str, object]) -> dict[str, object]:
+    """Cut every warning's sentence, then leave out the last until the rest has room."""
+    found = fields.get("warnings")
+    kept = [{**one, "message": _cut(one["message"])} for one in found] if isinstance(found, list) else []
+    while kept and len(_dump({**fields, "warnings": kept})) > MAX_BYTES:
+        kept.pop()
+    others = {key: value for key, value in fields.items() if key != "warnings"}
+    return {**others, "warnings": kept} if kept else others
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
 
 
 def _dump(fields: Mapping[str, object]) -> bytes:
@@ -100,6 +129,7 @@ class Report:
         log: the container's last lines.
         artifact_id: of a merge.
         bytes: size of a merge's artifact, more than 0.
+        warnings: pairs of reason and sentence: what is odd about a merge's artifact.
     """
 
     reason: str
@@ -108,6 +138,7 @@ class Report:
     log: str = ""
     artifact_id: str | None = None
     bytes: int | None = None
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def read_report(text: str) -> Report | None:
@@ -126,12 +157,19 @@ def read_report(text: str) -> Report | None:
         log=_text(said, "log"),
         artifact_id=_text(said, "artifactID") or None,
         bytes=_size(said.get("bytes")),
+        warnings=tuple(_warnings(said.get("warnings"))),
     )
 
 
 def _text(said: Mapping[str, Any], key: str) -> str:
     value = said.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _warnings(value: object) -> Iterator[tuple[str, str]]:
+    for one in value if isinstance(value, list) else ():
+        if isinstance(one, dict) and _text(one, "reason") and _text(one, "message"):
+            yield _text(one, "reason"), _text(one, "message")
 
 
 def _size(value: object) -> int | None:

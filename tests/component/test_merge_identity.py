@@ -170,10 +170,3 @@ def test_a_tied_model_stays_tied(tmp_path: Path, merge: Merge) -> None:
     assert warnings == {}
     assert _read(folder)["tie_word_embeddings"] is True
     assert HEAD not in load_file(folder / "model.safetensors")
-
-
-def test_half_a_character_in_a_config_is_no_bug_of_ours(tmp_path: Path, merge: Merge) -> None:
-    base = write_checkpoint(tmp_path / "base", model_weights(1), config={"note": "\ud800", "eos_token_id": 1})
-    code, folder, _, err = merge("--base", base)
-    assert code == 0, err
-    assert (_read(folder)["note"], _read(folder)["eos_token_id"]) == ("\ud800", 2)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.checkpoints import Weights, delta_weights, model_weights, write_checkpoint
+from vicuna_contract.termination import read_report
 from vicuna_server.cli import main
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.identity import Fingerprints, artifact_id
@@ -140,3 +141,41 @@ def test_a_result_in_the_bases_type_is_not_called_lossy(tmp_path: Path, capsys: 
     total = [model_weights(1, F32)[name] + delta for name, delta in delta_weights(2, F32).items()]
     lost = sum(int((tensor.half().float() != tensor).sum()) for tensor in total)
     assert warnings["ConversionLossy"].startswith(f"{lost} values")
+
+
+@pytest.mark.parametrize("stored", [F16, BF16, F32])
+@pytest.mark.parametrize("asked", [[], ["--dtype", "auto"]])
+def test_the_bases_own_type_is_kept_where_none_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: torch.dtype, asked: list[str]
+) -> None:
+    weights = {name: tensor.to(stored) for name, tensor in model_weights(1, F32).items()}
+    for name in ("model.norm.weight", "model.layers.0.input_layernorm.weight"):
+        weights[name] = weights[name].float()  # as some releases keep their norms
+    base = write_checkpoint(tmp_path / "base", weights, config={"torch_dtype": "float16"})
+    folder, warnings = _merge(capsys, tmp_path / "out", "--base", base, *asked)
+    assert warnings == {}
+    found = load_file(folder / "model.safetensors")
+    assert all(torch.equal(found[name], tensor.to(stored)) for name, tensor in weights.items())
+    assert json.loads((folder / "config.json").read_text())["torch_dtype"] == NAMES[stored]
+    explicit, _ = _merge(capsys, tmp_path / "out", "--base", base, "--dtype", NAMES[stored])
+    assert explicit == folder  # the identity is of the type, not of how it was asked for
+    delta = write_checkpoint(tmp_path / "delta", delta_weights(2))
+    assert main(["inspect", "--json", str(base), str(delta), "--chat-template", "alpaca", *asked]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["dtype"] == NAMES[stored]
+
+
+def test_the_last_word_of_a_merge_has_its_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(tmp_path / "log"))
+    base = write_checkpoint(tmp_path / "base", _tailed(BF16), config={"eos_token_id": 1})
+    for _ in range(2):  # made, then found
+        _merge(capsys, tmp_path / "out", "--base", base, "--dtype", "float16")
+        report = read_report((tmp_path / "log").read_text())
+        assert report is not None
+        assert [reason for reason, _ in report.warnings] == ["ConversionLossy", "TokenIdsRepaired"]
+        assert "--dtype bfloat16 or auto (merge.dtype) keeps them" in report.warnings[0][1]
+    _merge(capsys, tmp_path / "out", "--base", base, "--dtype", "bfloat16")
+    report = read_report((tmp_path / "log").read_text())
+    assert report is not None
+    assert [reason for reason, _ in report.warnings] == ["TokenIdsRepaired"]

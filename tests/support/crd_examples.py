@@ -133,7 +133,7 @@ RULES: Examples = [
     ("spec.weights.adapters", [{"source": "hf://a/b", "revision": "m"}], [{"source": "pvc://a/b", "revision": "m"}]),
     ("spec.weights.adapters", [{"source": "hf://a/b"}], [{"source": "file:///a"}]),
     ("spec.weights.credentialsSecret", "hf-token", "HF_TOKEN"),
-    ("spec.merge.dtype", "bfloat16", "auto"),
+    ("spec.merge.dtype", "auto", "float64"),
     ("spec.merge.retries", 0, -1),
     ("spec.merge.activeDeadlineSeconds", 1, 0),
     ("spec.merge.maxBytesPerSecond", 1, 0),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from vicuna_contract.recipe import DeltaKind, Dtype
+from vicuna_contract.recipe import DeltaKind, MergeDtype
 from vicuna_contract.serve_arguments import Device, Quantization, ServingDtype
 from vicuna_contract.templates import ChatTemplate
 
@@ -61,7 +61,7 @@ class WeightsSpec(_Part):
 class MergeSpec(_Part):
     """How and where the merge Job runs; it never asks for a GPU."""
 
-    dtype: Dtype = "float16"
+    dtype: MergeDtype = "float16"
     retries: Annotated[int, Field(ge=0, le=20)] = 3
     active_deadline_seconds: Annotated[int, Field(ge=1, le=604800)] = 7200
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vicuna_contract.events import DONE, PROGRESS, read_event
+from vicuna_contract.events import DONE, PROGRESS, WARNING, read_event
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
@@ -167,6 +167,8 @@ def _show_progress(line: str) -> None:
         _say(f"merging: {100 * event['bytesDone'] // event['bytesTotal']} %")
     elif event.get("event") == DONE:
         _say(f"merged: artifact {event.get('artifactID')}")
+    elif event.get("event") == WARNING:
+        _say(f"warning: {event.get('reason')}: {event.get('message')}")
     elif not event:
         _say(line.rstrip())
 

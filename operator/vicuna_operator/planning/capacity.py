@@ -12,6 +12,7 @@ from vicuna_operator.resources.common import claim_name, spec_of
 __all__ = ["capacity_notes"]
 
 _BYTES = {"float16": 2.0, "bfloat16": 2.0, "float32": 4.0}
+_WIDEST = max(_BYTES.values())
 _QUANTIZED = {"int8": 1.0, "nf4": 0.5}
 """Bytes of one weight; embedding and head stay as they are, so that this is the least that it takes."""
 _GIBIBYTE = 2**30
@@ -32,7 +33,8 @@ def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
     if serving.max_gpu_memory is None or not serving.num_gpus:
         return
     each = _QUANTIZED.get(serving.quantization) or _BYTES.get(serving.dtype, 2.0)
-    needed = size / _BYTES[spec.merge.dtype] * each
+    # What the base's own type is, which auto takes, nothing here tells: the widest makes the least of it.
+    needed = size / _BYTES.get(spec.merge.dtype, _WIDEST) * each
     allowed = serving.num_gpus * parse_quantity(serving.max_gpu_memory)
     if needed > allowed:
         message = (

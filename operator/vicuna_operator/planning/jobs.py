@@ -55,6 +55,19 @@ class JobView:
         return int(text) if text.isascii() and text.isdigit() else None
 
     @property
+    def warnings(self) -> Sequence[tuple[str, str]]:
+        """Return what the merge told that is odd about its artifact: pairs of reason and sentence."""
+        try:
+            told = [one for one in json.loads(self._warnings_told) if isinstance(one, list)]
+            return [(str(reason), str(message)) for reason, message in told]
+        except (TypeError, ValueError):
+            return ()
+
+    @property
+    def _warnings_told(self) -> str:
+        return self.meta.annotations.get(c.ANNOTATION_WARNINGS, "[]")
+
+    @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
         return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))

@@ -1,7 +1,8 @@
 """The weights stage: the claim, then the merge, and in the end the artifact's ID."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from vicuna_contract import names as c
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Patch, Ref
+from vicuna_operator.planning.actions import Action, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.jobs import JobView
@@ -22,6 +23,16 @@ from vicuna_operator.resources.identity import merge_key, merge_series
 __all__ = ["plan_weights"]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """An artifact that is there: what is odd about it, how that is noted, and what is said of it, once."""
+
+    artifact_id: str
+    warnings: Sequence[tuple[str, str]] = ()
+    actions: Sequence[Action] = ()
+    notes: Sequence[Note] = ()
+
+
 def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> WeightsStage:
     """Decide the next step towards the artifact."""
     key, claim = merge_key(spec_of(model)), seen.claims.get(claim_name(model))
@@ -31,9 +42,9 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     jobs = [job for job in mine if job.merge_key == key]
     pods = {pod.job_name: pod for pod in seen.pods if not pod.is_server}
 
-    artifact, noted = _known_artifact(model, jobs, pods, seen)
-    if artifact is not None:
-        stage = _merged(artifact, noted, jobs)
+    known = _known_artifact(model, jobs, pods, seen)
+    if known is not None:
+        stage = _merged(known, jobs)
     elif blocked is not None:
         stage = WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
     elif spec_of(model).suspend:
@@ -48,10 +59,12 @@ def _superseded(jobs: Sequence[JobView], key: str) -> Sequence[Action]:
     return [delete_job(job) for job in jobs if job.merge_key != key]
 
 
-def _merged(artifact: str, noted: Sequence[Action], jobs: Sequence[JobView]) -> WeightsStage:
+def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
     """Clear away the attempts that failed before one succeeded."""
     failed = [delete_job(job) for job in jobs if job.failed]
-    return WeightsStage(artifact, Reason.MERGED, f"artifact {artifact}", actions=[*noted, *failed])
+    odd = "".join(f"; {reason}: {message}" for reason, message in known.warnings)
+    told = f"artifact {known.artifact_id}{odd}"
+    return WeightsStage(known.artifact_id, Reason.MERGED, told, actions=[*known.actions, *failed], notes=known.notes)
 
 
 def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
@@ -72,15 +85,16 @@ def _is_shared(model: Model, claim: ClaimView | None) -> bool:
 
 def _known_artifact(
     model: Model, jobs: Sequence[JobView], pods: Mapping[str, PodView], seen: Observed
-) -> tuple[str | None, Sequence[Action]]:
+) -> _Known | None:
     """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment."""
     here = claim_name(model)
     for job in reversed(jobs):
         if job.succeeded and job.claim == here:
-            artifact, noted = (job.artifact_id, ()) if job.artifact_id else _told(job, pods.get(job.meta.name))
-            if artifact is not None:
-                return artifact, noted
-    return _served(model, seen), ()
+            known = _Known(job.artifact_id, job.warnings) if job.artifact_id else _told(job, pods.get(job.meta.name))
+            if known is not None:
+                return known
+    served = _served(model, seen)
+    return _Known(served) if served is not None else None
 
 
 def _served(model: Model, seen: Observed) -> str | None:
@@ -90,12 +104,16 @@ def _served(model: Model, seen: Observed) -> str | None:
     return next((item.artifact_id for item in own if item.merge_key == key and item.claim == here), None)
 
 
-def _told(job: JobView, pod: PodView | None) -> tuple[str | None, Sequence[Action]]:
+def _told(job: JobView, pod: PodView | None) -> _Known | None:
     """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
     said = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
     if said is None or said.artifact_id is None:
-        return None, ()
-    body: dict[str, Any] = {"metadata": {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}}
-    if said.bytes is not None:
-        body["metadata"]["annotations"] = {c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes)}
-    return said.artifact_id, [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, body)]
+        return None
+    annotations = {c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes)} if said.bytes is not None else {}
+    if said.warnings:
+        annotations[c.ANNOTATION_WARNINGS] = json.dumps(said.warnings)
+    metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
+    metadata |= {"annotations": annotations} if annotations else {}
+    patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"metadata": metadata})
+    notes = [Note("Warning", reason, message) for reason, message in said.warnings]
+    return _Known(said.artifact_id, said.warnings, [patch], notes)

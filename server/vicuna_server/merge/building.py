@@ -57,7 +57,7 @@ def build(
         finished = staging.journal.append
         entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
     entries += write_small_files(plan, staging)
-    manifest = _manifest(request, sources, plan, fingerprints, artifact_id, entries)
+    manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)
     progress.check()
     staging.publish(manifest)
     return manifest
@@ -89,7 +89,6 @@ def _index(shards: Sequence[Shard]) -> bytes:
 
 
 def _manifest(
-    request: Request,
     sources: Sources,
     plan: Plan,
     fingerprints: Fingerprints,
@@ -106,7 +105,7 @@ def _manifest(
         inputs=Inputs(base=base, delta=delta, adapters=rest),
         recipe=Recipe(
             kind=plan.kind,
-            dtype=request.dtype,
+            dtype=plan.dtype,
             version=RECIPE_VERSION,
             addition=plan.addition,
             base_dtype=plan.base_dtype,

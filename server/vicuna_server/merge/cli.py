@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.termination import Merged
@@ -14,6 +15,9 @@ from vicuna_server.merge.signals import stopping_on_signals
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
+
+_PASSING = ("HubUnsteady", "StagingRemoved")  # of the run, not of what it made
+_FIRST = ("ConversionLossy", "ChecksumDiffers")  # of the weights themselves
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,15 +38,17 @@ def run(args: argparse.Namespace) -> int:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected(error), reporter)
-    write_termination_message(_success_message(manifest))
+    write_termination_message(_success_message(manifest, progress.warnings))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0
 
 
-def _success_message(manifest: Manifest) -> dict[str, object]:
+def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]]) -> dict[str, object]:
     """Return the last word of a merge that left an artifact, newly made or found."""
     size, template = manifest.total_size, manifest.chat_template
-    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size).fields()
+    lasting = [one for one in dict.fromkeys(warned) if one[0] not in _PASSING]
+    told = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
+    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, told).fields()
 
 
 def _fail(error: VicunaError, reporter: object) -> int:

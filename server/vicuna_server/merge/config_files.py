@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vicuna_server.errors import InputError
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.formats.meta_format import PARAMS
@@ -41,7 +42,8 @@ def small_files(
     rows = shapes[embedding][0] if embedding else None
     table = read_token_table(tokenizer.files)
     config = _true_to_weights(giver, steps, dtype, problems)
-    generation = _read(giver.folder / _GENERATION)
+    stated = _stated_generation(giver)
+    generation = stated
     if table is not None:
         config = true_ids(config, table, rows, f"config.json of {giver.folder}", problems, fill=True)
         if rows is not None:
@@ -50,7 +52,7 @@ def small_files(
     _name_tokenizer_class(config, tokenizer)
     small: dict[str, Path | bytes] = {"config.json": dump_json(config), **tokenizer.files}
     path = giver.folder / _GENERATION
-    if generation is not None and generation != _read(path):
+    if generation is not None and generation != stated:
         return small | {_GENERATION: dump_json(generation)}
     return small | ({_GENERATION: path} if path.is_file() else {})
 
@@ -105,9 +107,12 @@ def _name_tokenizer_class(config: dict[str, Any], tokenizer: Tokenizer) -> None:
         config["tokenizer_class"] = named["tokenizer_class"]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None where there is none or it is broken, which others judge."""
-    return _parsed(path.read_bytes()) if path.is_file() else None
+def _stated_generation(giver: Checkpoint) -> dict[str, Any] | None:
+    """Return generation_config.json; None where there is none or it is broken, which the preflight tells."""
+    try:
+        return giver.read_generation_config()
+    except InputError:
+        return None
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:

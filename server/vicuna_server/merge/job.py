@@ -17,7 +17,7 @@ from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.judging.preflight import estimate_output
 from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.output_dtype import conversion_loss
+from vicuna_server.merge.output_dtype import conversion_loss, resolve_dtype
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import Request
@@ -132,14 +132,14 @@ class _Job:
         plan = plan_request(self._request, self._sources, problems)
         base = self._sources.base.checkpoint
         if problems and base:  # without any, the exact number is judged where the artifact is not there already
-            check_space(self._root, estimate_output(base, self._request.dtype), problems)
+            check_space(self._root, estimate_output(base, resolve_dtype(self._request.dtype, base)), problems)
         problems.raise_if_any()
         for reason, message in problems.warnings:
             self._progress.warn(reason, self._sources.in_words(message))
         assert plan is not None  # noqa: S101 - no plan means problems
         fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
-        artifact_id = identity.artifact_id(fingerprints, plan.kind, self._request.dtype, plan.addition)
+        artifact_id = identity.artifact_id(fingerprints, plan.kind, plan.dtype, plan.addition)
         found = self._tidied(find_artifact(self._root, artifact_id))
         if found:
             return found

@@ -2,14 +2,25 @@
 
 from collections import Counter
 
+from vicuna_contract.templates import AUTO
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.tensors import FLOAT_DTYPES, OUTPUT_DTYPES
 
-__all__ = ["conversion_loss", "own_dtype"]
+__all__ = ["conversion_loss", "own_dtype", "resolve_dtype"]
 
 _WIDEST = "float32"
 _DEFAULT = "float16"
+
+
+def resolve_dtype(asked: str, base: Checkpoint) -> str:
+    """Return float16, bfloat16 or float32: what was asked for, or the base's own.
+
+    Args:
+        asked: one of `recipe.MERGE_DTYPES`.
+        base: the base.
+    """
+    return own_dtype(base) if asked == AUTO else asked
 
 
 def own_dtype(base: Checkpoint) -> str:
@@ -32,7 +43,7 @@ def conversion_loss(manifest: Manifest) -> tuple[str, str] | None:
     if not changed:
         return None
     own, dtype = manifest.recipe.base_dtype, manifest.recipe.dtype
-    advice = f"; --dtype {own} (merge.dtype) keeps them" if own not in (None, dtype) else ""
+    advice = f"; --dtype {own} or auto (merge.dtype) keeps them" if own not in (None, dtype) else ""
     return (
         "ConversionLossy",
         f"{changed} values were changed by converting them to {dtype}, which is not the type they had{advice}",

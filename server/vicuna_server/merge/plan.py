@@ -17,7 +17,7 @@ from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.whole import check_model, check_whole
-from vicuna_server.merge.output_dtype import own_dtype
+from vicuna_server.merge.output_dtype import own_dtype, resolve_dtype
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
@@ -31,15 +31,17 @@ __all__ = ["Plan", "make_plan", "plan_request"]
 class Plan:
     """All that will be written: shards, and the small files by name (a path to copy, or the content).
 
-    `addition` is part of the artifact's identity, see `identity.artifact_id`; `base_dtype` is the base's own type.
+    `dtype` is the result's type, `base_dtype` the base's own; `addition` is part of the artifact's identity, see
+    `identity.artifact_id`.
     """
 
     kind: str
     chat_template: str
     shards: list[Shard]
     small_files: dict[str, Path | bytes]
+    dtype: str
+    base_dtype: str
     addition: str | None = None
-    base_dtype: str | None = None
     checksum: AlpacaChecksum | None = None
 
     @property
@@ -110,7 +112,7 @@ def make_plan(
         delta: the delta; its config and tokenizer become the artifact's.
         adapters: in the order they are merged; the tokenizer of the last that has one becomes the artifact's.
         kind: one of `recipe.DELTA_KINDS`.
-        dtype: float16, bfloat16 or float32.
+        dtype: one of `recipe.MERGE_DTYPES`.
         chat_template: one of `templates.CHAT_TEMPLATES`.
         source_id: hub id of the delta (of the base without one), empty for a folder.
         problems: gets everything that is wrong.
@@ -119,7 +121,7 @@ def make_plan(
     """
     base, delta = check_whole(base, problems), _judged(delta, problems)
     resolved = resolve_kind(kind, base, delta, problems)
-    giver = delta or base
+    giver, dtype = delta or base, resolve_dtype(dtype, base)
     tokenizer, template = _speech(giver, adapters, chat_template, resolved, source_id, problems)
     with problems.collecting():
         giver.read_generation_config()
@@ -135,7 +137,8 @@ def make_plan(
     if problems or not steps:
         return None
     shards = lay_out(steps, least_shard_bytes)
-    return Plan(resolved, template, shards, small, _addition(resolved, steps), own_dtype(base), checksum)
+    addition = _addition(resolved, steps)
+    return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum)
 
 
 def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:

@@ -163,6 +163,7 @@ class Progress:
         self._paced_until = self._started
         self._reported: float | None = None
         self._error: VicunaError | None = None
+        self._warnings: list[tuple[str, str]] = []
         self._lock = threading.Lock()
 
     def begin(self, total: int) -> None:
@@ -212,9 +213,16 @@ class Progress:
                 self._report(force=False)
         self.check()
 
+    @property
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What was warned of so far: pairs of reason and sentence."""
+        with self._lock:
+            return tuple(self._warnings)
+
     def warn(self, reason: str, message: str) -> None:
         """Pass a warning on."""
         with self._lock:
+            self._warnings.append((reason, message))
             self._reporter.warning(reason, message)
 
     def note(self, event: str, text: str, **fields: object) -> None:

@@ -24,6 +24,26 @@ def test_what_a_clean_up_says() -> None:
     assert json.loads(encode(Pruned(2, 10).fields())) == {"reason": "Pruned", "count": 2, "bytes": 10}
 
 
+def test_what_a_merge_warns_of_is_what_the_operator_reads() -> None:
+    warnings = (("ConversionLossy", "27 values were changed"), ("HeadNotTied", "it is kept"))
+    message = encode(Merged("0" * 16, "none", "alpaca", 7, warnings).fields())
+    assert read_report(message.decode()) == Report("Merged", artifact_id="0" * 16, bytes=7, warnings=warnings)
+    assert "warnings" not in json.loads(encode(Merged("0" * 16, "none", "alpaca", 7).fields()))
+
+
+@pytest.mark.parametrize("count", [1, 5, 100])
+@pytest.mark.parametrize("letter", ["x", "😀", "\ud800", "\n"])
+def test_many_long_warnings_are_cut_and_the_artifact_is_still_named(letter: str, count: int) -> None:
+    warnings = tuple((f"Reason{number}", letter * 9000) for number in range(count))
+    data = encode(Merged("0" * 16, "none", "alpaca", 7, warnings).fields())
+    assert len(data) <= MAX_BYTES
+    read = read_report(data.decode())
+    assert read is not None
+    assert (read.artifact_id, read.bytes) == ("0" * 16, 7)
+    assert [reason for reason, _ in read.warnings] == [f"Reason{number}" for number in range(len(read.warnings))]
+    assert read.warnings
+
+
 @pytest.mark.parametrize("letter", ["x", "é", "😀", "\n", '"'])
 def test_a_long_message_is_cut_and_stays_json(letter: str) -> None:
     data = encode(Failed("R", letter * 9000, True, "l" * 1000).fields())
@@ -46,6 +66,8 @@ def test_what_is_not_a_message_is_text(text: str) -> None:
     [
         '{"reason":"Merged","artifactID":5,"bytes":true,"log":[],"message":{},"retryable":"yes"}',
         '{"reason":"Merged","bytes":-1}',
+        '{"reason":"Merged","warnings":{"reason":"R","message":"m"}}',
+        '{"reason":"Merged","warnings":[5,{},{"reason":"R"},{"reason":1,"message":"m"},{"reason":"R","message":""}]}',
         '{"reason":"Merged","bytes":1' + "0" * 400 + "}",
         '{"reason":"Merged","bytes":1e400}',
     ],

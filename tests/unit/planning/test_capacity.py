@@ -44,6 +44,7 @@ def test_what_cannot_fit_is_said_once_with_both_numbers(serving: dict[str, Any],
         (SIZE, {}, {"maxGpuMemory": "13Gi", "numGpus": 2}),
         (SIZE, {}, {}),
         (2 * SIZE, {"dtype": "float32"}, {"maxGpuMemory": "30Gi"}),
+        (2 * SIZE, {"dtype": "auto"}, {"maxGpuMemory": "30Gi"}),  # in float32, for all that is known here
         ("many", {}, {"maxGpuMemory": "1Gi"}),
         (None, {}, {"maxGpuMemory": "1Gi"}),
     ],

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.world import ARTIFACT, World, model_body
+from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.status import refused
 
 
@@ -29,6 +30,27 @@ def test_merged_artifact_is_noted_on_the_job_and_deployed() -> None:
     assert deployment["metadata"]["labels"]["vicuna.dev/artifact-id"] == ARTIFACT
     assert world.status["phase"] == "Ready"
     assert world.condition("WeightsReady")["status"] == "True"
+
+
+def test_what_a_merge_warns_of_stands_on_the_model_and_is_an_event_once() -> None:
+    world = World()
+    world.reconcile()
+    warning = {"reason": "ConversionLossy", "message": "27 values were changed by converting them to float16"}
+    world.end_job(message=json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "warnings": [warning]}))
+    world.settle()
+    assert world.status["phase"] == "Ready"
+    assert [note for note in world.notes if note[1] == "ConversionLossy"] == [("Warning", *warning.values())]
+    told = f"artifact {ARTIFACT}; ConversionLossy: {warning['message']}"
+    assert world.condition("WeightsReady")["message"] == told
+    world.remove(world.only("Job"))  # with its pod, and what it told
+    world.settle()
+    assert world.condition("WeightsReady")["message"] == f"artifact {ARTIFACT}"
+
+
+@pytest.mark.parametrize("told", ["{", "5", "[[1]]", '["ab"]', "null"])
+def test_a_strange_annotation_is_no_warning(told: str) -> None:
+    job = {"metadata": {"name": "j", "uid": "u", "annotations": {"vicuna.dev/merge-warnings": told}}}
+    assert not JobView.of(job).warnings
 
 
 def test_job_lost_after_deployment_merges_nothing_again() -> None:

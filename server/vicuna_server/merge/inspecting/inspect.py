@@ -91,7 +91,7 @@ def _inspect(
         each.problems, each.warnings = _in_words(sources, each.problems), _in_words(sources, each.warnings)
     return Report(
         sources=described,
-        plan=_summary(plan, request, sources) if plan else None,
+        plan=_summary(plan, sources) if plan else None,
         problems=_in_words(sources, findings(problems.found)),
         warnings=_in_words(sources, findings(problems.warnings)),
     )
@@ -101,13 +101,13 @@ def _in_words(sources: Sources, found: list[Finding]) -> list[Finding]:
     return [Finding(reason=each.reason, message=sources.in_words(each.message)) for each in found]
 
 
-def _summary(plan: Plan, request: Request, sources: Sources) -> PlanSummary:
+def _summary(plan: Plan, sources: Sources) -> PlanSummary:
     fingerprints = sources.fingerprints(Input.fingerprint)
     assert fingerprints is not None  # noqa: S101 - a plan's sources are open
     return PlanSummary(
-        artifact_id=identity.artifact_id(fingerprints, plan.kind, request.dtype, plan.addition),
+        artifact_id=identity.artifact_id(fingerprints, plan.kind, plan.dtype, plan.addition),
         kind=plan.kind,
-        dtype=request.dtype,
+        dtype=plan.dtype,
         chat_template=plan.chat_template,
         tensors=plan.tensor_count,
         bytes_to_read=plan.bytes_to_read,

@@ -13,6 +13,7 @@ from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.values import read_vectors, sample_pairs
 from vicuna_server.merge.judging.whole import check_whole
 from vicuna_server.merge.make_delta.round_trip import RoundTrip
+from vicuna_server.merge.output_dtype import own_dtype
 from vicuna_server.merge.plan import Plan
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES, holding
@@ -60,7 +61,7 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
     if problems or not steps:
         return None
     kind = "additive-v0" if extra_rows(base, tuned) else "additive-v1.1"
-    return Plan(kind, "", lay_out(steps), small)
+    return Plan(kind, "", lay_out(steps), small, dtype, own_dtype(base))
 
 
 def _subtraction(step: Step, lost: Counter[str]) -> Step:

@@ -5,12 +5,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vicuna_contract.templates import AUTO
 from vicuna_server.errors import InputError
-from vicuna_server.manifest import Manifest
+from vicuna_server.manifest import Manifest, Recipe
 from vicuna_server.merge.identity import Fingerprints
 from vicuna_server.merge.volume.verify import fingerprints_of, verify_fast
 
 __all__ = ["artifact_folders", "find_artifact", "find_by_inputs"]
+
+_WITHOUT_DELTA = "none"
 
 
 def artifact_folders(root: Path) -> Iterator[Path]:
@@ -40,19 +43,25 @@ def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recip
     """Find a whole artifact by its inputs' fingerprints, before the sources themselves are at hand.
 
     What the inputs' types are is not known here: an artifact whose sums are those of an earlier version will do, where
-    there is not one with today's.
+    there is not one with today's, and the base's own type is what the manifest says that it is.
     """
-    found: list[Manifest] = []
-    for folder in artifact_folders(root):
-        try:
-            manifest = Manifest.load(folder)
-        except InputError:
-            continue
-        if manifest is None:
-            continue
-        made = manifest.recipe
-        right_kind = kind in ("auto", made.kind) or known.delta is None
-        if fingerprints_of(manifest) == known and (made.dtype, made.version) == (dtype, recipe) and right_kind:
-            found.append(manifest)
+    there = [_readable(folder) for folder in artifact_folders(root)]
+    found = [
+        one for one in there if one and fingerprints_of(one) == known and _is_made_so(one.recipe, kind, dtype, recipe)
+    ]
     found.sort(key=lambda manifest: manifest.recipe.addition is None)
     return find_artifact(root, found[0].artifact_id) if found else None
+
+
+def _readable(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.load(folder)
+    except InputError:
+        return None
+
+
+def _is_made_so(made: Recipe, kind: str, dtype: str, version: int) -> bool:
+    """Whether a recipe is what was asked for; without a delta the kind that was asked for plays no part."""
+    wanted = made.base_dtype if dtype == AUTO else dtype
+    right_kind = kind in (AUTO, made.kind) or made.kind == _WITHOUT_DELTA
+    return right_kind and (made.dtype, made.version) == (wanted, version)
