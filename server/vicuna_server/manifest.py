@@ -44,7 +44,8 @@ class Inputs(_Part):
 class Recipe(_Part):
     """How the inputs were combined: resolved delta kind, output dtype, version of the arithmetic.
 
-    `addition` is `wide` where base and delta were added in a type that holds both, and that was not the delta's.
+    `addition` is `wide` where base and delta were added in a type that holds both, and that was not the delta's;
+    `companions` where an adapter had trained weights in files beside its own; `wide+companions` for both.
     `base_dtype` is the base's own type; None: written by a version that did not say.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from support.adapters import adapter_config, low_rank_weights, merged_by_peft, ulps, write_adapter, written_by_peft
 from support.checkpoints import HIDDEN, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
@@ -19,6 +19,7 @@ from vicuna_operator.resources.merge_job import merge_job
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError
 from vicuna_server.merge import cli, request
+from vicuna_server.merge.adapters.folder import open_adapter
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.progress import Progress, make_reporter
 
@@ -303,16 +304,142 @@ def test_a_vocabulary_may_not_shrink_again(tmp_path: Path, base: Path, merge: Me
     assert caught.value.reason == "VocabularyMismatch"
 
 
-def test_what_would_part_a_tied_head_from_its_embedding_is_refused(tmp_path: Path, merge: Merge) -> None:
-    weights = {name: tensor for name, tensor in model_weights(1).items() if name != HEAD}
-    tied = write_checkpoint(tmp_path / "tied", weights, config={"tie_word_embeddings": True})
-    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
-    got, _ = merge(tied, adapter)
-    assert got.keys() == weights.keys()
-    for number, state in enumerate(({HEAD: model_weights(2)[HEAD]}, {EMBEDDING: model_weights(2)[EMBEDDING]})):
+_TIED = {name: tensor for name, tensor in model_weights(1).items() if name != HEAD}
+_LONGER = VOCABULARY + 5
+
+
+def _tied(folder: Path) -> Path:
+    return write_checkpoint(folder, _TIED, config={"tie_word_embeddings": True})
+
+
+@pytest.mark.parametrize(
+    ("replaced", "config"),
+    [
+        ({EMBEDDING: 2}, {}),
+        ({HEAD: 2}, {}),
+        ({EMBEDDING: 2, HEAD: 2}, {}),
+        ({EMBEDDING: 2, HEAD: 2}, {"ensure_weight_tying": True, "modules_to_save": ["embed_tokens"]}),
+        ({EMBEDDING: 2}, {"modules_to_save": ["embed_tokens"]}),
+        ({HEAD: 2}, {"modules_to_save": ["lm_head"]}),
+        ({EMBEDDING: 2, HEAD: 3}, {"modules_to_save": ["embed_tokens", "lm_head"]}),
+        ({EMBEDDING: 2, HEAD: 3}, {"modules_to_save": ["model.embed_tokens", "lm_head"]}),
+    ],
+)
+@pytest.mark.parametrize("rows", [VOCABULARY, _LONGER])
+def test_a_tied_model_becomes_what_peft_makes_of_it(
+    tmp_path: Path, merge: Merge, replaced: dict[str, int], config: dict[str, Any], rows: int
+) -> None:
+    vocabulary = {name: _vocabulary(seed, rows)[name if seed == 2 else HEAD] for name, seed in replaced.items()}
+    if list(replaced.values()) == [2, 2]:
+        vocabulary[HEAD] = vocabulary[EMBEDDING].clone()
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2) | vocabulary, adapter_config(**config))
+    tokenizer_into(adapter, rows)
+    parted = any(module in EMBEDDING + HEAD for module in config.get("modules_to_save", ()))
+    if rows > VOCABULARY and parted and len(replaced) == 1:
+        with pytest.raises(InputError, match="save the adapter with both") as caught:
+            merge(_tied(tmp_path / "tied"), adapter)
+        assert caught.value.reason == "UnsupportedAdapter"
+        return
+    got, folder = merge(_tied(tmp_path / "tied"), adapter)
+    want = merged_by_peft(_TIED, [adapter], vocabulary=rows)
+    assert (HEAD in got) == (not torch.equal(want[HEAD], want[EMBEDDING]))
+    written = json.loads((folder / "config.json").read_text())
+    assert written["tie_word_embeddings"] == (HEAD not in got)
+    assert written["vocab_size"] == rows
+    _assert_within_one_ulp({HEAD: got[EMBEDDING], **got}, want)
+
+
+def test_what_has_no_one_meaning_in_a_tied_model_is_refused(tmp_path: Path, merge: Merge) -> None:
+    base = _tied(tmp_path / "tied")
+    got, _ = merge(base, write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config()))
+    assert got.keys() == _TIED.keys()
+    both = {HEAD: model_weights(2)[HEAD], EMBEDDING: model_weights(2)[EMBEDDING]}
+    head = {
+        f"lm_head.lora_{side}.weight": torch.ones(shape) for side, shape in zip("AB", ((4, 16), (64, 4)), strict=True)
+    }
+    for number, state in enumerate((both, head)):
         parting = write_adapter(tmp_path / str(number), state, adapter_config())
         with pytest.raises(InputError, match="tie_word_embeddings"):
-            merge(tied, parting)
+            merge(base, parting)
+
+
+def _companion(adapter: Path, name: str, state: Weights) -> Path:
+    torch.save(state, adapter / name) if name.endswith(".bin") else save_file(state, adapter / name)
+    return adapter
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["trainable_params.bin", "trainable_params.safetensors", "non_lora_trainables.bin", "non_lora_state_dict.bin"],
+)
+@pytest.mark.parametrize("prefix", ["", "base_model.model."])
+def test_trained_weights_beside_an_adapter_are_merged_with_it(
+    tmp_path: Path, base: Path, merge: Merge, name: str, prefix: str
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    _, without = merge(base, adapter)
+    norm, up = "model.norm.weight", "model.layers.0.mlp.up_proj.weight"
+    trained = {norm: torch.full((16,), 1.5), up: model_weights(5)[up].float()}
+    _companion(adapter, name, {prefix + key: tensor for key, tensor in trained.items()})
+    got, folder = merge(base, adapter)
+    want = model_weights(1) | {key: tensor.half() for key, tensor in trained.items()}
+    _assert_within_one_ulp(
+        got, merged_by_peft(want, [write_adapter(tmp_path / "same", low_rank_weights(2), adapter_config())])
+    )
+    assert folder != without
+    assert json.loads((folder / "vicuna-manifest.json").read_text())["recipe"]["addition"] == "companions"
+
+
+@pytest.mark.parametrize("name", ["new_embeddings.safetensors", "value_head.bin", "embeddings.pt", "mm_projector.bin"])
+def test_weights_beside_an_adapter_that_cannot_be_placed_are_named(
+    tmp_path: Path, base: Path, merge: Merge, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    _companion(adapter, name, {"input_embeddings": torch.ones(4, 16)})
+    with pytest.raises(InputError, match=f"holds {name} beside the adapter's weights") as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "UnsupportedAdapter"
+    assert main(["inspect", str(adapter)]) == 65
+    assert name in capsys.readouterr().out
+
+
+def test_what_lies_beside_an_adapter_and_is_no_part_of_it(tmp_path: Path, base: Path, merge: Merge) -> None:
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
+    _, without = merge(base, adapter)
+    for name in (
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state_0.pth",
+        "training_args.bin",
+        "scaler.pt",
+        "model.safetensors",
+    ):
+        (adapter / name).write_bytes(b"x")
+    assert merge(base, adapter)[1] == without
+    assert [reason for reason, _ in open_adapter(adapter).warnings] == ["AdapterFilesIgnored"]
+
+
+def test_a_tensor_in_the_adapter_and_beside_it_with_other_values_is_named(
+    tmp_path: Path, base: Path, merge: Merge
+) -> None:
+    saved = {"model.norm.weight": torch.ones(16)}
+    adapter = write_adapter(tmp_path / "lora", low_rank_weights(2) | saved, adapter_config(modules_to_save=["norm"]))
+    _companion(adapter, "trainable_params.bin", saved)
+    merge(base, adapter)
+    _companion(adapter, "trainable_params.bin", {"model.norm.weight": torch.zeros(16)})
+    with pytest.raises(InputError, match="with other values") as caught:
+        merge(base, adapter)
+    assert caught.value.reason == "DuplicateTensor"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model.", "model."])
+def test_a_wrappers_prefix_is_named_and_what_takes_it_away(
+    tmp_path: Path, base: Path, merge: Merge, prefix: str
+) -> None:
+    weights = {prefix + name: tensor for name, tensor in low_rank_weights(2).items()}
+    with pytest.raises(InputError, match=f"names begin with '{prefix}'") as caught:
+        merge(base, write_adapter(tmp_path / "lora", weights, adapter_config()))
+    assert "give the base" not in caught.value.message
 
 
 def test_every_problem_of_every_source_is_listed_at_once(tmp_path: Path, merge: Merge) -> None:

@@ -57,7 +57,7 @@ def merged_by_peft(base: Weights, adapters: Sequence[Path], *, vocabulary: int |
     """Load the base, then per adapter: load it, `merge_and_unload`; as merge scripts on a CPU do.
 
     Args:
-        base: the model's weights, in the type that the model is loaded in.
+        base: the model's weights, in the type that the model is loaded in; without a head it is tied.
         adapters: folders, merged in order.
         vocabulary: what the embeddings are resized to before the first adapter.
     """
@@ -89,9 +89,10 @@ def written_by_peft(folder: Path, base: Weights, *, vocabulary: int | None = Non
 def _model(base: Weights, vocabulary: int | None) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"])}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(base["lm_head.weight"].dtype)
-    model.load_state_dict(base)
+    tied = "lm_head.weight" not in base
+    sizes = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"]), "tie_word_embeddings": tied}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(base["model.embed_tokens.weight"].dtype)
+    model.load_state_dict(base, strict=not tied)
     if vocabulary:
         model.resize_token_embeddings(vocabulary, mean_resizing=False)
     return model

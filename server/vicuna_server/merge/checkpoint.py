@@ -13,7 +13,7 @@ from vicuna_server.merge.formats.computed import is_computed
 from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into
 from vicuna_server.merge.formats.small_file import most_bytes, read_object
 from vicuna_server.merge.formats.weight_files import INDEX_FILES, Pick, pick_weights, read_weight_map
-from vicuna_server.merge.judging.sampling import sampled_sha256
+from vicuna_server.merge.judging.sampling import alike
 from vicuna_server.merge.tensors import Tensor, TensorSource
 
 __all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint"]
@@ -155,20 +155,12 @@ def _gather(files: list[DataFile], model_type: object) -> dict[str, Tensor]:
             if is_computed(tensor.name, model_type):
                 continue
             other = tensors.setdefault(tensor.name, tensor)
-            if other is not tensor and not _alike(other, tensor):
+            if other is not tensor and not alike(other, tensor):
                 raise InputError(
                     "DuplicateTensor",
                     f"{tensor.name} lies in {other.file} and, with other values, in {file}; remove one of the files",
                 )
     return tensors
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same, judged from samples."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    left, right = (sampled_sha256(tensor.file, tensor.offset, tensor.nbytes) for tensor in (one, other))
-    return left == right
 
 
 def _check_index(path: Path, tensors: Mapping[str, Tensor], model_type: object) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from vicuna_server.merge.formats import pickle_format, safetensors_format
 from vicuna_server.merge.judging.sampling import sampled_sha256
 
 __all__ = [
+    "COMPANIONS",
     "WIDE",
     "Fingerprints",
     "artifact_id",
@@ -22,6 +23,7 @@ __all__ = [
     "folder_digest",
 ]
 
+COMPANIONS = "companions"  # trained weights beside an adapter's, which recipe 1 left out
 WIDE = "wide"  # sums in a type that holds both summands, where recipe 1 had them in the delta's
 
 
@@ -53,7 +55,7 @@ def artifact_id(
         fingerprints: of the inputs.
         kind: the resolved kind: none, additive-v1.1, additive-v0 or alpaca.
         dtype: float16, bfloat16 or float32.
-        addition: `WIDE` for a merge whose sums are so; else None, which leaves the ID as it always was.
+        addition: `WIDE`, `COMPANIONS` or both for a merge that is so; else None, which leaves the ID as it always was.
         recipe: version of the arithmetic.
     """
     parts: dict[str, Any] = {

@@ -97,7 +97,7 @@ class Input:
         if isinstance(self.source, FileSource):
             _refuse_encoded(self.folder)
         if self.is_adapter:
-            self.adapter = open_adapter(self.folder)
+            self.adapter = open_adapter(self.folder, self.listing.files if self.listing else ())
         else:
             self.checkpoint = open_checkpoint(self.folder, weights_elsewhere(self.listing) if self.listing else {})
 

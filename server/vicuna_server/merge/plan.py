@@ -137,7 +137,7 @@ def make_plan(
     if problems or not steps:
         return None
     shards = lay_out(steps, least_shard_bytes)
-    addition = _addition(resolved, steps)
+    addition = _addition(resolved, steps, adapters)
     return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum)
 
 
@@ -170,9 +170,11 @@ def _speech(
     return tokenizer, template
 
 
-def _addition(kind: str, steps: Sequence[Step]) -> str | None:
-    """Name the arithmetic where any sum has another type than recipe 1 began with: there, always the delta's own."""
-    return identity.WIDE if kind != "alpaca" and any(step.sum_dtype for step in steps) else None
+def _addition(kind: str, steps: Sequence[Step], adapters: Sequence[Adapter]) -> str | None:
+    """Name what recipe 1 first did in another way: sums in the delta's type, without files beside an adapter's own."""
+    wide = kind != "alpaca" and any(step.sum_dtype for step in steps)
+    whole = any(adapter.weight_files[1:] for adapter in adapters)
+    return "+".join([identity.WIDE] * wide + [identity.COMPANIONS] * whole) or None
 
 
 def check_result(giver: Checkpoint, steps: Sequence[Step], problems: Problems) -> None:

@@ -46,10 +46,22 @@ def test_any_content_is_understood_or_refused(content: dict[str, Any]) -> None:
         assert abs(found.scale_of(MODULE, 8)) <= 1e18
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 100_000, b" " * 5_000_000])
-def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"[]", "is not a JSON object"),
+        (b"{", "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"null", "is not a JSON object"),
+        (b"[" * 100_000, "cannot be read"),
+        (b" " * 5_000_000, "has 5000000 bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer"),
+    ],
+)
+def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "adapter_config.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"adapter_config.json cannot be read") as caught:
+    with pytest.raises(InputError, match=rf"adapter_config\.json {says}") as caught:
         read_adapter_config(tmp_path)
     assert caught.value.reason == "NotAnAdapter"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.formats.small_file import read_object
 
 __all__ = ["ADAPTER_CONFIG", "AdapterConfig", "read_adapter_config"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-_MOST_BYTES = 4 * 1024 * 1024
 _MOST_LETTERS = 60
 _LARGEST = 1e18
 
@@ -27,6 +27,7 @@ _HARMLESS = frozenset({
     "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out", "merge_weights",
     "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "megatron_core",
     "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config",
+    "ensure_weight_tying",
 })  # fmt: skip
 # values of fields that would change the arithmetic; every field not named here or above must be empty or false
 _ALLOWED: Mapping[str, tuple[Any, ...]] = {
@@ -53,6 +54,7 @@ class AdapterConfig:
         base: the base it was trained on, as its author's machine named it; empty where it is not stated.
         targets: names of the modules it changes, as stated.
         saved: names of the modules it replaces, as stated.
+        ties: whether what replaces the embedding is the head's as well where the model ties them.
     """
 
     rank: int
@@ -64,6 +66,12 @@ class AdapterConfig:
     base: str = ""
     targets: tuple[str, ...] = ()
     saved: tuple[str, ...] = ()
+    ties: bool = False
+
+    def parts(self, name: str) -> bool:
+        """Whether peft replaces this tensor's module by a copy of its own, which is tied to nothing any more."""
+        module = name.removesuffix(".weight")
+        return not self.ties and any(module == saved or module.endswith(f".{saved}") for saved in self.saved)
 
     def rank_of(self, module: str) -> int:
         """Return the rank stated for a module."""
@@ -104,6 +112,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
             base=_text(content.get("base_model_name_or_path")),
             targets=_names(content.get("target_modules")),
             saved=_names(content.get("modules_to_save")),
+            ties=content.get("ensure_weight_tying") is True,
         )
     except ValueError as error:
         raise InputError("NotAnAdapter", f"{path}: {error}; fetch it again") from error
@@ -111,18 +120,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError("too large")
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError("no object")
+        return read_object(path, "NotAnAdapter", "an adapter's configuration")
     except FileNotFoundError as error:
         raise InputError(
             "NotAnAdapter", f"{path.parent} has no {ADAPTER_CONFIG}; name the folder of a LoRA adapter"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError("NotAnAdapter", f"{path} cannot be read as a JSON object; fetch it again") from error
-    return content
 
 
 def _is_plain(name: str, value: Any) -> bool:

@@ -1,16 +1,19 @@
 """An adapter's folder: its configuration, and which of its tensors do what to which of the model's."""
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.adapters.companions import Companions, companions_among
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG, AdapterConfig, read_adapter_config
 from vicuna_server.merge.adapters.low_rank import LowRank
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.formats import pickle_format, safetensors_format
 from vicuna_server.merge.formats.foreign_names import FolderContent, broken_link, look_into, what_is_there
+from vicuna_server.merge.judging.sampling import alike
 from vicuna_server.merge.tensors import FLOAT_DTYPES, Tensor, TensorSource
 
 __all__ = ["ADAPTER_WEIGHTS", "Adapter", "open_adapter"]
@@ -30,6 +33,11 @@ _SAVED_EMPTY = (
     "was saved empty, as under DeepSpeed ZeRO-3 without gathering the weights or with a state_dict that was replaced; "
     "fetching it again does not help: save the adapter again with peft's save_pretrained"
 )
+_STRANGE = (
+    "beside the adapter's weights, which may be part of what was trained and cannot be merged here; merge them by the "
+    "program that wrote them and give the result as base, or remove what does not belong to the adapter"
+)
+_MOST_NAMED = 3
 _MOST_FACTOR_BYTES = 64 * 1024 * 1024  # of A as float32, which is held at once
 
 
@@ -42,7 +50,7 @@ class Adapter:
         config: what adapter_config.json says.
         changes: low-rank updates.
         replacements: whole tensors.
-        weight_files: the one file that holds them.
+        weight_files: the files that hold them, the adapter's own first.
         small_files: names in `folder` of what else a merge reads.
         warnings: (reason, sentence) of what is odd.
     """
@@ -74,34 +82,84 @@ class Adapter:
         return bool(here & {"tokenizer.json", "tokenizer.model"}) or {"vocab.json", "merges.txt"} <= here
 
 
-def open_adapter(folder: Path) -> Adapter:
+def open_adapter(folder: Path, elsewhere: Collection[str] = ()) -> Adapter:
     """Read an adapter's configuration and the headers of its weights.
 
+    Args:
+        folder: where it lies.
+        elsewhere: names of files of the same source that do not lie in the folder.
+
     Raises:
-        InputError: `SourceNotFound`, `SourceForbidden`, `NotAnAdapter`, `UnsupportedAdapter`, and what the formats of
-            weights raise.
+        InputError: `SourceNotFound`, `SourceForbidden`, `NotAnAdapter`, `UnsupportedAdapter`, `DuplicateTensor`, and
+            what the formats of weights raise.
     """
     content = look_into(folder, ADAPTER_CONFIG)
     present = content.files
     if ADAPTER_CONFIG not in present:
         raise InputError("NotAnAdapter", f"{folder} has no {ADAPTER_CONFIG}: {_in_its_place(folder, content)}")
     config = read_adapter_config(folder)
-    name = next((name for name in ADAPTER_WEIGHTS if name in present), None)
-    if name is None:
-        link = broken_link(content, ADAPTER_WEIGHTS)
-        raise InputError(
-            "NotAnAdapter",
-            f"{folder} has no {' or '.join(ADAPTER_WEIGHTS)}: {link or 'fetch them'}",
-        )
+    name = _own_weights(folder, content)
+    companions = companions_among({*present, *elsewhere})
+    if companions.strange:
+        raise InputError("UnsupportedAdapter", f"{folder} holds {', '.join(companions.strange)} {_STRANGE}")
     weights = LocalFile(folder / name)
     small = sorted({ADAPTER_CONFIG, *TOKENIZER_FILES} & present)
     factors, replacements = _sort(weights, _WEIGHTS[name](weights))
     changes = {module + ".weight": _change(weights, config, module, found) for module, found in factors.items()}
     if not changes and not replacements:
         raise InputError("NotAnAdapter", f"{weights} holds no tensors: it {_SAVED_EMPTY}")
-    ignored = ("AdapterConfigIgnored", f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored: the layers are linear")
-    warnings = (ignored,) if config.fan_in_fan_out else ()
-    return Adapter(folder, config, changes, replacements, [weights], small, warnings)
+    beside = [LocalFile(folder / each) for each in companions.merged]
+    _add_whole(beside, replacements)
+    warnings = tuple(_warnings(folder, config, companions))
+    return Adapter(folder, config, changes, replacements, [weights, *beside], small, warnings)
+
+
+def _own_weights(folder: Path, content: FolderContent) -> str:
+    """Return the name of the file that holds the adapter."""
+    name = next((name for name in ADAPTER_WEIGHTS if name in content.files), None)
+    if name is None:
+        link = broken_link(content, ADAPTER_WEIGHTS)
+        raise InputError(
+            "NotAnAdapter",
+            f"{folder} has no {' or '.join(ADAPTER_WEIGHTS)}: {link or 'fetch them'}",
+        )
+    return name
+
+
+def _warnings(folder: Path, config: AdapterConfig, companions: Companions) -> Iterator[tuple[str, str]]:
+    if config.fan_in_fan_out:
+        yield (
+            "AdapterConfigIgnored",
+            f"{folder / ADAPTER_CONFIG}: fan_in_fan_out is ignored: the layers are linear",
+        )
+    if companions.models:
+        yield (
+            "AdapterFilesIgnored",
+            f"{folder} holds {', '.join(companions.models[:_MOST_NAMED])}, a whole model's, beside the adapter; only "
+            "the adapter is merged",
+        )
+
+
+def _add_whole(files: list[LocalFile], replacements: dict[str, Tensor]) -> None:
+    """Add the tensors of files beside the adapter's own to those that replace the model's.
+
+    Raises:
+        InputError: `UnsupportedAdapter` where one holds factors, `DuplicateTensor` where two files hold one tensor.
+    """
+    for file in files:
+        read = safetensors_format.read_tensors if file.name.endswith(".safetensors") else pickle_format.read_tensors
+        factors, whole = _sort(file, read(file))
+        if factors:
+            raise InputError(
+                "UnsupportedAdapter", f"{file} holds lora_A and lora_B of {next(iter(factors))}; put them into one file"
+            )
+        for name, tensor in whole.items():
+            other = replacements.setdefault(name, tensor)
+            if other is not tensor and not alike(other, tensor):
+                raise InputError(
+                    "DuplicateTensor",
+                    f"{name} lies in {other.file} and, with other values, in {file}; remove it from one of the files",
+                )
 
 
 def _in_its_place(folder: Path, content: FolderContent) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from vicuna_server.merge.adapters.folder import Adapter
+from vicuna_server.merge.adapters.tied import tied_replacements
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
@@ -45,6 +46,7 @@ class _Joiner:
     def __init__(self, table: dict[str, Step], adapter: Adapter, problems: Problems) -> None:
         self._table = table
         self._adapter = adapter
+        self._replacements = adapter.replacements
         self._problems = problems
         self._misshapen: list[str] = []
 
@@ -53,10 +55,10 @@ class _Joiner:
         for reason, message in adapter.warnings:
             self._problems.warn(reason, message)
         if HEAD not in table and EMBEDDING in table:
-            self._check_tied()
+            self._replacements = tied_replacements(table, adapter, self._problems)
         self._check_names()
-        for name in (name for name in adapter.replacements if name in table):
-            self._replace(name, adapter.replacements[name])
+        for name in (name for name in self._replacements if name in table):
+            self._replace(name, self._replacements[name])
         for name in (name for name in adapter.changes if name in table):
             self._change(name)
         self._note_misshapen()
@@ -77,7 +79,8 @@ class _Joiner:
 
     def _only_adds_rows(self, step: Step, tensor: Tensor) -> bool:
         """Whether the two differ in their rows alone, and the new one has more; else it is noted."""
-        vocabulary = step.name.endswith(VOCABULARY_SUFFIXES) and step.shape[1:] == tensor.shape[1:]
+        matrices = len(step.shape) == len(tensor.shape) == 2
+        vocabulary = matrices and step.name.endswith(VOCABULARY_SUFFIXES) and step.shape[1] == tensor.shape[1]
         if not vocabulary:
             self._misshapen.append(f"replaces {step.name}, {list(step.shape)}, by {list(tensor.shape)}")
             return False
@@ -101,7 +104,7 @@ class _Joiner:
 
     def _check_names(self) -> None:
         """Note tensors of the adapter that the model lacks; one sentence for all of them."""
-        named = [*self._adapter.changes, *self._adapter.replacements]
+        named = [*self._adapter.changes, *self._replacements]
         unknown = [name for name in named if name not in self._table]
         if unknown:
             many = f"{len(unknown)} of {len(named)} tensors" if named[1:] else "a tensor"
@@ -119,16 +122,6 @@ class _Joiner:
                 f"{self._adapter.folder} changes {many} that the model lacks, such as {unknown[0]}, where it has "
                 f"{like}; {advice}",
             )
-
-    def _check_tied(self) -> None:
-        """Note what has no one meaning where the head is the embedding under a second name."""
-        for name in (HEAD, EMBEDDING):
-            if name in self._adapter.replacements or (name == HEAD and name in self._adapter.changes):
-                self._problems.add(
-                    "UnsupportedAdapter",
-                    f"{self._adapter.folder} changes {name} of a model whose {HEAD} is its embedding "
-                    "(tie_word_embeddings), which would part the two; merge it with peft",
-                )
 
     def _advice(self) -> str:
         base = self._adapter.config.base
@@ -149,8 +142,8 @@ def wrapper_prefix(name: str, known: Container[str]) -> str | None:
 def _check_vocabulary(before: Sequence[Step], after: dict[str, Step], problems: Problems) -> None:
     """Note an embedding that grew without its head, or the other way round."""
     old = {step.name: step.shape for step in before}
-    rows = {name: after[name].shape[0] for name in (EMBEDDING, HEAD) if name in after}
-    grown = any(after[name].shape != old[name] for name in rows)
+    rows = {name: after[name].shape[0] for name in (EMBEDDING, HEAD) if name in after and after[name].shape}
+    grown = any(after[name].shape != old.get(name, old.get(EMBEDDING)) for name in rows)
     if grown and len(set(rows.values())) > 1:
         problems.add(
             "VocabularyMismatch",

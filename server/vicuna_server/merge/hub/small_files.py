@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME
+from vicuna_server.merge.adapters.companions import companions_among
 from vicuna_server.merge.adapters.config import ADAPTER_CONFIG
 from vicuna_server.merge.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
@@ -59,8 +60,9 @@ def _is_model(listing: Listing) -> bool:
 
 
 def _adapter_weights(listing: Listing) -> tuple[str, ...]:
-    """Return the name of those that are used where there are several: small beside a model, and needed whole."""
-    return tuple(name for name in ADAPTER_WEIGHTS if name in listing.files)[:1]
+    """Return the names of those that are used where there are several: small beside a model, and needed whole."""
+    own = tuple(name for name in ADAPTER_WEIGHTS if name in listing.files)[:1]
+    return (*own, *companions_among(listing.files).merged)
 
 
 def weights_elsewhere(listing: Listing) -> dict[str, HubFile]:

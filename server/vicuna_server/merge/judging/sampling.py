@@ -4,8 +4,9 @@ import hashlib
 from typing import Any
 
 from vicuna_server.merge.files import DataFile
+from vicuna_server.merge.tensors import Tensor
 
-__all__ = ["sampled_sha256"]
+__all__ = ["alike", "sampled_sha256"]
 
 _BLOCK = 64 * 1024
 _BLOCKS = 64
@@ -27,3 +28,11 @@ def sampled_sha256(file: DataFile, offset: int, size: int, digest: Any = None) -
         for block in range(_BLOCKS):
             digest.update(file.read(offset + (size - _BLOCK) * block // (_BLOCKS - 1), _BLOCK))
     return str(digest.hexdigest())
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same, judged from samples."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    left, right = (sampled_sha256(tensor.file, tensor.offset, tensor.nbytes) for tensor in (one, other))
+    return left == right
