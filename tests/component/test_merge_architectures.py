@@ -1,6 +1,7 @@
 """Models of many architectures, merged: plain transformers finds no key missing, unexpected or mismatched."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_names_as_the_first_releases_of_gpt2_and_gpt_neox_have_them_are_whole(me
         folder, weights = _saved(tmp_path / model_type, model_type, TABLE[model_type])
         _rewrite(folder, {rename(name): tensor for name, tensor in weights.items()})
         load_whole(merge(folder))
+
+
+def test_a_tied_embedding_under_the_heads_name_alone_is_whole(merge: Merge, tmp_path: Path) -> None:
+    folder, weights = _saved(tmp_path / "base", "llama", TABLE["llama"] | {"tie_word_embeddings": True})
+    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    _rewrite(folder, weights)
+    model = load_whole(merge(folder))
+    assert torch.equal(model.model.embed_tokens.weight, weights["lm_head.weight"])
+
+
+def test_a_cause_is_told_without_its_consequences(merge: Merge, tmp_path: Path) -> None:
+    folders = {}
+    for name, scale in (("base", 1.0), ("delta", 0.01)):
+        folders[name], weights = _saved(tmp_path / name, "llama", TABLE["llama"], scale=scale)
+    for change, reason in (
+        ({f"module.{name}": tensor for name, tensor in weights.items()}, "NotAPlainModel"),
+        ({name: torch.zeros(0) for name in weights}, "EmptyTensors"),
+        ({f"{name.removesuffix('weight')}qweight": tensor for name, tensor in weights.items()}, "QuantizedSource"),
+    ):
+        _rewrite(folders["delta"], change)
+        with pytest.raises(InputError) as caught:
+            merge(folders["base"], folders["delta"])
+        assert caught.value.reason == reason
+        assert not re.search(r"(Tensor|Shape|Vocabulary|Unexpected)\w+: ", caught.value.message)
 
 
 def test_what_no_part_of_the_model_reads_is_left_out(merge: Merge, tmp_path: Path) -> None:

@@ -126,19 +126,29 @@ def make_plan(
     with problems.collecting():
         giver.read_generation_config()
     check_sources(base, delta, kind, problems)
-    steps = list(pair_tensors(base, delta, resolved, OUTPUT_DTYPES[dtype], problems))
-    steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
-    if not problems:
-        check_result(giver, steps, problems)
+    steps = _steps(base, delta, adapters, resolved, dtype, problems)
     checksum = _checksum(base, giver, resolved, problems) if alpaca_checksum else None
     if checksum:
         steps = [replace(step, witness=checksum) for step in steps]
-    small = small_files(giver, tokenizer, steps, dtype, problems) if tokenizer.files else {}
+    small = small_files(giver, tokenizer, steps, dtype, problems) if tokenizer.files and steps else {}
     if problems or not steps:
         return None
     shards = lay_out(steps, least_shard_bytes)
     addition = _addition(resolved, steps, adapters)
     return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum)
+
+
+def _steps(
+    base: Checkpoint, delta: Checkpoint | None, adapters: Sequence[Adapter], kind: str, dtype: str, problems: Problems
+) -> list[Step]:
+    """Return what becomes of each tensor; none where a source's names or contents are not a model's at all."""
+    if any(reason in ("EmptyTensors", "NotAPlainModel", "QuantizedSource") for reason, _ in problems.found):
+        return []  # the rest would be consequences
+    steps = list(pair_tensors(base, delta, kind, OUTPUT_DTYPES[dtype], problems))
+    steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
+    if not problems:
+        check_result(delta or base, steps, problems)
+    return steps
 
 
 def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:

@@ -48,6 +48,14 @@ def test_an_equal_name_for_the_tied_head_passes() -> None:
     assert judged(TIED, tensors(LLAMA)) == ([], [])
 
 
+def test_the_tied_embedding_may_be_there_under_the_heads_name_alone() -> None:
+    """As safetensors' save_model leaves it; transformers ties the two the other way round."""
+    found = {name: value for name, value in tensors(LLAMA).items() if name != EMBEDDING}
+    assert judged(TIED, found) == ([], [])
+    assert [reason for reason, _ in judged(LLAMA, found)[0]] == ["TensorMissing"]
+    assert [reason for reason, _ in judged(TIED, _without(HEAD)(found))[0]] == ["TensorMissing"]
+
+
 @pytest.mark.parametrize("config", [TIED, GPT2])
 def test_names_as_automodel_saves_them_pass_where_nothing_is_missing(config: dict[str, Any]) -> None:
     bare = {name.partition(".")[2]: value for name, value in tensors(config).items()}

@@ -7,7 +7,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.tensors import FLOAT_DTYPES
 
-__all__ = ["check_pair", "check_unquantised", "unquantised"]
+__all__ = ["check_pair", "check_unquantised", "quantised_tensor", "unquantised"]
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "intermediate_size"),
@@ -41,8 +41,7 @@ def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
     The tensors decide. What training in four bits leaves in the config of weights that were merged to floats
     afterwards is a warning; `unquantised` takes it out.
     """
-    field = next((name for name in _QUANTISED_FIELDS if checkpoint.config.get(name)), None)
-    sign = _quantised_tensor(checkpoint) or (_packed_matrix(checkpoint) if field else None)
+    field, sign = _field(checkpoint), quantised_tensor(checkpoint)
     if sign is not None:
         why = f"its config.json has {field}, and it holds {sign}" if field else f"it holds {sign}"
         problems.add(
@@ -57,9 +56,15 @@ def check_unquantised(checkpoint: Checkpoint, problems: Problems) -> None:
         )
 
 
-def _quantised_tensor(checkpoint: Checkpoint) -> str | None:
-    """Return the name of a tensor that only quantised weights have."""
-    return next((name for name in checkpoint.tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
+def quantised_tensor(checkpoint: Checkpoint) -> str | None:
+    """Return the name of a tensor that only quantised weights have; None where they are not quantised."""
+    named = next((name for name in checkpoint.tensors if name.endswith(_QUANTISED_SUFFIXES)), None)
+    return named or (_packed_matrix(checkpoint) if _field(checkpoint) else None)
+
+
+def _field(checkpoint: Checkpoint) -> str | None:
+    """Return the field in which the config says how the weights are quantised."""
+    return next((name for name in _QUANTISED_FIELDS if checkpoint.config.get(name)), None)
 
 
 def _packed_matrix(checkpoint: Checkpoint) -> str | None:

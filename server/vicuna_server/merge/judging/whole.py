@@ -9,6 +9,7 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.judging.architectures import BadFieldError, skeleton_of
 from vicuna_server.merge.judging.built import NotComparedError, UnfitError, compare_built
 from vicuna_server.merge.judging.comparison import Comparison, Tensors, compare
+from vicuna_server.merge.judging.configs import quantised_tensor
 from vicuna_server.merge.judging.naming import explain_names
 from vicuna_server.merge.judging.outline import UNGATHERED, check_outline, check_plain
 from vicuna_server.merge.judging.problems import Problems
@@ -26,9 +27,11 @@ def check_whole(checkpoint: Checkpoint, problems: Problems) -> Checkpoint:
     """Compare a source with its own config, and return it without the tensors that no model of this config reads.
 
     Args:
-        checkpoint: a model or a delta.
+        checkpoint: a model or a delta; one that is quantised is refused for that alone, by `check_unquantised`.
         problems: as for `check_model`; the warning `TensorsIgnored` names what was left out.
     """
+    if quantised_tensor(checkpoint) is not None:
+        return checkpoint
     tensors = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
     ignored = check_model(str(checkpoint.folder), checkpoint.config, tensors, problems)
     if not ignored:
