@@ -25,7 +25,7 @@ class DeploymentView:
     replicas: int  # spec.replicas
     current: int  # pods it has, status.replicas
     ready: int
-    image: str
+    image: str  # what its pods run by now, which an admission policy may have rewritten
     refused: str  # why its pods cannot be created (quota, webhook); empty when they can
 
     @property
@@ -47,6 +47,22 @@ class DeploymentView:
     def claim(self) -> str:
         """Return the claim its pods mount."""
         return self.meta.annotations.get(c.ANNOTATION_CLAIM, "")
+
+    @property
+    def default_image(self) -> str | None:
+        """Return the operator's default image it was made with; None where the spec stated the image.
+
+        Earlier versions noted it only in that the snapshot of the spec states none.
+        """
+        noted = self.meta.annotations.get(c.ANNOTATION_DEFAULT_IMAGE)
+        return noted or (None if self._states_image() else self.image)
+
+    def _states_image(self) -> bool:
+        try:
+            snapshot = json.loads(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT, "{}"))
+            return bool(snapshot["serving"]["image"])
+        except (KeyError, RecursionError, TypeError, ValueError):
+            return False  # in doubt, what runs goes on running
 
     @property
     def draining(self) -> bool:

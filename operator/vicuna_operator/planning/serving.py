@@ -137,7 +137,8 @@ def _changes(
     """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones."""
     others = [item for item in servers.live if item is not target.fresh]
     leftovers = {item.revision: UNMARKED for item in others if item.started or item.failed}
-    changes, put_back = resize(servers.live, step.sizes, {**leftovers, target.revision: step.marks})
+    marks = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
+    changes, put_back = resize(servers.live, step.sizes, marks)
     in_use = [target.fresh, servers.active, None if rollout.stand is Stand.STEADY else target.good]
     pruned = prune(servers.live, in_use, step.sizes, spec_of(model).storage.keep_revisions)
     return [*changes, *pruned], put_back

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import last_good
+from vicuna_operator.planning.rollout import Marks, last_good
+from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.servers import Servers, noted_revision
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.identity import revision
@@ -27,6 +29,11 @@ class Target:
     fresh: DeploymentView | None
     good: DeploymentView | None
 
+    def marks(self, model: Model) -> Marks:
+        """Return what its Deployment does not tell yet: that the present spec makes it by this default image."""
+        noted = self.fresh is None or self.fresh.default_image == self.image
+        return {} if noted or spec_of(model).serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: self.image}
+
 
 def choose_target(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> Target:
     """Say which revision the spec asks for."""
@@ -44,17 +51,31 @@ def choose_target(model: Model, artifact_id: str, servers: Servers, config: Plan
 def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> str:
     """Resolve the image once per revision: a revision that exists keeps the default it was made with.
 
-    The one that the annotation `vicuna.dev/upgrade` names gives its image up for the present default.
+    An image that the spec stated is gone with the field. The revision that the annotation `vicuna.dev/upgrade` names
+    gives its image up for the present default, and one that was given up is taken again only if no other fits.
     """
     spec = spec_of(model)
     if spec.serving.image is not None:
         return spec.serving.image
     outdated = model.annotations.get(c.ANNOTATION_UPGRADE)
     noted = [noted_revision(model, key) for key in ("target", "active")]
-    for item in sorted(
-        servers.live, key=lambda item: noted.index(item.revision) if item.revision in noted else len(noted)
-    ):
-        fits = revision(spec, artifact_id=artifact_id, image=item.image) == item.revision
-        if fits and item.revision != outdated:
-            return item.image
-    return config.server_image
+    kept = sorted((item for item in servers.live if item.revision != outdated), key=last_use, reverse=True)
+    kept.sort(
+        key=lambda item: (
+            item.failed is not None,
+            noted.index(item.revision) if item.revision in noted else len(noted),
+        )
+    )
+    found = (_inherited(spec, artifact_id, item) for item in kept)
+    return next((image for image in found if image is not None), config.server_image)
+
+
+def _inherited(spec: VicunaModelSpec, artifact_id: str, item: DeploymentView) -> str | None:
+    """Return the default image by which the spec makes this very revision; None where it makes another."""
+    if item.default_image is None:
+        return None
+    # Earlier versions did not note the image, and a policy may have pinned it by digest since.
+    candidates = (item.default_image, item.default_image.partition("@")[0])
+    return next(
+        (image for image in candidates if revision(spec, artifact_id=artifact_id, image=image) == item.revision), None
+    )

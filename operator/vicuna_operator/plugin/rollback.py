@@ -67,7 +67,7 @@ def spec_of_revision(family: Family, item: DeploymentView) -> dict[str, Any]:
     spec = _restored(family, snapshot)
     rivals = [other for other in family.deployments if other is not item and _serves(family, other, spec)]
     if rivals and "image" not in spec["serving"]:
-        spec["serving"]["image"] = item.image
+        spec["serving"]["image"] = item.default_image or item.image
     if not _serves(family, item, spec):
         raise PluginError(
             f"the snapshot of {item.meta.name} does not make revision {item.revision}: another version of the operator"
@@ -129,9 +129,10 @@ def _serves(family: Family, item: DeploymentView, spec: Mapping[str, Any]) -> bo
         parsed = parse_spec(spec, name=family.model.name)
     except SpecError as error:
         raise PluginError(f"the spec of that revision is no longer valid: {error}") from error
-    image = parsed.serving.image or item.image
+    image = parsed.serving.image or item.default_image
     return (
-        merge_key(parsed) == item.merge_key
+        image is not None
+        and merge_key(parsed) == item.merge_key
         and revision(parsed, artifact_id=item.artifact_id, image=image) == item.revision
     )
 

@@ -55,6 +55,7 @@ def revision_deployment(
                 c.ANNOTATION_CLAIM: claim_name(model),
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
                 c.ANNOTATION_REPLICAS: str(replicas),
+                **({} if spec.serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: image}),
                 **marks,
             },
             "ownerReferences": [owner(model)],
