@@ -10,8 +10,9 @@ from vicuna_contract.arguments import Parser, positive
 from vicuna_contract.recipe import DELTA_KINDS, MERGE_DTYPES
 from vicuna_contract.templates import AUTO, CHAT_TEMPLATES
 
-__all__ = ["SOURCE", "MergeArguments", "declare_recipe"]
+__all__ = ["ALLOW_LINKS", "SOURCE", "MergeArguments", "declare_links", "declare_recipe"]
 
+ALLOW_LINKS = "--allow-links"
 SOURCE = "hf://ORG/NAME@REVISION, file:///PATH or a path"
 
 
@@ -31,6 +32,7 @@ class MergeArguments:
         adapters: pairs of source and digest (None: not stated), in the order they are merged.
         max_bytes_per_second: read no faster than this; None: as fast as it goes.
         alpaca_checksum: compare the result with Stanford's checksum.
+        allow_links: read what links lead to that leave their source.
         quiet: no progress, only the last line.
     """
 
@@ -45,6 +47,7 @@ class MergeArguments:
     adapters: tuple[tuple[str, str | None], ...] = ()
     max_bytes_per_second: int | None = None
     alpaca_checksum: bool = False
+    allow_links: bool = False
     quiet: bool = False
 
     def to_argv(self) -> list[str]:
@@ -60,7 +63,7 @@ class MergeArguments:
         words += ["--chat-template", self.chat_template]
         if self.max_bytes_per_second is not None:
             words += ["--max-bytes-per-second", str(self.max_bytes_per_second)]
-        flags = {"--alpaca-checksum": self.alpaca_checksum, "--quiet": self.quiet}
+        flags = {"--alpaca-checksum": self.alpaca_checksum, ALLOW_LINKS: self.allow_links, "--quiet": self.quiet}
         return words + [flag for flag, on in flags.items() if on]
 
     @classmethod
@@ -83,12 +86,19 @@ class MergeArguments:
         add("--adapter-digest", action=_Digest, metavar="SHA256", help="digest the --adapter before it must have")
         add("--alpaca-checksum", action="store_true", help="compare with the checksum of Stanford's Alpaca 7B")
         add("--max-bytes-per-second", type=positive, metavar="N", help="read no faster than this")
+        declare_links(parser)
         add("--quiet", action="store_true", help="no progress, only the last line")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:
         """Take what a parser with these flags has read."""
         return cls(**{name: value for name, value in vars(args).items() if name in MergeArguments.__dataclass_fields__})
+
+
+def declare_links(parser: argparse.ArgumentParser) -> None:
+    """Declare `--allow-links`, which all commands that read sources have."""
+    help_text = "read what links lead to that leave the source's folder (of a hub's cache: the model's)"
+    parser.add_argument(ALLOW_LINKS, action="store_true", help=help_text)
 
 
 def declare_recipe(parser: argparse.ArgumentParser) -> None:

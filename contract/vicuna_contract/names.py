@@ -65,6 +65,8 @@ READY_PATH: Final = "/readyz"
 
 TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
 """Names the file that gets a container's termination message, where it is not /dev/termination-log."""
+SOURCE_ROOTS_VARIABLE: Final = "VICUNA_SOURCE_ROOTS"
+"""Folders that stand for a container's mounts in a local run, as PATH has them: no source is read beyond its own."""
 
 
 def weights_claim(model: str) -> str:

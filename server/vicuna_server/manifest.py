@@ -7,6 +7,7 @@ else vouches for vouches for itself.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -96,15 +97,15 @@ class Manifest(_Part):
         return text.replace(_NO_CHECKSUM.decode(), f'"checksum": "{checksum}"', 1)
 
     @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """Read the manifest of an artifact folder; None where there is none.
+    def load(cls, folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Self | None:
+        """Read the manifest of an artifact folder; None where there is none. `read` gives a file's content.
 
         Raises:
             InputError: `ManifestBroken` when the file is not a manifest of this schema, or its checksum is wrong.
         """
         path = folder / MANIFEST_NAME
         try:
-            text = path.read_bytes()
+            text = read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if _seal(text) is False:

@@ -13,6 +13,7 @@ SOURCES = (*(SERVER / "merge").rglob("*.py"), SERVER / "manifest.py", SERVER / "
 REASON = re.compile(r"(?:[A-Z]+[a-z]+)+")
 ERRORS = {
     "InputError",
+    "LeavesSourceError",
     "UnreachableError",
     "EngineError",
     "MissingExtraError",

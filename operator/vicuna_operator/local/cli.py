@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vicuna_contract.exits import ExitCode
+from vicuna_contract.merge_arguments import ALLOW_LINKS
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.manifest import read_model
 from vicuna_operator.local.process import Interrupted, interruptible
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLAIM=FOLDER",
         help="a folder in place of one claim, such as the one a pvc:// source names; may be repeated",
     )
+    help_text = "merge what links lead to that leave a source's folder or its claim's"
+    parser.add_argument(ALLOW_LINKS, action="store_true", help=help_text)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.epilog = "After `--`: a command to run with VICUNA_URL set once the model answers; then everything stops."
@@ -55,6 +58,7 @@ def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
         host=args.host,
         port=args.port,
         volumes=dict(_volume(text) for text in args.volume),
+        allow_links=args.allow_links,
     )
     _check_port(args.host, args.port)
     replicas = spec_of(model).serving.replicas

@@ -14,6 +14,8 @@ from typing import Any
 
 from vicuna_contract.events import DONE, PROGRESS, WARNING, read_event
 from vicuna_contract.exits import ExitCode
+from vicuna_contract.merge_arguments import ALLOW_LINKS
+from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import LocalRunError
@@ -32,13 +34,17 @@ _POLL_SECONDS = 0.2  # a local server has no watch
 
 @dataclass(frozen=True)
 class LocalRun:
-    """One model on this machine. `data` holds a folder per claim unless `volumes` names another one for it."""
+    """One model on this machine. `data` holds a folder per claim unless `volumes` names another one for it.
+
+    `allow_links`: what links lead to that leave their claim's folder is merged too.
+    """
 
     model: Model
     data: Path
     host: str
     port: int
     volumes: Mapping[str, Path] = field(default_factory=dict)
+    allow_links: bool = False
 
     @property
     def url(self) -> str:
@@ -58,6 +64,8 @@ class LocalRun:
         pod = job["spec"]["template"]["spec"]
         self._require_use(claims_of(pod))
         command = self._command(pod)
+        if self.allow_links:
+            command = LocalCommand([*command.argv, ALLOW_LINKS], command.env)
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch, "termination-log")
             code = self._run_merge(command, log)
@@ -112,7 +120,9 @@ class LocalRun:
                 folder.mkdir(parents=True, exist_ok=True)
             elif not folder.is_dir():
                 raise LocalRunError(f"--volume {name}: {folder} is no folder", 66)
-        return translate(pod, folders)
+        command = translate(pod, folders)
+        roots = os.pathsep.join(str(folder) for folder in folders.values())
+        return LocalCommand(command.argv, {**command.env, SOURCE_ROOTS_VARIABLE: roots})
 
     def _run_merge(self, command: LocalCommand, log: Path) -> int:
         log.touch()

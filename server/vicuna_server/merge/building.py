@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_server import __version__
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.pipeline import write_shards
 from vicuna_server.merge.flow.reading import Store
@@ -75,7 +76,7 @@ def write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:
         small["model.safetensors.index.json"] = _index(plan.shards)
     entries = []
     for name, item in sorted(small.items()):
-        content = item if isinstance(item, bytes) else item.read_bytes()
+        content = item if isinstance(item, bytes) else read_file(item)
         staging.write(name, content)
         entries.append(FileEntry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
     return entries

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.beneath import is_file
 from vicuna_server.merge.files import DataFile, LocalFile, at_once
 from vicuna_server.merge.formats import meta_format, pickle_format, safetensors_format
 from vicuna_server.merge.formats.computed import is_computed
@@ -55,7 +56,7 @@ class Checkpoint:
         """All files a merge reads, sorted by name."""
         small = [self.folder / name for name in self.small_files]
         if self.tokenizer_folder is not None:
-            small += [path for name in TOKENIZER_FILES if (path := self.tokenizer_folder / name).is_file()]
+            small += [path for name in TOKENIZER_FILES if is_file(path := self.tokenizer_folder / name)]
         return sorted([*map(LocalFile, small), *self.weight_files], key=lambda file: file.name)
 
     def read_generation_config(self) -> dict[str, Any] | None:
@@ -190,8 +191,8 @@ def _read_index(path: Path) -> bytes:
 def _tokenizer_above(folder: Path) -> Path | None:
     """Return the folder above where the tokenizer lies there, as in Meta's releases of several sizes."""
     above = folder.absolute().parent
-    here = (folder / "tokenizer.model").is_file() or (folder / "tokenizer.json").is_file()
-    return above if not here and (above / "tokenizer.model").is_file() else None
+    here = is_file(folder / "tokenizer.model") or is_file(folder / "tokenizer.json")
+    return above if not here and is_file(above / "tokenizer.model") else None
 
 
 def _read_config(folder: Path, content: FolderContent) -> dict[str, Any]:

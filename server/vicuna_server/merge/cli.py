@@ -9,6 +9,7 @@ from vicuna_contract.termination import Merged
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.manifest import Manifest
+from vicuna_server.merge.beneath import links_allowed
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from vicuna_server.merge.job import run_merge  # late: --help needs no numpy
 
-        with stopping_on_signals() as stop:
+        with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             progress = Progress(reporter, stop, args.max_bytes_per_second)
             manifest = run_merge(Request.of(args), progress)
     except VicunaError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.beneath import is_file, read_file
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.formats.meta_format import PARAMS
@@ -54,7 +55,7 @@ def small_files(
     path = giver.folder / _GENERATION
     if generation is not None and generation != stated:
         return small | {_GENERATION: dump_json(generation)}
-    return small | ({_GENERATION: path} if path.is_file() else {})
+    return small | ({_GENERATION: path} if is_file(path) else {})
 
 
 def _true_to_weights(giver: Checkpoint, steps: Sequence[Step], dtype: str, problems: Problems) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _true_generation(
 def _name_tokenizer_class(config: dict[str, Any], tokenizer: Tokenizer) -> None:
     """Let config.json, where it names the tokenizer's class, name the one that tokenizer_config.json does."""
     item = tokenizer.files.get("tokenizer_config.json")
-    named = (_parsed(item if isinstance(item, bytes) else item.read_bytes()) or {}) if item is not None else {}
+    named = (_parsed(item if isinstance(item, bytes) else read_file(item)) or {}) if item is not None else {}
     if config.get("tokenizer_class") and named.get("tokenizer_class"):
         config["tokenizer_class"] = named["tokenizer_class"]
 

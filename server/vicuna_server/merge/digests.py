@@ -53,10 +53,10 @@ def _read(file: DataFile) -> Iterator[bytes]:
 
 def _read_ahead(path: Path) -> Iterator[memoryview]:
     """Yield a file's bytes, each block good until the next is asked for, which is read meanwhile."""
-    size = path.stat().st_size
-    most = min(size, _READ_BYTES)
-    buffers = [new_buffer(most + ROOM), new_buffer(most + ROOM)]
     with closing(InputFile(path)) as file, ThreadPoolExecutor(1, "merge-read") as pool:
+        size = file.size
+        most = min(size, _READ_BYTES)
+        buffers = [new_buffer(most + ROOM), new_buffer(most + ROOM)]
 
         def read(number: int) -> memoryview:
             start = number * _READ_BYTES

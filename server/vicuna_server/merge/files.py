@@ -1,4 +1,4 @@
-"""A file of weights wherever it lies: read at any place, by name in messages."""
+"""A file of a source wherever it lies: read at any place, by name in messages."""
 
 import io
 import os
@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
+
+from vicuna_server.merge.beneath import open_file
 
 __all__ = ["DataFile", "LocalFile", "at_once", "buffered"]
 
@@ -38,7 +40,7 @@ class DataFile(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file on this machine."""
+    """A file on this machine; it is opened beneath its source's boundary each time."""
 
     path: Path
 
@@ -50,7 +52,7 @@ class LocalFile:
     @property
     def size(self) -> int:
         """Bytes in the file."""
-        return self.path.stat().st_size
+        return self._with(lambda descriptor: os.fstat(descriptor).st_size)
 
     @property
     def sha256(self) -> None:
@@ -58,8 +60,14 @@ class LocalFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""
-        with self.path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), size, offset)
+        return self._with(lambda descriptor: os.pread(descriptor, size, offset))
+
+    def _with(self, work: Callable[[int], _Result]) -> _Result:
+        descriptor = open_file(self.path)
+        try:
+            return work(descriptor)
+        finally:
+            os.close(descriptor)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -9,6 +9,7 @@ from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.config_files import small_files
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.flow.checksum import AlpacaChecksum
 from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
 from vicuna_server.merge.hub.scratch import bytes_at_once
@@ -66,7 +67,9 @@ class Plan:
 
     @property
     def _small_bytes(self) -> int:
-        small = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in self.small_files.values())
+        small = sum(
+            len(item) if isinstance(item, bytes) else LocalFile(item).size for item in self.small_files.values()
+        )
         return small + 1_000_000
 
 

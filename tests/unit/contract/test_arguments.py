@@ -46,6 +46,7 @@ def merges(draw: st.DrawFn) -> MergeArguments:
         adapters=tuple(draw(st.lists(st.tuples(URI, DIGEST), max_size=3))),
         max_bytes_per_second=draw(st.none() | COUNT),
         alpaca_checksum=draw(st.booleans()),
+        allow_links=draw(st.booleans()),
         quiet=draw(st.booleans()),
     )
 

@@ -42,10 +42,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
         module = fcntl if name == "fcntl" else os
         real = getattr(module, name)
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             if condition(*args):
                 raise OSError(number, os.strerror(number))
-            return real(*args)
+            return real(*args, **options)
 
         monkeypatch.setattr(module, name, call)
 

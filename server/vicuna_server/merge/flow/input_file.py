@@ -14,6 +14,8 @@ from itertools import islice
 from mmap import PAGESIZE
 from pathlib import Path
 
+from vicuna_server.merge.beneath import open_file
+
 __all__ = ["ROOM", "InputFile"]
 
 ROOM = 2 * PAGESIZE  # a buffer for n bytes of a file has this many bytes more
@@ -21,16 +23,27 @@ _MOST_PLACES = 1000  # IOV_MAX is 1024 on Linux
 
 
 class InputFile:
-    """A file open for reading. Every method raises `OSError` when reading fails and `EOFError` at its end."""
+    """A file open for reading. Every method raises `OSError` when reading fails and `EOFError` at its end.
+
+    Args:
+        path: of a source's file, opened as `beneath.open_file` does, with what that raises.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = open_file(path)
         self._direct: int | None = None
         try:
-            self._direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+            # by way of the descriptor: the very file that was opened, whatever its name leads to by now
+            same = f"/proc/self/fd/{self._descriptor}"
+            self._direct = os.open(same, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
             self._advise(os.POSIX_FADV_RANDOM)  # asking what is cached shall bring in no more than was asked for
         except OSError:
             self._advise(os.POSIX_FADV_SEQUENTIAL)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._descriptor).st_size
 
     def read_ahead(self, size: int) -> None:
         """Have the kernel take the first `size` bytes into the page cache, soon."""

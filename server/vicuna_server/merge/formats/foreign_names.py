@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.errors import InputError
+from vicuna_server.merge.beneath import LeavesSourceError, list_folder
 from vicuna_server.merge.wording import printable
 
 __all__ = ["FolderContent", "broken_link", "look_into", "what_is_there"]
@@ -61,7 +62,7 @@ class FolderContent:
     """What lies in a folder, by name.
 
     Attributes:
-        files: names of files.
+        files: names of files, and of links that leave the source: who opens such a one is told.
         folders: names of folders.
         dangling: where links point that lead nowhere.
     """
@@ -75,17 +76,16 @@ class FolderContent:
         """Look into a folder.
 
         Raises:
+            LeavesSourceError: it lies behind a link that leaves the source.
             OSError: it cannot be read.
         """
-        files, folders, dangling = set(), set(), {}
-        for path in folder.iterdir():
-            if path.is_file():
-                files.add(path.name)
-            elif path.is_dir():
-                folders.add(path.name)
-            elif path.is_symlink():
-                dangling[path.name] = str(path.readlink())
-        return cls(frozenset(files), frozenset(folders), dangling)
+        kinds: dict[str, set[str]] = {"file": set(), "folder": set(), "outside": set()}
+        dangling = {}
+        for entry in list_folder(folder):
+            kinds.setdefault(entry.kind, set()).add(entry.name)
+            if entry.kind == "dangling":
+                dangling[entry.name] = entry.target
+        return cls(frozenset(kinds["file"] | kinds["outside"]), frozenset(kinds["folder"]), dangling)
 
 
 def look_into(folder: Path, holding: str) -> FolderContent:
@@ -94,11 +94,12 @@ def look_into(folder: Path, holding: str) -> FolderContent:
     Raises:
         InputError: `SourceNotFound` where there is no such folder, `SourceForbidden` where it cannot be read.
     """
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {holding}")
     try:
         return FolderContent.of(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        is_file = isinstance(error, NotADirectoryError) and folder.exists()
+        what = "is a file, not a folder" if is_file else "does not exist"
+        raise InputError("SourceNotFound", f"{folder} {what}; name the folder that holds {holding}") from error
     except OSError as error:
         raise InputError("SourceForbidden", f"{folder} cannot be read: {error.strerror}; check its mode") from error
 
@@ -192,8 +193,8 @@ def _inner(folder: Path, content: FolderContent) -> str | None:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError:
+        return [entry.name for entry in list_folder(folder)]
+    except (OSError, LeavesSourceError):
         return []
 
 

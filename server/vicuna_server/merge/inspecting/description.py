@@ -12,6 +12,7 @@ from vicuna_contract.templates import AUTO
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.config_files import small_files
 from vicuna_server.merge.flow.layout import Step
@@ -196,7 +197,7 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
     found.vocabulary = next((tensor.shape[0] for tensor in embedding), None)
     vectors = read_vectors(checkpoint)
     with problems.collecting():
-        found.artifact = Manifest.load(checkpoint.folder)
+        found.artifact = Manifest.load(checkpoint.folder, read_file)
     found.type = "artifact" if found.artifact else "delta" if looks_like_delta(checkpoint, vectors) else "model"
     for reason, message in checkpoint.warnings:
         problems.warn(reason, message)

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vicuna_contract.merge_arguments import SOURCE, declare_recipe
+from vicuna_contract.merge_arguments import SOURCE, declare_links, declare_recipe
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
+from vicuna_server.merge.beneath import links_allowed
 from vicuna_server.merge.progress import Bar, Progress, Silent
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"one source to look at, or base and delta to check together: {SOURCE}",
     )
     declare_recipe(parser)
+    declare_links(parser)
     parser.add_argument("--digest", action="store_true", help="read everything and print each source's digest")
     parser.add_argument("--memory", action="store_true", help="how much memory serving takes, by type")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from vicuna_server.merge.inspecting.inspect import inspect  # late: --help needs no numpy
 
-        with stopping_on_signals() as stop:
+        with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             request = _request(args)
             progress = Progress(bar or _Warnings(), stop)
             report = inspect(request, request.sources(), progress, digest=args.digest, memory=args.memory)

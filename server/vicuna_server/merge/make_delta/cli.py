@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vicuna_contract.merge_arguments import SOURCE
+from vicuna_contract.merge_arguments import SOURCE, declare_links
 from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
+from vicuna_server.merge.beneath import links_allowed
 from vicuna_server.merge.progress import Bar, Progress, Reporter, make_reporter
 from vicuna_server.merge.signals import stopping_on_signals
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tuned", required=True, metavar="URI", help="the model after training")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to make, or an empty one")
     parser.add_argument("--dtype", choices=DTYPES, default="float16", help="type of the delta")
+    declare_links(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only the last line and warnings")
 
 
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from vicuna_server.merge.make_delta.job import DeltaRequest, make_delta  # late: --help needs no numpy
 
-        with stopping_on_signals() as stop:
+        with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             progress = Progress(reporter, stop)
             made = make_delta(DeltaRequest(args.base, args.tuned, args.output, args.dtype), progress)
     except VicunaError as error:

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import Any
 
 from vicuna_contract.templates import FROM_TOKENIZER
+from vicuna_server.merge.beneath import open_file, read_file
+from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.formats.small_file import read_small
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.tokenizing.sentencepiece_format import is_sentencepiece
@@ -121,22 +124,34 @@ def _plain_prompt(template: str) -> str | None:
 
 def _try(tokenizer: Tokenizer, jinja: str | None, text: str | None) -> _Outcome:
     item = tokenizer.files.get(_JSON)
-    size = 0 if item is None else len(item) if isinstance(item, bytes) else item.stat().st_size
+    size = 0 if item is None else len(item) if isinstance(item, bytes) else LocalFile(item).size
     if jinja is None and size <= _TRUSTED_BYTES:
         return _try_here(item, text)
     tokens = _special_tokens(tokenizer)
-    if not isinstance(item, bytes):
-        return _try_apart({"tokenizer": str(item) if item else None, "template": jinja, "tokens": tokens, "text": text})
-    with NamedTemporaryFile(prefix="vicuna-tokenizer-") as file:
-        file.write(item)
-        file.flush()
-        return _try_apart({"tokenizer": file.name, "template": jinja, "tokens": tokens, "text": text})
+    with _opened(item) as descriptor:
+        path = None if descriptor is None else f"/proc/self/fd/{descriptor}"
+        return _try_apart({"tokenizer": path, "template": jinja, "tokens": tokens, "text": text}, descriptor)
+
+
+@contextmanager
+def _opened(item: Path | bytes | None) -> Iterator[int | None]:
+    """Give a descriptor of a file or content, None where there is none: another process reads what is opened here."""
+    if item is None:
+        yield None
+    elif isinstance(item, bytes):
+        with TemporaryFile(prefix="vicuna-tokenizer-") as file:
+            file.write(item)
+            file.flush()
+            yield file.fileno()
+    else:
+        with open(open_file(item), "rb") as file:
+            yield file.fileno()
 
 
 def _try_here(item: Path | bytes | None, text: str | None) -> _Outcome:
     if item is None:
         return _Outcome()
-    content = item if isinstance(item, bytes) else item.read_bytes()
+    content = item if isinstance(item, bytes) else read_file(item)
     try:
         loaded = load(content.decode())
     except ValueError as error:
@@ -144,8 +159,8 @@ def _try_here(item: Path | bytes | None, text: str | None) -> _Outcome:
     return _Outcome(tokens=len(loaded.encode(text, add_special_tokens=False).ids) if text else None)
 
 
-def _try_apart(wanted: Wanted) -> _Outcome:
-    """Run the trial in a process with limits; what it did not come to was stopped by one."""
+def _try_apart(wanted: Wanted, descriptor: int | None) -> _Outcome:
+    """Run the trial in a process with limits, which gets the descriptor; what it did not come to was stopped by one."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -157,6 +172,7 @@ def _try_apart(wanted: Wanted) -> _Outcome:
             stderr=subprocess.DEVNULL,
             env=environment,
             timeout=3 * MOST_SECONDS,
+            pass_fds=[] if descriptor is None else [descriptor],
             check=False,
         ).stdout
     except subprocess.TimeoutExpired as error:
@@ -183,7 +199,7 @@ def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in (_SPECIAL, _CONFIG):
         item = tokenizer.files.get(name)
-        table = json.loads(item if isinstance(item, bytes) else item.read_bytes()) if item is not None else {}
+        table = json.loads(item if isinstance(item, bytes) else read_file(item)) if item is not None else {}
         for key, token in table.items():
             text = token.get("content") if isinstance(token, dict) else token
             if key.endswith("_token") and isinstance(text, str):

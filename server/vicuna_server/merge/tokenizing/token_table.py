@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, parse_model
 
 __all__ = ["ROLES", "TokenTable", "read_token_table"]
@@ -91,7 +92,7 @@ def _object(files: Mapping[str, Path | bytes], name: str) -> dict[str, Any]:
 
 
 def _read(item: Path | bytes) -> bytes:
-    return item if isinstance(item, bytes) else item.read_bytes()
+    return item if isinstance(item, bytes) else read_file(item)
 
 
 def _vocabulary(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], set[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vicuna_contract.templates import resolve_template
 from vicuna_server.errors import InputError
+from vicuna_server.merge.beneath import is_file, read_file
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.formats.small_file import is_plain_utf8, read_object
 from vicuna_server.merge.json_files import dump_json
@@ -94,13 +95,13 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def has_vocabulary(folder: Path) -> bool:
     """Whether a folder holds what a tokenizer can be made from."""
-    present = {name for name in ("tokenizer.json", "tokenizer.model", *_PAIR) if (folder / name).is_file()}
+    present = {name for name in ("tokenizer.json", "tokenizer.model", *_PAIR) if is_file(folder / name)}
     return bool(present - _PAIR) or present >= _PAIR
 
 
 def _found(folder: Path) -> dict[str, Path | bytes]:
     """Return the tokenizer files that are there, by name; a vocabulary must be among them."""
-    files: dict[str, Path | bytes] = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+    files: dict[str, Path | bytes] = {name: folder / name for name in TOKENIZER_FILES if is_file(folder / name)}
     if not has_vocabulary(folder):
         raise InputError(
             "TokenizerBroken", f"{folder} has no tokenizer.json or tokenizer.model; put the tokenizer's files there"
@@ -147,7 +148,7 @@ def _repair_tokens(folder: Path, tables: dict[str, dict[str, Any]], *, is_llama:
 
 def _is_byte_level(files: Mapping[str, Path | bytes]) -> bool:
     item = files.get("tokenizer.json", b"")
-    return _BYTE_LEVEL.search(item if isinstance(item, bytes) else item.read_bytes()) is not None
+    return _BYTE_LEVEL.search(item if isinstance(item, bytes) else read_file(item)) is not None
 
 
 def _state_tokens(folder: Path, tables: dict[str, dict[str, Any]], tokens: Mapping[str, str]) -> None:
@@ -179,7 +180,7 @@ def _build(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> bytes:
     tokens = {**config, **tables[_SPECIAL]}
     special = {key: _text(tokens[key]) for key in _LLAMA_TOKENS if tokens.get(key) is not None}
     try:
-        model = _require_llama(parse_model(path.read_bytes()))
+        model = _require_llama(parse_model(read_file(path)))
         added = _added_tokens(folder, config, {_text(tokens.get("pad_token") or ""), *special.values()})
         return build_tokenizer_json(
             model, special, added, add_bos=config["add_bos_token"], add_eos=config["add_eos_token"]
@@ -223,7 +224,7 @@ def _compare(folder: Path, files: Mapping[str, Path | bytes]) -> tuple[tuple[str
     if not {"tokenizer.json", "tokenizer.model"} <= files.keys():
         return ()
     item = files["tokenizer.json"]
-    sample = disagreement(folder / "tokenizer.model", item if isinstance(item, bytes) else item.read_bytes())
+    sample = disagreement(folder / "tokenizer.model", item if isinstance(item, bytes) else read_file(item))
     if sample is None:
         return ()
     return (
@@ -238,9 +239,9 @@ def _compare(folder: Path, files: Mapping[str, Path | bytes]) -> tuple[tuple[str
 def _knows(folder: Path, token: str) -> bool:
     """Whether the vocabulary names the token (both formats keep it as plain text)."""
     return any(
-        token.encode() in (folder / name).read_bytes()
+        token.encode() in read_file(folder / name)
         for name in ("tokenizer.json", "tokenizer.model")
-        if (folder / name).is_file()
+        if is_file(folder / name)
     )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, parse_model
 
 __all__ = ["disagreement"]
@@ -29,7 +30,7 @@ def disagreement(model_path: Path, tokenizer_json: bytes) -> str | None:
     import sentencepiece
     from tokenizers import Tokenizer
 
-    content = model_path.read_bytes()
+    content = read_file(model_path)
     try:
         pieces = [piece.text for piece in parse_model(content).pieces if piece.type is PieceType.NORMAL]
         ours = sentencepiece.SentencePieceProcessor(model_proto=content)

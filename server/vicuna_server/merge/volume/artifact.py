@@ -8,6 +8,7 @@ from pathlib import Path
 from vicuna_contract.templates import AUTO
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest, Recipe
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.identity import Fingerprints
 from vicuna_server.merge.volume.verify import fingerprints_of, verify_fast
 
@@ -55,7 +56,7 @@ def find_by_inputs(root: Path, known: Fingerprints, kind: str, dtype: str, recip
 
 def _readable(folder: Path) -> Manifest | None:
     try:
-        return Manifest.load(folder)
+        return Manifest.load(folder, read_file)
     except InputError:
         return None
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry, Manifest
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.volume.storage import write_all
 
 __all__ = ["JOURNAL_NAME", "Journal", "finished_files"]
@@ -62,7 +63,7 @@ def finished_files(folder: Path) -> list[FileEntry]:
 
 def _from_manifest(folder: Path) -> list[FileEntry]:
     try:
-        manifest = Manifest.load(folder)
+        manifest = Manifest.load(folder, read_file)
     except InputError:
         return []
     return manifest.files if manifest else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.digests import hash_file
 from vicuna_server.merge.files import LocalFile
@@ -89,7 +90,7 @@ class Leftovers:
 
 
 def _fits(path: Path, entry: FileEntry, shard: Shard) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         file = LocalFile(path)
         return entry.size == shard.size == file.size and file.read(0, len(shard.header)) == shard.header
     return False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME, FileEntry, Manifest
+from vicuna_server.merge.beneath import read_file
 from vicuna_server.merge.digests import hash_file
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.formats.safetensors_format import read_tensors
@@ -30,7 +31,7 @@ def verify_fast(folder: Path) -> tuple[Manifest | None, list[Fault]]:
         The manifest, if it can be read, and what is wrong; an artifact without faults has a manifest.
     """
     try:
-        manifest = Manifest.load(folder)
+        manifest = Manifest.load(folder, read_file)
     except InputError as error:
         return None, [Fault(MANIFEST_NAME, error.message)]
     if manifest is None:
@@ -77,6 +78,8 @@ def _content_faults(folder: Path, entry: FileEntry, progress: Progress) -> Itera
             yield Fault(entry.path, "has other bytes than its sha256 says")
     except OSError as error:  # a broken disk, or somebody removes it just now
         yield Fault(entry.path, f"cannot be read: {error.strerror}")
+    except InputError as error:
+        yield Fault(entry.path, f"is not a file of its own: {error.message}")
 
 
 def _manifest_faults(folder: Path, manifest: Manifest) -> Iterator[Fault]:
