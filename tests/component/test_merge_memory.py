@@ -48,6 +48,7 @@ def _anonymous(pid: int) -> int:
         (WIDE, "F16", WIDE, "F16", "additive-v1.1"),
         (WIDE, "F16", LONGER, "F16", "additive-v0"),
         (WIDE, "F16", WIDE, "F32", "additive-v1.1"),
+        (WIDE, "F32", WIDE, "F16", "additive-v1.1"),
         (WIDE, "F16", LONGER, "F32", "alpaca"),
         (WIDE, "F16", None, "", "none"),
     ],
