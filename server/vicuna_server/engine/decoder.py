@@ -77,11 +77,23 @@ class TransformersDecoder:
 
 
 def shape_of(model: Any) -> KeyValueShape:
-    """Return what a model keeps per token, and where."""
+    """Return what a model keeps per token, and where.
+
+    Raises:
+        EngineError: `ModelUnsupported` where it has no list of layers, or no heads of attention.
+    """
     config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    layers = tuple(next(layer.parameters()).device for layer in model.base_model.layers)
-    return KeyValueShape(layers, config.num_key_value_heads, size, model.dtype)
+    try:
+        heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        layers = tuple(next(layer.parameters()).device for layer in model.base_model.layers)
+    except (AttributeError, TypeError) as error:
+        raise EngineError(
+            "ModelUnsupported",
+            f"{type(model).__name__} is no plain decoder with attention in every layer, which this server needs; serve "
+            "it by other means",
+        ) from error
+    return KeyValueShape(layers, heads, size, model.dtype)
 
 
 def _attention(

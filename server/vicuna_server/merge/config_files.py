@@ -13,6 +13,7 @@ from vicuna_server.merge.formats.meta_format import PARAMS
 from vicuna_server.merge.json_files import dump_json
 from vicuna_server.merge.judging.configs import unquantised
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.serving import without_code
 from vicuna_server.merge.judging.token_ids import check_rows, true_ids
 from vicuna_server.merge.judging.tying import HEAD, denied_head
 from vicuna_server.merge.judging.vocabulary import embedding_of, with_vocabulary
@@ -60,7 +61,7 @@ def small_files(
 
 def _true_to_weights(giver: Checkpoint, steps: Sequence[Step], dtype: str, problems: Problems) -> dict[str, Any]:
     """Return config.json with element type, vocabulary's size, class and tying as they are in the artifact."""
-    result = with_vocabulary(unquantised(giver.config), {step.name: step.shape for step in steps})
+    result = with_vocabulary(without_code(unquantised(giver.config)), {step.name: step.shape for step in steps})
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
         result[key] = dtype
     if isinstance(result.get("architectures"), list):

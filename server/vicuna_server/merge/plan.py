@@ -17,6 +17,7 @@ from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.judging.kinds import resolve_kind
 from vicuna_server.merge.judging.preflight import check_sources
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.serving import check_served
 from vicuna_server.merge.judging.whole import check_model, check_whole
 from vicuna_server.merge.output_dtype import own_dtype, resolve_dtype
 from vicuna_server.merge.request import Request
@@ -129,6 +130,7 @@ def make_plan(
     with problems.collecting():
         giver.read_generation_config()
     check_sources(base, delta, kind, problems)
+    check_served(giver, problems)
     steps = _steps(base, delta, adapters, resolved, dtype, problems)
     checksum = _checksum(base, giver, resolved, problems) if alpaca_checksum else None
     if checksum:

@@ -21,6 +21,7 @@ from vicuna_server.merge.inspecting.memory import MemoryRow, memory_table
 from vicuna_server.merge.judging.configs import check_unquantised
 from vicuna_server.merge.judging.contents import check_finite, looks_like_delta
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.judging.serving import check_served
 from vicuna_server.merge.judging.values import read_vectors
 from vicuna_server.merge.judging.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.judging.whole import check_whole
@@ -195,15 +196,22 @@ def _describe_weights(found: Description, checkpoint: Checkpoint, problems: Prob
     found.architecture = {key: checkpoint.config[key] for key in _ARCHITECTURE if key in checkpoint.config}
     embedding = (one for name, one in checkpoint.tensors.items() if name.endswith(VOCABULARY_SUFFIXES) and one.shape)
     found.vocabulary = next((tensor.shape[0] for tensor in embedding), None)
-    vectors = read_vectors(checkpoint)
     with problems.collecting():
         found.artifact = Manifest.load(checkpoint.folder, read_file)
+    _judge_weights(found, checkpoint, problems)
+
+
+def _judge_weights(found: Description, checkpoint: Checkpoint, problems: Problems) -> None:
+    """Tell a model from a delta, and note what is wrong with it."""
+    vectors = read_vectors(checkpoint)
     found.type = "artifact" if found.artifact else "delta" if looks_like_delta(checkpoint, vectors) else "model"
     for reason, message in checkpoint.warnings:
         problems.warn(reason, message)
     check_finite(checkpoint, vectors, problems)
     check_unquantised(checkpoint, problems)
     check_whole(checkpoint, problems)
+    if found.type != "delta":
+        check_served(checkpoint, problems)
 
 
 def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems, *, alone: bool) -> None:

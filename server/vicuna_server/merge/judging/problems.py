@@ -12,7 +12,7 @@ _ORDER = (
     "SourceNotFound", "SourceForbidden", "NotACheckpoint", "ConfigBroken", "IsAnAdapter", "NotAnAdapter",
     "UnsafePickle", "LegacyPickle", "TruncatedShard",
     "DuplicateTensor", "EmptyTensors", "NotAPlainModel", "QuantizedSource", "SameCheckpoint", "NotABase", "NotADelta",
-    "AlreadyMerged", "UnsupportedAdapter", "ConfigMismatch",
+    "AlreadyMerged", "RemoteCode", "ModelUnsupported", "UnsupportedAdapter", "ConfigMismatch",
     "KindMismatch", "AmbiguousDelta", "VocabularyMismatch", "TensorMissing", "ShapeMismatch",
     "UnexpectedTensors", "UnsupportedDtype", "NonFinite", "TokenizerBroken", "ChatTemplateBroken",
     "ChatTemplateUnknown", "OutOfSpace",

@@ -83,6 +83,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
     template = own_template(folder, files.keys(), before[_CONFIG])
     tables = {name: dict(table) for name, table in before.items()}
+    tables[_CONFIG].pop("auto_map", None)  # program files are never run, nor copied
     is_llama = _repair_class(tables[_CONFIG], files)
     _repair_tokens(folder, tables, is_llama=is_llama)
     for name, table in tables.items():
