@@ -43,8 +43,6 @@ def check_served(giver: Checkpoint, problems: Problems) -> None:
         problems: gets `RemoteCode`, `ModelUnsupported`; the warnings `RemoteCode`, `ModelUnsupported`.
     """
     config, where = giver.config, f"{giver.folder}/config.json"
-    if problems and not config.get(CODE):  # of a model that is not whole, more is not worth asking
-        return
     if find_spec("transformers") is not None and not _is_known(giver):
         _note_unknown(config, where, problems)
         return
