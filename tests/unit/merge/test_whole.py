@@ -186,6 +186,13 @@ def test_fields_that_are_not_what_they_must_be_are_named(field: str, value: Any)
     assert len(found[0][1]) < 200
 
 
+@pytest.mark.parametrize("value", [None, 3, ["llama"], {}])
+def test_a_config_without_an_architecture_is_refused(value: Any) -> None:
+    found, _ = judged(LLAMA | {"model_type": value}, tensors(LLAMA))
+    assert [reason for reason, _ in found] == ["ConfigBroken"]
+    assert "base/config.json says model_type is" in found[0][1]
+
+
 @pytest.mark.parametrize("field", ["num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"])
 def test_a_config_of_any_size_costs_nothing(field: str) -> None:
     found, _ = judged(LLAMA | {field: 2**40}, _without(EMBEDDING)(tensors(LLAMA)))

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.judging.architectures import BadFieldError, skeleton_of
+from vicuna_server.merge.judging.architectures import BadFieldError, shown, skeleton_of
 from vicuna_server.merge.judging.built import NotComparedError, UnfitError, compare_built
 from vicuna_server.merge.judging.comparison import Comparison, Tensors, compare
 from vicuna_server.merge.judging.configs import quantised_tensor
@@ -67,15 +67,18 @@ def check_model(what: str, config: Mapping[str, Any], tensors: Tensors, problems
 
 def _compared(what: str, config: Mapping[str, Any], tensors: Tensors, problems: Problems) -> Comparison | None:
     """Compare by the table, else by what transformers says, else judge the outline alone and return None."""
+    if not isinstance(config.get("model_type"), str):
+        raise BadFieldError(f"says model_type is {shown(config.get('model_type'))}, which is not an architecture")
     config = with_vocabulary(config, {name: shape for name, (_, shape) in tensors.items()})
     skeleton = skeleton_of(config)
-    if skeleton is not None:
-        return compare(skeleton, tensors)
+    return compare(skeleton, tensors) if skeleton else _asked(what, config, tensors, problems)
+
+
+def _asked(what: str, config: Mapping[str, Any], tensors: Tensors, problems: Problems) -> Comparison | None:
     before = len(problems.found)
     check_plain(what, tensors, problems)
     if len(problems.found) > before:
         return None
-    comparison = None
     try:
         comparison = compare_built(config, tensors)
     except NotComparedError as error:
@@ -84,9 +87,21 @@ def _compared(what: str, config: Mapping[str, Any], tensors: Tensors, problems: 
         odd = odd_one_out(tensors) or f"transformers says: {error}"
         problems.add("ShapeMismatch", f"{what}: the tensors do not fit each other: {odd}; fetch it again")
         return None
-    if comparison is None:
-        check_outline(what, config, tensors, problems)
-    return comparison
+    else:
+        if comparison is not None:
+            return comparison
+        _warn_unknown(what, config, problems)
+    check_outline(what, config, tensors, problems)
+    return None
+
+
+def _warn_unknown(what: str, config: Mapping[str, Any], problems: Problems) -> None:
+    code = " It brings code of its own (auto_map), which is never run." if config.get("auto_map") else ""
+    problems.warn(
+        "ArchitectureUnknown",
+        f"{what}/config.json says model_type is {shown(config['model_type'])}, which transformers here does not have "
+        f"as a language model: the server cannot serve it; only its layers, embedding and head were looked at.{code}",
+    )
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vicuna_server.merge.judging.architectures import gpt, llama, others
-from vicuna_server.merge.judging.architectures.fields import BadFieldError, Fields
+from vicuna_server.merge.judging.architectures.fields import BadFieldError, Fields, shown
 from vicuna_server.merge.judging.architectures.skeleton import HEAD, Shape, Skeleton
 
-__all__ = ["HEAD", "BadFieldError", "Shape", "Skeleton", "skeleton_of"]
+__all__ = ["HEAD", "BadFieldError", "Shape", "Skeleton", "shown", "skeleton_of"]
 
 _FAMILIES: dict[str, Callable[[Fields], Skeleton | None]] = {**llama.FAMILIES, **gpt.FAMILIES, **others.FAMILIES}
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["BadFieldError", "Fields"]
+__all__ = ["BadFieldError", "Fields", "shown"]
 
 _MOST = 2**40  # more than any dimension or number of layers; products of them are still small numbers
 _MOST_LETTERS = 40
@@ -52,7 +52,7 @@ class Fields:
         """
         value = self._config.get(name, default)
         if not isinstance(value, bool):
-            raise BadFieldError(f"says {name} is {_shown(value)}, which is neither true nor false")
+            raise BadFieldError(f"says {name} is {shown(value)}, which is neither true nor false")
         return value
 
     def has(self, name: str) -> bool:
@@ -75,11 +75,12 @@ class Fields:
 
 def _size(name: str, value: Any) -> int:
     if type(value) is not int or not 0 < value <= _MOST:
-        raise BadFieldError(f"says {name} is {_shown(value)}, which is not a size")
+        raise BadFieldError(f"says {name} is {shown(value)}, which is not a size")
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a field's value as JSON, cut where it is long."""
     try:
         text = json.dumps(value)
     except ValueError:  # a number of thousands of digits
