@@ -14,6 +14,7 @@ __all__ = [
     "FileSource",
     "HubSource",
     "Location",
+    "hub_spelling",
     "other_spelling",
     "parse_argument",
     "parse_declared",
@@ -26,6 +27,9 @@ DEFAULT_REVISION = "main"
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _HUB = re.compile(rf"hf://(?P<repo>{_REPOSITORY})/?", re.ASCII)
 _HUB_AT = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+_PAGE = re.compile(
+    rf"https?://[^/]+/(?P<repo>{_REPOSITORY})(?:/(?:tree|resolve|blob)/(?P<revision>[\w.-]+).*)?/?", re.ASCII
+)
 _CLAIM = re.compile(r"pvc://(?P<claim>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)(?:/(?P<path>.*))?", re.DOTALL)
 _AMBIGUOUS = re.compile(r"[%#?\s\x00-\x1f\x7f]")  # what a reader of URLs or of words would take for something else
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -116,7 +120,9 @@ def parse_argument(text: str) -> HubSource | FileSource:
     if text.startswith("file://"):
         return FileSource(_path_of_url(text))
     if "://" in text or not text:
-        raise ValueError(f"{text!r} is neither hf://ORG/NAME@REVISION nor file:///PATH nor a path")
+        page = _PAGE.fullmatch(text)
+        hint = f"; say hf://{page['repo']}@{page['revision'] or DEFAULT_REVISION}" if page else ""
+        raise ValueError(f"{text!r} is neither hf://ORG/NAME@REVISION nor file:///PATH nor a path{hint}")
     return FileSource(text)
 
 
@@ -136,6 +142,11 @@ def other_spelling(path: str) -> str | None:
     """Return what percent-decoding would make of a literal path; None where that is the same."""
     decoded = unquote(path)
     return decoded if decoded != path else None
+
+
+def hub_spelling(text: str) -> str | None:
+    """Return the URI of a repository that is given as ORG/NAME, as FastChat and others want it; None for all else."""
+    return f"hf://{text}@{DEFAULT_REVISION}" if re.fullmatch(_REPOSITORY, text, re.ASCII) else None
 
 
 def _path_of_url(url: str) -> str:

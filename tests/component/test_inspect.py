@@ -249,3 +249,15 @@ def test_a_file_that_is_something_else_counts_where_it_would_go_into_the_artifac
     assert "is a git-lfs pointer" in report["sources"][0]["warnings"][0]["message"]
     (pair[1] / name).write_text(_POINTER)
     assert inspect(*pair, *template)[0] == 65
+
+
+def test_a_repositorys_plain_name_is_told_how_a_hub_is_named(
+    inspect: Inspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, report = inspect("huggyllama/llama-7b")
+    [problem] = report["sources"][0]["problems"]
+    assert (code, problem["reason"]) == (65, "SourceNotFound")
+    assert "say hf://huggyllama/llama-7b@main" in problem["message"]
+    write_checkpoint(tmp_path / "huggyllama" / "llama-7b", model_weights(1))
+    assert inspect("huggyllama/llama-7b")[0] == 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from vicuna_contract.sources import FileSource, HubSource, other_spelling, parse_argument, parse_digest
+from vicuna_contract.sources import FileSource, HubSource, hub_spelling, other_spelling, parse_argument, parse_digest
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
@@ -36,6 +36,7 @@ class Input:
         checkpoint: what is in it, once opened.
         adapter: what is in it, if that is an adapter.
         listing: what the hub's repository holds.
+        given: how the command line names it.
     """
 
     role: str
@@ -46,6 +47,7 @@ class Input:
     checkpoint: Checkpoint | None = None
     adapter: Adapter | None = None
     listing: Listing | None = field(default=None, repr=False)
+    given: str = ""
 
     @property
     def hub_id(self) -> str:
@@ -96,6 +98,7 @@ class Input:
             return
         if isinstance(self.source, FileSource):
             _refuse_encoded(self.folder)
+            _suggest_hub(self.given, self.folder)
         if self.is_adapter:
             self.adapter = open_adapter(self.folder, self.listing.files if self.listing else ())
         else:
@@ -125,6 +128,19 @@ class Input:
         """
         if self.digest is not None:
             identity.check_digest(self.source.uri, self.digest, digest_files(self.files_to_verify(), progress))
+
+
+def _suggest_hub(given: str, folder: Path) -> None:
+    """Refuse ORG/NAME where there is no such folder: so other programs call a repository.
+
+    Raises:
+        InputError: `SourceNotFound`.
+    """
+    uri = hub_spelling(given)
+    if uri is not None and not folder.exists():
+        raise InputError(
+            "SourceNotFound", f"{folder} does not exist; where {given} is a repository on a hub, say {uri}"
+        )
 
 
 def _refuse_encoded(folder: Path) -> None:
@@ -202,7 +218,7 @@ def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | N
     if isinstance(source, HubSource):
         return Input(role, source, digest, commit=source.commit)
     folder = Path(source.path).absolute()
-    return Input(role, FileSource(str(folder)), digest, folder=folder)
+    return Input(role, FileSource(str(folder)), digest, folder=folder, given=uri)
 
 
 def _understood(flag: str, parse: Callable[[str], T], text: str) -> T:

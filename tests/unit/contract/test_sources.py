@@ -8,6 +8,7 @@ from vicuna_contract.sources import (
     ClaimSource,
     FileSource,
     HubSource,
+    hub_spelling,
     other_spelling,
     parse_argument,
     parse_declared,
@@ -122,3 +123,34 @@ def test_digests_are_read_with_and_without_their_algorithm() -> None:
     for text in ("abc", "a" * 63, "sha512:" + "a" * 64, "g" * 64):
         with pytest.raises(ValueError, match="is not a sha256"):
             parse_digest(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hf://huggyllama/llama-7b", "say hf://huggyllama/llama-7b@main, or a commit"),
+        ("https://huggingface.co/huggyllama/llama-7b", "say hf://huggyllama/llama-7b@main"),
+        ("https://huggingface.co/huggyllama/llama-7b/tree/v1.1", "say hf://huggyllama/llama-7b@v1.1"),
+        ("https://huggingface.co/a/b/resolve/main/model.safetensors?download=true", "say hf://a/b@main"),
+    ],
+)
+def test_what_means_a_repository_is_told_how_to_say_so(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_argument(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("huggyllama/llama-7b", "hf://huggyllama/llama-7b@main"),
+        ("lmsys/vicuna-7b-delta-v1.1", "hf://lmsys/vicuna-7b-delta-v1.1@main"),
+        ("./llama-7b", None),
+        ("../llama-7b", None),
+        ("/models/llama-7b", None),
+        ("a/b/c", None),
+        ("llama-7b", None),
+        ("", None),
+    ],
+)
+def test_a_plain_name_of_a_repository_has_a_uri(text: str, uri: str | None) -> None:
+    assert hub_spelling(text) == uri
