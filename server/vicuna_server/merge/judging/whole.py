@@ -90,18 +90,8 @@ def _asked(what: str, config: Mapping[str, Any], tensors: Tensors, problems: Pro
     else:
         if comparison is not None:
             return comparison
-        _warn_unknown(what, config, problems)
     check_outline(what, config, tensors, problems)
     return None
-
-
-def _warn_unknown(what: str, config: Mapping[str, Any], problems: Problems) -> None:
-    code = " It brings code of its own (auto_map), which is never run." if config.get("auto_map") else ""
-    problems.warn(
-        "ArchitectureUnknown",
-        f"{what}/config.json says model_type is {shown(config['model_type'])}, which transformers here does not have "
-        f"as a language model: the server cannot serve it; only its layers, embedding and head were looked at.{code}",
-    )
 
 
 @dataclass(frozen=True)
