@@ -65,6 +65,8 @@ READY_PATH: Final = "/readyz"
 
 TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
 """Names the file that gets a container's termination message, where it is not /dev/termination-log."""
+TOKEN_PATH_VARIABLE: Final = "HF_TOKEN_PATH"  # noqa: S105  # a variable's name
+"""Names the file that holds a hub's token."""
 SOURCE_ROOTS_VARIABLE: Final = "VICUNA_SOURCE_ROOTS"
 """Folders that stand for a container's mounts in a local run, as PATH has them: no source is read beyond its own."""
 

@@ -183,6 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
             entry: dict[str, object] = {"rfilename": path.name, "size": path.stat().st_size}
             if path.name.endswith(WEIGHTS):
                 entry["lfs"] = {"sha256": sha256_of(path, path.stat().st_mtime_ns), "size": path.stat().st_size}
+            else:
+                content = path.read_bytes()
+                entry["blobId"] = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
             siblings.append(entry)
         return {"id": folder.name, "sha": self.server.commit, "siblings": siblings}
 
@@ -242,6 +245,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setattr("vicuna_server.merge.hub.token._taken", None)
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "10")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_contract.exits import ExitCode
+from vicuna_contract.names import TOKEN_PATH_VARIABLE
 from vicuna_contract.sources import FileSource, parse_argument
 from vicuna_operator.errors import LocalRunError
 
 __all__ = ["LocalCommand", "claims_of", "translate"]
+
+_THE_USERS = ("HOME", TOKEN_PATH_VARIABLE)  # a container's writable home and mounted token; a person has both
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,6 @@ def _environment(env: list[dict[str, Any]]) -> dict[str, str]:
                 message = f"env {name}: valueFrom means nothing in a local run; set it in your shell"
                 raise LocalRunError(message, ExitCode.BAD_INPUT)
             continue  # inherited from the user's own environment
-        if name != "HOME":  # a container's writable home; a person has one
+        if name not in _THE_USERS:
             values[name] = str(item.get("value", ""))
     return values

@@ -17,6 +17,7 @@ _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _ABSENT = re.compile(r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found", re.IGNORECASE)
+_KEY_ABSENT = re.compile(r"references non-existent (?P<kind>secret|config) key: (?P<key>\S+)")
 _CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
 _KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
 # /readyz says 503 while the model loads: that is no failure.
@@ -100,6 +101,9 @@ def claim_obstacle(claims: Sequence[ClaimView], events: Mapping[str, Sequence[Ev
 
 
 def _absent(message: str) -> Obstacle | None:
+    if key := _KEY_ABSENT.search(message):
+        holder = "Secret" if key["kind"] == "secret" else "ConfigMap"
+        return Obstacle(Reason.CONTAINER_CONFIG_ERROR, f"{message}; add the key {key['key']} to the {holder}")
     match = _ABSENT.search(message)
     if match is None:
         return None

@@ -16,6 +16,7 @@ from vicuna_operator.resources.volume_pod import volume_job, volume_pod
 __all__ = ["job_name", "merge_job", "source_claims"]
 
 _CA_FOLDER = "/etc/vicuna/ca"
+_TOKEN_FOLDER, _TOKEN_KEY = "/etc/vicuna/hub", "token"
 
 
 def job_name(model: Model, attempt: int) -> str:
@@ -104,8 +105,7 @@ def _environment(model: Model) -> list[dict[str, Any]]:
     if not from_hub:
         env.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if spec.weights.credentials_secret is not None:
-        reference = {"name": spec.weights.credentials_secret, "key": "token"}
-        env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+        env.append({"name": c.TOKEN_PATH_VARIABLE, "value": f"{_TOKEN_FOLDER}/{_TOKEN_KEY}"})
     if spec.merge.ca_bundle is not None:
         env += [{"name": name, "value": f"{_CA_FOLDER}/ca.crt"} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
     return env + list(spec.merge.env)
@@ -127,6 +127,10 @@ def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         mounts.append({"name": names[location.claim], "mountPath": c.source_mount(role), "readOnly": True})
     volumes.append({"name": "tmp", "emptyDir": {}})
     mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108
+    if (secret := spec_of(model).weights.credentials_secret) is not None:
+        key = {"key": _TOKEN_KEY, "path": _TOKEN_KEY}
+        volumes.append({"name": "hub-token", "secret": {"secretName": secret, "items": [key]}})
+        mounts.append({"name": "hub-token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
     if (bundle := spec_of(model).merge.ca_bundle) is not None:
         volumes.append({"name": "ca", "configMap": {"name": bundle}})
         mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})

@@ -10,6 +10,7 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge.beneath import links_allowed
+from vicuna_server.merge.hub.token import take_token
 from vicuna_server.merge.progress import Bar, Progress, make_reporter
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge as the flags say; return the exit code (0, 64, 65, 69, 73, 75: docs/contract.md)."""
     reporter = make_reporter(quiet=args.quiet)
+    take_token()
     try:
         from vicuna_server.merge.job import run_merge  # late: --help needs no numpy
 

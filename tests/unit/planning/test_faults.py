@@ -164,6 +164,16 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
         "SecretNotFound",
         ("create Secret hf-token",),
     ),
+    "missing Secret on a volume": (
+        merge_mount('MountVolume.SetUp failed for volume "hub-token" : secret "hf-token" not found'),
+        "SecretNotFound",
+        ("create Secret hf-token",),
+    ),
+    "Secret without the key": (
+        merge_mount('MountVolume.SetUp failed for volume "hub-token" : references non-existent secret key: token'),
+        "ContainerConfigError",
+        ("add the key token to the Secret",),
+    ),
     "missing ConfigMap on a volume": (
         merge_mount('MountVolume.SetUp failed for volume "ca" : configmap "corporate-ca" not found'),
         "ConfigMapNotFound",

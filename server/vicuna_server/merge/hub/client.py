@@ -1,27 +1,25 @@
 """Reading parts of files from a Hugging Face hub over HTTP, patient with what passes and clear about what does not.
 
 The requests are our own GETs with `Range`, through huggingface_hub's session and headers (proxies, HF_TOKEN,
-HF_HUB_OFFLINE); the session drops the token where a redirect leaves the hub. Its `hf_hub_download` is not used: it
+HF_HUB_OFFLINE), see `requests`. Its `hf_hub_download` is not used: it
 neither stops on a signal nor bounds what lies on disk, and where hf_xet is installed it keeps a cache of its own.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from vicuna_server.errors import UnreachableError, VicunaError
-from vicuna_server.merge.hub.answers import explain, require_range, require_success
+from vicuna_server.errors import UnreachableError
+from vicuna_server.merge.hub.answers import require_range, require_success
 from vicuna_server.merge.hub.patience import CutError, Patience
+from vicuna_server.merge.hub.requests import blocks_of, request
 from vicuna_server.merge.progress import Progress
 
 __all__ = ["HubClient", "watched"]
 
-_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 0.2
 _WARNING_SECONDS = 60.0
 
@@ -95,9 +93,9 @@ class HubClient:
 
         def read_whole() -> bytes:
             data = bytearray()
-            with _request(what, url) as response:
+            with request(what, url) as response:
                 require_success(what, response)
-                for block in response.iter_raw():
+                for block in blocks_of(what, response):
                     data += block
                     if len(data) > most:
                         raise UnreachableError(
@@ -119,10 +117,10 @@ class HubClient:
         left = stop - start
         if not left:
             return
-        with _request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
+        with request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
             require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
             require_range(what, response, start, stop)
-            for block in response.iter_raw():
+            for block in blocks_of(what, response):
                 left -= len(block)
                 if left < 0:
                     raise CutError("more bytes than asked for")
@@ -152,19 +150,3 @@ def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
     if failures:
         raise failures[0]
     return results[0]
-
-
-@contextmanager
-def _request(what: str, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Iterator[Any]:
-    """Give the answer to a GET; turn what fails into our own errors."""
-    # both are exported, but lazily
-    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
-
-    sent = {**build_hf_headers(), "Accept-Encoding": "identity", **headers}
-    try:
-        with get_session().stream("GET", url, headers=sent, timeout=_TIMEOUT_SECONDS) as response:
-            yield response
-    except (CutError, VicunaError):
-        raise
-    except Exception as error:
-        raise explain(what, error) from error

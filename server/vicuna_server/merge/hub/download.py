@@ -24,7 +24,7 @@ def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Call
         count: told how many bytes have come, those that are there already included; each byte once.
 
     Raises:
-        InputError: `DigestMismatch` when twice its sha256 is not as listed; as `HubClient.read`.
+        InputError: `DigestMismatch` when twice its sha256, or git's name for it, is not as listed; as `HubClient.read`.
         UnreachableError: the network, or the hub, fails.
         OSError: it cannot be written, a full disk included.
     """
@@ -33,15 +33,16 @@ def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Call
     path.unlink()  # what an earlier run left may be to blame, or the way: once more from zero
     if not _fetch_once(file, path, pause, lambda _: None):
         path.unlink()
+        kind, listed = ("sha256", file.sha256) if file.sha256 else ("git blob id", file.blob_id)
         raise InputError(
             "DigestMismatch",
-            f"{file} came twice with another sha256 than its hub lists ({file.sha256}); tell its owner",
+            f"{file} came twice with another {kind} than its hub lists ({listed}); tell its owner",
         )
 
 
 def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
     """Return whether the file is as listed."""
-    digest = hashlib.sha256()
+    digest = _digest(file)
     patience = file.client.patience(str(file), pause)
 
     def take(block: bytes) -> None:
@@ -64,7 +65,14 @@ def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count
             pause(0)
             take(present)
         patience.persist(receive)
-    return file.sha256 in (None, digest.hexdigest())
+    return (file.sha256 or file.blob_id) in (None, digest.hexdigest())
+
+
+def _digest(file: HubFile) -> "hashlib._Hash":
+    """Return what the listing's hash of a file is made with."""
+    if file.sha256 or not file.blob_id:
+        return hashlib.sha256()
+    return hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
 
 
 def _write(out: FileIO, block: bytes) -> None:

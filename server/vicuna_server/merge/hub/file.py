@@ -52,6 +52,7 @@ class HubFile:
         name: the file's name.
         size: in bytes, as listed.
         sha256: 64 hex digits as listed for what git-lfs holds (all large files); None for others.
+        blob_id: 40 hex digits, git's name for others' content: sha1 over `blob <size>`, a zero byte and the bytes.
         url: where it is fetched.
         client: fetches it.
         blocks: the repository's.
@@ -64,6 +65,7 @@ class HubFile:
     url: str
     client: HubClient = field(compare=False, repr=False)
     blocks: Blocks = field(compare=False, repr=False)
+    blob_id: str | None = None
 
     @property
     def stored_name(self) -> str:

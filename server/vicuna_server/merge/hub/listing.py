@@ -1,6 +1,7 @@
 """What a repository on a Hugging Face hub holds at one commit (https://huggingface.co/docs/hub/api)."""
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ __all__ = ["Listing", "list_repository"]
 _ENDPOINT = "https://huggingface.co"
 _MOST_BYTES = 32 * 1024 * 1024  # a hundred thousand files
 _MOST_NAME = 200
+_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,16 @@ class _Lfs(BaseModel):
 
 class _Sibling(BaseModel):
     rfilename: str
-    size: int | None = Field(default=None, ge=0)
+    size: int | None = Field(default=None, ge=0, lt=2**63)
     lfs: _Lfs | None = None
+    blob_id: str | None = Field(default=None, alias="blobId")
+
+    @property
+    def hashes(self) -> tuple[str | None, str | None]:
+        """The sha256 of what git-lfs holds, where blobId is a pointer's; else git's own name for the content."""
+        if self.lfs:
+            return self.lfs.sha256, None
+        return None, self.blob_id if _SHA1.fullmatch(self.blob_id or "") else None
 
 
 class _Answer(BaseModel):
@@ -75,6 +85,6 @@ def list_repository(source: HubSource, progress: Progress) -> Listing:
                 f"{endpoint} tells no sizes of the files in {source.uri}; use a hub that does, or name a folder",
             )
         url = f"{endpoint}/{source.repo}/resolve/{answer.sha}/{quote(name, safe='')}"
-        sha256 = entry.lfs.sha256 if entry.lfs else None
-        files[name] = HubFile(source.uri, name, entry.size, sha256, url, client, blocks)
+        sha256, blob_id = entry.hashes
+        files[name] = HubFile(source.uri, name, entry.size, sha256, url, client, blocks, blob_id)
     return Listing(source, answer.sha, files)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from vicuna_server.errors import UnreachableError
 
-__all__ = ["CutError", "Patience", "retry_after"]
+__all__ = ["CutError", "Patience", "patience_seconds", "retry_after"]
 
 _PATIENCE_SECONDS = 120.0
 _SILENT_SECONDS = 5.0
@@ -41,7 +41,7 @@ class Patience:
         self._what = what
         self._pause = pause
         self._warn = warn
-        self._seconds = _seconds()
+        self._seconds = patience_seconds()
         self.succeeded()
 
     def succeeded(self) -> None:
@@ -89,7 +89,8 @@ def retry_after(headers: Any) -> float | None:
     return float(match[1]) if match else None
 
 
-def _seconds() -> float:
+def patience_seconds() -> float:
+    """Return how long nothing may arrive: VICUNA_HUB_PATIENCE_SECONDS, or 120."""
     try:
         return float(os.environ["VICUNA_HUB_PATIENCE_SECONDS"])
     except (KeyError, ValueError):

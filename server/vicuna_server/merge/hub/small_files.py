@@ -17,6 +17,7 @@ from vicuna_server.merge.hub.download import fetch
 from vicuna_server.merge.hub.file import HubFile
 from vicuna_server.merge.hub.listing import Listing
 from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.volume.storage import require_space
 
 __all__ = ["fetch_small_files", "weights_elsewhere"]
 
@@ -36,23 +37,30 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, ada
     Raises:
         InputError: `NotACheckpoint` when a file is too large for what it should be; as `download.fetch`.
         UnreachableError: the network, or the hub, fails.
+        OutOfSpaceError: there is not enough room for them.
         OSError: a file cannot be written.
     """
     names = (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ()))
     files = [listing.files[name] for name in names if name in listing.files]
     for file in files:
-        if file.name in _SMALL and file.size > most_bytes(file.name):
-            reason = "TokenizerBroken" if file.name in TOKENIZER_FILES else "NotACheckpoint"
-            raise InputError(
-                reason, f"{file} has {file.size} bytes where at most {most_bytes(file.name)} are expected; name a model"
-            )
+        _require_small(file)
 
     def bring(file: HubFile) -> None:
         watched(partial(fetch, file, folder / file.name, progress.pause, lambda _: None), progress)
 
     folder.mkdir()
+    require_space(folder, sum(file.size for file in files))  # as listed; no more than that is written
     for _ in at_once(bring, files, files):
         pass
+
+
+def _require_small(file: HubFile) -> None:
+    """Refuse what is too large to be a configuration or a tokenizer."""
+    if file.name in _SMALL and file.size > most_bytes(file.name):
+        reason = "TokenizerBroken" if file.name in TOKENIZER_FILES else "NotACheckpoint"
+        raise InputError(
+            reason, f"{file} has {file.size} bytes where at most {most_bytes(file.name)} are expected; name a model"
+        )
 
 
 def _is_model(listing: Listing) -> bool:

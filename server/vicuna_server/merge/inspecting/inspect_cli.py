@@ -10,6 +10,7 @@ from vicuna_contract.merge_arguments import SOURCE, declare_links, declare_recip
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.merge.beneath import links_allowed
+from vicuna_server.merge.hub.token import take_token
 from vicuna_server.merge.progress import Bar, Progress, Silent
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.signals import stopping_on_signals
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Inspect as the flags say; return the exit code: 0, 65 when anything is wrong, 64, 69, 75 as `merge` has them."""
     bar = Bar("reading") if args.digest and not args.json and sys.stdout.isatty() else None
+    take_token()
     try:
         from vicuna_server.merge.inspecting.inspect import inspect  # late: --help needs no numpy
 

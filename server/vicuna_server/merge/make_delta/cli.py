@@ -10,6 +10,7 @@ from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.merge.beneath import links_allowed
+from vicuna_server.merge.hub.token import take_token
 from vicuna_server.merge.progress import Bar, Progress, Reporter, make_reporter
 from vicuna_server.merge.signals import stopping_on_signals
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make a delta as the flags say; return the exit code, as `merge` has them."""
     reporter = make_reporter(quiet=args.quiet)
+    take_token()
     try:
         from vicuna_server.merge.make_delta.job import DeltaRequest, make_delta  # late: --help needs no numpy
 

@@ -2,10 +2,15 @@
 
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import huggingface_hub.constants
@@ -15,6 +20,8 @@ from huggingface_hub.utils import close_session, get_session
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
 from vicuna_server.merge.hub.client import HubClient
+from vicuna_server.merge.hub.destinations import require_public_peer, target_of
+from vicuna_server.merge.hub.requests import blocks_of
 from vicuna_server.merge.progress import JsonLines, Progress, Silent
 
 CONTENT = bytes(range(256)) * 1000
@@ -175,6 +182,7 @@ def test_offline_says_so(read: Read, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
 def test_a_proxy_is_used(hub: Hub, read: Read, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     close_session()  # the session reads the environment once
     monkeypatch.setenv("HTTP_PROXY", hub.url)
+    monkeypatch.delenv("HF_TOKEN")
     url = "http://hub.example/me/model/resolve/main/model.bin"
     assert HubClient(progress).read("the file", url, 0, 100) == CONTENT[:100]
     assert hub.asked[0].path == url
@@ -206,3 +214,138 @@ def test_what_comes_is_held_to_the_rate(hub: Hub, tmp_path: Path, stop: Hurry) -
     client = HubClient(Progress(Silent(), stop, 10_000, clock=lambda: sum(stop.waits)))
     client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", 0, 50_000)
     assert sum(stop.waits) == pytest.approx(4, abs=1.01)  # a second's worth comes at once
+
+
+def test_a_token_is_not_sent_over_plain_http(read: Read, hub: Hub, progress: Progress) -> None:
+    words = r"http://hub\.example:80 is a hub without TLS.* name one .*https.*HF_TOKEN"
+    with pytest.raises(InputError, match=words) as caught:
+        HubClient(progress).read("the file", "http://me:word@hub.example:80/x", 0, 10)
+    assert caught.value.reason == "TokenNotSafe"
+    assert read(0, 10) == CONTENT[:10], "the loopback is no network"
+
+
+def test_the_token_does_not_stay_in_the_environment(hub: Hub, read: Read) -> None:
+    assert os.environ["HF_TOKEN"]
+    for _ in range(2):
+        read(0, 10)
+    assert "HF_TOKEN" not in os.environ
+    assert [asked.token for asked in hub.asked] == ["Bearer hf_secret"] * 2
+
+
+def test_a_process_forgets_the_token_that_it_was_given() -> None:
+    look = (
+        "from vicuna_server.merge.hub.token import take_token, token\n"
+        "from pathlib import Path\n"
+        "before = Path('/proc/self/environ').read_bytes()\n"
+        "take_token()\n"
+        "after = Path('/proc/self/environ').read_bytes()\n"
+        "print(b'hf_of_the_pod' in before, b'hf_of_the_pod' in after, token())"
+    )
+    environment = {**os.environ, "HF_TOKEN": "hf_of_the_pod"}
+    done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "hf_of_the_pod"]
+
+
+def test_a_mounted_token_is_used(hub: Hub, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("hf_mounted\n")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    read(0, 10)
+    assert hub.asked[0].token == "Bearer hf_mounted"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "169.254.169.254, an address of a private network"),
+        ("http://10.96.0.1/secrets", "10.96.0.1"),
+        ("http://[::ffff:127.0.0.1]/", "127.0.0.1"),
+        ("http://[fe80::1]/", "fe80::1"),
+        ("https://inside.example/", "192.168.7.7"),
+        ("file:///etc/passwd", "to file:"),
+        ("ftp://hub.example/x", "to ftp:"),
+    ],
+)
+def test_a_hub_of_the_internet_sends_nobody_into_a_private_network(
+    monkeypatch: pytest.MonkeyPatch, target: str, words: str
+) -> None:
+    addresses = {"hub.example": "8.8.8.8", "inside.example": "192.168.7.7"}
+
+    def resolve(host: str, *_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (addresses.get(host, host), 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    answer = httpx.Response(302, headers={"Location": target})
+    asked = "https://hub.example/x"
+    with pytest.raises(UnreachableError, match="check HF_ENDPOINT") as caught:
+        target_of("the file", answer, asked, asked)
+    assert words in caught.value.message
+    near = httpx.Response(302, headers={"Location": "/y"})
+    assert target_of("the file", near, asked, asked) == "https://hub.example/y"
+    if target.startswith("http"):
+        addresses["hub.example"] = "10.1.1.1"  # a mirror of the same network
+        assert target_of("the file", answer, asked, asked) == target
+
+
+def test_the_address_that_answers_counts_not_the_one_that_was_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream:
+        def get_extra_info(self, _: str) -> tuple[str, int]:
+            return ("127.0.0.1", 80)
+
+    def resolve(host: str, *_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    answer = httpx.Response(200, extensions={"network_stream": Stream()})
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1"):
+        require_public_peer("the file", answer, "https://cdn.example/x", "https://hub.example/x")
+    require_public_peer("the file", answer, "https://hub.example/x", "https://hub.example/x")
+
+
+def test_redirects_end(hub: Hub, read: Read) -> None:
+    hub.fault = lambda asked: Fault(302, {"Location": asked.path})
+    with pytest.raises(UnreachableError, match="redirects do not end"):
+        read(0, 10)
+    assert len(hub.asked) == 10
+
+
+class _Clock:
+    """Half a second passes with every byte."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.25
+        return self.now
+
+
+def test_a_body_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "3")
+    monkeypatch.setattr("vicuna_server.merge.hub.requests.time", _Clock())
+    dripping = SimpleNamespace(iter_raw=lambda: iter([b" "] * 100_000))
+    with pytest.raises(UnreachableError, match="comes too slowly"):
+        sum(map(len, blocks_of("the file", dripping)))
+    steady = SimpleNamespace(iter_raw=lambda: iter([b" " * 8192] * 1000))
+    assert sum(map(len, blocks_of("the file", steady))) == 8192 * 1000
+
+
+def test_a_head_that_drips_ends(monkeypatch: pytest.MonkeyPatch, progress: Progress) -> None:
+    """A server that sends a header's byte now and then keeps every idle timeout waiting."""
+    released, closed = threading.Event(), threading.Event()
+
+    @contextmanager
+    def stream(*_: object, **__: object) -> Iterator[None]:
+        released.wait(60)
+        yield
+        closed.set()
+
+    monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0")
+    monkeypatch.setattr("vicuna_server.merge.hub.requests._LEAST_SECONDS", 0.01)
+    monkeypatch.setattr("vicuna_server.merge.hub.requests._TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(get_session(), "stream", stream)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(UnreachableError, match="no answer within"):
+        HubClient(progress).read("the file", "https://hub.example/x", 0, 10)
+    released.set()
+    assert closed.wait(10), "what comes too late is closed"

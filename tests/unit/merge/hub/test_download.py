@@ -2,6 +2,7 @@
 
 import errno
 import resource
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -71,6 +72,20 @@ def test_bytes_that_are_wrong_twice_are_not_taken(file: HubFile, hub: Hub, tmp_p
         Fetched(file, tmp_path / "here")
     assert caught.value.reason == "DigestMismatch"
     assert hub.served["model.bin"] == 2 * len(CONTENT)
+    assert not (tmp_path / "here").exists()
+
+
+def test_small_files_have_gits_name_for_their_content(hub: Hub, tmp_path: Path, progress: Progress) -> None:
+    (tmp_path / "model" / "config.json").write_bytes(CONTENT)
+    listed = list_repository(HubSource("me/model", "main"), progress).files["config.json"]
+    git = ["git", "hash-object", str(tmp_path / "model" / "config.json")]
+    assert listed.sha256 is None
+    assert listed.blob_id == subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    assert Fetched(listed, tmp_path / "here").counted == len(CONTENT)
+    (tmp_path / "here").unlink()
+    hub.fault = lambda _: Fault(wrong=True)
+    with pytest.raises(InputError, match=rf"config\.json came twice with another git blob id .*{listed.blob_id}"):
+        Fetched(listed, tmp_path / "here")
     assert not (tmp_path / "here").exists()
 
 
