@@ -9,6 +9,7 @@ __all__ = [
     "BUILT_IN_TEMPLATES",
     "CHAT_TEMPLATES",
     "FROM_TOKENIZER",
+    "NO_TEMPLATE",
     "TEMPLATE_SUFFIX",
     "ChatTemplate",
     "resolve_template",
@@ -20,12 +21,15 @@ AUTO: Final = "auto"
 FROM_TOKENIZER: Final = "from-tokenizer"
 """The tokenizer's own Jinja template."""
 
+NO_TEMPLATE: Final = "none"
+"""Nothing is pinned, and a server answers no chats: for completions and embeddings."""
+
 TEMPLATE_SUFFIX: Final = ".jinja"
 """What the path of a file ends with that stands in for the tokenizer's own template."""
 
-ChatTemplate = Literal["auto", "vicuna_v1.1", "vicuna_v0", "alpaca", "from-tokenizer"]
+ChatTemplate = Literal["auto", "vicuna_v1.1", "vicuna_v0", "alpaca", "from-tokenizer", "none"]
 CHAT_TEMPLATES: Final[tuple[ChatTemplate, ...]] = get_args(ChatTemplate)
-BUILT_IN_TEMPLATES: Final = tuple(name for name in CHAT_TEMPLATES if name not in (AUTO, FROM_TOKENIZER))
+BUILT_IN_TEMPLATES: Final = tuple(name for name in CHAT_TEMPLATES if name not in (AUTO, FROM_TOKENIZER, NO_TEMPLATE))
 """Those that the server renders itself."""
 
 _BY_KIND: Mapping[str, ChatTemplate] = MappingProxyType({"additive-v0": "vicuna_v0", "alpaca": "alpaca"})
@@ -41,7 +45,7 @@ def resolve_template(
     Args:
         asked: One of `CHAT_TEMPLATES`.
         tokenizer_has_one: Whether the tokenizer brings a template.
-        pinned: What the artifact's manifest says; None without one.
+        pinned: What the artifact's manifest says; None without one, and `NO_TEMPLATE` decides nothing either.
         kind: The resolved kind of the delta.
         source_id: Hub id (ORG/NAME) of the delta, or of the base where there is none; empty for a folder, since a path
             says nothing about training.
@@ -49,9 +53,10 @@ def resolve_template(
     Raises:
         ValueError: nothing tells, the name is unknown, or the tokenizer that was named has none.
     """
-    name = asked if asked != AUTO else pinned or _by_origin(tokenizer_has_one, kind, source_id)
+    known = None if pinned == NO_TEMPLATE else pinned
+    name = asked if asked != AUTO else known or _by_origin(tokenizer_has_one, kind, source_id)
     if name is None:
-        raise ValueError(f"nothing tells this model's prompt format: {_advice(BUILT_IN_TEMPLATES)}")
+        raise ValueError(f"nothing tells this model's prompt format: {_advice((*BUILT_IN_TEMPLATES, NO_TEMPLATE))}")
     if name not in CHAT_TEMPLATES or name == AUTO:
         raise ValueError(f"chat template {name!r} is unknown: {_advice((*BUILT_IN_TEMPLATES, FROM_TOKENIZER))}")
     if name == FROM_TOKENIZER and not tokenizer_has_one:

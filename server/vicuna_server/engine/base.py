@@ -188,6 +188,10 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """The most tokens of prompt and answer together; valid once loaded."""
 
+    @property
+    def chats(self) -> bool:
+        """Whether conversations are answered, not only plain prompts; valid once loaded."""
+
     async def load(self) -> None:
         """Load the model without blocking the event loop.
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from vicuna_contract.templates import FROM_TOKENIZER
+from vicuna_contract.templates import BUILT_IN_TEMPLATES, NO_TEMPLATE
 from vicuna_server.engine.base import ChatPrompt, PromptInput
 from vicuna_server.engine.jinja import JinjaTemplate
+from vicuna_server.engine.limits import check_chats
 from vicuna_server.engine.vocabulary import Vocabulary
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Conversation, EndOfTurn, get_template
@@ -29,7 +30,7 @@ class PromptEncoder:
 
     Args:
         tokenizer: As loaded from the artifact, never re-saved.
-        template: A resolved template name.
+        template: A resolved template name; `NO_TEMPLATE`: conversations are refused.
         vocabulary_size: Ids below this are tokens; None: as many as the tokenizer has.
     """
 
@@ -39,7 +40,8 @@ class PromptEncoder:
         self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
         self._longest = max(map(len, self._tokenizer.get_vocab()))
         self._jinja = JinjaTemplate(tokenizer)
-        self._template = None if template == FROM_TOKENIZER else get_template(template)
+        self.chats = template != NO_TEMPLATE
+        self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
 
     def encode(
         self, prompt: PromptInput, *, add_special_tokens: bool = True, param: str | None = None
@@ -52,7 +54,8 @@ class PromptEncoder:
             param: The request's field that the prompt stood in, for messages; None: messages or prompt.
 
         Raises:
-            RequestError: The conversation is empty, the template refuses it, or an id is no token of the model.
+            RequestError: The conversation is empty, the template refuses it, there is none, or an id is no token of
+                the model.
         """
         field = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
         if isinstance(prompt, tuple):
@@ -64,6 +67,7 @@ class PromptEncoder:
     def _encoded(self, prompt: ChatPrompt | str, *, add_special_tokens: bool) -> EncodedPrompt:
         if isinstance(prompt, str):
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
+        check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         if self._template is None:
             return EncodedPrompt(self._jinja.encode(conversation))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from vicuna_server.errors import OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget", "check_embeddable", "check_logit_bias"]
+__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_logit_bias"]
 
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
@@ -28,6 +28,21 @@ class Admission:
                 f"{self.max_running} requests are running and {self.max_waiting} are waiting, which is all this server "
                 "takes; try again in a moment"
             )
+
+
+def check_chats(chats: bool) -> None:
+    """Refuse a conversation where the model has no prompt format.
+
+    Raises:
+        RequestError: `chat_template_missing`.
+    """
+    if not chats:
+        raise RequestError(
+            "messages: this model is served without a chat template (chatTemplate: none), so it answers no "
+            "conversations; send a prompt to /v1/completions",
+            param="messages",
+            code="chat_template_missing",
+        )
 
 
 def answer_budget(

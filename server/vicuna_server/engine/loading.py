@@ -12,9 +12,10 @@ import torch
 import transformers
 
 from vicuna_contract.quantity import in_words
-from vicuna_contract.templates import FROM_TOKENIZER, TEMPLATE_SUFFIX, resolve_template
+from vicuna_contract.templates import NO_TEMPLATE
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.budget import check_weights_fit, kv_capacity
+from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.ends import end_ids
@@ -71,10 +72,7 @@ def load_model(settings: LoadSettings) -> LoadedModel:
             f"--context-length {context_length} is more than the {native} tokens this model was made for",
         )
     tokenizer = _load_tokenizer(settings.folder)
-    asked = settings.chat_template
-    if asked.endswith(TEMPLATE_SUFFIX):
-        tokenizer.chat_template, asked = _read_template(Path(asked)), FROM_TOKENIZER
-    template = _resolve_template(asked, settings.pinned_template, tokenizer)
+    template = choose_template(tokenizer, settings.folder, settings.chat_template, settings.pinned_template)
     vocabulary_size = config.get_text_config().vocab_size
     _try_template(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
@@ -83,13 +81,6 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     encoder = PromptEncoder(tokenizer, template, vocabulary_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
-
-
-def _resolve_template(asked: str, pinned: str | None, tokenizer: Any) -> str:
-    try:
-        return resolve_template(asked, pinned=pinned, tokenizer_has_one=tokenizer.chat_template is not None)
-    except ValueError as error:
-        raise InputError("ChatTemplateUnknown", str(error)) from None
 
 
 def native_context_length(config: Any) -> int:
@@ -125,15 +116,10 @@ def _load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _read_template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError("ChatTemplateBroken", f"--chat-template {path} cannot be read: {error}") from error
-
-
 def _try_template(tokenizer: Any, template: str, vocabulary_size: int) -> None:
     """Say what is wrong with a template before the weights are loaded, which takes minutes."""
+    if template == NO_TEMPLATE:
+        return
     try:
         PromptEncoder(tokenizer, template, vocabulary_size).encode(ChatPrompt((Message("user", "Hello"),)))
     except RequestError as error:

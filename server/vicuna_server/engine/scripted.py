@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Self
 
-from vicuna_contract.templates import FROM_TOKENIZER
+from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
@@ -19,7 +19,7 @@ from vicuna_server.engine.base import (
     TokenLogprob,
     TopLogprob,
 )
-from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable
+from vicuna_server.engine.limits import Admission, answer_budget, check_chats, check_embeddable
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import Conversation, get_template
@@ -72,7 +72,8 @@ class ScriptedEngine:
     def __init__(self, settings: ScriptedSettings, template: str = FROM_TOKENIZER, max_concurrency: int = 32) -> None:
         self.stats = EngineStats()
         self._settings = settings
-        self._template = None if template == FROM_TOKENIZER else get_template(template)
+        self.chats = template != NO_TEMPLATE
+        self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._admission = Admission(max_concurrency)
         self._slots = asyncio.Semaphore(max_concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,6 +155,7 @@ class ScriptedEngine:
         if not isinstance(prompt, ChatPrompt):
             text = self._text(prompt)
             return text, text, ()
+        check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         last = conversation.turns[-1].content
         if self._template is None:

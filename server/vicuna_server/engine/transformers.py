@@ -63,6 +63,11 @@ class TransformersEngine:
         """The limit in tokens."""
         return self.loaded.context_length
 
+    @property
+    def chats(self) -> bool:
+        """Whether conversations are answered."""
+        return self.loaded.encoder.chats
+
     async def load(self) -> None:
         """Start the engine's thread, which loads the model; see `Engine.load`."""
         settings = self._settings

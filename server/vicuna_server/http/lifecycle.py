@@ -55,12 +55,12 @@ class Lifecycle(Drain):
 
 
 async def _smoke_test(engine: Engine) -> None:
-    """Generate one token the way a chat does; the engine itself refuses logits that are not finite.
+    """Generate one token, the way a chat does where any is answered; the engine refuses logits that are not finite.
 
     Raises:
         InputError: `ContextTooSmall`: nobody asked, so it is not told as a client's fault.
     """
-    prompt = ChatPrompt((Message("user", "Hello"),))
+    prompt = ChatPrompt((Message("user", "Hello"),)) if engine.chats else "Hello"
     try:
         answering = await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0))
     except RequestError as error:
@@ -68,8 +68,8 @@ async def _smoke_test(engine: Engine) -> None:
             raise
         raise InputError(
             "ContextTooSmall",
-            f"the chat template makes more of the one word 'Hello' than the {engine.context_length} tokens of context "
-            "hold; use a larger --context-length or model, or another --chat-template",
+            f"the prompt of the one word 'Hello' is more than the {engine.context_length} tokens of context hold; use "
+            "a larger --context-length or model, or another --chat-template",
         ) from error
     async with answering as generation:
         async for _ in generation:

@@ -16,6 +16,7 @@ from vicuna_server.merge.formats.small_file import most_bytes, read_object
 from vicuna_server.merge.formats.weight_files import INDEX_FILES, Pick, pick_weights, read_weight_map
 from vicuna_server.merge.judging.sampling import alike
 from vicuna_server.merge.tensors import Tensor, TensorSource
+from vicuna_server.prompts import KEPT_TEMPLATE
 
 __all__ = ["CONFIG_FILES", "TOKENIZER_FILES", "Checkpoint", "open_checkpoint"]
 
@@ -23,6 +24,7 @@ CONFIG_FILES = ("config.json", "generation_config.json", meta_format.PARAMS)
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
+    KEPT_TEMPLATE,
 )
 _MOST_NAMED = 3
 

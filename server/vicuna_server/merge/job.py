@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vicuna_contract.recipe import RECIPE_VERSION
+from vicuna_contract.templates import AUTO, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.manifest import Manifest
 from vicuna_server.merge import identity
 from vicuna_server.merge.building import build
@@ -21,6 +22,7 @@ from vicuna_server.merge.output_dtype import conversion_loss, resolve_dtype
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import Request
+from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
 from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.volume.claim import Claim, drop_claim
 from vicuna_server.merge.volume.leftovers import Leftovers
@@ -33,6 +35,8 @@ __all__ = ["run_merge"]
 
 def run_merge(request: Request, progress: Progress) -> Manifest:
     """Make the artifact, or find it, and return its manifest; it lies in `request.output / artifactID`.
+
+    The manifest's `chat_template` is what this request comes to, which an artifact that was found need not pin.
 
     Raises:
         VicunaError: everything that can go wrong, with reason, sentence and exit code.
@@ -56,6 +60,7 @@ class _Job:
 
     def run(self) -> Manifest:
         manifest = self._make_or_find()
+        manifest = manifest.model_copy(update={"chat_template": self._template_of(manifest)})
         loss = conversion_loss(manifest)
         if loss:
             self._progress.warn(*loss)
@@ -75,6 +80,21 @@ class _Job:
         if found:
             drop_staging(self._root, self._scratch_key, self._progress)
         return found or self._merge_from_hub()
+
+    def _template_of(self, manifest: Manifest) -> str:
+        """Return the name of the template that the artifact is asked to be served with.
+
+        Raises:
+            InputError: `ChatTemplateUnknown`, only of an artifact that was found.
+        """
+        asked, pinned = self._request.chat_template, manifest.chat_template
+        if asked in (AUTO, pinned) and pinned != NO_TEMPLATE:
+            return pinned
+        if asked not in (AUTO, FROM_TOKENIZER):
+            return asked
+        tokenizer = read_tokenizer(self._root / manifest.artifact_id)
+        source_id = (self._sources.delta or self._sources.base).hub_id
+        return tokenizer.chat_template_for(asked, kind=manifest.recipe.kind, source_id=source_id)
 
     @property
     def _scratch_key(self) -> str:

@@ -24,6 +24,7 @@ from vicuna_server.merge.request import Request
 from vicuna_server.merge.steps import pair_tensors
 from vicuna_server.merge.tensors import OUTPUT_DTYPES
 from vicuna_server.merge.tokenizing.examination import examine
+from vicuna_server.merge.tokenizing.pinning import pinned_files
 from vicuna_server.merge.tokenizing.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["Plan", "make_plan", "plan_request"]
@@ -182,6 +183,8 @@ def _speech(
             template = tokenizer.chat_template_for(asked, kind=kind, source_id=source_id)
         if not examine(tokenizer, folder, template, giver.config, problems):
             tokenizer = Tokenizer({})  # nobody else is to look into it
+    if tokenizer.files and template:
+        tokenizer = replace(tokenizer, files=pinned_files(tokenizer, template))
     return tokenizer, template
 
 

@@ -2,13 +2,14 @@
 
 from vicuna_server.prompts.conversation import Conversation, Message, Role
 from vicuna_server.prompts.prompt import EndOfTurn, Prompt
-from vicuna_server.prompts.sources import jinja_source, written_format
+from vicuna_server.prompts.sources import KEPT_TEMPLATE, jinja_source, written_format
 from vicuna_server.prompts.templates import (
     Template,
     get_template,
 )
 
 __all__ = [
+    "KEPT_TEMPLATE",
     "Conversation",
     "EndOfTurn",
     "Message",

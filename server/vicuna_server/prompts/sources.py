@@ -8,7 +8,10 @@ from importlib.resources import files
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 
-__all__ = ["jinja_source", "written_format"]
+__all__ = ["KEPT_TEMPLATE", "jinja_source", "written_format"]
+
+KEPT_TEMPLATE = "chat_template_of_tokenizer.jinja"
+"""Holds a tokenizer's own template in an artifact whose `chat_template.jinja` is a built-in format."""
 
 _NO_LEAD, _LEAD = "{%- set lead = '' -%}", "{%- set lead = ' ' -%}"
 _MARK = re.compile(r"\{#- vicuna-operator: prompt format (\S+),")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from vicuna_contract.templates import FROM_TOKENIZER
+from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER
 from vicuna_server.merge.beneath import open_file, read_file
 from vicuna_server.merge.files import LocalFile
 from vicuna_server.merge.formats.small_file import read_small
@@ -116,8 +116,8 @@ def _check_model(tokenizer: Tokenizer, folder: Path, problems: Problems) -> None
 
 
 def _plain_prompt(template: str) -> str | None:
-    """Return what a built-in format makes of the server's first prompt; None for a tokenizer's own."""
-    if template in ("", FROM_TOKENIZER):
+    """Return what a built-in format makes of the server's first prompt; None for any other."""
+    if template not in BUILT_IN_TEMPLATES:
         return None
     return get_template(template).render(Conversation.of([Message("user", "Hello")])).text()
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_server.merge.formats.small_file import read_text
+from vicuna_server.prompts import KEPT_TEMPLATE, written_format
 
-__all__ = ["OwnTemplate", "own_template"]
+__all__ = ["TEMPLATE_FILE", "OwnTemplate", "named_templates", "own_template", "pinned_format"]
 
-_FILE = "chat_template.jinja"
+TEMPLATE_FILE = "chat_template.jinja"
 _CONFIG = "tokenizer_config.json"
 _DEFAULT = "default"
 
@@ -33,7 +34,8 @@ def own_template(folder: Path, files: Collection[str], config: Mapping[str, Any]
     """Return what transformers' `apply_chat_template` would use for a chat without tools; None where there is none.
 
     A file of its own counts before what tokenizer_config.json says; of several by name, the default one. What only a
-    processor's file has (chat_template.json) is not read by tokenizers, so not a tokenizer's.
+    processor's file has (chat_template.json) is not read by tokenizers, so not a tokenizer's. In an artifact, what an
+    earlier merge has written there is not the tokenizer's either: it has put that into `KEPT_TEMPLATE`.
 
     Args:
         folder: where the files lie.
@@ -43,15 +45,18 @@ def own_template(folder: Path, files: Collection[str], config: Mapping[str, Any]
     Raises:
         InputError: `ChatTemplateBroken` where its file is something else.
     """
-    if _FILE in files:
-        return OwnTemplate(folder / _FILE, read_text(folder / _FILE, "ChatTemplateBroken", "a chat template"))
+    for name in (KEPT_TEMPLATE, TEMPLATE_FILE):
+        if name in files:
+            text = _read(folder / name)
+            if written_format(text) is None:
+                return OwnTemplate(folder / name, text)
     stated = config.get("chat_template")
     if stated is None:
         return None
     place = folder / _CONFIG
     if isinstance(stated, str):
         return OwnTemplate(place, stated)
-    named = _by_name(stated if isinstance(stated, list) else [])
+    named = named_templates(stated)
     if isinstance(named.get(_DEFAULT), str):
         return OwnTemplate(place, named[_DEFAULT])
     names = ", ".join(sorted(named))
@@ -63,9 +68,23 @@ def own_template(folder: Path, files: Collection[str], config: Mapping[str, Any]
     return OwnTemplate(place, "", f"{what}; correct it")
 
 
-def _by_name(several: list[Any]) -> dict[str, Any]:
+def pinned_format(folder: Path, files: Collection[str]) -> str | None:
+    """Return the built-in format that an earlier merge has written for this tokenizer's model; None: it has not.
+
+    Raises:
+        InputError: `ChatTemplateBroken`.
+    """
+    return written_format(_read(folder / TEMPLATE_FILE)) if TEMPLATE_FILE in files else None
+
+
+def named_templates(stated: Any) -> dict[str, Any]:
+    """Return the templates by name that a `chat_template` of tokenizer_config.json lists; it may be anything else."""
     return {
         str(entry["name"]): entry["template"]
-        for entry in several
+        for entry in (stated if isinstance(stated, list) else [])
         if isinstance(entry, dict) and {"name", "template"} <= entry.keys()
     }
+
+
+def _read(path: Path) -> str:
+    return read_text(path, "ChatTemplateBroken", "a chat template")

@@ -13,7 +13,7 @@ from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.formats.small_file import is_plain_utf8, read_object
 from vicuna_server.merge.json_files import dump_json
 from vicuna_server.merge.tokenizing.file_check import check_file
-from vicuna_server.merge.tokenizing.own_template import OwnTemplate, own_template
+from vicuna_server.merge.tokenizing.own_template import OwnTemplate, own_template, pinned_format
 from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
 from vicuna_server.merge.tokenizing.tokenizer_check import disagreement
 from vicuna_server.merge.tokenizing.tokenizer_json import AddedToken, build_tokenizer_json, can_build
@@ -43,11 +43,13 @@ class Tokenizer:
     Attributes:
         files: by name: a path to copy or the content.
         template: its own template, if it has one.
+        pinned: the built-in format that it comes with, out of an artifact.
         warnings: (reason, sentence)s.
     """
 
     files: dict[str, Path | bytes]
     template: OwnTemplate | None = None
+    pinned: str | None = None
     warnings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -62,7 +64,9 @@ class Tokenizer:
             InputError: `ChatTemplateUnknown`, which also says what of a template there is.
         """
         try:
-            return resolve_template(asked, tokenizer_has_one=self.has_chat_template, kind=kind, source_id=source_id)
+            return resolve_template(
+                asked, tokenizer_has_one=self.has_chat_template, pinned=self.pinned, kind=kind, source_id=source_id
+            )
         except ValueError as error:
             hint = f"; {_PROCESSORS} beside it {_NOT_READ}" if _PROCESSORS in self.files else ""
             raise InputError("ChatTemplateUnknown", f"{error}{hint}") from None
@@ -81,7 +85,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     files = _found(folder)
     before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
-    template = own_template(folder, files.keys(), before[_CONFIG])
+    template, pinned = own_template(folder, files.keys(), before[_CONFIG]), pinned_format(folder, files.keys())
     tables = {name: dict(table) for name, table in before.items()}
     tables[_CONFIG].pop("auto_map", None)  # program files are never run, nor copied
     is_llama = _repair_class(tables[_CONFIG], files)
@@ -91,7 +95,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
             files[name] = dump_json(table)
     if is_llama and "tokenizer.model" in files and "tokenizer.json" not in files:
         files["tokenizer.json"] = _build(folder, tables)
-    return Tokenizer(files, template, _compare(folder, files))
+    return Tokenizer(files, template, pinned, _compare(folder, files))
 
 
 def has_vocabulary(folder: Path) -> bool:

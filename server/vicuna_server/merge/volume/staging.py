@@ -68,8 +68,14 @@ class Staging:
         return seized
 
     def write(self, name: str, content: bytes) -> None:
-        """Write one small file and make it durable."""
-        write_file(self.path / name, content)
+        """Write one small file, perhaps in a folder of its own, and make it durable."""
+        path = self.path / name
+        inner = path.parent if path.parent != self.path else None
+        if inner:
+            inner.mkdir(exist_ok=True)
+        write_file(path, content)
+        if inner:
+            fsync_folder(inner)
 
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest last, make the folder durable and rename it to its artifactID.
