@@ -160,3 +160,11 @@ def test_ids_without_a_row_are_told(rows: int, roles: dict[str, int], reason: st
     assert [one[0] for one in told] == ([reason] if reason else [])
     assert bool(problems) is (reason == "VocabularyMismatch")
     assert all(f"'{TEXTS[rows]}' ({rows})" in message and f"{rows} rows" in message for _, message in told)
+
+
+@pytest.mark.parametrize("decoder", [[1], ["a"], [[]], 5, "text", {"a": 1}, {"1": None}, {"1": {"content": 5}}])
+def test_added_tokens_of_any_kind_break_nothing(tmp_path: Path, decoder: object) -> None:
+    write_tokenizer(tmp_path, added_tokens_decoder=decoder)
+    files: dict[str, Path | bytes] = {path.name: path for path in tmp_path.iterdir()}
+    table = read_token_table(files)
+    assert table is None or table.texts

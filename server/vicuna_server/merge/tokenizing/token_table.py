@@ -75,7 +75,7 @@ def read_token_table(files: Mapping[str, Path | bytes]) -> TokenTable | None:
             marked.add(text)
             ids.setdefault(text, max(ids.values(), default=-1) + 1)
         named = {**_of_class(config, ids), **named}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     texts = {token: text for text, token in ids.items()}
     roles = {role: ids[text] for role, text in named.items()}
