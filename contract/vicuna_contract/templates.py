@@ -12,6 +12,7 @@ __all__ = [
     "NO_TEMPLATE",
     "TEMPLATE_SUFFIX",
     "ChatTemplate",
+    "is_resolved",
     "resolve_template",
 ]
 
@@ -33,6 +34,11 @@ BUILT_IN_TEMPLATES: Final = tuple(name for name in CHAT_TEMPLATES if name not in
 """Those that the server renders itself."""
 
 _BY_KIND: Mapping[str, ChatTemplate] = MappingProxyType({"additive-v0": "vicuna_v0", "alpaca": "alpaca"})
+
+
+def is_resolved(name: object) -> bool:
+    """Whether a value names a template, not only the wish for one."""
+    return name != AUTO and name in CHAT_TEMPLATES
 
 
 def resolve_template(
@@ -57,7 +63,7 @@ def resolve_template(
     name = asked if asked != AUTO else known or _by_origin(tokenizer_has_one, kind, source_id)
     if name is None:
         raise ValueError(f"nothing tells this model's prompt format: {_advice((*BUILT_IN_TEMPLATES, NO_TEMPLATE))}")
-    if name not in CHAT_TEMPLATES or name == AUTO:
+    if not is_resolved(name):
         raise ValueError(f"chat template {name!r} is unknown: {_advice((*BUILT_IN_TEMPLATES, FROM_TOKENIZER))}")
     if name == FROM_TOKENIZER and not tokenizer_has_one:
         raise ValueError(f"the tokenizer has no chat_template: {_advice(BUILT_IN_TEMPLATES)}")

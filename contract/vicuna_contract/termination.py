@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicuna_contract.templates import is_resolved
+
 __all__ = ["MAX_BYTES", "Failed", "Merged", "Pruned", "Report", "encode", "read_report"]
 
 MAX_BYTES = 3072
@@ -130,6 +132,7 @@ class Report:
         artifact_id: of a merge.
         bytes: size of a merge's artifact, more than 0.
         warnings: pairs of reason and sentence: what is odd about a merge's artifact.
+        chat_template: name of the template that a merge came to.
     """
 
     reason: str
@@ -139,6 +142,7 @@ class Report:
     artifact_id: str | None = None
     bytes: int | None = None
     warnings: tuple[tuple[str, str], ...] = ()
+    chat_template: str | None = None
 
 
 def read_report(text: str) -> Report | None:
@@ -158,6 +162,7 @@ def read_report(text: str) -> Report | None:
         artifact_id=_text(said, "artifactID") or None,
         bytes=_size(said.get("bytes")),
         warnings=tuple(_warnings(said.get("warnings"))),
+        chat_template=said["chatTemplate"] if is_resolved(said.get("chatTemplate")) else None,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from vicuna_contract.sources import HubSource, parse_argument
 from vicuna_server.errors import InputError
 
 __all__ = ["MANIFEST_NAME", "FileEntry", "Inputs", "Manifest", "Recipe", "Source", "Tool"]
@@ -88,6 +89,15 @@ class Manifest(_Part):
     total_size: int
     files: list[FileEntry]
     tool: Tool
+
+    @property
+    def hub_id(self) -> str:
+        """ORG/NAME on a hub of what gave config and tokenizer, delta or base; empty for a folder."""
+        try:
+            location = parse_argument((self.inputs.delta or self.inputs.base).source)
+        except ValueError:
+            return ""
+        return location.repo if isinstance(location, HubSource) else ""
 
     def to_json(self) -> str:
         """Return the file's text: stable key order, so that equal merges give equal bytes."""

@@ -14,6 +14,7 @@ from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import MANIFEST_NAME, Manifest
 from vicuna_server.merge.job import run_merge
@@ -61,7 +62,7 @@ def served_ids(folder: Path, talk: tuple[Message, ...], asked: str = "auto") -> 
     manifest = Manifest.load(folder)
     assert manifest is not None
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = choose_template(tokenizer, folder, asked, manifest.chat_template)
+    template = choose_template(tokenizer, LoadSettings(folder, manifest.chat_template, chat_template=asked))
     return PromptEncoder(tokenizer, template).encode(ChatPrompt(talk)).ids
 
 

@@ -64,7 +64,7 @@ def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
     replicas = spec_of(model).serving.replicas
     if replicas > 1:
         print(f"running 1 of {replicas} replicas on this machine", flush=True)
-    return local.serve(local.merge(), command)
+    return local.serve(*local.merge(), command)
 
 
 def _volume(text: str) -> tuple[str, Path]:

@@ -31,6 +31,7 @@ class WeightsStage:
     artifact_id: str | None
     reason: str
     message: str
+    chat_template: str | None = None  # what auto came to, where a merge has told it
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False

@@ -65,6 +65,11 @@ class DeploymentView:
             return False  # in doubt, what runs goes on running
 
     @property
+    def chat_template(self) -> str | None:
+        """Return what `auto` came to when the weights were merged, where that was told."""
+        return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
+
+    @property
     def draining(self) -> bool:
         """Tell whether this revision's rollout found no room for a surge pod."""
         return self.meta.annotations.get(c.ANNOTATION_ROLLOUT) == "Drain"

@@ -24,6 +24,7 @@ class JobView:
     finished: datetime | None
     condition_reason: str = ""
     condition_message: str = ""
+    asked_template: str = ""  # with which --chat-template it runs
 
     @property
     def is_prune(self) -> bool:
@@ -53,6 +54,11 @@ class JobView:
         """Return the size of that artifact, where the merge told it."""
         text = self.meta.annotations.get(c.ANNOTATION_ARTIFACT_BYTES, "")
         return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def chat_template(self) -> str | None:
+        """Return what `auto` came to, once the operator has noted it."""
+        return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
 
     @property
     def warnings(self) -> Sequence[tuple[str, str]]:
@@ -102,4 +108,13 @@ class JobView:
             finished=parse_time(moment) if moment and last else None,
             condition_reason=str(last.get("reason", "")),
             condition_message=str(last.get("message", "")),
+            asked_template=_asked_template(body),
         )
+
+
+def _asked_template(body: Body) -> str:
+    """Return the value of --chat-template among the arguments of a Job's container."""
+    pod = ((body.get("spec") or {}).get("template") or {}).get("spec") or {}
+    words = [str(word) for word in (pod.get("containers") or [{}])[0].get("args") or ()]
+    place = words.index("--chat-template") + 1 if "--chat-template" in words else len(words)
+    return words[place] if place < len(words) else ""

@@ -36,7 +36,7 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = invalid(model, now)
         return Plan(status=status, notes=_transitions(model, status))
     weights = plan_weights(model, seen, config, now)
-    serving = plan_serving(model, weights.artifact_id, seen, config, now, shared_volume=weights.shared_volume)
+    serving = plan_serving(model, weights, seen, config, now)
     pruning, pruned, prune_later = plan_pruning(model, weights, seen, config, now)
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)

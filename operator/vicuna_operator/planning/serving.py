@@ -10,6 +10,7 @@ from datetime import datetime
 
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
+from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.capacity import capacity_notes
 from vicuna_operator.planning.companions import companion_actions
 from vicuna_operator.planning.config import PlanConfig
@@ -60,9 +61,10 @@ class ServingStage:
 
 
 def plan_serving(
-    model: Model, artifact_id: str | None, seen: Observed, config: PlanConfig, now: datetime, *, shared_volume: bool
+    model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
+    artifact_id = weights.artifact_id
     servers = observe_servers(model, seen)
     companions = companion_actions(model, seen, config)
     if artifact_id is None:
@@ -73,7 +75,7 @@ def plan_serving(
     created: list[Action] = []
     announced: list[Note] = []
     if target.fresh is None:
-        created = [_deployment(model, target, step, config, shared_volume=shared_volume)]
+        created = [_deployment(model, target, step, config, weights)]
         announced = [_announced(target), *capacity_notes(model, artifact_id, seen)]
     changes, put_back = _changes(model, target, servers, rollout, step)
     waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
@@ -113,7 +115,7 @@ def _decide_rollout(model: Model, target: Target, servers: Servers, now: datetim
     return rollout, trouble
 
 
-def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, *, shared_volume: bool) -> Create:
+def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage) -> Create:
     body = revision_deployment(
         model,
         revision=target.revision,
@@ -121,7 +123,8 @@ def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, *,
         image=target.image,
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         replicas=step.sizes[target.revision],
-        shared_volume=shared_volume,
+        shared_volume=weights.shared_volume,
+        chat_template=weights.chat_template,
         marks={key: value for key, value in step.marks.items() if value is not None},
     )
     return Create(body)

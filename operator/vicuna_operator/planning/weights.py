@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vicuna_contract import names as c
+from vicuna_contract.templates import AUTO
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
@@ -25,9 +26,10 @@ __all__ = ["plan_weights"]
 
 @dataclass(frozen=True)
 class _Known:
-    """An artifact that is there: what is odd about it, how that is noted, and what is said of it, once."""
+    """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once."""
 
     artifact_id: str
+    chat_template: str | None = None
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
@@ -64,7 +66,8 @@ def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
     failed = [delete_job(job) for job in jobs if job.failed]
     odd = "".join(f"; {reason}: {message}" for reason, message in known.warnings)
     told = f"artifact {known.artifact_id}{odd}"
-    return WeightsStage(known.artifact_id, Reason.MERGED, told, actions=[*known.actions, *failed], notes=known.notes)
+    actions = [*known.actions, *failed]
+    return WeightsStage(known.artifact_id, Reason.MERGED, told, known.chat_template, actions=actions, notes=known.notes)
 
 
 def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
@@ -90,18 +93,22 @@ def _known_artifact(
     here = claim_name(model)
     for job in reversed(jobs):
         if job.succeeded and job.claim == here:
-            known = _Known(job.artifact_id, job.warnings) if job.artifact_id else _told(job, pods.get(job.meta.name))
+            known = _noted(job) or _told(job, pods.get(job.meta.name))
             if known is not None:
                 return known
-    served = _served(model, seen)
-    return _Known(served) if served is not None else None
+    return _served(model, seen)
 
 
-def _served(model: Model, seen: Observed) -> str | None:
+def _noted(job: JobView) -> _Known | None:
+    return _Known(job.artifact_id, job.chat_template, job.warnings) if job.artifact_id else None
+
+
+def _served(model: Model, seen: Observed) -> _Known | None:
     """Find the artifact by a Deployment that serves it."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
-    return next((item.artifact_id for item in own if item.merge_key == key and item.claim == here), None)
+    found = [item for item in own if item.merge_key == key and item.claim == here]
+    return _Known(found[0].artifact_id, found[0].chat_template) if found else None
 
 
 def _told(job: JobView, pod: PodView | None) -> _Known | None:
@@ -112,8 +119,11 @@ def _told(job: JobView, pod: PodView | None) -> _Known | None:
     annotations = {c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes)} if said.bytes is not None else {}
     if said.warnings:
         annotations[c.ANNOTATION_WARNINGS] = json.dumps(said.warnings)
+    resolved = said.chat_template if job.asked_template == AUTO else None
+    if resolved:
+        annotations[c.ANNOTATION_CHAT_TEMPLATE] = resolved
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
     metadata |= {"annotations": annotations} if annotations else {}
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"metadata": metadata})
     notes = [Note("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, said.warnings, [patch], notes)
+    return _Known(said.artifact_id, resolved, said.warnings, [patch], notes)

@@ -5,6 +5,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.templates import AUTO
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import (
@@ -39,9 +40,23 @@ def revision_deployment(
     replicas: int,
     shared_volume: bool,
     marks: Mapping[str, str],
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
-    """Build the Deployment of a revision with its first number of replicas; `marks` are further annotations."""
+    """Build the Deployment of a revision with its first number of replicas.
+
+    Args:
+        model: with a valid spec.
+        revision: its name.
+        artifact_id: what it serves.
+        image: of the server.
+        pull_policy: of the image.
+        replicas: pods it begins with.
+        shared_volume: whether pods of several nodes can mount the volume.
+        marks: further annotations.
+        chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
+    """
     spec = spec_of(model)
+    arguments = _arguments(model, revision, artifact_id, chat_template)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
     origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
@@ -56,6 +71,7 @@ def revision_deployment(
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
                 c.ANNOTATION_REPLICAS: str(replicas),
                 **({} if spec.serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: image}),
+                **({c.ANNOTATION_CHAT_TEMPLATE: chat_template} if chat_template else {}),
                 **marks,
             },
             "ownerReferences": [owner(model)],
@@ -72,13 +88,13 @@ def revision_deployment(
                     | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
-                "spec": _pod(model, revision, artifact_id, image, pull_policy, shared_volume),
+                "spec": _pod(model, arguments, revision, image, pull_policy, shared_volume),
             },
         },
     }
 
 
-def _arguments(model: Model, revision: str, artifact_id: str) -> list[str]:
+def _arguments(model: Model, revision: str, artifact_id: str, resolved: str | None) -> list[str]:
     serving = spec_of(model).serving
     return ServeArguments(
         model=f"{c.ARTIFACTS_ROOT}/{artifact_id}",
@@ -90,7 +106,7 @@ def _arguments(model: Model, revision: str, artifact_id: str) -> list[str]:
         dtype=serving.dtype,
         quantization=serving.quantization,
         max_gpu_memory=None if serving.max_gpu_memory is None else str(serving.max_gpu_memory),
-        chat_template=serving.chat_template,
+        chat_template=(serving.chat_template == AUTO and resolved) or serving.chat_template,
         context_length=serving.context_length,
         max_concurrency=serving.max_concurrency,
         max_stream_seconds=serving.max_stream_seconds,
@@ -133,7 +149,9 @@ def _spread(model: Model, revision: str, shared: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy: str, shared: bool) -> dict[str, Any]:
+def _pod(
+    model: Model, arguments: list[str], revision: str, image: str, pull_policy: str, shared: bool
+) -> dict[str, Any]:
     serving = spec_of(model).serving
     pod: dict[str, Any] = {
         "terminationGracePeriodSeconds": serving.max_stream_seconds + _SHUTDOWN_MARGIN_SECONDS,
@@ -146,7 +164,7 @@ def _pod(model: Model, revision: str, artifact_id: str, image: str, pull_policy:
                 "image": image,
                 "imagePullPolicy": pull_policy,
                 "command": ["vicuna-server"],
-                "args": _arguments(model, revision, artifact_id),
+                "args": arguments,
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
                     {"name": "HF_HUB_OFFLINE", "value": "1"},

@@ -120,7 +120,9 @@ def _open_local(args: argparse.Namespace) -> Backend:
     return LocalModel(
         LoadSettings(
             folder=folder,
-            pinned_template=None if manifest is None else manifest.chat_template,
+            pinned_template=manifest.chat_template if manifest else None,
+            kind=manifest.recipe.kind if manifest else "none",
+            source_id=manifest.hub_id if manifest else "",
             chat_template=chat_template,
             device=args.device or "auto",
             num_gpus=num_gpus,

@@ -4,38 +4,39 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, NO_TEMPLATE, TEMPLATE_SUFFIX, resolve_template
+from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import KEPT_TEMPLATE, written_format
 
 __all__ = ["choose_template"]
 
 
-def choose_template(tokenizer: Any, folder: Path, asked: str, pinned: str | None) -> str:
+def choose_template(tokenizer: Any, settings: LoadSettings) -> str:
     """Return a template's name, and give the tokenizer its own template, which is not always the folder's.
 
     Args:
         tokenizer: transformers', as loaded from the folder; its `chat_template` is set.
-        folder: an artifact, or any folder in Hugging Face's layout.
-        asked: one of `CHAT_TEMPLATES`, or the path of a `.jinja` file.
-        pinned: what the artifact's manifest says; None without one.
+        settings: the folder, what is asked for, and what the manifest says.
 
     Raises:
         InputError: `ChatTemplateUnknown`, `ChatTemplateBroken`.
     """
+    asked, pinned = settings.chat_template, settings.pinned_template
     if asked.endswith(TEMPLATE_SUFFIX):
         tokenizer.chat_template = _read(Path(asked), f"--chat-template {asked}")
         return FROM_TOKENIZER
     found = tokenizer.chat_template
     written = written_format(found) if isinstance(found, str) else None
     if written is not None:  # a merge's; it has kept what it took the place of
-        kept = folder / KEPT_TEMPLATE
+        kept = settings.folder / KEPT_TEMPLATE
         tokenizer.chat_template = _read(kept, str(kept)) if kept.is_file() else None
     own = tokenizer.chat_template is not None
-    if asked == AUTO and pinned == NO_TEMPLATE and not own:
-        return NO_TEMPLATE
+    origin = {"kind": settings.kind, "source_id": settings.source_id}
     try:
-        return resolve_template(asked, pinned=pinned or written, tokenizer_has_one=own)
+        return resolve_template(asked, pinned=pinned or written, tokenizer_has_one=own, **origin)
     except ValueError as error:
+        if (asked, pinned) == (AUTO, NO_TEMPLATE):  # it was merged so, and nothing tells more now
+            return NO_TEMPLATE
         raise InputError("ChatTemplateUnknown", str(error)) from None
 
 

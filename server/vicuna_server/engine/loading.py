@@ -72,7 +72,7 @@ def load_model(settings: LoadSettings) -> LoadedModel:
             f"--context-length {context_length} is more than the {native} tokens this model was made for",
         )
     tokenizer = _load_tokenizer(settings.folder)
-    template = choose_template(tokenizer, settings.folder, settings.chat_template, settings.pinned_template)
+    template = choose_template(tokenizer, settings)
     vocabulary_size = config.get_text_config().vocab_size
     _try_template(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)

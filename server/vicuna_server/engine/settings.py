@@ -13,6 +13,8 @@ class LoadSettings:
     Attributes:
         folder: The artifact.
         pinned_template: Chat template of the manifest; None without a manifest.
+        kind: The resolved kind of delta that the manifest names.
+        source_id: ORG/NAME on a hub that the manifest names; empty for a folder, or without a manifest.
         chat_template: A template's name, `auto`, or the path of a `.jinja` file.
         max_gpu_memory: Most bytes of weights on each GPU; None: what is free.
         kv_cache_memory: Bytes for keys and values; None: what is left.
@@ -22,6 +24,8 @@ class LoadSettings:
 
     folder: Path
     pinned_template: str | None = None
+    kind: str = "none"
+    source_id: str = ""
     chat_template: str = "auto"
     device: str = "auto"
     num_gpus: int = 0

@@ -15,6 +15,7 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.http.access_log import set_up_access_log
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.manifest import Manifest
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
@@ -49,7 +50,7 @@ def _serve(args: ServeArguments) -> None:
 
     folder = Path(args.model)
     manifest = check_folder(folder, args.artifact_id)
-    load = _load_settings(args, folder, manifest.chat_template if manifest is not None else None)
+    load = _load_settings(args, folder, manifest)
     # Before torch is imported, which takes seconds: a port in use is said at once, and probes can connect.
     with bind(args.host, args.port) as listener:
         engine = create_engine(load)
@@ -64,10 +65,12 @@ def _serve(args: ServeArguments) -> None:
         asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
 
 
-def _load_settings(args: ServeArguments, folder: Path, pinned_template: str | None) -> LoadSettings:
+def _load_settings(args: ServeArguments, folder: Path, manifest: Manifest | None) -> LoadSettings:
     return LoadSettings(
         folder=folder,
-        pinned_template=pinned_template,
+        pinned_template=manifest.chat_template if manifest else None,
+        kind=manifest.recipe.kind if manifest else "none",
+        source_id=manifest.hub_id if manifest else "",
         chat_template=require_template_file("--chat-template", args.chat_template),
         device=args.device,
         num_gpus=args.num_gpus,

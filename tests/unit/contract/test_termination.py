@@ -11,7 +11,7 @@ from vicuna_contract.termination import MAX_BYTES, Failed, Merged, Pruned, Repor
 
 def test_what_a_merge_says_is_what_the_operator_reads() -> None:
     message = encode(Merged("0" * 16, "alpaca", "alpaca", 7).fields())
-    assert read_report(message.decode()) == Report("Merged", artifact_id="0" * 16, bytes=7)
+    assert read_report(message.decode()) == Report("Merged", artifact_id="0" * 16, bytes=7, chat_template="alpaca")
 
 
 def test_what_a_failure_says_is_what_the_operator_reads() -> None:
@@ -27,7 +27,9 @@ def test_what_a_clean_up_says() -> None:
 def test_what_a_merge_warns_of_is_what_the_operator_reads() -> None:
     warnings = (("ConversionLossy", "27 values were changed"), ("HeadNotTied", "it is kept"))
     message = encode(Merged("0" * 16, "none", "alpaca", 7, warnings).fields())
-    assert read_report(message.decode()) == Report("Merged", artifact_id="0" * 16, bytes=7, warnings=warnings)
+    assert read_report(message.decode()) == Report(
+        "Merged", artifact_id="0" * 16, bytes=7, warnings=warnings, chat_template="alpaca"
+    )
     assert "warnings" not in json.loads(encode(Merged("0" * 16, "none", "alpaca", 7).fields()))
 
 

@@ -1,6 +1,7 @@
 """The way to the artifact: claim, attempts, failures, retries."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -322,3 +323,49 @@ def test_a_class_that_lets_nothing_grow_is_named() -> None:
     status = refused(world.model, "patch PersistentVolumeClaim demo-weights", message, world.now)
     assert status["reason"] == "ExpansionRefused"
     assert "allowVolumeExpansion" in status["conditions"][0]["message"]
+
+
+def flag(body: dict[str, Any], name: str) -> str:
+    """The value of a flag of a Deployment's container."""
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    return str(container["args"][container["args"].index(name) + 1])
+
+
+def merged(template: object) -> str:
+    return json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "chatTemplate": template})
+
+
+def test_what_auto_came_to_is_served_and_outlives_the_job() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(message=merged("vicuna_v1.1"))
+    world.settle()
+    assert flag(world.only("Deployment"), "--chat-template") == "vicuna_v1.1"
+    world.remove(world.only("Job"))
+    world.edit(serving={"maxConcurrency": 7})
+    world.settle()
+    assert [flag(one, "--chat-template") for one in world.all("Deployment")] == ["vicuna_v1.1"] * 2
+    world.edit(serving={"maxConcurrency": 7, "chatTemplate": "alpaca"})
+    world.settle()
+    assert {flag(one, "--chat-template") for one in world.all("Deployment")} == {"vicuna_v1.1", "alpaca"}
+
+
+@pytest.mark.parametrize("told", ["auto", "chatml", "", None, 5, ["alpaca"]])
+def test_a_template_that_is_not_told_is_the_servers_to_find(told: object) -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(message=merged(told))
+    world.settle()
+    assert flag(world.only("Deployment"), "--chat-template") == "auto"
+
+
+def test_what_was_asked_for_is_not_what_auto_came_to() -> None:
+    """The artifact may have been there, and pin another one."""
+    world = World()
+    world.edit(serving={"chatTemplate": "alpaca"})
+    world.reconcile()
+    world.end_job(message=merged("alpaca"))
+    world.settle()
+    world.edit(serving={"chatTemplate": "auto"})
+    world.settle()
+    assert {flag(one, "--chat-template") for one in world.all("Deployment")} == {"alpaca", "auto"}
