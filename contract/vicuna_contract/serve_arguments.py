@@ -31,6 +31,7 @@ class ServeArguments:
         served_name: the model's name in the API; None: the folder's name.
         revision: sent back with every response.
         artifact_id: refuse to start when the artifact's manifest says another.
+        artifact_digest: refuse to start when the artifact's files are others; None: unchecked.
         device: one of `DEVICES`; auto: cuda where `num_gpus` is above 0.
         num_gpus: GPUs to spread the layers over.
         dtype: one of `SERVING_DTYPES`.
@@ -51,6 +52,7 @@ class ServeArguments:
     served_name: str | None = None
     revision: str = "unknown"
     artifact_id: str | None = None
+    artifact_digest: str | None = None
     device: str = AUTO
     num_gpus: int = 0
     dtype: str = AUTO
@@ -91,6 +93,7 @@ class ServeArguments:
         add("--served-name", help="the model's name in the API (default: the folder's name)")
         add("--revision", default="unknown", help=f"sent back in the {REVISION_HEADER} header")
         add("--artifact-id", help="refuse to start when the artifact's manifest says another")
+        add("--artifact-digest", help="refuse to start when the artifact's files are others than a merge told of")
         add("--device", default=AUTO, choices=DEVICES, help="auto: cuda when --num-gpus is above 0")
         add("--num-gpus", default="0", type=count, help="GPUs to spread the layers over (default: 0)")
         add("--dtype", default=AUTO, choices=SERVING_DTYPES)
@@ -115,4 +118,4 @@ class ServeArguments:
 
 
 # The operator says nothing of these, so that its command lines stay as they are when one is added.
-_LEFT_TO_THE_SERVER = frozenset({"kv_cache_memory", "drain_seconds", "access_log", "host"})
+_LEFT_TO_THE_SERVER = frozenset({"artifact_digest", "kv_cache_memory", "drain_seconds", "access_log", "host"})

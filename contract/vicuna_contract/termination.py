@@ -1,18 +1,21 @@
 """A container's last words: one JSON object where Kubernetes looks for a termination message."""
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vicuna_contract.templates import is_resolved
 
-__all__ = ["MAX_BYTES", "Failed", "Merged", "Pruned", "Report", "encode", "read_report"]
+__all__ = ["MAX_BYTES", "Failed", "Merged", "Pruned", "Report", "digest_of", "encode", "is_digest", "read_report"]
 
 MAX_BYTES = 3072
 """Kubernetes cuts at 4096 bytes per container; staying below keeps the JSON whole."""
 
 _MOST_BYTES_OF_AN_ARTIFACT = 2**63
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_LETTERS = 500  # of one warning, where not all have room
 
 
@@ -26,6 +29,7 @@ class Merged:
         chat_template: the resolved one.
         bytes: the artifact's size.
         warnings: pairs of reason and sentence: what is odd about it, the most telling first.
+        digest: 64 hex digits over its files, see `digest_of`; empty: not told.
     """
 
     artifact_id: str
@@ -33,6 +37,7 @@ class Merged:
     chat_template: str
     bytes: int
     warnings: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
@@ -44,6 +49,7 @@ class Merged:
             "chatTemplate": self.chat_template,
             "bytes": self.bytes,
         }
+        fields |= {"digest": self.digest} if self.digest else {}
         return {**fields, "warnings": told} if told else fields
 
 
@@ -133,6 +139,7 @@ class Report:
         bytes: size of a merge's artifact, more than 0.
         warnings: pairs of reason and sentence: what is odd about a merge's artifact.
         chat_template: name of the template that a merge came to.
+        digest: 64 hex digits over the files of a merge's artifact.
     """
 
     reason: str
@@ -143,6 +150,7 @@ class Report:
     bytes: int | None = None
     warnings: tuple[tuple[str, str], ...] = ()
     chat_template: str | None = None
+    digest: str | None = None
 
 
 def read_report(text: str) -> Report | None:
@@ -163,7 +171,23 @@ def read_report(text: str) -> Report | None:
         bytes=_size(said.get("bytes")),
         warnings=tuple(_warnings(said.get("warnings"))),
         chat_template=said["chatTemplate"] if is_resolved(said.get("chatTemplate")) else None,
+        digest=digest if is_digest(digest := _text(said, "digest")) else None,
     )
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether it is a digest of an artifact's files."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
+    """Return what stands for the bytes of an artifact: sha256 over a line per file, `<sha256> <size> <path>`, sorted.
+
+    Args:
+        files: path, size in bytes and sha256 in hex of every file but the manifest, which names tool and sources.
+    """
+    lines = sorted(f"{sha256} {size} {path}\n" for path, size, sha256 in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _text(said: Mapping[str, Any], key: str) -> str:

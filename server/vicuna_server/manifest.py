@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from vicuna_contract.sources import HubSource, parse_argument
+from vicuna_contract.termination import digest_of
 from vicuna_server.errors import InputError
 
 __all__ = ["MANIFEST_NAME", "FileEntry", "Inputs", "Manifest", "Recipe", "Source", "Tool"]
@@ -98,6 +99,11 @@ class Manifest(_Part):
         except ValueError:
             return ""
         return location.repo if isinstance(location, HubSource) else ""
+
+    @property
+    def digest(self) -> str:
+        """What stands for the bytes of all its files: 64 hex digits."""
+        return digest_of((entry.path, entry.size, entry.sha256) for entry in self.files)
 
     def to_json(self) -> str:
         """Return the file's text: stable key order, so that equal merges give equal bytes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from transformers import AutoModelForCausalLM
 from support.serving import running
 from vicuna_server.engine import ChatPrompt, GenerationRequest
 from vicuna_server.engine.loading import LoadSettings
+from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.errors import InputError
 from vicuna_server.manifest import Manifest
 from vicuna_server.prompts import Message
 
@@ -43,6 +46,29 @@ def artifact(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("-m", "vicuna_server", "merge", *inputs, "--dtype", "float16", "--output", str(root))
     (folder,) = (path for path in root.iterdir() if (path / "vicuna-manifest.json").exists())
     return folder
+
+
+def _with_another_bit(artifact: Path, place: Path) -> Path:
+    """Copy an artifact and change the last bit but eight of its weights."""
+    folder = Path(shutil.copytree(artifact, place / artifact.name))
+    with next(folder.glob("*.safetensors")).open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        (low,) = file.read(1)
+        file.seek(-2, os.SEEK_END)
+        file.write(bytes([low ^ 1]))
+    return folder
+
+
+async def test_weights_that_somebody_changed_are_not_served(artifact: Path, tmp_path: Path) -> None:
+    folder = _with_another_bit(artifact, tmp_path)
+    manifest = check_folder(folder, artifact.name)
+    assert manifest is not None
+    check_folder(folder, artifact.name, manifest.digest)
+    engine = create_engine(LoadSettings(folder, dtype="float32", files=tuple(manifest.files)))
+    with pytest.raises(InputError, match="safetensors has other bytes") as caught:
+        await engine.load()
+    assert caught.value.reason == "ArtifactDamaged"
+    await engine.close()
 
 
 async def ask(folder: Path) -> str:

@@ -51,11 +51,12 @@ class LocalRun:
         """Return the address of the served API."""
         return f"http://{self.host}:{self.port}"
 
-    def merge(self) -> tuple[str, str | None]:
+    def merge(self) -> tuple[str, str | None, str | None]:
         """Run the merge Job's container; seconds if the artifact is there already.
 
         Returns:
-            The artifact's ID, and the name of the template that it is served with; None where an image does not say.
+            The artifact's ID, the name of the template that it is served with, and the digest of its files; None where
+            an image does not say.
 
         Raises:
             LocalRunError: the merge failed; it has said why on standard error. Or a volume is named that the model
@@ -77,9 +78,11 @@ class LocalRun:
             raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else ExitCode.INTERRUPTED)
         if said is None or said.artifact_id is None:
             raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", ExitCode.ENGINE)
-        return said.artifact_id, said.chat_template
+        return said.artifact_id, said.chat_template, said.digest
 
-    def serve(self, artifact_id: str, chat_template: str | None, command: Sequence[str] = ()) -> int:
+    def serve(
+        self, artifact_id: str, chat_template: str | None, digest: str | None, command: Sequence[str] = ()
+    ) -> int:
         """Serve the artifact until interrupted, or until `command` (which finds VICUNA_URL in its environment) ends.
 
         Raises:
@@ -96,6 +99,7 @@ class LocalRun:
             shared_volume=True,
             marks={},
             chat_template=chat_template,
+            digest=digest,
         )
         pod = deployment["spec"]["template"]["spec"]
         here = self._command(pod)

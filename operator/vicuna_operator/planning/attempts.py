@@ -32,6 +32,7 @@ class WeightsStage:
     reason: str
     message: str
     chat_template: str | None = None  # what auto came to, where a merge has told it
+    digest: str | None = None  # of the artifact's files, where the merge told it
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False

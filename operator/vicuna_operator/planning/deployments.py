@@ -12,7 +12,9 @@ from typing import Any, Self
 
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
+from vicuna_operator.resources.identity import revision
 
 __all__ = ["DeploymentView"]
 
@@ -37,6 +39,18 @@ class DeploymentView:
     def artifact_id(self) -> str:
         """Return the artifact it serves."""
         return self.meta.labels.get(c.LABEL_ARTIFACT_ID, "")
+
+    @property
+    def artifact_digest(self) -> str | None:
+        """Return the digest that its pods want the artifact's files to have; None where they take any."""
+        return self.meta.digest
+
+    def is_made_by(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+        """Tell whether a spec makes this very revision of an artifact, be it of its first bytes or of later ones."""
+        return any(
+            self.revision == revision(spec, artifact_id=artifact_id, image=image, digest=digest)
+            for digest in dict.fromkeys((None, self.artifact_digest))
+        )
 
     @property
     def merge_key(self) -> str:

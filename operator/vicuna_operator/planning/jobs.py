@@ -74,6 +74,11 @@ class JobView:
         return self.meta.annotations.get(c.ANNOTATION_WARNINGS, "[]")
 
     @property
+    def artifact_digest(self) -> str | None:
+        """Return the digest of that artifact's files, where the merge told it."""
+        return self.meta.digest
+
+    @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
         return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
+from vicuna_contract.termination import is_digest
 from vicuna_operator.api.conditions import parse_time
 
 __all__ = ["Body", "Meta", "conditions_of"]
@@ -24,6 +25,12 @@ class Meta:
     annotations: Mapping[str, str]
     created: datetime | None
     deleting: bool
+
+    @property
+    def digest(self) -> str | None:
+        """Return the digest of an artifact's files that is noted, if one is."""
+        text = self.annotations.get(c.ANNOTATION_ARTIFACT_DIGEST, "")
+        return text if is_digest(text) else None
 
     def is_child_of(self, uid: str) -> bool:
         """Tell whether the object belongs to the model with this uid, and is there to stay."""

@@ -64,19 +64,18 @@ def plan_serving(
     model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
-    artifact_id = weights.artifact_id
     servers = observe_servers(model, seen)
     companions = companion_actions(model, seen, config)
-    if artifact_id is None:
+    if weights.artifact_id is None:
         return _kept(servers, companions)
-    target = choose_target(model, artifact_id, servers, config)
+    target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
     rollout, trouble = _decide_rollout(model, target, servers, now)
     step = decide_sizes(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[Note] = []
     if target.fresh is None:
         created = [_deployment(model, target, step, config, weights)]
-        announced = [_announced(target), *capacity_notes(model, artifact_id, seen)]
+        announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
     changes, put_back = _changes(model, target, servers, rollout, step)
     waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
     return ServingStage(
@@ -120,6 +119,7 @@ def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, we
         model,
         revision=target.revision,
         artifact_id=target.artifact_id,
+        digest=target.digest,
         image=target.image,
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         replicas=step.sizes[target.revision],

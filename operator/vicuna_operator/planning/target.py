@@ -25,6 +25,7 @@ class Target:
 
     revision: str
     artifact_id: str
+    digest: str | None
     image: str
     fresh: DeploymentView | None
     good: DeploymentView | None
@@ -35,17 +36,33 @@ class Target:
         return {} if noted or spec_of(model).serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: self.image}
 
 
-def choose_target(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> Target:
-    """Say which revision the spec asks for."""
+def choose_target(model: Model, artifact_id: str, digest: str | None, servers: Servers, config: PlanConfig) -> Target:
+    """Say which revision the spec asks for; `digest` is of the artifact's files, None where it is not known."""
     image = _image(model, artifact_id, servers, config)
-    name = revision(spec_of(model), artifact_id=artifact_id, image=image)
+    name = _name(model, artifact_id, digest, image, servers)
     return Target(
         revision=name,
         artifact_id=artifact_id,
+        digest=digest,
         image=image,
         fresh=servers.find(name),
         good=last_good(servers.live, name, servers.active),
     )
+
+
+def _name(model: Model, artifact_id: str, digest: str | None, image: str, servers: Servers) -> str:
+    """Name the revision; bytes that another merge made of the same inputs are another's, if one of the first is there.
+
+    So nothing that runs changes its name when its digest becomes known, and pods that want the first bytes are never
+    given others.
+    """
+    first = revision(spec_of(model), artifact_id=artifact_id, image=image)
+    if digest is None:
+        return first
+    other, there = revision(spec_of(model), artifact_id=artifact_id, image=image, digest=digest), servers.find(first)
+    if there is None:
+        return other if servers.find(other) else first
+    return first if there.artifact_digest in (None, digest) else other
 
 
 def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> str:
@@ -76,6 +93,4 @@ def _inherited(spec: VicunaModelSpec, artifact_id: str, item: DeploymentView) ->
         return None
     # Earlier versions did not note the image, and a policy may have pinned it by digest since.
     candidates = (item.default_image, item.default_image.partition("@")[0])
-    return next(
-        (image for image in candidates if revision(spec, artifact_id=artifact_id, image=image) == item.revision), None
-    )
+    return next((image for image in candidates if item.is_made_by(spec, artifact_id, image)), None)

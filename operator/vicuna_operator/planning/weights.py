@@ -8,13 +8,14 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_contract.templates import AUTO
-from vicuna_contract.termination import read_report
+from vicuna_contract.termination import Report, read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.storage import claim_step
 from vicuna_operator.planning.trouble import POLL_SECONDS
@@ -26,10 +27,14 @@ __all__ = ["plan_weights"]
 
 @dataclass(frozen=True)
 class _Known:
-    """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once."""
+    """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once.
+
+    `digest` is of its files, None where no merge told it.
+    """
 
     artifact_id: str
     chat_template: str | None = None
+    digest: str | None = None
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
@@ -67,7 +72,15 @@ def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
     odd = "".join(f"; {reason}: {message}" for reason, message in known.warnings)
     told = f"artifact {known.artifact_id}{odd}"
     actions = [*known.actions, *failed]
-    return WeightsStage(known.artifact_id, Reason.MERGED, told, known.chat_template, actions=actions, notes=known.notes)
+    return WeightsStage(
+        known.artifact_id,
+        Reason.MERGED,
+        told,
+        known.chat_template,
+        known.digest,
+        actions=actions,
+        notes=known.notes,
+    )
 
 
 def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
@@ -89,26 +102,41 @@ def _is_shared(model: Model, claim: ClaimView | None) -> bool:
 def _known_artifact(
     model: Model, jobs: Sequence[JobView], pods: Mapping[str, PodView], seen: Observed
 ) -> _Known | None:
-    """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment."""
+    """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment.
+
+    What was made before the claim was lies on an earlier one of its name, which is lost: a merge finds out whether
+    the artifact has been brought back.
+    """
     here = claim_name(model)
+    claim = seen.claims.get(here)
     for job in reversed(jobs):
-        if job.succeeded and job.claim == here:
+        if job.succeeded and job.claim == here and not _is_older(job.meta, claim):
             known = _noted(job) or _told(job, pods.get(job.meta.name))
             if known is not None:
                 return known
-    return _served(model, seen)
+    return _served(model, seen, claim)
 
 
 def _noted(job: JobView) -> _Known | None:
-    return _Known(job.artifact_id, job.chat_template, job.warnings) if job.artifact_id else None
+    """Return what is noted on a Job."""
+    if not job.artifact_id:
+        return None
+    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.warnings)
 
 
-def _served(model: Model, seen: Observed) -> _Known | None:
-    """Find the artifact by a Deployment that serves it."""
+def _served(model: Model, seen: Observed, claim: ClaimView | None) -> _Known | None:
+    """Find the artifact by a Deployment that serves it, the youngest first."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
-    found = [item for item in own if item.merge_key == key and item.claim == here]
-    return _Known(found[0].artifact_id, found[0].chat_template) if found else None
+    fit = [item for item in own if item.merge_key == key and item.claim == here and not _is_older(item.meta, claim)]
+    fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
+    return next((_Known(item.artifact_id, item.chat_template, item.artifact_digest) for item in fit), None)
+
+
+def _is_older(child: Meta, claim: ClaimView | None) -> bool:
+    """Tell whether an object was made before the claim that is there now."""
+    made = claim.meta.created if claim is not None else None
+    return made is not None and child.created is not None and child.created < made
 
 
 def _told(job: JobView, pod: PodView | None) -> _Known | None:
@@ -116,14 +144,20 @@ def _told(job: JobView, pod: PodView | None) -> _Known | None:
     said = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
     if said is None or said.artifact_id is None:
         return None
-    annotations = {c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes)} if said.bytes is not None else {}
-    if said.warnings:
-        annotations[c.ANNOTATION_WARNINGS] = json.dumps(said.warnings)
     resolved = said.chat_template if job.asked_template == AUTO else None
-    if resolved:
-        annotations[c.ANNOTATION_CHAT_TEMPLATE] = resolved
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
-    metadata |= {"annotations": annotations} if annotations else {}
+    metadata |= {"annotations": annotations} if (annotations := _annotations(said, resolved)) else {}
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"metadata": metadata})
     notes = [Note("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, resolved, said.warnings, [patch], notes)
+    return _Known(said.artifact_id, resolved, said.digest, said.warnings, [patch], notes)
+
+
+def _annotations(said: Report, resolved: str | None) -> dict[str, str]:
+    """Return what a Job is to remember of its merge's message."""
+    notable = {
+        c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes or ""),
+        c.ANNOTATION_ARTIFACT_DIGEST: said.digest,
+        c.ANNOTATION_WARNINGS: json.dumps(said.warnings) if said.warnings else "",
+        c.ANNOTATION_CHAT_TEMPLATE: resolved,
+    }
+    return {key: value for key, value in notable.items() if value}

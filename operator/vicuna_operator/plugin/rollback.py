@@ -9,7 +9,7 @@ from vicuna_operator.api.model import parse_spec
 from vicuna_operator.errors import PluginError, SpecError
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.plugin.family import Family
-from vicuna_operator.resources.identity import merge_key, revision
+from vicuna_operator.resources.identity import merge_key
 
 __all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisions"]
 
@@ -131,9 +131,7 @@ def _serves(family: Family, item: DeploymentView, spec: Mapping[str, Any]) -> bo
         raise PluginError(f"the spec of that revision is no longer valid: {error}") from error
     image = parsed.serving.image or item.default_image
     return (
-        image is not None
-        and merge_key(parsed) == item.merge_key
-        and revision(parsed, artifact_id=item.artifact_id, image=image) == item.revision
+        image is not None and merge_key(parsed) == item.merge_key and item.is_made_by(parsed, item.artifact_id, image)
     )
 
 

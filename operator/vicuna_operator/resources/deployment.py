@@ -41,6 +41,7 @@ def revision_deployment(
     shared_volume: bool,
     marks: Mapping[str, str],
     chat_template: str | None = None,
+    digest: str | None = None,
 ) -> dict[str, Any]:
     """Build the Deployment of a revision with its first number of replicas.
 
@@ -54,9 +55,11 @@ def revision_deployment(
         shared_volume: whether pods of several nodes can mount the volume.
         marks: further annotations.
         chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
+        digest: of the artifact's files; None: unknown, so its pods take any.
     """
     spec = spec_of(model)
     arguments = _arguments(model, revision, artifact_id, chat_template)
+    checked = [] if digest is None else [{"name": c.ARTIFACT_DIGEST_VARIABLE, "value": digest}]
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
     origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
@@ -70,6 +73,7 @@ def revision_deployment(
                 c.ANNOTATION_CLAIM: claim_name(model),
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
                 c.ANNOTATION_REPLICAS: str(replicas),
+                **({} if digest is None else {c.ANNOTATION_ARTIFACT_DIGEST: digest}),
                 **({} if spec.serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: image}),
                 **({c.ANNOTATION_CHAT_TEMPLATE: chat_template} if chat_template else {}),
                 **marks,
@@ -88,7 +92,7 @@ def revision_deployment(
                     | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
-                "spec": _pod(model, arguments, revision, image, pull_policy, shared_volume),
+                "spec": _pod(model, arguments, checked, revision, image, pull_policy, shared_volume),
             },
         },
     }
@@ -150,7 +154,7 @@ def _spread(model: Model, revision: str, shared: bool) -> list[dict[str, Any]]:
 
 
 def _pod(
-    model: Model, arguments: list[str], revision: str, image: str, pull_policy: str, shared: bool
+    model: Model, arguments: list[str], checked: list[Any], revision: str, image: str, pull_policy: str, shared: bool
 ) -> dict[str, Any]:
     serving = spec_of(model).serving
     pod: dict[str, Any] = {
@@ -168,6 +172,7 @@ def _pod(
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
                     {"name": "HF_HUB_OFFLINE", "value": "1"},
+                    *checked,
                     *serving.env,
                 ],
                 "ports": [{"name": "http", "containerPort": c.SERVER_PORT, "protocol": "TCP"}],

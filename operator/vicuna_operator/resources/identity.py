@@ -56,16 +56,19 @@ def merge_series(spec: VicunaModelSpec, *, claim: str, retry: str) -> str:
     )
 
 
-def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str) -> str:
+def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str, digest: str | None = None) -> str:
     """Return 8 hex over the artifact, the resolved image and whatever in `serving` changes the pods.
 
     Fields equal to their default are left out, so that a new field with a default changes no running revision. A
-    claim named by the user counts too: the same artifact on another volume needs other pods.
+    claim named by the user counts too: the same artifact on another volume needs other pods. So does `digest`, which is
+    given only where the artifact was merged anew with other bytes while a revision of the earlier ones is there.
     """
     serving = _stated(spec.serving, leave_out=_NOT_IN_REVISION)
     identity: dict[str, Any] = {"artifactID": artifact_id, "image": image, "serving": serving}
     if spec.storage.claim_name is not None:
         identity["claim"] = spec.storage.claim_name
+    if digest is not None:
+        identity["digest"] = digest
     return short_hash(identity, 8)
 
 

@@ -118,11 +118,9 @@ def _open_local(args: argparse.Namespace) -> Backend:
     if sys.stderr.isatty():
         print(f"loading {folder} …", file=sys.stderr)
     return LocalModel(
-        LoadSettings(
-            folder=folder,
-            pinned_template=manifest.chat_template if manifest else None,
-            kind=manifest.recipe.kind if manifest else "none",
-            source_id=manifest.hub_id if manifest else "",
+        LoadSettings.of(
+            folder,
+            manifest,
             chat_template=chat_template,
             device=args.device or "auto",
             num_gpus=num_gpus,

@@ -1,25 +1,34 @@
 """From a folder to the engine that serves it, for every command that runs a model. Imports torch only at the end."""
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vicuna_contract.extras import require
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, TEMPLATE_SUFFIX
 from vicuna_server.engine.base import Engine
+from vicuna_server.engine.contents import WeightCheck, check_small_files, damaged
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.manifest import Manifest
+from vicuna_server.manifest import MANIFEST_NAME, Manifest
+
+if TYPE_CHECKING:
+    from vicuna_server.engine.loading import LoadedModel
 
 __all__ = ["check_folder", "create_engine"]
 
+_READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
 
-def check_folder(folder: Path, artifact_id: str | None = None) -> Manifest | None:
+
+def check_folder(folder: Path, artifact_id: str | None = None, digest: str | None = None) -> Manifest | None:
     """Refuse a folder that is no model, or not the one that was meant; return its manifest, if it has one.
 
     Args:
         folder: The artifact, or any folder in Hugging Face's layout.
         artifact_id: The manifest must name this artifact; None: any will do, and so will no manifest.
+        digest: The manifest's files must have it; None: any will do.
 
     Raises:
         InputError: `ModelNotFound`, `ArtifactMismatch` or `ArtifactDamaged`.
@@ -31,10 +40,13 @@ def check_folder(folder: Path, artifact_id: str | None = None) -> Manifest | Non
     manifest = Manifest.load(folder)
     if artifact_id is not None:
         _check_artifact(folder, manifest, artifact_id)
+    if digest is not None:
+        _check_digest(folder, manifest, digest)
     if not scripted and not (folder / "config.json").is_file():
         raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
     if manifest is not None and not scripted:
         _check_files(folder, manifest)
+        check_small_files(folder, manifest.files)
     return manifest
 
 
@@ -55,9 +67,28 @@ def create_engine(settings: LoadSettings) -> Engine:
     for late in ("tokenizers", "accelerate"):  # transformers imports them while it reads the model, and blames that
         require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
+    check = WeightCheck(settings.folder, settings.files)
     from vicuna_server.engine.transformers import TransformersEngine
 
-    return TransformersEngine(settings)
+    return TransformersEngine(settings, partial(_load_checked, check))
+
+
+def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
+    """Load the model and wait until its weights are known to be the manifest's.
+
+    Raises:
+        InputError: `ArtifactDamaged`, also where that is why it cannot be loaded.
+    """
+    from vicuna_server.engine.loading import load_model
+
+    try:
+        loaded = load_model(settings)
+        check.finish()
+    except BaseException:
+        check.end()
+        check.tell()
+        raise
+    return loaded
 
 
 def _is_scripted() -> bool:
@@ -80,10 +111,29 @@ def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -
         )
 
 
+def _check_digest(folder: Path, manifest: Manifest | None, digest: str) -> None:
+    if manifest is None or manifest.digest != digest:
+        found = f"files whose digest is {manifest.digest}" if manifest else "no manifest"
+        raise InputError(
+            "ArtifactMismatch",
+            f"{folder} holds {found}, but {digest} is what the merge told of: it was changed, or merged anew since; "
+            "put the files back, or remove the folder and merge again",
+        )
+    _refuse_strangers(folder, manifest)
+
+
 def _check_files(folder: Path, manifest: Manifest) -> None:
     for entry in manifest.files:
         path = folder / entry.path
         size = path.stat().st_size if path.is_file() else None
         if size != entry.size:
             found = "is missing" if size is None else f"has {size} bytes instead of {entry.size}"
-            raise InputError("ArtifactDamaged", f"{path} {found}; merge the model again")
+            raise damaged(path, found)
+
+
+def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
+    """Refuse files that nothing lists where transformers would read them: their bytes are nobody's word."""
+    known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
+    for path in sorted(folder.iterdir()):
+        if path.name not in known and (path.is_dir() or path.suffix in _READ):
+            raise damaged(path, "is not in its manifest")

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
+
+from vicuna_server.manifest import FileEntry, Manifest
 
 __all__ = ["LoadSettings"]
 
@@ -15,6 +18,7 @@ class LoadSettings:
         pinned_template: Chat template of the manifest; None without a manifest.
         kind: The resolved kind of delta that the manifest names.
         source_id: ORG/NAME on a hub that the manifest names; empty for a folder, or without a manifest.
+        files: What the manifest lists, to be hashed while it is loaded; empty without one.
         chat_template: A template's name, `auto`, or the path of a `.jinja` file.
         max_gpu_memory: Most bytes of weights on each GPU; None: what is free.
         kv_cache_memory: Bytes for keys and values; None: what is left.
@@ -36,3 +40,18 @@ class LoadSettings:
     kv_cache_memory: int | None = None
     prefix_reuse: bool = True
     max_concurrency: int = 32
+    files: tuple[FileEntry, ...] = ()
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest | None, **more: Any) -> Self:
+        """Take what a folder's manifest says, if it has one, and `more` of the attributes above."""
+        if manifest is None:
+            return cls(folder, **more)
+        return cls(
+            folder,
+            pinned_template=manifest.chat_template,
+            kind=manifest.recipe.kind,
+            source_id=manifest.hub_id,
+            files=tuple(manifest.files),
+            **more,
+        )

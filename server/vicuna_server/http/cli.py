@@ -49,7 +49,7 @@ def _serve(args: ServeArguments) -> None:
     from vicuna_server.http.server import serve
 
     folder = Path(args.model)
-    manifest = check_folder(folder, args.artifact_id)
+    manifest = check_folder(folder, args.artifact_id, args.artifact_digest)
     load = _load_settings(args, folder, manifest)
     # Before torch is imported, which takes seconds: a port in use is said at once, and probes can connect.
     with bind(args.host, args.port) as listener:
@@ -66,11 +66,9 @@ def _serve(args: ServeArguments) -> None:
 
 
 def _load_settings(args: ServeArguments, folder: Path, manifest: Manifest | None) -> LoadSettings:
-    return LoadSettings(
-        folder=folder,
-        pinned_template=manifest.chat_template if manifest else None,
-        kind=manifest.recipe.kind if manifest else "none",
-        source_id=manifest.hub_id if manifest else "",
+    return LoadSettings.of(
+        folder,
+        manifest,
         chat_template=require_template_file("--chat-template", args.chat_template),
         device=args.device,
         num_gpus=args.num_gpus,

@@ -51,7 +51,7 @@ def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]]) -> d
     size, template = manifest.total_size, manifest.chat_template
     lasting = [one for one in dict.fromkeys(warned) if one[0] not in _PASSING]
     told = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
-    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, told).fields()
+    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, told, manifest.digest).fields()
 
 
 def _fail(error: VicunaError, reporter: object) -> int:

@@ -57,6 +57,7 @@ SERVES = st.builds(
     served_name=st.none() | WORD,
     revision=WORD,
     artifact_id=st.none() | HEX,
+    artifact_digest=DIGEST,
     device=st.sampled_from(DEVICES),
     num_gpus=st.integers(0, 16),
     dtype=st.sampled_from(SERVING_DTYPES),

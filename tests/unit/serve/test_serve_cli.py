@@ -1,5 +1,6 @@
 """`vicuna-server serve` refusing to start: reason, one sentence, exit code, termination message."""
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vicuna_contract.names import ARTIFACT_DIGEST_VARIABLE
 from vicuna_server.cli import main
 from vicuna_server.http.listening import bind
 from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
@@ -23,7 +25,7 @@ def write_artifact(folder: Path, artifact_id: str = "0123456789abcdef") -> Path:
         chat_template="vicuna_v1.1",
         tensor_count=0,
         total_size=0,
-        files=[FileEntry(path="config.json", size=2, sha256="0" * 64)],
+        files=[FileEntry(path="config.json", size=2, sha256=hashlib.sha256(b"{}").hexdigest())],
         tool=Tool(name="test", version="0"),
     )
     (folder / "vicuna-manifest.json").write_text(manifest.to_json())
@@ -82,6 +84,46 @@ def test_a_file_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (folder / "config.json").write_text("{  }")
     code, said = serve(capsys, "--model", str(folder))
     assert (code, "ArtifactDamaged" in said, "config.json" in said) == (65, True, True)
+
+
+def test_other_bytes_of_the_same_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_artifact(tmp_path / "a")
+    (folder / "config.json").write_text("[]")
+    code, said = serve(capsys, "--model", str(folder))
+    assert code == 65
+    assert f"ArtifactDamaged: {folder / 'config.json'} has other bytes than its manifest says" in said
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+@pytest.mark.parametrize("stated", ["flag", "environment"])
+def test_other_files_than_the_merge_told_of(
+    scripted: bool, stated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Config and manifest were changed together: only who merged knows what they were."""
+    monkeypatch.setenv("VICUNA_ENGINE", "scripted" if scripted else "transformers")
+    folder = write_artifact(tmp_path / "a")
+    manifest = Manifest.load(folder)
+    assert manifest is not None
+    words = []
+    if stated == "flag":
+        words = ["--artifact-digest", "f" * 64]
+    else:
+        monkeypatch.setenv(ARTIFACT_DIGEST_VARIABLE, "f" * 64)
+    code, said = serve(capsys, "--model", str(folder), *words)
+    assert code == 65
+    assert "ArtifactMismatch" in said
+    assert manifest.digest in said
+    assert "f" * 64 in said
+
+
+def test_a_file_that_no_manifest_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_artifact(tmp_path / "a")
+    manifest = Manifest.load(folder)
+    assert manifest is not None
+    (folder / "README.md").touch()
+    (folder / "chat_template.jinja").write_text("{{ 'another prompt' }}")
+    code, said = serve(capsys, "--model", str(folder), "--artifact-digest", manifest.digest)
+    assert (code, "ArtifactDamaged" in said, "chat_template.jinja is not in its manifest" in said) == (65, True, True)
 
 
 @pytest.mark.parametrize("flag", ["--max-gpu-memory", "--kv-cache-memory"])
