@@ -64,8 +64,9 @@ async def test_every_verb(client: KubeClient, server: MemoryServer) -> None:
 
 
 async def test_core_kinds_logs_and_field_selectors(client: KubeClient, server: MemoryServer) -> None:
-    server.kube.pod_logs["ns", "p"] = "one\ntwo\nthree"
-    assert await client.logs("ns", "p", tail_lines=2, limit_bytes=100) == "two\nthree"
+    server.kube.pod_logs["ns", "p", "merge"] = "one\ntwo\nthree"
+    server.kube.pod_logs["ns", "p", "istio-proxy"] = "of the sidecar"
+    assert await client.logs("ns", "p", container="merge", tail_lines=2, limit_bytes=100) == "two\nthree"
     event = {
         "apiVersion": "v1",
         "kind": "Event",

@@ -117,7 +117,7 @@ class Cluster:
         phase = "Running" if "running" in state else "Pending"
         if "terminated" in state:
             phase = "Failed" if state["terminated"]["exitCode"] else "Succeeded"
-        status = {"phase": phase, "conditions": [_SCHEDULED], "containerStatuses": [{"state": state}]}
+        status = {"phase": phase, "conditions": [_SCHEDULED], "containerStatuses": [{"name": "merge", "state": state}]}
         name = job["metadata"]["name"]
         return self._put_pod(job, f"{name}-abcde", {"job-name": name}, {"nodeName": "n1"}, status)
 
@@ -174,7 +174,7 @@ class Cluster:
         """Let the kubelet report a pod's readiness, and the state of its container where it is given."""
         status = dict(pod["status"])
         if container is not None:
-            status["containerStatuses"] = [container]
+            status["containerStatuses"] = [{"name": "server", **container}]
         before = next((item for item in pod["status"]["conditions"] if item["type"] == "Ready"), {})
         if before.get("status") != str(ready):
             others = [item for item in pod["status"]["conditions"] if item["type"] != "Ready"]

@@ -59,7 +59,7 @@ class MemoryKube:
         default_factory=lambda: {"v1", "apps/v1", "batch/v1", "coordination.k8s.io/v1", "vicuna.dev/v1alpha1"}
     )
     lingers: set[str] = field(default_factory=set)
-    pod_logs: dict[tuple[str, str], str] = field(default_factory=dict)
+    pod_logs: dict[tuple[str, str, str], str] = field(default_factory=dict)
     crash_after: int | None = None
     calls: list[Call] = field(default_factory=list)
 
@@ -236,11 +236,11 @@ class MemoryKube:
         self._delete(place)
         self._end()
 
-    async def logs(self, namespace: str, pod: str, *, tail_lines: int, limit_bytes: int) -> str:
+    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
         self._begin(Call("logs", "Pod", pod))
-        if (namespace, pod) not in self.pod_logs:
-            raise NotFoundError(f"pods {pod!r} not found", 404)
-        return "\n".join(self.pod_logs[namespace, pod].splitlines()[-tail_lines:])[:limit_bytes]
+        if (namespace, pod, container) not in self.pod_logs:
+            raise NotFoundError(f"container {container!r} of pod {pod!r} not found", 404)
+        return "\n".join(self.pod_logs[namespace, pod, container].splitlines()[-tail_lines:])[:limit_bytes]
 
     async def offers(self, group_version: str) -> bool:
         self._begin(Call("offers", group_version, ""))

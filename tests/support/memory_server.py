@@ -137,7 +137,11 @@ class MemoryServer:
         match request.method:
             case "GET" if subresource == "log":
                 tail = int(request.query["tailLines"])
-                return web.Response(text=await self.kube.logs(namespace, ref.name, tail_lines=tail, limit_bytes=10**6))
+                container = request.query["container"]
+                text = await self.kube.logs(
+                    namespace, ref.name, container=container, tail_lines=tail, limit_bytes=10**6
+                )
+                return web.Response(text=text)
             case "GET":
                 found = await self.kube.get(ref, namespace)
                 return web.json_response(found) if found else _status(404, "NotFound", f"{ref.name} not found")

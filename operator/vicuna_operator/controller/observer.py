@@ -166,7 +166,13 @@ class Observer:
         if self._clock() - memory.progress_at >= _PROGRESS_SECONDS:
             memory.progress_at = self._clock()
             try:
-                text = await self._kube.logs(model.namespace, pod, tail_lines=_LOG_LINES, limit_bytes=_LOG_BYTES)
+                text = await self._kube.logs(
+                    model.namespace,
+                    pod,
+                    container=c.MERGE_CONTAINER,
+                    tail_lines=_LOG_LINES,
+                    limit_bytes=_LOG_BYTES,
+                )
             except KubeError as error:  # not started yet, gone already, no right: nothing depends on it
                 logger.debug("no log of %s: %s", pod, error)
             else:

@@ -120,10 +120,10 @@ class KubeClient:
         async with self._turns.turn(ref.kind):
             await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
 
-    async def logs(self, namespace: str, pod: str, *, tail_lines: int, limit_bytes: int) -> str:
-        """Read the end of a pod's log."""
+    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
+        """Read the end of the log of a pod's container."""
         path = _path("v1", "Pod", namespace, pod) + "/log"
-        query = [("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
+        query = [("container", container), ("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
         return (await self._request("GET", path, query)).decode(errors="replace")
 
     async def offers(self, group_version: str) -> bool:

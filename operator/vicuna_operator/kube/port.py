@@ -62,8 +62,8 @@ class Kube(Protocol):
         """
         ...
 
-    async def logs(self, namespace: str, pod: str, *, tail_lines: int, limit_bytes: int) -> str:
-        """Read the end of a pod's log."""
+    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
+        """Read the end of the log of a pod's container; without its name a pod with sidecars is refused."""
         ...
 
     async def offers(self, group_version: str) -> bool:

@@ -9,6 +9,7 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.endings import stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
@@ -176,8 +177,10 @@ class Attempts:
 
     def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:
         # The pod may have been collected since it was diagnosed: what was seen then still holds.
-        known = remembered(self.model.status, last) if pod is None else None
-        failure = known or merge_failure(last, pod)
+        known = remembered(self.model.status, last)
+        failure = (known if pod is None else None) or merge_failure(last, pod)
+        # What the pod said is in the status before it goes.
+        stop = stop_sidecars(last, pod) if known is not None else []
         failures, budget = self._failures(last), spec_of(self.model).merge.retries
         if not failure.retryable or failures > budget:
             tried = f" (tried {failures} times)" if failures > 1 else ""
@@ -188,16 +191,19 @@ class Attempts:
                 failure=failure,
                 stalled=True,
                 attempt=last.attempt,
+                actions=stop,
             )
         wait = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
         since = (self.now - last.finished).total_seconds() if last.finished else wait
         if since >= wait:
-            return replace(self._start(), failure=failure)
+            fresh = self._start()
+            return replace(fresh, failure=failure, actions=[*stop, *fresh.actions])
         return WeightsStage(
             None,
             Reason.MERGE_RETRYING,
             f"attempt {failures} of {budget + 1} failed: {failure.reason}: {failure.message}; tried again by itself",
             failure=failure,
             attempt=last.attempt,
+            actions=stop,
             requeue_after=max(0.1, wait - since),
         )

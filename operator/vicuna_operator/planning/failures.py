@@ -7,8 +7,9 @@ from typing import Any
 from vicuna_contract.exits import RETRYABLE_EXITS
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time
+from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import PodView, Termination
+from vicuna_operator.planning.observed import PodView
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 

@@ -1,13 +1,12 @@
 """A Job as planning sees it: one attempt to merge, or a clean-up of the volume."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.lenient import moment, parsed, whole
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = ["JobView"]
@@ -22,6 +21,7 @@ class JobView:
     succeeded: bool
     failed: bool
     finished: datetime | None
+    deadline: bool = False  # spec.activeDeadlineSeconds is set: the operator ends what only sidecars keep alive
     condition_reason: str = ""
     condition_message: str = ""
     asked_template: str = ""  # with which --chat-template it runs
@@ -34,10 +34,8 @@ class JobView:
     @property
     def kept(self) -> Sequence[str]:
         """Return the artifacts that a clean-up leaves."""
-        try:
-            return [str(item) for item in json.loads(self.meta.annotations.get(c.ANNOTATION_KEPT, "[]"))]
-        except (TypeError, ValueError):
-            return ()
+        told = parsed(self.meta.annotations.get(c.ANNOTATION_KEPT))
+        return [str(item) for item in told] if isinstance(told, list) else ()
 
     @property
     def merge_key(self) -> str:
@@ -52,8 +50,7 @@ class JobView:
     @property
     def artifact_bytes(self) -> int | None:
         """Return the size of that artifact, where the merge told it."""
-        text = self.meta.annotations.get(c.ANNOTATION_ARTIFACT_BYTES, "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return whole(self.meta.annotations.get(c.ANNOTATION_ARTIFACT_BYTES)) or None
 
     @property
     def chat_template(self) -> str | None:
@@ -63,15 +60,9 @@ class JobView:
     @property
     def warnings(self) -> Sequence[tuple[str, str]]:
         """Return what the merge told that is odd about its artifact: pairs of reason and sentence."""
-        try:
-            told = [one for one in json.loads(self._warnings_told) if isinstance(one, list)]
-            return [(str(reason), str(message)) for reason, message in told]
-        except (TypeError, ValueError):
-            return ()
-
-    @property
-    def _warnings_told(self) -> str:
-        return self.meta.annotations.get(c.ANNOTATION_WARNINGS, "[]")
+        told = parsed(self.meta.annotations.get(c.ANNOTATION_WARNINGS))
+        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        return [(str(reason), str(message)) for reason, message in pairs]
 
     @property
     def artifact_digest(self) -> str | None:
@@ -81,7 +72,8 @@ class JobView:
     @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
-        return int(self.meta.annotations.get(c.ANNOTATION_ATTEMPT, "0"))
+        noted = whole(self.meta.annotations.get(c.ANNOTATION_ATTEMPT), -1)
+        return noted if noted >= 0 else whole(self.meta.name.rpartition("-")[2])  # the name ends with it too
 
     @property
     def series(self) -> str:
@@ -101,16 +93,16 @@ class JobView:
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Job."""
-        status = body.get("status") or {}
+        spec, status = body.get("spec") or {}, body.get("status") or {}
         ended = {kind: cond for kind, cond in conditions_of(status).items() if cond.get("status") == "True"}
         last = ended.get("Failed") or ended.get("Complete") or {}
-        moment = status.get("completionTime") or last.get("lastTransitionTime")
         return cls(
             meta=Meta.of(body),
-            active=int(status.get("active") or 0),
+            active=whole(status.get("active")),
             succeeded="Complete" in ended,
             failed="Failed" in ended,
-            finished=parse_time(moment) if moment and last else None,
+            finished=moment(status.get("completionTime") or last.get("lastTransitionTime")) if last else None,
+            deadline=spec.get("activeDeadlineSeconds") is not None,
             condition_reason=str(last.get("reason", "")),
             condition_message=str(last.get("message", "")),
             asked_template=_asked_template(body),

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.containers import ContainerView, Termination, containers_of
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
@@ -22,18 +23,12 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Termination:
-    """How a container ended."""
-
-    exit_code: int
-    reason: str
-    message: str
-    finished: str
-
-
-@dataclass(frozen=True)
 class PodView:
-    """A pod of a merge Job or of a serving Deployment, with the state of its one container."""
+    """A pod of a merge Job or of a serving Deployment, with the state of the operator's own container in it.
+
+    `others` are containers that stand beside it, which somebody's admission webhook has added; `init` those that come
+    before it.
+    """
 
     meta: Meta
     phase: str
@@ -51,6 +46,8 @@ class PodView:
     restarts: int
     unscheduled_since: datetime | None = None
     ready_since: datetime | None = None
+    others: Sequence[ContainerView] = ()
+    init: Sequence[ContainerView] = ()
 
     @property
     def revision(self) -> str:
@@ -75,14 +72,14 @@ class PodView:
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a pod."""
+        meta = Meta.of(body)
         status = body.get("status") or {}
         conditions = conditions_of(status)
         scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
-        containers = status.get("containerStatuses") or [{}]
-        state = containers[0].get("state") or {}
-        waiting = state.get("waiting") or {}
+        server = meta.labels.get(c.LABEL_NAME) == c.NAME_SERVER
+        own, others = containers_of(status, c.SERVER_CONTAINER if server else c.MERGE_CONTAINER)
         return cls(
-            meta=Meta.of(body),
+            meta=meta,
             phase=str(status.get("phase", "Pending")),
             ready=readiness.get("status") == "True",
             scheduled=scheduled.get("status") == "True",
@@ -90,12 +87,14 @@ class PodView:
             node=str((body.get("spec") or {}).get("nodeName") or ""),
             status_reason=str(status.get("reason", "")),
             status_message=str(status.get("message", "")),
-            waiting_reason=str(waiting.get("reason", "")),
-            waiting_message=str(waiting.get("message", "")),
-            running="running" in state,
-            terminated=_termination(state),
-            last_terminated=_termination(containers[0].get("lastState") or {}),
-            restarts=int(containers[0].get("restartCount") or 0),
+            waiting_reason=own.waiting_reason,
+            waiting_message=own.waiting_message,
+            running=own.running,
+            terminated=own.terminated,
+            last_terminated=own.last_terminated,
+            restarts=own.restarts,
+            others=others,
+            init=tuple(ContainerView.of(item) for item in status.get("initContainerStatuses") or ()),
             unscheduled_since=_since(scheduled, "False"),
             ready_since=_since(readiness, "True"),
         )
@@ -105,18 +104,6 @@ def _since(condition: Mapping[str, Any], value: str) -> datetime | None:
     """Return when a condition took this value; None where it has another, or does not say when."""
     moment = condition.get("lastTransitionTime")
     return parse_time(moment) if moment and condition.get("status") == value else None
-
-
-def _termination(state: Mapping[str, Any]) -> Termination | None:
-    ended = state.get("terminated")
-    if not ended:
-        return None
-    return Termination(
-        exit_code=int(ended.get("exitCode", 0)),
-        reason=str(ended.get("reason", "")),
-        message=str(ended.get("message", "")),
-        finished=str(ended.get("finishedAt") or ""),
-    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Patch, Ref
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.endings import ended, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -37,7 +38,7 @@ def plan_pruning(
     claim = seen.claims.get(claim_name(model))
     if spec_of(model).storage.claim_name is not None or claim is None or claim.meta.deleting:
         return _NOTHING
-    jobs = [job for job in seen.jobs if job.is_prune and job.meta.is_child_of(model.uid)]
+    jobs = _clean_ups(model, seen)
     known = _known(claim)
     used = _used(model, weights, seen)
     if new := sorted(used - set(known)):
@@ -46,6 +47,12 @@ def plan_pruning(
         needed = None if weights.artifact_id is None else used | set(seen.neighbours)
         return _follow(claim, known, needed, jobs, now)
     return _begin(model, weights, seen, config, known, used, now)
+
+
+def _clean_ups(model: Model, seen: Observed) -> Sequence[JobView]:
+    mine = [job for job in seen.jobs if job.is_prune and job.meta.is_child_of(model.uid)]
+    pods = pods_of(mine, seen.pods)
+    return [ended(job, pods.get(job.meta.name)) for job in mine]
 
 
 def _begin(

@@ -14,6 +14,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.endings import END_NOW, ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
@@ -46,8 +47,8 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     shared_volume = _is_shared(model, claim)
     prepared, blocked = claim_step(model, claim)
     mine = sorted((job for job in seen.merges if job.meta.is_child_of(model.uid)), key=lambda job: job.attempt)
-    jobs = [job for job in mine if job.merge_key == key]
-    pods = {pod.job_name: pod for pod in seen.pods if not pod.is_server}
+    pods = pods_of(mine, seen.pods)
+    jobs = [ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
     if known is not None:
@@ -147,7 +148,8 @@ def _told(job: JobView, pod: PodView | None) -> _Known | None:
     resolved = said.chat_template if job.asked_template == AUTO else None
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
     metadata |= {"annotations": annotations} if (annotations := _annotations(said, resolved)) else {}
-    patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"metadata": metadata})
+    change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if outlived(pod) else {})
+    patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
     notes = [Note("Warning", reason, message) for reason, message in said.warnings]
     return _Known(said.artifact_id, resolved, said.digest, said.warnings, [patch], notes)
 

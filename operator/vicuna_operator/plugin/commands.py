@@ -103,7 +103,8 @@ def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bo
     selector = f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}"
     if not kubectl.read("get", "pods", selector)["items"]:
         return _last_lines(name, body)
-    words = ["logs", selector, "--prefix", f"--tail={tail}"]
+    container = c.MERGE_CONTAINER if merging else c.SERVER_CONTAINER  # a sidecar has a log of its own
+    words = ["logs", selector, f"--container={container}", "--prefix", f"--tail={tail}"]
     words += [f"--max-log-requests={_MAX_STREAMS}"]
     words += ["--follow"] if follow else []
     words += ["--previous"] if previous else []

@@ -520,13 +520,13 @@ async def test_events_asked_for_are_there_in_the_next_pass_which_comes_soon() ->
 
 async def test_merge_progress_is_read_from_the_log_at_most_every_five_seconds() -> None:
     world = World(lambda *_: Plan(read_progress="merge-pod"))
-    world.kube.pod_logs["default", "merge-pod"] = (
+    world.kube.pod_logs["default", "merge-pod", "merge"] = (
         'loading\n{"event":"progress","bytesDone":1}\n{"event":"progress","bytesDone":2}\n{"event":"prog'
     )
     assert await world.run() == pytest.approx(0.2)
     assert await world.run() == pytest.approx(5.0)
     assert world.seen[-1].progress == {"event": "progress", "bytesDone": 2}
-    world.kube.pod_logs["default", "merge-pod"] = '{"event":"progress","bytesDone":3}'
+    world.kube.pod_logs["default", "merge-pod", "merge"] = '{"event":"progress","bytesDone":3}'
     await world.run()
     assert world.seen[-1].progress == {"event": "progress", "bytesDone": 2}
     world.clock += 5

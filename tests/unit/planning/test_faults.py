@@ -87,7 +87,7 @@ def served(change: Fault) -> Fault:
 def server(state: dict[str, Any], **more: Any) -> Fault:
     def change(world: World) -> None:
         (pod,) = world.server_pods()
-        pod["status"]["containerStatuses"] = [{"state": state, **more}]
+        pod["status"]["containerStatuses"] = [{"name": "server", "state": state, **more}]
         world.put(pod)
 
     return served(change)
@@ -96,7 +96,7 @@ def server(state: dict[str, Any], **more: Any) -> Fault:
 def server_event(reason: str, message: str, state: dict[str, Any], **more: Any) -> Fault:
     def change(world: World) -> None:
         (pod,) = world.server_pods()
-        pod["status"]["containerStatuses"] = [{"state": state, **more}]
+        pod["status"]["containerStatuses"] = [{"name": "server", "state": state, **more}]
         world.put(pod)
         world.tick(30)  # before that, a server that does not answer is loading
         says(world, pod["metadata"]["uid"], reason, message)

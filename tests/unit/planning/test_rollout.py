@@ -235,6 +235,7 @@ def test_a_crash_is_shown_with_the_words_of_the_server() -> None:
     said = '{"reason": "DeviceUnavailable", "message": "no GPU is visible", "retryable": false}'
     pod["status"]["containerStatuses"] = [
         {
+            "name": "server",
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 70, "message": said}},
             "restartCount": 1,
@@ -291,7 +292,8 @@ def test_a_failing_image_pull_is_a_warning_and_does_not_flap() -> None:
     words = {"ErrImagePull": "manifest unknown", "ImagePullBackOff": 'Back-off pulling image "server:1"'}
     seen = []
     for reason in ("ImagePullBackOff", "ErrImagePull", "ImagePullBackOff", "ErrImagePull"):
-        pod["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": reason, "message": words[reason]}}}]
+        state = {"waiting": {"reason": reason, "message": words[reason]}}
+        pod["status"]["containerStatuses"] = [{"name": "server", "state": state}]
         world.put(pod)
         world.reconcile()
         seen.append(world.condition("Ready")["message"])

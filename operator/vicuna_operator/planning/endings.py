@@ -1,0 +1,56 @@
+"""How a Job's work ended, which its pod tells before the Job does, or instead of it.
+
+Kubernetes ends a Job when all containers of its pod have ended. A sidecar that somebody's admission webhook has put
+there (a service mesh's proxy, say) never does; what counts is the operator's own container.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from vicuna_contract.termination import read_report
+from vicuna_operator.planning.actions import Patch, Ref
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import moment
+from vicuna_operator.planning.observed import PodView
+
+__all__ = ["END_NOW", "ended", "outlived", "pods_of", "stop_sidecars"]
+
+# A Job may get a deadline while it runs. It then fails, its pod goes, and Job and termination message stay readable;
+# a pod that is deleted would be made anew by some versions of Kubernetes, and a Job that is deleted is forgotten.
+END_NOW = {"activeDeadlineSeconds": 1}
+
+
+def pods_of(jobs: Iterable[JobView], pods: Iterable[PodView]) -> Mapping[str, PodView]:
+    """Return the pod of each Job by the Job's name: the youngest, and none of an earlier Job of that name."""
+    uids = {job.meta.uid: job.meta.name for job in jobs}
+    old_to_young = sorted(pods, key=lambda pod: pod.meta.created.timestamp() if pod.meta.created else 0.0)
+    return {uids[pod.meta.owner_uid]: pod for pod in old_to_young if pod.meta.owner_uid in uids}
+
+
+def ended(job: JobView, pod: PodView | None) -> JobView:
+    """Return a Job as its own container left it, whatever the Job's conditions say."""
+    if job.artifact_id:
+        return replace(job, succeeded=True, failed=False)
+    last = pod.terminated if pod is not None else None
+    if last is None or job.succeeded:
+        return job
+    if last.exit_code == 0:
+        said = read_report(last.message)
+        published = said is not None and said.artifact_id is not None
+        done = published or not job.failed
+        return replace(job, succeeded=done, failed=not done, finished=job.finished or moment(last.finished))
+    return replace(job, failed=True, finished=job.finished or moment(last.finished))
+
+
+def outlived(pod: PodView | None) -> Sequence[str]:
+    """Return the containers that run on although the pod's own one has ended, and so hold up its Job."""
+    if pod is None or pod.terminated is None or pod.over:
+        return ()
+    return [item.name for item in pod.others if item.running]
+
+
+def stop_sidecars(job: JobView, pod: PodView | None) -> list[Patch]:
+    """End a Job that only sidecars keep from ending: its pod holds the volume."""
+    if job.deadline or not outlived(pod):
+        return []
+    return [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"spec": END_NOW})]
