@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicuna_contract.reasons import MERGED, PRUNED
 from vicuna_contract.templates import is_resolved
 
 __all__ = ["MAX_BYTES", "Failed", "Merged", "Pruned", "Report", "digest_of", "encode", "is_digest", "read_report"]
@@ -43,7 +44,7 @@ class Merged:
         """Return the message."""
         told = [{"reason": reason, "message": message} for reason, message in self.warnings]
         fields: dict[str, object] = {
-            "reason": "Merged",
+            "reason": MERGED,
             "artifactID": self.artifact_id,
             "kind": self.kind,
             "chatTemplate": self.chat_template,
@@ -62,7 +63,7 @@ class Pruned:
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        return {"reason": "Pruned", "count": self.count, "bytes": self.bytes}
+        return {"reason": PRUNED, "count": self.count, "bytes": self.bytes}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Every reason and warning of the merge container has its line in docs/merging.md, and no line stands idle."""
+"""Every reason and warning of the merge container stands in the contract and in docs/merging.md, and none idle."""
 
 import ast
 import re
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vicuna_contract.reasons import MERGE_REASONS, MERGE_WARNINGS
 
 TOP = Path(__file__).parents[2]
 SERVER = TOP / "server/vicuna_server"
@@ -65,3 +67,4 @@ def test_the_tables_name_what_the_code_can_say(heading: str, expected: set[str])
     documented = _in_table(heading)
     assert len(expected) >= 4
     assert documented == sorted(expected)
+    assert {"reason": MERGE_REASONS, "warning": MERGE_WARNINGS}[heading] == expected, "vicuna_contract/reasons.py"

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vicuna_contract.reasons import SERVE_REASONS
 from vicuna_operator.api.conditions import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 WORD = re.compile(r"[A-Z][a-zA-Z]*[a-z]")
 # Rooms of the server whose errors end in a termination message, and so on the object. What only a person runs does not.
 BY_HAND = re.compile(r"_cli\.py$|/make_delta/")
-ROOMS = ("merge", "engine", "http", "prompts", "extras.py")
+SERVING = ("engine", "http", "prompts", "manifest.py", "extras.py")
+ROOMS = ("merge", *SERVING)
 ERRORS = {
     "InputError",
     "EngineError",
@@ -42,9 +44,9 @@ def strings(nodes: list[ast.expr]) -> Iterator[str]:
             yield node.value
 
 
-def of_server() -> dict[str, Path]:
+def of_server(rooms: tuple[str, ...] = ROOMS) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for room in ROOMS:
+    for room in rooms:
         for file, call, name in calls(ROOT / "server" / "vicuna_server" / room):
             if BY_HAND.search(str(file)):
                 continue
@@ -72,7 +74,11 @@ def test_every_reason_has_an_entry() -> None:
 def test_no_entry_is_of_a_reason_that_nobody_sets() -> None:
     text = "".join(
         file.read_text()
-        for part in ("operator/vicuna_operator", "server/vicuna_server")
+        for part in ("contract/vicuna_contract", "operator/vicuna_operator", "server/vicuna_server")
         for file in (ROOT / part).rglob("*.py")
     )
     assert [word for word in sorted(documented()) if f'"{word}"' not in text] == []
+
+
+def test_the_contract_names_what_a_server_can_say() -> None:
+    assert {*of_server(SERVING), "UsageError"} == SERVE_REASONS, "vicuna_contract/reasons.py"

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from vicuna_contract import reasons
+
 __all__ = [
     "CALM_REASONS",
     "Condition",
@@ -73,7 +75,7 @@ class Reason(StrEnum):
     STORAGE_CLASS_NOT_FOUND = "StorageClassNotFound"
     MERGE_PENDING = "MergePending"
     MERGING = "Merging"
-    MERGED = "Merged"
+    MERGED = reasons.MERGED
     MERGE_FAILED = "MergeFailed"
     MERGE_RETRYING = "MergeRetrying"
     # pods, whatever they run

@@ -1,0 +1,133 @@
+"""Every reason that a container's last words can have, and every warning of a merge: CamelCase, told apart by name.
+
+What each means and what to do is in docs/merging.md and docs/troubleshooting.md. Tests hold this list, those pages and
+what the containers say in their code against each other.
+"""
+
+from typing import Final
+
+__all__ = ["MERGED", "MERGE_REASONS", "MERGE_WARNINGS", "PRUNED", "SERVE_REASONS"]
+
+MERGED: Final = "Merged"
+"""A merge left an artifact, newly made or found."""
+
+PRUNED: Final = "Pruned"
+"""A clean-up is done."""
+
+MERGE_REASONS: Final = frozenset(
+    {
+        "AlreadyMerged",
+        "AmbiguousDelta",
+        "ArtifactDamaged",
+        "ArtifactNotFound",
+        "ChatTemplateBroken",
+        "ChatTemplateUnknown",
+        "ClaimLost",
+        "ConfigBroken",
+        "ConfigMismatch",
+        "DigestMismatch",
+        "DuplicateTensor",
+        "EmptyTensors",
+        "ExtraMissing",
+        "InternalError",
+        "Interrupted",
+        "IsAnAdapter",
+        "KindMismatch",
+        "LegacyPickle",
+        "LinkLeavesSource",
+        "ManifestBroken",
+        "ModelUnsupported",
+        "NonFinite",
+        "NotABase",
+        "NotACheckpoint",
+        "NotADelta",
+        "NotAModel",
+        "NotAPlainModel",
+        "NotAnAdapter",
+        "OutOfSpace",
+        "OutputNotWritable",
+        "QuantizedSource",
+        "RemoteCode",
+        "SameCheckpoint",
+        "ShapeMismatch",
+        "SourceForbidden",
+        "SourceNotFound",
+        "SourceUnreachable",
+        "SourceUnsupported",
+        "StorageFailed",
+        "TensorMissing",
+        "TokenNotSafe",
+        "TokenizerBroken",
+        "TruncatedShard",
+        "UnexpectedTensors",
+        "UnsafePickle",
+        "UnsupportedAdapter",
+        "UnsupportedDtype",
+        "UsageError",
+        "VocabularyMismatch",
+    }
+)
+"""Why a command on weights or artifacts failed."""
+
+MERGE_WARNINGS: Final = frozenset(
+    {
+        "AdapterConfigIgnored",
+        "AdapterFilesIgnored",
+        "BaseLossy",
+        "ChecksumDiffers",
+        "ChecksumUnknown",
+        "ConfigDiffers",
+        "ContextTooSmall",
+        "ConversionLossy",
+        "EndIsText",
+        "HeadNotTied",
+        "HubUnsteady",
+        "IndexIgnored",
+        "ModelUnsupported",
+        "NotCompared",
+        "QuantizationIgnored",
+        "RemoteCode",
+        "RoundTripDiffers",
+        "StagingRemoved",
+        "TensorsIgnored",
+        "TokenIdsRepaired",
+        "TokenizerDisagrees",
+        "TokensWithoutRow",
+    }
+)
+"""What is odd about weights but stops nothing."""
+
+SERVE_REASONS: Final = frozenset(
+    {
+        "AddressUnusable",
+        "ArtifactDamaged",
+        "ArtifactMismatch",
+        "ChatTemplateBroken",
+        "ChatTemplateUnknown",
+        "ConfigIncomplete",
+        "ContextLengthTooLarge",
+        "ContextTooSmall",
+        "DeviceUnavailable",
+        "EngineStopped",
+        "ExtraMissing",
+        "GenerationFailed",
+        "InternalError",
+        "KvCacheTooSmall",
+        "LoadFailed",
+        "ManifestBroken",
+        "ModelBroken",
+        "ModelNotFound",
+        "ModelUnsupported",
+        "NonFiniteLogits",
+        "NotLoaded",
+        "OutOfMemory",
+        "PortInUse",
+        "QuantizationUnavailable",
+        "SmokeTestFailed",
+        "StartFailed",
+        "TensorMissing",
+        "TokenizerBroken",
+        "UsageError",
+    }
+)
+"""Why a server could not start, or ended."""
