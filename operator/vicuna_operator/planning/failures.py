@@ -10,11 +10,13 @@ from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.obstacles import obstacle
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 
 _LOG_TOLD = 600  # characters, in a message
 _LOG_KEPT = 2048
+_OFF_THE_NODE = {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}
 
 
 @dataclass(frozen=True)
@@ -94,20 +96,48 @@ def _pod_failure(pod: PodView, what: str) -> Failure | None:
             f"the {what} pod ran longer than its deadline; raise spec.merge.activeDeadlineSeconds",
             retryable=False,
             pod=pod.meta.name,
-            time=ended.finished if ended else "",
+            time=_time(ended),
         )
-    if pod.status_reason in {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}:
+    if pod.status_reason in _OFF_THE_NODE or _is_lost(ended):
+        return _taken(pod, ended, what)
+    if ended is None:
+        return _not_begun(pod, what) if pod.phase == "Failed" else None
+    return None if ended.exit_code == 0 and what == "merge" else _container_failure(pod, ended, what)
+
+
+def _taken(pod: PodView, ended: Termination | None, what: str) -> Failure:
+    said = pod.status_message or pod.status_reason or (ended.message if ended is not None else "")
+    return Failure(
+        Reason.EVICTED,
+        f"the {what} pod was taken off its node: {said}; another pod is made by itself; if it happens again, free the"
+        f" node or raise the pod's requests",
+        retryable=True,
+        pod=pod.meta.name,
+        time=_time(ended),
+    )
+
+
+def _time(ended: Termination | None) -> str:
+    return ended.finished if ended is not None else ""
+
+
+def _is_lost(ended: Termination | None) -> bool:
+    """Tell whether the kubelet found no trace of the container, as after its node's restart."""
+    return ended is not None and ended.reason == "ContainerStatusUnknown"
+
+
+def _not_begun(pod: PodView, what: str) -> Failure | None:
+    """Tell why a pod is over whose own container never began."""
+    if pod.status_reason:
         return Failure(
-            Reason.EVICTED,
-            f"the {what} pod was taken off its node: {pod.status_message or pod.status_reason}; another pod is made by"
-            f" itself; if it happens again, free the node or raise the pod's requests",
+            Reason.NODE_REFUSED,
+            f"node {pod.node or '?'} refused the {what} pod: {pod.status_reason}: {pod.status_message}; another pod is"
+            f" tried by itself; see that the node has what the pod asks for, and that its device plugin works",
             retryable=True,
             pod=pod.meta.name,
-            time=ended.finished if ended else "",
         )
-    if ended is None or (ended.exit_code == 0 and what == "merge"):
-        return None
-    return _container_failure(pod, ended, what)
+    found = obstacle(pod, ())
+    return Failure(found.reason, found.message, retryable=True, pod=pod.meta.name) if found is not None else None
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:

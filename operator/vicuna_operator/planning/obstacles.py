@@ -9,11 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vicuna_operator.api.conditions import Reason
+from vicuna_operator.planning.containers import ContainerView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 
 __all__ = ["Obstacle", "claim_obstacle", "obstacle", "refusal", "unbound_claims"]
 
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
+_SANDBOX_EVENTS = {"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"}
+_DEVICE_EVENTS = {"FailedPrepareDynamicResources", "UnexpectedAdmissionError"}
+# Volumes, devices and sandbox are there by then.
+_PAST = {"Pulling", "Pulled", "Created", "Started"}
 _PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _ABSENT = re.compile(r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found", re.IGNORECASE)
@@ -37,7 +42,7 @@ def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | Non
     """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
     if pod is None:
         return _not_made(events)
-    return _waiting(pod) or _not_mounted(events) or _probe(pod, events)
+    return _waiting(pod) or _beside(pod) or _not_begun(pod, events) or _probe(pod, events)
 
 
 def _not_made(events: Sequence[EventView]) -> Obstacle | None:
@@ -49,6 +54,11 @@ def _waiting(pod: PodView) -> Obstacle | None:
     """Tell what the pod itself says that it waits for: a node, its image, or what its container refers to."""
     if pod.unschedulable:
         step = "free or add nodes that have it, or ask for less"
+        if "volume node affinity conflict" in pod.unschedulable:
+            step = (
+                "the volume belongs to a zone or node that has no room for the pod: state where the GPUs are in"
+                " spec.serving.nodeSelector before the volume is made, or use a volume that can be shared"
+            )
         return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
     if pod.waiting_reason in _PULL_FAILURES:
         step = "check the image's name, and spec.serving.imagePullSecrets where the registry is private"
@@ -59,18 +69,60 @@ def _waiting(pod: PodView) -> Obstacle | None:
     return None
 
 
-def _not_mounted(events: Sequence[EventView]) -> Obstacle | None:
+def _not_begun(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
+    """Tell what node, volume or network controllers say of a pod whose container has never begun."""
+    if pod.running or pod.terminated or pod.last_terminated:
+        return None
     for event in reversed(events):
-        if event.reason in _MOUNT_EVENTS:
-            step = "see that the volume exists and is used on one node only, unless it can be shared"
-            return _absent(event.message) or Obstacle(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
+        if event.reason in _PAST:
+            return None
+        if event.type == "Warning" and (found := _complaint(event)) is not None:
+            return found
     return None
+
+
+def _complaint(event: EventView) -> Obstacle | None:
+    if event.reason in _MOUNT_EVENTS:
+        step = "see that the volume exists and is used on one node only, unless it can be shared"
+        return _absent(event.message) or Obstacle(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
+    if event.reason in _SANDBOX_EVENTS:
+        step = "ask who runs the node: its network plugin, its free addresses, or the pod's runtime class is at fault"
+        return Obstacle(Reason.SANDBOX_FAILED, f"{event.message}; {step}")
+    if event.reason in _DEVICE_EVENTS:
+        step = "see that the device plugin or driver of the node works and has devices to give"
+        return Obstacle(Reason.NODE_REFUSED, f"{event.reason}: {event.message}; {step}")
+    return None
+
+
+def _beside(pod: PodView) -> Obstacle | None:
+    """Tell which container that somebody has added keeps the pod from being ready."""
+    for kind, reason, found in (
+        ("init container", Reason.INIT_CONTAINER_FAILED, pod.init),
+        ("sidecar", Reason.SIDECAR_FAILED, pod.others),
+    ):
+        for item in found:
+            if said := _fails(item):
+                step = f"ask who adds it to pods, and see `kubectl logs {pod.meta.name} --container={item.name}`"
+                return Obstacle(reason, f"{kind} {item.name}: {said}; {step}")
+    return None
+
+
+def _fails(item: ContainerView) -> str:
+    """Say how a container fails; empty where it does not."""
+    last = item.terminated or item.last_terminated
+    ended = f"ended with exit code {last.exit_code} ({last.reason})" if last is not None and last.exit_code else ""
+    if item.waiting_reason in _PULL_FAILURES | _CONFIG_FAILURES | {"CrashLoopBackOff"}:
+        return ended or item.waiting_message or item.waiting_reason
+    return ended if item.terminated is not None else ""
 
 
 def refusal(message: str) -> Obstacle:
     """Tell who does not let an object be made: a quota, an admission webhook or policy, or RBAC."""
     text = message.lower()
-    if "exceeded quota" in text or "must specify" in text:
+    if "must specify" in text:
+        step = "the ResourceQuota wants that stated: set it in spec.merge.resources and spec.serving.resources"
+        return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; {step}")
+    if "exceeded quota" in text:
         return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less")
     if "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text:
         step = "correct what it objects to, or ask who runs it for an exception"

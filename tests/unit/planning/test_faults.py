@@ -39,6 +39,42 @@ def merge_mount(message: str) -> Fault:
     return fault
 
 
+def merge_event(reason: str, message: str) -> Fault:
+    def fault(world: World) -> None:
+        pod = world.job_pod(waiting={"reason": "ContainerCreating"})
+        says(world, pod["metadata"]["uid"], reason, message)
+
+    return fault
+
+
+def merge_refused(reason: str, message: str) -> Fault:
+    """Let the node not admit the merge's pod: no container has a state."""
+
+    def fault(world: World) -> None:
+        world.end_job(1, "")
+        pod = world.only("Pod")
+        pod["status"] = {"phase": "Failed", "reason": reason, "message": message}
+        world.put(pod)
+
+    return fault
+
+
+def server_status(**status: Any) -> Fault:
+    """Let the pod of a server have more in its status."""
+
+    def change(world: World) -> None:
+        (pod,) = world.server_pods()
+        pod["status"] |= status
+        world.put(pod)
+
+    return served(change)
+
+
+def beside(kind: str, name: str, **item: Any) -> Fault:
+    running = [{"name": "server", "state": {"running": {}}}] if kind == "containerStatuses" else []
+    return server_status(**{kind: [{"name": name, **item}, *running]})
+
+
 def merge_ends(exit_code: int, message: str | dict[str, Any], reason: str = "Error") -> Fault:
     text = message if isinstance(message, str) else json.dumps(message)
     return lambda world: world.end_job(exit_code, text, reason=reason)
@@ -52,6 +88,28 @@ def merge_pod_state(**status: str) -> Fault:
         world.put(pod)
 
     return fault
+
+
+def merge_waits_for_node(message: str) -> Fault:
+    def fault(world: World) -> None:
+        pod = world.job_pod()
+        pod["status"] = {
+            "phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "False", "message": message}],
+        }
+        world.put(pod)
+
+    return fault
+
+
+def server_waits(reason: str, message: str) -> Fault:
+    """Let a node or one of its controllers complain of a pod that has not begun."""
+
+    def change(world: World) -> None:
+        (pod,) = world.server_pods()
+        says(world, pod["metadata"]["uid"], reason, message)
+
+    return served(change)
 
 
 def unbound(event: str, message: str) -> Fault:
@@ -135,6 +193,7 @@ def report(reason: str, message: str, retryable: bool) -> dict[str, Any]:
 
 OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "loading shard 3"}}
 KILLED = {"terminated": {"exitCode": 137, "reason": "Error"}}
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff"}}
 
 # what happens → the reason on the object, and words of its message: the cause and the next step
 FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
@@ -250,6 +309,63 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
     "quota at the servers": (server_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "ask for less")),
     "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
     "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
+    "quota that demands limits": (
+        job_refused('pods "x" is forbidden: failed quota: team: must specify limits.cpu'),
+        "QuotaExceeded",
+        ("must specify limits.cpu", "spec.merge.resources"),
+    ),
+    "volume in another zone": (
+        merge_waits_for_node("0/2 nodes are available: 1 Insufficient gpu, 1 volume node affinity conflict"),
+        "Unschedulable",
+        ("volume node affinity conflict", "spec.serving.nodeSelector"),
+    ),
+    "sandbox of the merge": (
+        merge_event("FailedCreatePodSandBox", 'no runtime for "nvidia" is configured'),
+        "SandboxFailed",
+        ('no runtime for "nvidia"', "runtime class"),
+    ),
+    "sandbox of a server": (
+        server_waits("FailedCreatePodSandBox", "no IP addresses available in range set"),
+        "SandboxFailed",
+        ("no IP addresses", "free addresses"),
+    ),
+    "devices of a server": (
+        server_waits("FailedPrepareDynamicResources", "NodePrepareResources failed: claim gpu"),
+        "NodeRefused",
+        ("NodePrepareResources failed", "device plugin"),
+    ),
+    "server not admitted": (
+        server_status(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed: no healthy devices"),
+        "NodeRefused",
+        ("node n1", "no healthy devices", "device plugin"),
+    ),
+    "merge not admitted": (
+        merge_refused("OutOfcpu", "Node didn't have enough resource: cpu"),
+        "MergeRetrying",
+        ("NodeRefused", "OutOfcpu", "enough resource: cpu"),
+    ),
+    "server whose node was lost": (
+        server(
+            {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "could not be located"}}
+        ),
+        "Evicted",
+        ("could not be located", "another pod is made"),
+    ),
+    "init container that crashes": (
+        beside("initContainerStatuses", "istio-init", restartCount=3, lastState=KILLED, state=BACK_OFF),
+        "InitContainerFailed",
+        ("istio-init", "exit code 137", "--container=istio-init"),
+    ),
+    "sidecar that crashes": (
+        beside("containerStatuses", "agent", restartCount=3, lastState=KILLED, state=BACK_OFF),
+        "SidecarFailed",
+        ("agent", "exit code 137", "--container=agent"),
+    ),
+    "sidecar whose image is missing": (
+        beside("containerStatuses", "agent", state={"waiting": {"reason": "ErrImagePull", "message": "no such tag"}}),
+        "SidecarFailed",
+        ("agent", "no such tag", "ask who adds it"),
+    ),
     "crash without a word": (
         server({"terminated": {"exitCode": 1, "reason": "Error", "message": "Traceback: no such layer"}}),
         "Crashed",
