@@ -9,7 +9,7 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.endings import stop_sidecars
+from vicuna_operator.planning.endings import note_disruption, stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
@@ -170,40 +170,42 @@ class Attempts:
         """Return an object's age in seconds; what does not tell is old enough to be looked at."""
         return (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
 
-    def _failures(self, last: JobView) -> int:
-        """Count the failed attempts that share one retry budget with the last one."""
-        mine = [job for job in self.jobs if job.series == self.series and job.claim == last.claim]
-        return sum(1 for job in mine if job.failed)
+    def _ended(self, last: JobView) -> Sequence[JobView]:
+        """Return the attempts that share one retry budget with the last one and left no artifact."""
+        return [job for job in self.jobs if job.series == self.series and job.claim == last.claim and job.failed]
 
     def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:
         # The pod may have been collected since it was diagnosed: what was seen then still holds.
         known = remembered(self.model.status, last)
         failure = (known if pod is None else None) or merge_failure(last, pod)
         # What the pod said is in the status before it goes.
-        stop = stop_sidecars(last, pod) if known is not None else []
-        failures, budget = self._failures(last), spec_of(self.model).merge.retries
-        if not failure.retryable or failures > budget:
+        actions: list[Action] = [*stop_sidecars(last, pod)] if known is not None else []
+        if failure.disruption and not last.disrupted:
+            actions.append(note_disruption(last))
+        stage = self._next_try(last, failure)
+        return replace(stage, failure=failure, actions=[*actions, *stage.actions])
+
+    def _next_try(self, last: JobView, failure: Failure) -> WeightsStage:
+        """Decide whether, and when, to try again."""
+        disrupted = failure.disruption or last.disrupted
+        tries, budget = self._ended(last), spec_of(self.model).merge.retries
+        failures = sum(not job.disrupted for job in tries if job is not last) + (not disrupted)
+        if not disrupted and (not failure.retryable or failures > budget):
             tried = f" (tried {failures} times)" if failures > 1 else ""
-            return WeightsStage(
-                None,
-                failure.reason,
-                f"{failure.message}{tried}",
-                failure=failure,
-                stalled=True,
-                attempt=last.attempt,
-                actions=stop,
-            )
-        wait = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
-        since = (self.now - last.finished).total_seconds() if last.finished else wait
-        if since >= wait:
-            fresh = self._start()
-            return replace(fresh, failure=failure, actions=[*stop, *fresh.actions])
+            return WeightsStage(None, failure.reason, failure.message + tried, stalled=True, attempt=last.attempt)
+        wait = _BACKOFF_SECONDS[min(len(tries), len(_BACKOFF_SECONDS)) - 1]
+        left = self._left(last, wait)
+        if left <= 0:
+            return self._start()
+        counted = "was disrupted" if disrupted else f"{failures} of {budget + 1} failed"
         return WeightsStage(
             None,
             Reason.MERGE_RETRYING,
-            f"attempt {failures} of {budget + 1} failed: {failure.reason}: {failure.message}; tried again by itself",
-            failure=failure,
+            f"attempt {counted}: {failure.reason}: {failure.message}; tried again by itself",
             attempt=last.attempt,
-            actions=stop,
-            requeue_after=max(0.1, wait - since),
+            requeue_after=max(0.1, left),
         )
+
+    def _left(self, last: JobView, wait: float) -> float:
+        """Return how many seconds of a wait after an attempt are left; none where it is unknown when that ended."""
+        return wait - (self.now - last.finished).total_seconds() if last.finished else 0.0

@@ -7,13 +7,14 @@ there (a service mesh's proxy, say) never does; what counts is the operator's ow
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from vicuna_contract import names as c
 from vicuna_contract.termination import read_report
 from vicuna_operator.planning.actions import Patch, Ref
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.observed import PodView
 
-__all__ = ["END_NOW", "ended", "outlived", "pods_of", "stop_sidecars"]
+__all__ = ["END_NOW", "ended", "note_disruption", "outlived", "pods_of", "stop_sidecars"]
 
 # A Job may get a deadline while it runs. It then fails, its pod goes, and Job and termination message stay readable;
 # a pod that is deleted would be made anew by some versions of Kubernetes, and a Job that is deleted is forgotten.
@@ -54,3 +55,9 @@ def stop_sidecars(job: JobView, pod: PodView | None) -> list[Patch]:
     if job.deadline or not outlived(pod):
         return []
     return [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"spec": END_NOW})]
+
+
+def note_disruption(job: JobView) -> Patch:
+    """Note on a Job that it does not count against `spec.merge.retries`; its pod may be gone when that is asked."""
+    change = {"metadata": {"annotations": {c.ANNOTATION_DISRUPTED: "true"}}}
+    return Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vicuna_contract.exits import RETRYABLE_EXITS
+from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.containers import Termination
@@ -16,6 +16,7 @@ __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_f
 
 _LOG_TOLD = 600  # characters, in a message
 _LOG_KEPT = 2048
+_BY_SIGNAL = {ExitCode.INTERRUPTED, 128 + 15}
 _OFF_THE_NODE = {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}
 
 
@@ -30,6 +31,11 @@ class Failure:
     pod: str = ""
     time: str = ""
     log: str = ""
+
+    @property
+    def disruption(self) -> bool:
+        """Tell whether the cluster ended it: an eviction, a node drained, lost or preempted, SIGTERM."""
+        return self.reason in {Reason.EVICTED, Reason.POD_LOST} or self.exit_code in _BY_SIGNAL
 
 
 def merge_failure(job: JobView, pod: PodView | None) -> Failure:

@@ -76,6 +76,11 @@ class JobView:
         return noted if noted >= 0 else whole(self.meta.name.rpartition("-")[2])  # the name ends with it too
 
     @property
+    def disrupted(self) -> bool:
+        """Tell whether this attempt ended for no fault of its own, such as a drained node."""
+        return c.ANNOTATION_DISRUPTED in self.meta.annotations
+
+    @property
     def series(self) -> str:
         """Return the hash of what this attempt ran with; attempts of one series share one retry budget."""
         return self.meta.annotations.get(c.ANNOTATION_SERIES, "")
