@@ -10,7 +10,7 @@ from typing import Any
 
 from support.memory_kube import Body, MemoryKube
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import format_time
+from vicuna_operator.api.conditions import format_time, parse_time
 
 NAMESPACE = "team"
 _SCHEDULED = {"type": "PodScheduled", "status": "True"}
@@ -37,6 +37,10 @@ class Cluster:
         self.name = body["metadata"]["name"]
         self.gpus = gpus
         self.silent: set[str] = set()  # revisions whose servers run and never become ready
+        self.stream_seconds = 0.0  # how long a pod that is told to end goes on answering
+        self.stuck: set[str] = set()  # pods that never end: their node is dead, or a finalizer holds them
+        self.gated: set[str] = set()  # revisions whose pods are born with a scheduling gate
+        self.lacks: dict[str, str] = {}  # revision → why the scheduler has no place for its pods, whatever is free
         self.crashing: dict[str, Body] = {}  # revision → how its server ends, again and again
         self.kube.restore(body, NAMESPACE)
         self.add_claim("inputs")
@@ -132,7 +136,7 @@ class Cluster:
 
     def run_deployments(self) -> None:
         """Do one round of Deployment controller and scheduler: pods leave, are told to leave, are made and placed."""
-        self.kube.finish_deletion()
+        self.kube.finish_deletion(self._has_ended)
         pods = [pod for pod in self.server_pods() if not _is_leaving(pod)]
         for deployment in self.all("Deployment"):
             name, wanted = deployment["metadata"]["name"], deployment["spec"]["replicas"]
@@ -140,7 +144,7 @@ class Cluster:
             staying = [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
             for pod in sorted(staying, key=_is_ready)[: max(0, len(staying) - wanted)]:
                 self.kube.start_deletion("Pod", pod["metadata"]["name"], NAMESPACE)
-            spec = {"containers": deployment["spec"]["template"]["spec"]["containers"]}
+            spec = _pod_spec(deployment)
             for _ in range(wanted - len(staying)):
                 new = f"{name}-{self.kube.version:05d}"  # never used before, and sorted by age
                 self._put_pod(deployment, new, {}, spec, {"phase": "Pending", "conditions": []})
@@ -148,17 +152,38 @@ class Cluster:
                 self.kube.change("Deployment", name, {"status": {"replicas": wanted}}, NAMESPACE)
         self._schedule()
 
+    def _has_ended(self, body: Body) -> bool:
+        metadata = body["metadata"]
+        told = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=metadata["deletionGracePeriodSeconds"])
+        waits = self.stream_seconds if "nodeName" in (body.get("spec") or {}) else 0.0
+        return metadata["name"] not in self.stuck and self.now >= told + timedelta(seconds=waits)
+
     def _schedule(self) -> None:
-        waiting = [pod for pod in self.server_pods() if not _has_node(pod)]
+        waiting = [pod for pod in self.server_pods() if not (_has_node(pod) or _is_leaving(pod))]
         free = self.gpus - self.gpus_in_use() if waiting else 0
         for pod in waiting:
-            if _gpus(pod) <= free:
+            word, message = self._verdict(pod, free)
+            if not word:
                 free -= _gpus(pod)
-                self._change_pod(pod, {"spec": {"nodeName": "n1"}, "status": {"conditions": [_SCHEDULED]}})
-            elif not pod["status"]["conditions"]:
-                condition = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient GPUs"}
-                condition["lastTransitionTime"] = format_time(self.now)
+                placed = {**_SCHEDULED, "lastTransitionTime": format_time(self.now)}
+                self._change_pod(pod, {"spec": {"nodeName": "n1"}, "status": {"conditions": [placed]}})
+                continue
+            before = next(iter(pod["status"]["conditions"]), {})
+            condition = {"type": "PodScheduled", "status": "False", "reason": word, "message": message}
+            condition["lastTransitionTime"] = before.get("lastTransitionTime") or format_time(self.now)
+            if condition != before:
                 self._change_pod(pod, {"status": {"conditions": [condition]}})
+
+    def _verdict(self, pod: Body, free: int) -> tuple[str, str]:
+        """Return why a pod gets no place; two empty texts where it gets one."""
+        revision = pod["metadata"]["labels"][c.LABEL_REVISION]
+        if revision in self.gated:
+            return "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"
+        if revision in self.lacks:
+            return "Unschedulable", self.lacks[revision]
+        if _gpus(pod) > free:
+            return "Unschedulable", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+        return "", ""
 
     def make_ready(self) -> None:
         """Do one round of the kubelet: what has a node loads its model, and is ready unless it crashes or is silent."""
@@ -202,6 +227,11 @@ def _crashed(pod: Body, ended: Body) -> Body:
         return {"state": {"terminated": ended}, "lastState": {}, "restartCount": 0}
     waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
     return {"state": waiting, "lastState": {"terminated": ended}, "restartCount": restarts}
+
+
+def _pod_spec(deployment: Body) -> Body:
+    template = deployment["spec"]["template"]["spec"]
+    return {key: template[key] for key in ("containers", "terminationGracePeriodSeconds") if key in template}
 
 
 def _gpus(pod: Body) -> int:

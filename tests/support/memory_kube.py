@@ -10,7 +10,7 @@ import marshal
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vicuna_operator.errors import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
@@ -20,7 +20,8 @@ Body = dict[str, Any]
 Place = tuple[str, str, str, str]  # apiVersion, kind, namespace, name
 
 WRITES = frozenset({"create", "apply", "patch", "delete"})
-_SERVER_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "namespace")
+_SERVER_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "namespace")
+_SERVER_FIELDS += ("deletionTimestamp", "deletionGracePeriodSeconds")
 _HAS_STATUS = frozenset({"VicunaModel", "Job", "Deployment", "Pod", "PersistentVolumeClaim", "Service"})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
@@ -136,9 +137,10 @@ class MemoryKube:
         for place in self._places(kind, name, namespace):
             self._drop(place)
 
-    def finish_deletion(self) -> int:
-        """Let go of everything that lingers; return how many objects went."""
-        leaving = [place for place, body in self._objects.items() if "deletionTimestamp" in body["metadata"]]
+    def finish_deletion(self, may_go: Callable[[Body], bool] = lambda _: True) -> int:
+        """Let go of everything that lingers, or of what may; return how many objects went."""
+        lingering = [(place, body) for place, body in self._objects.items() if "deletionTimestamp" in body["metadata"]]
+        leaving = [place for place, body in lingering if may_go(body)]
         for place in leaving:
             if place in self._objects:
                 self._drop(place)
@@ -326,8 +328,11 @@ class MemoryKube:
         if place[1] not in self.lingers and not body["metadata"].get("finalizers"):
             self._drop(place)
         elif "deletionTimestamp" not in body["metadata"]:
-            stamp = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            self._store("MODIFIED", place, {**body, "metadata": {**body["metadata"], "deletionTimestamp": stamp}})
+            # The API server's stamp is the moment at which the grace period will be over.
+            grace = body["spec"].get("terminationGracePeriodSeconds", 30) if place[1] == "Pod" else 0
+            stamp = (self.now() + timedelta(seconds=grace)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            leaving = {"deletionTimestamp": stamp, "deletionGracePeriodSeconds": grace}
+            self._store("MODIFIED", place, {**body, "metadata": {**body["metadata"], **leaving}})
 
     def _drop(self, place: Place) -> None:
         body = self._objects.pop(place)

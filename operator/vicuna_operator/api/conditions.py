@@ -80,6 +80,7 @@ class Reason(StrEnum):
     MERGE_RETRYING = "MergeRetrying"
     # pods, whatever they run
     UNSCHEDULABLE = "Unschedulable"
+    SCHEDULING_GATED = "SchedulingGated"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     VOLUME_MOUNT_FAILED = "VolumeMountFailed"

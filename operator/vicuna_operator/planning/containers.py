@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
+
+from vicuna_operator.planning.lenient import moment
 
 __all__ = ["ContainerView", "Termination", "containers_of"]
 
@@ -28,6 +31,7 @@ class ContainerView:
     terminated: Termination | None = None  # now ended
     last_terminated: Termination | None = None  # ended before the present try
     restarts: int = 0
+    started: datetime | None = None  # when it began to run; None while it does not
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
@@ -42,6 +46,7 @@ class ContainerView:
             terminated=_termination(state),
             last_terminated=_termination(body.get("lastState") or {}),
             restarts=int(body.get("restartCount") or 0),
+            started=moment((state.get("running") or {}).get("startedAt")),
         )
 
 

@@ -5,18 +5,20 @@ number of replicas, so that no moment exists in which one is known and the other
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.api.types import VicunaModelSpec
+from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 from vicuna_operator.resources.identity import revision
 
 __all__ = ["DeploymentView"]
+
+_PLACEMENT = ("nodeSelector", "affinity", "tolerations", "runtimeClassName", "schedulerName")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class DeploymentView:
     ready: int
     image: str  # what its pods run by now, which an admission policy may have rewritten
     refused: str  # why its pods cannot be created (quota, webhook); empty when they can
+    resources: frozenset[str] = frozenset()  # what each of its pods takes away from a node, by name
+    placement: str = ""  # what decides on which nodes its pods may run, as canonical JSON
+    priority: str = ""  # its pods' PriorityClass; empty for the cluster's default
 
     @property
     def revision(self) -> str:
@@ -84,19 +89,25 @@ class DeploymentView:
         return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
 
     @property
-    def draining(self) -> bool:
-        """Tell whether this revision's rollout found no room for a surge pod."""
-        return self.meta.annotations.get(c.ANNOTATION_ROLLOUT) == "Drain"
+    def way(self) -> str:
+        """Return how `Auto` rolls this revision out by now: Drain, or Surge where draining was in vain; else empty."""
+        return self.meta.annotations.get(c.ANNOTATION_ROLLOUT, "")
+
+    @property
+    def waiting(self) -> tuple[datetime | None, str]:
+        """Return since when its rollout has waited for room, by the operator's clock, and in which situation."""
+        since, _, situation = self.meta.annotations.get(c.ANNOTATION_ROLLOUT_WAITING, "").partition(" ")
+        return moment(since), situation
 
     @property
     def started(self) -> datetime | None:
         """Return when the rollout of this revision began; None when none is under way."""
-        return self._time(c.ANNOTATION_ROLLOUT_STARTED)
+        return moment(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_STARTED, ""))
 
     @property
     def completed(self) -> datetime | None:
         """Return when all its replicas were ready for the first time after its last rollout; None: never."""
-        return self._time(c.ANNOTATION_ROLLOUT_COMPLETED)
+        return moment(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_COMPLETED, ""))
 
     @property
     def failed(self) -> Mapping[str, Any] | None:
@@ -113,19 +124,13 @@ class DeploymentView:
         text = self.meta.annotations.get(c.ANNOTATION_REPLICAS, "")
         return int(text) if text.isdecimal() else None
 
-    def _time(self, annotation: str) -> datetime | None:
-        text = self.meta.annotations.get(annotation)
-        try:
-            return parse_time(text) if text else None
-        except ValueError:
-            return None
-
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Deployment."""
         spec, status = body.get("spec") or {}, body.get("status") or {}
         failure = conditions_of(status).get("ReplicaFailure", {})
-        containers = spec.get("template", {}).get("spec", {}).get("containers") or [{}]
+        pod = spec.get("template", {}).get("spec", {})
+        containers = pod.get("containers") or [{}]
         return cls(
             meta=Meta.of(body),
             replicas=int(spec.get("replicas", 1)),
@@ -133,4 +138,15 @@ class DeploymentView:
             ready=int(status.get("readyReplicas") or 0),
             image=str(containers[0].get("image", "")),
             refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
+            resources=frozenset(_taken(containers)),
+            placement=json.dumps({key: pod[key] for key in _PLACEMENT if pod.get(key)}, sort_keys=True),
+            priority=str(pod.get("priorityClassName") or ""),
         )
+
+
+def _taken(containers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Name the resources that a pod's containers ask for; a limit alone is a request too."""
+    for container in containers:
+        asked = container.get("resources") or {}
+        for kind in ("requests", "limits"):
+            yield from (name for name, amount in (asked.get(kind) or {}).items() if str(amount) != "0")

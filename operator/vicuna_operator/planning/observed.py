@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.planning.containers import ContainerView, Termination, containers_of
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = [
@@ -48,6 +48,10 @@ class PodView:
     ready_since: datetime | None = None
     others: Sequence[ContainerView] = ()
     init: Sequence[ContainerView] = ()
+    scheduling: str = ""  # why the scheduler has not placed it, in a word: Unschedulable, SchedulingGated
+    scheduled_since: datetime | None = None
+    started: datetime | None = None  # when its container began to run; None where that was not its first try
+    ends: datetime | None = None  # when its grace period is over; None while nobody has told it to end
 
     @property
     def revision(self) -> str:
@@ -63,6 +67,11 @@ class PodView:
     def over(self) -> bool:
         """Tell whether it has ended for good and holds nothing any more; an evicted pod stays so until collected."""
         return self.phase in {"Failed", "Succeeded"}
+
+    @property
+    def gated(self) -> bool:
+        """Tell whether a scheduling gate holds it back: the scheduler has not looked at it yet."""
+        return self.scheduling == "SchedulingGated"
 
     @property
     def is_server(self) -> bool:
@@ -83,7 +92,7 @@ class PodView:
             phase=str(status.get("phase", "Pending")),
             ready=readiness.get("status") == "True",
             scheduled=scheduled.get("status") == "True",
-            unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
+            unschedulable=_while_false(scheduled, "message"),
             node=str((body.get("spec") or {}).get("nodeName") or ""),
             status_reason=str(status.get("reason", "")),
             status_message=str(status.get("message", "")),
@@ -97,13 +106,20 @@ class PodView:
             init=tuple(ContainerView.of(item) for item in status.get("initContainerStatuses") or ()),
             unscheduled_since=_since(scheduled, "False"),
             ready_since=_since(readiness, "True"),
+            scheduling=_while_false(scheduled, "reason"),
+            scheduled_since=_since(scheduled, "True"),
+            started=None if own.restarts else own.started,
+            ends=moment(body["metadata"].get("deletionTimestamp")),
         )
+
+
+def _while_false(condition: Mapping[str, Any], member: str) -> str:
+    return str(condition.get(member, "")) if condition.get("status") == "False" else ""
 
 
 def _since(condition: Mapping[str, Any], value: str) -> datetime | None:
     """Return when a condition took this value; None where it has another, or does not say when."""
-    moment = condition.get("lastTransitionTime")
-    return parse_time(moment) if moment and condition.get("status") == value else None
+    return moment(condition.get("lastTransitionTime")) if condition.get("status") == value else None
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ def _not_made(events: Sequence[EventView]) -> Obstacle | None:
 
 def _waiting(pod: PodView) -> Obstacle | None:
     """Tell what the pod itself says that it waits for: a node, its image, or what its container refers to."""
+    if pod.gated:
+        step = "it starts once whoever set the scheduling gate admits it (Kueue: see its queue and quota)"
+        return Obstacle(Reason.SCHEDULING_GATED, f"scheduler: {pod.unschedulable or 'the pod is gated'}; {step}")
     if pod.unschedulable:
         step = "free or add nodes that have it, or ask for less"
         if "volume node affinity conflict" in pod.unschedulable:

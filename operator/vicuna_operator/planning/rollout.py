@@ -16,15 +16,20 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import Failure, failure_report
 from vicuna_operator.planning.sizes import Fleet
-from vicuna_operator.planning.trouble import Trouble, deadline_of, rollout_failure
+from vicuna_operator.planning.trouble import Trouble, rollout_failure
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.identity import rollout_attempt
 
-__all__ = ["UNMARKED", "Marks", "Rollout", "Stand", "judge", "last_good"]
+__all__ = ["UNMARKED", "Limit", "Marks", "Rollout", "Stand", "judge", "last_good"]
 
 Marks = Mapping[str, str | None]
 
-UNMARKED: Marks = {c.ANNOTATION_ROLLOUT: None, c.ANNOTATION_ROLLOUT_STARTED: None, c.ANNOTATION_ROLLOUT_FAILED: None}
+UNMARKED: Marks = {
+    c.ANNOTATION_ROLLOUT: None,
+    c.ANNOTATION_ROLLOUT_WAITING: None,
+    c.ANNOTATION_ROLLOUT_STARTED: None,
+    c.ANNOTATION_ROLLOUT_FAILED: None,
+}
 _MAX_MESSAGE = 2048
 
 
@@ -49,6 +54,14 @@ class Rollout:
     requeue_after: float | None = None
 
 
+@dataclass(frozen=True)
+class Limit:
+    """When a rollout is overdue, None while it only waits; and what is known of the pods that make no progress."""
+
+    overdue: datetime | None = None
+    trouble: Trouble | None = None
+
+
 def last_good(live: Sequence[DeploymentView], target: str, active: DeploymentView | None) -> DeploymentView | None:
     """Return the revision to go back to: the one that was complete last, else the one that serves."""
     others = [item for item in live if item.revision != target]
@@ -63,7 +76,7 @@ def judge(
     fresh: DeploymentView | None,
     good: DeploymentView | None,
     fleet: Fleet,
-    trouble: Trouble | None,
+    limit: Limit,
     now: datetime,
     *,
     serving: bool,
@@ -78,13 +91,19 @@ def judge(
         return Rollout(Stand.ROLLED_BACK, failure=fresh.failed)
     if fleet.wanted == 0:
         return _idle(fresh)
-    if fleet.ready(fresh.revision) >= fleet.wanted:
-        return _steady(fresh, now)
+    if _is_complete(fresh, fleet):
+        return _steady(fresh, fleet, now)
     if fresh.started is not None:
-        return _under_way(model, fresh, good, fleet, trouble, started=fresh.started, now=now)
+        return _under_way(model, fresh, good, fleet, limit, now)
     if serving and _has_succeeded(fresh):
-        return Rollout(Stand.STEADY)  # its pods may come and go: that is not a rollout
+        return _at_rest(fresh, fleet)  # its pods may come and go: that is not a rollout
     return _starting(now)
+
+
+def _is_complete(fresh: DeploymentView, fleet: Fleet) -> bool:
+    """Tell whether all its replicas are ready, or at the end of a rollout as many as there is room for."""
+    enough = fleet.ready(fresh.revision) >= fleet.wanted
+    return enough or (fresh.started is not None and fleet.goes_no_further(fresh.revision))
 
 
 def _attempt(model: Model) -> str:
@@ -109,29 +128,30 @@ def _starting(now: datetime) -> Rollout:
     return Rollout(Stand.STARTING, {**UNMARKED, c.ANNOTATION_ROLLOUT_STARTED: format_time(now)})
 
 
-def _steady(fresh: DeploymentView, now: datetime) -> Rollout:
+def _at_rest(fresh: DeploymentView, fleet: Fleet) -> Rollout:
+    """Let it be; how it made room for itself is forgotten once it has to share with no other revision."""
+    remembers = fresh.way or fresh.waiting[1]
+    return Rollout(Stand.STEADY, UNMARKED if remembers and not fleet.elsewhere(fresh.revision) else {})
+
+
+def _steady(fresh: DeploymentView, fleet: Fleet, now: datetime) -> Rollout:
     """Mark the rollout as complete, once."""
     if _has_succeeded(fresh) and not fresh.started:
-        return Rollout(Stand.STEADY)
+        return _at_rest(fresh, fleet)
     return Rollout(Stand.STEADY, {**UNMARKED, c.ANNOTATION_ROLLOUT_COMPLETED: format_time(now)})
 
 
 def _under_way(
-    model: Model,
-    fresh: DeploymentView,
-    good: DeploymentView | None,
-    fleet: Fleet,
-    trouble: Trouble | None,
-    *,
-    started: datetime,
-    now: datetime,
+    model: Model, fresh: DeploymentView, good: DeploymentView | None, fleet: Fleet, limit: Limit, now: datetime
 ) -> Rollout:
     """Let it run until its deadline or a failure for good; then go back, where there is something to go back to."""
     deadline = spec_of(model).serving.rollout.progress_deadline_seconds
-    failure = rollout_failure(fresh.revision, fleet.pods, trouble, started=started, deadline=deadline, now=now)
+    failure = rollout_failure(
+        fresh.revision, fleet.pods, limit.trouble, overdue=limit.overdue, deadline=deadline, now=now
+    )
     if failure is None:
-        left = deadline_of(fresh.revision, fleet.pods, started=started, deadline=deadline) - now
-        return Rollout(Stand.RUNNING, requeue_after=left.total_seconds())
+        left = None if limit.overdue is None else (limit.overdue - now).total_seconds()
+        return Rollout(Stand.RUNNING, requeue_after=left)
     if good is None:
         return Rollout(Stand.HOPELESS, failure=failure_report(failure))
     return _given_up(failure, _attempt(model), now)

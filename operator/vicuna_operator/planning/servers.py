@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import EventView, Observed, PodView
 from vicuna_operator.planning.scaling import last_use
-from vicuna_operator.planning.sizes import Fleet
-from vicuna_operator.planning.trouble import Trouble, find_trouble
+from vicuna_operator.planning.sizes import Fleet, is_lost
+from vicuna_operator.planning.trouble import Trouble, find_trouble, is_pulling
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Servers", "noted_revision", "observe_servers"]
@@ -20,11 +22,12 @@ class Servers:
     """The Deployments and serving pods of one model at one moment.
 
     `fleet` has the Deployments that are not being deleted, the youngest first, and the pods that have not ended;
-    `pods` are all serving pods. `active` is the revision that serves, None before the first.
+    `lost` are those that should have. `active` is the revision that serves, None before the first.
     """
 
     fleet: Fleet
-    pods: Sequence[PodView]
+    pods: Sequence[PodView]  # of the fleet, and the last one of a revision that has none there
+    lost: Sequence[PodView]
     events: Mapping[str, Sequence[EventView]]
     active: DeploymentView | None
 
@@ -41,15 +44,43 @@ class Servers:
         """Find what keeps a revision's pods from being ready."""
         return find_trouble(spec_of(model).serving, revision, self.live, self.pods, self.events)
 
+    def pulling(self, revision: str) -> Sequence[PodView]:
+        """Return the pods of a revision whose image is on its way."""
+        return [pod for pod in self.fleet.coming(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
 
-def observe_servers(model: Model, seen: Observed) -> Servers:
+    def blame(self, model: Model, revision: str) -> Trouble | None:
+        """Find what keeps those of a revision's pods from being ready that have a node."""
+        return find_trouble(spec_of(model).serving, revision, (), self.fleet.coming(revision), self.events)
+
+
+def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
     """Pick out what belongs to this very model, not to an earlier one of its name."""
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid)]
-    live = sorted(own, key=_age, reverse=True)
-    pods = [pod for pod in seen.pods if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid]
+    live = sorted(own, key=lambda item: _made(item.meta), reverse=True)
     wanted = 0 if spec_of(model).suspend else spec_of(model).serving.replicas
-    fleet = Fleet(live, [pod for pod in pods if not pod.over], wanted)
-    return Servers(fleet, pods, seen.events, _active(model, fleet))
+    running, lost, ended = _sorted_out(model, seen.pods, now)
+    fleet = Fleet(live, running, wanted)
+    return Servers(fleet, [*running, *_last_words(ended, fleet)], lost, seen.events, _active(model, fleet))
+
+
+def _sorted_out(
+    model: Model, pods: Sequence[PodView], now: datetime
+) -> tuple[list[PodView], list[PodView], list[PodView]]:
+    """Return the model's serving pods that count, those that should have ended, and those that have."""
+    running: list[PodView] = []
+    lost: list[PodView] = []
+    ended: list[PodView] = []
+    for pod in pods:
+        if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid:
+            (ended if pod.over else lost if is_lost(pod, now) else running).append(pod)
+    return running, lost, ended
+
+
+def _last_words(ended: Sequence[PodView], fleet: Fleet) -> Sequence[PodView]:
+    """Return what ended last of each revision without another pod; leftovers of other days do not speak for today."""
+    present = {pod.revision for pod in fleet.pods}
+    last = {pod.revision: pod for pod in sorted(ended, key=lambda pod: _made(pod.meta))}
+    return [pod for revision, pod in last.items() if revision not in present]
 
 
 def noted_revision(model: Model, key: str) -> str | None:
@@ -72,5 +103,5 @@ def _active(model: Model, fleet: Fleet) -> DeploymentView | None:
     return last or max((item for item in fleet.live if item.completed), key=last_use, default=None)
 
 
-def _age(item: DeploymentView) -> tuple[str, str]:
-    return (item.meta.created.isoformat() if item.meta.created else "", item.meta.name)
+def _made(meta: Meta) -> tuple[str, str]:
+    return (meta.created.isoformat() if meta.created else "", meta.name)

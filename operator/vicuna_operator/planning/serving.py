@@ -6,7 +6,7 @@ pods each revision gets now (`step`), and what has to be written for that.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
@@ -15,14 +15,14 @@ from vicuna_operator.planning.capacity import capacity_notes
 from vicuna_operator.planning.companions import companion_actions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import Observed
-from vicuna_operator.planning.rollout import UNMARKED, Rollout, Stand, judge
+from vicuna_operator.planning.observed import Observed, PodView
+from vicuna_operator.planning.rollout import UNMARKED, Limit, Rollout, Stand, judge
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
-from vicuna_operator.planning.sizes import Fleet
+from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
 from vicuna_operator.planning.step import Step, decide_sizes
 from vicuna_operator.planning.target import Target, choose_target
-from vicuna_operator.planning.trouble import Trouble
+from vicuna_operator.planning.trouble import Trouble, deadline_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
@@ -36,7 +36,8 @@ class ServingStage:
     """What serves, what should serve, and the steps between.
 
     `active` is the revision whose pods are ready, the one in the status while several are; None before the first.
-    `superseded` are revisions whose rollout ended unfinished because the spec has changed.
+    `superseded` are revisions whose rollout ended unfinished because the spec has changed; `lost` are pods that should
+    have ended and count no more.
     """
 
     target: str | None
@@ -48,6 +49,8 @@ class ServingStage:
     good: DeploymentView | None = None
     trouble: Trouble | None = None
     superseded: Sequence[DeploymentView] = ()
+    lost: Sequence[PodView] = ()
+    pulling: Sequence[PodView] = ()
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
@@ -64,7 +67,7 @@ def plan_serving(
     model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
-    servers = observe_servers(model, seen)
+    servers = observe_servers(model, seen, now)
     companions = companion_actions(model, seen, config)
     if weights.artifact_id is None:
         return _kept(servers, companions)
@@ -77,7 +80,6 @@ def plan_serving(
         created = [_deployment(model, target, step, config, weights)]
         announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
     changes, put_back = _changes(model, target, servers, rollout, step)
-    waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
     return ServingStage(
         target=target.revision,
         image=target.image,
@@ -87,11 +89,20 @@ def plan_serving(
         fresh=target.fresh,
         good=target.good,
         trouble=trouble,
+        lost=servers.lost,
+        pulling=servers.pulling(target.revision),
         superseded=[item for item in servers.live if item is not target.fresh and item.started],
         actions=[*companions, *created, *changes],
         notes=[*step.notes, *announced, *put_back],
-        requeue_after=min(waits, default=None),
+        requeue_after=_look_again(servers, rollout, step, now),
     )
+
+
+def _look_again(servers: Servers, rollout: Rollout, step: Step, now: datetime) -> float | None:
+    """Return in how many seconds a deadline, a wait or the grace period of a pod is over."""
+    waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
+    lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.leaving if pod.ends is not None]
+    return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
 def _kept(servers: Servers, companions: Sequence[Action]) -> ServingStage:
@@ -108,10 +119,28 @@ def _decide_rollout(model: Model, target: Target, servers: Servers, now: datetim
     """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
     trouble = servers.trouble(model, target.revision)
     serving = servers.active is not None and servers.active is target.fresh
-    rollout = judge(model, target.fresh, target.good, servers.fleet, trouble, now, serving=serving)
+    limit = _limit(model, target, servers, trouble)
+    rollout = judge(model, target.fresh, target.good, servers.fleet, limit, now, serving=serving)
     if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
         trouble = servers.trouble(model, target.good.revision)
     return rollout, trouble
+
+
+def _limit(model: Model, target: Target, servers: Servers, trouble: Trouble | None) -> Limit:
+    """Say how long the rollout may go on without progress.
+
+    The first one, which takes nothing from anybody, is told to be stalled also where it has only waited.
+    """
+    fresh, rollout = target.fresh, spec_of(model).serving.rollout
+    if fresh is None or fresh.started is None:
+        return Limit()
+    deadline, started = rollout.progress_deadline_seconds, fresh.started
+    waited = bool(fresh.waiting[1]) or "Drain" in (fresh.way, rollout.strategy) or rollout.strategy == "Recreate"
+    pods, events = servers.fleet.pods, servers.events
+    overdue = deadline_of(target.revision, pods, events, started=started, deadline=deadline, has_waited=waited)
+    if target.good is None and overdue is None:
+        return Limit(started + timedelta(seconds=deadline), trouble)
+    return Limit(overdue, servers.blame(model, target.revision))
 
 
 def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage) -> Create:

@@ -7,10 +7,12 @@ from datetime import datetime
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import Marks, Rollout, Stand
 from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.planning.target import Target
+from vicuna_operator.planning.waiting import Wait, look
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Step", "decide_sizes"]
@@ -30,8 +32,10 @@ def decide_sizes(model: Model, target: Target, servers: Servers, rollout: Rollou
     """Go a step forward, a step back, or keep what the rollout has come to."""
     fleet = servers.fleet
     if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
-        return Step(fleet.restore(target.good), rollout.marks)
-    if fleet.wanted == 0 or _is_done(target, servers, rollout):
+        wait = look(model, target.fresh, target.good, servers, now)
+        sizes = fleet.restore(target.good, starved=wait.over)
+        return Step(sizes, {**rollout.marks, **wait.marks}, requeue_after=wait.left)
+    if fleet.wanted == 0:
         return Step(fleet.all_on(target.revision), rollout.marks)
     return _forward(model, target, servers, rollout, now)
 
@@ -40,34 +44,55 @@ def _is_done(target: Target, servers: Servers, rollout: Rollout) -> bool:
     """Tell whether no other revision has to make way: the target may have all its pods at once."""
     if rollout.stand is Stand.STEADY and not servers.fleet.others_serve(target.revision):
         return True
-    held = any(item.replicas for item in servers.live if item is not target.fresh)
-    return not held and not servers.fleet.elsewhere(target.revision)
+    return servers.fleet.is_alone(target.revision)
 
 
 def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
-    fleet, fresh = servers.fleet, target.fresh
-    strategy, requeue = _strategy(model, target, fleet, now)
+    fleet, fresh, starting = servers.fleet, target.fresh, rollout.stand is Stand.STARTING
     base = servers.active if servers.active is not fresh else None
-    marks, notes = rollout.marks, _outage(model, target, fleet, rollout)
-    if strategy == "Drain" and fresh is not None and not fresh.draining and rollout.stand is Stand.RUNNING:
-        marks = {**marks, c.ANNOTATION_ROLLOUT: "Drain"}
-        notes = [*notes, *_no_room(model, target, fleet)]
-    return Step(fleet.roll(target.revision, base, strategy), marks, notes, requeue)
+    before = fresh.way if fresh is not None and not starting else ""
+    wait = _wait(model, target, base, servers, now)
+    strategy, way = _way(model, before, base, fleet, wait)
+    marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, fleet, rollout)
+    if way != before and not starting:
+        marks = {**marks, c.ANNOTATION_ROLLOUT: way or None}
+        notes = [*notes, *_changed(target, fleet, way)]
+    if way != "Surge" and _is_done(target, servers, rollout):
+        return Step(fleet.all_on(target.revision), marks, notes, wait.left)
+    starved = wait.over and strategy == "Drain"
+    return Step(fleet.roll(target.revision, base, strategy, starved=starved), marks, notes, wait.left)
 
 
-def _strategy(model: Model, target: Target, fleet: Fleet, now: datetime) -> tuple[str, float | None]:
-    """Return the strategy that applies now, and after how many seconds that may change."""
-    rollout = spec_of(model).serving.rollout
-    if rollout.strategy != "Auto":
-        return rollout.strategy, None
-    if target.fresh is not None and target.fresh.draining:
-        return "Drain", None
-    # The scheduler is asked, not the nodes: a surge pod that finds no place in time makes the rollout drain.
-    waited = fleet.longest_unscheduled(target.revision, now)
-    if waited is None:
-        return "Surge", None
-    left = rollout.surge_wait_seconds - waited
-    return ("Surge", left) if left > 0 else ("Drain", None)
+def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
+    """Look how the target's pods wait; where there is no other revision, nobody could make way."""
+    if base is None and not servers.fleet.standing(target.revision):
+        return Wait()
+    return look(model, target.fresh, target.fresh, servers, now)
+
+
+def _way(model: Model, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait) -> tuple[str, str]:
+    """Return the strategy that applies now, and what the Deployment must remember of how it came about.
+
+    The scheduler is asked, not the nodes: a surge pod that finds no place in time makes `Auto` drain. Where all have
+    stopped and a pod still finds no place, stopping has freed nothing: whatever the strategy, the old ones start again.
+    """
+    stated = spec_of(model).serving.rollout.strategy
+    if before == "Surge" or (wait.in_vain and base is not None and stated != "Surge"):
+        return "Surge", "Surge"
+    if stated != "Auto":
+        return stated, ""
+    if before == "Drain" or wait.over:
+        return "Drain", "Drain"
+    return ("Drain" if _pushes(model, base, fleet) else "Surge"), ""
+
+
+def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
+    """Tell whether a surge pod's PriorityClass might push the model's own pods out: then one of them goes first.
+
+    The only pod is not stopped for that: it can be pushed out only where there is no room, and then it has to go.
+    """
+    other = base is not None and base.priority != (spec_of(model).serving.priority_class_name or "")
+    return other and fleet.wanted > 1
 
 
 def _outage(model: Model, target: Target, fleet: Fleet, rollout: Rollout) -> Sequence[Note]:
@@ -84,9 +109,12 @@ def _outage(model: Model, target: Target, fleet: Fleet, rollout: Rollout) -> Seq
     return ()
 
 
-def _no_room(model: Model, target: Target, fleet: Fleet) -> Sequence[Note]:
-    """Say that Auto goes on by draining."""
-    if spec_of(model).serving.rollout.strategy != "Auto":
+def _changed(target: Target, fleet: Fleet, way: str) -> Sequence[Note]:
+    """Say that Auto goes on by draining, or that this did not help."""
+    if way == "Surge":
+        message = f"revision {target.revision}: the pods that stopped have made no room for it, so they start again"
+        return [Note("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
+    if not way:
         return ()
     one_by_one, all_at_once = "old pods go one at a time first", "the only pod stops until the new one is loaded"
     cost = one_by_one if fleet.wanted > 1 else all_at_once

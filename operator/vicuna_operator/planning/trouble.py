@@ -12,11 +12,21 @@ from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.observed import EventView, PodView
 from vicuna_operator.planning.obstacles import Obstacle, obstacle, refusal
 
-__all__ = ["POLL_SECONDS", "STUCK_SECONDS", "Trouble", "deadline_of", "find_trouble", "rollout_failure", "unexplained"]
+__all__ = [
+    "POLL_SECONDS",
+    "STUCK_SECONDS",
+    "Trouble",
+    "deadline_of",
+    "find_trouble",
+    "is_pulling",
+    "rollout_failure",
+    "unexplained",
+]
 
 STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
 LOADING_SECONDS = 30.0  # the same for a pod that runs and is not ready
 POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
+_PULL_EVENTS = {"Pulling", "Pulled", "Failed", "BackOff", "Created", "Started"}
 _CRASHES = 3  # so many ends in a row are no accident
 
 
@@ -61,18 +71,24 @@ def _pod_trouble(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -
 
 
 def rollout_failure(
-    revision: str, pods: Sequence[PodView], trouble: Trouble | None, *, started: datetime, deadline: int, now: datetime
+    revision: str,
+    pods: Sequence[PodView],
+    trouble: Trouble | None,
+    *,
+    overdue: datetime | None,
+    deadline: int,
+    now: datetime,
 ) -> Failure | None:
     """Tell why a rollout must be given up; None while it may still succeed.
 
-    `deadline` is in seconds since the start or since the last pod became ready, whichever is later.
+    `overdue` is when it makes no progress any more, `deadline` for how many seconds it then made none; `trouble` is
+    what is known of the pods that make none.
     """
     mine = [pod for pod in pods if pod.revision == revision and not pod.meta.deleting]
     for pod in mine:
         if (failure := _ended_for_good(pod)) is not None:
             return failure
-    overdue = deadline_of(revision, pods, started=started, deadline=deadline)
-    if now < overdue:
+    if overdue is None or now < overdue:
         return None
     return _too_late(revision, trouble, deadline, format_time(overdue))
 
@@ -97,10 +113,46 @@ def _too_late(revision: str, trouble: Trouble | None, deadline: int, overdue: st
     )
 
 
-def deadline_of(revision: str, pods: Sequence[PodView], *, started: datetime, deadline: int) -> datetime:
-    """Return when a rollout is overdue: so many seconds after its start or its last ready pod."""
-    ready = [pod.ready_since for pod in pods if pod.revision == revision and pod.ready_since is not None]
-    return max([started, *ready]) + timedelta(seconds=deadline)
+def deadline_of(
+    revision: str,
+    pods: Sequence[PodView],
+    events: Mapping[str, Sequence[EventView]],
+    *,
+    started: datetime,
+    deadline: int,
+    has_waited: bool,
+) -> datetime | None:
+    """Return when a rollout is overdue; None while no pod of the revision has what it needs to become ready.
+
+    It is so many seconds after the last progress: the start of the rollout or of the container, or a pod that became
+    ready; where there was something to wait for (`has_waited`), also a pod's way to its node. Room, gates, new nodes,
+    images and old pods are waited for, however long they take.
+    """
+    mine = [pod for pod in pods if pod.revision == revision]
+    still = [pod for pod in mine if _may_progress(pod) and not is_pulling(events.get(pod.meta.uid, ()))]
+    if not still:
+        return None
+    ready = [pod.ready_since for pod in mine if pod.ready_since is not None]
+    got_on = min(_progress(pod, started, has_waited=has_waited) for pod in still)
+    return max([got_on, *ready]) + timedelta(seconds=deadline)
+
+
+def is_pulling(events: Sequence[EventView]) -> bool:
+    """Tell whether a pod's image is on its way, by the last that the kubelet told of it."""
+    told = [event.reason for event in events if event.reason in _PULL_EVENTS]
+    return told[-1:] == ["Pulling"]
+
+
+def _may_progress(pod: PodView) -> bool:
+    return bool(pod.node) and not (pod.ready or pod.meta.deleting)
+
+
+def _progress(pod: PodView, started: datetime, *, has_waited: bool) -> datetime:
+    """Return when a pod that is not ready got on last; the moment that the scheduler always takes is no progress."""
+    placed, created = pod.scheduled_since or pod.meta.created, pod.meta.created
+    waited = placed and created and (placed - created).total_seconds() >= STUCK_SECONDS
+    known = [placed if has_waited or waited else None, pod.started]
+    return max([started, *(moment for moment in known if moment is not None)])
 
 
 def _ended_for_good(pod: PodView) -> Failure | None:

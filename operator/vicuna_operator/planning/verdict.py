@@ -1,10 +1,11 @@
 """What a model's `Ready` says, and whether anything still moves: one verdict over weights and serving."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vicuna_operator.api.conditions import Phase, Reason
+from vicuna_operator.api.conditions import Phase, Reason, format_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.observed import PodView
 from vicuna_operator.planning.rollout import Stand
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.planning.trouble import Trouble
@@ -37,6 +38,20 @@ def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready
 
 
 def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
+    verdict = _of_pods(model, serving, ready_all)
+    return replace(verdict, message="; ".join([verdict.message, *map(_still_there, serving.lost)]))
+
+
+def _still_there(pod: PodView) -> str:
+    """Name a pod that should have ended, which is for the user to clear away."""
+    by = format_time(pod.ends) if pod.ends is not None else "now"
+    return (
+        f"pod {pod.meta.name} on node {pod.node or '(none)'} should have ended by {by} and counts no more; where its"
+        f" node is gone, `kubectl delete pod {pod.meta.name} --force`; where a finalizer holds it, remove that"
+    )
+
+
+def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
     settled = _settled(model, serving, ready_all)
     if settled is not None:
         return settled
@@ -62,7 +77,8 @@ def _settled(model: Model, serving: ServingStage, ready_all: int) -> Verdict | N
 def _in_trouble(trouble: Trouble, ready_all: int) -> Verdict:
     """Judge a rollout whose pods do not get ready, and may yet."""
     reason = trouble.obstacle.reason
-    phase = Phase.PENDING if reason == Reason.UNSCHEDULABLE else Phase.FAILED
+    waits = reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED)
+    phase = Phase.PENDING if waits else Phase.FAILED
     return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
 
 
@@ -72,13 +88,24 @@ def _moving(serving: ServingStage, ready_all: int) -> Verdict:
     target_ready = serving.fleet.ready(target)
     if active is not None and active.revision != target:
         message = f"revision {active.revision} serves, {target} has {target_ready} of {wanted} pods ready"
+        message = "; ".join([message, *map(_ending, serving.fleet.leaving), *map(_pulling, serving.pulling)])
         return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
     if ready_all > target_ready or target_ready > wanted:
         return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
     if target_ready:
         message = f"{target_ready} of {wanted} pods are ready"
         return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
-    return Verdict(Reason.STARTING, "the pods are loading the model", Phase.DEPLOYING, progressing=True)
+    message = "; ".join(["the pods are loading the model", *map(_pulling, serving.pulling)])
+    return Verdict(Reason.STARTING, message, Phase.DEPLOYING, progressing=True)
+
+
+def _ending(pod: PodView) -> str:
+    until = f", until {format_time(pod.ends)} at the latest" if pod.ends is not None else ""
+    return f"pod {pod.meta.name} on node {pod.node} ends its streams{until}"
+
+
+def _pulling(pod: PodView) -> str:
+    return f"pod {pod.meta.name} on node {pod.node} is pulling its image"
 
 
 def _rolled_back(model: Model, serving: ServingStage) -> str:

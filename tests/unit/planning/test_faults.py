@@ -207,7 +207,11 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
         "ImagePullFailed",
         ("nowhere/server:1", "imagePullSecrets"),
     ),
-    "unschedulable GPU": (unschedulable, "Unschedulable", ("1 nvidia.com/gpu", "Insufficient GPUs", "free or add")),
+    "unschedulable GPU": (
+        unschedulable,
+        "Unschedulable",
+        ("1 nvidia.com/gpu", "Insufficient nvidia.com/gpu", "free or add"),
+    ),
     "unbound claim": (
         unbound("FailedBinding", "no persistent volumes available for this claim and no storage class is set"),
         "ClaimUnbound",

@@ -319,7 +319,7 @@ def test_a_first_deployment_past_its_deadline_is_stalled_with_the_cause() -> Non
     turn(world)
     ready = world.condition("Ready")
     assert ready["reason"] == "Unschedulable"
-    assert "Insufficient GPUs" in ready["message"]
+    assert "Insufficient nvidia.com/gpu" in ready["message"]
     assert "no earlier revision" in ready["message"]
     assert world.condition("Stalled")["status"] == "True"
     before = world.writes

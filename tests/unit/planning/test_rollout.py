@@ -222,7 +222,7 @@ def test_unschedulable_says_what_was_asked_for_and_what_the_scheduler_says() -> 
     ready = world.condition("Ready")
     assert ready["reason"] == "Unschedulable"
     assert "8 nvidia.com/gpu per replica x 2 replicas = 16" in ready["message"]
-    assert "0/1 nodes: Insufficient GPUs" in ready["message"]
+    assert "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." in ready["message"]
 
 
 def test_a_crash_is_shown_with_the_words_of_the_server() -> None:

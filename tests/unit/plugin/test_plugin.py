@@ -58,7 +58,9 @@ def test_status_names_what_keeps_a_pod_from_starting(capsys: Capture) -> None:
     tree = json.loads(capsys.readouterr().out)
     (revision,) = [child for child in tree["children"] if child["kind"] == "revision"]
     (pod,) = revision["children"]
-    assert pod["cause"].startswith("Unschedulable: scheduler: 0/1 nodes: Insufficient GPUs; free or add nodes")
+    assert pod["cause"].startswith(
+        "Unschedulable: scheduler: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.; free or add nodes"
+    )
 
 
 def test_status_before_any_operator(capsys: Capture) -> None:

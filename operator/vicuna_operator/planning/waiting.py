@@ -1,0 +1,72 @@
+"""How long a rollout has waited for room, and whether one of the pods that run has to make it.
+
+Measured by the operator's own clock from when it first saw the situation, which the Deployment remembers: how far the
+scheduler's clock is ahead or behind does not matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from vicuna_contract import names as c
+from vicuna_operator.api.conditions import format_time
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.room import makes_room
+from vicuna_operator.planning.servers import Servers
+from vicuna_operator.planning.sizes import Fleet
+from vicuna_operator.resources.common import spec_of
+
+__all__ = ["Wait", "look"]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a rollout waits for.
+
+    `over`: a pod has waited long enough for what a running pod of another revision holds. `in_vain`: it waits although
+    no other pod runs any more. `left`: seconds until that may change.
+    """
+
+    over: bool = False
+    in_vain: bool = False
+    left: float | None = None
+    marks: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def look(
+    model: Model, keeper: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
+) -> Wait:
+    """Look how the pods of `wanted` wait; `keeper` is the Deployment that remembers since when."""
+    if keeper is None or wanted is None:
+        return Wait()
+    fleet = servers.fleet
+    situation = fleet.situation(wanted.revision)
+    if not situation:
+        return Wait()
+    since, known = keeper.waiting
+    if since is None or known != situation:
+        since, marks = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
+    else:
+        marks = {}
+    left = spec_of(model).serving.rollout.surge_wait_seconds - (now - since).total_seconds()
+    if left > 0:
+        return Wait(left=left, marks=marks)
+    # What is on its way out or in changes the situation by itself.
+    if fleet.leaving or fleet.coming(wanted.revision):
+        return Wait(marks=marks)
+    return Wait(
+        over=_would_help(wanted, servers, fleet.queue(wanted.revision)), in_vain=_alone(fleet, wanted), marks=marks
+    )
+
+
+def _alone(fleet: Fleet, wanted: DeploymentView) -> bool:
+    return not fleet.elsewhere(wanted.revision) and not fleet.ready(wanted.revision)
+
+
+def _would_help(wanted: DeploymentView, servers: Servers, queue: Sequence[PodView]) -> bool:
+    """Tell whether a pod that runs holds what one of those that wait lacks."""
+    standing = {pod.revision for pod in servers.fleet.standing(wanted.revision)}
+    holders = [item for item in servers.live if item.revision in standing]
+    return any(makes_room(pod.unschedulable, wanted, item) for pod in queue for item in holders)
