@@ -56,7 +56,7 @@ def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
     if settled is not None:
         return settled
     if serving.trouble is not None:
-        return _in_trouble(serving.trouble, ready_all)
+        return _in_trouble(serving, serving.trouble, ready_all)
     return _moving(serving, ready_all)
 
 
@@ -74,12 +74,14 @@ def _settled(model: Model, serving: ServingStage, ready_all: int) -> Verdict | N
     return None
 
 
-def _in_trouble(trouble: Trouble, ready_all: int) -> Verdict:
+def _in_trouble(serving: ServingStage, trouble: Trouble, ready_all: int) -> Verdict:
     """Judge a rollout whose pods do not get ready, and may yet."""
-    reason = trouble.obstacle.reason
-    waits = reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED)
-    phase = Phase.PENDING if waits else Phase.FAILED
-    return Verdict(reason, trouble.obstacle.message, Phase.DEGRADED if ready_all else phase, progressing=True)
+    reason, message = trouble.obstacle.reason, trouble.obstacle.message
+    phase = Phase.FAILED
+    if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
+        phase = Phase.PENDING
+        message = "; ".join([message, *map(_ending, serving.fleet.leaving)])
+    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True)
 
 
 def _moving(serving: ServingStage, ready_all: int) -> Verdict:

@@ -209,8 +209,7 @@ def test_streams_longer_than_the_deadline_are_waited_for(strategy: str) -> None:
     new = edit(world)
     turn(world, 10)
     turn(world, 50, 60)
-    said = world.condition("Ready")["message"]
-    assert old["metadata"]["name"] in said or "Insufficient" in said
+    assert f"pod {old['metadata']['name']} on node n1 ends its streams" in world.condition("Ready")["message"]
     turn(world, 60, 60)
     assert all_on(world, new, 1)
 
