@@ -131,6 +131,7 @@ def test_the_artifact_says_what_it_is_made_of(run: Run, root: Path, pair: tuple[
         "kind": "additive-v1.1",
         "chatTemplate": "vicuna_v1.1",
         "bytes": manifest.total_size,
+        "digest": manifest.digest,
     }
     assert done.events[0]["bytesDone"] == 0
     assert done.events[-2]["bytesDone"] == done.events[-2]["bytesTotal"] > 0
@@ -212,6 +213,7 @@ def test_without_a_delta_the_base_is_the_artifact(run: Run, pair: tuple[Path, Pa
         "kind": "none",
         "chatTemplate": "vicuna_v1.1",
         "bytes": size,
+        "digest": Manifest.model_validate_json((done.folder / "vicuna-manifest.json").read_bytes()).digest,
     }
     assert _same(_weights(done.folder), model_weights(1))
 
