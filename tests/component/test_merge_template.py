@@ -177,6 +177,7 @@ def test_an_artifact_that_is_found_stays_as_it_is_whatever_it_pins(
             served_ids(folder, talk, expected)
 
 
+@pytest.mark.damaged
 def test_an_artifact_of_an_earlier_version_has_no_template_file_and_is_found(tmp_path: Path) -> None:
     made, folder = merge(base(tmp_path / "base"), tmp_path / "out", "vicuna_v1.1")
     (folder / "chat_template.jinja").unlink()

@@ -12,6 +12,7 @@ from vicuna_server.merge.beneath import is_file, read_file
 from vicuna_server.merge.checkpoint import TOKENIZER_FILES
 from vicuna_server.merge.formats.small_file import is_plain_utf8, read_object
 from vicuna_server.merge.json_files import dump_json
+from vicuna_server.merge.tokenizing.field_forms import check_fields, plain_tokens, typed_tokens
 from vicuna_server.merge.tokenizing.file_check import check_file
 from vicuna_server.merge.tokenizing.own_template import OwnTemplate, own_template, pinned_format
 from vicuna_server.merge.tokenizing.sentencepiece_format import SentencePieceModel, parse_model
@@ -85,8 +86,10 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     files = _found(folder)
     before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
+    for name, table in before.items():
+        check_fields(folder / name, table)
     template, pinned = own_template(folder, files.keys(), before[_CONFIG]), pinned_format(folder, files.keys())
-    tables = {name: dict(table) for name, table in before.items()}
+    tables = {_CONFIG: typed_tokens(before[_CONFIG]), _SPECIAL: plain_tokens(before[_SPECIAL], before[_CONFIG])}
     tables[_CONFIG].pop("auto_map", None)  # program files are never run, nor copied
     is_llama = _repair_class(tables[_CONFIG], files)
     _repair_tokens(folder, tables, is_llama=is_llama)
