@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from vicuna_contract import names as c
 from vicuna_operator.api.types import VicunaModelSpec
-from vicuna_operator.planning.lenient import moment
+from vicuna_operator.planning.lenient import moment, parsed, whole
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 from vicuna_operator.resources.identity import revision
 
@@ -112,17 +112,14 @@ class DeploymentView:
     @property
     def failed(self) -> Mapping[str, Any] | None:
         """Return why its last rollout was given up: `attempt` and the members of status.lastFailure."""
-        try:
-            value = json.loads(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED, "null"))
-        except ValueError:
-            return None
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED))
         return value if isinstance(value, dict) else None
 
     @property
     def set_replicas(self) -> int | None:
         """Return the replicas the operator set last; None where it has not said so."""
-        text = self.meta.annotations.get(c.ANNOTATION_REPLICAS, "")
-        return int(text) if text.isdecimal() else None
+        noted = whole(self.meta.annotations.get(c.ANNOTATION_REPLICAS), -1)
+        return noted if noted >= 0 else None
 
     @classmethod
     def of(cls, body: Body) -> Self:

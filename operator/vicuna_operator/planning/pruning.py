@@ -17,6 +17,7 @@ from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.endings import ended, pods_of
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import moment, parsed
 from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.prune_job import prune_job, prune_job_name
@@ -114,11 +115,10 @@ def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:
 
 
 def _known(claim: ClaimView) -> dict[str, str]:
-    try:
-        value = json.loads(claim.meta.annotations.get(c.ANNOTATION_ARTIFACTS, "{}"))
-        return {str(item): format_time(parse_time(at)) for item, at in value.items()}
-    except (AttributeError, TypeError, ValueError):
+    value = parsed(claim.meta.annotations.get(c.ANNOTATION_ARTIFACTS))
+    if not isinstance(value, dict):
         return {}  # somebody wrote something else there: from here on it is ours again
+    return {str(item): format_time(put) for item, at in value.items() if (put := moment(at)) is not None}
 
 
 def _remember(claim: ClaimView, known: Mapping[str, str]) -> Patch:
