@@ -20,6 +20,8 @@ from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Wait", "look"]
 
+_SCHEDULER_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -50,7 +52,7 @@ def look(
         since, marks = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
     else:
         marks = {}
-    left = spec_of(model).serving.rollout.surge_wait_seconds - (now - since).total_seconds()
+    left = _patience(model, fleet, wanted.revision) - (now - since).total_seconds()
     if left > 0:
         return Wait(left=left, marks=marks)
     # What is on its way out or in changes the situation by itself.
@@ -59,6 +61,15 @@ def look(
     return Wait(
         over=_would_help(wanted, servers, fleet.queue(wanted.revision)), in_vain=_alone(fleet, wanted), marks=marks
     )
+
+
+def _patience(model: Model, fleet: Fleet, revision: str) -> int:
+    """Return how many seconds a pod waits before another has to make way.
+
+    Where fewer run than are wanted, room may just have been made: the scheduler comes back to a pod after 10 s at most.
+    """
+    stated = spec_of(model).serving.rollout.surge_wait_seconds
+    return stated if len(fleet.standing(revision)) >= fleet.wanted else max(stated, _SCHEDULER_SECONDS)
 
 
 def _alone(fleet: Fleet, wanted: DeploymentView) -> bool:
