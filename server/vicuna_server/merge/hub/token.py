@@ -21,7 +21,8 @@ def take_token() -> None:
     Neither a child process nor a file of a source that leads to the environment is told it from then on.
     """
     global _taken
-    found = [value for name in _VARIABLES if (value := os.environ.get(name))]
+    # Secrets and shells leave a newline at its end, which no header can hold.
+    found = [value for name in _VARIABLES if (value := "".join(os.environ.get(name, "").split()))]
     for name in _VARIABLES:
         _wipe(name)
         os.environ.pop(name, None)

@@ -19,6 +19,7 @@ from huggingface_hub.utils import close_session, get_session
 
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
+from vicuna_server.merge.hub import token as hub_token
 from vicuna_server.merge.hub.client import HubClient
 from vicuna_server.merge.hub.destinations import require_public_peer, target_of
 from vicuna_server.merge.hub.requests import blocks_of
@@ -349,3 +350,12 @@ def test_a_head_that_drips_ends(monkeypatch: pytest.MonkeyPatch, progress: Progr
         HubClient(progress).read("the file", "https://hub.example/x", 0, 10)
     released.set()
     assert closed.wait(10), "what comes too late is closed"
+
+
+@pytest.mark.parametrize(
+    ("told", "sent"), [("hf_secret\n", "hf_secret"), (" hf_secret\r\n", "hf_secret"), ("\n", None)]
+)
+def test_a_newline_is_not_part_of_a_token(told: str, sent: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_token, "_taken", None)
+    monkeypatch.setenv("HF_TOKEN", told)
+    assert hub_token.token() == sent
