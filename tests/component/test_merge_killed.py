@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from support.checkpoints import CONFIG, delta_weights, model_weights, write_checkpoint, write_tokenizer
+from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from support.hub import running_hub
+from support.sparse import Shape, write_sparse_checkpoint
 from vicuna_server.errors import InterruptedRunError, OutOfSpaceError
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.formats.safetensors_format import build_header, header_size
 
 
 @pytest.fixture
@@ -150,18 +148,9 @@ def test_a_run_after_a_kill_at_80_percent_redoes_a_quarter_at_most(memory: Path)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_anonymous_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     """One tensor of 400 MB: holding it whole once, beside torch itself, would already pass 512 MiB."""
-    shapes = {"model.embed_tokens.weight": (200_000, 1024), "model.norm.weight": (1024,)}
-    for part in ("base", "delta"):
-        folder = tmp_path / part
-        folder.mkdir()
-        path = folder / "model.safetensors"
-        path.write_bytes(build_header((name, "F16", shape) for name, shape in shapes.items()))
-        os.truncate(path, header_size(LocalFile(path)) + 2 * 1024 * 200_001)
-        (folder / "config.json").write_text(json.dumps(CONFIG))
-        write_tokenizer(folder)
-    with (tmp_path / "base" / "model.safetensors").open("r+b") as file:
-        file.seek(-2048, os.SEEK_END)
-        file.write(torch.ones(1024, dtype=torch.float16).numpy().tobytes())
+    shape = Shape(hidden=1024, inner=16, layers=1, heads=2, vocabulary=200_000, tied=True)
+    for part, norm in (("base", 1.0), ("delta", 0.0)):
+        write_sparse_checkpoint(tmp_path / part, shape, norm=norm, shards=1)
     words = ["--base", tmp_path / "base", "--delta", tmp_path / "delta", "--output", tmp_path / "out"]
     command = [sys.executable, "-m", "vicuna_server", "merge", "--chat-template", "vicuna_v1.1", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
