@@ -8,6 +8,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger).
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev
@@ -51,16 +54,16 @@ demo: $(READY)  ## merge, serve and chat on this machine; PROMPT="…" asks one 
 export PROMPT
 
 test: $(READY) tools  ## everything that needs no cluster
-	$(PYTEST) tests/unit tests/component tests/chart -m "not full" $(ARGS)
+	$(PARALLEL) tests/unit tests/component tests/chart -m "not full" $(ARGS)
 
 test-full: $(READY)  ## the long proofs that need no cluster
 	$(PYTEST) tests/unit tests/component -m full $(ARGS)
 
 unit: $(READY)  ## pure tests, seconds
-	$(PYTEST) tests/unit $(ARGS)
+	$(PARALLEL) tests/unit $(ARGS)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
-	$(PYTEST) tests/component -m "not full" $(ARGS)
+	$(PARALLEL) tests/component -m "not full" $(ARGS)
 
 chart: $(READY) tools  ## the helm chart, rendered
 	$(PYTEST) tests/chart $(ARGS)
