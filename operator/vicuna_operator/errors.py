@@ -16,7 +16,10 @@ OperatorError
     └── UnavailableError 429, 5xx, network: try again
 """
 
+from typing import Final
+
 __all__ = [
+    "UNPROCESSABLE",
     "AlreadyExistsError",
     "ConfigError",
     "ConflictError",
@@ -32,6 +35,10 @@ __all__ = [
     "StartError",
     "UnavailableError",
 ]
+
+
+UNPROCESSABLE: Final = 422
+"""The status by which the API server finds an object wrong in itself."""
 
 
 class OperatorError(Exception):

@@ -78,6 +78,18 @@ async def test_core_kinds_logs_and_field_selectors(client: KubeClient, server: M
     assert await client.list("v1", "Event", "ns", field_selector="involvedObject.uid=v") == []
 
 
+async def test_a_dry_run_makes_nothing_and_returns_what_the_server_warns_of(
+    client: KubeClient, server: MemoryServer
+) -> None:
+    server.kube.warnings["Job"] = ['would violate PodSecurity "restricted:latest": a, "b"', "another"]
+    assert await client.dry_run(JOB, "ns") == server.kube.warnings["Job"]
+    assert server.requests[-1][1].endswith("/jobs?fieldManager=vicuna-operator&dryRun=All")
+    assert not server.kube.objects("Job")
+    server.kube.fail(errors.InvalidError("spec.x: wrong", 422))
+    with pytest.raises(errors.InvalidError, match=r"spec\.x: wrong"):
+        await client.dry_run(JOB, "ns")
+
+
 async def test_a_merge_starts_while_the_events_of_others_wait_for_their_turn(
     client: KubeClient, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ class MemoryKube:
     lingers: set[str] = field(default_factory=set)
     pod_logs: dict[tuple[str, str, str], str] = field(default_factory=dict)
     crash_after: int | None = None
+    warnings: dict[str, list[str]] = field(default_factory=dict)  # by kind: what a dry run is answered with
     calls: list[Call] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -189,6 +190,14 @@ class MemoryKube:
         stored = self._store("ADDED", place, self._stamp(new, namespace))
         self._end()
         return stored
+
+    async def dry_run(self, body: Mapping[str, Any], namespace: str) -> Sequence[str]:
+        new = _received(body)
+        place = self._place(new, namespace)
+        self._begin(Call("dry-run", place[1], place[3], body=new))
+        if place in self._objects:
+            raise AlreadyExistsError(f"{place[1]} {place[3]!r} already exists", 409)
+        return self.warnings.get(place[1], [])
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
         wanted = _received(body)

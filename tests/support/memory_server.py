@@ -114,6 +114,13 @@ class MemoryServer:
     async def _collection(
         self, request: web.Request, group_version: str, kind: str, namespace: str | None
     ) -> web.StreamResponse:
+        if request.method == "POST" and request.query.get("dryRun") == "All":
+            assert namespace is not None
+            body = await request.json()
+            answer = web.json_response(body, status=201)
+            for text in await self.kube.dry_run(body, namespace):
+                answer.headers.add("Warning", f"299 - {json.dumps(text)}")
+            return answer
         if request.method == "POST":
             assert namespace is not None
             return web.json_response(await self.kube.create(await request.json(), namespace), status=201)

@@ -1,6 +1,7 @@
 """A cluster for tests of plan(): each pass sees everything, and what it plans is carried out at once."""
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from support.cluster import NAMESPACE, Cluster, model_body
@@ -8,13 +9,22 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.status import status_patch
+from vicuna_operator.errors import InvalidError
 from vicuna_operator.kube.port import ref_of
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Plan
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Plan, Rehearsal
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed, PodView, ServiceView
+from vicuna_operator.planning.observed import (
+    BudgetView,
+    ClaimView,
+    EventView,
+    Observed,
+    PodView,
+    Rehearsed,
+    ServiceView,
+)
 from vicuna_operator.planning.plan import claims_to_read, plan
 
 CONFIG = PlanConfig(server_image="registry.example/server:1")
@@ -32,6 +42,7 @@ class World(Cluster):
         self.notes: list[tuple[str, str, str]] = []
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
+        self.rehearsed: Rehearsed | None = None
         self.neighbours: list[str] = []  # artifacts other models use on this claim
 
     # what the operator does
@@ -78,11 +89,26 @@ class World(Cluster):
             events=self.events,
             progress=self.progress,
             neighbours=self.neighbours,
+            rehearsed=self.rehearsed,
         )
 
     def _plan(self) -> Plan:
         model = self.model
-        return plan(model, self.observe(model), self.config, self.now)
+        made = plan(model, self.observe(model), self.config, self.now)
+        if made.rehearsal is not None:
+            answer = self._rehearsed(made.rehearsal)
+            self.rehearsed = replace(answer, fresh=False)
+            made = plan(model, replace(self.observe(model), rehearsed=answer), self.config, self.now)
+        return made
+
+    def _rehearsed(self, rehearsal: Rehearsal) -> Rehearsed:
+        refused, warnings = [], []
+        for body in rehearsal.bodies:
+            try:
+                warnings += _at_once(self.kube.dry_run(body, NAMESPACE))
+            except InvalidError as error:
+                refused.append(str(error))
+        return Rehearsed(rehearsal.key, refused, warnings, fresh=True)
 
     async def _carry_out(self, action: Action) -> None:
         """Do as the executor, which forgives races: here there are none, and whatever the API refuses is a fault."""
@@ -130,10 +156,10 @@ class World(Cluster):
         self.settle()
 
 
-def _at_once(call: Coroutine[Any, Any, Any]) -> None:
+def _at_once(call: Coroutine[Any, Any, Any]) -> Any:
     """Make a call to the API server in memory, which never waits."""
     try:
         call.send(None)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return end.value
     raise AssertionError("a call waits")

@@ -7,6 +7,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import (
+    UNPROCESSABLE,
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
@@ -38,10 +39,11 @@ class StaleError(Exception):
 class ActionRefusedError(Exception):
     """The API server says no, and will say so again: the model's status must tell."""
 
-    def __init__(self, description: str, error: KubeError) -> None:
+    def __init__(self, description: str, error: KubeError, *, invalid: bool) -> None:
         super().__init__(f"{description}: {error}")
         self.description = description
         self.error = error
+        self.invalid = invalid  # a new object is wrong as it is: the spec made it so
 
 
 async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
@@ -60,7 +62,8 @@ async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
         except (NotFoundError, ConflictError) as error:
             raise StaleError(f"{description}: {error}") from error
         except (InvalidError, ForbiddenError) as error:
-            raise ActionRefusedError(description, error) from error
+            invalid = isinstance(action, Create) and error.status == UNPROCESSABLE
+            raise ActionRefusedError(description, error, invalid=invalid) from error
         if done:
             logger.info("%s/%s: %s", model.namespace, model.name, description)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.observed import EventView, Rehearsed
 
 __all__ = ["Memory", "newer_body"]
 
@@ -35,6 +35,8 @@ class Memory:
     ghosts: set[str] = field(default_factory=set)
     gone: bool = False
     audited: float = NEVER
+    # what the API server thought of the objects that the spec comes to
+    rehearsed: Rehearsed | None = None
     # passes in a row that met something newer than the index
     stale: int = 0
     # the last status sent, and what the API made of it

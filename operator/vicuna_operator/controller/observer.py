@@ -78,6 +78,7 @@ class Observer:
             progress=await self._progress(model, memory),
             neighbours=self._neighbours(model),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
+            rehearsed=memory.rehearsed,
         )
 
     def audit_due(self, memory: Memory) -> bool:

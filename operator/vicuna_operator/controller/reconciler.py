@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from vicuna_operator.controller.executor import ActionRefusedError, NameTakenErr
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
+from vicuna_operator.controller.rehearsing import rehearse
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
 from vicuna_operator.errors import ConflictError, NotFoundError
@@ -20,6 +21,7 @@ from vicuna_operator.kube.port import Kube, ref_of
 from vicuna_operator.planning.actions import Action, Create, Plan, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.status import unfit
 
 __all__ = ["Planner", "Planning", "Reconciler"]
 
@@ -31,16 +33,21 @@ _PROGRESS_SECONDS = 5.0
 _CONFLICT_SECONDS = 10.0
 
 StatusTold = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
+Refused = Callable[[Model, str, str, datetime], Mapping[str, Any]]  # model, action, the API's words, when
 Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 
 
 @dataclass(frozen=True)
 class Planning:
-    """The pure functions that decide; `refused` renders the status of a model whose action the API refused."""
+    """The pure functions that decide.
+
+    `refused` renders the status of a model whose action the API refused, `unfit` of one whose object it finds wrong.
+    """
 
     plan: Planner
     claims_to_read: Callable[[Model], Sequence[str]]
-    refused: Callable[[Model, str, str, datetime], Mapping[str, Any]]
+    refused: Refused
+    unfit: Refused = unfit
 
 
 def _possible(actions: Sequence[Action], conflicts: set[Ref]) -> Sequence[Action]:
@@ -139,13 +146,18 @@ class Reconciler:
                 return None  # the garbage collector takes what it owns
             seen = await self._observer.observe(model, memory)
             plan = self._planning.plan(model, seen, self._config, self._now())
+            if plan.rehearsal is not None:
+                answer = await rehearse(self._kube, model, plan.rehearsal)
+                memory.rehearsed = replace(answer, fresh=False)
+                plan = self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
             try:
                 await execute(self._kube, model, _possible(plan.actions, memory.conflicts))
             except NameTakenError as taken:
                 memory.conflicts.add(taken.ref)
                 continue
             except ActionRefusedError as refusal:
-                status = self._planning.refused(model, refusal.description, str(refusal.error), self._now())
+                tell = self._planning.unfit if refusal.invalid else self._planning.refused
+                status = tell(model, refusal.description, str(refusal.error), self._now())
                 await self._write_status(key, memory, body, status)
                 raise refusal.error from refusal
             await self._notes.post(body, plan.notes)

@@ -18,6 +18,7 @@ from vicuna_operator.kube.connection import Connection, connection_of
 from vicuna_operator.kube.errors import error_from_answer
 from vicuna_operator.kube.port import Body, ref_of
 from vicuna_operator.kube.turns import Turns
+from vicuna_operator.kube.warnings import warnings_in
 from vicuna_operator.planning.actions import Ref
 
 __all__ = ["KubeClient"]
@@ -96,6 +97,14 @@ class KubeClient:
         async with self._turns.turn(body["kind"]):
             return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
 
+    async def dry_run(self, body: Mapping[str, Any], namespace: str) -> Sequence[str]:
+        """Create an object by POST with `dryRun=All`; return the texts of the answer's Warning headers."""
+        path = _path(body["apiVersion"], body["kind"], namespace)
+        query = [("fieldManager", FIELD_MANAGER), ("dryRun", "All")]
+        async with self._turns.turn(body["kind"]):
+            _, headers = await self._answer("POST", path, query, body)
+        return warnings_in(headers)
+
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
         """Server-side apply with force."""
         ref = ref_of(body)
@@ -164,13 +173,23 @@ class KubeClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> bytes:
+        return (await self._answer(method, path, query, body, content_type))[0]
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[bytes, Mapping[str, str]]:
         status, data, headers = await self._send(method, path, query, body, content_type)
         if status == 401:  # tokens rotate; whoever wrote the new one has told only the file
             await self._reload()
             status, data, headers = await self._send(method, path, query, body, content_type)
         if not 200 <= status <= 299:
             raise error_from_answer(status, data, headers)
-        return data
+        return data, headers
 
     async def _send(
         self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str

@@ -1,6 +1,6 @@
 """The few Kubernetes API calls the operator makes, on plain dicts. Tests bring their own implementation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vicuna_operator.planning.actions import Ref
@@ -35,6 +35,14 @@ class Kube(Protocol):
 
         Raises:
             AlreadyExistsError: the name is taken.
+        """
+        ...
+
+    async def dry_run(self, body: Mapping[str, Any], namespace: str) -> Sequence[str]:
+        """Ask whether an object could be created, without making it; return what the server warns of.
+
+        Raises:
+            KubeError: as `create` would.
         """
         ...
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref"]
+__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref", "Rehearsal"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,21 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """Objects of which the API server should say whether it would take them; the answer is good for one `key`."""
+
+    key: str
+    bodies: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The next step: actions in order, the status to show, Events to post, when to look again.
 
     `status` is the whole status object, None to leave it alone. `requeue_after` is in seconds, None: only on an event.
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
+    `rehearsal` is to be asked first; with the answer another plan is made in place of this one.
     """
 
     actions: Sequence[Action] = ()
@@ -74,3 +83,4 @@ class Plan:
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
+    rehearsal: Rehearsal | None = None

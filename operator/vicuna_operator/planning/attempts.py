@@ -7,7 +7,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref
+from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref, Rehearsal
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.endings import note_disruption, stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
@@ -45,6 +45,7 @@ class WeightsStage:
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
+    rehearsal: Rehearsal | None = None
 
 
 def claims_to_read(model: Model) -> Sequence[str]:
@@ -105,27 +106,34 @@ class Attempts:
         claim = self.seen.claims.get(claim_name(self.model))
         return claim.capacity if claim is not None else ""
 
-    def _start(self) -> WeightsStage:
-        model, spec = self.model, spec_of(self.model)
-        for name in claims_to_read(model):
-            if name != claim_name(model) and self.seen.claims.get(name) is None:
-                message = f"spec.weights: PersistentVolumeClaim {name} does not exist; create it in {model.namespace}"
-                return WeightsStage(None, Reason.CLAIM_NOT_FOUND, message, requeue_after=POLL_SECONDS)
-        attempt = self.jobs[-1].attempt + 1 if self.jobs else 0
-        body = merge_job(
-            model,
-            attempt=attempt,
+    @property
+    def _next_attempt(self) -> int:
+        return self.jobs[-1].attempt + 1 if self.jobs else 0
+
+    def job(self) -> Mapping[str, Any]:
+        """Build the Job of the next attempt."""
+        spec = spec_of(self.model)
+        return merge_job(
+            self.model,
+            attempt=self._next_attempt,
             series=self.series,
             image=spec.serving.image or self.config.server_image,
             pull_policy=spec.serving.image_pull_policy or self.config.server_image_pull_policy,
             shared_volume=self.shared_volume,
             capacity=self._capacity(),
         )
+
+    def _start(self) -> WeightsStage:
+        model, attempt = self.model, self._next_attempt
+        for name in claims_to_read(model):
+            if name != claim_name(model) and self.seen.claims.get(name) is None:
+                message = f"spec.weights: PersistentVolumeClaim {name} does not exist; create it in {model.namespace}"
+                return WeightsStage(None, Reason.CLAIM_NOT_FOUND, message, requeue_after=POLL_SECONDS)
         return WeightsStage(
             None,
             Reason.MERGE_PENDING,
             "waiting for the merge pod to start",
-            actions=[Create(body)],
+            actions=[Create(self.job())],
             notes=[Note("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
             attempt=attempt,
         )

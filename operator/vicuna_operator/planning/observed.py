@@ -18,6 +18,7 @@ __all__ = [
     "EventView",
     "Observed",
     "PodView",
+    "Rehearsed",
     "ServiceView",
 ]
 
@@ -184,6 +185,19 @@ class EventView:
 
 
 @dataclass(frozen=True)
+class Rehearsed:
+    """What the API server said when objects were tried out.
+
+    `refused` are its findings about the objects themselves (422); `fresh` is true in the first plan that knows of it.
+    """
+
+    key: str
+    refused: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything seen of one model's surroundings at one moment.
 
@@ -208,6 +222,7 @@ class Observed:
     progress: Mapping[str, Any] | None = None
     conflicts: Sequence[str] = ()  # names on which a create met a foreign object
     neighbours: Sequence[str] = ()
+    rehearsed: Rehearsed | None = None  # None: nothing was tried out yet
 
     @property
     def merges(self) -> Sequence[JobView]:

@@ -12,7 +12,7 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.containers import ContainerView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 
-__all__ = ["Obstacle", "claim_obstacle", "obstacle", "refusal", "unbound_claims"]
+__all__ = ["Obstacle", "claim_obstacle", "is_admission", "obstacle", "refusal", "unbound_claims"]
 
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _SANDBOX_EVENTS = {"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"}
@@ -127,13 +127,19 @@ def refusal(message: str) -> Obstacle:
         return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; {step}")
     if "exceeded quota" in text:
         return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less")
-    if "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text:
+    if is_admission(message):
         step = "correct what it objects to, or ask who runs it for an exception"
         return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if "storageclass that provisions the pvc must support resize" in text:
         step = "set spec.storage.size back, or use a StorageClass with allowVolumeExpansion"
         return Obstacle(Reason.EXPANSION_REFUSED, f"{message}; {step}")
     return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
+
+
+def is_admission(message: str) -> bool:
+    """Tell whether an admission webhook, a policy or Pod Security says so, and not the API server itself."""
+    text = message.lower()
+    return "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text
 
 
 def unbound_claims(claims: Iterable[ClaimView | None]) -> list[ClaimView]:

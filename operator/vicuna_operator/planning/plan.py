@@ -58,6 +58,7 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         requeue_after=min(due) if due else None,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
+        rehearsal=weights.rehearsal,
     )
 
 

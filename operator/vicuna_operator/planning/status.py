@@ -20,7 +20,7 @@ from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused"]
+__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "unfit"]
 
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -104,12 +104,21 @@ def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, 
 
 def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
     """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
-    found = refusal(f"{action}: {message}")
-    reason = Reason.API_REFUSED if found.reason == Reason.PODS_REFUSED else Reason(found.reason)
     step = "grant the operator the chart's roles, or correct what the message names"
-    return _stopped(
-        model, reason, f"{action}: {message}; {step}" if reason is Reason.API_REFUSED else found.message, now
-    )
+    return _no(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
+
+
+def unfit(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
+    """Say that the API server finds an object wrong in itself, which the spec made so."""
+    return _no(model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now)
+
+
+def _no(model: Model, said: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
+    """Say that the API server does not do something; whoever says so in its place comes first."""
+    found = refusal(said)
+    if found.reason != Reason.PODS_REFUSED:
+        return _stopped(model, Reason(found.reason), found.message, now)
+    return _stopped(model, reason, f"{said}; {step}", now)
 
 
 def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:

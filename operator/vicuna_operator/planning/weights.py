@@ -18,6 +18,7 @@ from vicuna_operator.planning.endings import END_NOW, ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.rehearsal import rehearsed_stage
 from vicuna_operator.planning.storage import claim_step
 from vicuna_operator.planning.trouble import POLL_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -58,7 +59,10 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     elif spec_of(model).suspend:
         stage = _suspended(jobs)
     else:
-        stage = Attempts(model, seen, config, now, jobs, pods, _series(model), shared_volume).next()
+        attempts = Attempts(model, seen, config, now, jobs, pods, _series(model), shared_volume)
+        next_step = attempts.next()
+        next_step, prepared = replace(next_step, actions=[*prepared, *next_step.actions]), []
+        stage = rehearsed_stage(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
     return replace(stage, actions=[*prepared, *_superseded(mine, key), *stage.actions], shared_volume=shared_volume)
 
 

@@ -1,0 +1,94 @@
+"""Whether the API server would take the objects that a spec comes to: asked before hours of merging, not after.
+
+Job and Deployment are posted with `dryRun=All`, the Deployment for an artifact that is not known yet. Only a finding
+about the objects themselves (422) stops the merge; whatever else is answered says nothing about the spec.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from vicuna_contract import names as c
+from vicuna_operator.api.conditions import Reason
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Note, Rehearsal
+from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.observed import Observed, Rehearsed
+from vicuna_operator.planning.obstacles import is_admission
+from vicuna_operator.resources.common import spec_of
+from vicuna_operator.resources.deployment import revision_deployment
+from vicuna_operator.resources.identity import revision
+
+__all__ = ["rehearsed_stage"]
+
+_ARTIFACT = "0" * 16  # stands for the one that the merge will name
+_POD_SECURITY = "violate PodSecurity"
+
+
+def rehearsed_stage(
+    stage: WeightsStage,
+    model: Model,
+    seen: Observed,
+    config: PlanConfig,
+    *,
+    shared_volume: bool,
+    job: Callable[[], Mapping[str, Any]],
+) -> WeightsStage:
+    """Return a stage of weights that are not known yet, with what the API server thinks of the rest of the spec.
+
+    `job` builds the Job of the next attempt.
+    """
+    image, key = _image(model, config), _key(model, config)
+    if seen.rehearsed is None or seen.rehearsed.key != key:
+        return replace(stage, rehearsal=Rehearsal(key, [_deployment(model, image, shared_volume), job()]))
+    if seen.rehearsed.refused:
+        return _refused(stage, seen.rehearsed)
+    return _warned(stage, seen.rehearsed)
+
+
+def _image(model: Model, config: PlanConfig) -> str:
+    return spec_of(model).serving.image or config.server_image
+
+
+def _key(model: Model, config: PlanConfig) -> str:
+    """Name what is asked once: a generation with an image, and each `kubectl vicuna retry` of it."""
+    return f"{model.generation} {_image(model, config)} {model.annotations.get(c.ANNOTATION_RETRY, '')}"
+
+
+def _deployment(model: Model, image: str, shared_volume: bool) -> Mapping[str, Any]:
+    spec = spec_of(model)
+    return revision_deployment(
+        model,
+        revision=revision(spec, artifact_id=_ARTIFACT, image=image),
+        artifact_id=_ARTIFACT,
+        image=image,
+        pull_policy=spec.serving.image_pull_policy or "IfNotPresent",
+        replicas=spec.serving.replicas,
+        shared_volume=shared_volume,
+        marks={},
+    )
+
+
+def _refused(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
+    """Stop before anything is made; a merge that runs already is left alone."""
+    said = "; ".join(answer.refused)
+    if is_admission(said):
+        reason, message = Reason.ADMISSION_REFUSED, f"{said}; correct what it objects to"
+    else:
+        reason, message = Reason.INVALID_SPEC, f"the API server would refuse what this spec comes to: {said}"
+    step = "nothing was merged for it; correct the field that it names"
+    return replace(
+        stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), notes=()
+    )
+
+
+def _warned(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
+    """Tell of Pod Security, which lets Jobs and Deployments pass and refuses their pods."""
+    found = list(dict.fromkeys(text for text in answer.warnings if _POD_SECURITY in text))
+    if not found:
+        return stage
+    step = "correct spec.serving.podSecurityContext, or ask who runs the namespace"
+    told = f"the pods {'; '.join(found)}; {step}"
+    notes = [Note("Warning", "PodSecurityWarning", told)] if answer.fresh else []
+    return replace(stage, message=f"{stage.message}; {told}", notes=[*notes, *stage.notes])
