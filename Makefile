@@ -126,8 +126,9 @@ e2e-full: $(READY) tools  ## the same with the long proofs
 chart-lint: $(READY) tools  ## helm lint --strict
 	helm lint --strict charts/vicuna-operator
 
-chart-crd:  ## copy crds/ into the chart
+chart-crd:  ## copy crds/ into the chart and the operator's package
 	cp crds/vicunamodels.yaml charts/vicuna-operator/files/vicunamodels.yaml
+	cp crds/vicunamodels.yaml operator/vicuna_operator/local/vicunamodels.yaml
 
 chart-package: chart-lint  ## package the chart into dist/
 	helm package charts/vicuna-operator --destination dist

@@ -1,5 +1,7 @@
 """Reads the VicunaModel of a local run from a YAML or JSON file."""
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ from vicuna_contract.exits import ExitCode
 from vicuna_contract.names import API_VERSION, KIND
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.errors import LocalRunError
+from vicuna_operator.local.schema import faults, without_nulls
 
 __all__ = ["read_model"]
 
@@ -48,7 +51,18 @@ def _checked(body: dict[str, Any], path: Path) -> Model:
         raise LocalRunError(f"{path}: apiVersion is {body.get('apiVersion')!r}, not {API_VERSION}", ExitCode.BAD_INPUT)
     if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
         raise LocalRunError(f"{path}: metadata.name is missing", ExitCode.BAD_INPUT)
-    model = parse_model(body, local=True)
+    spec = without_nulls(body.get("spec"))
+    model = parse_model({**body, "spec": spec}, local=True)
     if model.spec_error is not None:
         raise LocalRunError(f"{path}: {model.spec_error}", ExitCode.BAD_INPUT)
+    for field, message in chain(faults(spec), _both(spec)):
+        raise LocalRunError(f"{path}: {field}: {message}", ExitCode.BAD_INPUT)
     return model
+
+
+def _both(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the variables that have a value and a reference to one."""
+    for part in ("merge", "serving"):
+        for index, item in enumerate((spec.get(part) or {}).get("env", ())):
+            if "value" in item and "valueFrom" in item:
+                yield f"spec.{part}.env[{index}].valueFrom", "give value or valueFrom, not both"

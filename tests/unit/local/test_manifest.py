@@ -1,9 +1,14 @@
 """A manifest that cannot be run says which file, which line or which field."""
 
+import copy
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support import crd_schema
+from support.crd_examples import ACCEPTED_AND_REFUSED, HEX, MINIMAL, with_value
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.manifest import read_model
 
@@ -61,3 +66,94 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(LocalRunError, match="UTF-8"):
         read_model(path)
+
+
+# ---- a laptop refuses what a cluster refuses ----
+
+
+def taken(tmp_path: Path, body: dict[str, Any]) -> str:
+    """Return why `up` refuses an object; empty where it takes it."""
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(body))
+    try:
+        read_model(path)
+    except LocalRunError as error:
+        return str(error)
+    return ""
+
+
+def test_the_definition_is_the_one_in_crds() -> None:
+    copied = Path(read_model.__code__.co_filename).with_name("vicunamodels.yaml")
+    assert copied.read_bytes() == crd_schema.CRD_FILE.read_bytes(), "make chart-crd copies it"
+
+
+LOCAL_ALONE = [("spec.weights.base.source", "file:///a"), ("spec.weights.adapters", [{"source": "file:///a"}])]
+LOCAL_ALONE += [("spec.storage", {})]
+
+
+@pytest.mark.parametrize(("path", "good", "bad"), ACCEPTED_AND_REFUSED, ids=lambda value: str(value)[:40])
+def test_each_constraint_of_the_definition_holds_here_too(tmp_path: Path, path: str, good: Any, bad: Any) -> None:
+    body = with_value(path, good)
+    spec = crd_schema.pruned(
+        body["spec"], crd_schema.schema()["properties"]["spec"]
+    )  # examples state more than is known
+    assert taken(tmp_path, {**body, "spec": spec}) == ""
+    refused = taken(tmp_path, with_value(path, bad))
+    assert bool(refused) != ((path, bad) in LOCAL_ALONE)
+    if refused and not path.startswith("metadata"):
+        assert path.replace("[]", "[0]").replace("{}", ".k").rpartition(".")[0] in refused
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.serving.replicas", "2"),
+        ("spec.serving.replicas", True),
+        ("spec.serving.replicas", 1.5),
+        ("spec.suspend", 1),
+        ("spec.suspend", "true"),
+        ("spec.serving.env", [{"name": "A"}, {"name": "A", "value": "x"}]),
+        ("spec.serving.imagePullSecrets", [{"name": "a"}, {"name": "a"}]),
+        ("spec.serving.env", [{"name": "A=B", "value": "x"}]),
+        ("spec.merge.env", [{"name": "A", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "p"}}}]),
+        ("spec.serving.podLabels", {"a": 1}),
+        ("spec.storage.size", "1.Gi"),
+        ("spec.storage.size", "0Gi"),
+        ("spec.storage.size", 0),
+        ("spec.serving.maxGpuMemory", "0"),
+        ("spec.weights.base.source", "hf://a/b/"),
+        ("spec.weights.base.source", "hf://a/b\u00e9"),
+        ("spec.weights.base.source", "hf://a/b\n"),
+        ("spec.weights.base.digest", "sha256:" + HEX),
+        ("spec.weights.adapters", [{"source": "pvc://c"}]),
+        ("spec.serving.tolerations", ["all"]),
+        ("spec.serving.tolerations", [{"kind": "x"}]),
+        ("spec.serving.resources", {"limits": {"cpu": None}, "claims": []}),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_a_cluster_refuses_is_refused(tmp_path: Path, path: str, value: Any) -> None:
+    said = taken(tmp_path, with_value(path, value))
+    assert path in said
+
+
+@pytest.mark.parametrize("path", ["spec.serving", "spec.merge", "spec.serving.numGpus", "spec.weights.delta"])
+def test_a_null_is_an_absent_field(tmp_path: Path, path: str) -> None:
+    assert taken(tmp_path, with_value(path, None)) == ""
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    assert taken(tmp_path, with_value("spec.serving.replicas", 2.0)) == ""
+
+
+def test_a_spec_that_is_none(tmp_path: Path) -> None:
+    body = copy.deepcopy(MINIMAL)
+    for spec in (None, [], "x"):
+        assert taken(tmp_path, {**body, "spec": spec})
+
+
+@pytest.mark.parametrize("field", ["storage.size", "serving.maxGpuMemory"])
+def test_that_nothing_is_no_size_stands_in_the_definition(field: str) -> None:
+    part, name = field.split(".")
+    node = crd_schema.schema()["properties"]["spec"]["properties"][part]["properties"][name]
+    assert "more than zero" in node["description"]

@@ -1,0 +1,119 @@
+"""What an API server would refuse of a VicunaModel by its definition (CRD), so that a laptop refuses it too.
+
+The definition itself is the list: `vicunamodels.yaml` beside this module is the file that is installed in clusters.
+Rules across fields (CEL) are not read from it: `api.model` states them in code. Patterns mean the same in both
+languages; a test keeps them to that.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["faults", "without_nulls"]
+
+Schema = Mapping[str, Any]
+
+_TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "object": ("an object", lambda value: isinstance(value, Mapping)),
+    "array": ("a list", lambda value: isinstance(value, list)),
+    "string": ("text; put it in quotes", lambda value: isinstance(value, str)),
+    "boolean": ("true or false, without quotes", lambda value: isinstance(value, bool)),
+    "integer": ("a whole number, without quotes", lambda value: _is_whole(value)),
+}
+
+
+@cache
+def _definition() -> Schema:
+    import yaml  # late: --help needs none
+
+    crd = yaml.safe_load(files(__package__).joinpath("vicunamodels.yaml").read_text(encoding="utf-8"))
+    (version,) = crd["spec"]["versions"]
+    spec: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return spec
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop members that are null, as an API server does: the default takes their place."""
+    if isinstance(value, Mapping):
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def faults(spec: Any) -> Iterator[tuple[str, str]]:
+    """Yield (field, what is wrong with it) for everything in a spec that the definition does not allow."""
+    return _faults(spec, _definition(), "spec")
+
+
+def _faults(value: Any, node: Schema, path: str) -> Iterator[tuple[str, str]]:
+    kinds = [kind for way in node.get("anyOf", [node]) for kind in [way.get("type")] if kind is not None]
+    if not any(_TYPES[kind][1](value) for kind in kinds):
+        yield path, f"{value!r} must be {' or '.join(_TYPES[kind][0] for kind in kinds)}"
+        return
+    yield from ((path, message) for message in _bounds(value, node))
+    if isinstance(value, Mapping):
+        yield from _members(value, node, path)
+    elif isinstance(value, list):
+        yield from _repeated(value, node, path)
+        for index, item in enumerate(value):
+            yield from _faults(item, node["items"], f"{path}[{index}]")
+
+
+def _members(value: Mapping[str, Any], node: Schema, path: str) -> Iterator[tuple[str, str]]:
+    for name in node.get("required", ()):
+        if name not in value:
+            yield f"{path}.{name}", "is missing"
+    known, other = node.get("properties", {}), node.get("additionalProperties")
+    for name, item in value.items():
+        child = known.get(name, other)
+        if isinstance(child, Mapping):
+            yield from _faults(item, child, f"{path}.{name}")
+        else:
+            yield f"{path}.{name}", "this field does not exist"
+
+
+def _repeated(value: list[Any], node: Schema, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the entries of a list that should be told apart by some of their members, and cannot be."""
+    keys = node.get("x-kubernetes-list-map-keys", ())
+    seen: set[tuple[str, ...]] = set()
+    for index, item in enumerate(value if keys else ()):
+        mark = tuple(str(item.get(key)) for key in keys) if isinstance(item, Mapping) else ()
+        if mark in seen:
+            yield f"{path}[{index}]", f"{', '.join(mark)} stands there twice"
+        seen.add(mark)
+
+
+def _bounds(value: Any, node: Schema) -> Iterator[str]:
+    if "enum" in node and value not in node["enum"]:
+        yield f"{value!r} must be one of {', '.join(map(str, node['enum']))}"
+    if _is_whole(value):
+        size, unit = value, ""
+    else:
+        size, unit = len(value) if isinstance(value, str | list | Mapping) else 0, _UNITS.get(type(value), "")
+    for word, bound in _limits(value, node):
+        if (size < bound) if word == "least" else (size > bound):
+            yield f"must be at {word} {bound}{unit}, and is {size}"
+    if isinstance(value, str) and "pattern" in node and not _matches(node["pattern"], value):
+        hint = str(node.get("description", ""))
+        yield f"{value[:80]!r} is not of the form {node['pattern']}" + (f": {hint}" if hint else "")
+
+
+_UNITS: Mapping[type, str] = {str: " characters", list: " entries", dict: " entries"}
+
+
+def _limits(value: Any, node: Schema) -> Iterator[tuple[str, int]]:
+    """Yield the bounds of a value's size that a node states."""
+    suffix = {str: "Length", list: "Items", dict: "Properties"}.get(type(value), "imum")
+    for word, name in (("least", f"min{suffix}"), ("most", f"max{suffix}")):
+        if name in node:
+            yield word, node[name]
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Match as Go does, where the end of the text is its end: Python's `$` matches before a last newline too."""
+    return re.search(pattern.removesuffix("$") + r"\Z", text, re.ASCII) is not None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
