@@ -1,6 +1,6 @@
 """What all children have in common: names, labels, ownership, hardened security contexts, the volume's place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vicuna_contract import names as c
@@ -13,6 +13,7 @@ __all__ = [
     "affinity_to_volume",
     "claim_name",
     "companion",
+    "environment",
     "labels",
     "owner",
     "pod_security",
@@ -107,6 +108,12 @@ def affinity_to_volume(model: Model, affinity: Mapping[str, Any], *, required: b
         key = "preferredDuringSchedulingIgnoredDuringExecution"
         pods[key] = [*(pods.get(key) or []), {"weight": 100, "podAffinityTerm": term}]
     return {**result, "podAffinity": pods}
+
+
+def environment(own: Sequence[Mapping[str, Any]], stated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return a container's variables: where the user's name one of ours, ours is left out."""
+    names = {item.get("name") for item in stated}
+    return [*(item for item in own if item["name"] not in names), *stated]
 
 
 def with_hash(body: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vicuna_operator.resources.common import (
     CONTAINER_SECURITY,
     affinity_to_volume,
     claim_name,
+    environment,
     labels,
     owner,
     pod_security,
@@ -59,7 +60,7 @@ def revision_deployment(
     """
     spec = spec_of(model)
     arguments = _arguments(model, revision, artifact_id, chat_template)
-    checked = [] if digest is None else [{"name": c.ARTIFACT_DIGEST_VARIABLE, "value": digest}]
+    variables = _variables(spec.serving, digest)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
     origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
@@ -92,7 +93,7 @@ def revision_deployment(
                     | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
-                "spec": _pod(model, arguments, checked, revision, image, pull_policy, shared_volume),
+                "spec": _pod(model, arguments, variables, revision, image, pull_policy, shared_volume),
             },
         },
     }
@@ -139,22 +140,31 @@ def _probe(path: str, period: int, failures: int, timeout: int = 5) -> dict[str,
     }
 
 
+def _variables(serving: ServingSpec, digest: str | None) -> list[Mapping[str, Any]]:
+    own = [
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+    ]
+    own += [] if digest is None else [{"name": c.ARTIFACT_DIGEST_VARIABLE, "value": digest}]
+    return environment(own, serving.env)
+
+
 def _spread(model: Model, revision: str, shared: bool) -> list[dict[str, Any]]:
-    """Return the default: a revision's pods over the nodes, where the volume lets them and the scheduler can."""
-    if not shared:
-        return []
+    """Return how a revision's pods spread; by default over the nodes, where the volume lets them and the scheduler can.
+
+    A constraint without a selector would match no pod at all: it gets the revision's own. Its label among the others
+    is what `matchLabelKeys` comes to, and no API server is too old for it.
+    """
+    stated = spec_of(model).serving.topology_spread_constraints
+    over_nodes = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    own = {"labelSelector": {"matchLabels": pod_selector(model) | {c.LABEL_REVISION: revision}}}
     return [
-        {
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": pod_selector(model) | {c.LABEL_REVISION: revision}},
-        }
+        item if item.get("labelSelector") is not None else {**item, **own} for item in stated or [over_nodes] * shared
     ]
 
 
 def _pod(
-    model: Model, arguments: list[str], checked: list[Any], revision: str, image: str, pull_policy: str, shared: bool
+    model: Model, arguments: list[str], variables: list[Any], revision: str, image: str, pull_policy: str, shared: bool
 ) -> dict[str, Any]:
     serving = spec_of(model).serving
     pod: dict[str, Any] = {
@@ -169,12 +179,7 @@ def _pod(
                 "imagePullPolicy": pull_policy,
                 "command": ["vicuna-server"],
                 "args": arguments,
-                "env": [
-                    {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
-                    {"name": "HF_HUB_OFFLINE", "value": "1"},
-                    *checked,
-                    *serving.env,
-                ],
+                "env": variables,
                 "ports": [{"name": "http", "containerPort": c.SERVER_PORT, "protocol": "TCP"}],
                 # Liveness answers while the model loads; readiness only after the server's own smoke test.
                 "startupProbe": _probe(c.LIVE_PATH, period=2, failures=90),
@@ -202,7 +207,7 @@ def _pod(
         "nodeSelector": dict(serving.node_selector),
         "affinity": dict(serving.affinity) if shared else affinity_to_volume(model, serving.affinity, required=True),
         "tolerations": list(serving.tolerations),
-        "topologySpreadConstraints": list(serving.topology_spread_constraints) or _spread(model, revision, shared),
+        "topologySpreadConstraints": _spread(model, revision, shared),
         "runtimeClassName": serving.runtime_class_name,
         "priorityClassName": serving.priority_class_name,
     }

@@ -1,5 +1,6 @@
 """The Job that runs `vicuna-server merge`: one attempt, never retried by Kubernetes itself."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from vicuna_contract.sources import ClaimSource, HubSource, parse_declared, pars
 from vicuna_contract.templates import AUTO
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import WeightsSource
-from vicuna_operator.resources.common import claim_name, labels, spec_of
+from vicuna_operator.resources.common import claim_name, environment, labels, spec_of
 from vicuna_operator.resources.identity import merge_key
 from vicuna_operator.resources.volume_pod import volume_job, volume_pod
 
@@ -98,7 +99,7 @@ def _digest(source: WeightsSource) -> str | None:
     return None if source.digest is None else parse_digest(source.digest)
 
 
-def _environment(model: Model) -> list[dict[str, Any]]:
+def _environment(model: Model) -> list[Mapping[str, Any]]:
     spec = spec_of(model)
     from_hub = any(isinstance(parse_declared(source.source), HubSource) for _, source in _inputs(model))
     env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108  # an emptyDir of the pod
@@ -108,7 +109,7 @@ def _environment(model: Model) -> list[dict[str, Any]]:
         env.append({"name": c.TOKEN_PATH_VARIABLE, "value": f"{_TOKEN_FOLDER}/{_TOKEN_KEY}"})
     if spec.merge.ca_bundle is not None:
         env += [{"name": name, "value": f"{_CA_FOLDER}/ca.crt"} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
-    return env + list(spec.merge.env)
+    return environment(env, spec.merge.env)
 
 
 def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
