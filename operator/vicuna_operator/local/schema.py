@@ -47,9 +47,9 @@ def faults(spec: Any) -> Iterator[tuple[str, str]]:
 
 
 def _faults(value: Any, node: Schema, path: str) -> Iterator[tuple[str, str]]:
-    kinds = [kind for way in node.get("anyOf", [node]) for kind in [way.get("type")] if kind is not None]
-    if not any(_TYPES[kind][1](value) for kind in kinds):
-        yield path, f"{value!r} must be {' or '.join(_TYPES[kind][0] for kind in kinds)}"
+    kinds = [_TYPES[way["type"]] for way in node.get("anyOf", [node])]
+    if not any(is_one(value) for _, is_one in kinds):
+        yield path, f"{value!r} must be {' or '.join(words for words, _ in kinds)}"
         return
     yield from ((path, message) for message in _bounds(value, node))
     if isinstance(value, Mapping):
@@ -87,27 +87,26 @@ def _repeated(value: list[Any], node: Schema, path: str) -> Iterator[tuple[str, 
 def _bounds(value: Any, node: Schema) -> Iterator[str]:
     if "enum" in node and value not in node["enum"]:
         yield f"{value!r} must be one of {', '.join(map(str, node['enum']))}"
-    if _is_whole(value):
-        size, unit = value, ""
-    else:
-        size, unit = len(value) if isinstance(value, str | list | Mapping) else 0, _UNITS.get(type(value), "")
-    for word, bound in _limits(value, node):
-        if (size < bound) if word == "least" else (size > bound):
-            yield f"must be at {word} {bound}{unit}, and is {size}"
     if isinstance(value, str) and "pattern" in node and not _matches(node["pattern"], value):
-        hint = str(node.get("description", ""))
-        yield f"{value[:80]!r} is not of the form {node['pattern']}" + (f": {hint}" if hint else "")
+        yield f"{value[:80]!r} is not of the form {node['pattern']}: {node.get('description', '')}".removesuffix(": ")
+    if not isinstance(value, bool):
+        yield from _sizes(value, node)
 
 
-_UNITS: Mapping[type, str] = {str: " characters", list: " entries", dict: " entries"}
+def _sizes(value: Any, node: Schema) -> Iterator[str]:
+    suffix, unit = _SIZES.get(type(value), ("imum", ""))
+    size = len(value) if unit else value
+    if size < node.get(f"min{suffix}", size):
+        yield f"must be at least {node[f'min{suffix}']}{unit}, and is {size}"
+    if size > node.get(f"max{suffix}", size):
+        yield f"must be at most {node[f'max{suffix}']}{unit}, and is {size}"
 
 
-def _limits(value: Any, node: Schema) -> Iterator[tuple[str, int]]:
-    """Yield the bounds of a value's size that a node states."""
-    suffix = {str: "Length", list: "Items", dict: "Properties"}.get(type(value), "imum")
-    for word, name in (("least", f"min{suffix}"), ("most", f"max{suffix}")):
-        if name in node:
-            yield word, node[name]
+_SIZES: Mapping[type, tuple[str, str]] = {
+    str: ("Length", " characters"),
+    list: ("Items", " entries"),
+    dict: ("Properties", " entries"),
+}
 
 
 def _matches(pattern: str, text: str) -> bool:
