@@ -26,6 +26,8 @@ NAME_PRUNE: Final = "vicuna-prune"
 
 ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_UPGRADE: Final = f"{GROUP}/upgrade"
+ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"
+"""Of pods, by `serving.podAnnotations`: another moment makes another revision of the same spec."""
 ANNOTATION_APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 ANNOTATION_ATTEMPT: Final = f"{GROUP}/merge-attempt"
 ANNOTATION_SERIES: Final = f"{GROUP}/merge-series"

@@ -37,6 +37,9 @@ class WorldKubectl:
             self.world.annotate(key, value)
             return
         (patch,) = [json.loads(word.removeprefix("--patch=")) for word in words if word.startswith("--patch=")]
+        if "--type=merge" in words:
+            self.world.edit(**patch["spec"])
+            return
         test, replace = patch
         assert (test["op"], test["path"]) == ("test", "/metadata/generation")
         if test["value"] != self.world.body["metadata"]["generation"]:

@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from vicuna_contract.plain import plain
+
 __all__ = ["JsonFormatter", "configure_logging"]
 
 
@@ -25,11 +27,19 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class PlainFormatter(logging.Formatter):
+    """A line for people, in which nothing that somebody said steers their terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record."""
+        return plain(super().format(record))
+
+
 def configure_logging(level: str, style: Literal["plain", "json"]) -> None:
     """Send all log lines to standard error; kopf and its HTTP client only speak up when something is wrong."""
     handler = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-    handler.setFormatter(JsonFormatter() if style == "json" else plain)
+    lines = PlainFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonFormatter() if style == "json" else lines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -14,7 +14,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.planning.lenient import moment, parsed, whole
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
-from vicuna_operator.resources.identity import revision
+from vicuna_operator.resources.identity import restarted_as, revision
 
 __all__ = ["DeploymentView"]
 
@@ -57,6 +57,15 @@ class DeploymentView:
             for digest in dict.fromkeys((None, self.artifact_digest))
         )
 
+    def is_twin_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+        """Tell whether a spec makes this revision but for the moment of its restart."""
+        return self.is_made_by(restarted_as(spec, self._restarted()), artifact_id, image)
+
+    def _restarted(self) -> str | None:
+        annotations = self._snapshot_of_serving().get("podAnnotations")
+        found = annotations.get(c.ANNOTATION_RESTARTED) if isinstance(annotations, dict) else None
+        return found if isinstance(found, str) else None
+
     @property
     def merge_key(self) -> str:
         """Return the merge key of its artifact."""
@@ -77,11 +86,12 @@ class DeploymentView:
         return noted or (None if self._states_image() else self.image)
 
     def _states_image(self) -> bool:
-        try:
-            snapshot = json.loads(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT, "{}"))
-            return bool(snapshot["serving"]["image"])
-        except (KeyError, RecursionError, TypeError, ValueError):
-            return False  # in doubt, what runs goes on running
+        return bool(self._snapshot_of_serving().get("image"))  # in doubt, what runs goes on running
+
+    def _snapshot_of_serving(self) -> Mapping[str, Any]:
+        snapshot = parsed(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT))
+        serving = snapshot.get("serving") if isinstance(snapshot, dict) else None
+        return serving if isinstance(serving, dict) else {}
 
     @property
     def chat_template(self) -> str | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vicuna_contract import names as c
+from vicuna_contract.plain import plain
 from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reason, format_time, merge_conditions
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
@@ -54,7 +55,20 @@ def build_status(
         "merge": merge_progress(model.status.get("merge"), weights),
         "lastFailure": _last_failure(weights, serving) or model.status.get("lastFailure"),
     }
-    return {key: value for key, value in status.items() if value is not None}
+    return _harmless({key: value for key, value in status.items() if value is not None})
+
+
+def _harmless(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Spell out the control characters in whatever containers, kubelets and hubs have said: terminals show a status."""
+    return {key: _spelt_out(item) for key, item in status.items()}
+
+
+def _spelt_out(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return _harmless(value)
+    return [_spelt_out(item) for item in value] if isinstance(value, list) else value
 
 
 def _selector(model: Model) -> str:
@@ -139,13 +153,14 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         Condition(ConditionType.PROGRESSING, False, reason, ""),
         Condition(ConditionType.STALLED, True, reason, message),
     ]
-    return {
+    told = {
         **model.status,
         "observedGeneration": model.generation,
         "phase": str(Phase.DEGRADED if serves else Phase.FAILED),
         "reason": str(reason),
         "conditions": _merged_conditions(model, conditions, now),
     }
+    return _harmless(told)
 
 
 def _steady(model: Model, verdict: Verdict) -> Verdict:

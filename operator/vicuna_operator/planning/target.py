@@ -1,10 +1,12 @@
 """Which revision should serve: by the artifact, the image and the spec; and which one to go back to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import Marks, last_good
@@ -68,8 +70,9 @@ def _name(model: Model, artifact_id: str, digest: str | None, image: str, server
 def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> str:
     """Resolve the image once per revision: a revision that exists keeps the default it was made with.
 
-    An image that the spec stated is gone with the field. The revision that the annotation `vicuna.dev/upgrade` names
-    gives its image up for the present default, and one that was given up is taken again only if no other fits.
+    So does one that is started anew (`kubectl vicuna restart`). An image that the spec stated is gone with the field.
+    The revision that the annotation `vicuna.dev/upgrade` names gives its image up for the present default, and one
+    that was given up is taken again only if no other fits.
     """
     spec = spec_of(model)
     if spec.serving.image is not None:
@@ -83,14 +86,19 @@ def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig)
             noted.index(item.revision) if item.revision in noted else len(noted),
         )
     )
-    found = (_inherited(spec, artifact_id, item) for item in kept)
+    given_up = next((item.default_image for item in servers.live if item.revision == outdated), None)
+    twins = [item for item in kept if item.default_image != given_up]  # a restart is no upgrade, and takes none back
+    found = chain(
+        (_inherited(item, partial(item.is_made_by, spec, artifact_id)) for item in kept),
+        (_inherited(item, partial(item.is_twin_of, spec, artifact_id)) for item in twins),
+    )
     return next((image for image in found if image is not None), config.server_image)
 
 
-def _inherited(spec: VicunaModelSpec, artifact_id: str, item: DeploymentView) -> str | None:
-    """Return the default image by which the spec makes this very revision; None where it makes another."""
+def _inherited(item: DeploymentView, fits: Callable[[str], bool]) -> str | None:
+    """Return the default image by which the spec makes a revision; None where it makes another."""
     if item.default_image is None:
         return None
     # Earlier versions did not note the image, and a policy may have pinned it by digest since.
     candidates = (item.default_image, item.default_image.partition("@")[0])
-    return next((image for image in candidates if item.is_made_by(spec, artifact_id, image)), None)
+    return next((image for image in candidates if fits(image)), None)

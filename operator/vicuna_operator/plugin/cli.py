@@ -1,7 +1,6 @@
 """`kubectl vicuna`: see how a VicunaModel stands, go back, try again, wait."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 from vicuna_contract.arguments import Parser
@@ -10,6 +9,7 @@ from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin import commands, talking
 from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
 from vicuna_operator.plugin.kubectl import Kubectl, Process
+from vicuna_operator.plugin.terminal import warn
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]]
     try:
         return int(args.run(connect(flags), args))
     except PluginError as error:
-        sys.stderr.write(f"kubectl vicuna {args.command}: {error}\n")
+        warn(f"kubectl vicuna {args.command}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument("--to", metavar="REVISION", help="which one (default: the last that was complete)")
     back.add_argument("--dry-run", action="store_true", help="only print the spec that would be set")
     add("retry", "try again what failed", lambda kubectl, args: commands.retry(kubectl, args.name))
+    add(
+        "restart",
+        "replace all pods by new ones, as in a rollout",
+        lambda kubectl, args: commands.restart(kubectl, args.name),
+    )
     add("upgrade", "take the operator's default image", lambda kubectl, args: commands.upgrade(kubectl, args.name))
     logs = add(
         "logs",

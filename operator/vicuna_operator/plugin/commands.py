@@ -1,21 +1,22 @@
 """What each word after `kubectl vicuna` does."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.api.conditions import ConditionType, format_time
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
+from vicuna_operator.plugin.terminal import say, warn
 from vicuna_operator.plugin.tree import render, status_tree
 
-__all__ = ["history", "logs", "retry", "rollback", "status", "upgrade", "wait"]
+__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "upgrade", "wait"]
 
 _RESOURCE = f"{c.PLURAL}.{c.GROUP}"
 _LOOK_SECONDS = 1.0
@@ -25,7 +26,7 @@ _MAX_STREAMS = 128  # of kubectl logs
 def status(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
     """Print a model's tree."""
     tree = status_tree(Family.read(kubectl, name, events=True))
-    _say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
+    say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
     return 0
 
 
@@ -33,9 +34,9 @@ def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
     """Print the last rollouts, and which of their revisions can be gone back to."""
     rows = history_rows(Family.read(kubectl, name))
     if as_json:
-        _say(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     else:
-        _say(table(rows) if rows else f"{name} has not served yet")
+        say(table(rows) if rows else f"{name} has not served yet")
     return 0
 
 
@@ -45,12 +46,12 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
     item = choose_revision(family, to)
     after = spec_of_revision(family, item)
     if item.revision in stated_revisions(family):
-        _say(f"{name} is set to revision {item.revision} already")
+        say(f"{name} is set to revision {item.revision} already")
         return 0
     for manager, field in managers_of(family.body, after):
-        _warn(f"warning: {field} is managed by {manager}, which may set it again; change it at its source too")
+        warn(f"warning: {field} is managed by {manager}, which may set it again; change it at its source too")
     if dry_run:
-        _say(json.dumps({"spec": after}, indent=2))
+        say(json.dumps({"spec": after}, indent=2))
         return 0
     # The generation is tested, not the resourceVersion: status is written all the time, the spec must be what we read.
     patch = [
@@ -60,7 +61,7 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
     kubectl.write(
         "patch", _RESOURCE, name, "--type=json", f"--patch={json.dumps(patch)}", "--field-manager=kubectl-vicuna"
     )
-    _say(f"{name} goes back to revision {item.revision}; follow it with `kubectl vicuna wait {name}`")
+    say(f"{name} goes back to revision {item.revision}; follow it with `kubectl vicuna wait {name}`")
     return 0
 
 
@@ -70,8 +71,36 @@ def retry(kubectl: Kubectl, name: str) -> int:
     _annotate(kubectl, name, c.ANNOTATION_RETRY, str(int(time.time())))
     stalled = _condition(before, ConditionType.STALLED)
     failed = f" ({stalled['reason']})" if stalled.get("status") == "True" else ", which was not stalled"
-    _say(f"{name}{failed}: what failed is tried again")
+    say(f"{name}{failed}: what failed is tried again")
     return 0
+
+
+def restart(kubectl: Kubectl, name: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
+    """Replace all pods by new ones of the same spec, as a rollout does: the pods get a new annotation."""
+    spec = read_model(kubectl, name).get("spec") or {}
+    serving = spec.get("serving") or {}
+    if spec.get("suspend") or serving.get("replicas") == 0:
+        say(f"{name} has no pods: spec.suspend or spec.serving.replicas says so")
+        return 0
+    if _stops_all(serving):
+        strategy = serving["rollout"]["strategy"]
+        warn(f"warning: spec.serving.rollout.strategy {strategy} stops every pod before the new ones load")
+    change = {"serving": {"podAnnotations": {c.ANNOTATION_RESTARTED: format_time(now())}}}
+    kubectl.write(
+        "patch",
+        _RESOURCE,
+        name,
+        "--type=merge",
+        f"--patch={json.dumps({'spec': change})}",
+        "--field-manager=kubectl-vicuna",
+    )
+    say(f"{name} gets new pods, as in a rollout; follow it with `kubectl vicuna wait {name}`")
+    return 0
+
+
+def _stops_all(serving: Mapping[str, Any]) -> bool:
+    strategy = (serving.get("rollout") or {}).get("strategy")
+    return strategy == "Recreate" or (strategy == "Drain" and serving.get("replicas", 1) == 1)
 
 
 def upgrade(kubectl: Kubectl, name: str) -> int:
@@ -85,10 +114,10 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     if not revision:
         raise PluginError(f"{name} has no revision yet; its first one takes the default image anyway")
     if not status.get("imageOutdated"):
-        _say(f"{name} runs on the default image already")
+        say(f"{name} runs on the default image already")
         return 0
     _annotate(kubectl, name, c.ANNOTATION_UPGRADE, str(revision))
-    _say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
+    say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
     return 0
 
 
@@ -115,8 +144,8 @@ def _last_lines(name: str, body: Mapping[str, Any]) -> int:
     last = body.get("status", {}).get("lastFailure") or {}
     if not last.get("log"):
         raise PluginError(f"{name} has no pod to read from; `kubectl vicuna status {name}` says why")
-    _warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
-    _say(str(last["log"]))
+    warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
+    say(str(last["log"]))
     return 0
 
 
@@ -135,13 +164,13 @@ def wait(
         body = read_model(kubectl, name)
         ready, stalled = _condition(body, ConditionType.READY), _condition(body, ConditionType.STALLED)
         if ready.get("status") == "True":
-            _say(f"{name} is ready")
+            say(f"{name} is ready")
             return 0
         if stalled.get("status") == "True":
             raise PluginError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")
         now = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'no operator has seen this generation yet')}"
         if now != said:
-            _warn(now)
+            warn(now)
             said = now
         if clock() >= end:
             raise PluginError(f"{name} is not ready within {timeout:.0f} s: {now}", 124)
@@ -159,11 +188,3 @@ def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         if item.get("type") == kind:
             return item if item.get("observedGeneration") == generation else {}
     return {}
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -11,6 +11,7 @@ from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.history import table
 from vicuna_operator.plugin.keys import check_name, entry_of, expiry, key_rows, new_key, secret_of_gateway
 from vicuna_operator.plugin.kubectl import Kubectl
+from vicuna_operator.plugin.terminal import say
 
 __all__ = ["add_key_arguments", "run_key"]
 
@@ -70,7 +71,7 @@ def _list(kubectl: Kubectl, args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         text = table(rows, ("name", "models", "rpm", "expires")) if rows else "there are no keys yet"
-        sys.stdout.write(f"{text}\n")
+        say(text)
     return 0
 
 

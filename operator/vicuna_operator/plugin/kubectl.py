@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.terminal import show_piece
 
 __all__ = ["Kubectl", "Process"]
 
@@ -30,7 +33,7 @@ class Kubectl(Protocol):
         ...
 
     def show(self, *words: str) -> int:
-        """Run a command on the user's own terminal; return its exit code."""
+        """Show on the user's terminal, line by line, what a command prints; return its exit code."""
         ...
 
     def forward(self, target: str, port: int) -> AbstractContextManager[str]:
@@ -54,9 +57,19 @@ class Process:
         self._run(*words)
 
     def show(self, *words: str) -> int:
-        """Run a command on the user's own terminal; return its exit code."""
-        with _answering():
-            return subprocess.run(["kubectl", *self._flags, *words], check=False).returncode  # noqa: S603, S607
+        """Show on the user's terminal, line by line, what a command prints; return its exit code."""
+        with (
+            _answering(),
+            subprocess.Popen(["kubectl", *self._flags, *words], stdout=subprocess.PIPE) as process,  # noqa: S603, S607
+        ):
+            assert process.stdout is not None  # noqa: S101  # as asked for
+            try:
+                for line in process.stdout:
+                    show_piece(line.decode(errors="replace"))
+            except BrokenPipeError:  # whoever reads, such as `head`, has enough
+                process.terminate()
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return process.returncode
 
     @contextlib.contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:

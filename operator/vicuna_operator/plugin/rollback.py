@@ -38,11 +38,22 @@ def _named(kept: Sequence[DeploymentView], wanted: str) -> DeploymentView:
 
 def _last_good(family: Family, kept: Sequence[DeploymentView]) -> DeploymentView:
     stated = stated_revisions(family)
-    good = [(item.completed, item) for item in kept if item.completed is not None and item.revision not in stated]
+    others = [item for item in kept if item.revision not in stated]
+    others = [item for item in others if not _is_restart(family, item, stated)]
+    good = [(item.completed, item) for item in others if item.completed is not None]
     if not good:
         raise PluginError("there is no other revision that ever was complete; see `kubectl vicuna history`")
     active = family.revision_in("active")
     return max(good, key=lambda entry: (entry[1].revision == active, entry[0]))[1]
+
+
+def _is_restart(family: Family, item: DeploymentView, stated: set[str]) -> bool:
+    """Tell whether a revision is the present one before or after a restart: going back to it would change nothing."""
+    spec = family.model.spec
+    present = [other for other in family.deployments if other.revision in stated]
+    if spec is None or not any((item.merge_key, item.image) == (other.merge_key, other.image) for other in present):
+        return False
+    return item.is_twin_of(spec, item.artifact_id, spec.serving.image or item.default_image or item.image)
 
 
 def stated_revisions(family: Family) -> set[str]:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from vicuna_contract.plain import plain
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import table
 from vicuna_operator.plugin.kubectl import Kubectl
 from vicuna_operator.plugin.talk import Talk, served_name
+from vicuna_operator.plugin.terminal import say, show_piece
 
 __all__ = ["chat", "test"]
 
@@ -58,7 +60,7 @@ def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         shown = [{**row, "answer": _short(str(row["answer"]))} for row in rows]
-        sys.stdout.write(table(shown, _COLUMNS) + "\n")
+        say(table(shown, _COLUMNS))
     return 0 if all(row["answered"] for row in rows) else 1
 
 
@@ -83,12 +85,11 @@ def _answer(talk: Talk) -> str:
         with contextlib.closing(talk.pieces()) as pieces:  # type: ignore[type-var]
             for text in pieces:
                 said.append(text)
-                sys.stdout.write(text)
-                sys.stdout.flush()
+                show_piece(text)
     except KeyboardInterrupt:
         sys.stderr.write(" (stopped)")
     except PluginError as error:
-        sys.stderr.write(f"{error}")
+        sys.stderr.write(plain(str(error)))
         if not sys.stdin.isatty():
             raise
     sys.stdout.write("\n")

@@ -6,10 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from vicuna_contract.names import ANNOTATION_RESTARTED
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_operator.api.types import VicunaModelSpec
 
-__all__ = ["canonical_json", "merge_key", "merge_series", "revision", "rollout_attempt", "short_hash", "spec_snapshot"]
+__all__ = [
+    "canonical_json",
+    "merge_key",
+    "merge_series",
+    "restarted_as",
+    "revision",
+    "rollout_attempt",
+    "short_hash",
+    "spec_snapshot",
+]
 
 # What does not change what a pod serves.
 _NOT_IN_REVISION = {"replicas", "rollout", "service_type", "image"}
@@ -70,6 +80,14 @@ def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str, digest: str
     if digest is not None:
         identity["digest"] = digest
     return short_hash(identity, 8)
+
+
+def restarted_as(spec: VicunaModelSpec, moment: str | None) -> VicunaModelSpec:
+    """Return the spec as of another restart: what differs in nothing else serves the same in other pods."""
+    others = {key: value for key, value in spec.serving.pod_annotations.items() if key != ANNOTATION_RESTARTED}
+    annotations = others if moment is None else {**others, ANNOTATION_RESTARTED: moment}
+    serving = spec.serving.model_copy(update={"pod_annotations": annotations})
+    return spec.model_copy(update={"serving": serving})
 
 
 def _stated(part: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
