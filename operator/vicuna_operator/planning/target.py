@@ -1,6 +1,6 @@
 """Which revision should serve: by the artifact, the image and the spec; and which one to go back to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -77,6 +77,19 @@ def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig)
     spec = spec_of(model)
     if spec.serving.image is not None:
         return spec.serving.image
+    kept, twins = _kept(model, servers)
+    found = chain(
+        (_inherited(item, partial(item.is_made_by, spec, artifact_id)) for item in kept),
+        (_inherited(item, partial(item.is_twin_of, spec, artifact_id)) for item in twins),
+    )
+    return next((image for image in found if image is not None), config.server_image)
+
+
+def _kept(model: Model, servers: Servers) -> tuple[Sequence[DeploymentView], Sequence[DeploymentView]]:
+    """Return the revisions that may keep their image, and those whose image a restart may keep: the likeliest first.
+
+    A restart is no upgrade, and takes none back: what an upgrade gave up, the revision's restarts give up with it.
+    """
     outdated = model.annotations.get(c.ANNOTATION_UPGRADE)
     noted = [noted_revision(model, key) for key in ("target", "active")]
     kept = sorted((item for item in servers.live if item.revision != outdated), key=last_use, reverse=True)
@@ -86,13 +99,8 @@ def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig)
             noted.index(item.revision) if item.revision in noted else len(noted),
         )
     )
-    given_up = next((item.default_image for item in servers.live if item.revision == outdated), None)
-    twins = [item for item in kept if item.default_image != given_up]  # a restart is no upgrade, and takes none back
-    found = chain(
-        (_inherited(item, partial(item.is_made_by, spec, artifact_id)) for item in kept),
-        (_inherited(item, partial(item.is_twin_of, spec, artifact_id)) for item in twins),
-    )
-    return next((image for image in found if image is not None), config.server_image)
+    given_up = {item.default_image for item in servers.live if item.revision == outdated}
+    return kept, [item for item in kept if item.default_image not in given_up]
 
 
 def _inherited(item: DeploymentView, fits: Callable[[str], bool]) -> str | None:
