@@ -2,6 +2,7 @@
 
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from support.cluster import NAMESPACE, Cluster, model_body
@@ -40,6 +41,7 @@ class World(Cluster):
         self.config = config
         self.events: dict[str, list[EventView]] = {}
         self.notes: list[tuple[str, str, str]] = []
+        self.noted_at: list[datetime] = []
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
         self.rehearsed: Rehearsed | None = None
@@ -56,6 +58,7 @@ class World(Cluster):
         if change is not None:
             _at_once(self.kube.patch(ref_of(self.body), NAMESPACE, {"status": change}, subresource="status"))
         self.notes += [(note.type, note.reason, note.message) for note in made.notes]
+        self.noted_at += [self.now for _ in made.notes]
         return made
 
     def wait(self, at_most: float = 3600) -> float:

@@ -1,9 +1,11 @@
 """kubectl on a World: what the plugin reads and writes, without a cluster."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 from support.world import World
+from vicuna_operator.api.conditions import format_time
 from vicuna_operator.errors import PluginError
 
 
@@ -24,6 +26,8 @@ class WorldKubectl:
             return body
         if words[1] == "events":
             uid = words[2].rpartition("=")[2]
+            if uid == body["metadata"]["uid"]:
+                return {"items": [*map(_event, self.world.notes, self.world.noted_at)]}
             found = self.world.events.get(uid, [])
             return {"items": [{"type": e.type, "reason": e.reason, "message": e.message} for e in found]}
         ours = {"vicuna.dev/model": body["metadata"]["name"], "app.kubernetes.io/managed-by": "vicuna-operator"}
@@ -50,3 +54,7 @@ class WorldKubectl:
     def show(self, *words: str) -> int:
         self.shown.append(words)
         return 0
+
+
+def _event(note: tuple[str, str, str], moment: datetime) -> dict[str, str]:
+    return {"type": note[0], "reason": note[1], "message": note[2], "lastTimestamp": format_time(moment)}

@@ -22,6 +22,7 @@ from vicuna_operator.resources.merge_job import job_name, merge_job, source_clai
 __all__ = ["Attempts", "WeightsStage", "claims_to_read", "delete_job"]
 
 _BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+_NOTHING_KNOWN = (Reason.MERGE_PENDING, "waiting for the merge pod to start")
 _LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
 
 
@@ -34,6 +35,7 @@ class WeightsStage:
     message: str
     chat_template: str | None = None  # what auto came to, where a merge has told it
     digest: str | None = None  # of the artifact's files, where the merge told it
+    step: str = ""  # what would help, where the cause tells
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False
@@ -131,8 +133,7 @@ class Attempts:
                 return WeightsStage(None, Reason.CLAIM_NOT_FOUND, message, requeue_after=POLL_SECONDS)
         return WeightsStage(
             None,
-            Reason.MERGE_PENDING,
-            "waiting for the merge pod to start",
+            *_NOTHING_KNOWN,
             actions=[Create(self.job())],
             notes=[Note("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
             attempt=attempt,
@@ -167,8 +168,8 @@ class Attempts:
         stuck = age >= STUCK_SECONDS
         return WeightsStage(
             None,
-            found.reason if found else Reason.MERGE_PENDING,
-            f"merge: {found.message}" if found else "waiting for the merge pod to start",
+            *((found.reason, f"merge: {found.message}") if found else _NOTHING_KNOWN),
+            step=found.step if found else "",
             attempt=job.attempt,
             ask_events=[subject.uid, *(claim.meta.uid for claim in unbound)] if stuck else (),
             requeue_after=POLL_SECONDS if stuck else STUCK_SECONDS - age,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
+from vicuna_contract.plain import plain
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.planning.containers import Termination
@@ -16,6 +17,7 @@ __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_f
 
 _LOG_TOLD = 600  # characters, in a message
 _LOG_KEPT = 2048
+_LINES_KEPT = 12
 _BY_SIGNAL = {ExitCode.INTERRUPTED, 128 + 15}
 _OFF_THE_NODE = {"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"}
 
@@ -148,7 +150,7 @@ def _not_begun(pod: PodView, what: str) -> Failure | None:
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     said = read_report(ended.message)
-    log = said.log if said else ended.message.strip()
+    log = _kept_lines(said.log if said else ended.message.strip())
     failure = Failure(
         Reason.CRASHED,
         f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
@@ -156,7 +158,7 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
         exit_code=ended.exit_code,
         pod=pod.meta.name,
         time=ended.finished,
-        log=log[-_LOG_KEPT:],
+        log=log,
     )
     if ended.reason == "OOMKilled":
         field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
@@ -172,6 +174,11 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     return failure
 
 
+def _kept_lines(log: str) -> str:
+    """Return the end of a log: what fits a status that people look at."""
+    return "\n".join(plain(log).splitlines()[-_LINES_KEPT:])[-_LOG_KEPT:]
+
+
 def _last_lines(log: str) -> str:
-    tail = log[-_LOG_TOLD:]
+    tail = " | ".join(log[-_LOG_TOLD:].splitlines())
     return f"; its last lines: {tail}" if tail else ""

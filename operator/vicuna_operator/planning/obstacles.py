@@ -32,10 +32,15 @@ _SEE_LOGS = "see `kubectl vicuna logs` for what it does instead"
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Something that has not ended, but does not go on either."""
+    """Something that has not ended, but does not go on either; the message is its cause, `; ` and the next step."""
 
     reason: str
     message: str
+
+    @property
+    def step(self) -> str:
+        """Return what would help; empty where nobody has said."""
+        return "" if self.reason == Reason.PODS_REFUSED else self.message.rpartition("; ")[2]
 
 
 def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:

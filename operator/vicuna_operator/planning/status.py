@@ -15,6 +15,7 @@ from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
+from vicuna_operator.planning.next_step import next_step
 from vicuna_operator.planning.obstacles import refusal
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.planning.verdict import Verdict, verdict_of
@@ -38,6 +39,7 @@ def build_status(
     ready_all = sum(1 for pod in pods if pod.ready)
     verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
     status = {
+        "action": next_step(model.name, verdict.reason, verdict.step),
         "observedGeneration": model.generation,
         "phase": str(verdict.phase),
         "reason": _reason(verdict.reason),
@@ -84,7 +86,8 @@ def _conditions(weights: WeightsStage, verdict: Verdict, ready_all: int) -> Sequ
             ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
         ),
         _available(ready_all),
-        _while(ConditionType.PROGRESSING, verdict.progressing, verdict, otherwise=at_rest),
+        # Ready says why; once is enough on a screen. Stalled says it again, since kstatus reads only that.
+        _while(ConditionType.PROGRESSING, verdict.progressing, replace(verdict, message=""), otherwise=at_rest),
         _while(ConditionType.STALLED, verdict.stalled, verdict, otherwise=Reason.IDLE),
     ]
 
@@ -155,6 +158,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
     ]
     told = {
         **model.status,
+        "action": next_step(model.name, reason),
         "observedGeneration": model.generation,
         "phase": str(Phase.DEGRADED if serves else Phase.FAILED),
         "reason": str(reason),

@@ -37,6 +37,11 @@ class Trouble:
     obstacle: Obstacle
     failure: Failure | None = None
 
+    @property
+    def step(self) -> str:
+        """Return what would help; empty where a container has ended, whose words are anybody's."""
+        return "" if self.failure is not None else self.obstacle.step
+
 
 def find_trouble(
     spec: ServingSpec,

@@ -24,6 +24,7 @@ class Verdict:
     ready: bool = False
     stalled: bool = False
     progressing: bool = False
+    step: str = ""  # what would help, where the cause tells
 
 
 def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> Verdict:
@@ -81,7 +82,7 @@ def _in_trouble(serving: ServingStage, trouble: Trouble, ready_all: int) -> Verd
     if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
         phase = Phase.PENDING
         message = "; ".join([message, *map(_ending, serving.fleet.leaving)])
-    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True)
+    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=trouble.step)
 
 
 def _moving(serving: ServingStage, ready_all: int) -> Verdict:
@@ -123,4 +124,11 @@ def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
     phase = Phase.MERGING if weights.running else Phase.PENDING
     if weights.stalled:
         phase = Phase.DEGRADED if ready_all else Phase.FAILED
-    return Verdict(weights.reason, weights.message, phase, stalled=weights.stalled, progressing=not weights.stalled)
+    return Verdict(
+        weights.reason,
+        weights.message,
+        phase,
+        stalled=weights.stalled,
+        progressing=not weights.stalled,
+        step=weights.step,
+    )

@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         output,
     )
     add(
+        "why",
+        "what the model waits for, since when, and what would change it",
+        lambda kubectl, args: commands.why(kubectl, args.name, as_json=shown(args)),
+        output,
+    )
+    add(
         "history",
         "the last rollouts and how they ended",
         lambda kubectl, args: commands.history(kubectl, args.name, as_json=shown(args)),

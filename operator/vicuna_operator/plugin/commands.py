@@ -15,8 +15,10 @@ from vicuna_operator.plugin.kubectl import Kubectl
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
 from vicuna_operator.plugin.terminal import say, warn
 from vicuna_operator.plugin.tree import render, status_tree
+from vicuna_operator.plugin.why import explain
+from vicuna_operator.plugin.why import render as render_why
 
-__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "upgrade", "wait"]
+__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "upgrade", "wait", "why"]
 
 _RESOURCE = f"{c.PLURAL}.{c.GROUP}"
 _LOOK_SECONDS = 1.0
@@ -27,6 +29,15 @@ def status(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
     """Print a model's tree."""
     tree = status_tree(Family.read(kubectl, name, events=True))
     say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
+    return 0
+
+
+def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
+    """Print what a model waits for, since when, and what would change it."""
+    body = read_model(kubectl, name)
+    selector = f"--field-selector=involvedObject.uid={body['metadata'].get('uid', '')}"
+    answer = explain(body, kubectl.read("get", "events", selector)["items"])
+    say(json.dumps(answer.as_dict(), indent=2) if as_json else render_why(answer, now()))
     return 0
 
 

@@ -1,0 +1,158 @@
+"""`kubectl vicuna why`: what a model waits for, since when, and what would change it, from its status and Events alone.
+
+Pure: whoever may read VicunaModels and Events can ask; no child is read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from vicuna_operator.api.conditions import ConditionType, Phase, Reason, format_time
+from vicuna_operator.planning.lenient import moment, whole
+from vicuna_operator.planning.next_step import next_step
+
+__all__ = ["Why", "explain", "render"]
+
+_EVENTS = 5
+_NO_OPERATOR = "see that the operator runs: `kubectl get pods -A -l app.kubernetes.io/name=vicuna-operator`"
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Why:
+    """The answer. `by_itself`: it goes on without the user; `events` are the last ones, newest first."""
+
+    name: str
+    generation: int
+    ready: bool
+    reason: str
+    waits_for: str
+    since: str
+    change: str
+    by_itself: bool
+    serves: str = ""
+    progress: str = ""
+    events: Sequence[Mapping[str, str]] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer for machines."""
+        named = {"waits_for": "waitsFor", "by_itself": "byItself"}
+        return {named.get(key, key): value for key, value in asdict(self).items()}
+
+
+def explain(body: Body, events: Sequence[Body]) -> Why:
+    """Say what a model waits for."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    name, generation = str(metadata["name"]), whole(metadata.get("generation"))
+    told = _told(sorted(events, key=_when, reverse=True))
+    if "deletionTimestamp" in metadata:
+        return _going(name, generation, metadata, told)
+    ready = _condition(status, ConditionType.READY)
+    if not ready or status.get("observedGeneration") != metadata.get("generation"):
+        return _unseen(name, generation, metadata, told)
+    since = _since(ready, [event for event in events if event.get("reason") == ready.get("reason")])
+    return _seen(name, generation, status, ready, since, told)
+
+
+def _seen(name: str, generation: int, status: Body, ready: Body, since: str, told: Sequence[Mapping[str, str]]) -> Why:
+    reason, is_ready = str(ready.get("reason", "")), ready.get("status") == "True"
+    stalled = _condition(status, ConditionType.STALLED).get("status") == "True"
+    step = str(status.get("action") or next_step(name, reason) or "")
+    return Why(
+        name=name,
+        generation=generation,
+        ready=is_ready,
+        reason=reason,
+        waits_for="" if is_ready else str(ready.get("message", "")).removesuffix(f"; {step}"),
+        since=since,
+        change=step,
+        by_itself=not (is_ready or stalled or status.get("phase") == Phase.SUSPENDED),
+        serves=_serves(status),
+        progress=_progress(status) if reason in (Reason.MERGING, Reason.MERGE_PENDING) else "",
+        events=told,
+    )
+
+
+def render(why: Why, now: datetime) -> str:
+    """Lay the answer out for people."""
+    return "\n".join(_lines(why, now))
+
+
+def _lines(why: Why, now: datetime) -> Iterator[str]:
+    yield f"{why.name} (generation {why.generation}) {'is ready' if why.ready else f'is not ready: {why.reason}'}"
+    since = moment(why.since)
+    told = {
+        "to change it": why.change,
+        "waits for": why.waits_for,
+        "so far": why.progress,
+        "since": f"{why.since} ({_span(since, now)})" if since is not None else "",
+        "then": "" if why.ready else "it goes on by itself" if why.by_itself else "nothing changes without you",
+        "serves": why.serves,
+    }
+    yield from (f"  {name:<12}  {text}" for name, text in told.items() if text)
+    for event in why.events:
+        at = moment(event["time"])
+        ago = f"{_span(at, now)} ago" if at is not None else "some time ago"
+        yield f"  {ago:<12}  {event['type']} {event['reason']}: {event['message']}"
+
+
+def _going(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Why:
+    holders = ", ".join(map(str, metadata.get("finalizers") or ()))
+    waits = f"finalizers of others: {holders}" if holders else "its pods, which end once their streams have"
+    change = "ask whoever set the finalizers, or remove them" if holders else "nothing: it goes by itself"
+    since = str(metadata["deletionTimestamp"])
+    return Why(name, generation, False, "Deleting", waits, since, change, not holders, events=told)
+
+
+def _unseen(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Why:
+    waits = f"an operator to look at generation {generation}"
+    since = str(metadata.get("creationTimestamp", "")) if generation <= 1 else ""
+    return Why(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=told)
+
+
+def _since(ready: Body, events: Sequence[Body]) -> str:
+    """Return since when this is the reason: the condition tells only since when the model is, or is not, ready."""
+    known = [moment(ready.get("lastTransitionTime")), *(moment(_when(event)) for event in events)]
+    found = [at for at in known if at is not None]
+    return format_time(max(found)) if found else ""
+
+
+def _serves(status: Body) -> str:
+    active, count = status.get("active") or {}, whole(status.get("readyReplicas"))
+    return f"revision {active.get('revision')} with {count} pods" if active and count else ""
+
+
+def _progress(status: Body) -> str:
+    merge = status.get("merge") or {}
+    if "percent" not in merge:
+        return ""
+    left = whole(merge.get("remainingSeconds"))
+    return f"{merge['percent']} % merged" + (f", about {max(1, left // 60)} min left" if left else "")
+
+
+def _told(events: Sequence[Body]) -> list[Mapping[str, str]]:
+    """Return the newest Events, the same one once."""
+    found: dict[tuple[str, str], Mapping[str, str]] = {}
+    for event in events:
+        entry = {key: str(event.get(key, "")) for key in ("type", "reason", "message")}
+        found.setdefault((entry["reason"], entry["message"]), {"time": _when(event), **entry})
+    return list(found.values())[:_EVENTS]
+
+
+def _when(event: Body) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")
+
+
+def _span(since: datetime, now: datetime) -> str:
+    minutes, seconds = divmod(max(0, int((now - since).total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def _condition(status: Body, kind: str) -> Body:
+    return next((item for item in status.get("conditions") or () if item.get("type") == kind), {})
