@@ -16,7 +16,7 @@ from vicuna_operator.errors import (
     NotFoundError,
 )
 from vicuna_operator.kube.port import Kube, ref_of
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Ref
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Ref, summary
 from vicuna_operator.resources import claim
 
 __all__ = ["ActionRefusedError", "NameTakenError", "StaleError", "execute", "is_ours"]
@@ -56,7 +56,7 @@ async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
         UnavailableError: the API server cannot be reached; try again.
     """
     for action in actions:
-        description = _describe(action)
+        description = summary(action)
         try:
             done = await _execute_one(kube, model, action)
         except (NotFoundError, ConflictError) as error:
@@ -118,8 +118,3 @@ def _is_leftover(model: Model, body: Mapping[str, Any]) -> bool:
 def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
     owners = [owner for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
     return owners[0] if owners else None
-
-
-def _describe(action: Action) -> str:
-    ref = ref_of(action.body) if isinstance(action, Create | Apply) else action.ref
-    return f"{type(action).__name__.lower()} {ref.kind} {ref.name}"

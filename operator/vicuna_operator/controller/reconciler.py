@@ -1,5 +1,6 @@
 """One pass over one model: observe, plan, act, tell."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,16 @@ class Planning:
     claims_to_read: Callable[[Model], Sequence[str]]
     refused: Refused
     unfit: Refused = unfit
+
+
+class _Line:
+    """Figures as one line, made only if it is printed."""
+
+    def __init__(self, figures: Mapping[str, object]) -> None:
+        self._figures = figures
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={json.dumps(value)}" for name, value in self._figures.items()) or "nothing decided"
 
 
 def _possible(actions: Sequence[Action], conflicts: set[Ref]) -> Sequence[Action]:
@@ -138,33 +149,44 @@ class Reconciler:
         return newer_body(indexed, memory.newest)
 
     async def _plan_and_act(self, key: Key, memory: Memory) -> float | None:
-        # Each round finds one name conflict more; there are far fewer names than rounds.
-        for _ in range(8):
-            body = self._body(key, memory)
-            model = parse_model(body)
-            if model.deleting:
-                return None  # the garbage collector takes what it owns
-            seen = await self._observer.observe(model, memory)
-            plan = self._planning.plan(model, seen, self._config, self._now())
-            if plan.rehearsal is not None:
-                answer = await rehearse(self._kube, model, plan.rehearsal)
-                memory.rehearsed = replace(answer, fresh=False)
-                plan = self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
-            try:
-                await execute(self._kube, model, _possible(plan.actions, memory.conflicts))
-            except NameTakenError as taken:
-                memory.conflicts.add(taken.ref)
-                continue
-            except ActionRefusedError as refusal:
-                tell = self._planning.unfit if refusal.invalid else self._planning.refused
-                status = tell(model, refusal.description, str(refusal.error), self._now())
-                await self._write_status(key, memory, body, status)
-                raise refusal.error from refusal
-            await self._notes.post(body, plan.notes)
-            if plan.status is not None:
-                await self._write_status(key, memory, body, plan.status)
-            return self._when_again(memory, plan)
-        raise StaleError("one name conflict after the other")
+        decided: Mapping[str, object] = {}
+        try:
+            # Each round finds one name conflict more; there are far fewer names than rounds.
+            for _ in range(8):
+                body = self._body(key, memory)
+                model = parse_model(body)
+                if model.deleting:
+                    decided = {"reason": "Deleting"}
+                    return None  # the garbage collector takes what it owns
+                plan = await self._plan(model, memory)
+                decided = plan.figures
+                try:
+                    await execute(self._kube, model, _possible(plan.actions, memory.conflicts))
+                except NameTakenError as taken:
+                    memory.conflicts.add(taken.ref)
+                    continue
+                except ActionRefusedError as refusal:
+                    tell = self._planning.unfit if refusal.invalid else self._planning.refused
+                    status = tell(model, refusal.description, str(refusal.error), self._now())
+                    await self._write_status(key, memory, body, status)
+                    raise refusal.error from refusal
+                await self._notes.post(body, plan.notes)
+                if plan.status is not None:
+                    await self._write_status(key, memory, body, plan.status)
+                return self._when_again(memory, plan)
+            raise StaleError("one name conflict after the other")
+        finally:
+            logger.debug("%s/%s: pass: %s", *key, _Line(decided))
+
+    async def _plan(self, model: Model, memory: Memory) -> Plan:
+        """Look, ask the API server first where the plan wants that, and decide."""
+        seen = await self._observer.observe(model, memory)
+        plan = self._planning.plan(model, seen, self._config, self._now())
+        if plan.rehearsal is None:
+            return plan
+        answer = await rehearse(self._kube, model, plan.rehearsal)
+        memory.rehearsed = replace(answer, fresh=False)
+        return self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
 
     def _when_again(self, memory: Memory, plan: Plan) -> float | None:
         wishes = [] if plan.requeue_after is None else [plan.requeue_after]

@@ -1,10 +1,10 @@
 """What a plan asks for: a few plain instructions that the reconciler carries out in order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref", "Rehearsal"]
+__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref", "Rehearsal", "summary"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,15 @@ class Delete:
 Action = Create | Apply | Patch | Delete
 
 
+def summary(action: Action) -> str:
+    """Name an action in three words: what is done to which object."""
+    if isinstance(action, Create | Apply):
+        kind, name = action.body["kind"], action.body["metadata"]["name"]
+    else:
+        kind, name = action.ref.kind, action.ref.name
+    return f"{type(action).__name__.lower()} {kind} {name}"
+
+
 @dataclass(frozen=True)
 class Note:
     """A Kubernetes Event to post on the model; type Normal or Warning."""
@@ -75,6 +84,7 @@ class Plan:
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
     `rehearsal` is to be asked first; with the answer another plan is made in place of this one.
+    `figures` are what the decision rests on, for whoever debugs it.
     """
 
     actions: Sequence[Action] = ()
@@ -84,3 +94,4 @@ class Plan:
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
     rehearsal: Rehearsal | None = None
+    figures: Mapping[str, object] = field(default_factory=dict)

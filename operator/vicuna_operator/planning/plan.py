@@ -12,6 +12,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
@@ -34,7 +35,8 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         return Plan()
     if model.spec is None:
         status = invalid(model, now)
-        return Plan(status=status, notes=_transitions(model, status))
+        told = {"generation": model.generation, "reason": status["reason"]}
+        return Plan(status=status, notes=_transitions(model, status), figures=told)
     weights = plan_weights(model, seen, config, now)
     serving = plan_serving(model, weights, seen, config, now)
     pruning, pruned, prune_later = plan_pruning(model, weights, seen, config, now)
@@ -50,15 +52,17 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         prune_later,
         POLL_SECONDS if seen.conflicts else None,
     ]
-    due = [wait for wait in waits if wait is not None]
+    again = min((wait for wait in waits if wait is not None), default=None)
+    actions = [*weights.actions, *serving.actions, *pruning, *growth(model, seen.claims.get(claim_name(model)))]
     return Plan(
-        actions=[*weights.actions, *serving.actions, *pruning, *growth(model, seen.claims.get(claim_name(model)))],
+        actions=actions,
         status=status,
         notes=[*weights.notes, *serving.notes, *pruned, *_transitions(model, status)],
-        requeue_after=min(due) if due else None,
+        requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
         rehearsal=weights.rehearsal,
+        figures=figures(model, weights, serving, status, actions, again),
     )
 
 

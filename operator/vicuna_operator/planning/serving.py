@@ -4,8 +4,8 @@ In order: what is there (`servers`), which revision is wanted (`target`), where 
 pods each revision gets now (`step`), and what has to be written for that.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from vicuna_operator.api.model import Model
@@ -51,6 +51,7 @@ class ServingStage:
     superseded: Sequence[DeploymentView] = ()
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
@@ -91,6 +92,7 @@ def plan_serving(
         trouble=trouble,
         lost=servers.lost,
         pulling=servers.pulling(target.revision),
+        sizes=step.sizes,
         superseded=[item for item in servers.live if item is not target.fresh and item.started],
         actions=[*companions, *created, *changes],
         notes=[*step.notes, *announced, *put_back],
@@ -111,7 +113,13 @@ def _kept(servers: Servers, companions: Sequence[Action]) -> ServingStage:
     sizes = fleet.all_on(active.revision) if active else {item.revision: 0 for item in servers.live}
     changes, put_back = resize(servers.live, sizes, {})
     return ServingStage(
-        target=None, image="", active=active, fleet=fleet, actions=[*companions, *changes], notes=put_back
+        target=None,
+        image="",
+        active=active,
+        fleet=fleet,
+        sizes=sizes,
+        actions=[*companions, *changes],
+        notes=put_back,
     )
 
 

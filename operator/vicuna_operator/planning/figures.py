@@ -1,0 +1,51 @@
+"""What a decision rests on, in a few figures: one line of the operator's log per pass, at level debug."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Action, summary
+from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.serving import ServingStage
+
+__all__ = ["figures"]
+
+
+def figures(
+    model: Model,
+    weights: WeightsStage,
+    serving: ServingStage,
+    status: Mapping[str, Any],
+    actions: Sequence[Action],
+    again: float | None,
+) -> Mapping[str, object]:
+    """Return what was seen and decided; what is not known or not there is left out."""
+    told: dict[str, object] = {
+        "generation": model.generation,
+        "reason": status.get("reason"),
+        "weights": weights.reason,
+        "artifact": weights.artifact_id,
+        "attempt": weights.attempt,
+        **_of_serving(serving),
+        "actions": [summary(action) for action in actions],
+        "again": None if again is None else round(again, 1),
+    }
+    return {name: value for name, value in told.items() if value not in (None, "", [], {})}
+
+
+def _of_serving(serving: ServingStage) -> Mapping[str, object]:
+    fleet, fresh, active = serving.fleet, serving.fresh, serving.active
+    since, situation = fresh.waiting if fresh is not None else (None, "")
+    return {
+        "rollout": serving.rollout.stand.name,
+        "way": fresh.way if fresh is not None else None,
+        "target": serving.target,
+        "active": active.revision if active is not None else None,
+        "wanted": fleet.wanted,
+        "sizes": dict(serving.sizes),
+        "ready": {item.revision: ready for item in fleet.live if (ready := fleet.ready(item.revision))},
+        "pods": {item.revision: item.current for item in fleet.live if item.current},
+        "leaving": len(fleet.leaving),
+        "lost": len(serving.lost),
+        "waits": f"{situation} since {since:%H:%M:%S}" if since is not None else None,
+    }
