@@ -21,6 +21,7 @@ __all__ = [
     "Reason",
     "format_time",
     "merge_conditions",
+    "one_line",
     "parse_time",
 ]
 
@@ -152,12 +153,17 @@ def merge_conditions(
                 "status": status,
                 "reason": str(condition.reason),
                 # never empty: some API servers take an empty string for a missing one, and the field is required
-                "message": condition.message[:MAX_MESSAGE] or str(condition.reason),
+                "message": one_line(condition.message)[:MAX_MESSAGE] or str(condition.reason),
                 "observedGeneration": generation,
                 "lastTransitionTime": last["lastTransitionTime"] if same else format_time(now),
             }
         )
     return rendered
+
+
+def one_line(text: str) -> str:
+    """Return a message as one line: tools show conditions in tables and lists."""
+    return " | ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def format_time(moment: datetime) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
 from vicuna_contract.plain import plain
 from vicuna_contract.termination import read_report
-from vicuna_operator.api.conditions import Reason, format_time
+from vicuna_operator.api.conditions import Reason, format_time, one_line
 from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import PodView
@@ -87,7 +87,7 @@ def failure_report(failure: Failure) -> dict[str, Any]:
     """Render a failure as `status.lastFailure` has it."""
     told = {
         "reason": failure.reason,
-        "message": failure.message[:4096],
+        "message": one_line(failure.message)[:4096],
         "exitCode": failure.exit_code,
         "pod": failure.pod or None,
         "time": failure.time or None,
@@ -180,5 +180,5 @@ def _kept_lines(log: str) -> str:
 
 
 def _last_lines(log: str) -> str:
-    tail = " | ".join(log[-_LOG_TOLD:].splitlines())
+    tail = one_line(log[-_LOG_TOLD:])
     return f"; its last lines: {tail}" if tail else ""
