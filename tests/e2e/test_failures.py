@@ -71,6 +71,16 @@ def test_cross_field_errors_name_the_field(team: Namespace, fresh: str) -> None:
     team.wait_ready(fresh)
 
 
+def test_what_the_api_server_refuses_of_the_pods_is_told_before_the_merge(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted(podLabels={"team": "b c"})))
+    condition = team.wait_reason(fresh, "InvalidSpec", 10)
+    assert "b c" in condition["message"]
+    assert "roles" not in condition["message"]
+    assert team.find("jobs,deployments", f"vicuna.dev/model={fresh}") == []
+    team.patch_spec(fresh, serving={"podLabels": {"team": "b"}})
+    team.wait_ready(fresh)
+
+
 def test_a_claim_that_does_not_exist_is_named(team: Namespace, fresh: str) -> None:
     team.apply(model(fresh, "no-such-claim"))
     condition = team.wait_reason(fresh, "ClaimNotFound", 10)

@@ -150,3 +150,17 @@ def test_two_replicas_have_a_budget_where_the_cluster_offers_one(team: Namespace
         assert (team.get("poddisruptionbudgets.v1.policy", fresh) or {})["spec"]["maxUnavailable"] == 1
     else:
         assert team.find("poddisruptionbudgets") == []
+
+
+def test_a_restart_replaces_every_pod_and_what_is_asked_why_answers(team: Namespace, fresh: str) -> None:
+    team.apply(model(fresh, "weights", serving=scripted(maxStreamSeconds=5)))
+    team.wait_ready(fresh)
+    (before,) = team.pods(fresh)
+    with watching(team, fresh) as seen:
+        vicuna(team, "restart", fresh)
+        assert f"{fresh} (generation 2) is not ready" in vicuna(team, "why", fresh)
+        until("another pod serves", lambda: team.status(fresh)["active"]["image"] and len(team.pods(fresh)) == 1
+              and team.pods(fresh)[0]["metadata"]["uid"] != before["metadata"]["uid"], 120)  # fmt: skip
+        team.wait_ready(fresh)
+    assert seen.least_ready == 1
+    assert f"{fresh} (generation 2) is ready" in vicuna(team, "why", fresh)
