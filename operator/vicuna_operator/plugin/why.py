@@ -15,6 +15,7 @@ from vicuna_operator.planning.next_step import next_step
 __all__ = ["Why", "explain", "render"]
 
 _EVENTS = 5
+_SHOWN = 120  # letters of an Event; the cause above is whole
 _NO_OPERATOR = "see that the operator runs: `kubectl get pods -A -l app.kubernetes.io/name=vicuna-operator`"
 
 Body = Mapping[str, Any]
@@ -65,7 +66,7 @@ def _seen(name: str, generation: int, status: Body, ready: Body, since: str, tol
         generation=generation,
         ready=is_ready,
         reason=reason,
-        waits_for="" if is_ready else str(ready.get("message", "")).removesuffix(f"; {step}"),
+        waits_for="" if is_ready else str(ready.get("message", "")).replace(f"; {step}", "", 1),
         since=since,
         change=step,
         by_itself=not (is_ready or stalled or status.get("phase") == Phase.SUSPENDED),
@@ -85,7 +86,7 @@ def _lines(why: Why, now: datetime) -> Iterator[str]:
     since = moment(why.since)
     told = {
         "to change it": why.change,
-        "waits for": why.waits_for,
+        "waits for" if why.by_itself else "because": why.waits_for,
         "so far": why.progress,
         "since": f"{why.since} ({_span(since, now)})" if since is not None else "",
         "then": "" if why.ready else "it goes on by itself" if why.by_itself else "nothing changes without you",
@@ -95,7 +96,8 @@ def _lines(why: Why, now: datetime) -> Iterator[str]:
     for event in why.events:
         at = moment(event["time"])
         ago = f"{_span(at, now)} ago" if at is not None else "some time ago"
-        yield f"  {ago:<12}  {event['type']} {event['reason']}: {event['message']}"
+        message = event["message"]
+        yield f"  {ago:<12}  {event['type']} {event['reason']}: {message[:_SHOWN]}{'…' * (len(message) > _SHOWN)}"
 
 
 def _going(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Why:
