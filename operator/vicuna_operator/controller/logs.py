@@ -8,7 +8,7 @@ from typing import Literal
 
 from vicuna_contract.plain import plain
 
-__all__ = ["JsonFormatter", "configure_logging"]
+__all__ = ["JsonFormatter", "PlainFormatter", "configure_logging"]
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,7 +20,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": plain(record.getMessage()),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -2,7 +2,9 @@ import json
 import logging
 import sys
 
-from vicuna_operator.controller.logs import JsonFormatter
+import pytest
+
+from vicuna_operator.controller.logs import JsonFormatter, PlainFormatter
 
 
 def test_one_json_object_per_line_with_the_exception_inside() -> None:
@@ -18,3 +20,11 @@ def test_one_json_object_per_line_with_the_exception_inside() -> None:
     assert line["logger"] == "x"
     assert "ValueError" in line["exception"]
     assert line["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), PlainFormatter()])
+def test_what_somebody_said_steers_no_terminal(formatter: logging.Formatter) -> None:
+    record = logging.LogRecord("x", logging.INFO, "f", 1, "it said %s", ("\x1b[2J\u009b!",), None)
+    text = formatter.format(record)
+    assert not set(text) & set("\x1b\u009b")
+    assert "x1b[2J" in text
