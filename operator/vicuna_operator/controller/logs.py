@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 
 __all__ = ["JsonFormatter", "PlainFormatter", "configure_logging"]
 
@@ -20,7 +20,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": plain(record.getMessage()),
+            "message": printable(record.getMessage()),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -32,7 +32,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
-        return plain(super().format(record))
+        return printable(super().format(record))
 
 
 def configure_logging(level: str, style: Literal["plain", "json"]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract.names import API_VERSION, KIND, MANAGED_BY
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
@@ -66,7 +66,7 @@ class Notes:
             },
             "type": note.type,
             "reason": note.reason,
-            "message": plain(note.message)[:_MAX_MESSAGE],
+            "message": printable(note.message)[:_MAX_MESSAGE],
             "source": {"component": MANAGED_BY},
             "reportingComponent": MANAGED_BY,
             "reportingInstance": self._instance,

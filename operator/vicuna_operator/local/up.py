@@ -16,7 +16,7 @@ from vicuna_contract.events import DONE, PROGRESS, WARNING, read_event
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.merge_arguments import ALLOW_LINKS
 from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import LocalRunError
@@ -193,4 +193,4 @@ def _show_progress(line: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(plain(text), flush=True)
+    print(printable(text), flush=True)

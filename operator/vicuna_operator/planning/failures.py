@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
 from vicuna_operator.planning.containers import Termination
@@ -176,7 +176,7 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
 
 def _kept_lines(log: str) -> str:
     """Return the end of a log: what fits a status that people look at."""
-    return "\n".join(plain(log).splitlines()[-_LINES_KEPT:])[-_LOG_KEPT:]
+    return "\n".join(printable(log).splitlines()[-_LINES_KEPT:])[-_LOG_KEPT:]
 
 
 def _last_lines(log: str) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reason, format_time, merge_conditions
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
@@ -61,16 +61,16 @@ def build_status(
 
 
 def _harmless(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Spell out the control characters in whatever containers, kubelets and hubs have said: terminals show a status."""
-    return {key: _spelt_out(item) for key, item in status.items()}
+    """Take the control characters out of whatever containers, kubelets and hubs have said: terminals show a status."""
+    return {key: _shown(item) for key, item in status.items()}
 
 
-def _spelt_out(value: Any) -> Any:
+def _shown(value: Any) -> Any:
     if isinstance(value, str):
-        return plain(value)
+        return printable(value)
     if isinstance(value, Mapping):
         return _harmless(value)
-    return [_spelt_out(item) for item in value] if isinstance(value, list) else value
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 def _selector(model: Model) -> str:

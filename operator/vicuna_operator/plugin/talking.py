@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import table
@@ -89,7 +89,7 @@ def _answer(talk: Talk) -> str:
     except KeyboardInterrupt:
         sys.stderr.write(" (stopped)")
     except PluginError as error:
-        sys.stderr.write(plain(str(error)))
+        sys.stderr.write(printable(str(error)))
         if not sys.stdin.isatty():
             raise
     sys.stdout.write("\n")

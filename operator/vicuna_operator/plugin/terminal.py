@@ -2,22 +2,22 @@
 
 import sys
 
-from vicuna_contract.plain import plain
+from vicuna_contract.printable import printable
 
 __all__ = ["say", "show_piece", "warn"]
 
 
 def say(text: str) -> None:
     """Print an answer, with the end of its line."""
-    sys.stdout.write(f"{plain(text)}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def show_piece(text: str) -> None:
     """Print a part of something that comes bit by bit, at once."""
-    sys.stdout.write(plain(text))
+    sys.stdout.write(printable(text))
     sys.stdout.flush()
 
 
 def warn(text: str) -> None:
     """Print what is no part of the answer."""
-    sys.stderr.write(f"{plain(text)}\n")
+    sys.stderr.write(f"{printable(text)}\n")

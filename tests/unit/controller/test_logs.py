@@ -27,4 +27,4 @@ def test_what_somebody_said_steers_no_terminal(formatter: logging.Formatter) -> 
     record = logging.LogRecord("x", logging.INFO, "f", 1, "it said %s", ("\x1b[2J\u009b!",), None)
     text = formatter.format(record)
     assert not set(text) & set("\x1b\u009b")
-    assert "x1b[2J" in text
+    assert "it said !" in text
