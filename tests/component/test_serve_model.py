@@ -121,7 +121,7 @@ async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artif
     prompts = [ChatPrompt((Message("user", text),)) for text in QUESTIONS]
 
     async def answer(prompt: ChatPrompt) -> list[int]:
-        generation = await engine.submit(GenerationRequest(prompt, max_tokens=24, temperature=0.0, logprobs=0))
+        generation = await engine.submit(GenerationRequest(prompt, max_tokens=12, temperature=0.0, logprobs=0))
         return [one.token_id async for delta in generation for one in delta.token_logprobs]
 
     alone = [await answer(prompt) for prompt in prompts]
@@ -132,7 +132,7 @@ async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artif
         with torch.inference_mode():
             out = reference.generate(
                 torch.tensor([ids]),
-                max_new_tokens=24,
+                max_new_tokens=12,
                 do_sample=False,
                 return_dict_in_generate=True,
                 output_logits=True,

@@ -91,7 +91,7 @@ def honest(world: World) -> None:
     assert revisions == {world.status["active"]["revision"]} == {world.status["target"]["revision"]}
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=25))
 def test_every_history_is_honest_and_comes_to_rest(steps: list[tuple[str, object]]) -> None:
     world = World(model_body(serving={"replicas": 2}), gpus=3)
