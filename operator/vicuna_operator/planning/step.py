@@ -52,7 +52,7 @@ def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, n
     base = servers.active if servers.active is not fresh else None
     before = fresh.way if fresh is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
-    strategy, way = _way(model, before, base, fleet, wait)
+    strategy, way = _way(model, target, before, base, fleet, wait)
     marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, fleet, rollout)
     if way != before and not starting:
         marks = {**marks, c.ANNOTATION_ROLLOUT: way or None}
@@ -70,7 +70,9 @@ def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Se
     return look(model, target.fresh, target.fresh, servers, now)
 
 
-def _way(model: Model, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait) -> tuple[str, str]:
+def _way(
+    model: Model, target: Target, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait
+) -> tuple[str, str]:
     """Return the strategy that applies now, and what the Deployment must remember of how it came about.
 
     The scheduler is asked, not the nodes: a surge pod that finds no place in time makes `Auto` drain. Where all have
@@ -81,9 +83,21 @@ def _way(model: Model, before: str, base: DeploymentView | None, fleet: Fleet, w
         return "Surge", "Surge"
     if stated != "Auto":
         return stated, ""
+    if _can_wait(model, target, base, fleet):
+        return "Surge", ""
     if before == "Drain" or wait.over:
         return "Drain", "Drain"
     return ("Drain" if _pushes(model, base, fleet) else "Surge"), ""
+
+
+def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> bool:
+    """Tell whether `Auto` only restarts the only pod: it serves what the new one would, so it stays until there is room.
+
+    Whoever wants it stopped all the same states Drain or Recreate.
+    """
+    if base is None or fleet.wanted > 1:
+        return False
+    return fleet.ready(base.revision) > 0 and base.is_twin_of(spec_of(model), target.artifact_id, target.image)
 
 
 def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:

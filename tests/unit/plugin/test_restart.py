@@ -50,6 +50,58 @@ def test_all_pods_are_replaced_and_never_fewer_are_ready(replicas: int, capsys: 
     assert len(world.all("Job")) == 1, "nothing is merged"
 
 
+def test_the_only_pod_is_not_stopped_for_a_restart_while_there_is_no_room_for_another() -> None:
+    world = served(gpus=1, numGpus=1)
+    before = pods(world)
+    restart(world)
+    for _ in range(60):
+        world.tick(5)
+        world.reconcile()
+        world.run_deployments()
+        world.make_ready()
+        assert pods(world) == before
+    assert world.condition("Ready")["reason"] == "Unschedulable"
+    assert world.reconcile().actions == []
+    world.gpus = 2
+    world.settle()
+    assert world.condition("Ready")["status"] == "True"
+    assert not pods(world) & before
+    world.gpus = 1
+    world.edit(serving={"rollout": {"strategy": "Drain"}})
+    restart(world, minute=1)
+    world.settle()
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_of_several_pods_on_a_full_node_one_goes_at_a_time() -> None:
+    world = served(gpus=3, numGpus=1, replicas=3)
+    before = pods(world)
+    restart(world)
+    for _ in range(200):
+        world.tick(2)
+        world.reconcile()
+        world.run_deployments()
+        world.make_ready()
+        assert len(world.ready_pods()) >= 2
+    assert not pods(world) & before
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_an_edit_of_a_restarted_model_is_no_restart() -> None:
+    world = served(gpus=1, numGpus=1)
+    world.gpus = 2
+    restart(world)
+    world.settle()
+    world.gpus = 1
+    world.edit(serving={"maxConcurrency": 7})
+    for _ in range(60):
+        world.tick(2)
+        world.reconcile()
+        world.run_deployments()
+        world.make_ready()
+    assert world.condition("Ready")["status"] == "True", "it is drained, as any other edit"
+
+
 def test_each_restart_is_another_and_taking_it_away_brings_the_first_pods_spec_back() -> None:
     world = served()
     first = world.status["active"]["revision"]
