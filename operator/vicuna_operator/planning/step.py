@@ -91,7 +91,7 @@ def _way(
 
 
 def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> bool:
-    """Tell whether `Auto` only restarts the only pod: it serves what the new one would, so it stays until there is room.
+    """Tell whether `Auto` only restarts the only pod: it serves what the new one would, so it stays meanwhile.
 
     Whoever wants it stopped all the same states Drain or Recreate.
     """
