@@ -46,6 +46,8 @@ ANNOTATION_ROLLOUT_STARTED: Final = f"{GROUP}/rollout-started"
 ANNOTATION_ROLLOUT_COMPLETED: Final = f"{GROUP}/rollout-completed"
 ANNOTATION_ROLLOUT_FAILED: Final = f"{GROUP}/rollout-failed"
 ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"
+ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
+ANNOTATION_PUT_BACK: Final = f"{GROUP}/put-back"
 ANNOTATION_DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 ANNOTATION_SPEC_SNAPSHOT: Final = f"{GROUP}/spec-snapshot"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicuna_contract.printable import printable
 from vicuna_contract.reasons import MERGED, PRUNED
 from vicuna_contract.templates import is_resolved
 
@@ -16,6 +17,7 @@ MAX_BYTES = 3072
 """Kubernetes cuts at 4096 bytes per container; staying below keeps the JSON whole."""
 
 _MOST_BYTES_OF_AN_ARTIFACT = 2**63
+_ARTIFACT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_LETTERS = 500  # of one warning, where not all have room
 
@@ -136,7 +138,7 @@ class Report:
         message: a sentence with the next step.
         retryable: whether trying again may help; None where it does not say.
         log: the container's last lines.
-        artifact_id: of a merge.
+        artifact_id: of a merge; one that is no label's value, or no folder's name, does not count.
         bytes: size of a merge's artifact, more than 0.
         warnings: pairs of reason and sentence: what is odd about a merge's artifact.
         chat_template: name of the template that a merge came to.
@@ -160,15 +162,15 @@ def read_report(text: str) -> Report | None:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not isinstance(said.get("reason"), str) or not said["reason"]:
+    if not isinstance(said, dict) or not (reason := _text(said, "reason")):
         return None
     retryable = said.get("retryable")
     return Report(
-        reason=said["reason"],
+        reason=reason,
         message=_text(said, "message"),
         retryable=retryable if isinstance(retryable, bool) else None,
         log=_text(said, "log"),
-        artifact_id=_text(said, "artifactID") or None,
+        artifact_id=name if _ARTIFACT.fullmatch(name := _text(said, "artifactID")) else None,
         bytes=_size(said.get("bytes")),
         warnings=tuple(_warnings(said.get("warnings"))),
         chat_template=said["chatTemplate"] if is_resolved(said.get("chatTemplate")) else None,
@@ -193,7 +195,7 @@ def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
 
 def _text(said: Mapping[str, Any], key: str) -> str:
     value = said.get(key)
-    return value if isinstance(value, str) else ""
+    return printable(value) if isinstance(value, str) else ""
 
 
 def _warnings(value: object) -> Iterator[tuple[str, str]]:

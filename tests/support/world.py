@@ -16,15 +16,13 @@ from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patc
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import (
-    BudgetView,
     ClaimView,
+    CompanionView,
     EventView,
     Observed,
     PodView,
     Rehearsed,
-    ServiceView,
 )
 from vicuna_operator.planning.plan import claims_to_read, plan
 
@@ -79,15 +77,15 @@ class World(Cluster):
     def observe(self, model: Model) -> Observed:
         """See the world as the operator's indices do."""
         services, budgets, policies = map(self.all, ("Service", "PodDisruptionBudget", "NetworkPolicy"))
-        claims = {item["metadata"]["name"]: ClaimView.of(item) for item in self.all("PersistentVolumeClaim")}
+        claims = {view.meta.name: view for view in map(ClaimView.of, self.all("PersistentVolumeClaim"))}
         return Observed(
             jobs=[JobView.of(item) for item in self.all("Job")],
             deployments=[DeploymentView.of(item) for item in self.all("Deployment")],
             pods=[PodView.of(item) for item in self.all("Pod")],
-            service=ServiceView.of(services[0]) if services else None,
+            service=CompanionView.of(services[0]) if services else None,
             budgets_offered=self.budgets_offered,
-            budget=BudgetView.of(budgets[0]) if budgets else None,
-            policy=Meta.of(policies[0]) if policies else None,
+            budget=CompanionView.of(budgets[0]) if budgets else None,
+            policy=CompanionView.of(policies[0]) if policies else None,
             claims={name: claims.get(name) for name in claims_to_read(model)},
             events=self.events,
             progress=self.progress,
@@ -96,7 +94,10 @@ class World(Cluster):
         )
 
     def _plan(self) -> Plan:
-        model = self.model
+        return self.plan_for(self.model)
+
+    def plan_for(self, model: Model) -> Plan:
+        """Plan for a model, and do nothing but try out what the plan wants tried."""
         made = plan(model, self.observe(model), self.config, self.now)
         if made.rehearsal is not None:
             answer = self._rehearsed(made.rehearsal)

@@ -56,6 +56,7 @@ class ConditionType(StrEnum):
     AVAILABLE = "Available"
     PROGRESSING = "Progressing"
     STALLED = "Stalled"
+    DRIFTED = "Drifted"
 
 
 class Reason(StrEnum):
@@ -79,6 +80,10 @@ class Reason(StrEnum):
     MERGED = reasons.MERGED
     MERGE_FAILED = "MergeFailed"
     MERGE_RETRYING = "MergeRetrying"
+    # where the cluster is not as the spec says
+    STORAGE_NOT_FOLLOWED = "StorageNotFollowed"
+    POD_TEMPLATE_CHANGED = "PodTemplateChanged"
+    REWRITTEN = "Rewritten"
     # pods, whatever they run
     UNSCHEDULABLE = "Unschedulable"
     SCHEDULING_GATED = "SchedulingGated"

@@ -15,6 +15,8 @@ from vicuna_operator.errors import SpecError
 
 __all__ = ["Model", "parse_model", "parse_spec"]
 
+_OBJECTS = ("active", "target", "merge", "lastFailure")
+_LISTS = ("conditions", "history")
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -54,10 +56,27 @@ def parse_model(body: Mapping[str, Any], *, local: bool = False) -> Model:
         spec=spec,
         spec_error=error,
         annotations=dict(metadata.get("annotations") or {}),
-        status=dict(body.get("status") or {}),
+        status=_flattened(body.get("status")),
         deleting="deletionTimestamp" in metadata,
         created=str(metadata.get("creationTimestamp") or ""),
     )
+
+
+def _flattened(status: object) -> dict[str, Any]:
+    """Read a status whose members have the form they should have; what has another one is left out."""
+    known = status if isinstance(status, Mapping) else {}
+    plain = _members(known)
+    objects = {key: _members(known[key]) for key in _OBJECTS if isinstance(known.get(key), Mapping)}
+    lists = {
+        key: [_members(item) for item in known[key] if isinstance(item, Mapping)]
+        for key in _LISTS
+        if isinstance(known.get(key), list)
+    }
+    return {key: value for key, value in plain.items() if key not in (*_OBJECTS, *_LISTS)} | objects | lists
+
+
+def _members(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): item for key, item in value.items() if isinstance(item, str | int | float)}
 
 
 def parse_spec(raw: object, *, name: str, local: bool = False) -> VicunaModelSpec:

@@ -19,7 +19,7 @@ from vicuna_operator.kube.port import Kube, ref_of
 from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Ref, summary
 from vicuna_operator.resources import claim
 
-__all__ = ["ActionRefusedError", "NameTakenError", "StaleError", "execute", "is_ours"]
+__all__ = ["ActionRefusedError", "NameTakenError", "RelabelledError", "StaleError", "execute", "is_ours"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,14 @@ class NameTakenError(Exception):
 
     def __init__(self, ref: Ref) -> None:
         super().__init__(f"{ref.kind} {ref.name} is not ours")
+        self.ref = ref
+
+
+class RelabelledError(Exception):
+    """A Create met an object of ours without the label by which the watches find it, and it cannot be put back."""
+
+    def __init__(self, ref: Ref, found: str) -> None:
+        super().__init__(f"{ref.kind} {ref.name}: label {c.LABEL_MODEL} is {found!r}")
         self.ref = ref
 
 
@@ -51,6 +59,7 @@ async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
 
     Raises:
         NameTakenError: a foreign object holds a name.
+        RelabelledError: an object of ours has lost the label by which it is found.
         StaleError: an object changed or went away meanwhile.
         ActionRefusedError: the API server finds an action wrong or forbidden.
         UnavailableError: the API server cannot be reached; try again.
@@ -75,7 +84,7 @@ async def _execute_one(kube: Kube, model: Model, action: Action) -> bool:
             try:
                 await kube.create(body, model.namespace)
             except AlreadyExistsError:
-                await _check_existing(kube, model, ref_of(body))
+                await _check_existing(kube, model, body)
                 return False
         case Apply(body):
             await kube.apply(body, model.namespace)
@@ -90,15 +99,31 @@ async def _execute_one(kube: Kube, model: Model, action: Action) -> bool:
     return True
 
 
-async def _check_existing(kube: Kube, model: Model, ref: Ref) -> None:
+async def _check_existing(kube: Kube, model: Model, body: Mapping[str, Any]) -> None:
+    ref = ref_of(body)
     found = await kube.get(ref, model.namespace)
     if found is None:
         raise StaleError(f"{ref.kind} {ref.name} came and went")
     if is_ours(model, found):
+        await _put_label_back(kube, model, ref, found)
         return
     if _is_leftover(model, found):
         raise StaleError(f"{ref.kind} {ref.name} of the former {model.name} awaits garbage collection")
     raise NameTakenError(ref)
+
+
+async def _put_label_back(kube: Kube, model: Model, ref: Ref, found: Mapping[str, Any]) -> None:
+    """See that the watches show an object, which they find by its label."""
+    if _label_of(found) == model.name:
+        return
+    metadata = {"uid": found["metadata"]["uid"], "labels": {c.LABEL_MODEL: model.name}}
+    after = await kube.patch(ref, model.namespace, {"metadata": metadata})
+    if _label_of(after) != model.name:
+        raise RelabelledError(ref, _label_of(after))
+
+
+def _label_of(body: Mapping[str, Any]) -> str:
+    return str((body["metadata"].get("labels") or {}).get(c.LABEL_MODEL, ""))
 
 
 def is_ours(model: Model, body: Mapping[str, Any]) -> bool:

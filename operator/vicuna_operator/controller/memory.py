@@ -31,6 +31,8 @@ class Memory:
     absent: set[str] = field(default_factory=set)
     # names that foreign objects hold
     conflicts: set[Ref] = field(default_factory=set)
+    # children that are there, and that no watch shows because of their labels
+    relabelled: dict[Ref, str] = field(default_factory=dict)
     # uids that the index still shows though the API knows them no more: a watch that had to start anew misses deletions
     ghosts: set[str] = field(default_factory=set)
     gone: bool = False

@@ -11,13 +11,12 @@ from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.executor import is_ours
 from vicuna_operator.controller.memory import Memory
-from vicuna_operator.controller.settings import CHILD_SELECTOR, WATCHED_CHILDREN
+from vicuna_operator.controller.settings import WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import BudgetView, ClaimView, EventView, Observed
+from vicuna_operator.planning.observed import ClaimView, CompanionView, EventView, Observed
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -71,14 +70,15 @@ class Observer:
             pods=children.pods,
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
-            budget=BudgetView.of(budget) if budget else None,
-            policy=Meta.of(policy) if policy else None,
+            budget=CompanionView.of(budget) if budget else None,
+            policy=CompanionView.of(policy) if policy else None,
             claims=await self._claims(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
             neighbours=self._neighbours(model),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
             rehearsed=memory.rehearsed,
+            relabelled=tuple(sorted(memory.relabelled.values())),
         )
 
     def audit_due(self, memory: Memory) -> bool:
@@ -90,7 +90,7 @@ class Observer:
         namespace, name = key
         found = await self._kube.get(Ref(c.API_VERSION, c.KIND, name), namespace)
         memory.gone = found is None or found["metadata"].get("uid") != memory.uid
-        selector = f"{CHILD_SELECTOR},{c.LABEL_MODEL}={name}"
+        selector = f"{c.LABEL_MODEL}={name}"
         lists = await asyncio.gather(
             *(
                 self._kube.list(api_version, kind, namespace, label_selector=selector)

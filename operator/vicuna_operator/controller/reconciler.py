@@ -10,7 +10,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, StaleError, execute
+from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
@@ -61,9 +61,9 @@ class _Line:
         return " ".join(f"{name}={json.dumps(value)}" for name, value in self._figures.items()) or "nothing decided"
 
 
-def _possible(actions: Sequence[Action], conflicts: set[Ref]) -> Sequence[Action]:
-    """Leave out the creation of what a foreign object is known to block, so that the rest goes on."""
-    return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in conflicts)]
+def _possible(actions: Sequence[Action], there: set[Ref]) -> Sequence[Action]:
+    """Leave out the creation of what is there, foreign or not to be seen by a watch, so that the rest goes on."""
+    return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in there)]
 
 
 class Reconciler:
@@ -150,6 +150,7 @@ class Reconciler:
 
     async def _plan_and_act(self, key: Key, memory: Memory) -> float | None:
         decided: Mapping[str, object] = {}
+        memory.relabelled.clear()
         try:
             # Each round finds one name conflict more; there are far fewer names than rounds.
             for _ in range(8):
@@ -161,9 +162,12 @@ class Reconciler:
                 plan = await self._plan(model, memory)
                 decided = plan.figures
                 try:
-                    await execute(self._kube, model, _possible(plan.actions, memory.conflicts))
+                    await execute(self._kube, model, _possible(plan.actions, {*memory.conflicts, *memory.relabelled}))
                 except NameTakenError as taken:
                     memory.conflicts.add(taken.ref)
+                    continue
+                except RelabelledError as relabelled:
+                    memory.relabelled[relabelled.ref] = str(relabelled)
                     continue
                 except ActionRefusedError as refusal:
                     tell = self._planning.unfit if refusal.invalid else self._planning.refused

@@ -9,7 +9,8 @@ from vicuna_contract import names as c
 
 __all__ = ["CHILD_SELECTOR", "WATCHED_CHILDREN", "configure"]
 
-CHILD_SELECTOR = f"{c.LABEL_MANAGED_BY}={c.MANAGED_BY}"
+# By a label of our own group: policies rewrite those of app.kubernetes.io.
+CHILD_SELECTOR = c.LABEL_MODEL
 
 # group, version, plural, and the kind as our own calls name it
 WATCHED_CHILDREN = (

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, PodView, ServiceView
+from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 
@@ -42,7 +42,7 @@ class Children:
     deployments: tuple[DeploymentView, ...] = ()
     pods: tuple[PodView, ...] = ()
     claims: tuple[ClaimView, ...] = ()
-    services: tuple[ServiceView, ...] = ()
+    services: tuple[CompanionView, ...] = ()
 
     def all(self) -> tuple[View, ...]:
         """Return the children of every kind."""
@@ -58,7 +58,7 @@ class Snapshot:
     deployments: Index[DeploymentView] = field(default_factory=dict)
     pods: Index[PodView] = field(default_factory=dict)
     claims: Index[ClaimView] = field(default_factory=dict)
-    services: Index[ServiceView] = field(default_factory=dict)
+    services: Index[CompanionView] = field(default_factory=dict)
 
     def model(self, key: Key) -> Mapping[str, Any] | None:
         """Return the newest body of a model; two are there for a moment when it is deleted and made anew."""

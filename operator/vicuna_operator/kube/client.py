@@ -159,7 +159,7 @@ class KubeClient:
         raw = await self._request(method, path, query, body, content_type)
         try:
             parsed = json.loads(raw)
-        except ValueError:
+        except (RecursionError, ValueError):
             parsed = None
         if not isinstance(parsed, dict):
             raise UnavailableError(f"{method} {path}: the answer is not a JSON object; is this an API server?")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from vicuna_contract.printable import printable
 from vicuna_operator.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -12,6 +13,7 @@ from vicuna_operator.errors import (
     NotFoundError,
     UnavailableError,
 )
+from vicuna_operator.planning.lenient import table, tables, text
 
 __all__ = ["error_from_answer"]
 
@@ -47,13 +49,10 @@ def error_from_answer(status: int, body: bytes, headers: Mapping[str, str]) -> K
 def _read_status(body: bytes) -> tuple[str, str, set[str]]:
     try:
         parsed = json.loads(body)
-    except ValueError:
-        return body.decode(errors="replace").strip()[:1000], "", set()
-    if not isinstance(parsed, dict):
-        return "", "", set()
-    details = parsed.get("details") or {}
-    causes = {str(cause.get("field", "")) for cause in details.get("causes") or ()}
-    return str(parsed.get("message") or ""), str(parsed.get("reason") or ""), causes
+    except (RecursionError, ValueError):
+        return printable(body.decode(errors="replace")).strip()[:1000], "", set()
+    causes = {text(cause.get("field")) for cause in tables(table(parsed, "details").get("causes"))}
+    return text(table(parsed).get("message")), text(table(parsed).get("reason")), causes
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

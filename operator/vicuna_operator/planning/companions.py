@@ -1,52 +1,88 @@
 """What stands beside the revisions of a model, whatever they do: Service, PodDisruptionBudget and NetworkPolicy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Ref
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Note, Patch, Ref
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.observed import CompanionView, Observed
+from vicuna_operator.planning.putting_back import differing, put_back, seconds_left
 from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.network_policy import network_policy
 from vicuna_operator.resources.service import model_service
 
-__all__ = ["companion_actions"]
+__all__ = ["Companions", "plan_companions"]
 
 
-def companion_actions(model: Model, seen: Observed, config: PlanConfig) -> list[Action]:
-    """Make what is missing, apply what differs, remove what is no longer wanted."""
-    service = seen.service.meta if seen.service is not None else None
-    actions = _kept(model, service, model_service(model))
+@dataclass(frozen=True)
+class Companions:
+    """What is done to them; `contested` says what somebody rewrites as soon as it is put back."""
+
+    actions: Sequence[Action] = ()
+    notes: Sequence[Note] = ()
+    contested: Sequence[str] = ()
+    requeue_after: float | None = None
+
+    def __add__(self, other: "Companions") -> "Companions":
+        waits = [wait for wait in (self.requeue_after, other.requeue_after) if wait is not None]
+        return Companions(
+            [*self.actions, *other.actions],
+            [*self.notes, *other.notes],
+            [*self.contested, *other.contested],
+            min(waits, default=None),
+        )
+
+
+def plan_companions(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Companions:
+    """Make what is missing, apply what differs, put back what somebody changed, remove what is no longer wanted."""
+    found = _kept(model, seen.service, model_service(model), now)
     if seen.budgets_offered:
-        budget = seen.budget.meta if seen.budget is not None else None
         wanted = disruption_budget(model) if spec_of(model).serving.replicas > 1 else None
-        actions += _kept_or_removed(model, budget, wanted, "policy/v1", "PodDisruptionBudget")
+        found += _kept_or_removed(model, seen.budget, wanted, ("policy/v1", "PodDisruptionBudget"), now)
     peers = config.network_peers
     policy = network_policy(model, peers) if peers is not None else None
-    return actions + _kept_or_removed(model, seen.policy, policy, "networking.k8s.io/v1", "NetworkPolicy")
+    return found + _kept_or_removed(model, seen.policy, policy, ("networking.k8s.io/v1", "NetworkPolicy"), now)
 
 
 def _kept_or_removed(
-    model: Model, found: Meta | None, body: Mapping[str, Any] | None, api_version: str, kind: str
-) -> list[Action]:
+    model: Model, found: CompanionView | None, body: Mapping[str, Any] | None, what: tuple[str, str], now: datetime
+) -> Companions:
     if body is not None:
-        return _kept(model, found, body)
+        return _kept(model, found, body, now)
     if found is None or not _ours(model, found):
-        return []
-    return [Delete(Ref(api_version, kind, found.name), found.uid)]
+        return Companions()
+    return Companions([Delete(Ref(*what, found.meta.name), found.meta.uid)])
 
 
-def _kept(model: Model, found: Meta | None, body: Mapping[str, Any]) -> list[Action]:
+def _kept(model: Model, found: CompanionView | None, body: Mapping[str, Any], now: datetime) -> Companions:
     if found is None:
-        return [Create(body)]
+        return Companions([Create(body)])
+    if not _ours(model, found):
+        return Companions()
     wanted = body["metadata"]["annotations"][c.ANNOTATION_APPLIED_HASH]
-    same = found.annotations.get(c.ANNOTATION_APPLIED_HASH) == wanted
-    return [] if same or not _ours(model, found) else [Apply(body)]
+    if found.meta.annotations.get(c.ANNOTATION_APPLIED_HASH) != wanted:
+        return Companions([Apply(body)])
+    return _restored(found, body, now)
 
 
-def _ours(model: Model, found: Meta) -> bool:
-    return found.is_child_of(model.uid)
+def _restored(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Companions:
+    """Put back what was changed by hand; whoever changes it again and again is named instead."""
+    fields = differing(found, body)
+    if not fields:
+        return Companions()
+    what = f"{body['kind']} {found.meta.name}: {', '.join(fields)}"
+    left = seconds_left(found, body, now)
+    if left > 0:
+        return Companions(contested=[what], requeue_after=left)
+    ref = Ref(str(body["apiVersion"]), str(body["kind"]), found.meta.name)
+    told = f"{what}: changed by somebody else, and put back; change the VicunaModel instead"
+    return Companions([Patch(ref, found.meta.uid, put_back(found, body, now))], [Note("Warning", "PutBack", told)])
+
+
+def _ours(model: Model, found: CompanionView) -> bool:
+    return found.meta.is_child_of(model.uid)

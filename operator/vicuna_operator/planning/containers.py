@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from vicuna_operator.planning.lenient import moment
+from vicuna_operator.api.conditions import format_time
+from vicuna_operator.planning.lenient import INT32, moment, table, tables, text, whole
 
 __all__ = ["ContainerView", "Termination", "containers_of"]
 
@@ -36,34 +37,33 @@ class ContainerView:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """Read one entry of a pod's containerStatuses."""
-        state = body.get("state") or {}
-        waiting = state.get("waiting") or {}
+        state, waiting = table(body, "state"), table(body, "state", "waiting")
         return cls(
-            name=str(body.get("name", "")),
-            waiting_reason=str(waiting.get("reason", "")),
-            waiting_message=str(waiting.get("message", "")),
-            running="running" in state,
+            name=text(body.get("name")),
+            waiting_reason=text(waiting.get("reason")),
+            waiting_message=text(waiting.get("message")),
+            running=state.get("running") is not None,
             terminated=_termination(state),
-            last_terminated=_termination(body.get("lastState") or {}),
-            restarts=int(body.get("restartCount") or 0),
-            started=moment((state.get("running") or {}).get("startedAt")),
+            last_terminated=_termination(table(body, "lastState")),
+            restarts=whole(body.get("restartCount"), most=INT32),
+            started=moment(table(state, "running").get("startedAt")),
         )
 
 
 def containers_of(status: Mapping[str, Any], own: str) -> tuple[ContainerView, Sequence[ContainerView]]:
     """Return the container named `own`, and those beside it, which others have added."""
-    found = [ContainerView.of(item) for item in status.get("containerStatuses") or ()]
+    found = [ContainerView.of(item) for item in tables(status.get("containerStatuses"))]
     mine = next((item for item in found if item.name == own), ContainerView(own))
     return mine, tuple(item for item in found if item.name != own)
 
 
 def _termination(state: Mapping[str, Any]) -> Termination | None:
-    ended = state.get("terminated")
+    ended = table(state, "terminated")
     if not ended:
         return None
     return Termination(
-        exit_code=int(ended.get("exitCode", 0)),
-        reason=str(ended.get("reason", "")),
-        message=str(ended.get("message", "")),
-        finished=str(ended.get("finishedAt") or ""),
+        exit_code=whole(ended.get("exitCode", 0), 1, most=INT32),  # what cannot be read did not end well
+        reason=text(ended.get("reason")),
+        message=text(ended.get("message")),
+        finished=format_time(finished) if (finished := moment(ended.get("finishedAt"))) is not None else "",
     )

@@ -6,18 +6,22 @@ number of replicas, so that no moment exists in which one is known and the other
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
+from vicuna_operator.api.conditions import format_time
 from vicuna_operator.api.types import VicunaModelSpec
-from vicuna_operator.planning.lenient import moment, parsed, whole
+from vicuna_operator.planning.lenient import INT32, moment, parsed, quantity, table, tables, text, whole
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
+from vicuna_operator.planning.pod_template import PodTemplate
 from vicuna_operator.resources.identity import restarted_as, revision
 
 __all__ = ["DeploymentView"]
 
+_FAILED = ("attempt", "reason", "message", "pod", "log")
+_MOST_OF_AN_IMAGE = 512  # letters, as the status takes them
 _PLACEMENT = ("nodeSelector", "affinity", "tolerations", "runtimeClassName", "schedulerName")
 
 
@@ -34,6 +38,7 @@ class DeploymentView:
     resources: frozenset[str] = frozenset()  # what each of its pods takes away from a node, by name
     placement: str = ""  # what decides on which nodes its pods may run, as canonical JSON
     priority: str = ""  # its pods' PriorityClass; empty for the cluster's default
+    template: PodTemplate = field(default_factory=PodTemplate)  # what its pods are made from
 
     @property
     def revision(self) -> str:
@@ -89,14 +94,22 @@ class DeploymentView:
         return bool(self._snapshot_of_serving().get("image"))  # in doubt, what runs goes on running
 
     def _snapshot_of_serving(self) -> Mapping[str, Any]:
-        snapshot = parsed(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT))
-        serving = snapshot.get("serving") if isinstance(snapshot, dict) else None
-        return serving if isinstance(serving, dict) else {}
+        return table(parsed(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT)), "serving")
 
     @property
     def chat_template(self) -> str | None:
         """Return what `auto` came to when the weights were merged, where that was told."""
         return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
+
+    @property
+    def made_with(self) -> str:
+        """Return the pod template as the API server took it at first, in short; empty where it is not noted."""
+        return self.meta.annotations.get(c.ANNOTATION_TEMPLATE, "")
+
+    @property
+    def altered(self) -> bool:
+        """Tell whether somebody has changed the pod template since."""
+        return self.template.differs(self.made_with)
 
     @property
     def way(self) -> str:
@@ -122,38 +135,51 @@ class DeploymentView:
     @property
     def failed(self) -> Mapping[str, Any] | None:
         """Return why its last rollout was given up: `attempt` and the members of status.lastFailure."""
-        value = parsed(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED))
-        return value if isinstance(value, dict) else None
+        value = table(parsed(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED)))
+        told: dict[str, Any] = {key: text(value[key]) for key in _FAILED if text(value.get(key))}
+        if not {"attempt", "reason"} <= set(told):
+            return None
+        times = {key: format_time(at) for key in ("at", "time") if (at := moment(value.get(key))) is not None}
+        code = {"exitCode": whole(value["exitCode"], 1, most=INT32)} if "exitCode" in value else {}
+        return {"message": told["reason"], **told, **times, **code}
 
     @property
     def set_replicas(self) -> int | None:
         """Return the replicas the operator set last; None where it has not said so."""
-        noted = whole(self.meta.annotations.get(c.ANNOTATION_REPLICAS), -1)
+        noted = whole(self.meta.annotations.get(c.ANNOTATION_REPLICAS), -1, most=INT32)
         return noted if noted >= 0 else None
 
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Deployment."""
-        spec, status = body.get("spec") or {}, body.get("status") or {}
+        spec, status = table(body, "spec"), table(body, "status")
         failure = conditions_of(status).get("ReplicaFailure", {})
-        pod = spec.get("template", {}).get("spec", {})
-        containers = pod.get("containers") or [{}]
+        pod = table(spec, "template", "spec")
+        containers = tables(pod.get("containers")) or [{}]
         return cls(
             meta=Meta.of(body),
-            replicas=int(spec.get("replicas", 1)),
-            current=int(status.get("replicas") or 0),
-            ready=int(status.get("readyReplicas") or 0),
-            image=str(containers[0].get("image", "")),
-            refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
+            replicas=whole(spec.get("replicas"), 1, most=INT32),
+            current=whole(status.get("replicas"), most=INT32),
+            ready=whole(status.get("readyReplicas"), most=INT32),
+            image=text(containers[0].get("image"))[:_MOST_OF_AN_IMAGE],
+            refused=text(failure.get("message")) if failure.get("status") == "True" else "",
             resources=frozenset(_taken(containers)),
-            placement=json.dumps({key: pod[key] for key in _PLACEMENT if pod.get(key)}, sort_keys=True),
-            priority=str(pod.get("priorityClassName") or ""),
+            placement=_placement(pod),
+            priority=text(pod.get("priorityClassName")),
+            template=PodTemplate.of(body),
         )
+
+
+def _placement(pod: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps({key: pod[key] for key in _PLACEMENT if pod.get(key)}, sort_keys=True)
+    except RecursionError:
+        return ""
 
 
 def _taken(containers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Name the resources that a pod's containers ask for; a limit alone is a request too."""
     for container in containers:
-        asked = container.get("resources") or {}
         for kind in ("requests", "limits"):
-            yield from (name for name, amount in (asked.get(kind) or {}).items() if str(amount) != "0")
+            asked = table(container, "resources", kind)
+            yield from (name for name, amount in asked.items() if quantity(amount) not in ("", "0"))

@@ -14,7 +14,7 @@ from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.observed import PodView
 
-__all__ = ["END_NOW", "ended", "note_disruption", "outlived", "pods_of", "stop_sidecars"]
+__all__ = ["END_NOW", "ended", "merge_ended", "note_disruption", "outlived", "pods_of", "stop_sidecars"]
 
 # A Job may get a deadline while it runs. It then fails, its pod goes, and Job and termination message stay readable;
 # a pod that is deleted would be made anew by some versions of Kubernetes, and a Job that is deleted is forgotten.
@@ -41,6 +41,17 @@ def ended(job: JobView, pod: PodView | None) -> JobView:
         done = published or not job.failed
         return replace(job, succeeded=done, failed=not done, finished=job.finished or moment(last.finished))
     return replace(job, failed=True, finished=job.finished or moment(last.finished))
+
+
+def merge_ended(job: JobView, pod: PodView | None) -> JobView:
+    """Return a merge's Job as `ended` does; one that ended well without naming its artifact has failed."""
+    job = ended(job, pod)
+    last = pod.terminated if pod is not None else None
+    if not job.succeeded or job.artifact_id or last is None or last.exit_code != 0:
+        return job
+    said = read_report(last.message)
+    told = said is not None and said.artifact_id is not None
+    return job if told else replace(job, succeeded=False, failed=True, finished=job.finished or moment(last.finished))
 
 
 def outlived(pod: PodView | None) -> Sequence[str]:

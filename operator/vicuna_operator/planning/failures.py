@@ -4,18 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vicuna_contract import names as c
 from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
 from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
 from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import table, text, whole
 from vicuna_operator.planning.observed import PodView
 from vicuna_operator.planning.obstacles import obstacle
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 
 _LOG_TOLD = 600  # characters, in a message
+_SAID_NOTHING = (
+    "the merge ended with exit code 0 and did not say which artifact it made; use an image of this operator's version,"
+    " and let no policy change the container's command or its terminationMessagePath"
+)
 _LOG_KEPT = 2048
 _LINES_KEPT = 12
 _BY_SIGNAL = {ExitCode.INTERRUPTED, 128 + 15}
@@ -51,30 +57,36 @@ def merge_failure(job: JobView, pod: PodView | None) -> Failure:
             retryable=True,
             time=when,
         )
+    mute = pod.terminated is not None and pod.terminated.exit_code == 0
     return _pod_failure(pod, "merge") or Failure(
         Reason.MERGE_FAILED,
-        job.condition_message or f"Job {job.meta.name} failed; see `kubectl logs {pod.meta.name}`",
+        _SAID_NOTHING if mute else job.condition_message or f"Job {job.meta.name} failed; {_see_log(pod)}",
         retryable=True,
         pod=pod.meta.name,
         time=when,
     )
 
 
+def _see_log(pod: PodView) -> str:
+    return f"see `kubectl logs {pod.meta.name} --container={c.MERGE_CONTAINER}`"
+
+
 def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
     """Read back the diagnosis of a Job's pod that the status keeps; None where it is of another pod."""
-    last = status.get("lastFailure") or {}
-    pod, reason, exit_code = str(last.get("pod", "")), str(last.get("reason", "")), last.get("exitCode")
+    last = table(status, "lastFailure")
+    pod, reason = text(last.get("pod")), text(last.get("reason"))
+    exit_code = whole(last["exitCode"], 1) if "exitCode" in last else None
     if not pod.startswith(f"{job.meta.name}-"):
         return None
     retryable = reason == Reason.EVICTED if exit_code is None else exit_code in RETRYABLE_EXITS or exit_code > 128
     return Failure(
         reason,
-        str(last.get("message", "")),
+        text(last.get("message")),
         retryable and reason != Reason.OOM_KILLED,
         exit_code,
         pod,
-        str(last.get("time", "")),
-        str(last.get("log", "")),
+        text(last.get("time")),
+        text(last.get("log")),
     )
 
 
@@ -98,6 +110,15 @@ def failure_report(failure: Failure) -> dict[str, Any]:
 
 def _pod_failure(pod: PodView, what: str) -> Failure | None:
     ended = pod.terminated or pod.last_terminated
+    if not _has_spoken(pod) and (failure := _cut_short(pod, ended, what)) is not None:
+        return failure
+    if ended is None:
+        return _not_begun(pod, what) if pod.phase == "Failed" else None
+    return None if ended.exit_code == 0 and what == "merge" else _container_failure(pod, ended, what)
+
+
+def _cut_short(pod: PodView, ended: Termination | None, what: str) -> Failure | None:
+    """Tell what ended a pod from outside: its deadline, or the cluster."""
     if pod.status_reason == "DeadlineExceeded":
         return Failure(
             Reason.DEADLINE_EXCEEDED,
@@ -106,15 +127,20 @@ def _pod_failure(pod: PodView, what: str) -> Failure | None:
             pod=pod.meta.name,
             time=_time(ended),
         )
-    if pod.status_reason in _OFF_THE_NODE or _is_lost(ended):
+    if pod.status_reason in _OFF_THE_NODE or pod.disruption or _is_lost(ended):
         return _taken(pod, ended, what)
-    if ended is None:
-        return _not_begun(pod, what) if pod.phase == "Failed" else None
-    return None if ended.exit_code == 0 and what == "merge" else _container_failure(pod, ended, what)
+    return None
+
+
+def _has_spoken(pod: PodView) -> bool:
+    """Tell whether the container ended by itself, with a reason of its own, before its pod was taken or timed out."""
+    if pod.terminated is None or pod.terminated.exit_code > 128 or pod.terminated.exit_code in _BY_SIGNAL:
+        return False
+    return read_report(pod.terminated.message) is not None
 
 
 def _taken(pod: PodView, ended: Termination | None, what: str) -> Failure:
-    said = pod.status_message or pod.status_reason or (ended.message if ended is not None else "")
+    said = pod.status_message or pod.status_reason or pod.disruption or (ended.message if ended is not None else "")
     return Failure(
         Reason.EVICTED,
         f"the {what} pod was taken off its node: {said}; another pod is made by itself; if it happens again, free the"
@@ -139,8 +165,8 @@ def _not_begun(pod: PodView, what: str) -> Failure | None:
     if pod.status_reason:
         return Failure(
             Reason.NODE_REFUSED,
-            f"node {pod.node or '?'} refused the {what} pod: {pod.status_reason}: {pod.status_message}; another pod is"
-            f" tried by itself; see that the node has what the pod asks for, and that its device plugin works",
+            f"node {pod.node or '?'} refused the {what} pod: {pod.status_reason}: {pod.status_message}; see"
+            f" that the node has what the pod asks for, and that its device plugin works",
             retryable=True,
             pod=pod.meta.name,
         )

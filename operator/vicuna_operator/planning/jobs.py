@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Self
 
 from vicuna_contract import names as c
-from vicuna_operator.planning.lenient import moment, parsed, whole
+from vicuna_operator.planning.lenient import INT32, moment, parsed, table, tables, text, whole
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = ["JobView"]
+
+_MOST_ATTEMPTS = INT32 - 1  # there is always a next one
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class JobView:
     @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
-        noted = whole(self.meta.annotations.get(c.ANNOTATION_ATTEMPT), -1)
-        return noted if noted >= 0 else whole(self.meta.name.rpartition("-")[2])  # the name ends with it too
+        noted = whole(self.meta.annotations.get(c.ANNOTATION_ATTEMPT), -1, most=_MOST_ATTEMPTS)
+        # The name ends with it too.
+        return noted if noted >= 0 else whole(self.meta.name.rpartition("-")[2], most=_MOST_ATTEMPTS)
 
     @property
     def disrupted(self) -> bool:
@@ -98,7 +101,7 @@ class JobView:
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a Job."""
-        spec, status = body.get("spec") or {}, body.get("status") or {}
+        spec, status = table(body, "spec"), table(body, "status")
         ended = {kind: cond for kind, cond in conditions_of(status).items() if cond.get("status") == "True"}
         last = ended.get("Failed") or ended.get("Complete") or {}
         return cls(
@@ -108,15 +111,16 @@ class JobView:
             failed="Failed" in ended,
             finished=moment(status.get("completionTime") or last.get("lastTransitionTime")) if last else None,
             deadline=spec.get("activeDeadlineSeconds") is not None,
-            condition_reason=str(last.get("reason", "")),
-            condition_message=str(last.get("message", "")),
+            condition_reason=text(last.get("reason")),
+            condition_message=text(last.get("message")),
             asked_template=_asked_template(body),
         )
 
 
 def _asked_template(body: Body) -> str:
     """Return the value of --chat-template among the arguments of a Job's container."""
-    pod = ((body.get("spec") or {}).get("template") or {}).get("spec") or {}
-    words = [str(word) for word in (pod.get("containers") or [{}])[0].get("args") or ()]
+    containers = tables(table(body, "spec", "template", "spec").get("containers"))
+    stated = containers[0].get("args") if containers else None
+    words = [text(word) for word in stated] if isinstance(stated, list) else []
     place = words.index("--chat-template") + 1 if "--chat-template" in words else len(words)
     return words[place] if place < len(words) else ""

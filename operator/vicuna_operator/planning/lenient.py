@@ -1,39 +1,89 @@
 """Values that others may have written: annotations, termination messages, statuses. What is malformed is the default.
 
-A pass over a model must never end because somebody edited an annotation by hand.
+A pass over a model must never end because somebody edited an annotation by hand, or because a status is not of the form
+it should have. Texts lose their control characters here, so that none reaches the terminal of whoever reads a status.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from vicuna_contract.printable import printable
+from vicuna_contract.quantity import parse_quantity
 from vicuna_operator.api.conditions import parse_time
 
-__all__ = ["moment", "parsed", "whole"]
+__all__ = ["INT32", "fingerprint", "moment", "parsed", "quantity", "table", "tables", "text", "texts", "whole"]
 
-_MOST = 2**63
-
-
-def whole(value: object, default: int = 0) -> int:
-    """Read a whole number of 0 or more, from a number or from ASCII digits; what fits no int64 is the default."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or not (text.isascii() and text.isdigit()) or len(text) > len(str(_MOST)):
-        return default
-    return int(text) if int(text) < _MOST else default
+INT32 = 2**31 - 1
+_MOST = 2**63 - 1
+_YEARS = range(1970, 9000)  # a margin, so that adding a deadline cannot overflow
 
 
-def parsed(text: object) -> Any:
+def whole(value: object, default: int = 0, *, most: int = _MOST) -> int:
+    """Read a whole number from 0 to `most`, from a number or from ASCII digits; whatever else is the default."""
+    found = value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_MOST)):
+        found = int(value)
+    fits = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= most
+    return found if fits and isinstance(found, int) else default
+
+
+def text(value: object) -> str:
+    """Read a text, without its control characters; empty where it is none."""
+    return printable(value) if isinstance(value, str) else ""
+
+
+def texts(value: object) -> Mapping[str, str]:
+    """Read an object all of whose members are texts, such as labels; other members are left out."""
+    return {key: text(item) for key, item in table(value).items() if isinstance(item, str)}
+
+
+def table(value: object, *path: str) -> Mapping[str, Any]:
+    """Read the object at a path; empty where there is none."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def tables(value: object) -> Sequence[Mapping[str, Any]]:
+    """Read a list of objects; what is not one is left out."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def quantity(value: object) -> str:
+    """Read a quantity as it is written; empty where it is none."""
+    try:
+        _ = parse_quantity(value) if isinstance(value, str | int) else parse_quantity("")
+    except ValueError:
+        return ""
+    return str(value)
+
+
+def fingerprint(value: object) -> str:
+    """Return 16 hex that tell a value from others; empty where it has no JSON."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (RecursionError, TypeError, ValueError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parsed(value: object) -> Any:
     """Read JSON; None where it is none, or nested beyond what can be read."""
     try:
-        return json.loads(text) if isinstance(text, str) else None
+        return json.loads(value) if isinstance(value, str) else None
     except (RecursionError, ValueError):
         return None
 
 
-def moment(text: object) -> datetime | None:
-    """Read an RFC 3339 time; None where it is none. A time without a zone is UTC."""
+def moment(value: object) -> datetime | None:
+    """Read an RFC 3339 time, in UTC; None where it is none. A time without a zone is UTC."""
     try:
-        found = parse_time(text) if isinstance(text, str) and text else None
-        return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+        found = parse_time(value) if isinstance(value, str) and value else None
+        found = found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+        found = found.astimezone(UTC) if found is not None else None
     except (OverflowError, ValueError):
         return None
+    return found if found is not None and found.year in _YEARS else None

@@ -7,6 +7,8 @@ from vicuna_operator.planning.attempts import WeightsStage
 
 __all__ = ["merge_progress"]
 
+_MOST = 2**63  # infinity, which JSON can make of a number, is beyond it
+
 
 def merge_progress(before: Mapping[str, Any] | None, weights: WeightsStage) -> Mapping[str, Any] | None:
     """Return the new `status.merge`; None where no merge has begun.
@@ -41,4 +43,4 @@ def _counted(progress: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and value >= 0 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < _MOST else 0

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from vicuna_contract import names as c
 from vicuna_contract.termination import is_digest
-from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.planning.lenient import moment, table, tables, text, texts
 
 __all__ = ["Body", "Meta", "conditions_of"]
 
@@ -39,20 +39,19 @@ class Meta:
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read an object's metadata."""
-        raw = body["metadata"]
-        owners = [ref["uid"] for ref in raw.get("ownerReferences") or () if ref.get("controller")]
-        created = raw.get("creationTimestamp")
+        raw = table(body, "metadata")
+        owners = [text(ref.get("uid")) for ref in tables(raw.get("ownerReferences")) if ref.get("controller")]
         return cls(
-            name=raw["name"],
-            uid=raw.get("uid", ""),
+            name=text(raw.get("name")),
+            uid=text(raw.get("uid")),
             owner_uid=owners[0] if owners else None,
-            labels=dict(raw.get("labels") or {}),
-            annotations={k: v for k, v in (raw.get("annotations") or {}).items() if k.startswith(c.GROUP)},
-            created=parse_time(created) if created else None,
+            labels=texts(raw.get("labels")),
+            annotations={key: value for key, value in texts(raw.get("annotations")).items() if key.startswith(c.GROUP)},
+            created=moment(raw.get("creationTimestamp")),
             deleting="deletionTimestamp" in raw,
         )
 
 
 def conditions_of(status: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """Return the conditions of an object's status by their type."""
-    return {cond["type"]: cond for cond in status.get("conditions") or ()}
+    return {text(cond.get("type")): cond for cond in tables(status.get("conditions"))}

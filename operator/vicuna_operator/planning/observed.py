@@ -9,17 +9,16 @@ from vicuna_contract import names as c
 from vicuna_operator.planning.containers import ContainerView, Termination, containers_of
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.lenient import moment
+from vicuna_operator.planning.lenient import moment, quantity, table, tables, text
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = [
-    "BudgetView",
     "ClaimView",
+    "CompanionView",
     "EventView",
     "Observed",
     "PodView",
     "Rehearsed",
-    "ServiceView",
 ]
 
 
@@ -52,6 +51,7 @@ class PodView:
     scheduling: str = ""  # why the scheduler has not placed it, in a word: Unschedulable, SchedulingGated
     scheduled_since: datetime | None = None
     started: datetime | None = None  # when its container began to run; None where that was not its first try
+    disruption: str = ""  # why the cluster takes it away: preemption, eviction, a taint, a shutdown; empty: it does not
     ends: datetime | None = None  # when its grace period is over; None while nobody has told it to end
 
     @property
@@ -83,20 +83,20 @@ class PodView:
     def of(cls, body: Body) -> Self:
         """Read a pod."""
         meta = Meta.of(body)
-        status = body.get("status") or {}
+        status = table(body, "status")
         conditions = conditions_of(status)
         scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
         server = meta.labels.get(c.LABEL_NAME) == c.NAME_SERVER
         own, others = containers_of(status, c.SERVER_CONTAINER if server else c.MERGE_CONTAINER)
         return cls(
             meta=meta,
-            phase=str(status.get("phase", "Pending")),
+            phase=text(status.get("phase")) or "Pending",
             ready=readiness.get("status") == "True",
             scheduled=scheduled.get("status") == "True",
             unschedulable=_while_false(scheduled, "message"),
-            node=str((body.get("spec") or {}).get("nodeName") or ""),
-            status_reason=str(status.get("reason", "")),
-            status_message=str(status.get("message", "")),
+            node=text(table(body, "spec").get("nodeName")),
+            status_reason=text(status.get("reason")),
+            status_message=text(status.get("message")),
             waiting_reason=own.waiting_reason,
             waiting_message=own.waiting_message,
             running=own.running,
@@ -104,18 +104,26 @@ class PodView:
             last_terminated=own.last_terminated,
             restarts=own.restarts,
             others=others,
-            init=tuple(ContainerView.of(item) for item in status.get("initContainerStatuses") or ()),
+            init=tuple(ContainerView.of(item) for item in tables(status.get("initContainerStatuses"))),
             unscheduled_since=_since(scheduled, "False"),
             ready_since=_since(readiness, "True"),
             scheduling=_while_false(scheduled, "reason"),
             scheduled_since=_since(scheduled, "True"),
+            disruption=_while(conditions.get("DisruptionTarget", {}), "True"),
             started=None if own.restarts else own.started,
-            ends=moment(body["metadata"].get("deletionTimestamp")),
+            ends=moment(table(body, "metadata").get("deletionTimestamp")),
         )
 
 
 def _while_false(condition: Mapping[str, Any], member: str) -> str:
-    return str(condition.get(member, "")) if condition.get("status") == "False" else ""
+    return text(condition.get(member)) if condition.get("status") == "False" else ""
+
+
+def _while(condition: Mapping[str, Any], value: str) -> str:
+    """Return reason and message of a condition while it has this value."""
+    if condition.get("status") != value:
+        return ""
+    return ": ".join(told for member in ("reason", "message") if (told := text(condition.get(member)))) or "disrupted"
 
 
 def _since(condition: Mapping[str, Any], value: str) -> datetime | None:
@@ -132,42 +140,37 @@ class ClaimView:
     access_modes: Sequence[str]
     capacity: str
     requested: str = ""
+    storage_class: str = ""
 
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read a claim."""
-        spec, status = body.get("spec") or {}, body.get("status") or {}
+        spec, status = table(body, "spec"), table(body, "status")
         return cls(
             meta=Meta.of(body),
-            phase=str(status.get("phase", "Pending")),
-            access_modes=tuple(spec.get("accessModes") or ()),
-            capacity=str((status.get("capacity") or {}).get("storage", "")),
-            requested=str(((spec.get("resources") or {}).get("requests") or {}).get("storage", "")),
+            phase=text(status.get("phase")) or "Pending",
+            access_modes=_modes(spec.get("accessModes")),
+            capacity=quantity(table(status, "capacity").get("storage")),
+            requested=quantity(table(spec, "resources", "requests").get("storage")),
+            storage_class=text(spec.get("storageClassName")),
         )
 
 
-@dataclass(frozen=True)
-class ServiceView:
-    """The model's Service."""
-
-    meta: Meta
-
-    @classmethod
-    def of(cls, body: Body) -> Self:
-        """Read a Service."""
-        return cls(meta=Meta.of(body))
+def _modes(value: object) -> Sequence[str]:
+    return tuple(text(item) for item in value) if isinstance(value, list) else ()
 
 
 @dataclass(frozen=True)
-class BudgetView:
-    """A PodDisruptionBudget."""
+class CompanionView:
+    """What stands beside all revisions under the model's name: Service, PodDisruptionBudget or NetworkPolicy."""
 
     meta: Meta
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: Body) -> Self:
-        """Read a PodDisruptionBudget."""
-        return cls(meta=Meta.of(body))
+        """Read one of them."""
+        return cls(meta=Meta.of(body), spec=table(body, "spec"))
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class EventView:
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read an Event."""
-        return cls(str(body.get("type", "")), str(body.get("reason", "")), str(body.get("message", "")))
+        return cls(text(body.get("type")), text(body.get("reason")), text(body.get("message")))
 
 
 @dataclass(frozen=True)
@@ -213,14 +216,15 @@ class Observed:
     jobs: Sequence[JobView] = ()
     deployments: Sequence[DeploymentView] = ()
     pods: Sequence[PodView] = ()
-    service: ServiceView | None = None
+    service: CompanionView | None = None
     budgets_offered: bool = False
-    budget: BudgetView | None = None
-    policy: Meta | None = None
+    budget: CompanionView | None = None
+    policy: CompanionView | None = None
     claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None
     conflicts: Sequence[str] = ()  # names on which a create met a foreign object
+    relabelled: Sequence[str] = ()  # children that no watch shows: a label of ours is not what it was made with
     neighbours: Sequence[str] = ()
     rehearsed: Rehearsed | None = None  # None: nothing was tried out yet
 

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import CALM_REASONS
+from vicuna_operator.api.conditions import CALM_REASONS, ConditionType
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.drift import drift_told, find_drift
 from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
-from vicuna_operator.planning.status import build_status, conflicting, invalid, ready_condition
+from vicuna_operator.planning.status import build_status, condition, conflicting, invalid
 from vicuna_operator.planning.storage import growth
 from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
@@ -43,7 +44,8 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
-        status = build_status(model, weights, serving, config, now)
+        drift = drift_told(find_drift(model, seen, serving.fleet.live, serving.contested))
+        status = build_status(model, weights, serving, config, now, drift)
     stuck, look_again = unexplained(seen.pods, serving.target, now)
     waits = [
         weights.requeue_after,
@@ -67,9 +69,11 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
 
 
 def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
-    """Tell the user when what Ready says has changed."""
-    after = ready_condition(status)
-    if after is None or ((before := ready_condition(model.status)) is not None and before["reason"] == after["reason"]):
-        return ()
-    calm = after["reason"] in CALM_REASONS
-    return [Note("Normal" if calm else "Warning", after["reason"], after["message"])]
+    """Tell the user when what Ready says has changed, and when something has drifted."""
+    notes = []
+    for kind in (ConditionType.READY, ConditionType.DRIFTED):
+        before, after = condition(model.status, kind) or {}, condition(status, kind)
+        if after is not None and before.get("reason") != after["reason"]:
+            calm = after["reason"] in CALM_REASONS
+            notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
+    return notes

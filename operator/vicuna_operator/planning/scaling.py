@@ -20,6 +20,7 @@ def resize(
     for item in live:
         size, change = sizes[item.revision], dict(marks.get(item.revision, {}))
         body: dict[str, object] = {}
+        change |= _template_noted(item)
         if item.replicas != size or item.set_replicas != size:
             body["spec"] = {"replicas": size}
             change[c.ANNOTATION_REPLICAS] = str(size)
@@ -30,6 +31,17 @@ def resize(
             body["metadata"] = {"annotations": change}
             actions.append(Patch(_ref(item), item.meta.uid, body))
     return actions, notes
+
+
+def _template_noted(item: DeploymentView) -> dict[str, str]:
+    """Note the pod template as the API server took it, at first sight, and what a newer one fills in.
+
+    What somebody has changed since is not noted: it is told, until it is put back.
+    """
+    noted = item.template.noted
+    if not item.template.fingerprint or item.altered or item.made_with == noted:
+        return {}
+    return {c.ANNOTATION_TEMPLATE: noted}
 
 
 def prune(

@@ -12,7 +12,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.capacity import capacity_notes
-from vicuna_operator.planning.companions import companion_actions
+from vicuna_operator.planning.companions import Companions, plan_companions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.observed import Observed, PodView
@@ -52,6 +52,7 @@ class ServingStage:
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
+    contested: Sequence[str] = ()  # what somebody rewrites as soon as it is put back
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
@@ -69,7 +70,7 @@ def plan_serving(
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
-    companions = companion_actions(model, seen, config)
+    companions = plan_companions(model, seen, config, now)
     if weights.artifact_id is None:
         return _kept(servers, companions)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
@@ -94,20 +95,22 @@ def plan_serving(
         pulling=servers.pulling(target.revision),
         sizes=step.sizes,
         superseded=[item for item in servers.live if item is not target.fresh and item.started],
-        actions=[*companions, *created, *changes],
-        notes=[*step.notes, *announced, *put_back],
-        requeue_after=_look_again(servers, rollout, step, now),
+        contested=companions.contested,
+        actions=[*companions.actions, *created, *changes],
+        notes=[*companions.notes, *step.notes, *announced, *put_back],
+        requeue_after=_look_again(servers, companions, rollout, step, now),
     )
 
 
-def _look_again(servers: Servers, rollout: Rollout, step: Step, now: datetime) -> float | None:
+def _look_again(servers: Servers, companions: Companions, rollout: Rollout, step: Step, now: datetime) -> float | None:
     """Return in how many seconds a deadline, a wait or the grace period of a pod is over."""
-    waits = [wait for wait in (rollout.requeue_after, step.requeue_after) if wait is not None]
+    known = (companions.requeue_after, rollout.requeue_after, step.requeue_after)
+    waits = [wait for wait in known if wait is not None]
     lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.leaving if pod.ends is not None]
     return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
-def _kept(servers: Servers, companions: Sequence[Action]) -> ServingStage:
+def _kept(servers: Servers, companions: Companions) -> ServingStage:
     """Let what serves go on serving, at the size asked for, until the new weights are known."""
     active, fleet = servers.active, servers.fleet
     sizes = fleet.all_on(active.revision) if active else {item.revision: 0 for item in servers.live}
@@ -118,8 +121,10 @@ def _kept(servers: Servers, companions: Sequence[Action]) -> ServingStage:
         active=active,
         fleet=fleet,
         sizes=sizes,
-        actions=[*companions, *changes],
-        notes=put_back,
+        contested=companions.contested,
+        actions=[*companions.actions, *changes],
+        notes=[*companions.notes, *put_back],
+        requeue_after=companions.requeue_after,
     )
 
 

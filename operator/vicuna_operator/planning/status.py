@@ -22,7 +22,7 @@ from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "ready_condition", "refused", "unfit"]
+__all__ = ["build_status", "condition", "conflicting", "invalid", "refused", "unfit"]
 
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -33,8 +33,9 @@ def build_status(
     serving: ServingStage,
     config: PlanConfig,
     now: datetime,
+    drift: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Say where a model with a valid spec stands."""
+    """Say where a model with a valid spec stands; `drift` is reason and message of what is not as the spec says."""
     pods, wanted = [pod for pod in serving.fleet.pods if not pod.meta.deleting], serving.fleet.wanted
     ready_all = sum(1 for pod in pods if pod.ready)
     verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
@@ -49,7 +50,7 @@ def build_status(
         "readyReplicas": ready_all,
         "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": _merged_conditions(model, _conditions(weights, verdict, ready_all), now),
+        "conditions": _merged_conditions(model, [*_conditions(weights, verdict, ready_all), *_drifted(drift)], now),
         "active": _active(model, serving, ready_all, now),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
         "target": _target(model, weights, serving, now),
@@ -90,6 +91,11 @@ def _conditions(weights: WeightsStage, verdict: Verdict, ready_all: int) -> Sequ
         _while(ConditionType.PROGRESSING, verdict.progressing, replace(verdict, message=""), otherwise=at_rest),
         _while(ConditionType.STALLED, verdict.stalled, verdict, otherwise=Reason.IDLE),
     ]
+
+
+def _drifted(drift: Mapping[str, str] | None) -> Sequence[Condition]:
+    """Make the condition that is there only while there is something to tell."""
+    return [] if drift is None else [Condition(ConditionType.DRIFTED, True, drift["reason"], drift["message"])]
 
 
 def _while(kind: ConditionType, holds: bool, verdict: Verdict, *, otherwise: Reason) -> Condition:
@@ -155,6 +161,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         kept(ConditionType.AVAILABLE),
         Condition(ConditionType.PROGRESSING, False, reason, ""),
         Condition(ConditionType.STALLED, True, reason, message),
+        *([kept(ConditionType.DRIFTED)] if ConditionType.DRIFTED in before else []),
     ]
     told = {
         **model.status,
@@ -169,15 +176,15 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
 
 def _steady(model: Model, verdict: Verdict) -> Verdict:
     """Keep what the registry said while the kubelet only says that it waits before asking again."""
-    before = ready_condition(model.status) or {}
+    before = condition(model.status, ConditionType.READY) or {}
     if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
         return replace(verdict, message=str(before.get("message")))
     return verdict
 
 
-def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Find the Ready condition in a status; None before the first."""
-    return next((item for item in status.get("conditions") or () if item.get("type") == ConditionType.READY), None)
+def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
+    """Find a condition in a status; None where it is not there."""
+    return next((item for item in status.get("conditions") or () if item.get("type") == kind), None)
 
 
 def _available(ready_all: int) -> Condition:

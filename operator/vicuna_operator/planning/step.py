@@ -53,7 +53,7 @@ def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, n
     before = fresh.way if fresh is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
     strategy, way = _way(model, target, before, base, fleet, wait)
-    marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, fleet, rollout)
+    marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, base, fleet, rollout)
     if way != before and not starting:
         marks = {**marks, c.ANNOTATION_ROLLOUT: way or None}
         notes = [*notes, *_changed(target, fleet, way)]
@@ -109,11 +109,28 @@ def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
     return other and fleet.wanted > 1
 
 
-def _outage(model: Model, target: Target, fleet: Fleet, rollout: Rollout) -> Sequence[Note]:
+def _may_preempt(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> str:
+    """Say that the extra pod may push out one that serves, where the strategy does not keep it from that."""
+    stated = spec_of(model).serving
+    mine = stated.priority_class_name or ""
+    if base is None or base.priority == mine or (stated.rollout.strategy == "Auto" and fleet.wanted > 1):
+        return ""
+    return (
+        f"revision {target.revision} has PriorityClass {mine or '(default)'}, the pods that serve have"
+        f" {base.priority or '(default)'}: where there is no room for an extra pod, the scheduler may push one of them"
+        f" out at once; see that there is room, or use a PriorityClass with preemptionPolicy Never"
+    )
+
+
+def _outage(
+    model: Model, target: Target, base: DeploymentView | None, fleet: Fleet, rollout: Rollout
+) -> Sequence[Note]:
     """Announce, as a rollout begins, what the chosen strategy costs; Auto tells once it knows."""
     if rollout.stand is not Stand.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
+    if strategy in ("Auto", "Surge") and (told := _may_preempt(model, target, base, fleet)):
+        return [Note("Warning", "MayPreempt", told)]
     if strategy == "Recreate" or (strategy == "Drain" and fleet.wanted == 1):
         message = (
             f"revision {target.revision}: strategy {strategy} stops every pod first; "

@@ -1,16 +1,17 @@
 """The claim that holds a model's artifacts: made, adopted again, made larger; never made smaller, never deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vicuna_contract.quantity import parse_quantity
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.types import StorageSpec
 from vicuna_operator.planning.actions import Action, Create, Patch, Ref
 from vicuna_operator.planning.observed import ClaimView
 from vicuna_operator.resources.claim import claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
 
-__all__ = ["claim_step", "growth"]
+__all__ = ["claim_step", "growth", "unfollowed"]
 
 
 def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tuple[str, str] | None]:
@@ -48,6 +49,43 @@ def growth(model: Model, claim: ClaimView | None) -> Sequence[Action]:
         return ()
     body = {"spec": {"resources": {"requests": {"storage": str(size)}}}}
     return [Patch(_ref(claim.meta.name), claim.meta.uid, body)]
+
+
+def unfollowed(model: Model, claim: ClaimView | None) -> Sequence[str]:
+    """Say which stated fields a claim that exists cannot follow, what it has instead, and the next step."""
+    if claim is None or claim.meta.deleting:
+        return ()
+    storage, found = spec_of(model).storage, []
+    if storage.claim_name is None and is_ours(model, claim.meta.labels):
+        found = [*_size(storage, claim), *_class(storage, claim)]
+    if _other_mode(storage, claim):
+        found.append(("accessMode", storage.access_mode, ", ".join(claim.access_modes)))
+    move = (
+        "or make a claim of your own as you want it and name it in spec.storage.claimName: the weights are merged onto"
+        " it, and the pods move there"
+    )
+    return [
+        f"spec.storage.{name} says {stated}, and PersistentVolumeClaim {claim.meta.name} has {has}, which cannot be"
+        f" changed: set the field to {has}, {move}"
+        for name, stated, has in found
+    ]
+
+
+def _size(storage: StorageSpec, claim: ClaimView) -> Iterator[tuple[str, str, str]]:
+    if storage.size is not None and claim.requested and parse_quantity(storage.size) < parse_quantity(claim.requested):
+        yield "size", str(storage.size), claim.requested
+
+
+def _class(storage: StorageSpec, claim: ClaimView) -> Iterator[tuple[str, str, str]]:
+    if storage.storage_class_name is not None and storage.storage_class_name != claim.storage_class:
+        yield "storageClassName", storage.storage_class_name or '""', claim.storage_class or '""'
+
+
+def _other_mode(storage: StorageSpec, claim: ClaimView) -> bool:
+    """Tell whether the volume is shared otherwise than stated; a claim of the user's own may offer more."""
+    if not claim.access_modes or storage.access_mode in claim.access_modes:
+        return False
+    return storage.claim_name is None or storage.access_mode == "ReadWriteMany"
 
 
 def _ref(name: str) -> Ref:

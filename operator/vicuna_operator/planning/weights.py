@@ -14,7 +14,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.endings import END_NOW, ended, outlived, pods_of
+from vicuna_operator.planning.endings import END_NOW, merge_ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
@@ -49,7 +49,7 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     prepared, blocked = claim_step(model, claim)
     mine = sorted((job for job in seen.merges if job.meta.is_child_of(model.uid)), key=lambda job: job.attempt)
     pods = pods_of(mine, seen.pods)
-    jobs = [ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
+    jobs = [merge_ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
     if known is not None:

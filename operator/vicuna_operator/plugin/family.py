@@ -73,7 +73,7 @@ def read_model(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 def _children(kubectl: Kubectl, name: str) -> Mapping[str, Sequence[Any]]:
     """Read what belongs to a model, in one call, and sort it by kind."""
-    selector = f"{c.LABEL_MODEL}={name},{c.LABEL_MANAGED_BY}={c.MANAGED_BY}"
+    selector = f"{c.LABEL_MODEL}={name}"
     found: dict[str, list[Any]] = {"Job": [], "Deployment": [], "Pod": [], "PersistentVolumeClaim": []}
     for item in kubectl.read("get", _CHILDREN, f"--selector={selector}")["items"]:
         found[item["kind"]].append(item)

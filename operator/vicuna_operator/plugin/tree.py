@@ -40,7 +40,7 @@ def status_tree(family: Family) -> Node:
     """Build the tree of a model."""
     status = family.status
     state = f"{status.get('phase') or 'not seen by an operator yet'}, {status.get('ready', '0/0')} ready"
-    cause = _not_ready(status) or _outdated(status) or _last_failure(status)
+    cause = _not_ready(status) or _drifted(status) or _outdated(status) or _last_failure(status)
     children = [_weights(family), *(_revision(family, item) for item in _shown(family))]
     endpoint = str(status.get("endpoint", ""))
     if endpoint:
@@ -53,6 +53,11 @@ def _not_ready(status: Mapping[str, Any]) -> str:
     ready = _condition(status, ConditionType.READY)
     fine = ready.get("status") == "True"
     return "" if fine else f"{ready.get('reason', '')}: {ready.get('message', '')}".strip(": ")
+
+
+def _drifted(status: Mapping[str, Any]) -> str:
+    drifted = _condition(status, ConditionType.DRIFTED)
+    return f"{drifted.get('reason', '')}: {drifted.get('message', '')}" if drifted.get("status") == "True" else ""
 
 
 def _outdated(status: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from vicuna_operator.resources.common import claim_name, labels, owner, spec_of
 
 __all__ = ["claim_owners", "is_ours", "storage_claim"]
 
+_NAME = "vicuna-weights"
+
 
 def storage_claim(model: Model) -> dict[str, Any]:
     """Build the claim; only `reclaimPolicy: Delete` makes the model its owner."""
@@ -22,7 +24,7 @@ def storage_claim(model: Model) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "name": claim_name(model),
         "namespace": model.namespace,
-        "labels": labels(model, "vicuna-weights"),
+        "labels": labels(model, _NAME),
     }
     if owners := claim_owners(model):
         metadata["ownerReferences"] = owners
@@ -35,5 +37,6 @@ def claim_owners(model: Model) -> list[dict[str, Any]]:
 
 
 def is_ours(model: Model, claim_labels: Mapping[str, str]) -> bool:
-    """Tell a claim the operator made for a model of this name from a stranger's."""
-    return claim_labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY and claim_labels.get(c.LABEL_MODEL) == model.name
+    """Tell a claim the operator made for a model of this name from a stranger's, whatever policy rewrote one label."""
+    made = claim_labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY or claim_labels.get(c.LABEL_NAME) == _NAME
+    return made and claim_labels.get(c.LABEL_MODEL) == model.name

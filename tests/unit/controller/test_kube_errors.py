@@ -40,3 +40,20 @@ def test_the_message_is_the_apis_own_and_retry_after_is_kept() -> None:
     assert str(error) == "the API's words"
     assert error.retry_after == 7.0
     assert error_from_answer(429, status(), {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}).retry_after is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"message": {}, "reason": [], "details": []}',
+        b'{"details": {"causes": [null, {"field": 1}, 5]}}',
+        b'{"details": {"causes": {"field": "metadata.uid"}}, "message": null}',
+        b"null",
+        b"\xff\x1b[31m",
+    ],
+)
+def test_an_answer_of_any_form_is_an_error_that_can_be_shown(body: bytes) -> None:
+    error = error_from_answer(422, body, {})
+    assert type(error) is errors.InvalidError
+    assert "\x1b" not in str(error)

@@ -553,3 +553,43 @@ async def test_no_log_is_read_when_the_chart_says_so() -> None:
     assert await world.run() is None
     await world.run()
     assert not any(call.verb == "logs" for call in world.kube.calls)
+
+
+def two_jobs(model: Model, seen: Observed) -> Plan:
+    """Create what is not seen, and tell which labels somebody has rewritten."""
+    names = {job.meta.name for job in seen.jobs}
+    wanted = [Create(job_body(model, name)) for name in ("a", "b") if name not in names]
+    return Plan(actions=wanted, status={"reason": "; ".join(seen.relabelled) or "Fine"})
+
+
+async def test_a_label_that_somebody_took_away_is_put_back_so_that_the_child_is_seen() -> None:
+    world = World(two_jobs)
+    await world.run()
+    world.kube.change("Job", "a", {"metadata": {"labels": {c.LABEL_MODEL: None}}})
+    await world.run()
+    await world.run()
+    assert {job.meta.name for job in world.seen[-1].jobs} == {"a", "b"}
+    assert world.status == {"reason": "Fine"}
+
+
+async def test_a_policy_that_takes_our_label_is_told_by_name_and_stops_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(two_jobs)
+    stamp = world.kube._stamp
+    update = world.kube._update
+
+    def without(body: dict[str, Any]) -> dict[str, Any]:
+        if body["metadata"]["name"] == "a":
+            body["metadata"]["labels"] = {c.LABEL_MODEL: "theirs"}
+        return body
+
+    monkeypatch.setattr(world.kube, "_stamp", lambda body, namespace: stamp(without(body), namespace))
+    monkeypatch.setattr(world.kube, "_update", lambda place, old, new: update(place, old, without(new)))
+    await world.run()
+    await world.run()
+    assert {item["metadata"]["name"] for item in world.kube.objects("Job")} == {"a", "b"}
+    assert world.status == {"reason": "Job a: label vicuna.dev/model is 'theirs'"}
+    version = world.kube.version
+    await world.run()
+    assert world.kube.version == version, "nothing changes any more"

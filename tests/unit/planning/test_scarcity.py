@@ -373,6 +373,26 @@ def test_the_only_pod_is_not_stopped_for_another_priority_where_there_is_room() 
     assert all_on(world, new, 1)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "strategy", "priority", "told"),
+    [
+        (1, "Auto", "high", True),
+        (2, "Surge", "high", True),
+        (2, "Auto", "high", False),
+        (2, "Drain", "high", False),
+        (1, "Auto", None, False),
+    ],
+)
+def test_what_another_priority_may_push_out_is_told_as_the_rollout_begins(
+    replicas: int, strategy: str, priority: str | None, told: bool
+) -> None:
+    world = deployed(gpus=5, replicas=replicas)
+    rollout = {"strategy": strategy}
+    edit(world, rollout=rollout, maxConcurrency=9, **({"priorityClassName": priority} if priority else {}))
+    turn(world, 5)
+    assert [note[0] for note in world.notes if note[1] == "MayPreempt"] == ["Warning"] * told
+
+
 # Whatever happens in between, once there is a place for each pod the last spec serves, and nothing is written any more.
 
 STEPS = st.one_of(

@@ -1,4 +1,4 @@
-"""A new operator takes over what an older one made: it starts no Job and touches no Deployment.
+"""A new operator takes over what an older one made: it starts no Job and restarts no pod.
 
 `upgrades/<version>.json` holds a model and its children as that version left them, one file for each release, never
 rewritten. `python tests/unit/planning/test_upgrade.py VERSION` makes the one of the present version.
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from support.world import World, model_body
-from vicuna_operator.planning.actions import Apply, Create
+from vicuna_contract import names as c
+from vicuna_operator.planning.actions import Apply, Create, Patch
 from vicuna_operator.planning.config import PlanConfig
 
 FOLDER = Path(__file__).parent / "upgrades"
@@ -47,11 +48,16 @@ def restored(file: Path) -> World:
 
 @pytest.mark.parametrize("file", STORED, ids=[file.stem for file in STORED])
 @pytest.mark.parametrize("image", ["registry.example/server:1", "registry.example/server:2"])
-def test_taking_over_starts_no_job_and_touches_no_deployment(file: Path, image: str) -> None:
+def test_taking_over_starts_no_job_and_restarts_no_pod(file: Path, image: str) -> None:
     world = restored(file)
     world.config = PlanConfig(server_image=image)
     made = world.reconcile()
-    kinds = [a.body["kind"] if isinstance(a, Create | Apply) else a.ref.kind for a in made.actions]
+    notes = [a for a in made.actions if isinstance(a, Patch) and a.ref.kind == "Deployment"]
+    for note in notes:  # of what its pods are made of, which changes nothing of them
+        assert list(note.body) == ["metadata"]
+        assert list(note.body["metadata"]["annotations"]) == [c.ANNOTATION_TEMPLATE]
+    others = [a for a in made.actions if a not in notes]
+    kinds = [a.body["kind"] if isinstance(a, Create | Apply) else a.ref.kind for a in others]
     assert not {"Job", "Deployment", "PersistentVolumeClaim"} & set(kinds), made.actions
     assert world.condition("Ready")["status"] == "True"
     assert world.status["imageOutdated"] is (image != "registry.example/server:1")

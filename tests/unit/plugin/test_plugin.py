@@ -252,6 +252,40 @@ def test_logs_of_a_pod_that_is_gone_are_its_last_lines(capsys: Capture) -> None:
     assert "ended with TensorMissing at " in shown.err
 
 
+def test_no_control_character_of_a_container_reaches_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(r"""#!/bin/sh
+case "$*" in
+*logs*) printf '[pod/x] \033]0;owned\007\033[31mred\033[0m\r\n\377 end'; exit 3;;
+*"get pods"*) echo '{"items": [{}]}';;
+*) echo '{"metadata": {"name": "demo", "generation": 1}, "status": {}}';;
+esac
+""")
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert main(["logs", "demo"]) == 3
+    assert capfd.readouterr().out == "[pod/x] red\n\ufffd end"
+
+
+def test_words_in_a_status_cannot_steer_the_terminal(capsys: Capture) -> None:
+    world = World()
+    world.reconcile()
+    told = {"reason": "TensorMissing", "message": "\x1b[2Jm\x07", "retryable": False, "log": "\x1b]0;x\x07one"}
+    world.end_job(65, json.dumps(told), reason="Error")
+    world.reconcile()
+    assert not {"\x1b", "\x07"} & set(json.dumps(world.status, ensure_ascii=False))
+    body = world.body
+    body["status"]["conditions"][0]["message"] = "\x1b[2Jby hand"
+    world.put(body)
+    for words in (["status", "demo"], ["logs", "demo"], ["status", "demo", "--output=json"]):
+        run(world, *words)
+    shown = capsys.readouterr()
+    assert "by hand" in shown.out
+    assert not {"\x1b", "\x07"} & set(shown.out + shown.err)
+
+
 def test_logs_where_there_is_nothing_to_read(capsys: Capture) -> None:
     assert run(World(), "logs", "demo") == 1
     assert "`kubectl vicuna status demo` says why" in capsys.readouterr().err
@@ -317,3 +351,11 @@ def test_a_cluster_that_does_not_answer_is_one_line(
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert main(["status", "demo"]) == 1
     assert capsys.readouterr().err == "kubectl vicuna status: The connection to the server was refused\n"
+
+
+def test_status_names_what_has_drifted(capsys: Capture) -> None:
+    world = edited()
+    world.edit(storage={"size": "1Gi"})
+    world.settle()
+    assert run(world, "status", "demo") == 0
+    assert "StorageNotFollowed: spec.storage.size says 1Gi" in capsys.readouterr().out

@@ -1,0 +1,83 @@
+"""Where the cluster is not as the spec says and stays so: edits that nothing can follow, and changes by somebody else.
+
+The condition `Drifted` tells it, with the next step, until they agree again. It says nothing about readiness.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from vicuna_contract import names as c
+from vicuna_operator.api.conditions import Reason
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.meta import Meta
+from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.storage import unfollowed
+from vicuna_operator.resources.common import claim_name, labels
+
+__all__ = ["Drift", "drift_told", "find_drift"]
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One difference, with the next step."""
+
+    reason: Reason
+    message: str
+
+
+def find_drift(model: Model, seen: Observed, live: Sequence[DeploymentView], contested: Sequence[str]) -> list[Drift]:
+    """Find what is not as the spec says; `contested` is what somebody rewrites as soon as it is put back."""
+    claim = seen.claims.get(claim_name(model))
+    told = [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
+    told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
+    rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
+    if rewritten:
+        told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
+    return told
+
+
+def _changed(item: DeploymentView) -> str:
+    return (
+        f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with;"
+        f" it is left as it is: state what you want in the spec of the VicunaModel, or `kubectl delete deployment"
+        f" {item.meta.name}`, which is then made anew"
+    )
+
+
+def _by_policy(rewritten: Sequence[str]) -> str:
+    more = f" and {len(rewritten) - _MOST_NAMED} more" if len(rewritten) > _MOST_NAMED else ""
+    return (
+        f"somebody rewrites what the operator wrote: {'; '.join(rewritten[:_MOST_NAMED])}{more}; let the admission"
+        f" policy or controller that does it leave objects with the label {c.LABEL_MODEL} alone"
+    )
+
+
+def _rewritten(model: Model, seen: Observed) -> Iterator[str]:
+    """Name the labels of ours that Jobs, Deployments, pods and the claim do not have any more."""
+    for kind, meta, name in _children(model, seen):
+        wanted = labels(model, name)
+        for key in wanted:
+            if (found := meta.labels.get(key, "")) != wanted[key]:
+                yield f"{kind} {meta.name}: label {key} is {found!r}, not {wanted[key]!r}"
+
+
+def _children(model: Model, seen: Observed) -> Iterator[tuple[str, Meta, str]]:
+    for job in seen.jobs:
+        if job.meta.is_child_of(model.uid):
+            yield "Job", job.meta, c.NAME_PRUNE if c.ANNOTATION_KEPT in job.meta.annotations else c.NAME_MERGE
+    for item in seen.deployments:
+        if item.meta.is_child_of(model.uid):
+            yield "Deployment", item.meta, c.NAME_SERVER
+    for pod in seen.pods:
+        if pod.revision and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid:
+            yield "Pod", pod.meta, c.NAME_SERVER
+
+
+def drift_told(told: Sequence[Drift]) -> Mapping[str, str] | None:
+    """Return reason and message of the condition; None where there is nothing to tell."""
+    if not told:
+        return None
+    return {"reason": str(told[0].reason), "message": "; ".join(item.message for item in told)}

@@ -1,0 +1,76 @@
+"""A Deployment's pod template, and whether somebody has changed it since it was made.
+
+Neither generation nor resourceVersion tells: both move with annotations and replicas. A hash alone would call it a
+change when a newer API server fills in a field that older ones did not know. Such a field makes the template longer,
+and no manager but the operator owns any of it, as the object's managedFields tell.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from vicuna_contract import names as c
+from vicuna_operator.planning.lenient import fingerprint, table, tables, text, whole
+
+__all__ = ["PodTemplate"]
+
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
+
+
+@dataclass(frozen=True)
+class PodTemplate:
+    """What pods are made from: a fingerprint, how many values it has, whether somebody else owns one of them."""
+
+    fingerprint: str = ""  # empty where it could not be read
+    values: int = 0
+    shared: bool = False
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        """Read a Deployment's, without the mark of `kubectl rollout restart`, which changes nothing that is served."""
+        template = table(body, "spec", "template")
+        annotations = table(template, "metadata", "annotations")
+        stated = {key: value for key, value in annotations.items() if key != _RESTARTED}
+        metadata = {**table(template, "metadata"), "annotations": stated}
+        content = {**template, "metadata": {key: value for key, value in metadata.items() if value}}
+        return cls(fingerprint(content), _count(content), _is_shared(body))
+
+    @property
+    def noted(self) -> str:
+        """Return it as an annotation has it."""
+        return f"{self.fingerprint} {self.values}"
+
+    def differs(self, noted: str) -> bool:
+        """Tell whether somebody changed it since it was noted; what is malformed counts as not noted."""
+        known, _, values = noted.partition(" ")
+        if not self.fingerprint or len(known) != len(self.fingerprint) or known == self.fingerprint:
+            return False
+        return self.shared or self.values <= whole(values, self.values)
+
+
+def _count(value: object) -> int:
+    """Count the values in an object, at any depth."""
+    found, left = 0, [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            left += item.values()
+        elif isinstance(item, list):
+            left += item
+        else:
+            found += 1
+    return found
+
+
+def _is_shared(body: Mapping[str, Any]) -> bool:
+    """Tell whether another manager than the operator owns a part of the template, where the object tells at all."""
+    managers = tables(table(body, "metadata").get("managedFields"))
+    others = [item for item in managers if text(item.get("manager")) != c.FIELD_MANAGER]
+    return not managers or any(map(_owns, others))
+
+
+def _owns(manager: Mapping[str, Any]) -> bool:
+    """Tell whether a manager owns more of the template than the mark of a restart."""
+    template = table(manager, "fieldsV1", "f:spec", "f:template")
+    marks = table(template, "f:metadata", "f:annotations").keys() - {".", f"f:{_RESTARTED}"}
+    return "f:spec" in template or bool(marks) or "f:labels" in table(template, "f:metadata")
