@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 
 from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
 from vicuna_server.errors import InputError
+from vicuna_server.merge import ledger
 from vicuna_server.merge.boundary import Boundary, boundary
 
 __all__ = ["Entry", "LeavesSourceError", "is_file", "links_allowed", "list_folder", "open_file", "read_file"]
@@ -70,10 +71,16 @@ def open_file(path: Path) -> int:
         InputError: `SourceForbidden` where it is not a file but a pipe, a device or the like.
         OSError: it is not there or cannot be read.
     """
-    descriptor = os.open(path, _FILE) if _allowed else _open_beneath(path)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError("SourceForbidden", f"{path} is not a file but a folder, pipe or device; put a file there")
+    try:
+        descriptor = os.open(path, _FILE) if _allowed else _open_beneath(path)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InputError("SourceForbidden", f"{path} is not a file but a folder, pipe or device; put a file there")
+    except (InputError, OSError):
+        record = ledger.record_of(path)
+        if record is not None:
+            record.miss()
+        raise
     return descriptor
 
 
@@ -84,7 +91,11 @@ def read_file(path: Path, most: int = _MOST_BYTES) -> bytes:
         InputError, OSError: as `open_file`.
     """
     with open(open_file(path), "rb") as file:
-        return file.read(most)
+        content = file.read(most)
+    record = ledger.record_of(path)
+    if record is not None:
+        record.note(0, [content], ended=len(content) < most)
+    return content
 
 
 def is_file(path: Path) -> bool:

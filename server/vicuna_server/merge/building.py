@@ -18,6 +18,7 @@ from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging
+from vicuna_server.merge.vouching import Vouching
 
 __all__ = ["build", "write_small_files"]
 
@@ -31,12 +32,13 @@ def build(
     *,
     staging: Staging,
     leftovers: Leftovers,
+    vouching: Vouching,
     open_store: Callable[[Sequence[Shard]], Store],
     progress: Progress,
 ) -> Manifest:
     """Write everything the plan says into `staging` and publish it.
 
-    `open_store` gives what brings the files for these shards.
+    `open_store` gives what brings the files for these shards. What `vouching` does not vouch for is not shown.
 
     Raises:
         InputError: `DigestMismatch`, and as `write_shards`.
@@ -44,10 +46,8 @@ def build(
         OSError: reading or writing failed, a full disk included.
     """
     spared = leftovers.bytes_to_read
-    progress.begin(plan.bytes_to_read - spared + leftovers.size + _bytes_to_verify(sources))
-    for each in sources.all:
-        if each.digest:
-            each.verify_digest(progress)
+    progress.begin(plan.bytes_to_read - spared + leftovers.size + vouching.bytes_to_list)
+    vouching.check_listed(progress)
     staging.journal.begin()
     entries = leftovers.adopt(staging, progress)
     to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
@@ -55,18 +55,18 @@ def build(
         store = open_store(to_do)
         to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
         progress.grow(to_read - (plan.bytes_to_read - spared))
-        finished = staging.journal.append
+        finished = staging.journal.append if vouching.resumable else _forget
         entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
     entries += write_small_files(plan, staging)
+    vouching.settle(progress)
     manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)
     progress.check()
     staging.publish(manifest)
     return manifest
 
 
-def _bytes_to_verify(sources: Sources) -> int:
-    """Return how many bytes are read for stated digests alone."""
-    return sum(file.size for each in sources.all for file in each.files_to_verify() if file.sha256 is None)
+def _forget(entry: FileEntry) -> None:
+    """Keep no list of what is finished: no later run may use it."""
 
 
 def write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:

@@ -12,10 +12,10 @@ from vicuna_server.merge.flow.input_file import ROOM, InputFile
 from vicuna_server.merge.identity import folder_digest
 from vicuna_server.merge.progress import Progress
 
-__all__ = ["digest_files", "hash_file"]
+__all__ = ["FILES_AT_ONCE", "digest_files", "hash_file", "read_ahead"]
 
 _READ_BYTES = 8 * 1024 * 1024
-_FILES_AT_ONCE = 2
+FILES_AT_ONCE = 2
 
 
 def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
@@ -28,7 +28,7 @@ def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
     Raises:
         InterruptedRunError: a signal came.
     """
-    with ThreadPoolExecutor(_FILES_AT_ONCE, "merge-hash") as pool:
+    with ThreadPoolExecutor(FILES_AT_ONCE, "merge-hash") as pool:
         hashes = pool.map(lambda file: hash_file(file, progress), files)
         return folder_digest(dict(zip((file.name for file in files), hashes, strict=True)))
 
@@ -38,7 +38,7 @@ def hash_file(file: DataFile, progress: Progress) -> str:
     if file.sha256 is not None:
         return file.sha256
     digest = hashlib.sha256()
-    for block in _read_ahead(file.path) if isinstance(file, LocalFile) else _read(file):
+    for block in read_ahead(file.path) if isinstance(file, LocalFile) else _read(file):
         digest.update(block)
         progress.advance(len(block))
     return digest.hexdigest()
@@ -51,17 +51,17 @@ def _read(file: DataFile) -> Iterator[bytes]:
         position += len(block)
 
 
-def _read_ahead(path: Path) -> Iterator[memoryview]:
-    """Yield a file's bytes, each block good until the next is asked for, which is read meanwhile."""
+def read_ahead(path: Path, start: int = 0) -> Iterator[memoryview]:
+    """Yield a file's bytes from `start` on, each block good until the next is asked for, which is read meanwhile."""
     with closing(InputFile(path)) as file, ThreadPoolExecutor(1, "merge-read") as pool:
-        size = file.size
+        size = max(0, file.size - start)
         most = min(size, _READ_BYTES)
         buffers = [new_buffer(most + ROOM), new_buffer(most + ROOM)]
 
         def read(number: int) -> memoryview:
-            start = number * _READ_BYTES
+            place = number * _READ_BYTES
             try:
-                return file.read(buffers[number % 2], start, min(_READ_BYTES, size - start))
+                return file.read(buffers[number % 2], start + place, min(_READ_BYTES, size - place))
             except EOFError:
                 return buffers[0][:0]  # it became shorter: what is missing shows in the hash
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
+from vicuna_server.merge import ledger
 from vicuna_server.merge.beneath import open_file
 
 __all__ = ["DataFile", "LocalFile", "at_once", "buffered"]
@@ -40,7 +41,7 @@ class DataFile(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file on this machine; it is opened beneath its source's boundary each time."""
+    """A file on this machine; it is opened beneath its boundary each time, and the ledger learns what was read."""
 
     path: Path
 
@@ -52,7 +53,11 @@ class LocalFile:
     @property
     def size(self) -> int:
         """Bytes in the file."""
-        return self._with(lambda descriptor: os.fstat(descriptor).st_size)
+        size = self._with(lambda descriptor: os.fstat(descriptor).st_size)
+        record = ledger.record_of(self.path)
+        if record is not None:
+            record.note_size(size)
+        return size
 
     @property
     def sha256(self) -> None:
@@ -60,6 +65,14 @@ class LocalFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""
+        data = self.read_again(offset, size)
+        record = ledger.record_of(self.path)
+        if record is not None:
+            record.note(offset, [data], ended=len(data) < size)
+        return data
+
+    def read_again(self, offset: int, size: int) -> bytes:
+        """Return what `read` does, of what is not noted in the ledger because it is hashed itself."""
         return self._with(lambda descriptor: os.pread(descriptor, size, offset))
 
     def _with(self, work: Callable[[int], _Result]) -> _Result:

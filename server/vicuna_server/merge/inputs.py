@@ -11,7 +11,6 @@ from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter, open_adapter
 from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
-from vicuna_server.merge.digests import digest_files
 from vicuna_server.merge.files import DataFile
 from vicuna_server.merge.hub.listing import Listing, list_repository
 from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
@@ -115,19 +114,6 @@ class Input:
     def fingerprint(self) -> str:
         """Return what stands for the bytes; the source is open by now."""
         return self.known_fingerprint() or identity.fingerprint(self.files)
-
-    def files_to_verify(self) -> list[DataFile]:
-        """Return the files whose bytes a stated digest covers; none without one."""
-        return self.files if self.digest else []
-
-    def verify_digest(self, progress: Progress) -> None:
-        """Read all files and compare with the stated digest.
-
-        Raises:
-            InputError: `DigestMismatch`.
-        """
-        if self.digest is not None:
-            identity.check_digest(self.source.uri, self.digest, digest_files(self.files_to_verify(), progress))
 
 
 def _suggest_hub(given: str, folder: Path) -> None:

@@ -18,6 +18,7 @@ from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.judging.preflight import estimate_output
 from vicuna_server.merge.judging.problems import Problems
+from vicuna_server.merge.ledger import keeping
 from vicuna_server.merge.output_dtype import conversion_loss, resolve_dtype
 from vicuna_server.merge.plan import plan_request
 from vicuna_server.merge.progress import Progress
@@ -29,6 +30,7 @@ from vicuna_server.merge.volume.leftovers import Leftovers
 from vicuna_server.merge.volume.staging import Staging, remove
 from vicuna_server.merge.volume.storage import check_space
 from vicuna_server.merge.volume.sweeping import drop_staging, make_room, sweep
+from vicuna_server.merge.vouching import Vouching
 
 __all__ = ["run_merge"]
 
@@ -45,16 +47,19 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
     root = request.output.absolute()
     with sources.explaining(root):
         root.mkdir(parents=True, exist_ok=True)
-        return _Job(request, root, sources, progress).run()
+        vouching = Vouching(sources)
+        with keeping(vouching.ledger):
+            return _Job(request, root, sources, vouching, progress).run()
 
 
 class _Job:
     """The steps of one merge, in order."""
 
-    def __init__(self, request: Request, root: Path, sources: Sources, progress: Progress) -> None:
+    def __init__(self, request: Request, root: Path, sources: Sources, vouching: Vouching, progress: Progress) -> None:
         self._request = request
         self._root = root
         self._sources = sources
+        self._vouching = vouching
         self._progress = progress
         self._checksum: AlpacaChecksum | None = None
 
@@ -170,7 +175,8 @@ class _Job:
             sweep(self._root, claim, self._progress)
             with Staging(self._root, artifact_id, claim) as staging:
                 self._checksum = plan.checksum
-                leftovers = Leftovers(staging.seize(), [] if plan.checksum else plan.shards)  # a sum is of all of them
+                goes_on = self._vouching.resumable and not plan.checksum  # a sum is of all of them
+                leftovers = Leftovers(staging.seize(), plan.shards if goes_on else [])
                 present = leftovers.size + (bytes_here(scratch, plan.shards) if scratch else 0)
                 make_room(self._root, plan.bytes_at_once - present, claim, self._progress)
                 return build(
@@ -181,6 +187,7 @@ class _Job:
                     artifact_id,
                     staging=staging,
                     leftovers=leftovers,
+                    vouching=self._vouching,
                     open_store=lambda shards: self._open_store(scratch, shards),
                     progress=self._progress,
                 )

@@ -15,12 +15,14 @@ from vicuna_server.manifest import FileEntry
 from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
 from vicuna_server.merge.flow.writing import Writer
+from vicuna_server.merge.ledger import is_kept
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import DTYPE_BYTES
 
 __all__ = ["write_shards"]
 
 _SLOTS = 4
+_SLOTS_HASHED = 2  # more, where what was read is hashed on its way
 _MOST_NAMED = 8
 
 
@@ -50,7 +52,9 @@ def write_shards(
         OSError: reading or writing failed, a full disk included.
     """
     size = buffer_bytes(shards, chunk_bytes)
-    reader = Reader(shards, store, [Slot(size) for _ in range(_SLOTS)], chunk_bytes, progress)
+    hashing = is_kept()
+    slots = [Slot(size) for _ in range(_SLOTS + _SLOTS_HASHED * hashing)]
+    reader = Reader(shards, store, slots, chunk_bytes, progress, hashing=hashing)
     writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), finished, store.finished)
     reader.start()
     writer.start()

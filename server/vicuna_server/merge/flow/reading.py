@@ -11,8 +11,10 @@ from typing import Protocol
 from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, LocalFile
 from vicuna_server.merge.flow.buffers import new_buffer
+from vicuna_server.merge.flow.hashing import HashingStage, VouchedRead
 from vicuna_server.merge.flow.input_file import ROOM, InputFile
 from vicuna_server.merge.flow.layout import Shard, Step
+from vicuna_server.merge.ledger import record_of
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
 
@@ -78,6 +80,8 @@ class Slot:
         self.delta = new_buffer(size + ROOM)
         self.base_view = memoryview(b"")
         self.delta_view: memoryview | None = None
+        self.base_reads: list[VouchedRead] = []
+        self.delta_reads: list[VouchedRead] = []
         self.piece: Piece | None = None
 
 
@@ -129,7 +133,7 @@ def bytes_read(piece: Piece, *, local: bool = False) -> int:
 
 
 class Reader(threading.Thread):
-    """Reads pieces in order into free buffers."""
+    """Reads pieces in order into free buffers; with `hashing` the ledger learns of them before `next` returns them."""
 
     def __init__(
         self,
@@ -138,6 +142,8 @@ class Reader(threading.Thread):
         slots: Sequence[Slot],
         chunk_bytes: int,
         progress: Progress,
+        *,
+        hashing: bool = False,
     ) -> None:
         super().__init__(name="merge-reader", daemon=True)
         self._shards = shards
@@ -148,6 +154,14 @@ class Reader(threading.Thread):
         self._chunk_bytes = chunk_bytes
         self._progress = progress
         self._ready: SimpleQueue[Slot | BaseException] = SimpleQueue()
+        self._filled = self._ready
+        self._stages: list[HashingStage] = []
+        if hashing:
+            self._filled, between = SimpleQueue(), SimpleQueue[Slot | BaseException]()
+            self._stages = [
+                HashingStage(lambda slot: slot.base_reads, self._filled, between, progress.grow),
+                HashingStage(lambda slot: slot.delta_reads, between, self._ready, progress.grow),
+            ]
         self._open: dict[DataFile, InputFile] = {}
         self._wanted = False
         self._uses = Counter(
@@ -176,9 +190,13 @@ class Reader(threading.Thread):
         """End, whatever is left to read, and wait for the end."""
         self._free.put(None)
         self.join()
+        for stage in self._stages:
+            stage.stop()
 
     def run(self) -> None:
         """Fill buffers until all is read."""
+        for stage in self._stages:
+            stage.start()
         try:
             for shard in self._shards:
                 for step in shard.steps:
@@ -189,10 +207,10 @@ class Reader(threading.Thread):
                         if slot is None:
                             return
                         self._fill(slot, piece)
-                        self._ready.put(slot)
+                        self._filled.put(slot)
                     self._leave(step)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            self._ready.put(error)
+            self._filled.put(error)
         finally:
             for file in self._open.values():
                 file.close()
@@ -207,10 +225,16 @@ class Reader(threading.Thread):
     def _fill(self, slot: Slot, piece: Piece) -> None:
         slot.piece = piece
         step = piece.step
-        slot.base_view = self._read(slot.base, step.base, _range(piece, step.base))
-        slot.delta_view = self._read(slot.delta, step.delta, _range(piece, step.delta)) if step.delta else None
+        slot.base_reads, slot.delta_reads = [], []
+        slot.base_view = self._read(slot.base, step.base, _range(piece, step.base), slot.base_reads)
+        slot.delta_view = None
+        if step.delta:
+            slot.delta_view = self._read(slot.delta, step.delta, _range(piece, step.delta), slot.delta_reads)
 
-    def _read(self, buffer: memoryview, source: TensorSource, elements: tuple[int, int]) -> memoryview:
+    def _read(
+        self, buffer: memoryview, source: TensorSource, elements: tuple[int, int], reads: list[VouchedRead]
+    ) -> memoryview:
+        """Read a piece of one source; what of it is to be hashed is added to `reads`."""
         start, stop = elements
         size = (stop - start) * DTYPE_BYTES[source.dtype]
         if not size:
@@ -218,13 +242,18 @@ class Reader(threading.Thread):
         view = buffer[:size]
         for span in source.spans(start, stop):
             file = self._file(span.file)
+            record = record_of(span.file.path) if isinstance(span.file, LocalFile) else None
             try:
                 if span.places == ((0, size),) and not span.offset % _WIDEST_ELEMENT:
-                    return file.read(buffer, span.offset, size)
-                file.scatter((view[place : place + length] for place, length in span.places), span.offset)
+                    view = file.read(buffer, span.offset, size)
+                else:
+                    file.scatter((view[place : place + length] for place, length in span.places), span.offset)
             except EOFError:
                 message = f"{span.file} became shorter while it was read; merge again"
                 raise InputError("TruncatedShard", message) from None
+            if record:
+                blocks = [view[place : place + length] for place, length in span.places]
+                reads.append(VouchedRead(record, span.offset, blocks))
         return view
 
     def _file(self, file: DataFile) -> InputFile:

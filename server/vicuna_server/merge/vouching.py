@@ -1,0 +1,103 @@
+"""Sources whose digest is stated: before anything made of them is shown, it is compared with what was read."""
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vicuna_contract.sources import FileSource
+from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.digests import FILES_AT_ONCE, digest_files, read_ahead
+from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.formats.weight_files import INDEX_FILES
+from vicuna_server.merge.identity import check_digest, folder_digest
+from vicuna_server.merge.inputs import Sources
+from vicuna_server.merge.ledger import Ledger, Record
+from vicuna_server.merge.progress import Progress
+
+__all__ = ["Vouching"]
+
+
+class Vouching:
+    """The comparison of a merge's sources with the digests that are stated of them.
+
+    Of a local folder every byte that the merge reads is hashed as it is read, and compared at the end. Weights on a
+    hub are hashed while they are fetched, against what the hub lists: that is compared before.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        stated = [each for each in sources.all if each.digest]
+        self._local = [each for each in stated if isinstance(each.source, FileSource)]
+        self._on_hub = [each for each in stated if not isinstance(each.source, FileSource)]
+        self._ledger = Ledger(self._covers)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Where reads are to be noted; None where there is nothing to vouch for."""
+        return self._ledger if self._local else None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether what an earlier run made may be used: nobody knows which bytes of a local folder that one read."""
+        return not self._local
+
+    @property
+    def bytes_to_list(self) -> int:
+        """Bytes that `check_listed` reads."""
+        return sum(file.size for each in self._on_hub for file in each.files if file.sha256 is None)
+
+    def check_listed(self, progress: Progress) -> None:
+        """Compare what hubs list, before any weight is fetched.
+
+        Raises:
+            InputError: `DigestMismatch`.
+            InterruptedRunError: a signal came.
+        """
+        for each in self._on_hub:
+            check_digest(each.source.uri, each.digest or "", digest_files(each.files, progress))
+
+    def settle(self, progress: Progress) -> None:
+        """Read what has not been read of local folders yet, and compare.
+
+        Raises:
+            InputError: `DigestMismatch`, also where a file was not the same each time it was read.
+            InterruptedRunError: a signal came.
+        """
+        files = {file.path: file for each in self._local for file in each.files if isinstance(file, LocalFile)}
+        records = {path: self._ledger.record_of(path) or Record(path) for path in files}
+        for record in self._inconstant(files):
+            raise record.changed()
+        to_read = sum(file.size - records[path].next_offset for path, file in files.items())
+        progress.grow(to_read - sum(record.bytes_again for record in records.values()))
+        with ThreadPoolExecutor(FILES_AT_ONCE, "merge-hash") as pool:
+            found = pool.map(lambda path: _finish(records[path], progress), files)
+            hashes = dict(zip(files, found, strict=True))
+        for each in self._local:
+            own = {file.name: hashes[file.path] for file in each.files if isinstance(file, LocalFile)}
+            check_digest(each.source.uri, each.digest or "", folder_digest(own))
+
+    def _covers(self, path: Path) -> bool:
+        """Whether a file may be one of a vouched source's: a tokenizer may lie in the folder above."""
+        folders = [each.folder for each in self._local if each.folder]
+        above = path.name in TOKENIZER_FILES and path.parent in [folder.parent for folder in folders]
+        return path.parent in folders or above
+
+    def _inconstant(self, covered: Collection[Path]) -> Iterator[Record]:
+        """Yield the records of files that were there at one look and not at another."""
+        folders = [each.folder for each in self._local]
+        for path, record in self._ledger.records.items():
+            if path in covered:
+                if record.was_missed:
+                    yield record
+            elif record.was_read and path.parent in folders and path.name not in INDEX_FILES:
+                yield record  # an index that is of no use is looked into and not part of the digest
+
+
+def _finish(record: Record, progress: Progress) -> str:
+    """Read a file to its end and return its sha256."""
+
+    def blocks() -> Iterator[memoryview]:
+        for block in read_ahead(record.path, record.next_offset):
+            yield block
+            progress.advance(len(block))
+
+    return record.finish(blocks())
