@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
+from support.digests import digest_of
 from support.hub import running_hub
 from support.sparse import Shape, write_sparse_checkpoint
 from vicuna_server.errors import InterruptedRunError, OutOfSpaceError
@@ -81,6 +82,29 @@ def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
 ) -> None:
     write_checkpoint(memory / "base", model_weights(1), "bin-sharded")
     write_checkpoint(memory / "delta", delta_weights(2))
+    _require_sound(memory, mode, number, least, outcomes)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("mode", "number", "least", "outcomes"),
+    [
+        ("killed", 5, 8, {-signal.SIGKILL}),
+        ("killed_again", 9, 4, {-signal.SIGKILL}),
+        ("out_of_space", 7, 5, {OutOfSpaceError.exit_code}),
+        pytest.param("killed", 1, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
+        pytest.param("killed_again", 1, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
+        pytest.param("killed_at_random", 100, 100, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
+        pytest.param("out_of_space", 1, 45, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),
+        pytest.param("frozen", 1, 45, {InterruptedRunError.exit_code, 0}, marks=pytest.mark.full),
+    ],
+)
+def test_nor_is_it_where_digests_are_stated(
+    memory: Path, mode: str, number: int, least: int, outcomes: set[int]
+) -> None:
+    for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
+        folder = write_checkpoint(memory / name, weights, "bin-sharded")
+        (memory / f"{name}.digest").write_text(digest_of(folder))
     _require_sound(memory, mode, number, least, outcomes)
 
 

@@ -2,8 +2,8 @@
 
     python -m support.crashing MODE PLACE NUMBER
 
-PLACE holds `base` and `delta`, folders or files with a URI; outputs go to PLACE/out. One JSON object per point is
-printed.
+PLACE holds `base` and `delta`, folders or files with a URI, and where digests are to be stated `base.digest` and
+`delta.digest`; outputs go to PLACE/out. One JSON object per point is printed.
 """
 
 import json
@@ -31,7 +31,15 @@ from vicuna_server.merge.volume.verify import verify
 def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
     """Merge PLACE's pair into shards of a few KB."""
     base, delta = (path.read_text() if path.is_file() else str(path) for path in (place / "base", place / "delta"))
-    request = Request(base, delta, root, chat_template="vicuna_v1.1", least_shard_bytes=4096)
+    digests = {f"{path.stem}_digest": path.read_text() for path in place.glob("*.digest")}
+    request = Request(
+        base,
+        delta,
+        root,
+        chat_template="vicuna_v1.1",
+        least_shard_bytes=4096,
+        **digests,  # type: ignore[arg-type]
+    )
     run_merge(request, progress or quiet())
 
 

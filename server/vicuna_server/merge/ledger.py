@@ -159,15 +159,15 @@ class Record:
             InputError: `DigestMismatch`: something is not as it was read before.
         """
         with self._lock:
-            readings = [self._first, self._second] if self._second else [self._first]
-            position = min(reading.position for reading in readings)
+            position = self.next_offset
             for block in blocks:
-                for reading in readings:
+                for reading in self._readings:
                     self._changed |= not reading.take(block[max(0, reading.position - position) :])
                 position += len(block)
-            beyond = any(reading.expects_more for reading in readings) or bool(self._sizes - {position})
-            digests = {reading.sha256.hexdigest() for reading in readings}
-        if self._changed or beyond or len(digests) > 1:
+            sizes = self._sizes | {reading.position for reading in self._readings}
+            digests = {reading.sha256.hexdigest() for reading in self._readings}
+            lacking = any(reading.expects_more for reading in self._readings)
+        if self._changed or lacking or len(sizes) > 1 or len(digests) > 1:
             raise self.changed()
         return digests.pop()
 
@@ -178,6 +178,10 @@ class Record:
             f"{self.path} was changed while it was merged, so the stated digest says nothing of what was read; merge "
             "again, and let nobody write there meanwhile",
         )
+
+    @property
+    def _readings(self) -> list[_Reading]:
+        return [self._first, self._second] if self._second else [self._first]
 
     def _go_on(self, data: memoryview) -> None:
         self._changed |= not self._first.take(data)

@@ -1,10 +1,11 @@
 """What a checkpoint says about one tensor: its name, type, shape and where its bytes lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
+from vicuna_server.errors import InputError
 from vicuna_server.merge.files import DataFile, at_once
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "holding",
     "read_each",
     "read_elements",
+    "read_spans",
 ]
 
 # bytes per element under safetensors' own type names
@@ -115,18 +117,30 @@ class Tensor:
         return (Span(self.file, self.offset + start * width, ((0, (stop - start) * width),)),)
 
 
-def read_elements(tensor: TensorSource, start: int, stop: int) -> bytes:
-    """Return the bytes of elements [start, stop), both multiples of the tensor's unit: for a few rows, not for all."""
+def read_elements(tensor: TensorSource, start: int, stop: int) -> bytearray:
+    """Return the bytes of elements [start, stop), both multiples of the tensor's unit: for a few rows, not for all.
+
+    Raises:
+        InputError: `TruncatedShard`: a file became shorter since its header was read.
+    """
+    return read_spans(tensor, start, stop, lambda file: file)
+
+
+def read_spans(tensor: TensorSource, start: int, stop: int, locate: Callable[[DataFile], DataFile]) -> bytearray:
+    """Do what `read_elements` does, where `locate` says which file to read in a file's place."""
     data = bytearray((stop - start) * DTYPE_BYTES[tensor.dtype])
     for span in tensor.spans(start, stop):
-        block = span.file.read(span.offset, sum(length for _, length in span.places))
+        size = sum(length for _, length in span.places)
+        block = locate(span.file).read(span.offset, size)
+        if len(block) < size:
+            raise InputError("TruncatedShard", f"{span.file} became shorter while it was read; merge again")
         position = 0
         for place, length in span.places:
             data[place : place + length] = block[position : position + length]
             position += length
-    return bytes(data)
+    return data
 
 
-def read_each(ranges: Sequence[tuple[TensorSource, int, int]]) -> Iterator[bytes]:
+def read_each(ranges: Sequence[tuple[TensorSource, int, int]]) -> Iterator[bytearray]:
     """Yield the bytes of each (tensor, start, stop), as `read_elements` returns them."""
     return at_once(lambda each: read_elements(*each), ranges, [file for tensor, *_ in ranges for file in tensor.files])

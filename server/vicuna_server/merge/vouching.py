@@ -1,6 +1,6 @@
 """Sources whose digest is stated: before anything made of them is shown, it is compared with what was read."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,18 +62,21 @@ class Vouching:
             InputError: `DigestMismatch`, also where a file was not the same each time it was read.
             InterruptedRunError: a signal came.
         """
-        files = {file.path: file for each in self._local for file in each.files if isinstance(file, LocalFile)}
-        records = {path: self._ledger.record_of(path) or Record(path) for path in files}
+        covered = [[file for file in each.files if isinstance(file, LocalFile)] for each in self._local]
+        hashes = self._finish({file.path: file for files in covered for file in files}, progress)
+        for each, files in zip(self._local, covered, strict=True):
+            found = folder_digest({file.name: hashes[file.path] for file in files})
+            check_digest(each.source.uri, each.digest or "", found)
+
+    def _finish(self, files: Mapping[Path, LocalFile], progress: Progress) -> dict[Path, str]:
+        """Read all files to their ends and return their sha256 by path."""
         for record in self._inconstant(files):
             raise record.changed()
-        to_read = sum(file.size - records[path].next_offset for path, file in files.items())
-        progress.grow(to_read - sum(record.bytes_again for record in records.values()))
+        records = [self._ledger.record_of(path) or Record(path) for path in files]
+        to_read = sum(files[record.path].size - record.next_offset for record in records)
+        progress.grow(to_read - sum(record.bytes_again for record in records))
         with ThreadPoolExecutor(FILES_AT_ONCE, "merge-hash") as pool:
-            found = pool.map(lambda path: _finish(records[path], progress), files)
-            hashes = dict(zip(files, found, strict=True))
-        for each in self._local:
-            own = {file.name: hashes[file.path] for file in each.files if isinstance(file, LocalFile)}
-            check_digest(each.source.uri, each.digest or "", folder_digest(own))
+            return dict(zip(files, pool.map(lambda record: _finish(record, progress), records), strict=True))
 
     def _covers(self, path: Path) -> bool:
         """Whether a file may be one of a vouched source's: a tokenizer may lie in the folder above."""

@@ -85,7 +85,7 @@ def _read(source: TensorSource, stretches: Sequence[tuple[int, int]]) -> "torch.
     result = torch.empty(sum(stop - start for start, stop in stretches), dtype=torch.float32)
     place = 0
     for start, stop in stretches:
-        values = view_as(bytearray(read_elements(source, start, stop)), source.dtype)
+        values = view_as(read_elements(source, start, stop), source.dtype)
         result[place : place + len(values)] = values
         place += len(values)
     return result

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from vicuna_server.merge.files import DataFile, LocalFile
-from vicuna_server.merge.tensors import DTYPE_BYTES, TensorSource
+from vicuna_server.merge.tensors import TensorSource, read_spans
 
 __all__ = ["TORCH", "mean_row", "named", "view_as"]
 
@@ -60,11 +60,4 @@ def _stretches(source: TensorSource, unit: int) -> list[tuple[int, int]]:
 
 
 def _read(source: TensorSource, start: int, stop: int, locate: Locate) -> torch.Tensor:
-    data = bytearray((stop - start) * DTYPE_BYTES[source.dtype])
-    for span in source.spans(start, stop):
-        block = LocalFile(locate(span.file)).read(span.offset, sum(length for _, length in span.places))
-        position = 0
-        for place, length in span.places:
-            data[place : place + length] = block[position : position + length]
-            position += length
-    return view_as(data, source.dtype)
+    return view_as(read_spans(source, start, stop, lambda file: LocalFile(locate(file))), source.dtype)

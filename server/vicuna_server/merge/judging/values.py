@@ -32,7 +32,7 @@ class SampledPair:
     delta: NDArray[np.float64]
 
 
-def decode(data: bytes, dtype: str) -> Floats:
+def decode(data: bytes | bytearray, dtype: str) -> Floats:
     """Return little-endian elements as numbers: float64 for F64, float32 for the rest.
 
     Args:
