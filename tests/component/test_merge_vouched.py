@@ -106,11 +106,10 @@ def another(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "stride"),
+    ("change", "every"),
     [
-        pytest.param(another, 13, id="another"),
-        pytest.param(lambda content: content[:-1], 37, id="shorter"),
-        pytest.param(None, 29, id="nothing"),
+        pytest.param(another, 23, id="another"),
+        pytest.param(None, 31, id="nothing"),
         pytest.param(another, 1, id="another, each", marks=pytest.mark.full),
         pytest.param(lambda content: content[:-1], 1, id="shorter, each", marks=pytest.mark.full),
         pytest.param(lambda content: content + b"\n", 1, id="longer, each", marks=pytest.mark.full),
@@ -122,14 +121,16 @@ def test_whichever_opening_of_a_file_gives_something_else_none_of_it_is_shown(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[bytes], bytes] | None,
-    stride: int,
+    every: int,
 ) -> None:
     elsewhere = Elsewhere(monkeypatch)
     right = sources.merge(tmp_path / "right")
     points = [(path, number) for path in sources.files for number in range(elsewhere.opened[path])]
     assert len(points) > 150
+    last = [(path, elsewhere.opened[path] - 1) for path in sources.files]
+    chosen = sorted({*points[::every], *(last if change else ())})
     failed = 0
-    for path, number in points[::stride]:
+    for path, number in chosen:
         other, root = tmp_path / "other", tmp_path / "out"
         if change:
             other.write_bytes(change(path.read_bytes()))
@@ -141,7 +142,37 @@ def test_whichever_opening_of_a_file_gives_something_else_none_of_it_is_shown(
         except VicunaError:
             failed += 1
             assert not list(root.iterdir()), "something of a merge that failed stayed"
-    assert failed > len(points[::stride]) / 4  # others only ask whether a file is there
+    assert failed > len(chosen) / 4  # others only ask whether a file is there
+
+
+def test_a_file_that_is_there_only_for_a_moment_is_not_shown(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Elsewhere(monkeypatch)
+    right = sources.merge(tmp_path / "right")
+    other, root = tmp_path / "other", tmp_path / "out"
+    other.write_text('{"pad_token": "</s>"}')
+    path = sources.delta / "special_tokens_map.json"
+    openings = range(elsewhere.opened[path])
+    assert openings
+    refused = 0
+    for number in openings:
+        elsewhere.instead(path, other, number)
+        try:
+            assert sources.merge(root) == right
+            shutil.rmtree(root)
+        except VicunaError as error:
+            refused += error.reason == "DigestMismatch"
+            assert not list(root.iterdir())
+    assert refused
+
+
+def test_a_source_with_a_useless_index_and_an_artifacts_manifest_is_vouched_for(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", model_weights(1))
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json", "vicuna-manifest.json"):
+        (base / name).write_text('{"weight_map": {"a": "gone.bin"}}')
+    request = Request(str(base), None, tmp_path / "out", base_digest=digest_of(base), chat_template="vicuna_v1.1")
+    assert run_merge(request, Progress(Silent(), threading.Event())).files
 
 
 def test_bytes_that_are_changed_while_they_are_merged_are_not_shown(

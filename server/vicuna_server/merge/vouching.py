@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vicuna_contract.sources import FileSource
-from vicuna_server.merge.checkpoint import TOKENIZER_FILES
+from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 from vicuna_server.merge.digests import FILES_AT_ONCE, digest_files, read_ahead
 from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.formats.weight_files import INDEX_FILES
 from vicuna_server.merge.identity import check_digest, folder_digest
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.ledger import Ledger, Record
@@ -91,8 +90,8 @@ class Vouching:
             if path in covered:
                 if record.was_missed:
                     yield record
-            elif record.was_read and path.parent in folders and path.name not in INDEX_FILES:
-                yield record  # an index that is of no use is looked into and not part of the digest
+            elif record.was_read and path.parent in folders and path.name in (*CONFIG_FILES, *TOKENIZER_FILES):
+                yield record
 
 
 def _finish(record: Record, progress: Progress) -> str:
