@@ -18,6 +18,7 @@ from vicuna_server.errors import InputError
 
 __all__ = ["Ledger", "Record", "is_kept", "keeping", "record_of"]
 
+_READ_BYTES = 1024 * 1024
 _MOST_GAP_BYTES = 64 * 1024 * 1024  # what is skipped by more is read in another order than it lies in
 
 
@@ -138,7 +139,8 @@ class Record:
             gap = offset - self._first.position
             forward = 0 <= gap <= _MOST_GAP_BYTES
             if forward:
-                self._go_on(memoryview(read(self._first.position, gap)))
+                for start in range(self._first.position, offset, _READ_BYTES):
+                    self._go_on(memoryview(read(start, min(_READ_BYTES, offset - start))))
                 self._changed |= self._first.position != offset
                 for block in blocks:
                     self._go_on(block)

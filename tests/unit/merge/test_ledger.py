@@ -65,7 +65,11 @@ def test_the_hash_is_the_files_in_whatever_order_it_was_read(order: Callable[[Re
     assert finish(record) == SHA256
 
 
-def test_what_goes_forward_is_not_read_again() -> None:
+def test_what_goes_forward_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_READ_BYTES", 30)
+    record = Record(Path("x"))
+    forward(record)
+    assert finish(record) == SHA256
     record = Record(Path("x"))
     forward(record)
     assert (record.next_offset, record.bytes_again) == (9000, 0)
@@ -103,6 +107,12 @@ def test_a_stretch_that_was_read_twice_and_differed_is_told(first: bool) -> None
     note(record, 0, 100, CONTENT if first else other)
     with pytest.raises(InputError, match="x was changed while it was merged"):
         finish(record)
+
+
+def test_what_cannot_be_read_between_two_reads_is_told() -> None:
+    record = Record(Path("x"))
+    with pytest.raises(InputError, match="x was changed while it was merged"):
+        record.take(100, [memoryview(CONTENT)[100:200]], lambda offset, size: CONTENT[offset : offset + size - 1])
 
 
 def test_it_is_told_as_soon_as_the_merge_reads_over_it() -> None:
