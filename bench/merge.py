@@ -2,12 +2,14 @@
 """Merge against the plain cost of moving the same bytes, side by side in one run.
 
     python bench/merge.py [--shape 1.3b|7b | --gigabytes 2] [--layout safetensors|bin] [--runs 3] [--work-dir DIR]
+                          [--other CHECKOUT]
 
 Makes a synthetic base and delta (float16, LLaMA shapes), then alternates, each on a cold page cache and on a warm one:
 
 - merge: `vicuna-server merge` as a process, start-up included, output hashed, fsynced and published;
 - digests: the same with the digest of both inputs stated, so that every byte read is hashed too;
 - floor: `cat` of both inputs to nowhere, then as many bytes as the artifact has written and fsynced;
+- both of another checkout of this repository, if there is one to compare with;
 - FastChat's `apply_delta`, only where fastchat is importable.
 
 At the end one merge is killed (SIGKILL) when four fifths of its bytes are written, and what its successor reads is
@@ -78,14 +80,15 @@ def main() -> int:
     parser.add_argument("--layout", choices=("safetensors", "bin"), default="safetensors", help="of both inputs")
     parser.add_argument("--runs", type=int, default=3, help="rounds; the medians are printed")
     parser.add_argument("--work-dir", type=Path, help="on the disk to measure; default: the temporary folder")
+    parser.add_argument("--other", type=Path, help="another checkout, such as of an earlier commit, to run by turns")
     args = parser.parse_args()
     shape = SHAPES[args.shape] if args.shape else Shape.of_size(args.gigabytes)
     with tempfile.TemporaryDirectory(prefix="bench-merge-", dir=args.work_dir) as place:
-        measure(Path(place), shape, args.layout, args.runs)
+        measure(Path(place), shape, args.layout, args.runs, args.other)
     return 0
 
 
-def measure(place: Path, shape: Shape, layout: str, runs: int) -> None:
+def measure(place: Path, shape: Shape, layout: str, runs: int, other: Path | None = None) -> None:
     for seed, part in enumerate(("base", "delta")):
         make_checkpoint(place / part, shape, layout, seed)
     inputs = sorted(path for path in place.glob("*/*") if path.suffix in (".bin", ".safetensors"))
@@ -93,6 +96,11 @@ def measure(place: Path, shape: Shape, layout: str, runs: int) -> None:
     print(f"base and delta: {size / 1e9:.2f} GB each, {shape}, {len(inputs)} {layout} files, {os.cpu_count()} cores")
     commands = {"merge": (merge_command(place), place / "out")}
     commands["digests"] = (merge_command(place, digests(place)), place / "out")
+    if other:
+        there = [f"PYTHONPATH={os.pathsep.join(str(other.absolute() / name) for name in ('contract', 'server'))}"]
+        commands |= {
+            f"{name}, other": (["env", *there, *command], out) for name, (command, out) in list(commands.items())
+        }
     if importlib.util.find_spec("fastchat"):
         commands["fastchat"] = (fastchat_command(place), place / "target")
     for cache in ("cold", "warm"):

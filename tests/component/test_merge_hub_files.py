@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from support import meta
 from support.checkpoints import write_checkpoint
+from support.digests import digest_of
 from support.hub import Asked, Fault, Hub, running_hub
 from support.sparse import LLAMA_13B, write_sparse_checkpoint
 from support.wide import wide_weights, write_in_files
@@ -224,6 +225,15 @@ def test_a_digest_is_that_of_a_copy_and_is_judged_before_a_weight_is_fetched(
     manifest = merge(tmp_path, delta_digest=digest)
     assert manifest.inputs.delta is not None
     assert manifest.inputs.delta.fingerprint == digest
+
+
+def test_a_digest_of_a_local_base_is_judged_beside_a_delta_on_a_hub(hub: Hub, pair: Path, tmp_path: Path) -> None:
+    base, out = str(pair / "base"), tmp_path / "out"
+    with pytest.raises(InputError, match="the digest of") as caught:
+        merge(out, base=base, base_digest=f"sha256:{'0' * 64}")
+    assert caught.value.reason == "DigestMismatch"
+    assert not list(out.glob("[0-9a-f]*"))
+    require_sum(out / merge(out, base=base, base_digest=digest_of(pair / "base")).artifact_id, pair)
 
 
 def test_the_rate_holds_what_comes(hub: Hub, pair: Path, tmp_path: Path) -> None:
