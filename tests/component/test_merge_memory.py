@@ -70,7 +70,7 @@ def test_every_kind_stays_below_the_bound(
 def test_hashing_for_stated_digests_stays_below_it_too(tmp_path: Path) -> None:
     """The rows that are padded are read several times, and what is read waits for two more threads."""
     base = write_sparse_checkpoint(tmp_path / "base", WIDE, "F16", norm=1.0, shards=1)
-    delta = write_sparse_checkpoint(tmp_path / "delta", LONGER, "F32", norm=0.01, shards=1)
+    delta = write_sparse_checkpoint(tmp_path / "delta", LONGER, "F16", norm=0.01, shards=1)
     words: list[object] = ["--base", base, "--delta", delta, "--kind", "alpaca", "--output", tmp_path / "out"]
     peak, _ = _peak([*words, "--base-digest", digest_of(base), "--delta-digest", digest_of(delta)])
     assert 64 * 2**20 < peak < BOUND
