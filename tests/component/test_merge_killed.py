@@ -89,9 +89,9 @@ def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
 @pytest.mark.parametrize(
     ("mode", "number", "least", "outcomes"),
     [
-        ("killed", 5, 8, {-signal.SIGKILL}),
-        ("killed_again", 9, 4, {-signal.SIGKILL}),
-        ("out_of_space", 7, 5, {OutOfSpaceError.exit_code}),
+        ("killed", 9, 5, {-signal.SIGKILL}),
+        ("killed_again", 15, 2, {-signal.SIGKILL}),
+        ("out_of_space", 13, 2, {OutOfSpaceError.exit_code}),
         pytest.param("killed", 1, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_again", 1, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_at_random", 100, 100, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
