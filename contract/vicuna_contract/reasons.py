@@ -80,6 +80,7 @@ MERGE_WARNINGS: Final = frozenset(
         "ContextTooSmall",
         "ConversionLossy",
         "EndIsText",
+        "GenerationFieldsIgnored",
         "HeadNotTied",
         "HubUnsteady",
         "IndexIgnored",

@@ -105,6 +105,20 @@ def test_ids_of_the_first_conversions_are_repaired(
     assert config["tokenizer_class"] == _read(folder, "tokenizer_config.json")["tokenizer_class"]
 
 
+def test_what_transformers_cannot_read_of_generation_config_is_left_out(
+    tmp_path: Path, merge: Merge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_checkpoint(tmp_path / "base", model_weights(1))
+    sound = {"bos_token_id": 1, "eos_token_id": 2, "max_new_tokens": 7}
+    odd = {"cache_implementation": "quantised", "num_return_sequences": 3}
+    (base / "generation_config.json").write_text(json.dumps(sound | odd))
+    told = _inspect(capsys, base)["GenerationFieldsIgnored"]
+    assert 'cache_implementation is "quantised" (and 1 more)' in told
+    code, folder, warnings, _ = merge("--base", base)
+    assert (code, warnings) == (0, {"GenerationFieldsIgnored": told})
+    assert _read(folder, "generation_config.json") == sound
+
+
 def test_the_ids_are_those_of_the_tokenizer_that_goes_in(tmp_path: Path, merge: Merge) -> None:
     base = write_checkpoint(tmp_path / "base", model_weights(1), config={"eos_token_id": 2})
     delta = write_checkpoint(tmp_path / "delta", delta_weights(2), config={"eos_token_id": 2}, tokenizer=False)

@@ -18,7 +18,7 @@ ODD: list[Any] = [
 FIELDS = {
     "config.json": ("rope_scaling", "quantization_config", "auto_map", "layer_types", "sliding_window", "head_dim"),
     "tokenizer_config.json": ("chat_template", "added_tokens_decoder", "extra_special_tokens", "auto_map", "legacy"),
-    "generation_config.json": ("pad_token_id",),
+    "generation_config.json": ("pad_token_id", "cache_implementation", "early_stopping", "suppress_tokens", "streamer"),
     "special_tokens_map.json": ("additional_special_tokens", "pad_token"),
     "adapter_config.json": ("rank_pattern", "alpha_pattern", "modules_to_save", "ensure_weight_tying"),
     "tokenizer.json": ("model", "added_tokens"),

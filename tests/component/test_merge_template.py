@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from support.checkpoints import model_weights, write_checkpoint, write_tokenizer
@@ -175,6 +176,28 @@ def test_an_artifact_that_is_found_stays_as_it_is_whatever_it_pins(
     if expected != "none":
         for talk in TALKS:
             served_ids(folder, talk, expected)
+
+
+def test_where_no_source_tells_the_format_the_artifact_that_is_there_does(tmp_path: Path) -> None:
+    base(tmp_path / "base")
+    with pytest.raises(InputError, match="nothing tells this model's prompt format") as caught:
+        merge(tmp_path / "base", tmp_path / "out", "auto")
+    assert caught.value.reason == "ChatTemplateUnknown"
+    assert not list((tmp_path / "out").iterdir())
+    made, folder = merge(tmp_path / "base", tmp_path / "out", "vicuna_v0")
+    found, again = merge(tmp_path / "base", tmp_path / "out", "auto")
+    assert (again, found) == (folder, made)
+    merge(tmp_path / "base", tmp_path / "silent", "none")
+    with pytest.raises(InputError, match="nothing tells this model's prompt format"):
+        merge(tmp_path / "base", tmp_path / "silent", "auto")
+
+
+def test_a_format_that_nothing_tells_is_listed_with_all_that_is_wrong(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "base", {**model_weights(1), "model.norm.weight": torch.ones(8)})
+    with pytest.raises(InputError) as caught:
+        merge(source, tmp_path / "out", "auto")
+    assert caught.value.reason == "ShapeMismatch"
+    assert "ChatTemplateUnknown: nothing tells" in caught.value.message
 
 
 @pytest.mark.damaged

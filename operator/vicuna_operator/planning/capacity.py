@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from vicuna_contract.quantity import parse_quantity
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.types import VicunaModelSpec
 from vicuna_operator.planning.actions import Note
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -32,9 +33,7 @@ def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
     serving = spec.serving
     if serving.max_gpu_memory is None or not serving.num_gpus:
         return
-    each = _QUANTIZED.get(serving.quantization) or _BYTES.get(serving.dtype, 2.0)
-    # What the base's own type is, which auto takes, nothing here tells: the widest makes the least of it.
-    needed = size / _BYTES.get(spec.merge.dtype, _WIDEST) * each
+    needed = size * _share(spec)
     allowed = serving.num_gpus * parse_quantity(serving.max_gpu_memory)
     if needed > allowed:
         message = (
@@ -42,6 +41,16 @@ def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
             "refuse to start; raise numGpus or maxGpuMemory, or quantize"
         )
         yield Note("Warning", "GpuMemoryTooSmall", message)
+
+
+def _share(spec: VicunaModelSpec) -> float:
+    """Return how much of an artifact's size its weights take at least when served."""
+    serving = spec.serving
+    each = _QUANTIZED.get(serving.quantization) or _BYTES.get(serving.dtype)
+    if each is None:
+        return 1.0  # auto: in the artifact's own type
+    # What the base's own type is, which auto takes, nothing here tells: the widest makes the least of it.
+    return each / _BYTES.get(spec.merge.dtype, _WIDEST)
 
 
 def _volume(model: Model, size: int, seen: Observed) -> Iterator[Note]:

@@ -11,7 +11,9 @@ from vicuna_server.merge.checkpoint import Checkpoint
 from vicuna_server.merge.flow.layout import Step
 from vicuna_server.merge.formats.meta_format import PARAMS
 from vicuna_server.merge.json_files import dump_json
+from vicuna_server.merge.judging.architectures import shown
 from vicuna_server.merge.judging.configs import unquantised
+from vicuna_server.merge.judging.generation_fields import unreadable_fields
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.serving import without_code
 from vicuna_server.merge.judging.token_ids import check_rows, true_ids
@@ -25,6 +27,7 @@ __all__ = ["small_files"]
 _GENERATION = "generation_config.json"
 _CLASSES = {"LLaMAForCausalLM": "LlamaForCausalLM"}  # as the first conversions called it
 _END_OF_TURN = "<|eot_id|>"
+_MOST_LETTERS = 60
 
 
 def small_files(
@@ -51,6 +54,7 @@ def small_files(
         if rows is not None:
             check_rows(table, rows, str(giver.folder), problems)
         generation = _true_generation(giver, generation, table, rows, problems)
+    generation = _readable(giver, generation, problems)
     _name_tokenizer_class(config, tokenizer)
     small: dict[str, Path | bytes] = {"config.json": dump_json(config), **tokenizer.files}
     path = giver.folder / _GENERATION
@@ -115,6 +119,21 @@ def _stated_generation(giver: Checkpoint) -> dict[str, Any] | None:
         return giver.read_generation_config()
     except InputError:
         return None
+
+
+def _readable(giver: Checkpoint, stated: dict[str, Any] | None, problems: Problems) -> dict[str, Any] | None:
+    """Return generation_config.json without the fields beside which transformers would load no model."""
+    unreadable = unreadable_fields(stated or {})
+    if stated is None or not unreadable:
+        return stated
+    one = unreadable[0]
+    more = f" (and {len(unreadable) - 1} more)" if unreadable[1:] else ""
+    problems.warn(
+        "GenerationFieldsIgnored",
+        f"{_GENERATION} of {giver.folder} says {one[:_MOST_LETTERS]} is {shown(stated[one])}{more}, which transformers "
+        "cannot read; left out: no weight depends on it",
+    )
+    return {name: value for name, value in stated.items() if name not in unreadable}
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:

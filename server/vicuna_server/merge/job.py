@@ -168,6 +168,7 @@ class _Job:
         found = self._tidied(find_artifact(self._root, artifact_id))
         if found:
             return found
+        plan.require_template()
         with Claim(self._root, artifact_id, self._progress) as claim:
             found = find_artifact(self._root, artifact_id)  # made while we waited
             if found:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vicuna_contract.templates import AUTO
+from vicuna_server.errors import InputError
 from vicuna_server.merge import identity
 from vicuna_server.merge.adapters.folder import Adapter
 from vicuna_server.merge.adapters.planning import add_adapters
@@ -35,7 +37,7 @@ class Plan:
     """All that will be written: shards, and the small files by name (a path to copy, or the content).
 
     `dtype` is the result's type, `base_dtype` the base's own; `addition` is part of the artifact's identity, see
-    `identity.artifact_id`.
+    `identity.artifact_id`. `undecided` says why there is no template: an artifact that is there already may tell.
     """
 
     kind: str
@@ -46,6 +48,16 @@ class Plan:
     base_dtype: str
     addition: str | None = None
     checksum: AlpacaChecksum | None = None
+    undecided: InputError | None = None
+
+    def require_template(self) -> None:
+        """Refuse to write an artifact whose prompt format nothing tells.
+
+        Raises:
+            InputError: `ChatTemplateUnknown`.
+        """
+        if self.undecided is not None:
+            raise self.undecided
 
     @property
     def tensor_count(self) -> int:
@@ -127,7 +139,7 @@ def make_plan(
     base, delta = check_whole(base, problems), _judged(delta, problems)
     resolved = resolve_kind(kind, base, delta, problems)
     giver, dtype = delta or base, resolve_dtype(dtype, base)
-    tokenizer, template = _speech(giver, adapters, chat_template, resolved, source_id, problems)
+    tokenizer, template, undecided = _speech(giver, adapters, chat_template, resolved, source_id, problems)
     with problems.collecting():
         giver.read_generation_config()
     check_sources(base, delta, kind, problems)
@@ -138,10 +150,11 @@ def make_plan(
         steps = [replace(step, witness=checksum) for step in steps]
     small = small_files(giver, tokenizer, steps, dtype, problems) if tokenizer.files and steps else {}
     if problems or not steps:
+        _note(undecided, problems)
         return None
     shards = lay_out(steps, least_shard_bytes)
     addition = _addition(resolved, steps, adapters)
-    return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum)
+    return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum, undecided)
 
 
 def _steps(
@@ -169,23 +182,44 @@ def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems
 
 def _speech(
     giver: Checkpoint, adapters: Sequence[Adapter], asked: str, kind: str, source_id: str, problems: Problems
-) -> tuple[Tokenizer, str]:
-    """Return the artifact's tokenizer and its template's name, both tried out; what is not right is noted."""
+) -> tuple[Tokenizer, str, InputError | None]:
+    """Return the artifact's tokenizer and its template's name, both tried out; what is not right is noted.
+
+    The third is why `auto` came to no template, which is not noted yet.
+    """
     speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
     folder = speakers[-1] if speakers else giver.tokenizer_folder or giver.folder
-    tokenizer, template = Tokenizer({}), ""
+    tokenizer = Tokenizer({})
     with problems.collecting():
         tokenizer = read_tokenizer(folder)
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
-    if tokenizer.files:  # without one, a missing template is only a consequence
-        with problems.collecting():
-            template = tokenizer.chat_template_for(asked, kind=kind, source_id=source_id)
-        if not examine(tokenizer, folder, template, giver.config, problems):
-            tokenizer = Tokenizer({})  # nobody else is to look into it
+    if not tokenizer.files:  # without one, a missing template is only a consequence
+        return tokenizer, "", None
+    template, undecided = _template(tokenizer, asked, kind, source_id, problems)
+    if not examine(tokenizer, folder, template, giver.config, problems):
+        tokenizer = Tokenizer({})  # nobody else is to look into it
     if tokenizer.files and template:
         tokenizer = replace(tokenizer, files=pinned_files(tokenizer, template))
-    return tokenizer, template
+    return tokenizer, template, undecided
+
+
+def _template(
+    tokenizer: Tokenizer, asked: str, kind: str, source_id: str, problems: Problems
+) -> tuple[str, InputError | None]:
+    """Return the template's name, empty where there is none, and why `auto` comes to none."""
+    try:
+        return tokenizer.chat_template_for(asked, kind=kind, source_id=source_id), None
+    except InputError as error:
+        if asked == AUTO:
+            return "", error
+        problems.add(error.reason, error.message)
+        return "", None
+
+
+def _note(undecided: InputError | None, problems: Problems) -> None:
+    if undecided is not None:
+        problems.add(undecided.reason, undecided.message)
 
 
 def _addition(kind: str, steps: Sequence[Step], adapters: Sequence[Adapter]) -> str | None:

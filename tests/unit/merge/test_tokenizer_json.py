@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,32 @@ def test_a_model_of_another_kind_is_refused_where_nothing_else_is_there(tmp_path
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError, match=r"cannot become a tokenizer\.json"):
         read_tokenizer(_write(tmp_path / "in", model=content))
+
+
+def _piece(text: str, score: float) -> bytes:
+    content = text.encode()
+    head = b"\x0a" + bytes([len(content) & 127 | 128, len(content) >> 7]) + content + b"\x15" + struct.pack("<f", score)
+    return b"\x0a" + bytes([len(head) & 127 | 128, len(head) >> 7]) + head
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (lambda: b"\x0a\x00" * 2000, "more than 2000 pieces"),
+        (lambda: bytes(8 * 2**20), "bytes, more than 8388608"),
+        (lambda: _piece("x" * 1025, 0.0), "a piece of 1025 bytes, more than 1024"),
+        # every part of these is a piece as well: a few megabytes become gigabytes of merges
+        (lambda: b"".join(_piece("x" * n, -n) for n in range(2, 130)), "in more than 5000 ways"),
+    ],
+)
+def test_a_model_that_takes_more_memory_than_a_merge_may_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Callable[[], bytes], words: str
+) -> None:
+    monkeypatch.setattr("vicuna_server.merge.tokenizing.tokenizer_json._MOST_MERGES", 5000)
+    monkeypatch.setattr("vicuna_server.merge.tokenizing.sentencepiece_format._MOST_PIECES", 2000)
+    with pytest.raises(InputError, match=words) as caught:
+        read_tokenizer(_write(tmp_path / "in", model=train() + more()))
+    assert caught.value.reason == "TokenizerBroken"
 
 
 @settings(max_examples=200, deadline=None)

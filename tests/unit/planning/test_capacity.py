@@ -37,14 +37,25 @@ def test_what_cannot_fit_is_said_once_with_both_numbers(serving: dict[str, Any],
     assert says in message
 
 
+@pytest.mark.parametrize("merge", [{"dtype": "float32"}, {"dtype": "auto"}])
+def test_auto_is_the_artifacts_own_type(merge: dict[str, Any]) -> None:
+    (message,) = _warnings(2 * SIZE, merge, maxGpuMemory="30Gi")
+    assert "48.4 GiB" in message
+    assert _warnings(2 * SIZE, merge, maxGpuMemory="50Gi") == []
+
+
 @pytest.mark.parametrize(
     ("size", "merge", "serving"),
     [
         (SIZE, {}, {"maxGpuMemory": "30Gi"}),
         (SIZE, {}, {"maxGpuMemory": "13Gi", "numGpus": 2}),
         (SIZE, {}, {}),
-        (2 * SIZE, {"dtype": "float32"}, {"maxGpuMemory": "30Gi"}),
-        (2 * SIZE, {"dtype": "auto"}, {"maxGpuMemory": "30Gi"}),  # in float32, for all that is known here
+        (2 * SIZE, {"dtype": "float32"}, {"maxGpuMemory": "30Gi", "dtype": "float16"}),
+        (
+            2 * SIZE,
+            {"dtype": "auto"},
+            {"maxGpuMemory": "30Gi", "dtype": "float16"},
+        ),  # in float32, for all that is known
         ("many", {}, {"maxGpuMemory": "1Gi"}),
         (None, {}, {"maxGpuMemory": "1Gi"}),
     ],

@@ -85,13 +85,16 @@ def _inspect(
     described = [describe(each, scratch, progress, memory=memory, alone=alone) for each in sources.all]
     problems = Problems()
     plan = plan_request(request, sources, problems) if len(described) > 1 else None
+    if plan is not None:
+        with problems.collecting():
+            plan.require_template()
     if digest:
         _add_digests(described, sources, progress)
     for each in described:
         each.problems, each.warnings = _in_words(sources, each.problems), _in_words(sources, each.warnings)
     return Report(
         sources=described,
-        plan=_summary(plan, sources) if plan else None,
+        plan=_summary(plan, sources) if plan and not problems else None,
         problems=_in_words(sources, findings(problems.found)),
         warnings=_in_words(sources, findings(problems.warnings)),
     )

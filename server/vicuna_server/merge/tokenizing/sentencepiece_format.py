@@ -12,7 +12,10 @@ from enum import IntEnum
 
 __all__ = ["Piece", "PieceType", "SentencePieceModel", "is_sentencepiece", "parse_model"]
 
-_MOST_BYTES = 32 * 1024 * 1024  # the largest published vocabularies take 5 MB
+# what a merge's memory is laid out for; the largest published vocabularies have 262 208 pieces in 5 MB
+_MOST_BYTES = 8 * 1024 * 1024
+_MOST_PIECES = 2**19
+_MOST_PIECE_BYTES = 1024  # sentencepiece trains pieces of 16 characters
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _BPE = 2  # TrainerSpec.ModelType
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/=]+ \d+\r?\n")  # a line of LLaMA 3's own tokenizer.model
@@ -29,7 +32,7 @@ class PieceType(IntEnum):
     BYTE = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One token; its id is its place in the list."""
 
@@ -71,7 +74,7 @@ def parse_model(content: bytes) -> SentencePieceModel:
     try:
         for number, value in _fields(content):
             if number == 1:
-                pieces.append(_piece(dict(_fields(_message(value)))))
+                pieces.append(_piece(dict(_fields(_message(value))), len(pieces)))
             elif number == 2:
                 trainer = dict(_fields(_message(value)))
             elif number == 3:
@@ -89,8 +92,12 @@ def parse_model(content: bytes) -> SentencePieceModel:
     )
 
 
-def _piece(fields: dict[int, int | bytes]) -> Piece:
+def _piece(fields: dict[int, int | bytes], number: int) -> Piece:
+    if number == _MOST_PIECES:
+        raise ValueError(f"it has more than {_MOST_PIECES} pieces")
     text = _message(fields[1]) if 1 in fields else b""
+    if len(text) > _MOST_PIECE_BYTES:
+        raise ValueError(f"it has a piece of {len(text)} bytes, more than {_MOST_PIECE_BYTES}")
     (score,) = struct.unpack("<f", _message(fields.get(2, bytes(4))))
     kind = fields.get(3, PieceType.NORMAL)
     return Piece(text.decode(), score, PieceType(kind if isinstance(kind, int) else -1))

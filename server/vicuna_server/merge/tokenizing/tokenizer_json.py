@@ -8,6 +8,7 @@ merged first; every text between special tokens gets a space in front; character
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, SentencePieceModel
@@ -15,6 +16,7 @@ from vicuna_server.merge.tokenizing.sentencepiece_format import PieceType, Sente
 __all__ = ["AddedToken", "build_tokenizer_json", "can_build"]
 
 _SPACE = "▁"
+_MOST_MERGES = 2**20  # the largest published vocabularies have 580 604
 
 
 def can_build(model: SentencePieceModel) -> bool:
@@ -44,7 +46,7 @@ def build_tokenizer_json(
         add_eos: whether every text ends with the eos token.
 
     Raises:
-        ValueError: a token has no id, or one that is another's.
+        ValueError: a token has no id, or one that is another's; or its pieces can be put together in too many ways.
     """
     ids = {piece.text: number for number, piece in enumerate(model.pieces)}
     tokens = {text: AddedToken(text, ids[text], special=True) for text in special.values() if text in ids}
@@ -77,8 +79,16 @@ def _vocabulary(model: SentencePieceModel, ids: Mapping[str, int]) -> dict[str, 
         "byte_fallback": model.byte_fallback,
         "ignore_merges": False,
         "vocab": ids,
-        "merges": list(_merges(model, ids)),
+        "merges": _bounded(_merges(model, ids)),
     }
+
+
+def _bounded(merges: Iterator[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return all of them, as long as memory is laid out for so many."""
+    found = list(islice(merges, _MOST_MERGES + 1))
+    if len(found) > _MOST_MERGES:
+        raise ValueError(f"its pieces can be put together in more than {_MOST_MERGES} ways")
+    return found
 
 
 def _check(model: SentencePieceModel, special: Mapping[str, str], tokens: Mapping[str, AddedToken]) -> None:
