@@ -94,6 +94,25 @@ def test_scales_and_ranks_are_pefts(
     [
         (None, {"target_modules": "all-linear", "use_rslora": True, "lora_dropout": 0.1}),
         (None, {"target_modules": r".*layers\.1.*_proj", "init_lora_weights": "orthogonal", "r": 2}),
+        (None, {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1], "layers_pattern": "layers"}),
+        (None, {"target_modules": "all-linear", "exclude_modules": ["down_proj", "v_proj"]}),
+        (
+            None,
+            {
+                "target_modules": ["q_proj", "up_proj"],
+                "exclude_modules": r".*layers\.0\..*",
+                "layers_to_transform": None,
+            },
+        ),
+        (
+            None,
+            {
+                "target_modules": r".*\.(0|1)\.(self_attn\.(q|v)|mlp\.up)_proj",
+                "rank_pattern": {"v_proj": 2, r"layers\.1\.mlp\.up_proj": 6},
+                "alpha_pattern": {"^model.layers.0.self_attn.q_proj": 32, "up_proj": 3},
+                "use_rslora": True,
+            },
+        ),
         (70, {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head", "input_layernorm"]}),
         (70, {"target_modules": ["q_proj", "embed_tokens", "lm_head"], "rank_pattern": {"embed_tokens": 3}}),
     ],

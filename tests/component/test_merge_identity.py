@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.checkpoints import VOCABULARY, delta_weights, model_weights, write_checkpoint, write_tokenizer
+from support.llama3 import llama_3_tokenizer
 from support.meta import converted, whole_weights, write_meta
 from vicuna_server.cli import main
 
@@ -40,21 +41,6 @@ def _read(folder: Path, name: str = "config.json") -> dict[str, Any]:
     return content
 
 
-def _llama_3_tokenizer(folder: Path, **config: str) -> None:
-    """Sixty-one words, "#" with LLaMA's id of the end, then LLaMA 3's special tokens; byte-level."""
-    words = ["!", '"', "#", *(f"w{number}" for number in range(VOCABULARY - 6))]
-    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
-    plain = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [{"id": len(words) + place, "content": text, **plain} for place, text in enumerate(special)]
-    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {"type": "WordLevel", "vocab": {word: token for token, word in enumerate(words)}, "unk_token": "!"}
-    content = {"version": "1.0", "added_tokens": added, "pre_tokenizer": split, "model": model}
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    (folder / "tokenizer.model").write_text("IQ== 0\nIg== 1\nIw== 2\n")  # tiktoken's form
-    if config:
-        (folder / "tokenizer_config.json").write_text(json.dumps(config))
-
-
 BOS, END, TURN = VOCABULARY - 3, VOCABULARY - 2, VOCABULARY - 1
 
 
@@ -72,7 +58,7 @@ def test_metas_llama_3_gets_its_own_tokenizers_ids(
 
     weights = whole_weights(torch.bfloat16)
     base = write_meta(tmp_path / "8B", weights, 1, rope_theta=500000.0)
-    _llama_3_tokenizer(base, **stated)
+    llama_3_tokenizer(base, **stated)
     code, folder, warnings, err = merge("--base", base, "--dtype", "bfloat16")
     assert (code, warnings) == (0, {}), err
     config = _read(folder)
@@ -122,7 +108,7 @@ def test_what_transformers_cannot_read_of_generation_config_is_left_out(
 def test_the_ids_are_those_of_the_tokenizer_that_goes_in(tmp_path: Path, merge: Merge) -> None:
     base = write_checkpoint(tmp_path / "base", model_weights(1), config={"eos_token_id": 2})
     delta = write_checkpoint(tmp_path / "delta", delta_weights(2), config={"eos_token_id": 2}, tokenizer=False)
-    _llama_3_tokenizer(delta, tokenizer_class="LlamaTokenizerFast")
+    llama_3_tokenizer(delta, tokenizer_class="LlamaTokenizerFast")
     _, folder, warnings, _ = merge("--base", base, "--delta", delta)
     assert "eos_token_id 2 ('#')" in warnings["TokenIdsRepaired"] or "bos_token_id 1" in warnings["TokenIdsRepaired"]
     config = _read(folder)

@@ -10,10 +10,13 @@ import torch
 import transformers
 
 from support.checkpoints import model_weights, write_checkpoint
-from vicuna_server.engine.decoder import shape_of
+from vicuna_server.engine.decoder import TransformersDecoder
+from vicuna_server.engine.kv import KeyValueStore
+from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.errors import EngineError
 from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.job import run_merge
+from vicuna_server.merge.judging.built_child import is_served
 from vicuna_server.merge.judging.problems import Problems
 from vicuna_server.merge.judging.serving import UNSERVED_TYPES, check_served
 from vicuna_server.merge.progress import Progress, Silent
@@ -85,23 +88,52 @@ def test_a_sliding_window_is_a_warning(tmp_path: Path) -> None:
     assert "sliding_window" in message
 
 
-def _tiny(model_type: str) -> Any:
+def _tiny(model_type: str, **more: Any) -> Any:
     hub: Any = transformers
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 64}
-    config = hub.AutoConfig.for_model(model_type, **sizes)
-    with torch.device("meta"):
-        return hub.AutoModelForCausalLM.from_config(config)
+    sizes |= {"intermediate_size": 24, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
+    config = hub.AutoConfig.for_model(model_type, **{**sizes, **more})
+    torch.manual_seed(1)
+    return hub.AutoModelForCausalLM.from_config(config).float().eval()
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "gptj", "opt", "bloom", "codegen", "gpt_bigcode"])
-def test_what_is_told_of_a_family_is_what_the_server_says(model_type: str) -> None:
-    assert model_type in UNSERVED_TYPES
+def _answers(model: Any) -> None:
+    """Let the server's decoder read four tokens, the last two on their own."""
+    with torch.no_grad():
+        decoder = TransformersDecoder(model)
+        store = KeyValueStore(decoder.shape, 8)
+        for start in (0, 2):
+            assert decoder.logits(Pass([Piece([5, 6], start, 0)], store)).isfinite().all()
+
+
+LATENT = {"kv_lora_rank": 8, "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "more"),
+    [
+        *((name, {}) for name in ("gpt2", "gptj", "opt", "bloom", "codegen", "gpt_bigcode")),
+        *((name, {}) for name in ("stablelm", "bert", "diffllama", "falcon_h1")),
+        ("minicpm3", LATENT),
+    ],
+)
+def test_what_is_told_of_a_family_is_what_the_server_says(model_type: str, more: dict[str, Any]) -> None:
+    model = _tiny(model_type, **more)
+    assert model_type in UNSERVED_TYPES or not is_served(model)
     with pytest.raises(EngineError) as caught:
-        shape_of(_tiny(model_type))
+        _answers(model)
     assert caught.value.reason == "ModelUnsupported"
 
 
-@pytest.mark.parametrize("model_type", ["gpt_neox", "phi", "qwen2", "stablelm"])
-def test_families_of_which_nothing_is_told_have_layers_and_heads(model_type: str) -> None:
+@pytest.mark.parametrize("model_type", ["gpt_neox", "phi", "qwen2", "olmo2", "cohere", "granite", "glm4", "starcoder2"])
+def test_families_of_which_nothing_is_told_are_served(model_type: str) -> None:
+    model = _tiny(model_type)
     assert model_type not in UNSERVED_TYPES
-    assert len(shape_of(_tiny(model_type)).layers) == 2
+    assert is_served(model)
+    _answers(model)
+
+
+def test_heads_that_a_config_makes_up_are_no_fault_within() -> None:
+    """GPT-NeoX knows no groups of heads, whatever its config.json says."""
+    with pytest.raises(EngineError, match=r"heads that config\.json names"):
+        _answers(_tiny("gpt_neox", num_key_value_heads=1))

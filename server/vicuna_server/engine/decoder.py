@@ -68,19 +68,24 @@ class TransformersDecoder:
             **options,
         )
         if len(seen) != len(self.shape.layers):
-            raise EngineError(
-                "ModelUnsupported",
-                f"{type(self._model).__name__} is no plain decoder with attention in every layer, which this server "
-                "needs; serve it by other means",
-            )
+            raise _unsupported(self._model)
         return output
+
+
+def _unsupported(model: Any) -> EngineError:
+    return EngineError(
+        "ModelUnsupported",
+        f"{type(model).__name__} is no plain decoder with attention in every layer, which this server needs; serve it "
+        "by other means",
+    )
 
 
 def shape_of(model: Any) -> KeyValueShape:
     """Return what a model keeps per token, and where.
 
     Raises:
-        EngineError: `ModelUnsupported` where it has no list of layers, or no heads of attention.
+        EngineError: `ModelUnsupported` where it has no list of layers, or no heads of attention, or keeps states of
+            another kind.
     """
     config = model.config.get_text_config()
     try:
@@ -88,11 +93,9 @@ def shape_of(model: Any) -> KeyValueShape:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         layers = tuple(next(layer.parameters()).device for layer in model.base_model.layers)
     except (AttributeError, TypeError) as error:
-        raise EngineError(
-            "ModelUnsupported",
-            f"{type(model).__name__} is no plain decoder with attention in every layer, which this server needs; serve "
-            "it by other means",
-        ) from error
+        raise _unsupported(model) from error
+    if getattr(model, "_is_stateful", False):  # it keeps more than keys and values, which would be lost in silence
+        raise _unsupported(model)
     return KeyValueShape(layers, heads, size, model.dtype)
 
 
@@ -117,7 +120,13 @@ def _attention(
     for name in ("softcap", "s_aux", "sliding_window"):
         if options.get(name) is not None:
             raise EngineError("ModelUnsupported", f"this model's attention needs {name}, which this server has not")
-    ragged_seen.add(module.layer_idx)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (state[0].transpose(0, 1) for state in (query, key, value))
+    if module.layer_idx in ragged_seen or not (ragged.keeps(key) and ragged.keeps(value)):
+        raise EngineError(
+            "ModelUnsupported",
+            f"{type(module).__name__} does not attend once with the heads that config.json names, which this server "
+            "needs; serve the model by other means",
+        )
+    ragged_seen.add(module.layer_idx)
     return ragged.attend(module.layer_idx, query, key, value, scale)[None], None

@@ -56,6 +56,10 @@ class Pass:
         self.last = torch.tensor([first + rows - 1 for first, rows, _, _ in self._spans])
         self._on: dict[torch.device, tuple[Tensor, list[Tensor | None]]] = {}
 
+    def keeps(self, states: Tensor) -> bool:
+        """Whether keys or values of shape (tokens, heads, head size) are what the store was laid out for."""
+        return states.shape[1:] == (self._store.shape.heads, self._store.shape.size)
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store the new keys and values, and let every new token see its own sequence up to itself.
 

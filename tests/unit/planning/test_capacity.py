@@ -55,7 +55,7 @@ def test_auto_is_the_artifacts_own_type(merge: dict[str, Any]) -> None:
             2 * SIZE,
             {"dtype": "auto"},
             {"maxGpuMemory": "30Gi", "dtype": "float16"},
-        ),  # in float32, for all that is known
+        ),  # float32, perhaps
         ("many", {}, {"maxGpuMemory": "1Gi"}),
         (None, {}, {"maxGpuMemory": "1Gi"}),
     ],

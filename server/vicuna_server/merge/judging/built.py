@@ -97,4 +97,5 @@ def _comparison(answer: Mapping[str, Any], tensors: Tensors) -> Comparison:
         layers=answer["layers"],
         lost_layer=None,
         knows=lambda name: name in names or prefix + name in names,
+        served=answer["served"],
     )

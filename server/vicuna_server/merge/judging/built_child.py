@@ -9,7 +9,8 @@ In: `{"config": {...}, "tensors": {name: shape}}`. Out, one of:
     {"error": sentence}                  it cannot build one from this config
     {"unfit": sentence}                  it cannot make this config's tensors of those that are there
     {"missing": [name], "misshapen": [[name, found, wanted]], "unexpected": [name], "prefix": "model.",
-     "layers": 2, "names": [name]}       how the tensors differ from what it would load
+     "layers": 2, "names": [name],       how the tensors differ from what it would load
+     "served": true}                     and whether the server here could run it
 """
 
 import json
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
-__all__ = ["CPU_SECONDS", "DATA_BYTES"]
+__all__ = ["CPU_SECONDS", "DATA_BYTES", "is_served"]
 
 DATA_BYTES = 640 * 2**20  # beside the merge's own, within a Job's 1 GiB; torch and transformers take 270 MB of it
 CPU_SECONDS = 60  # building takes one or two
@@ -106,7 +107,20 @@ def _compare(config: Any, mapping: Any, shapes: Mapping[str, list[int]]) -> dict
         "prefix": f"{model.base_model_prefix}.",
         "layers": layers if type(layers) is int else 0,
         "names": list(model.state_dict()),
+        "served": is_served(model),
     }
+
+
+def is_served(model: Any) -> bool:
+    """Whether the server's own attention can take the place of a model's, and is all that looks back in it.
+
+    Args:
+        model: one of transformers, which may be on the meta device.
+    """
+    keeps_more = getattr(model, "_is_stateful", False)  # states of Mamba's kind
+    compressed = getattr(model.config.get_text_config(), "kv_lora_rank", None) is not None
+    replaceable = getattr(model, "_supports_attention_backend", True) and hasattr(model.base_model, "layers")
+    return bool(replaceable and not keeps_more and not compressed)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Comparison:
         layers: how many the config names.
         lost_layer: number of the first one of which nothing is there.
         knows: says whether the model has a tensor of a name.
+        served: whether the server here could run it, as far as this was asked.
     """
 
     missing: tuple[str, ...]
@@ -48,6 +49,7 @@ class Comparison:
     layers: int
     lost_layer: int | None
     knows: Callable[[str], bool]
+    served: bool = True
 
     def is_inside(self, name: str) -> bool:
         """Whether an unexpected tensor claims a place in the part that writes text, where it would change answers."""

@@ -19,9 +19,10 @@ __all__ = ["check_served", "unserved_part", "without_code"]
 CODE = "auto_map"  # names the program files of a repository
 _CONTINUES = ("ForCausalLM", "LMHeadModel")
 # families whose code in transformers has no list of layers, or no attention that can be replaced: the server needs both
+# Two more attend in a way of their own. What a family beside these is made of says `built_child.is_served`.
 UNSERVED_TYPES = frozenset({
-    "bloom", "codegen", "ctrl", "dbrx", "falcon", "falcon_mamba", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "mamba",
-    "mamba2", "mpt", "openai-gpt", "opt", "rwkv", "xglm", "xlnet", "xlstm", "zamba2",
+    "bloom", "codegen", "ctrl", "dbrx", "diffllama", "falcon", "falcon_mamba", "gpt2", "gpt_bigcode", "gpt_neo",
+    "gptj", "jetmoe", "mamba", "mamba2", "mpt", "openai-gpt", "opt", "rwkv", "xglm", "xlnet", "xlstm", "zamba2",
 })  # fmt: skip
 _WINDOWED_BY_DEFAULT = ("mistral", "gemma2", "gemma3_text", "cohere2", "gpt_oss", "starcoder2")
 _WINDOW_IGNORED = ("llama", "gpt_neox", "phi", "stablelm", "mixtral")
@@ -31,6 +32,7 @@ _ONLY_IF_USED = (
     "qwen3",
     "qwen3_moe",
 )  # here `use_sliding_window` decides, and is false by default
+_SERVED_ALL_THE_SAME = ("biogpt",)  # transformers calls its attention fixed, which it is not
 _FULL = "full_attention"
 _MOST_LETTERS = 60
 
@@ -43,12 +45,15 @@ def check_served(giver: Checkpoint, problems: Problems) -> None:
         problems: gets `RemoteCode`, `ModelUnsupported`; the warnings `RemoteCode`, `ModelUnsupported`.
     """
     config, where = giver.config, f"{giver.folder}/config.json"
-    if find_spec("transformers") is not None and not _is_known(giver):
+    known, served = _asked(giver) if find_spec("transformers") is not None else (True, True)
+    if not known:
         _note_unknown(config, where, problems)
         return
     if config.get(CODE):
         problems.warn("RemoteCode", f"{where} names program files ({CODE}); they are not needed, and left out")
     part = unserved_part(config)
+    if not served and part is None:
+        part = _decoder_for(str(config.get("model_type")))
     if part:
         problems.warn(
             "ModelUnsupported",
@@ -60,7 +65,7 @@ def unserved_part(config: Mapping[str, Any]) -> str | None:
     """Return what a config asks for that the server's decoders do not compute; None where nothing is known."""
     model_type = str(config.get("model_type"))
     if model_type in UNSERVED_TYPES:
-        return f"decoder for {model_type} models"
+        return _decoder_for(model_type)
     layers = config.get("layer_types")
     other = next((kind for kind in layers if kind != _FULL), None) if isinstance(layers, list) else None
     if other is not None:
@@ -83,14 +88,26 @@ def _has_window(model_type: str, config: Mapping[str, Any]) -> bool:
     return config["sliding_window"] is not None
 
 
-def _is_known(giver: Checkpoint) -> bool:
-    """Whether transformers has this model as one that continues text; asked already where the model was compared."""
+def _decoder_for(model_type: str) -> str:
+    return f"decoder for {model_type[:_MOST_LETTERS]} models"
+
+
+def _asked(giver: Checkpoint) -> tuple[bool, bool]:
+    """Whether transformers has this model as one that continues text, and the server can run what it builds.
+
+    It was asked already where the model was compared.
+    """
     tensors = {name: (tensor.dtype, tensor.shape) for name, tensor in giver.tensors.items()}
     config = with_vocabulary(giver.config, {name: shape for name, (_, shape) in tensors.items()})
     try:
-        return skeleton_of(config) is not None or compare_built(config, tensors) is not None
+        if skeleton_of(config) is not None:
+            return True, True
+        comparison = compare_built(config, tensors)
     except (BadFieldError, UnfitError, NotComparedError):  # noted by whoever compared it
-        return True
+        return True, True
+    if comparison is None:
+        return False, True
+    return True, comparison.served or config.get("model_type") in _SERVED_ALL_THE_SAME
 
 
 def _note_unknown(config: Mapping[str, Any], where: str, problems: Problems) -> None:
