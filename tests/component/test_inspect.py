@@ -192,6 +192,12 @@ def test_looking_at_safetensors_starts_without_torch(pair: tuple[Path, Path]) ->
     assert done.returncode == 65, done.stderr
 
 
+def test_a_folder_of_any_name_is_found_by_path_and_by_uri(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "\u6a21\u578b 7B (v1) #2 100%", model_weights(1))
+    assert main(["inspect", str(folder)]) == 0
+    assert main(["inspect", folder.as_uri()]) == 0
+
+
 @pytest.mark.parametrize("words", [["a", "b", "c"], ["s3://bucket/x"], ["hf://no-revision"]])
 def test_what_is_not_understood_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", *words]) == 64

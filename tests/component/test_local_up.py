@@ -36,6 +36,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(folder / "base", model_weights(1), "bin-sharded")
     write_checkpoint(folder / "delta", delta_weights(2), "safetensors")
     write_checkpoint(folder / ODD_NAME, delta_weights(3), "safetensors")
+    headless = {name: tensor for name, tensor in delta_weights(2).items() if name != "lm_head.weight"}
+    write_checkpoint(folder / "lost-head", headless)
     return folder
 
 
@@ -153,6 +155,13 @@ def test_a_wrong_input_is_said_once_and_leaves_nothing(up: Up) -> None:
     assert code == 65
     assert "SourceNotFound" in err
     assert "Traceback" not in err
+    assert up.files() == []
+
+
+def test_a_model_that_is_not_whole_is_told_before_it_is_merged(up: Up) -> None:
+    code, out, err = up.run("true", delta="lost-head")
+    assert (code, "TensorMissing" in err, "lacks lm_head.weight" in err) == (65, True, True), err
+    assert "merge it again" not in out + err
     assert up.files() == []
 
 

@@ -205,6 +205,27 @@ def test_names_may_lack_pefts_prefix_or_carry_its_wrappers(tmp_path: Path, base:
         assert all(torch.equal(got[name], want[name]) for name in want)
 
 
+def test_a_whole_state_dict_saved_as_an_adapter_is_its_adapter(tmp_path: Path, base: Path, merge: Merge) -> None:
+    """As scripts save it that rename pytorch_model.bin: the base's tensors inside, some of them in their wrappers."""
+    factors, config = low_rank_weights(2), adapter_config()
+    wrapped = {name.removesuffix(".lora_A.weight") for name in factors}
+    whole = {
+        (name.replace(".weight", ".base_layer.weight") if name.removesuffix(".weight") in wrapped else name): tensor
+        for name, tensor in model_weights(1).items()
+    }
+    want, _ = merge(base, write_adapter(tmp_path / "plain", factors, config))
+    got, _ = merge(base, write_adapter(tmp_path / "whole", factors | whole, config, layout="bin"))
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def test_another_adapters_name_in_the_file_is_named(tmp_path: Path, base: Path, merge: Merge) -> None:
+    weights = {name.replace(".weight", ".my_task.weight"): tensor for name, tensor in low_rank_weights(2).items()}
+    with pytest.raises(InputError, match="my_task") as caught:
+        merge(base, write_adapter(tmp_path / "lora", weights, adapter_config()))
+    assert caught.value.reason == "UnsupportedAdapter"
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

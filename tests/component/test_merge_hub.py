@@ -91,6 +91,32 @@ def test_what_the_hub_refuses_is_terminal(hub: Hub, tmp_path: Path, status: int,
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_gated_weights_without_a_token_are_told_how_to_give_one(
+    published: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    published.fault = lambda asked: None if asked.token or not asked.name else Fault(401, {"X-Error-Code": "GatedRepo"})
+    found, message = _merge(tmp_path)
+    assert (found, message["reason"]) == (65, "SourceForbidden")
+    assert "HF_TOKEN" in str(message["message"])
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
+def test_a_renamed_repository_is_followed_and_a_revision_may_have_slashes(
+    published: Hub, tmp_path: Path, revision: str
+) -> None:
+    published.repositories["new/base"] = published.repositories.pop("me/base")
+
+    def renamed(asked: Asked) -> Fault | None:
+        moved = asked.path.replace("/me/base", "/new/base")
+        return Fault(307, {"Location": moved}) if moved != asked.path else None
+
+    published.fault = renamed
+    found, message = _merge(tmp_path, revision)
+    assert found == 0, message
+    assert {asked.token for asked in published.asked} == {"Bearer hf_secret"}
+
+
 def test_a_hub_that_fails_is_retryable(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "1")
     hub.fault = lambda _: Fault(500)

@@ -116,6 +116,24 @@ def test_the_ids_are_those_of_the_tokenizer_that_goes_in(tmp_path: Path, merge: 
     assert _read(folder, "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "LlamaTokenizerFast"])
+def test_a_byte_level_tokenizer_under_llamas_class_keeps_its_ids(tmp_path: Path, merge: Merge, name: str) -> None:
+    """As of DeepSeek's distillations: under that class some versions of transformers lose the spaces."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    base = write_checkpoint(tmp_path / "base", model_weights(1), tokenizer=False)
+    llama_3_tokenizer(base, tokenizer_class=name, bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>")
+    (base / "tokenizer.model").unlink()
+    raw = Tokenizer.from_file(str(base / "tokenizer.json"))
+    _, folder, _, err = merge("--base", base)
+    assert _read(folder, "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast", err
+    plain: Any = AutoTokenizer.from_pretrained(folder)
+    ids = plain("w1#w2", add_special_tokens=False)["input_ids"]
+    assert ids == raw.encode("w1#w2", add_special_tokens=False).ids
+    assert plain.decode([2, 4, 5]) == raw.decode([2, 4, 5])
+
+
 def test_a_tokenizer_with_more_ids_than_rows_is_told_before_the_merge(
     tmp_path: Path, merge: Merge, capsys: pytest.CaptureFixture[str]
 ) -> None:

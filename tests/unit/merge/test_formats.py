@@ -263,6 +263,20 @@ def test_one_tensor_in_two_files_is_an_error_only_where_they_differ(tmp_path: Pa
         assert caught.value.reason == "DuplicateTensor"
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_browsers_second_copy_of_a_shard_is_that_shard(tmp_path: Path, beside: bool) -> None:
+    weights = model_weights(1)
+    folder = write_checkpoint(tmp_path / "m", weights, "safetensors-sharded", index=False)
+    shard = folder / "model-00002-of-00003.safetensors"
+    copy = folder / "model-00002-of-00003 (1).safetensors"
+    copy.write_bytes(shard.read_bytes())
+    if not beside:
+        shard.unlink()
+    assert {name: _bytes_of(tensor) for name, tensor in open_checkpoint(folder).tensors.items()} == {
+        name: _raw(tensor) for name, tensor in weights.items()
+    }
+
+
 @pytest.mark.parametrize("name", ["model.fp16.safetensors", "consolidated.safetensors", "weights.pt", "model.bin"])
 def test_files_of_other_names_are_no_weights(tmp_path: Path, name: str) -> None:
     folder = write_checkpoint(tmp_path / "m", model_weights(1))
