@@ -57,7 +57,7 @@ FINE_TUNE = {name: tensor + delta_weights(2)[name] for name, tensor in model_wei
         (
             (model_weights(1), {}),
             (delta_weights(2, vocabulary=67) | PROJECTOR, LLAVA),
-            "ConfigMismatch",
+            "TensorMissing",
             "mm_projector",
         ),
         (
