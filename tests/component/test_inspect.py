@@ -182,14 +182,26 @@ def test_a_terminal_gets_colour(pair: tuple[Path, Path]) -> None:
     assert b"sha256:" in shown
 
 
-def test_looking_at_safetensors_starts_without_torch(pair: tuple[Path, Path]) -> None:
+def _exits_without_torch(*runs: list[str]) -> list[int]:
+    """Run commands one after the other in one process; 99 where one has imported torch."""
     code = (
-        "import sys; from vicuna_server.cli import main; "
-        f"code = main(['inspect', {str(pair[0])!r}, {str(pair[1])!r}]); "
-        "sys.exit(99 if {'torch', 'transformers'} & sys.modules.keys() else code)"
+        "import json, sys; from vicuna_server.cli import main; "
+        "codes = [99 if {'torch', 'transformers'} & sys.modules.keys() else code "
+        "for words in json.loads(sys.argv[1]) for code in [main(words)]]; "
+        "print(json.dumps(codes), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 65, done.stderr
+    words = [sys.executable, "-c", code, json.dumps(runs)]
+    done = subprocess.run(words, capture_output=True, check=False, text=True)
+    return list(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_what_needs_no_arithmetic_starts_without_torch(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    base, delta, out = str(pair[0]), str(pair[1]), str(tmp_path / "out")
+    merge = ["merge", "--base", base, "--output", out, "--chat-template", "vicuna_v1.1"]
+    assert main([*merge, "--delta", delta]) == 0  # which needs it, so that the next finds what it made
+    runs = [["inspect", base, delta, "--chat-template", "vicuna_v1.1"], [*merge, "--delta", delta], merge, merge]
+    runs += [["artifacts", "list", out], ["artifacts", "verify", out], ["artifacts", "prune", out, "--dry-run"]]
+    assert _exits_without_torch(*runs) == [0] * len(runs)
 
 
 def test_a_folder_of_any_name_is_found_by_path_and_by_uri(tmp_path: Path) -> None:

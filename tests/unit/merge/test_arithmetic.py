@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vicuna_server.merge.files import LocalFile
+from vicuna_server.merge.flow import copying
 from vicuna_server.merge.flow.arithmetic import combine as combine_step
 from vicuna_server.merge.flow.arithmetic import count_non_finite
 from vicuna_server.merge.flow.layout import Step
@@ -108,3 +109,20 @@ def test_values_that_are_no_numbers_are_counted(dtype: str, torch_dtype: torch.d
     assert count_non_finite(_view(values), dtype) == 3
     assert count_non_finite(memoryview(b""), dtype) == 0
     assert count_non_finite(_view(torch.arange(9)), "I64") == 0
+
+
+@pytest.mark.parametrize("dtype", [*TORCH, "I64"])
+def test_what_is_only_copied_is_judged_alike_without_torch(dtype: str) -> None:
+    kind = TORCH.get(dtype, torch.int64)
+    plain = torch.tensor([0, -1, 3, 60000, -2, 7] * 100, dtype=torch.float64).to(kind)
+    odd = plain.clone()
+    if kind.is_floating_point:
+        plain[5], odd[3], odd[4], odd[-1] = torch.finfo(kind).max, float("nan"), float("inf"), -float("inf")
+    for tensor in (plain, odd, plain[:0]):
+        assert copying.count_non_finite(_view(tensor), dtype) == count_non_finite(_view(tensor), dtype)
+    assert copying.count_non_finite(_view(odd), dtype) == 3 * kind.is_floating_point
+    into = memoryview(bytearray(odd.nbytes))
+    source = Tensor("t", dtype, tuple(odd.shape), _NOWHERE, 0)
+    assert copying.is_copy(Step("t", source.shape, dtype, source, None))
+    assert copying.copy(Step("t", source.shape, dtype, source, None), _view(odd), None, 0, into) == 0
+    assert bytes(into) == bytes(_view(odd))

@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 
+from vicuna_server.merge.flow.copying import copy, is_copy
 from vicuna_server.merge.flow.layout import Padding, Step
 from vicuna_server.merge.formats.torch_tensors import TORCH, view_as
 from vicuna_server.merge.tensors import FLOAT_DTYPES
@@ -39,9 +40,8 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, 
     """
     if not into:
         return 0
-    if _is_copy(step, delta):
-        torch.frombuffer(into, dtype=torch.uint8).copy_(torch.frombuffer(base, dtype=torch.uint8))
-        return 0
+    if is_copy(step):
+        return copy(step, base, delta, start, into)
     left = view_as(base, step.base.dtype)
     right = view_as(delta, step.delta.dtype) if delta is not None and step.delta is not None else None
     target = view_as(into, step.dtype)
@@ -63,11 +63,6 @@ def count_non_finite(data: memoryview, dtype: str) -> int:
     if bool(torch.isfinite(low)) and bool(torch.isfinite(high)):
         return 0
     return tensor.numel() - int(torch.isfinite(tensor).sum())
-
-
-def _is_copy(step: Step, delta: memoryview | None) -> bool:
-    """Say whether the bytes of the base are the result's."""
-    return step.base.dtype == step.dtype and delta is None and not step.patches and step.witness is None
 
 
 def _convert(step: Step, left: torch.Tensor, right: torch.Tensor | None, target: torch.Tensor) -> int:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from vicuna_server.errors import InputError
 from vicuna_server.manifest import FileEntry
+from vicuna_server.merge.flow import copying
+from vicuna_server.merge.flow.copying import is_copy
 from vicuna_server.merge.flow.layout import Shard
 from vicuna_server.merge.flow.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
 from vicuna_server.merge.flow.writing import Writer
@@ -59,7 +61,8 @@ def write_shards(
     reader.start()
     writer.start()
     try:
-        mixer = _Mixer(reader, writer, progress, chunk_bytes)
+        plain = all(is_copy(step) for shard in shards for step in shard.steps)
+        mixer = _Mixer(reader, writer, progress, chunk_bytes, plain=plain)
         entries = [mixer.merge(shard) for shard in shards]
         mixer.require_finite()
     except BaseException:
@@ -76,14 +79,20 @@ def write_shards(
 
 
 class _Mixer:
-    """The middle of the pipeline: adds, checks, hashes. torch is loaded here, while the reader fills its buffers."""
+    """The middle of the pipeline: adds, checks, hashes. torch is loaded here, while the reader fills its buffers.
 
-    def __init__(self, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int) -> None:
+    `plain`: all that is written are bytes of the base, so that torch is not needed.
+    """
+
+    def __init__(self, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int, *, plain: bool) -> None:
         self._reader = reader
         self._writer = writer
         self._progress = progress
         self._chunk_bytes = chunk_bytes
         self._non_finite: Counter[str] = Counter()
+        if plain:
+            self._combine, self._count_non_finite = copying.copy, copying.count_non_finite
+            return
         from vicuna_server.merge.flow import arithmetic
 
         arithmetic.set_up()
