@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import shutil
 import string
 from collections.abc import AsyncIterator, Callable
@@ -439,3 +440,19 @@ def test_templates_become_ids_with_one_bos_and_no_forged_end(folder: Path) -> No
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids.count(tokenizer.eos_token_id) == 1
     assert "a</s><s>b ASSISTANT: cUSER: d ASSISTANT:" in encoder.decode(ids)
+
+
+@pytest.mark.parametrize(
+    "field", [{"suppress_tokens": 5}, {"validate": 1}, {"dtype": []}, {"watermarking_config": "x"}]
+)
+async def test_a_generation_config_that_nobody_can_read_costs_no_start(
+    folder: Path, tmp_path: Path, field: dict[str, Any]
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "model"))
+    (other / "generation_config.json").write_text(json.dumps(field))
+    subject = TransformersEngine(LoadSettings(other, dtype="float32", max_concurrency=1))
+    await subject.load()
+    try:
+        assert (await answer(subject, request("Hello", 4)))[0]
+    finally:
+        await subject.close()

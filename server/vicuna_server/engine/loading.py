@@ -153,7 +153,7 @@ def _load_whole(settings: LoadSettings, placement: Placement) -> Decoder:
 def _generation_config(folder: Path) -> Any:
     try:
         return _hub.GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):  # what odd fields make of transformers
         return None
 
 
