@@ -15,8 +15,9 @@ def is_copy(step: Step) -> bool:
     return step.base.dtype == step.dtype and step.delta is None and not step.patches and step.witness is None
 
 
-def copy(_step: Step, base: memoryview, _delta: memoryview | None, _start: int, into: memoryview) -> int:
+def copy(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
     """Make one piece of the output, as `arithmetic.combine` does; no value is changed."""
+    del step, delta, start
     into[:] = base
     return 0
 

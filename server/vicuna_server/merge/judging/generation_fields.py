@@ -55,11 +55,11 @@ def _together(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _has_enough_beams(config: Mapping[str, Any]) -> bool:
     wanted, beams = config.get("num_return_sequences"), config.get("num_beams")
-    if not (_is_number(wanted) and wanted > 1):
+    if not isinstance(wanted, int | float) or not wanted > 1:
         return True
     if beams is None or beams == 1:
         return bool(config.get("do_sample"))
-    return _is_number(beams) and wanted <= beams
+    return isinstance(beams, int | float) and wanted <= beams
 
 
 def _is_number(value: Any) -> bool:
