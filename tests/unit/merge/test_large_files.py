@@ -57,10 +57,21 @@ def _is_direct(descriptor: int) -> bool:
 
 
 def _forget(path: Path) -> None:
-    """Drop the file from the page cache."""
+    """Drop the file from the page cache; the system keeps a page for as long as it is busy with it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for _ in range(1000):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if not any(_is_cached(file.fileno(), page) for page in range(0, _SIZE, PAGESIZE)):
+                return
+
+
+def _is_cached(descriptor: int, offset: int) -> bool:
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) > 0
+    except OSError:  # not cached; or a file system that does not tell, where nothing is to be forgotten
+        return False
 
 
 def _read_everywhere(path: Path, content: bytes) -> None:
