@@ -1,5 +1,6 @@
 """Reading and writing past the page cache: the same bytes at every place, and where it cannot be done."""
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -7,7 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from mmap import PAGESIZE
+from mmap import ACCESS_COPY, PAGESIZE, mmap
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,20 @@ def _forget(path: Path) -> None:
     """Drop the file from the page cache; the system keeps a page for as long as it is busy with it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for _ in range(1000):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            if not any(_is_cached(file.fileno(), page) for page in range(0, _SIZE, PAGESIZE)):
+            if not _is_cached(file.fileno()):
                 return
 
 
-def _is_cached(descriptor: int, offset: int) -> bool:
-    try:
-        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) > 0
-    except OSError:  # not cached; or a file system that does not tell, where nothing is to be forgotten
-        return False
+def _is_cached(descriptor: int) -> bool:
+    """Whether any page is in memory, by mincore(2), which brings none in."""
+    with mmap(descriptor, 0, access=ACCESS_COPY) as pages:
+        start = ctypes.c_char.from_buffer(pages)
+        found = (ctypes.c_ubyte * (len(pages) // PAGESIZE + 1))()
+        failed = ctypes.CDLL(None).mincore(ctypes.byref(start), ctypes.c_size_t(len(pages)), found)
+        del start
+        return not failed and any(page & 1 for page in found)
 
 
 def _read_everywhere(path: Path, content: bytes) -> None:
