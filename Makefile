@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger).
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
-PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile
+PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev

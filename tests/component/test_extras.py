@@ -131,7 +131,7 @@ def test_what_needs_no_extra_works(command: str, words: str, tmp_path: Path) -> 
 ONE_MODULE = [
     ("vicuna-operator", "run", "kubernetes"),
     ("vicuna-operator", "run", "prometheus_client"),
-    ("vicuna-server", "merge --base {model} --output out --chat-template vicuna_v1.1 --quiet", "torch"),
+    ("vicuna-server", "merge --base {model} --output out --chat-template vicuna_v1.1 --dtype bfloat16", "torch"),
     ("vicuna-server", "merge --base hf://a/b@main --output out", "huggingface_hub"),
     ("vicuna-server", "inspect {model}", "rich"),
     ("vicuna-server", "serve --model {model} --port 0", "starlette"),

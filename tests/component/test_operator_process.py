@@ -111,7 +111,7 @@ async def test_from_model_to_children_and_then_silence(operator: Operator) -> No
     # children are watched through the label, on the server's side
     watched = [path for method, path in server.requests if "watch=true" in path and "/pods" in path]
     assert watched
-    assert all("labelSelector=app.kubernetes.io/managed-by%3Dvicuna-operator" in path for path in watched)
+    assert all("labelSelector=vicuna.dev/model&" in path + "&" for path in watched), watched
 
     # passes over a steady state write nothing: three events, three looks; the third says the first two are over
     await server.until(lambda: kube.objects("Service"))
