@@ -46,10 +46,10 @@ def _anonymous(pid: int) -> int:
 @pytest.mark.parametrize(
     ("base", "base_dtype", "delta", "delta_dtype", "kind"),
     [
-        (WIDE, "F16", WIDE, "F16", "additive-v1.1"),
+        pytest.param(WIDE, "F16", WIDE, "F16", "additive-v1.1", marks=pytest.mark.full),
         (WIDE, "F16", LONGER, "F16", "additive-v0"),
-        (WIDE, "F16", WIDE, "F32", "additive-v1.1"),
-        (WIDE, "F32", WIDE, "F16", "additive-v1.1"),
+        pytest.param(WIDE, "F16", WIDE, "F32", "additive-v1.1", marks=pytest.mark.full),
+        pytest.param(WIDE, "F32", WIDE, "F16", "additive-v1.1", marks=pytest.mark.full),
         (WIDE, "F16", LONGER, "F32", "alpaca"),
         (WIDE, "F16", None, "", "none"),
     ],
