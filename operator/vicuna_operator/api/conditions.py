@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "Reason",
+    "find_condition",
     "format_time",
     "merge_conditions",
     "one_line",
@@ -164,6 +165,11 @@ def merge_conditions(
             }
         )
     return rendered
+
+
+def find_condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Find a condition in a status by its type; empty where it is not there."""
+    return next((item for item in status.get("conditions") or () if item.get("type") == kind), {})
 
 
 def one_line(text: str) -> str:

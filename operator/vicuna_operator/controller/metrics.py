@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from vicuna_operator.api.conditions import ConditionType, Phase, parse_time
+from vicuna_operator.api.conditions import ConditionType, Phase, find_condition, parse_time
 from vicuna_operator.controller.snapshot import Snapshot
 
 __all__ = ["Metrics"]
@@ -81,7 +81,7 @@ class Metrics:
                 self._rollouts.labels(str(entry.get("outcome"))).inc()
 
     def _merge_ended(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
-        was, is_now = _condition(old), _condition(new)
+        was, is_now = (find_condition(status, ConditionType.WEIGHTS_READY) for status in (old, new))
         if was.get("status") == "False" and is_now.get("status") == "True":
             self._merges.labels("Succeeded").inc()
             self._merge_bytes.inc(int((new.get("merge") or {}).get("bytesTotal", 0)))
@@ -104,7 +104,7 @@ class _Models(Collector):
         for key in self._snapshot.models:
             status = (self._snapshot.model(key) or {}).get("status") or {}
             phases[key[0], str(status.get("phase") or Phase.PENDING)] += 1
-            if any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in _all(status)):
+            if find_condition(status, ConditionType.STALLED).get("status") == "True":
                 stalled[key[0], str(status.get("reason", ""))] += 1
         by_phase = GaugeMetricFamily("vicuna_operator_models", "Models by phase.", labels=["namespace", "phase"])
         by_reason = GaugeMetricFamily(
@@ -118,11 +118,3 @@ class _Models(Collector):
 
 def _identity(entry: Mapping[str, Any]) -> tuple[object, ...]:
     return (entry.get("revision"), entry.get("outcome"), entry.get("since"))
-
-
-def _all(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(status.get("conditions") or ())
-
-
-def _condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((item for item in _all(status) if item.get("type") == ConditionType.WEIGHTS_READY), {})

@@ -102,7 +102,7 @@ class KubeClient:
         path = _path(body["apiVersion"], body["kind"], namespace)
         query = [("fieldManager", FIELD_MANAGER), ("dryRun", "All")]
         async with self._turns.turn(body["kind"]):
-            _, headers = await self._answer("POST", path, query, body)
+            _, headers = await self._request("POST", path, query, body)
         return warnings_in(headers)
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
@@ -133,7 +133,8 @@ class KubeClient:
         """Read the end of the log of a pod's container."""
         path = _path("v1", "Pod", namespace, pod) + "/log"
         query = [("container", container), ("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
-        return (await self._request("GET", path, query)).decode(errors="replace")
+        text, _ = await self._request("GET", path, query)
+        return text.decode(errors="replace")
 
     async def offers(self, group_version: str) -> bool:
         """Ask discovery, at most every five minutes."""
@@ -156,7 +157,7 @@ class KubeClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> Body:
-        raw = await self._request(method, path, query, body, content_type)
+        raw, _ = await self._request(method, path, query, body, content_type)
         try:
             parsed = json.loads(raw)
         except (RecursionError, ValueError):
@@ -166,16 +167,6 @@ class KubeClient:
         return parsed
 
     async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-    ) -> bytes:
-        return (await self._answer(method, path, query, body, content_type))[0]
-
-    async def _answer(
         self,
         method: str,
         path: str,

@@ -4,7 +4,6 @@ A pass over a model must never end because somebody edited an annotation by hand
 it should have. Texts lose their control characters here, so that none reaches the terminal of whoever reads a status.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 from vicuna_contract.printable import printable
 from vicuna_contract.quantity import parse_quantity
 from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.resources.identity import short_hash
 
 __all__ = ["INT32", "fingerprint", "moment", "parsed", "quantity", "table", "tables", "text", "texts", "whole"]
 
@@ -64,10 +64,9 @@ def quantity(value: object) -> str:
 def fingerprint(value: object) -> str:
     """Return 16 hex that tell a value from others; empty where it has no JSON."""
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return short_hash(value, 16)
     except (RecursionError, TypeError, ValueError):
         return ""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parsed(value: object) -> Any:

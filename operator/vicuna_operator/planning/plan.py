@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import CALM_REASONS, ConditionType
+from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, find_condition
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.attempts import claims_to_read
@@ -17,7 +17,7 @@ from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
-from vicuna_operator.planning.status import build_status, condition, conflicting, invalid
+from vicuna_operator.planning.status import build_status, conflicting, invalid
 from vicuna_operator.planning.storage import growth
 from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
@@ -72,8 +72,8 @@ def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
     """Tell the user when what Ready says has changed, and when something has drifted."""
     notes = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
-        before, after = condition(model.status, kind) or {}, condition(status, kind)
-        if after is not None and before.get("reason") != after["reason"]:
+        before, after = find_condition(model.status, kind), find_condition(status, kind)
+        if after and before.get("reason") != after["reason"]:
             calm = after["reason"] in CALM_REASONS
             notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
     return notes

@@ -23,7 +23,8 @@ _RIVALS = {"maxUnavailable": "minAvailable"}  # of which the API server takes on
 
 def differing(found: CompanionView, body: Mapping[str, Any]) -> Sequence[str]:
     """Name the fields and labels that are not as stated."""
-    return [*_labels(found, body), *_fields(found, body)]
+    labels = (f"label {key}" for key in _labels(found, body))
+    return [*labels, *(f"spec.{key}" for key in _fields(found, body))]
 
 
 def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -> float:
@@ -38,32 +39,27 @@ def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -
 
 def put_back(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
     """Return the merge-patch that makes an object as stated again."""
-    fields = {path.removeprefix("spec."): None for path in _fields(found, body)}
-    spec = {key: _patched(found.spec.get(key), body["spec"][key], key) for key in fields}
+    spec = {key: _patched(found.spec.get(key), body["spec"][key], key) for key in _fields(found, body)}
     rivals = {rival: None for key, rival in _RIVALS.items() if key in spec and rival in found.spec}
     mark = {c.ANNOTATION_PUT_BACK: f"{format_time(now)} {_state(found, body)}"}
-    labels = {key: body["metadata"]["labels"][key] for key in map(_label, _labels(found, body))}
+    labels = {key: body["metadata"]["labels"][key] for key in _labels(found, body)}
     metadata: dict[str, Any] = {"annotations": mark} | ({"labels": labels} if labels else {})
     return {"metadata": metadata} | ({"spec": {**spec, **rivals}} if spec else {})
 
 
 def _labels(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
     wanted: Mapping[str, str] = body["metadata"]["labels"]
-    yield from (f"label {key}" for key in wanted if found.meta.labels.get(key) != wanted[key])
-
-
-def _label(told: str) -> str:
-    return told.removeprefix("label ")
+    yield from (key for key in wanted if found.meta.labels.get(key) != wanted[key])
 
 
 def _fields(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"spec.{key}" for key, value in body["spec"].items() if not _agrees(found.spec.get(key), value, key))
+    yield from (key for key, value in body["spec"].items() if not _agrees(found.spec.get(key), value, key))
 
 
 def _state(found: CompanionView, body: Mapping[str, Any]) -> str:
     """Return what is there in place of what differs, in short."""
-    labels = {key: found.meta.labels.get(key) for key in map(_label, _labels(found, body))}
-    spec = {path: found.spec.get(path.removeprefix("spec.")) for path in _fields(found, body)}
+    labels = {key: found.meta.labels.get(key) for key in _labels(found, body)}
+    spec = {key: found.spec.get(key) for key in _fields(found, body)}
     return fingerprint([labels, spec])
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_contract.printable import printable
-from vicuna_operator.api.conditions import Condition, ConditionType, Phase, Reason, format_time, merge_conditions
+from vicuna_operator.api.conditions import (
+    Condition,
+    ConditionType,
+    Phase,
+    Reason,
+    find_condition,
+    format_time,
+    merge_conditions,
+)
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
@@ -22,7 +30,7 @@ from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "condition", "conflicting", "invalid", "refused", "unfit"]
+__all__ = ["build_status", "conflicting", "invalid", "refused", "unfit"]
 
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -176,15 +184,10 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
 
 def _steady(model: Model, verdict: Verdict) -> Verdict:
     """Keep what the registry said while the kubelet only says that it waits before asking again."""
-    before = condition(model.status, ConditionType.READY) or {}
+    before = find_condition(model.status, ConditionType.READY)
     if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
         return replace(verdict, message=str(before.get("message")))
     return verdict
-
-
-def condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
-    """Find a condition in a status; None where it is not there."""
-    return next((item for item in status.get("conditions") or () if item.get("type") == kind), None)
 
 
 def _available(ready_all: int) -> Condition:

@@ -105,20 +105,22 @@ def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
 
     The only pod is not stopped for that: it can be pushed out only where there is no room, and then it has to go.
     """
-    other = base is not None and base.priority != (spec_of(model).serving.priority_class_name or "")
-    return other and fleet.wanted > 1
+    return _other_priority(model, base) and fleet.wanted > 1
+
+
+def _other_priority(model: Model, base: DeploymentView | None) -> bool:
+    return base is not None and base.priority != (spec_of(model).serving.priority_class_name or "")
 
 
 def _may_preempt(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> str:
     """Say that the extra pod may push out one that serves, where the strategy does not keep it from that."""
     stated = spec_of(model).serving
-    mine = stated.priority_class_name or ""
-    if base is None or base.priority == mine or (stated.rollout.strategy == "Auto" and fleet.wanted > 1):
+    if base is None or not _other_priority(model, base) or (stated.rollout.strategy == "Auto" and fleet.wanted > 1):
         return ""
     return (
-        f"revision {target.revision} has PriorityClass {mine or '(default)'}, the pods that serve have"
-        f" {base.priority or '(default)'}: where there is no room for an extra pod, the scheduler may push one of them"
-        f" out at once; see that there is room, or use a PriorityClass with preemptionPolicy Never"
+        f"revision {target.revision} has PriorityClass {stated.priority_class_name or '(default)'}, the pods that serve"
+        f" have {base.priority or '(default)'}: where there is no room for an extra pod, the scheduler may push one of"
+        f" them out at once; see that there is room, or use a PriorityClass with preemptionPolicy Never"
     )
 
 

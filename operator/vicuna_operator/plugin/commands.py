@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import ConditionType, format_time
+from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
@@ -195,7 +195,5 @@ def _annotate(kubectl: Kubectl, name: str, key: str, value: str) -> None:
 def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Find a condition that speaks of the present generation; empty where there is none."""
     generation = body["metadata"].get("generation")
-    for item in (body.get("status") or {}).get("conditions") or ():
-        if item.get("type") == kind:
-            return item if item.get("observedGeneration") == generation else {}
-    return {}
+    found = find_condition(body.get("status") or {}, kind)
+    return found if found.get("observedGeneration") == generation else {}

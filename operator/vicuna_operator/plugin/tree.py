@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vicuna_operator.api.conditions import ConditionType
+from vicuna_operator.api.conditions import ConditionType, find_condition
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.jobs import JobView
@@ -50,13 +50,13 @@ def status_tree(family: Family) -> Node:
 
 
 def _not_ready(status: Mapping[str, Any]) -> str:
-    ready = _condition(status, ConditionType.READY)
+    ready = find_condition(status, ConditionType.READY)
     fine = ready.get("status") == "True"
     return "" if fine else f"{ready.get('reason', '')}: {ready.get('message', '')}".strip(": ")
 
 
 def _drifted(status: Mapping[str, Any]) -> str:
-    drifted = _condition(status, ConditionType.DRIFTED)
+    drifted = find_condition(status, ConditionType.DRIFTED)
     return f"{drifted.get('reason', '')}: {drifted.get('message', '')}" if drifted.get("status") == "True" else ""
 
 
@@ -88,7 +88,7 @@ def _lines(node: Node, first: str, rest: str) -> list[str]:
 
 def _weights(family: Family) -> Node:
     artifact = next((str((family.status.get(key) or {}).get("artifactID")) for key in ("target", "active")), "")
-    condition = _condition(family.status, ConditionType.WEIGHTS_READY)
+    condition = find_condition(family.status, ConditionType.WEIGHTS_READY)
     merge = family.status.get("merge") or {}
     if condition.get("status") == "True":
         state, cause = f"artifact {artifact}", ""
@@ -148,10 +148,6 @@ def _last_failure(status: Mapping[str, Any]) -> str:
 
 def _noted(family: Family, item: DeploymentView) -> bool:
     return item.revision in (family.revision_in("active"), family.revision_in("target"))
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((item for item in status.get("conditions") or () if item.get("type") == kind), {})
 
 
 def _short(text: str) -> str:

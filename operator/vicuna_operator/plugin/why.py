@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import ConditionType, Phase, Reason, format_time
+from vicuna_operator.api.conditions import ConditionType, Phase, Reason, find_condition, format_time
 from vicuna_operator.planning.lenient import moment, whole
 from vicuna_operator.planning.next_step import next_step
 
@@ -50,7 +50,7 @@ def explain(body: Body, events: Sequence[Body]) -> Why:
     told = _told(sorted(events, key=_when, reverse=True))
     if "deletionTimestamp" in metadata:
         return _going(name, generation, metadata, told)
-    ready = _condition(status, ConditionType.READY)
+    ready = find_condition(status, ConditionType.READY)
     if not ready or status.get("observedGeneration") != metadata.get("generation"):
         return _unseen(name, generation, metadata, told)
     since = _since(ready, [event for event in events if event.get("reason") == ready.get("reason")])
@@ -59,7 +59,7 @@ def explain(body: Body, events: Sequence[Body]) -> Why:
 
 def _seen(name: str, generation: int, status: Body, ready: Body, since: str, told: Sequence[Mapping[str, str]]) -> Why:
     reason, is_ready = str(ready.get("reason", "")), ready.get("status") == "True"
-    stalled = _condition(status, ConditionType.STALLED).get("status") == "True"
+    stalled = find_condition(status, ConditionType.STALLED).get("status") == "True"
     step = str(status.get("action") or next_step(name, reason) or "")
     return Why(
         name=name,
@@ -154,7 +154,3 @@ def _span(since: datetime, now: datetime) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds} s"
-
-
-def _condition(status: Body, kind: str) -> Body:
-    return next((item for item in status.get("conditions") or () if item.get("type") == kind), {})
