@@ -9,6 +9,9 @@ done, servers are ready. So what is measured is control, not merging or loading.
 Prints times from the answer to a request until a watch shows what the operator made of it, in the burst and one at a
 time; the operator's memory; and how many objects are written while nobody touches anything. Absolute times: one plain
 create on the same API server is printed beside them.
+
+Each figure stands beside its bounds, and one outside them ends the command with 1. `control.json` holds the runs that
+the bounds are derived from (`bounds` below) and the machine they were made on; `--record` adds this run to them.
 """
 
 import argparse
@@ -32,6 +35,7 @@ import yaml
 from kubernetes import client, config
 
 ROOT = Path(__file__).resolve().parents[1]
+RUNS = Path(__file__).with_suffix(".json")
 GROUP, VERSION, PLURAL = "vicuna.dev", "v1alpha1", "vicunamodels"
 LABEL = {"vicuna-bench": "yes"}
 TOLERATION = {"key": "vicuna-bench", "operator": "Exists"}
@@ -201,10 +205,49 @@ def is_named(body: Body, name: str) -> bool:
     return bool(body["metadata"]["name"] == name)
 
 
-def line(what: str, seconds: list[float]) -> None:
-    ordered = sorted(1000 * value for value in seconds)
-    p95 = ordered[int(0.95 * (len(ordered) - 1))]
-    print(f"{what:34} median {statistics.median(ordered):6.0f} ms, p95 {p95:6.0f} ms, worst {ordered[-1]:6.0f} ms")
+def bounds(name: str, values: list[float]) -> tuple[float, float]:
+    """Return the least and the most a figure may be, from those of the recorded runs.
+
+    Times may be half the shortest to twice the longest: runs of one commit differ by that much. Memory varies by less
+    than a tenth: a quarter is a change. A write while idle has a reason or is a loop: as recorded. The least tells of a
+    benchmark that no longer measures what it did; tenths of a second of processor time are not told from none.
+    """
+    low, high = min(values), max(values)
+    slack = 2.0 if name.endswith(("_ms", "_s")) else 1.25 if name.endswith("_mib") else 1.0
+    return (0.0, max(0.5, high * slack)) if name.startswith("idle_cpu") else (low / slack, high * slack)
+
+
+class Figures:
+    """What one run measured, told line by line; the names end in their unit."""
+
+    def __init__(self, number: int) -> None:
+        self.conditions = {"models": number}
+        self.values: dict[str, float] = {}
+        self.outside: list[str] = []
+        self.runs: list[dict[str, float]] = json.loads(RUNS.read_text())["runs"] if RUNS.exists() else []
+        self.runs = [run for run in self.runs if run["models"] == number]
+
+    def tell(self, what: str, **values: float) -> None:
+        print(what)
+        for name, value in values.items():
+            self.values[name] = round(value, 1)
+            known = [run[name] for run in self.runs if name in run]
+            low, high = bounds(name, known) if known else (0.0, float("inf"))
+            beside = f"{low:.1f} to {high:.1f}" if known else "no run is recorded with so many models"
+            wrong = not low <= self.values[name] <= high
+            self.outside += [name] * wrong
+            print(f"  {name:28} {value:8.1f}   ({beside}){'  <- outside' * wrong}")
+
+    def times(self, what: str, name: str, seconds: list[float]) -> None:
+        ordered = sorted(1000 * value for value in seconds)
+        p95 = ordered[int(0.95 * (len(ordered) - 1))]
+        self.tell(what, **{f"{name}_median_ms": statistics.median(ordered), f"{name}_p95_ms": p95})
+
+    def record(self) -> None:
+        """Add this run to the file."""
+        content = json.loads(RUNS.read_text()) if RUNS.exists() else {"runs": []}
+        content["runs"].append({**self.conditions, **self.values})
+        RUNS.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def versions(*watches: Watch) -> dict[str, str]:
@@ -219,20 +262,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--idle-seconds", type=float, default=60)
+    parser.add_argument("--record", action="store_true", help="add this run to those the bounds are derived from")
     args = parser.parse_args()
     config.load_config()
+    figures = Figures(args.models)
     namespace = f"vicuna-bench-{uuid.uuid4().hex[:6]}"
     kubelet = Kubelet(namespace, namespace)
     try:
         with surroundings(namespace), operator(namespace) as process:
             kubelet.register()
-            measure(namespace, kubelet, process, args.models, args.idle_seconds)
+            measure(namespace, kubelet, process, figures, args.idle_seconds)
     finally:
         with contextlib.suppress(client.ApiException):
             client.CoreV1Api().delete_node(namespace)
+    if args.record:
+        figures.record()
+    elif figures.outside:
+        raise SystemExit(f"outside the bounds: {', '.join(figures.outside)}")
 
 
-def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, number: int, idle: float) -> None:
+def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, figures: Figures, idle: float) -> None:
+    number = figures.conditions["models"]
     core, batch, apps, custom = client.CoreV1Api(), client.BatchV1Api(), client.AppsV1Api(), client.CustomObjectsApi()
     where = (GROUP, VERSION, namespace, PLURAL)
     models, jobs = Watch(custom.list_namespaced_custom_object, *where), Watch(batch.list_namespaced_job, namespace)
@@ -257,10 +307,10 @@ def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, number: i
         answers = list(pool.map(create, names))
     delays = [followed(name, answered) for name, (_, answered) in zip(names, answers, strict=True)]
     ends = [models.first(lambda body, name=name: is_named(body, name) and is_ready(body), 600) for name in names]
-    line("one plain create, in the burst:", [answered - before for before, answered in answers])
-    line("model to its Job, in the burst:", delays)
-    print(f"all {number} models Ready:".ljust(34), f"{max(ends) - started:.1f} s after the first was created")
-    print("memory of the operator:".ljust(34), f"{process.memory_info().rss / 2**20:.0f} MiB")
+    figures.times("one plain create, in the burst", "create", [answered - before for before, answered in answers])
+    figures.times("a model to its Job, in the burst", "burst", delays)
+    figures.tell(f"all {number} models Ready, from the first create on", ready_s=max(ends) - started)
+    figures.tell("memory of the operator then", burst_mib=process.memory_info().rss / 2**20)
 
     edits = []
     for name in names[:20]:
@@ -271,12 +321,12 @@ def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, number: i
             return bool(body["metadata"]["labels"].get("vicuna.dev/model") == name and body["spec"]["replicas"] == 2)
 
         edits.append(max(0.0, deployments.first(scaled, 30) - answered))
-    line("an edit to its Deployment:", edits)
+    figures.times("an edit to its Deployment, one at a time", "edit", edits)
 
-    idle_writes(process, (models, jobs, deployments), idle)
+    idle_writes(process, (models, jobs, deployments), figures, idle)
 
 
-def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], idle: float) -> None:
+def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], figures: Figures, idle: float) -> None:
     """Wait until nothing is written any more, then count what is written, and the processor's time."""
     quiet, settle = versions(*watches), time.monotonic() + 60
     while time.monotonic() < settle:
@@ -289,8 +339,9 @@ def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], idle: float
     after, busy = versions(*watches), process.cpu_times()
     changed = [name for name in after if after[name] != quiet.get(name)]
     spent = busy.user + busy.system - cpu.user - cpu.system
-    print(f"idle for {idle:.0f} s:".ljust(34), f"{len(changed)} of {len(after)} objects written; {spent:.1f} s of CPU")
-    print("memory of the operator:".ljust(34), f"{process.memory_info().rss / 2**20:.0f} MiB")
+    figures.tell(f"of {len(after)} objects, written in {idle:.0f} s idle: {changed}", idle_writes=len(changed))
+    figures.tell("processor time of the operator meanwhile, of a minute", idle_cpu_s=60 * spent / idle)
+    figures.tell("memory of the operator at the end", idle_mib=process.memory_info().rss / 2**20)
 
 
 def warm_up(custom: Any, where: tuple[str, ...], models: Watch) -> None:

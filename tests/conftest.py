@@ -10,9 +10,7 @@ settings.register_profile("random")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep in one process what shares fixtures: the tests of a file, and all that need the real weights."""
-    for item in items:
-        group = "model" if item.get_closest_marker("model") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    group = "model" if item.get_closest_marker("model") else item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group(group))

@@ -145,3 +145,10 @@ def test_images_run_as_nobody_in_particular_and_without_a_shell(dockerfile: Path
     assert re.findall(r"^USER .*$", final, flags=re.MULTILINE) == ["USER 65532:65532"]
     assert re.findall(r"^ENTRYPOINT .*$", final, flags=re.MULTILINE) == [f'ENTRYPOINT ["{command}"]']
     assert "pip install" not in final
+
+
+def test_tests_that_share_fixtures_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Where pytest-xdist groups no tests, models are loaded once per process, and the run takes half as long again."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("one process runs all tests")
+    assert request.node.nodeid.endswith("@tests/unit/test_repository.py")
