@@ -1,9 +1,13 @@
 """Properties are tried on the same examples in every run; HYPOTHESIS_PROFILE=random looks for new ones."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
+
+# Whoever started the tests may have ignored Ctrl-C (nohup in a script does), and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random")
