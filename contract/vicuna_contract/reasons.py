@@ -73,6 +73,7 @@ MERGE_WARNINGS: Final = frozenset(
     {
         "AdapterConfigIgnored",
         "AdapterFilesIgnored",
+        "ArtifactReplaced",
         "BaseLossy",
         "ChecksumDiffers",
         "ChecksumUnknown",

@@ -82,6 +82,7 @@ class Reason(StrEnum):
     MERGE_FAILED = "MergeFailed"
     MERGE_RETRYING = "MergeRetrying"
     # where the cluster is not as the spec says
+    CLAIM_TERMINATING = "ClaimTerminating"
     STORAGE_NOT_FOLLOWED = "StorageNotFollowed"
     POD_TEMPLATE_CHANGED = "PodTemplateChanged"
     REWRITTEN = "Rewritten"

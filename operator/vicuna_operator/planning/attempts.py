@@ -39,6 +39,8 @@ class WeightsStage:
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False
+    look: str = ""  # the last look at every byte of the artifact that was settled, or is under way
+    in_vain: str = ""  # why the artifact is no good for a server although it was looked at
     attempt: int | None = None
     merge_pod: str | None = None
     progress: Mapping[str, Any] | None = None
@@ -74,11 +76,12 @@ class Attempts:
     pods: Mapping[str, PodView]  # by Job name
     series: str
     shared_volume: bool
+    look: str = ""  # what doubts the artifact, if anything does
 
     def next(self) -> WeightsStage:
         """Decide from the last attempt what comes now."""
         last = self.jobs[-1] if self.jobs else None
-        if last is None or last.claim != claim_name(self.model):
+        if last is None or last.claim != claim_name(self.model) or last.meta.look != self.look:
             return self._start()
         pod = self.pods.get(last.meta.name)
         if last.succeeded:
@@ -108,6 +111,10 @@ class Attempts:
         claim = self.seen.claims.get(claim_name(self.model))
         return claim.capacity if claim is not None else ""
 
+    def _claim_uid(self) -> str:
+        claim = self.seen.claims.get(claim_name(self.model))
+        return claim.meta.uid if claim is not None else ""
+
     @property
     def _next_attempt(self) -> int:
         return self.jobs[-1].attempt + 1 if self.jobs else 0
@@ -123,6 +130,8 @@ class Attempts:
             pull_policy=spec.serving.image_pull_policy or self.config.server_image_pull_policy,
             shared_volume=self.shared_volume,
             capacity=self._capacity(),
+            claim_uid=self._claim_uid(),
+            look=self.look,
         )
 
     def _start(self) -> WeightsStage:

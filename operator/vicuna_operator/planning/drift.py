@@ -11,9 +11,9 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import Observed
+from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.storage import unfollowed
-from vicuna_operator.resources.common import claim_name, labels
+from vicuna_operator.resources.common import claim_name, labels, spec_of
 
 __all__ = ["Drift", "drift_told", "find_drift"]
 
@@ -31,12 +31,34 @@ class Drift:
 def find_drift(model: Model, seen: Observed, live: Sequence[DeploymentView], contested: Sequence[str]) -> list[Drift]:
     """Find what is not as the spec says; `contested` is what somebody rewrites as soon as it is put back."""
     claim = seen.claims.get(claim_name(model))
-    told = [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
+    told = [*_lost(model, claim, live)]
+    told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
     told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
         told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
     return told
+
+
+def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView]) -> Iterator[Drift]:
+    """Tell of a claim that goes, or is gone, under pods that mount it."""
+    name = claim_name(model)
+    if not any(item.claim == name for item in live):
+        return  # nothing serves from it: Ready tells
+    kept = "pods that run keep what they have, and no other can start"
+    if claim is not None and claim.meta.deleting:
+        yield Drift(
+            Reason.CLAIM_TERMINATING,
+            f"PersistentVolumeClaim {name} is being deleted, which cannot be undone: {kept}; name another claim in"
+            f" spec.storage.claimName, and the weights are merged onto it while these pods serve; or let it go by"
+            f" spec.suspend, then by false again, and it is made and merged onto anew",
+        )
+    elif claim is None and spec_of(model).storage.claim_name is not None:
+        yield Drift(
+            Reason.CLAIM_NOT_FOUND,
+            f"PersistentVolumeClaim {name} is gone: {kept}; create it in {model.namespace} again, and the weights are"
+            f" merged onto it",
+        )
 
 
 def _changed(item: DeploymentView) -> str:

@@ -32,6 +32,11 @@ class Meta:
         text = self.annotations.get(c.ANNOTATION_ARTIFACT_DIGEST, "")
         return text if is_digest(text) else None
 
+    @property
+    def look(self) -> str:
+        """Return which look at every byte of the artifact this belongs to; empty: none."""
+        return self.annotations.get(c.ANNOTATION_VERIFY, "")
+
     def is_child_of(self, uid: str) -> bool:
         """Tell whether the object belongs to the model with this uid, and is there to stay."""
         return self.owner_uid == uid and not self.deleting

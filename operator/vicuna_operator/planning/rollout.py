@@ -80,21 +80,24 @@ def judge(
     now: datetime,
     *,
     serving: bool,
+    look: str = "",
 ) -> Rollout:
     """Decide where the rollout of the target stands.
 
-    `fresh` is its Deployment, None before there is one; `serving` tells whether it is the active revision.
+    `fresh` is its Deployment, None before there is one; `serving` tells whether it is the active revision. `look` is
+    the last one at its artifact: weights that were found or made right are tried again.
     """
+    attempt = _attempt(model, look)
     if fresh is None:
         return _starting(now) if fleet.wanted else Rollout(Stand.IDLE)
-    if good is not None and _was_given_up(model, fresh):
+    if good is not None and _was_given_up(fresh, attempt):
         return Rollout(Stand.ROLLED_BACK, failure=fresh.failed)
     if fleet.wanted == 0:
         return _idle(fresh)
     if _is_complete(fresh, fleet):
         return _steady(fresh, fleet, now)
     if fresh.started is not None:
-        return _under_way(model, fresh, good, fleet, limit, now)
+        return _under_way(model, fresh, good, fleet, limit, attempt, now)
     if serving and _has_succeeded(fresh):
         return _at_rest(fresh, fleet)  # its pods may come and go: that is not a rollout
     return _starting(now)
@@ -106,13 +109,14 @@ def _is_complete(fresh: DeploymentView, fleet: Fleet) -> bool:
     return enough or (fresh.started is not None and fleet.goes_no_further(fresh.revision))
 
 
-def _attempt(model: Model) -> str:
-    return rollout_attempt(spec_of(model), retry=model.annotations.get(c.ANNOTATION_RETRY, ""))
+def _attempt(model: Model, look: str) -> str:
+    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([look] if look else [])]
+    return rollout_attempt(spec_of(model), retry=" ".join(words))
 
 
-def _was_given_up(model: Model, fresh: DeploymentView) -> bool:
+def _was_given_up(fresh: DeploymentView, attempt: str) -> bool:
     """Tell whether this very attempt has failed before; another one may try again."""
-    return fresh.failed is not None and fresh.failed.get("attempt") == _attempt(model)
+    return fresh.failed is not None and fresh.failed.get("attempt") == attempt
 
 
 def _has_succeeded(fresh: DeploymentView) -> bool:
@@ -142,7 +146,13 @@ def _steady(fresh: DeploymentView, fleet: Fleet, now: datetime) -> Rollout:
 
 
 def _under_way(
-    model: Model, fresh: DeploymentView, good: DeploymentView | None, fleet: Fleet, limit: Limit, now: datetime
+    model: Model,
+    fresh: DeploymentView,
+    good: DeploymentView | None,
+    fleet: Fleet,
+    limit: Limit,
+    attempt: str,
+    now: datetime,
 ) -> Rollout:
     """Let it run until its deadline or a failure for good; then go back, where there is something to go back to."""
     deadline = spec_of(model).serving.rollout.progress_deadline_seconds
@@ -154,7 +164,7 @@ def _under_way(
         return Rollout(Stand.RUNNING, requeue_after=left)
     if good is None:
         return Rollout(Stand.HOPELESS, failure=failure_report(failure))
-    return _given_up(failure, _attempt(model), now)
+    return _given_up(failure, attempt, now)
 
 
 def _given_up(failure: Failure, attempt: str, now: datetime) -> Rollout:

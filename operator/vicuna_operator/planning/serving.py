@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
 from vicuna_operator.planning.attempts import WeightsStage
@@ -15,15 +16,16 @@ from vicuna_operator.planning.capacity import capacity_notes
 from vicuna_operator.planning.companions import Companions, plan_companions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import Observed, PodView
-from vicuna_operator.planning.rollout import UNMARKED, Limit, Rollout, Stand, judge
+from vicuna_operator.planning.doubts import claim_noted
+from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.rollout import UNMARKED, Limit, Marks, Rollout, Stand, judge
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
 from vicuna_operator.planning.step import Step, decide_sizes
 from vicuna_operator.planning.target import Target, choose_target
 from vicuna_operator.planning.trouble import Trouble, deadline_of
-from vicuna_operator.resources.common import spec_of
+from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
 __all__ = ["ServingStage", "plan_serving"]
@@ -72,16 +74,17 @@ def plan_serving(
     servers = observe_servers(model, seen, now)
     companions = plan_companions(model, seen, config, now)
     if weights.artifact_id is None:
-        return _kept(servers, companions)
+        return _kept(weights, servers, companions, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
-    rollout, trouble = _decide_rollout(model, target, servers, now)
+    rollout, trouble = _decide_rollout(model, target, servers, weights.look, now)
     step = decide_sizes(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[Note] = []
     if target.fresh is None:
-        created = [_deployment(model, target, step, config, weights)]
+        created = [_deployment(model, target, step, config, weights, seen)]
         announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
-    changes, put_back = _changes(model, target, servers, rollout, step)
+    noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.fresh, seen)}
+    changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
         target=target.revision,
         image=target.image,
@@ -110,11 +113,17 @@ def _look_again(servers: Servers, companions: Companions, rollout: Rollout, step
     return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
-def _kept(servers: Servers, companions: Companions) -> ServingStage:
-    """Let what serves go on serving, at the size asked for, until the new weights are known."""
+def _kept(
+    weights: WeightsStage, servers: Servers, companions: Companions, claims: Mapping[str, ClaimView | None]
+) -> ServingStage:
+    """Let what serves go on serving, at the size asked for, until the new weights are known.
+
+    Pods that only fail to load an artifact that is being looked at are stopped: others begin at once when it is whole.
+    """
     active, fleet = servers.active, servers.fleet
-    sizes = fleet.all_on(active.revision) if active else {item.revision: 0 for item in servers.live}
-    changes, put_back = resize(servers.live, sizes, {})
+    stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.look)
+    sizes = fleet.all_on(active.revision) if active and stays else {item.revision: 0 for item in servers.live}
+    changes, put_back = resize(servers.live, sizes, _noted(servers, claims))
     return ServingStage(
         target=None,
         image="",
@@ -128,12 +137,22 @@ def _kept(servers: Servers, companions: Companions) -> ServingStage:
     )
 
 
-def _decide_rollout(model: Model, target: Target, servers: Servers, now: datetime) -> tuple[Rollout, Trouble | None]:
+def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, Marks]:
+    """Return what Deployments of earlier versions are to remember of their claims."""
+    return {
+        item.revision: claim_noted(item.meta.annotations, item.meta.created, claims.get(item.claim))
+        for item in servers.live
+    }
+
+
+def _decide_rollout(
+    model: Model, target: Target, servers: Servers, look: str, now: datetime
+) -> tuple[Rollout, Trouble | None]:
     """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
     trouble = servers.trouble(model, target.revision)
     serving = servers.active is not None and servers.active is target.fresh
     limit = _limit(model, target, servers, trouble)
-    rollout = judge(model, target.fresh, target.good, servers.fleet, limit, now, serving=serving)
+    rollout = judge(model, target.fresh, target.good, servers.fleet, limit, now, serving=serving, look=look)
     if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
         trouble = servers.trouble(model, target.good.revision)
     return rollout, trouble
@@ -156,7 +175,11 @@ def _limit(model: Model, target: Target, servers: Servers, trouble: Trouble | No
     return Limit(overdue, servers.blame(model, target.revision))
 
 
-def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage) -> Create:
+def _deployment(
+    model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage, seen: Observed
+) -> Create:
+    claim = seen.claims.get(claim_name(model))
+    looked = {c.ANNOTATION_VERIFY: weights.look} if weights.look else {}
     body = revision_deployment(
         model,
         revision=target.revision,
@@ -167,9 +190,20 @@ def _deployment(model: Model, target: Target, step: Step, config: PlanConfig, we
         replicas=step.sizes[target.revision],
         shared_volume=weights.shared_volume,
         chat_template=weights.chat_template,
-        marks={key: value for key, value in step.marks.items() if value is not None},
+        claim_uid=claim.meta.uid if claim is not None else "",
+        marks={key: value for key, value in {**step.marks, **looked}.items() if value is not None},
     )
     return Create(body)
+
+
+def _noted_now(model: Model, weights: WeightsStage, fresh: DeploymentView | None, seen: Observed) -> Marks:
+    """Return what the target is to remember of where its artifact lies and of the last look at it, as Jobs may go."""
+    if fresh is None:
+        return {}
+    claim = seen.claims.get(claim_name(model))
+    uid = claim.meta.uid if claim is not None and not claim.meta.deleting else None
+    now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.look or None}
+    return {key: value for key, value in now.items() if value and fresh.meta.annotations.get(key) != value}
 
 
 def _announced(target: Target) -> Note:
@@ -177,12 +211,18 @@ def _announced(target: Target) -> Note:
 
 
 def _changes(
-    model: Model, target: Target, servers: Servers, rollout: Rollout, step: Step
+    model: Model,
+    target: Target,
+    servers: Servers,
+    rollout: Rollout,
+    step: Step,
+    noted: Mapping[str, Marks],
 ) -> tuple[Sequence[Action], Sequence[Note]]:
     """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones."""
     others = [item for item in servers.live if item is not target.fresh]
     leftovers = {item.revision: UNMARKED for item in others if item.started or item.failed}
-    marks = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
+    told = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
+    marks = {name: {**noted.get(name, {}), **told.get(name, {})} for name in {*noted, *told}}
     changes, put_back = resize(servers.live, step.sizes, marks)
     in_use = [target.fresh, servers.active, None if rollout.stand is Stand.STEADY else target.good]
     pruned = prune(servers.live, in_use, step.sizes, spec_of(model).storage.keep_revisions)

@@ -35,11 +35,14 @@ def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready
         return _merging(weights, ready_all)
     if serving.fleet.wanted == 0:
         return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
-    return _serving(model, serving, ready_all)
+    return _serving(model, serving, ready_all, weights.in_vain)
 
 
-def _serving(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
+def _serving(model: Model, serving: ServingStage, ready_all: int, in_vain: str) -> Verdict:
     verdict = _of_pods(model, serving, ready_all)
+    if in_vain and not verdict.ready:
+        message = f"{verdict.message}; {in_vain}"
+        verdict = replace(verdict, message=message, stalled=True, progressing=False)
     return replace(verdict, message="; ".join([verdict.message, *map(_still_there, serving.lost)]))
 
 

@@ -11,12 +11,12 @@ from vicuna_contract.templates import AUTO
 from vicuna_contract.termination import Report, read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Create, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.doubts import Doubt, claim_noted, find_doubt, is_void
 from vicuna_operator.planning.endings import END_NOW, merge_ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.rehearsal import rehearsed_stage
 from vicuna_operator.planning.storage import claim_step
@@ -31,12 +31,13 @@ __all__ = ["plan_weights"]
 class _Known:
     """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once.
 
-    `digest` is of its files, None where no merge told it.
+    `digest` is of its files, None where no merge told it; `look` is the last look at all of them, if there was one.
     """
 
     artifact_id: str
     chat_template: str | None = None
     digest: str | None = None
+    look: str = ""
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
@@ -52,18 +53,42 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     jobs = [merge_ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
-    if known is not None:
-        stage = _merged(known, jobs)
+    doubt = find_doubt(model, known.artifact_id, claim, jobs, seen) if known is not None else None
+    look = doubt.look if doubt is not None else ""
+    if known is not None and (doubt is None or doubt.in_vain or spec_of(model).suspend):
+        stage = replace(_merged(known, jobs), in_vain=_in_vain(known, doubt))
     elif blocked is not None:
         stage = WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
     elif spec_of(model).suspend:
         stage = _suspended(jobs)
     else:
-        attempts = Attempts(model, seen, config, now, jobs, pods, _series(model), shared_volume)
-        next_step = attempts.next()
+        attempts = Attempts(model, seen, config, now, jobs, pods, _series(model, look), shared_volume, look)
+        next_step = _looking(attempts.next(), known, doubt)
         next_step, prepared = replace(next_step, actions=[*prepared, *next_step.actions]), []
         stage = rehearsed_stage(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
     return replace(stage, actions=[*prepared, *_superseded(mine, key), *stage.actions], shared_volume=shared_volume)
+
+
+def _looking(stage: WeightsStage, known: _Known | None, doubt: Doubt | None) -> WeightsStage:
+    """Say that it is an artifact that is there which is looked at, and why."""
+    if known is None or doubt is None:
+        return stage
+    said = f"a server says {doubt.failure.reason}" if doubt.failure is not None else "as asked"
+    why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({said})"
+    begins = [Note("Warning" if doubt.failure else "Normal", "ArtifactDoubted", why)]
+    begun = any(isinstance(action, Create) for action in stage.actions)
+    notes = [*stage.notes, *(begins if begun else [])]
+    return replace(stage, message=f"{why}; {stage.message}", look=doubt.look, notes=notes)
+
+
+def _in_vain(known: _Known, doubt: Doubt | None) -> str:
+    if doubt is None or doubt.in_vain is None or doubt.failure is None:
+        return ""
+    return (
+        f"Job {doubt.in_vain.meta.name} has read every byte of artifact {known.artifact_id} and left it right, and pod"
+        f" {doubt.failure.pod} still says {doubt.failure.reason}: {doubt.failure.message}; look at the volume and at"
+        f" what mounts it, then `kubectl vicuna retry`"
+    )
 
 
 def _superseded(jobs: Sequence[JobView], key: str) -> Sequence[Action]:
@@ -83,6 +108,7 @@ def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
         told,
         known.chat_template,
         known.digest,
+        look=known.look,
         actions=actions,
         notes=known.notes,
     )
@@ -94,9 +120,9 @@ def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
     return WeightsStage(None, Reason.SUSPENDED, "suspended before the merge was done", actions=running)
 
 
-def _series(model: Model) -> str:
-    retry = model.annotations.get(c.ANNOTATION_RETRY, "")
-    return merge_series(spec_of(model), claim=claim_name(model), retry=retry)
+def _series(model: Model, look: str) -> str:
+    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([look] if look else [])]
+    return merge_series(spec_of(model), claim=claim_name(model), retry=" ".join(words))
 
 
 def _is_shared(model: Model, claim: ClaimView | None) -> bool:
@@ -109,53 +135,53 @@ def _known_artifact(
 ) -> _Known | None:
     """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment.
 
-    What was made before the claim was lies on an earlier one of its name, which is lost: a merge finds out whether
-    the artifact has been brought back.
+    What was made on an earlier claim of its name is lost with that: a merge finds out whether the artifact has been
+    brought back.
     """
     here = claim_name(model)
     claim = seen.claims.get(here)
     for job in reversed(jobs):
-        if job.succeeded and job.claim == here and not _is_older(job.meta, claim):
-            known = _noted(job) or _told(job, pods.get(job.meta.name))
+        if job.succeeded and job.claim == here and not is_void(job.meta.annotations, job.meta.created, claim):
+            known = _noted(job, claim) or _told(job, pods.get(job.meta.name), claim)
             if known is not None:
                 return known
     return _served(model, seen, claim)
 
 
-def _noted(job: JobView) -> _Known | None:
-    """Return what is noted on a Job."""
+def _noted(job: JobView, claim: ClaimView | None) -> _Known | None:
+    """Return what is noted on a Job; one of an earlier version notes the claim now."""
     if not job.artifact_id:
         return None
-    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.warnings)
+    noted = claim_noted(job.meta.annotations, job.meta.created, claim)
+    change = {"metadata": {"annotations": noted}}
+    actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if noted else []
+    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.meta.look, job.warnings, actions)
 
 
 def _served(model: Model, seen: Observed, claim: ClaimView | None) -> _Known | None:
     """Find the artifact by a Deployment that serves it, the youngest first."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
-    fit = [item for item in own if item.merge_key == key and item.claim == here and not _is_older(item.meta, claim)]
+    there = [item for item in own if not is_void(item.meta.annotations, item.meta.created, claim)]
+    fit = [item for item in there if item.merge_key == key and item.claim == here]
     fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
-    return next((_Known(item.artifact_id, item.chat_template, item.artifact_digest) for item in fit), None)
+    known = (_Known(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.look) for item in fit)
+    return next(known, None)
 
 
-def _is_older(child: Meta, claim: ClaimView | None) -> bool:
-    """Tell whether an object was made before the claim that is there now."""
-    made = claim.meta.created if claim is not None else None
-    return made is not None and child.created is not None and child.created < made
-
-
-def _told(job: JobView, pod: PodView | None) -> _Known | None:
+def _told(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _Known | None:
     """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
     said = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
     if said is None or said.artifact_id is None:
         return None
     resolved = said.chat_template if job.asked_template == AUTO else None
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
-    metadata |= {"annotations": annotations} if (annotations := _annotations(said, resolved)) else {}
+    annotations = _annotations(said, resolved) | claim_noted(job.meta.annotations, job.meta.created, claim)
+    metadata |= {"annotations": annotations} if annotations else {}
     change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if outlived(pod) else {})
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
     notes = [Note("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, resolved, said.digest, said.warnings, [patch], notes)
+    return _Known(said.artifact_id, resolved, said.digest, job.meta.look, said.warnings, [patch], notes)
 
 
 def _annotations(said: Report, resolved: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
 from vicuna_operator.errors import PluginError
+from vicuna_operator.planning.doubts import DAMAGE
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
@@ -77,12 +78,20 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
 
 
 def retry(kubectl: Kubectl, name: str) -> int:
-    """Ask for another try of what failed."""
-    before = read_model(kubectl, name)
-    _annotate(kubectl, name, c.ANNOTATION_RETRY, str(int(time.time())))
+    """Ask for another try of what failed; where nothing has, or the artifact is in doubt, for a look at every byte."""
+    before, moment = read_model(kubectl, name), str(int(time.time()))
     stalled = _condition(before, ConditionType.STALLED)
-    failed = f" ({stalled['reason']})" if stalled.get("status") == "True" else ", which was not stalled"
-    say(f"{name}{failed}: what failed is tried again")
+    failed = stalled.get("reason") if stalled.get("status") == "True" else None
+    marks = {c.ANNOTATION_RETRY: moment}
+    told = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
+    damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
+    if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
+        marks[c.ANNOTATION_VERIFY] = moment
+        told += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
+    elif failed is None:
+        told += ": what has failed so far is tried again at once, with all its retries"
+    _annotate(kubectl, name, marks)
+    say(told)
     return 0
 
 
@@ -127,7 +136,7 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     if not status.get("imageOutdated"):
         say(f"{name} runs on the default image already")
         return 0
-    _annotate(kubectl, name, c.ANNOTATION_UPGRADE, str(revision))
+    _annotate(kubectl, name, {c.ANNOTATION_UPGRADE: str(revision)})
     say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
     return 0
 
@@ -188,8 +197,9 @@ def wait(
         sleep(_LOOK_SECONDS)
 
 
-def _annotate(kubectl: Kubectl, name: str, key: str, value: str) -> None:
-    kubectl.write("annotate", _RESOURCE, name, f"{key}={value}", "--overwrite", "--field-manager=kubectl-vicuna")
+def _annotate(kubectl: Kubectl, name: str, marks: Mapping[str, str]) -> None:
+    words = [f"{key}={value}" for key, value in marks.items()]
+    kubectl.write("annotate", _RESOURCE, name, *words, "--overwrite", "--field-manager=kubectl-vicuna")
 
 
 def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

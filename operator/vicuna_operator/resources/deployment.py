@@ -43,6 +43,7 @@ def revision_deployment(
     marks: Mapping[str, str],
     chat_template: str | None = None,
     digest: str | None = None,
+    claim_uid: str = "",
 ) -> dict[str, Any]:
     """Build the Deployment of a revision with its first number of replicas.
 
@@ -57,6 +58,7 @@ def revision_deployment(
         marks: further annotations.
         chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
         digest: of the artifact's files; None: unknown, so its pods take any.
+        claim_uid: of the claim that its pods mount; empty: unknown.
     """
     spec = spec_of(model)
     arguments = _arguments(model, revision, artifact_id, chat_template)
@@ -72,6 +74,7 @@ def revision_deployment(
             "labels": labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
             "annotations": {
                 c.ANNOTATION_CLAIM: claim_name(model),
+                **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
                 c.ANNOTATION_REPLICAS: str(replicas),
                 **({} if digest is None else {c.ANNOTATION_ARTIFACT_DIGEST: digest}),

@@ -32,11 +32,21 @@ def source_claims(model: Model) -> dict[str, ClaimSource]:
 
 
 def merge_job(
-    model: Model, *, attempt: int, series: str, image: str, pull_policy: str, shared_volume: bool, capacity: str
+    model: Model,
+    *,
+    attempt: int,
+    series: str,
+    image: str,
+    pull_policy: str,
+    shared_volume: bool,
+    capacity: str,
+    claim_uid: str = "",
+    look: str = "",
 ) -> dict[str, Any]:
     """Build one attempt.
 
-    `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound.
+    `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound, as
+    is its uid while there is none. `look` names what doubts the artifact that is there: it is read in full.
     """
     volumes, mounts = _volumes(model)
     pod = volume_pod(
@@ -44,7 +54,7 @@ def merge_job(
         image=image,
         pull_policy=pull_policy,
         arguments=_arguments(model),
-        environment=_environment(model),
+        environment=[*_environment(model), *([{"name": c.VERIFY_VARIABLE, "value": "1"}] if look else [])],
         volumes=volumes,
         mounts=mounts,
         shared_volume=shared_volume,
@@ -55,6 +65,8 @@ def merge_job(
         c.ANNOTATION_SERIES: series,
         c.ANNOTATION_CLAIM: claim_name(model),
         c.ANNOTATION_CAPACITY: capacity,
+        **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
+        **({c.ANNOTATION_VERIFY: look} if look else {}),
     }
     return volume_job(model, job_name(model, attempt), marks=marks, annotations=annotations, pod=pod)
 

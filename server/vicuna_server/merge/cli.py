@@ -1,10 +1,13 @@
 """`vicuna-server merge`: flags, signals, and how the outcome is told."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vicuna_contract.merge_arguments import MergeArguments
+from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
@@ -36,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             progress = Progress(reporter, stop, args.max_bytes_per_second)
-            manifest = run_merge(Request.of(args), progress)
+            doubted = bool(os.environ.get(VERIFY_VARIABLE))
+            manifest = run_merge(replace(Request.of(args), verify_found=doubted), progress)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback

@@ -27,6 +27,7 @@ from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
 from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
 from vicuna_server.merge.volume.claim import Claim, drop_claim
 from vicuna_server.merge.volume.leftovers import Leftovers
+from vicuna_server.merge.volume.second_look import whole_or_put_aside
 from vicuna_server.merge.volume.staging import Staging, remove
 from vicuna_server.merge.volume.storage import check_space
 from vicuna_server.merge.volume.sweeping import drop_staging, make_room, sweep
@@ -138,7 +139,9 @@ class _Job:
                     remove(each.folder)
 
     def _tidied(self, found: Manifest | None) -> Manifest | None:
-        """Remove what runs left that died after this artifact was there."""
+        """Look again at what was found where that is asked for; remove what runs left that died after it was there."""
+        if found and self._request.verify_found:
+            found = whole_or_put_aside(self._root, found, self._progress)
         if found:
             drop_claim(self._root, found.artifact_id)
             drop_staging(self._root, found.artifact_id, self._progress)

@@ -19,9 +19,11 @@ class Request(MergeArguments):
 
     Attributes:
         least_shard_bytes: output files are not cut smaller than this.
+        verify_found: an artifact that is there is read in full before it is believed.
     """
 
     least_shard_bytes: int = LEAST_SHARD_BYTES
+    verify_found: bool = False
 
     @property
     def chunk_bytes(self) -> int:

@@ -14,6 +14,7 @@ from support.world import World, model_body
 from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Apply, Create, Patch
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.resources.claim import KEPT
 
 FOLDER = Path(__file__).parent / "upgrades"
 STORED = sorted(FOLDER.glob("*.json"))
@@ -52,12 +53,14 @@ def test_taking_over_starts_no_job_and_restarts_no_pod(file: Path, image: str) -
     world = restored(file)
     world.config = PlanConfig(server_image=image)
     made = world.reconcile()
-    notes = [a for a in made.actions if isinstance(a, Patch) and a.ref.kind == "Deployment"]
-    for note in notes:  # of what its pods are made of, which changes nothing of them
-        assert list(note.body) == ["metadata"]
-        assert list(note.body["metadata"]["annotations"]) == [c.ANNOTATION_TEMPLATE]
-    others = [a for a in made.actions if a not in notes]
-    kinds = [a.body["kind"] if isinstance(a, Create | Apply) else a.ref.kind for a in others]
+    patches = [a for a in made.actions if isinstance(a, Patch)]
+    for patch in patches:  # what is noted on an object, which changes nothing of what it does
+        assert list(patch.body) == ["metadata"]
+        noted = patch.body["metadata"].get("annotations", {})
+        assert set(noted) <= {c.ANNOTATION_TEMPLATE, c.ANNOTATION_CLAIM_UID, *KEPT}
+        assert patch.body["metadata"].get("labels", {}) in ({}, {c.LABEL_INSTANCE: None})
+        assert "ownerReferences" not in patch.body["metadata"]
+    kinds = [a.body["kind"] if isinstance(a, Create | Apply) else a.ref.kind for a in made.actions if a not in patches]
     assert not {"Job", "Deployment", "PersistentVolumeClaim"} & set(kinds), made.actions
     assert world.condition("Ready")["status"] == "True"
     assert world.status["imageOutdated"] is (image != "registry.example/server:1")

@@ -8,8 +8,10 @@ from pathlib import Path
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.artifact import artifact_folders
 from vicuna_server.merge.volume.claim import CLAIM_PREFIX, Claim, seems_held
+from vicuna_server.merge.volume.second_look import DAMAGED
 from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.merge.volume.storage import fsync_folder, measure, volume_time
+from vicuna_server.merge.volume.sweeping import MOST_SECONDS
 from vicuna_server.merge.volume.verify import verify_fast
 
 __all__ = ["Candidate", "candidates", "prune", "tidy_claims"]
@@ -50,8 +52,10 @@ def candidates(root: Path, keep: Collection[str], least_age: float) -> list[Cand
         unfinished = path.name.startswith(STAGING_PREFIX)
         key = staging_key(path) if unfinished else path.name
         size, changed = measure(path)
-        if key in keep and not (unfinished and not verify_fast(root / key)[1]):
-            kept: str | None = "in use"
+        if key.startswith(DAMAGED) and now - changed < MOST_SECONDS:
+            kept: str | None = "put aside as damaged; pods may still read it"
+        elif key in keep and not (unfinished and not verify_fast(root / key)[1]):
+            kept = "in use"
         elif now - changed < least_age:
             kept = "too young"
         else:

@@ -11,9 +11,9 @@ from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_k
 from vicuna_server.merge.volume.storage import measure, require_space, volume_time
 from vicuna_server.merge.wording import readable_size
 
-__all__ = ["DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
+__all__ = ["MOST_SECONDS", "DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
 
-_MOST_SECONDS = 7 * 24 * 3600
+MOST_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def sweep(root: Path, claim: Claim, progress: Progress) -> None:
         path.unlink(missing_ok=True)
     now = volume_time(root)
     for dead in dead_staging(root, progress, but=claim.key):
-        if now - dead.changed > _MOST_SECONDS:
+        if now - dead.changed > MOST_SECONDS:
             remove_dead(root, dead, progress)
 
 

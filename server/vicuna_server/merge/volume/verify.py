@@ -13,7 +13,7 @@ from vicuna_server.merge.formats.safetensors_format import read_tensors
 from vicuna_server.merge.identity import Fingerprints, artifact_id
 from vicuna_server.merge.progress import Progress
 
-__all__ = ["Fault", "fingerprints_of", "verify", "verify_fast"]
+__all__ = ["NOT_SEALED", "Fault", "fingerprints_of", "verify", "verify_fast"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Fault:
 
     file: str
     what: str
+
+
+NOT_SEALED = Fault(MANIFEST_NAME, "has no checksum of its own")
+"""What earlier versions made has none."""
 
 
 def verify_fast(folder: Path) -> tuple[Manifest | None, list[Fault]]:
@@ -52,7 +56,7 @@ def verify(folder: Path, progress: Progress) -> tuple[Manifest | None, list[Faul
     if manifest is None:
         return None, faults
     if not Manifest.is_sealed(folder):
-        faults.append(Fault(MANIFEST_NAME, "has no checksum of its own"))
+        faults.append(NOT_SEALED)
     bad = {fault.file for fault in faults}
     for entry in manifest.files:
         if entry.path not in bad:

@@ -1,0 +1,91 @@
+"""Whether an artifact that a merge told of must be looked at again: a server could not load it, or the user asks.
+
+The look is a merge Job with another environment: it reads every byte, and makes anew what is damaged. There is one
+per claim and generation, and one more for each time the user asks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from vicuna_contract import names as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.failures import Failure, server_failure
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import moment
+from vicuna_operator.planning.observed import ClaimView, Observed
+
+__all__ = ["DAMAGE", "Doubt", "claim_noted", "find_doubt", "is_void"]
+
+DAMAGE = {"ArtifactDamaged", "ManifestBroken", "ModelNotFound"}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why an artifact is looked at again; `look` names the look, `failure` is a server's, None where the user asks.
+
+    `in_vain` is the Job that had looked before the server failed once more: there is nothing left to try.
+    """
+
+    look: str
+    failure: Failure | None = None
+    in_vain: JobView | None = None
+
+
+def find_doubt(
+    model: Model, artifact_id: str, claim: ClaimView | None, jobs: Sequence[JobView], seen: Observed
+) -> Doubt | None:
+    """Find a doubt that no look has settled yet. `jobs` are those of the present merge key, by attempt."""
+    asked = model.annotations.get(c.ANNOTATION_VERIFY, "")
+    look = "/".join([claim.meta.uid if claim is not None else "", str(model.generation), asked])
+    last, done = jobs[-1] if jobs else None, [job for job in jobs if job.meta.look and job.succeeded]
+    failure = _reported(model, artifact_id, seen, done)
+    if last is not None and last.meta.look and not last.succeeded:
+        return Doubt(look if last.failed else last.meta.look, failure)
+    noted = [job.meta.look for job in done] + [item.meta.look for item in seen.deployments]
+    if asked and not any(each.endswith(f"/{asked}") for each in noted):
+        return Doubt(look, failure)
+    if failure is None:
+        return None
+    return Doubt(look, failure, next((job for job in done if job.meta.look == look), None))
+
+
+def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[JobView]) -> Failure | None:
+    """Return what a server says of the artifact since it was looked at last."""
+    looked = max((job.finished for job in done if job.finished is not None), default=None)
+    found = [failure for failure in _failures(model, artifact_id, seen) if _is_news(failure, looked, done)]
+    return max(found, key=lambda failure: failure.time, default=None)
+
+
+def _failures(model: Model, artifact_id: str, seen: Observed) -> Iterator[Failure]:
+    for pod in seen.pods:
+        mine = pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid
+        if not mine or not pod.is_server or pod.ready or pod.meta.deleting:
+            continue
+        failure = server_failure(pod) if pod.meta.labels.get(c.LABEL_ARTIFACT_ID) == artifact_id else None
+        if failure is not None and failure.reason in DAMAGE:
+            yield failure
+
+
+def _is_news(failure: Failure, looked: datetime | None, done: Sequence[JobView]) -> bool:
+    at = moment(failure.time)
+    return not done if at is None or looked is None else at > looked
+
+
+def is_void(noted: Mapping[str, str], made: datetime | None, claim: ClaimView | None) -> bool:
+    """Tell whether what an object tells of is not on the present claim, but on an earlier one of its name.
+
+    `noted` are the object's annotations, `made` is when it was created: earlier versions did not note the claim's uid.
+    """
+    if claim is None:
+        return False
+    if uid := noted.get(c.ANNOTATION_CLAIM_UID):
+        return uid != claim.meta.uid
+    return claim.meta.created is not None and made is not None and made < claim.meta.created
+
+
+def claim_noted(noted: Mapping[str, str], made: datetime | None, claim: ClaimView | None) -> dict[str, str]:
+    """Return what an object of an earlier version, or one older than its claim's uid, is to remember at first sight."""
+    if claim is None or claim.meta.deleting or c.ANNOTATION_CLAIM_UID in noted or is_void(noted, made, claim):
+        return {}
+    return {c.ANNOTATION_CLAIM_UID: claim.meta.uid} if noted.get(c.ANNOTATION_CLAIM) == claim.meta.name else {}
