@@ -138,3 +138,19 @@ def test_a_namespace_goes_while_the_operator_is_stopped(operator: Namespace, tmp
     finally:
         operator.kubectl("scale", "deployment/vicuna-operator", "--replicas=1")
         operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
+
+
+def test_weights_that_are_gone_come_back_by_themselves(team: Namespace, fresh: str) -> None:
+    # an artifact that no other test's model serves
+    team.apply(model(fresh, "weights", merge={"dtype": "bfloat16"}, serving=scripted()))
+    team.wait_ready(fresh)
+    artifact = team.status(fresh)["active"]["artifactID"]
+    team.kubectl("exec", "toolbox", "--", "rm", "-r", f"/weights/artifacts/{artifact}")
+    (pod,) = team.pods(fresh)
+    team.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=1")
+    merges = f"vicuna.dev/model={fresh},app.kubernetes.io/name=vicuna-merge"
+    until("the weights are looked at", lambda: len(team.find("jobs", merges)) == 2, 60)
+    team.wait_ready(fresh)
+    assert team.status(fresh)["active"]["artifactID"] == artifact
+    team.kubectl("exec", "toolbox", "--", "test", "-f", f"/weights/artifacts/{artifact}/config.json")
+    assert len(team.find("jobs", merges)) == 2
