@@ -60,7 +60,8 @@ class Lifetime(Cluster):
     """One model from its creation on."""
 
     def __init__(self, runner: asyncio.Runner) -> None:
-        super().__init__(model_body(serving={"replicas": 2}), gpus=3)
+        storage = {"size": "10Gi", "accessMode": "ReadWriteMany"}
+        super().__init__(model_body(storage=storage, serving={"replicas": 2}), gpus=3)
         self._runner = runner
         self.merge = "ok"  # how merges end: ok, terminal, transient, never
         self.late = False  # watches deliver only when told

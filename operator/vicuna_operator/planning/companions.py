@@ -38,11 +38,18 @@ class Companions:
         )
 
 
-def plan_companions(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Companions:
-    """Make what is missing, apply what differs, put back what somebody changed, remove what is no longer wanted."""
+def plan_companions(
+    model: Model, seen: Observed, config: PlanConfig, now: datetime, *, shared_volume: bool
+) -> Companions:
+    """Make what is missing, apply what differs, put back what somebody changed, remove what is no longer wanted.
+
+    Where the volume belongs to one node there is no budget: the pods must be on that node together, so that one pod at
+    a time could never leave it.
+    """
     found = _kept(model, seen.service, model_service(model), now)
     if seen.budgets_offered:
-        wanted = disruption_budget(model) if spec_of(model).serving.replicas > 1 else None
+        several = spec_of(model).serving.replicas > 1 and shared_volume
+        wanted = disruption_budget(model) if several else None
         found += _kept_or_removed(model, seen.budget, wanted, ("policy/v1", "PodDisruptionBudget"), now)
     peers = config.network_peers
     policy = network_policy(model, peers) if peers is not None else None

@@ -18,6 +18,7 @@ __all__ = ["differing", "put_back", "seconds_left"]
 
 _PATIENCE = 600.0
 _WHOLE = {"selector", "matchLabels"}  # one more member would leave pods out
+_NEWER = {"unhealthyPodEvictionPolicy"}  # an API server before 1.26 drops it
 _RIVALS = {"maxUnavailable": "minAvailable"}  # of which the API server takes one
 
 
@@ -53,7 +54,10 @@ def _labels(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fields(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
-    yield from (key for key, value in body["spec"].items() if not _agrees(found.spec.get(key), value, key))
+    for key, value in body["spec"].items():
+        unknown = key in _NEWER and key not in found.spec
+        if not unknown and not _agrees(found.spec.get(key), value, key):
+            yield key
 
 
 def _state(found: CompanionView, body: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def plan_serving(
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
-    companions = plan_companions(model, seen, config, now)
+    companions = plan_companions(model, seen, config, now, shared_volume=weights.shared_volume)
     if weights.artifact_id is None:
         return _kept(weights, servers, companions, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)

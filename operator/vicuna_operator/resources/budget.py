@@ -10,6 +10,10 @@ __all__ = ["disruption_budget"]
 
 
 def disruption_budget(model: Model) -> dict[str, Any]:
-    """Build the PodDisruptionBudget `<model>`."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": pod_selector(model)}}
+    """Build the PodDisruptionBudget `<model>`; pods that are not ready, such as those that load, hold up no drain."""
+    spec = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": pod_selector(model)},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
     return companion(model, "policy/v1", "PodDisruptionBudget", spec)

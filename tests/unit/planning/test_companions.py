@@ -5,12 +5,15 @@ from dataclasses import replace
 from support.world import World, model_body
 
 
+SHARED = {"size": "40Gi", "accessMode": "ReadWriteMany"}
+
+
 def budgets(world: World) -> int:
     return len(world.all("PodDisruptionBudget"))
 
 
 def test_two_replicas_have_a_budget_and_one_has_none() -> None:
-    world = World(model_body(serving={"replicas": 2}))
+    world = World(model_body(storage=SHARED, serving={"replicas": 2}))
     world.deploy()
     budget = world.only("PodDisruptionBudget")
     assert budget["spec"]["maxUnavailable"] == 1
@@ -25,8 +28,24 @@ def test_two_replicas_have_a_budget_and_one_has_none() -> None:
     assert budgets(world) == 1
 
 
-def test_a_cluster_without_policy_v1_gets_none() -> None:
+def test_a_volume_of_one_node_has_none_as_pods_could_never_leave_it_one_at_a_time() -> None:
     world = World(model_body(serving={"replicas": 2}))
+    world.deploy()
+    assert budgets(world) == 0
+
+
+def test_pods_that_are_not_ready_hold_up_no_drain_and_an_api_server_that_does_not_know_that_is_not_fought() -> None:
+    world = World(model_body(storage=SHARED, serving={"replicas": 2}))
+    world.deploy()
+    budget = world.only("PodDisruptionBudget")
+    assert budget["spec"].pop("unhealthyPodEvictionPolicy") == "AlwaysAllow"
+    world.remove(budget)
+    world.put(budget)
+    assert world.reconcile().actions == []
+
+
+def test_a_cluster_without_policy_v1_gets_none() -> None:
+    world = World(model_body(storage=SHARED, serving={"replicas": 2}))
     world.budgets_offered = False
     world.deploy()
     assert budgets(world) == 0
@@ -34,7 +53,7 @@ def test_a_cluster_without_policy_v1_gets_none() -> None:
 
 
 def test_what_somebody_changed_in_a_budget_of_ours_without_its_hash_is_put_back() -> None:
-    world = World(model_body(serving={"replicas": 2}))
+    world = World(model_body(storage=SHARED, serving={"replicas": 2}))
     world.deploy()
     budget = world.only("PodDisruptionBudget")
     wanted = budget["metadata"]["annotations"].pop("vicuna.dev/applied-hash")
@@ -46,7 +65,7 @@ def test_what_somebody_changed_in_a_budget_of_ours_without_its_hash_is_put_back(
 
 
 def test_a_foreign_budget_is_left_alone() -> None:
-    world = World(model_body(serving={"replicas": 1}))
+    world = World(model_body(storage=SHARED, serving={"replicas": 1}))
     foreign = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "demo"}}
     world.put({**foreign, "spec": {"minAvailable": 1}})
     world.deploy()

@@ -177,7 +177,8 @@ def test_a_label_that_was_taken_away_is_put_back() -> None:
 
 
 def test_a_budget_changed_by_hand_is_put_back() -> None:
-    world = deployed(serving={"replicas": 2})
+    shared = {"size": "40Gi", "accessMode": "ReadWriteMany"}
+    world = deployed(storage=shared, serving={"replicas": 2})
     found = world.only("PodDisruptionBudget")
     found["spec"] = {"minAvailable": 2, "selector": {"matchLabels": {"app": "x"}}, "unhealthyPodEvictionPolicy": "x"}
     world.put(found)
