@@ -154,3 +154,23 @@ def test_weights_that_are_gone_come_back_by_themselves(team: Namespace, fresh: s
     assert team.status(fresh)["active"]["artifactID"] == artifact
     team.kubectl("exec", "toolbox", "--", "test", "-f", f"/weights/artifacts/{artifact}/config.json")
     assert len(team.find("jobs", merges)) == 2
+
+
+def test_orphans_are_adopted_and_their_pods_go_on(team: Namespace, fresh: str) -> None:
+    """As after a restore: the children are there, and their owner is another model of the name."""
+    body = model(fresh, "weights", serving=scripted())
+    team.apply(body)
+    team.wait_ready(fresh)
+    before = {pod["metadata"]["uid"] for pod in team.pods(fresh)}
+    team.kubectl("delete", "vicunamodel", fresh, "--cascade=orphan", timeout=60)
+    team.apply(body)
+    team.wait_ready(fresh)
+    assert {pod["metadata"]["uid"] for pod in team.pods(fresh)} == before
+    uid = json.loads(team.kubectl("get", "vicunamodel", fresh, "--output=json"))["metadata"]["uid"]
+    for kind in ("deployments", "services"):
+        owners = [
+            owner["uid"]
+            for item in team.find(kind, f"vicuna.dev/model={fresh}")
+            for owner in item["metadata"]["ownerReferences"]
+        ]
+        assert owners == [uid]

@@ -86,6 +86,7 @@ class Reason(StrEnum):
     STORAGE_NOT_FOLLOWED = "StorageNotFollowed"
     POD_TEMPLATE_CHANGED = "PodTemplateChanged"
     REWRITTEN = "Rewritten"
+    ORPHANED = "Orphaned"
     # pods, whatever they run
     UNSCHEDULABLE = "Unschedulable"
     SCHEDULING_GATED = "SchedulingGated"

@@ -12,7 +12,7 @@ from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import CompanionView, Observed
 from vicuna_operator.planning.putting_back import differing, put_back, seconds_left
 from vicuna_operator.resources.budget import disruption_budget
-from vicuna_operator.resources.common import spec_of
+from vicuna_operator.resources.common import owner, spec_of
 from vicuna_operator.resources.network_policy import network_policy
 from vicuna_operator.resources.service import model_service
 
@@ -69,6 +69,9 @@ def _kept_or_removed(
 def _kept(model: Model, found: CompanionView | None, body: Mapping[str, Any], now: datetime) -> Companions:
     if found is None:
         return Companions([Create(body)])
+    if found.meta.is_orphan_of(model.name, model.uid) and not differing(found, body):
+        ref = Ref(str(body["apiVersion"]), str(body["kind"]), found.meta.name)
+        return Companions([Patch(ref, found.meta.uid, {"metadata": {"ownerReferences": [owner(model)]}})])
     if not _ours(model, found):
         return Companions()
     wanted = body["metadata"]["annotations"][c.ANNOTATION_APPLIED_HASH]

@@ -46,6 +46,11 @@ class DeploymentView:
         return self.meta.labels.get(c.LABEL_REVISION, "")
 
     @property
+    def pods_carry(self) -> str:
+        """Return the uid of the model that its pods are labelled with: the former one's where it was adopted."""
+        return self.template.model_uid
+
+    @property
     def artifact_id(self) -> str:
         """Return the artifact it serves."""
         return self.meta.labels.get(c.LABEL_ARTIFACT_ID, "")

@@ -58,9 +58,10 @@ def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[Job
 
 
 def _failures(model: Model, artifact_id: str, seen: Observed) -> Iterator[Failure]:
+    uids = {model.uid, *(item.pods_carry for item in seen.deployments if item.meta.is_child_of(model.uid))}
     for pod in seen.pods:
-        mine = pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid
-        if not mine or not pod.is_server or pod.ready or pod.meta.deleting:
+        mine = pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) in uids
+        if not mine or pod.ready or pod.meta.deleting:
             continue
         failure = server_failure(pod) if pod.meta.labels.get(c.LABEL_ARTIFACT_ID) == artifact_id else None
         if failure is not None and failure.reason in DAMAGE:

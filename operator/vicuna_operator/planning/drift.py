@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
+from vicuna_operator.planning.adoption import strays
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed
@@ -34,6 +35,7 @@ def find_drift(model: Model, seen: Observed, live: Sequence[DeploymentView], con
     told = [*_lost(model, claim, live)]
     told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
     told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
+    told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
         told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
@@ -66,6 +68,13 @@ def _changed(item: DeploymentView) -> str:
         f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with;"
         f" it is left as it is: state what you want in the spec of the VicunaModel, or `kubectl delete deployment"
         f" {item.meta.name}`, which is then made anew"
+    )
+
+
+def _stray(item: DeploymentView) -> str:
+    return (
+        f"Deployment {item.meta.name} carries this model's label, has no owner and is not as an operator made it, so"
+        f" it is not adopted: `kubectl delete deployment {item.meta.name}`, or take the label {c.LABEL_MODEL} off it"
     )
 
 

@@ -25,6 +25,7 @@ class Meta:
     annotations: Mapping[str, str]
     created: datetime | None
     deleting: bool
+    owner_model: str = ""  # the name of the VicunaModel that the controller ownerReference names
 
     @property
     def digest(self) -> str | None:
@@ -41,15 +42,23 @@ class Meta:
         """Tell whether the object belongs to the model with this uid, and is there to stay."""
         return self.owner_uid == uid and not self.deleting
 
+    def is_orphan_of(self, name: str, uid: str) -> bool:
+        """Tell whether the object has no controller, or a model of this name that is not there any more."""
+        former = self.owner_model == name and self.owner_uid != uid
+        return not self.deleting and (self.owner_uid is None or former)
+
     @classmethod
     def of(cls, body: Body) -> Self:
         """Read an object's metadata."""
         raw = table(body, "metadata")
-        owners = [text(ref.get("uid")) for ref in tables(raw.get("ownerReferences")) if ref.get("controller")]
+        owners = [ref for ref in tables(raw.get("ownerReferences")) if ref.get("controller")]
+        owner = owners[0] if owners else None
+        of_model = owner is not None and owner.get("kind") == c.KIND
         return cls(
             name=text(raw.get("name")),
             uid=text(raw.get("uid")),
-            owner_uid=owners[0] if owners else None,
+            owner_uid=text(owner.get("uid")) if owner is not None else None,
+            owner_model=text(owner.get("name")) if owner is not None and of_model else "",
             labels=texts(raw.get("labels")),
             annotations={key: value for key, value in texts(raw.get("annotations")).items() if key.startswith(c.GROUP)},
             created=moment(raw.get("creationTimestamp")),

@@ -10,6 +10,7 @@ from typing import Any
 from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, find_condition
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
+from vicuna_operator.planning.adoption import adopt
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.drift import drift_told, find_drift
@@ -25,6 +26,8 @@ from vicuna_operator.resources.common import claim_name
 
 __all__ = ["claims_to_read", "plan"]
 
+_ADOPTED_SECONDS = 1.0
+
 
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     """Decide the next step for one model.
@@ -38,6 +41,9 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = invalid(model, now)
         told = {"generation": model.generation, "reason": status["reason"]}
         return Plan(status=status, notes=_transitions(model, status), figures=told)
+    adopting, adopted = adopt(model, seen)
+    if adopting:  # then look again: it is all as if it had never been without an owner
+        return Plan(actions=adopting, notes=adopted, requeue_after=_ADOPTED_SECONDS)
     weights = plan_weights(model, seen, config, now)
     serving = plan_serving(model, weights, seen, config, now)
     pruning, pruned, prune_later = plan_pruning(model, weights, seen, config, now)

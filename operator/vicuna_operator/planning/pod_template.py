@@ -24,6 +24,7 @@ class PodTemplate:
     fingerprint: str = ""  # empty where it could not be read
     values: int = 0
     shared: bool = False
+    model_uid: str = ""  # the label of its pods
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
@@ -33,7 +34,8 @@ class PodTemplate:
         stated = {key: value for key, value in annotations.items() if key != _RESTARTED}
         metadata = {**table(template, "metadata"), "annotations": stated}
         content = {**template, "metadata": {key: value for key, value in metadata.items() if value}}
-        return cls(fingerprint(content), _count(content), _is_shared(body))
+        labelled = text(table(metadata, "labels").get(c.LABEL_MODEL_UID))
+        return cls(fingerprint(content), _count(content), _is_shared(body), labelled)
 
     @property
     def noted(self) -> str:

@@ -1,6 +1,6 @@
 """The serving side of what is seen: one model's Deployments and pods, and which revision serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,20 +58,23 @@ def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid)]
     live = sorted(own, key=lambda item: _made(item.meta), reverse=True)
     wanted = 0 if spec_of(model).suspend else spec_of(model).serving.replicas
-    running, lost, ended = _sorted_out(model, seen.pods, now)
+    running, lost, ended = _sorted_out({model.uid, *(item.pods_carry for item in own)}, seen.pods, now)
     fleet = Fleet(live, running, wanted)
     return Servers(fleet, [*running, *_last_words(ended, fleet)], lost, seen.events, _active(model, fleet))
 
 
 def _sorted_out(
-    model: Model, pods: Sequence[PodView], now: datetime
+    uids: Set[str], pods: Sequence[PodView], now: datetime
 ) -> tuple[list[PodView], list[PodView], list[PodView]]:
-    """Return the model's serving pods that count, those that should have ended, and those that have."""
+    """Return the model's serving pods that count, those that should have ended, and those that have.
+
+    `uids` are the model's own and, of adopted Deployments, its predecessor's.
+    """
     running: list[PodView] = []
     lost: list[PodView] = []
     ended: list[PodView] = []
     for pod in pods:
-        if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) == model.uid:
+        if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) in uids:
             (ended if pod.over else lost if is_lost(pod, now) else running).append(pod)
     return running, lost, ended
 

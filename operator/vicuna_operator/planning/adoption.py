@@ -1,0 +1,47 @@
+"""Children that stand here without their model: after a restore from a backup, or a deletion that left orphans.
+
+A Deployment is adopted if its pods are made as an operator made them, by the hash it carries; its pods go on. A Job is
+never believed: it is removed, and merges again in seconds what is there. What stands beside the revisions is adopted
+where it is as it should be (`companions`).
+"""
+
+from collections.abc import Sequence
+
+from vicuna_contract import names as c
+from vicuna_operator.api.model import Model
+from vicuna_operator.planning.actions import Action, Note, Patch, Ref
+from vicuna_operator.planning.attempts import delete_job
+from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.observed import Observed
+from vicuna_operator.resources.common import claim_name, owner
+
+__all__ = ["adopt", "adopted_as", "strays"]
+
+
+def adopt(model: Model, seen: Observed) -> tuple[Sequence[Action], Sequence[Note]]:
+    """Make what can be told to be this model's its own again, and remove Jobs that nobody owns."""
+    actions: list[Action] = [delete_job(job) for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
+    notes = []
+    for item in seen.deployments:
+        if item.meta.is_orphan_of(model.name, model.uid) and _is_as_made(model, item):
+            ref = Ref("apps/v1", "Deployment", item.meta.name)
+            actions.append(Patch(ref, item.meta.uid, {"metadata": adopted_as(model)}))
+            notes.append(Note("Normal", "Adopted", f"Deployment {item.meta.name} had no owner any more and goes on"))
+    return actions, notes
+
+
+def adopted_as(model: Model) -> dict[str, object]:
+    """Return the metadata that makes an object a child of this model."""
+    return {"ownerReferences": [owner(model)], "labels": {c.LABEL_MODEL_UID: model.uid}}
+
+
+def strays(model: Model, seen: Observed) -> Sequence[DeploymentView]:
+    """Return Deployments of a model of this name that are not adopted; their pods are behind the model's Service."""
+    lost = [item for item in seen.deployments if item.meta.is_orphan_of(model.name, model.uid)]
+    return [item for item in lost if not _is_as_made(model, item)]
+
+
+def _is_as_made(model: Model, item: DeploymentView) -> bool:
+    named = item.meta.name == c.deployment(model.name, item.revision)
+    told = bool(item.made_with and item.artifact_id) and item.claim == claim_name(model)
+    return named and told and not item.altered
