@@ -26,6 +26,8 @@ NAME_PRUNE: Final = "vicuna-prune"
 
 ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_UPGRADE: Final = f"{GROUP}/upgrade"
+ANNOTATION_MANAGED_BY: Final = f"{GROUP}/managed-by"
+"""NAMESPACE/NAME of the Lease of the operator that is to work on a model, whatever its status says."""
 ANNOTATION_VERIFY: Final = f"{GROUP}/verify"
 """Of a model: another value asks for one look at every byte of its artifact. Of a Job: which look it is."""
 ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"

@@ -37,8 +37,10 @@ class WorldKubectl:
     def write(self, *words: str) -> None:
         self.written.append(words)
         if words[0] == "annotate":
-            key, _, value = words[3].partition("=")
-            self.world.annotate(key, value)
+            for word in words[3:]:
+                key, equals, value = word.partition("=")
+                if equals and not key.startswith("--"):
+                    self.world.annotate(key, value)
             return
         (patch,) = [json.loads(word.removeprefix("--patch=")) for word in words if word.startswith("--patch=")]
         if "--type=merge" in words:

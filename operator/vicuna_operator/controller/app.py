@@ -53,8 +53,10 @@ async def run_operator(config: OperatorConfig) -> int:
             Planning(plan=plan, claims_to_read=claims_to_read, refused=refused),
             config.plan,
             instance=config.identity,
+            manager=f"{config.namespace}/{config.lease_name}",
             told=metrics.status_changed,
         )
+        metrics.left_alone.set_function(lambda: reconciler.left_alone)
         loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget, told=metrics.passed)
         async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)

@@ -39,6 +39,11 @@ class Memory:
     audited: float = NEVER
     # what the API server thought of the objects that the spec comes to
     rehearsed: Rehearsed | None = None
+    # why the model is left to another operator; empty: it is ours
+    left: str = ""
+    # how often another took our mark off the status, and until when it is left to that one for it
+    stripped: int = 0
+    yields_until: float = NEVER
     # passes in a row that met something newer than the index
     stale: int = 0
     # the last status sent, and what the API made of it

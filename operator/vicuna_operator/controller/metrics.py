@@ -47,6 +47,9 @@ class Metrics:
         self._merge_bytes = Counter("vicuna_operator_merge_bytes", "Bytes merged.", registry=registry)
         self._rollouts = Counter("vicuna_operator_rollouts", "Rollouts that ended.", ["outcome"], registry=registry)
         self.leading = Gauge("vicuna_operator_leading", "1 while this replica holds the Lease.", registry=registry)
+        self.left_alone = Gauge(
+            "vicuna_operator_models_left_alone", "Models that another operator works on.", registry=registry
+        )
         for outcome in ("Succeeded", "Failed"):
             self._merges.labels(outcome)
         for outcome in ("Succeeded", "RolledBack", "Superseded"):

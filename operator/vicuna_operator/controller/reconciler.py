@@ -15,6 +15,7 @@ from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
 from vicuna_operator.controller.rehearsing import rehearse
+from vicuna_operator.controller.rivals import Rivals
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
 from vicuna_operator.errors import ConflictError, NotFoundError
@@ -77,6 +78,7 @@ class Reconciler:
         config: PlanConfig,
         *,
         instance: str = c.MANAGED_BY,
+        manager: str = "",
         told: StatusTold = lambda *_: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -89,6 +91,7 @@ class Reconciler:
         self._now = now
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
+        self._rivals = Rivals(kube, manager, now=now, clock=clock)
         self._observer = Observer(
             kube,
             snapshot,
@@ -98,6 +101,11 @@ class Reconciler:
             clock=clock,
         )
         self._memories: dict[Key, Memory] = {}
+
+    @property
+    def left_alone(self) -> int:
+        """Return how many models are left to other operators."""
+        return sum(1 for memory in self._memories.values() if memory.left and not memory.gone)
 
     def exists(self, key: Key) -> bool:
         """Tell whether the model is there, as far as is known."""
@@ -159,6 +167,10 @@ class Reconciler:
                 if model.deleting:
                     decided = {"reason": "Deleting"}
                     return None  # the garbage collector takes what it owns
+                if (elsewhere := await self._rivals.elsewhere(model, memory, body.get("status") or {})) is not None:
+                    decided = {"reason": elsewhere.note.reason}
+                    await self._notes.post(body, [elsewhere.note])
+                    return elsewhere.requeue_after
                 plan = await self._plan(model, memory)
                 decided = plan.figures
                 try:
@@ -206,7 +218,7 @@ class Reconciler:
 
     async def _write_status(self, key: Key, memory: Memory, body: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         """Write the status if it says something new, and only onto the very object it was computed from."""
-        old, new = body.get("status") or {}, without_nulls(status)
+        old, new = body.get("status") or {}, self._rivals.marked(without_nulls(status))
         patch = status_patch(old, new)
         if patch is None:
             return

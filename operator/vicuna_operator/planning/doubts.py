@@ -13,7 +13,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
-from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 
 __all__ = ["DAMAGE", "Doubt", "claim_noted", "find_doubt", "is_void"]
 
@@ -22,32 +22,55 @@ DAMAGE = {"ArtifactDamaged", "ManifestBroken", "ModelNotFound"}
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why an artifact is looked at again; `look` names the look, `failure` is a server's, None where the user asks.
+    """Why an artifact is looked at again, if it is; `failure` is a server's, None where the user asks.
 
-    `in_vain` is the Job that had looked before the server failed once more: there is nothing left to try.
+    `look` names the look, empty where there is no doubt. `in_vain` is the Job that had looked before the server failed
+    once more: there is nothing left to try.
     """
 
-    look: str
+    look: str = ""
     failure: Failure | None = None
     in_vain: JobView | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether there is nothing to look at."""
+        return not self.look or self.in_vain is not None
 
 
 def find_doubt(
     model: Model, artifact_id: str, claim: ClaimView | None, jobs: Sequence[JobView], seen: Observed
-) -> Doubt | None:
+) -> Doubt:
     """Find a doubt that no look has settled yet. `jobs` are those of the present merge key, by attempt."""
+    done = [job for job in jobs if job.meta.look and job.succeeded]
+    failure, now = _reported(model, artifact_id, seen, done), _look(model, claim)
+    if under_way := _open_look(jobs):
+        return Doubt(now if jobs[-1].failed else under_way, failure)
+    if _is_asked(model, [job.meta.look for job in done], seen):
+        return Doubt(now, failure)
+    return Doubt() if failure is None else Doubt(now, failure, _of_look(done, now))
+
+
+def _of_look(done: Sequence[JobView], look: str) -> JobView | None:
+    return next((job for job in done if job.meta.look == look), None)
+
+
+def _look(model: Model, claim: ClaimView | None) -> str:
+    """Name the look that the present claim, generation and wish of the user allow."""
+    uid = claim.meta.uid if claim is not None else ""
+    return "/".join([uid, str(model.generation), model.annotations.get(c.ANNOTATION_VERIFY, "")])
+
+
+def _open_look(jobs: Sequence[JobView]) -> str:
+    """Return the look that the last attempt belongs to, if that has not come to its end."""
+    return jobs[-1].meta.look if jobs and not jobs[-1].succeeded else ""
+
+
+def _is_asked(model: Model, done: Sequence[str], seen: Observed) -> bool:
+    """Tell whether the user wants a look that has not been taken yet; its Job may have been tidied away."""
     asked = model.annotations.get(c.ANNOTATION_VERIFY, "")
-    look = "/".join([claim.meta.uid if claim is not None else "", str(model.generation), asked])
-    last, done = jobs[-1] if jobs else None, [job for job in jobs if job.meta.look and job.succeeded]
-    failure = _reported(model, artifact_id, seen, done)
-    if last is not None and last.meta.look and not last.succeeded:
-        return Doubt(look if last.failed else last.meta.look, failure)
-    noted = [job.meta.look for job in done] + [item.meta.look for item in seen.deployments]
-    if asked and not any(each.endswith(f"/{asked}") for each in noted):
-        return Doubt(look, failure)
-    if failure is None:
-        return None
-    return Doubt(look, failure, next((job for job in done if job.meta.look == look), None))
+    taken = [*done, *(item.meta.look for item in seen.deployments)]
+    return bool(asked) and not any(look.endswith(f"/{asked}") for look in taken)
 
 
 def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[JobView]) -> Failure | None:
@@ -60,12 +83,15 @@ def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[Job
 def _failures(model: Model, artifact_id: str, seen: Observed) -> Iterator[Failure]:
     uids = {model.uid, *(item.pods_carry for item in seen.deployments if item.meta.is_child_of(model.uid))}
     for pod in seen.pods:
-        mine = pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) in uids
-        if not mine or pod.ready or pod.meta.deleting:
-            continue
-        failure = server_failure(pod) if pod.meta.labels.get(c.LABEL_ARTIFACT_ID) == artifact_id else None
-        if failure is not None and failure.reason in DAMAGE:
+        labels = pod.meta.labels
+        mine = labels.get(c.LABEL_MODEL_UID) in uids and labels.get(c.LABEL_ARTIFACT_ID) == artifact_id
+        if pod.is_server and mine and (failure := _damage(pod)) is not None:
             yield failure
+
+
+def _damage(pod: PodView) -> Failure | None:
+    failure = None if pod.ready or pod.meta.deleting else server_failure(pod)
+    return failure if failure is not None and failure.reason in DAMAGE else None
 
 
 def _is_news(failure: Failure, looked: datetime | None, done: Sequence[JobView]) -> bool:

@@ -53,25 +53,30 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     jobs = [merge_ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
-    doubt = find_doubt(model, known.artifact_id, claim, jobs, seen) if known is not None else None
-    look = doubt.look if doubt is not None else ""
-    if known is not None and (doubt is None or doubt.in_vain or spec_of(model).suspend):
+    doubt = find_doubt(model, known.artifact_id, claim, jobs, seen) if known is not None else Doubt()
+    if known is not None and (doubt.settled or spec_of(model).suspend):
         stage = replace(_merged(known, jobs), in_vain=_in_vain(known, doubt))
-    elif blocked is not None:
-        stage = WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
-    elif spec_of(model).suspend:
-        stage = _suspended(jobs)
+    elif (held := _held(model, jobs, blocked)) is not None:
+        stage = held
     else:
-        attempts = Attempts(model, seen, config, now, jobs, pods, _series(model, look), shared_volume, look)
+        series = _series(model, doubt.look)
+        attempts = Attempts(model, seen, config, now, jobs, pods, series, shared_volume, doubt.look)
         next_step = _looking(attempts.next(), known, doubt)
         next_step, prepared = replace(next_step, actions=[*prepared, *next_step.actions]), []
         stage = rehearsed_stage(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
     return replace(stage, actions=[*prepared, *_superseded(mine, key), *stage.actions], shared_volume=shared_volume)
 
 
-def _looking(stage: WeightsStage, known: _Known | None, doubt: Doubt | None) -> WeightsStage:
+def _held(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | None) -> WeightsStage | None:
+    """Say what keeps a merge from being begun or gone on with: its claim, or the user."""
+    if blocked is not None:
+        return WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
+    return _suspended(jobs) if spec_of(model).suspend else None
+
+
+def _looking(stage: WeightsStage, known: _Known | None, doubt: Doubt) -> WeightsStage:
     """Say that it is an artifact that is there which is looked at, and why."""
-    if known is None or doubt is None:
+    if known is None:
         return stage
     said = f"a server says {doubt.failure.reason}" if doubt.failure is not None else "as asked"
     why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({said})"
@@ -81,8 +86,8 @@ def _looking(stage: WeightsStage, known: _Known | None, doubt: Doubt | None) -> 
     return replace(stage, message=f"{why}; {stage.message}", look=doubt.look, notes=notes)
 
 
-def _in_vain(known: _Known, doubt: Doubt | None) -> str:
-    if doubt is None or doubt.in_vain is None or doubt.failure is None:
+def _in_vain(known: _Known, doubt: Doubt) -> str:
+    if doubt.in_vain is None or doubt.failure is None:
         return ""
     return (
         f"Job {doubt.in_vain.meta.name} has read every byte of artifact {known.artifact_id} and left it right, and pod"

@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         lambda kubectl, args: commands.restart(kubectl, args.name),
     )
     add("upgrade", "take the operator's default image", lambda kubectl, args: commands.upgrade(kubectl, args.name))
+    takes = add(
+        "takeover",
+        "have another operator work on the model",
+        lambda kubectl, args: commands.takeover(kubectl, args.name, by=args.by),
+    )
+    takes.add_argument("--by", required=True, metavar="NAMESPACE/LEASE", help="the operator, by its Lease")
     logs = add(
         "logs",
         "what the servers print, or the merge",

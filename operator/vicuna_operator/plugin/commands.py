@@ -19,7 +19,7 @@ from vicuna_operator.plugin.tree import render, status_tree
 from vicuna_operator.plugin.why import explain
 from vicuna_operator.plugin.why import render as render_why
 
-__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "upgrade", "wait", "why"]
+__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "takeover", "upgrade", "wait", "why"]
 
 _RESOURCE = f"{c.PLURAL}.{c.GROUP}"
 _LOOK_SECONDS = 1.0
@@ -138,6 +138,18 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
         return 0
     _annotate(kubectl, name, {c.ANNOTATION_UPGRADE: str(revision)})
     say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
+    return 0
+
+
+def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:
+    """Say which operator works on a model from now on."""
+    namespace, _, lease = by.partition("/")
+    if not namespace or not lease or "/" in lease:
+        raise PluginError(f"--by {by}: give NAMESPACE/LEASE of an operator, such as vicuna-system/vicuna-operator")
+    before = (read_model(kubectl, name).get("status") or {}).get("managedBy")
+    _annotate(kubectl, name, {c.ANNOTATION_MANAGED_BY: by})
+    since = f", which {before} did until now" if before and before != by else ""
+    say(f"the operator with the Lease {by} works on {name} from now on{since}")
     return 0
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from support.world import World, model_body
 
-
 SHARED = {"size": "40Gi", "accessMode": "ReadWriteMany"}
 
 

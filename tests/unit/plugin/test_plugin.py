@@ -359,3 +359,30 @@ def test_status_names_what_has_drifted(capsys: Capture) -> None:
     world.settle()
     assert run(world, "status", "demo") == 0
     assert "StorageNotFollowed: spec.storage.size says 1Gi" in capsys.readouterr().out
+
+
+def test_takeover_names_the_operator_on_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    world.deploy()
+    assert main(["takeover", "demo", "--by", "ns/op"], connect=lambda _: WorldKubectl(world)) == 0
+    assert world.body["metadata"]["annotations"]["vicuna.dev/managed-by"] == "ns/op"
+    assert "ns/op works on demo" in capsys.readouterr().out
+    for wrong in ("op", "/op", "ns/", "a/b/c"):
+        assert main(["takeover", "demo", "--by", wrong], connect=lambda _: WorldKubectl(world)) != 0
+        assert "NAMESPACE/LEASE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stalled", "looks"), [(False, True), (True, False)])
+def test_retry_looks_at_the_artifact_where_nothing_else_failed(stalled: bool, looks: bool) -> None:
+    world = World()
+    world.deploy()
+    if stalled:
+        world.edit(weights={"base": {"source": "pvc://inputs/other"}})
+        world.reconcile()
+        world.end_job(65, '{"reason": "NotABase", "message": "no"}')
+        world.settle()
+        assert world.condition("Stalled")["status"] == "True"
+    assert main(["retry", "demo"], connect=lambda _: WorldKubectl(world)) == 0
+    annotations = world.body["metadata"]["annotations"]
+    assert "vicuna.dev/retry" in annotations
+    assert ("vicuna.dev/verify" in annotations) is looks

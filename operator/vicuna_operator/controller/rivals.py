@@ -1,0 +1,135 @@
+"""Whether another operator works on a model: two that do not know of each other would write for ever.
+
+`status.managedBy` names the Lease, as NAMESPACE/NAME, of the operator that works on it; the annotation
+`vicuna.dev/managed-by` of the model overrules it (`kubectl vicuna takeover`). An operator whose Lease is gone, or has
+not been renewed for ten minutes, is taken over from. Operators before this one know nothing of the field and take it
+away with every write: whoever sees that happen again and again leaves the model to them and says so.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vicuna_contract import names as c
+from vicuna_operator.api.conditions import parse_time
+from vicuna_operator.api.model import Model
+from vicuna_operator.controller.memory import NEVER, Memory
+from vicuna_operator.errors import ForbiddenError, KubeError
+from vicuna_operator.kube.port import Kube
+from vicuna_operator.planning.actions import Note, Ref
+
+__all__ = ["Elsewhere", "Rivals"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 60.0
+_ABANDONED = timedelta(minutes=10)
+_STRIPPED_TIMES = 3
+_YIELD_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """That a model is left to another operator, and why."""
+
+    note: Note
+    requeue_after: float = LOOK_AGAIN_SECONDS
+
+
+class Rivals:
+    """Tells which models this operator leaves alone.
+
+    Args:
+        kube: reads the Leases of others.
+        manager: NAMESPACE/NAME of this operator's own Lease; empty: it has none, and works on everything.
+        now: aware time, which a foreign Lease's is compared with by minutes only.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        manager: str,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.manager = manager
+        self._kube = kube
+        self._now = now
+        self._clock = clock
+        self._looked: dict[str, tuple[float, bool]] = {}  # Lease → when, whether it is kept
+
+    async def elsewhere(self, model: Model, memory: Memory, status: Mapping[str, Any]) -> Elsewhere | None:
+        """Say that a model is left alone, None where it is ours. `status` is what the object has now."""
+        if not self.manager:
+            return None
+        asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")
+        holder = asked or str(status.get("managedBy") or "")
+        if holder not in ("", self.manager) and (asked or await self._is_kept(holder)):
+            return self._left(model, memory, self._told(model, holder))
+        if not holder and self._is_taken_away(memory):
+            why = (
+                "another operator, of a version that does not know status.managedBy, writes this model too; stop one"
+                " of the two"
+            )
+            return self._left(model, memory, why, _YIELD_SECONDS)
+        memory.left = ""
+        return None
+
+    def marked(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Return a status with the mark of who works on the model."""
+        return {**status, "managedBy": self.manager} if self.manager else status
+
+    def _told(self, model: Model, holder: str) -> str:
+        return (
+            f"the operator with the Lease {holder} works on this model, so the one with {self.manager} leaves it alone;"
+            f" `kubectl vicuna takeover {model.name} --by {self.manager}` moves it"
+        )
+
+    def _left(self, model: Model, memory: Memory, why: str, wait: float = LOOK_AGAIN_SECONDS) -> Elsewhere:
+        if memory.left != why:
+            logger.warning("%s/%s: %s", model.namespace, model.name, why)
+            memory.left = why
+        return Elsewhere(Note("Warning", "ManagedElsewhere", why), wait)
+
+    def _is_taken_away(self, memory: Memory) -> bool:
+        """Tell whether our mark was taken away several times by now; after a while it is tried again."""
+        now = self._clock()
+        if now < memory.yields_until:
+            return True
+        if (memory.kept or {}).get("managedBy") == self.manager:
+            memory.stripped += 1
+            memory.kept = None  # counted once for each write
+        if memory.stripped < _STRIPPED_TIMES:
+            return False
+        memory.stripped, memory.yields_until = 0, now + _YIELD_SECONDS
+        return True
+
+    async def _is_kept(self, holder: str) -> bool:
+        """Tell whether an operator renews its Lease; one that may not be read counts as kept."""
+        at, kept = self._looked.get(holder, (NEVER, True))
+        if self._clock() - at >= LOOK_AGAIN_SECONDS:
+            kept = await self._look(holder)
+            self._looked[holder] = (self._clock(), kept)
+        return kept
+
+    async def _look(self, holder: str) -> bool:
+        namespace, _, name = holder.partition("/")
+        if not namespace or not name:
+            return False  # nobody's word
+        try:
+            found = await self._kube.get(Ref("coordination.k8s.io/v1", "Lease", name), namespace)
+        except ForbiddenError:
+            return True
+        except KubeError as error:
+            logger.warning("Cannot read the Lease %s: %s", holder, error)
+            return True
+        try:
+            renewed = parse_time(str((found or {})["spec"]["renewTime"]))
+        except (KeyError, TypeError, ValueError):
+            return False
+        return self._now() - renewed < _ABANDONED
