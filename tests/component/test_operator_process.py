@@ -210,6 +210,28 @@ async def test_named_namespaces_are_served_and_no_others(operator: Operator) -> 
     assert (await operator.end(process, signal.SIGTERM))[0] == 0
 
 
+async def test_a_namespace_that_may_not_be_read_is_left_out_and_the_others_go_on(operator: Operator) -> None:
+    kube, server = operator.kube, operator.server
+    server.forbidden = {"two"}
+    process = await operator.start("a", "--watch-namespaces", "one,two")
+    await server.until(lambda: operator.holder() == "a")
+    kube.put(CLAIM, "one")
+    kube.put(model_body(), "one")
+    await server.until(lambda: kube.objects("Job", "one"))
+    code, said = await operator.end(process, signal.SIGTERM)
+    assert code == 0
+    assert "The namespace two is left out" in said
+
+
+async def test_where_no_namespace_may_be_read_it_says_so(operator: Operator) -> None:
+    operator.server.forbidden = {"one", "two"}
+    process = await operator.start("a", "--watch-namespaces", "one,two")
+    async with asyncio.timeout(30):
+        _, error = await process.communicate()
+    assert process.returncode == 77
+    assert error.startswith(b"vicuna-operator: missing rights: ")
+
+
 async def test_without_the_crd_it_says_so_in_one_line(operator: Operator) -> None:
     operator.kube.groups.discard(c.API_VERSION)
     process = await operator.start()

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from support.memory_kube import Body, MemoryKube, labels_match
-from vicuna_operator.errors import AlreadyExistsError, KubeError
+from vicuna_operator.errors import AlreadyExistsError, ForbiddenError, KubeError
 from vicuna_operator.planning.actions import Ref
 
 KINDS = {
@@ -33,6 +33,7 @@ class MemoryServer:
         self.kube = kube
         self.token = token
         self.requests: list[tuple[str, str]] = []
+        self.forbidden: set[str] = set()  # namespaces in which nothing may be done
         self._log: list[tuple[int, str, Body]] = []
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
@@ -93,6 +94,10 @@ class MemoryServer:
         finally:
             self._wake()
 
+    def _check_allowed(self, plural: str, namespace: str) -> None:
+        if namespace in self.forbidden:
+            raise ForbiddenError(f'{plural} is forbidden: cannot list in the namespace "{namespace}"', 403)
+
     async def _route(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
         if request.path in ("/api", "/apis"):
@@ -103,6 +108,7 @@ class MemoryServer:
         namespace = None
         if rest[0] == "namespaces" and len(rest) > 2:
             namespace, rest = rest[1], rest[2:]
+            self._check_allowed(rest[0], namespace)
         if rest[0] not in KINDS or KINDS[rest[0]][0] != group_version or group_version not in self.kube.groups:
             return _status(404, "NotFound", "the server could not find the requested resource")
         _, kind = KINDS[rest[0]]

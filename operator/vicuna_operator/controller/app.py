@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
 import kopf
@@ -16,8 +16,8 @@ from vicuna_operator.controller.handlers import register
 from vicuna_operator.controller.health import Health
 from vicuna_operator.controller.loops import Loops
 from vicuna_operator.controller.metrics import Metrics
+from vicuna_operator.controller.namespaces import Reach, find_reach, until_changed
 from vicuna_operator.controller.reconciler import Planning, Reconciler
-from vicuna_operator.controller.settings import CHILD_SELECTOR, WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_operator.errors import ForbiddenError, KubeError, StartError
 from vicuna_operator.kube.client import KubeClient
@@ -66,28 +66,29 @@ async def run_operator(config: OperatorConfig) -> int:
                 await lease.release()  # the signal may have come between the API's answer and our reading it
                 return 0
             metrics.leading.set(1)
+            reach = await check_cluster(kube, config)  # much may have changed while another replica led
+            for namespace, error in reach.refused.items():
+                logger.error("The namespace %s is left out, and looked at again: %s", namespace, error)
+            metrics.namespaces_refused.set(len(reach.refused))
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)
-            return await _lead(config, lease, loops, registry, stop)
+            changed = until_changed(kube, reach)
+            return await _lead(reach, lease, loops, registry, stop, changed)
 
 
-async def check_cluster(kube: Kube, config: OperatorConfig) -> None:
-    """See that the CRD is there and that everything the operator watches may be read.
+async def check_cluster(kube: Kube, config: OperatorConfig) -> Reach:
+    """See that the CRD is there and that everything the operator watches may be read, in one namespace at least.
 
     Raises:
         StartError: says what is missing.
     """
-    kinds = [(c.API_VERSION, c.KIND), *((api, kind) for *_, api, kind in WATCHED_CHILDREN)]
     try:
         if not await kube.offers(c.API_VERSION):
             raise StartError(
                 f"the cluster does not know {c.PLURAL}.{c.GROUP}: install the CRD first (the chart does, or crds/)",
                 ExitCode.UNREACHABLE,
             )
-        for namespace in config.watch_namespaces or (None,):
-            for api_version, kind in kinds:
-                selector = None if kind == c.KIND else CHILD_SELECTOR
-                await kube.list(api_version, kind, namespace, label_selector=selector, limit=1)
+        return await find_reach(kube, config.watch_namespaces)
     except ForbiddenError as error:
         hint = "grant the chart's roles, or name the namespaces to serve in VICUNA_WATCH_NAMESPACES"
         raise StartError(f"missing rights: {error}; {hint}", EXIT_NO_PERMISSION) from error
@@ -104,16 +105,20 @@ async def _acquire(lease: Lease) -> None:
 
 
 async def _lead(
-    config: OperatorConfig, lease: Lease, loops: Loops, registry: kopf.OperatorRegistry, stop: asyncio.Event
+    reach: Reach,
+    lease: Lease,
+    loops: Loops,
+    registry: kopf.OperatorRegistry,
+    stop: asyncio.Event,
+    changed: Coroutine[Any, Any, str],
 ) -> int:
     # kopf ends every task that is younger than itself, so these come first
     holding = asyncio.create_task(lease.hold(), name="hold the Lease")
     stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+    changing = asyncio.create_task(changed, name="wait for other namespaces")
     started, end = asyncio.Event(), asyncio.Event()
     signals = asyncio.create_task(_signals_back(started, stop), name="take the signals back")
-    namespaces: dict[str, Any] = (
-        {"namespaces": config.watch_namespaces} if config.watch_namespaces else {"clusterwide": True}
-    )
+    namespaces: dict[str, Any] = {"namespaces": tuple(reach.usable)} if reach.usable else {"clusterwide": True}
     leading = asyncio.create_task(
         kopf.operator(
             registry=registry,
@@ -124,12 +129,13 @@ async def _lead(
         ),
         name="kopf",
     )
-    await asyncio.wait({holding, stopping, leading}, return_when=asyncio.FIRST_COMPLETED)
-    code = _verdict(holding, stopping, leading)
+    await asyncio.wait({holding, stopping, changing, leading}, return_when=asyncio.FIRST_COMPLETED)
+    code = _verdict(holding, stopping, changing, leading)
     await loops.close()  # from here on nothing is written any more, so another replica may begin
-    for task in (holding, stopping, signals):
+    others = (holding, stopping, changing, signals)
+    for task in others:
         task.cancel()
-    await asyncio.gather(holding, stopping, signals, return_exceptions=True)
+    await asyncio.gather(*others, return_exceptions=True)
     await lease.release()
     end.set()
     await asyncio.wait({leading}, timeout=_END_SECONDS)
@@ -138,9 +144,14 @@ async def _lead(
     return code
 
 
-def _verdict(holding: asyncio.Task[Any], stopping: asyncio.Task[Any], leading: asyncio.Task[Any]) -> int:
+def _verdict(
+    holding: asyncio.Task[Any], stopping: asyncio.Task[Any], changing: asyncio.Task[str], leading: asyncio.Task[Any]
+) -> int:
     if stopping.done():
         logger.info("Asked to stop.")
+        return 0
+    if changing.done() and not changing.exception():
+        logger.warning("Other namespaces may be watched than before (%s): starting again.", changing.result())
         return 0
     if holding.done():
         logger.error("No longer leading: %s", holding.exception())

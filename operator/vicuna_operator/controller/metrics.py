@@ -50,6 +50,9 @@ class Metrics:
         self.left_alone = Gauge(
             "vicuna_operator_models_left_alone", "Models that another operator works on.", registry=registry
         )
+        self.namespaces_refused = Gauge(
+            "vicuna_operator_namespaces_refused", "Watched namespaces that may not be read.", registry=registry
+        )
         for outcome in ("Succeeded", "Failed"):
             self._merges.labels(outcome)
         for outcome in ("Succeeded", "RolledBack", "Superseded"):
