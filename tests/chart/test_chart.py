@@ -157,6 +157,7 @@ def test_values_reach_the_operator(render: Render) -> None:
         "VICUNA_SERVER_IMAGE_PULL_POLICY": "Never",
         "VICUNA_WATCH_NAMESPACES": "a,b",
         "VICUNA_LEASE_NAME": "lease",
+        "VICUNA_PLATFORM_USER": "false",
         "VICUNA_MERGE_PROGRESS": "false",
         "VICUNA_HEALTH_PORT": "8080",
         "VICUNA_LOG_LEVEL": "debug",

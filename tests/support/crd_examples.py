@@ -26,6 +26,9 @@ BESIDE: dict[str, dict[str, Any]] = {
     "env[]": {"name": "A"},
     "secretKeyRef": {"name": "n", "key": "k"},
     "fieldRef": {"fieldPath": "p"},
+    "resourceFieldRef": {"resource": "limits.memory"},
+    "resourceClaims[]": {"name": "gpu", "resourceClaimName": "c"},
+    "claims[]": {"name": "gpu"},
     "topologySpreadConstraints[]": SPREAD,
     "preferredDuringSchedulingIgnoredDuringExecution[]": WEIGHTED_NODE | WEIGHTED_POD,
     "requiredDuringSchedulingIgnoredDuringExecution[]": {"topologyKey": "zone"},
@@ -64,6 +67,13 @@ FILLED: dict[str, Any] = {
         "nodeSelector": {"disk": "fast"},
         "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
         "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "jobLabels": {"kueue.x-k8s.io/queue-name": "merges"},
+        "jobAnnotations": {"cost": "ml"},
+        "podLabels": {"team": "ml"},
+        "podAnnotations": {"sidecar.istio.io/inject": "false"},
+        "schedulerName": "volcano",
+        "priorityClassName": "low",
+        "hostUsers": False,
     },
     "storage": {"claimName": "weights"},
     "serving": {
@@ -77,7 +87,7 @@ FILLED: dict[str, Any] = {
         "podLabels": {"team": "ml"},
         "podAnnotations": {"note": "x"},
         "podSecurityContext": {"runAsUser": 1000, "fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"},
-        "resources": {"requests": {"memory": "20Gi"}},
+        "resources": {"requests": {"memory": "20Gi"}, "claims": [{"name": "gpu", "request": "one"}]},
         "nodeSelector": {"gpu": "a100"},
         "affinity": {
             "nodeAffinity": {
@@ -103,10 +113,18 @@ FILLED: dict[str, Any] = {
         ],
         "runtimeClassName": "nvidia",
         "priorityClassName": "high",
+        "schedulerName": "volcano",
+        "hostUsers": False,
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "h100"}],
+        "deploymentLabels": {"kueue.x-k8s.io/queue-name": "serving"},
+        "deploymentAnnotations": {"cost": "ml"},
+        "serviceLabels": {"team": "ml"},
+        "serviceAnnotations": {"networking.gke.io/load-balancer-type": "Internal"},
         "env": [
             {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
             {"name": "CONFIG", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": True}}},
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "ROOM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
         ],
     },
 }
@@ -184,6 +202,20 @@ RULES: Examples = [
         [{"name": "A", "valueFrom": {}}],
     ),
     ("spec.serving.serviceType", "NodePort", "ExternalName"),
+    ("spec.serving.hostUsers", False, "no"),
+    ("spec.merge.hostUsers", True, 1),
+    ("spec.serving.resourceClaims", [{"name": "a", "resourceClaimName": "c"}], [{"name": "a"}]),
+    (
+        "spec.serving.resourceClaims",
+        [{"name": "a", "resourceClaimTemplateName": "t"}],
+        [{"name": "a", "resourceClaimName": "c", "resourceClaimTemplateName": "t"}],
+    ),
+    ("spec.serving.resources", {"claims": [{"name": "gpu"}]}, {"claims": [{"request": "one"}]}),
+    (
+        "spec.serving.env",
+        [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}],
+        [{"name": "A", "valueFrom": {"resourceFieldRef": {}}}],
+    ),
 ]  # fmt: skip
 
 # The values at each bound: the last one accepted and the first one refused. Names of Kubernetes have 253 characters.
@@ -248,8 +280,28 @@ for where in ("spec.weights.base", "spec.weights.delta", "spec.weights.adapters[
         (f"{where}.digest", HEX, HEX[:-1]),
     ]
 
+for where, longest in (
+    ("spec.merge.jobLabels", 63),
+    ("spec.merge.podLabels", 63),
+    ("spec.serving.deploymentLabels", 63),
+    ("spec.serving.serviceLabels", 63),
+    ("spec.storage.labels", 63),
+    ("spec.merge.jobAnnotations", 16384),
+    ("spec.merge.podAnnotations", 16384),
+    ("spec.serving.deploymentAnnotations", 16384),
+    ("spec.serving.serviceAnnotations", 16384),
+    ("spec.storage.annotations", 16384),
+):
+    AT_BOUNDS += [
+        (where, {f"k{i}": "x" for i in range(64)}, {f"k{i}": "x" for i in range(65)}),
+        (where + "{}", "b" * longest, "b" * (longest + 1)),
+    ]
+for where in ("spec.merge.schedulerName", "spec.merge.priorityClassName", "spec.serving.schedulerName"):
+    AT_BOUNDS += [(where, "a", ""), (where, NAME, LONG_NAME), (where, "volcano", "Volcano_1")]
+
 # Embedded pieces of the pod API stand in several places; each is tried in one.
 ENV, SECURITY, TOLERATION = "spec.merge.env[]", "spec.serving.podSecurityContext", "spec.serving.tolerations[]"
+CLAIMS, USES = "spec.serving.resourceClaims", "spec.serving.resources.claims"
 SPREADS = "spec.serving.topologySpreadConstraints[]"
 NODES, PODS = "spec.serving.affinity.nodeAffinity", "spec.serving.affinity.podAffinity"
 REQUIRED, PREFERRED = (f"{which}DuringSchedulingIgnoredDuringExecution" for which in ("required", "preferred"))
@@ -276,6 +328,24 @@ AT_BOUNDS += [
     (f"{ENV}.valueFrom.fieldRef.apiVersion", "a" * 32, "a" * 33),
     (f"{ENV}.valueFrom.fieldRef.fieldPath", "a", ""),
     (f"{ENV}.valueFrom.fieldRef.fieldPath", "a" * 512, "a" * 513),
+    (f"{ENV}.valueFrom.resourceFieldRef.containerName", "a" * 63, "a" * 64),
+    (f"{ENV}.valueFrom.resourceFieldRef.resource", "limits.cpu", ""),
+    (f"{ENV}.valueFrom.resourceFieldRef.resource", NAME, LONG_NAME),
+    (f"{ENV}.valueFrom.resourceFieldRef.divisor", "1" * 64, "1" * 65),
+    (f"{CLAIMS}", [{"name": f"c{i}", "resourceClaimName": "c"} for i in range(32)],
+     [{"name": f"c{i}", "resourceClaimName": "c"} for i in range(33)]),
+    (f"{CLAIMS}[].name", "a", ""),
+    (f"{CLAIMS}[].name", "a" * 63, "a" * 64),
+    (f"{CLAIMS}[].resourceClaimName", "a", ""),
+    (f"{CLAIMS}[].resourceClaimName", NAME, LONG_NAME),
+    (CLAIMS, [{"name": "a", "resourceClaimTemplateName": "t"}], [{"name": "a", "resourceClaimTemplateName": ""}]),
+    (CLAIMS, [{"name": "a", "resourceClaimTemplateName": NAME}],
+     [{"name": "a", "resourceClaimTemplateName": LONG_NAME}]),
+    (USES, [{"name": f"c{i}"} for i in range(32)], [{"name": f"c{i}"} for i in range(33)]),
+    (f"{USES}[].name", "a", ""),
+    (f"{USES}[].name", "a" * 63, "a" * 64),
+    (f"{USES}[].request", "a", ""),
+    (f"{USES}[].request", "a" * 63, "a" * 64),
     (f"{SECURITY}.runAsUser", 4294967295, 4294967296),
     (f"{SECURITY}.runAsGroup", 1, 0),
     (f"{SECURITY}.runAsGroup", 4294967295, 4294967296),

@@ -69,6 +69,13 @@ class MergeSpec(_Part):
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[Fragment] = Field(default_factory=list)
     env: list[Fragment] = Field(default_factory=list)
+    job_labels: dict[str, str] = Field(default_factory=dict)
+    job_annotations: dict[str, str] = Field(default_factory=dict)
+    pod_labels: dict[str, str] = Field(default_factory=dict)
+    pod_annotations: dict[str, str] = Field(default_factory=dict)
+    scheduler_name: str | None = None
+    priority_class_name: str | None = None
+    host_users: bool | None = None
     ca_bundle: str | None = None
 
 
@@ -80,6 +87,8 @@ class StorageSpec(_Part):
     storage_class_name: str | None = None
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     reclaim_policy: Literal["Retain", "Delete"] = "Retain"
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
     keep_revisions: Annotated[int, Field(ge=1, le=10)] = 2
 
 
@@ -92,7 +101,7 @@ class RolloutSpec(_Part):
 
 
 class ServingSpec(_Part):
-    """The serving pods. Everything except `replicas`, `rollout` and `service_type` makes the revision."""
+    """The serving pods. Everything makes the revision, except `replicas`, `rollout` and what is said of the Service."""
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     num_gpus: Annotated[int, Field(ge=0, le=16)] = 1
@@ -122,6 +131,13 @@ class ServingSpec(_Part):
     runtime_class_name: str | None = None
     priority_class_name: str | None = None
     env: list[Fragment] = Field(default_factory=list)
+    deployment_labels: dict[str, str] = Field(default_factory=dict)
+    deployment_annotations: dict[str, str] = Field(default_factory=dict)
+    scheduler_name: str | None = None
+    host_users: bool | None = None
+    resource_claims: list[Fragment] = Field(default_factory=list)
+    service_labels: dict[str, str] = Field(default_factory=dict)
+    service_annotations: dict[str, str] = Field(default_factory=dict)
     service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
 
 

@@ -55,7 +55,7 @@ def _checked(body: dict[str, Any], path: Path) -> Model:
     model = parse_model({**body, "spec": spec}, local=True)
     if model.spec_error is not None:
         raise LocalRunError(f"{path}: {model.spec_error}", ExitCode.BAD_INPUT)
-    for field, message in chain(faults(spec), _both(spec)):
+    for field, message in chain(faults(spec), _both(spec), _claims(spec)):
         raise LocalRunError(f"{path}: {field}: {message}", ExitCode.BAD_INPUT)
     return model
 
@@ -66,3 +66,12 @@ def _both(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for index, item in enumerate((spec.get(part) or {}).get("env", ())):
             if "value" in item and "valueFrom" in item:
                 yield f"spec.{part}.env[{index}].valueFrom", "give value or valueFrom, not both"
+
+
+def _claims(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the claims on devices that name no claim, or two."""
+    kinds = {"resourceClaimName", "resourceClaimTemplateName"}
+    for index, item in enumerate((spec.get("serving") or {}).get("resourceClaims", ())):
+        if len(kinds & item.keys()) != 1:
+            where = f"spec.serving.resourceClaims[{index}].resourceClaimName"
+            yield where, "give one of resourceClaimName and resourceClaimTemplateName"

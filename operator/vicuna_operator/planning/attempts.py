@@ -132,6 +132,7 @@ class Attempts:
             capacity=self._capacity(),
             claim_uid=self._claim_uid(),
             look=self.look,
+            platform_user=self.config.platform_user,
         )
 
     def _start(self) -> WeightsStage:

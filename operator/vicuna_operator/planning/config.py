@@ -14,6 +14,7 @@ class PlanConfig:
     Attributes:
         server_image: image of merge and serving containers.
         merge_progress: whether pod logs may be read.
+        platform_user: whether user and groups of the pods are left to the platform.
         network_peers: NetworkPolicyPeers that may reach the servers of every model; None: no policy is made.
     """
 
@@ -21,3 +22,4 @@ class PlanConfig:
     server_image_pull_policy: str = "IfNotPresent"
     merge_progress: bool = True
     network_peers: Sequence[Mapping[str, Any]] | None = None
+    platform_user: bool = False

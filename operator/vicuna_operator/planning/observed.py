@@ -11,7 +11,6 @@ from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment, quantity, table, tables, text, texts
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
-from vicuna_operator.resources.claim import KEPT
 
 __all__ = [
     "ClaimView",
@@ -142,7 +141,7 @@ class ClaimView:
     capacity: str
     requested: str = ""
     storage_class: str = ""
-    foreign: Mapping[str, str] = field(default_factory=dict)  # annotations of other groups that we write
+    foreign: Mapping[str, str] = field(default_factory=dict)  # annotations of other groups
 
     @classmethod
     def of(cls, body: Body) -> Self:
@@ -155,13 +154,13 @@ class ClaimView:
             capacity=quantity(table(status, "capacity").get("storage")),
             requested=quantity(table(spec, "resources", "requests").get("storage")),
             storage_class=text(spec.get("storageClassName")),
-            foreign=_written_too(body),
+            foreign=_foreign(body),
         )
 
 
-def _written_too(body: Body) -> Mapping[str, str]:
+def _foreign(body: Body) -> Mapping[str, str]:
     noted = texts(table(body, "metadata").get("annotations"))
-    return {key: value for key, value in noted.items() if key in KEPT}
+    return {key: value for key, value in noted.items() if not key.startswith(c.GROUP)}
 
 
 def _modes(value: object) -> Sequence[str]:

@@ -132,6 +132,12 @@ def refusal(message: str) -> Obstacle:
         return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; {step}")
     if "exceeded quota" in text:
         return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less")
+    if "security context constraint" in text:
+        step = (
+            "let the platform choose the user: the chart's value platformUser, or a service account that may use an SCC"
+            " with a fixed user in spec.serving.serviceAccountName"
+        )
+        return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if is_admission(message):
         step = "correct what it objects to, or ask who runs it for an exception"
         return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")

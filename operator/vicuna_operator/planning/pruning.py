@@ -79,6 +79,7 @@ def _begin(
         image=spec_of(model).serving.image or config.server_image,
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         shared_volume=weights.shared_volume,
+        platform_user=config.platform_user,
     )
     message = f"Job {prune_job_name(model, keep)} removes {', '.join(sorted(old))} from {claim_name(model)}"
     return [Create(body)], [Note("Normal", "PruneStarted", message)], None

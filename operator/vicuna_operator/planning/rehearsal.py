@@ -39,9 +39,9 @@ def rehearsed_stage(
 
     `job` builds the Job of the next attempt.
     """
-    image, key = _image(model, config), _key(model, config)
+    key = _key(model, config)
     if seen.rehearsed is None or seen.rehearsed.key != key:
-        return replace(stage, rehearsal=Rehearsal(key, [_deployment(model, image, shared_volume), job()]))
+        return replace(stage, rehearsal=Rehearsal(key, [_deployment(model, config, shared_volume), job()]))
     if seen.rehearsed.refused:
         return _refused(stage, seen.rehearsed)
     return _warned(stage, seen.rehearsed)
@@ -56,7 +56,8 @@ def _key(model: Model, config: PlanConfig) -> str:
     return f"{model.generation} {_image(model, config)} {model.annotations.get(c.ANNOTATION_RETRY, '')}"
 
 
-def _deployment(model: Model, image: str, shared_volume: bool) -> Mapping[str, Any]:
+def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mapping[str, Any]:
+    image = _image(model, config)
     spec = spec_of(model)
     return revision_deployment(
         model,
@@ -66,6 +67,7 @@ def _deployment(model: Model, image: str, shared_volume: bool) -> Mapping[str, A
         pull_policy=spec.serving.image_pull_policy or "IfNotPresent",
         replicas=spec.serving.replicas,
         shared_volume=shared_volume,
+        platform_user=config.platform_user,
         marks={},
     )
 

@@ -189,6 +189,7 @@ def _deployment(
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         replicas=step.sizes[target.revision],
         shared_volume=weights.shared_volume,
+        platform_user=config.platform_user,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
         marks={key: value for key, value in {**step.marks, **looked}.items() if value is not None},

@@ -32,7 +32,7 @@ def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tup
         )
         return [], (Reason.NAME_CONFLICT, message)
     wanted = claim_owners(model)
-    change = claim_marks(claim.meta.labels, claim.foreign)
+    change = claim_marks(model, claim.meta.labels, claim.foreign)
     if claim.meta.owner_uid != (model.uid if wanted else None):
         change["ownerReferences"] = wanted
     return ([Patch(_ref(name), claim.meta.uid, {"metadata": change})] if change else []), None

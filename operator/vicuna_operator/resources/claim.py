@@ -5,7 +5,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import claim_name, labels, owner, spec_of
+from vicuna_operator.resources.common import claim_name, foreign, labels, owner, spec_of
 
 __all__ = ["KEPT", "claim_marks", "claim_owners", "is_ours", "storage_claim"]
 
@@ -29,22 +29,32 @@ def storage_claim(model: Model) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "name": claim_name(model),
         "namespace": model.namespace,
-        "labels": {key: value for key, value in labels(model, _NAME).items() if key != c.LABEL_INSTANCE},
-        "annotations": dict(KEPT),
+        "labels": {**foreign(storage.labels), **_own_labels(model)},
+        "annotations": {**KEPT, **foreign(storage.annotations)},
     }
     if owners := claim_owners(model):
         metadata["ownerReferences"] = owners
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def claim_marks(found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
-    """Return the change of metadata that keeps a claim of an earlier version from being pruned; empty: none is needed.
+def claim_marks(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
+    """Return the change of metadata that a claim needs: what is stated for it now, and what keeps it from being pruned.
 
-    Argo CD, where it tracks by label, takes for its own what has the label `app.kubernetes.io/instance` and no owner.
+    Argo CD, where it tracks by label, takes for its own what has the label `app.kubernetes.io/instance` and no owner;
+    claims of earlier versions have it. What is not stated any more stays, as nobody knows who wrote it.
     """
-    missing = {key: value for key, value in KEPT.items() if key not in noted}
-    change: dict[str, Any] = {"annotations": missing} if missing else {}
-    return change | ({"labels": {c.LABEL_INSTANCE: None}} if missing and c.LABEL_INSTANCE in found else {})
+    storage, unkept = spec_of(model).storage, {key: value for key, value in KEPT.items() if key not in noted}
+    stated = {key: value for key, value in foreign(storage.annotations).items() if noted.get(key) != value}
+    wanted = {key: value for key, value in foreign(storage.labels).items() if key not in _own_labels(model)}
+    changed: dict[str, Any] = {key: value for key, value in wanted.items() if found.get(key) != value}
+    if unkept and c.LABEL_INSTANCE in found and c.LABEL_INSTANCE not in wanted:
+        changed[c.LABEL_INSTANCE] = None
+    parts = {"annotations": {**unkept, **stated}, "labels": changed}
+    return {key: part for key, part in parts.items() if part}
+
+
+def _own_labels(model: Model) -> dict[str, str]:
+    return {key: value for key, value in labels(model, _NAME).items() if key != c.LABEL_INSTANCE}
 
 
 def claim_owners(model: Model) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What all children have in common: names, labels, ownership, hardened security contexts, the volume's place."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from vicuna_contract import names as c
@@ -14,6 +15,7 @@ __all__ = [
     "claim_name",
     "companion",
     "environment",
+    "foreign",
     "labels",
     "owner",
     "pod_security",
@@ -65,24 +67,41 @@ def owner(model: Model) -> dict[str, Any]:
     }
 
 
-def companion(model: Model, api_version: str, kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Build an object of the model's own name that stands beside all its revisions."""
-    metadata = {
+def foreign(stated: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels or annotations that a user may state: those of our own group are the operator's memory."""
+    return {key: value for key, value in stated.items() if not key.startswith(f"{c.GROUP}/")}
+
+
+def companion(
+    model: Model,
+    api_version: str,
+    kind: str,
+    spec: Mapping[str, Any],
+    *,
+    stated_labels: Mapping[str, str] = MappingProxyType({}),
+    stated_annotations: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Build an object of the model's own name that stands beside all its revisions; what the user states yields."""
+    metadata: dict[str, Any] = {
         "name": model.name,
         "namespace": model.namespace,
-        "labels": labels(model, c.NAME_SERVER),
+        "labels": {**foreign(stated_labels), **labels(model, c.NAME_SERVER)},
         "ownerReferences": [owner(model)],
     }
+    if stated := foreign(stated_annotations):
+        metadata["annotations"] = stated
     return with_hash({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": dict(spec)})
 
 
-def pod_security(override: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pod's security context: Pod Security Standard `restricted`, and what the user sets on top."""
+def pod_security(override: Mapping[str, Any], *, platform_user: bool) -> dict[str, Any]:
+    """Return the pod's security context: Pod Security Standard `restricted`, and what the user sets on top.
+
+    `platform_user` leaves user and groups to the platform, which gives each namespace a range of its own (OpenShift).
+    """
+    user = {} if platform_user else {"runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER}
     return {
         "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
-        "fsGroup": _USER,
+        **user,
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
         **override,

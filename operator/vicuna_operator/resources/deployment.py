@@ -13,6 +13,7 @@ from vicuna_operator.resources.common import (
     affinity_to_volume,
     claim_name,
     environment,
+    foreign,
     labels,
     owner,
     pod_security,
@@ -44,6 +45,7 @@ def revision_deployment(
     chat_template: str | None = None,
     digest: str | None = None,
     claim_uid: str = "",
+    platform_user: bool = False,
 ) -> dict[str, Any]:
     """Build the Deployment of a revision with its first number of replicas.
 
@@ -59,8 +61,10 @@ def revision_deployment(
         chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
         digest: of the artifact's files; None: unknown, so its pods take any.
         claim_uid: of the claim that its pods mount; empty: unknown.
+        platform_user: leave user and groups of the pods to the platform.
     """
     spec = spec_of(model)
+    security = pod_security(spec.serving.pod_security_context, platform_user=platform_user)
     arguments = _arguments(model, revision, artifact_id, chat_template)
     variables = _variables(spec.serving, digest)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
@@ -71,8 +75,10 @@ def revision_deployment(
         "metadata": {
             "name": deployment_name(model, revision),
             "namespace": model.namespace,
-            "labels": labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
+            "labels": foreign(spec.serving.deployment_labels)
+            | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
             "annotations": {
+                **foreign(spec.serving.deployment_annotations),
                 c.ANNOTATION_CLAIM: claim_name(model),
                 **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
@@ -96,7 +102,8 @@ def revision_deployment(
                     | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
-                "spec": _pod(model, arguments, variables, revision, image, pull_policy, shared_volume),
+                "spec": _pod(model, arguments, variables, revision, image, pull_policy, shared_volume)
+                | {"securityContext": security},
             },
         },
     }
@@ -128,8 +135,8 @@ def _device(serving: ServingSpec) -> str:
 
 
 def _resources(serving: ServingSpec) -> dict[str, Any]:
-    resources = {key: dict(value) for key, value in serving.resources.items() if isinstance(value, dict)}
-    if serving.num_gpus > 0:
+    resources: dict[str, Any] = dict(serving.resources)
+    if serving.num_gpus > 0 and not serving.resource_claims:  # else they come by the claims
         resources["limits"] = {**resources.get("limits", {}), serving.gpu_resource: str(serving.num_gpus)}
     return resources
 
@@ -174,7 +181,6 @@ def _pod(
         "terminationGracePeriodSeconds": serving.max_stream_seconds + _SHUTDOWN_MARGIN_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(serving.pod_security_context),
         "containers": [
             {
                 "name": c.SERVER_CONTAINER,
@@ -211,7 +217,11 @@ def _pod(
         "affinity": dict(serving.affinity) if shared else affinity_to_volume(model, serving.affinity, required=True),
         "tolerations": list(serving.tolerations),
         "topologySpreadConstraints": _spread(model, revision, shared),
+        "resourceClaims": list(serving.resource_claims),
+        "schedulerName": serving.scheduler_name,
         "runtimeClassName": serving.runtime_class_name,
         "priorityClassName": serving.priority_class_name,
     }
+    if serving.host_users is not None:
+        pod["hostUsers"] = serving.host_users
     return pod | {key: value for key, value in optional.items() if value}

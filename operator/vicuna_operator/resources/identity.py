@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 # What does not change what a pod serves.
-_NOT_IN_REVISION = {"replicas", "rollout", "service_type", "image"}
+_NOT_IN_REVISION = {"replicas", "rollout", "service_type", "service_labels", "service_annotations", "image"}
 
 
 def canonical_json(value: object) -> str:

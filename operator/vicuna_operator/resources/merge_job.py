@@ -42,11 +42,13 @@ def merge_job(
     capacity: str,
     claim_uid: str = "",
     look: str = "",
+    platform_user: bool = False,
 ) -> dict[str, Any]:
     """Build one attempt.
 
     `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound, as
     is its uid while there is none. `look` names what doubts the artifact that is there: it is read in full.
+    `platform_user` leaves user and groups of the pod to the platform.
     """
     volumes, mounts = _volumes(model)
     pod = volume_pod(
@@ -58,6 +60,7 @@ def merge_job(
         volumes=volumes,
         mounts=mounts,
         shared_volume=shared_volume,
+        platform_user=platform_user,
     )
     marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid})
     annotations = {

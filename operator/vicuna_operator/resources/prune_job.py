@@ -21,7 +21,13 @@ def prune_job_name(model: Model, keep: Iterable[str]) -> str:
 
 
 def prune_job(
-    model: Model, *, keep: Iterable[str], image: str, pull_policy: str, shared_volume: bool
+    model: Model,
+    *,
+    keep: Iterable[str],
+    image: str,
+    pull_policy: str,
+    shared_volume: bool,
+    platform_user: bool = False,
 ) -> dict[str, Any]:
     """Build the Job that keeps these artifacts and nothing else."""
     kept = sorted(keep)
@@ -39,6 +45,7 @@ def prune_job(
         ],
         mounts=[{"name": "models", "mountPath": c.MODELS_MOUNT}, {"name": "tmp", "mountPath": tmp}],
         shared_volume=shared_volume,
+        platform_user=platform_user,
     )
     annotations = {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)}
     return volume_job(model, prune_job_name(model, kept), marks=marks, annotations=annotations, pod=pod)

@@ -21,4 +21,11 @@ def model_service(model: Model) -> dict[str, Any]:
         "selector": pod_selector(model),
         "ports": [{"name": "http", "port": c.SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
     }
-    return companion(model, "v1", "Service", spec)
+    return companion(
+        model,
+        "v1",
+        "Service",
+        spec,
+        stated_labels=spec_of(model).serving.service_labels,
+        stated_annotations=spec_of(model).serving.service_annotations,
+    )

@@ -5,7 +5,14 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import CONTAINER_SECURITY, affinity_to_volume, owner, pod_security, spec_of
+from vicuna_operator.resources.common import (
+    CONTAINER_SECURITY,
+    affinity_to_volume,
+    foreign,
+    owner,
+    pod_security,
+    spec_of,
+)
 
 __all__ = ["volume_job", "volume_pod"]
 
@@ -25,6 +32,7 @@ def volume_pod(
     volumes: Fragments,
     mounts: Fragments,
     shared_volume: bool,
+    platform_user: bool,
 ) -> dict[str, Any]:
     """Build the pod's spec; it runs once, never asks for a GPU, and ends at `spec.merge.activeDeadlineSeconds`."""
     spec = spec_of(model)
@@ -37,7 +45,7 @@ def volume_pod(
         "terminationGracePeriodSeconds": 30,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(serving.pod_security_context),
+        "securityContext": pod_security(serving.pod_security_context, platform_user=platform_user),
         "containers": [
             {
                 "name": c.MERGE_CONTAINER,
@@ -60,8 +68,11 @@ def volume_pod(
         "affinity": affinity,
         "imagePullSecrets": list(serving.image_pull_secrets),
         "serviceAccountName": serving.service_account_name,
-        "priorityClassName": serving.priority_class_name,
+        "priorityClassName": spec.merge.priority_class_name or serving.priority_class_name,
+        "schedulerName": spec.merge.scheduler_name,
     }
+    if spec.merge.host_users is not None:
+        pod["hostUsers"] = spec.merge.host_users
     return pod | {key: value for key, value in optional.items() if value}
 
 
@@ -70,22 +81,26 @@ def volume_job(
 ) -> dict[str, Any]:
     """Build the Job around such a pod: one attempt, never retried by Kubernetes itself.
 
-    `marks` are the labels of Job and pod.
+    `marks` are the labels of Job and pod, beside those that the user states.
     """
+    merge = spec_of(model).merge
+    template: dict[str, Any] = {"labels": {**foreign(merge.pod_labels), **marks}}
+    if stated := foreign(merge.pod_annotations):
+        template["annotations"] = stated
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
             "namespace": model.namespace,
-            "labels": marks,
-            "annotations": annotations,
+            "labels": {**foreign(merge.job_labels), **marks},
+            "annotations": {**foreign(merge.job_annotations), **annotations},
             "ownerReferences": [owner(model)],
         },
         "spec": {
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "template": {"metadata": {"labels": marks}, "spec": dict(pod)},
+            "template": {"metadata": template, "spec": dict(pod)},
         },
     }

@@ -128,7 +128,7 @@ def test_each_constraint_of_the_definition_holds_here_too(tmp_path: Path, path: 
         ("spec.weights.adapters", [{"source": "pvc://c"}]),
         ("spec.serving.tolerations", ["all"]),
         ("spec.serving.tolerations", [{"kind": "x"}]),
-        ("spec.serving.resources", {"limits": {"cpu": None}, "claims": []}),
+        ("spec.serving.resources", {"limits": {"cpu": None}, "claim": []}),
     ],
     ids=lambda value: str(value)[:40],
 )

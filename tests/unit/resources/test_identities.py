@@ -128,7 +128,15 @@ def test_every_field_is_stated_by_some_case() -> None:
     assert fields - inside <= stated, "write a case for it; UPDATE_GOLDEN=1 fills it in"
 
 
-COPIED_FROM_PODS = ("affinity", "env", "podSecurityContext", "resources", "tolerations", "topologySpreadConstraints")
+COPIED_FROM_PODS = (
+    "affinity",
+    "env",
+    "podSecurityContext",
+    "resourceClaims",
+    "resources",
+    "tolerations",
+    "topologySpreadConstraints",
+)
 
 
 def paths(value: Any, path: str = "") -> Iterator[str]:
