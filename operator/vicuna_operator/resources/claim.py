@@ -40,17 +40,25 @@ def storage_claim(model: Model) -> dict[str, Any]:
 def claim_marks(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
     """Return the change of metadata that a claim needs: what is stated for it now, and what keeps it from being pruned.
 
-    Argo CD, where it tracks by label, takes for its own what has the label `app.kubernetes.io/instance` and no owner;
-    claims of earlier versions have it. What is not stated any more stays, as nobody knows who wrote it.
+    What is not stated any more stays, as nobody knows who wrote it.
     """
-    storage, unkept = spec_of(model).storage, {key: value for key, value in KEPT.items() if key not in noted}
-    stated = {key: value for key, value in foreign(storage.annotations).items() if noted.get(key) != value}
-    wanted = {key: value for key, value in foreign(storage.labels).items() if key not in _own_labels(model)}
-    changed: dict[str, Any] = {key: value for key, value in wanted.items() if found.get(key) != value}
-    if unkept and c.LABEL_INSTANCE in found and c.LABEL_INSTANCE not in wanted:
+    storage, own = spec_of(model).storage, _own_labels(model)
+    unkept = {key: value for key, value in KEPT.items() if key not in noted}
+    annotations = unkept | _missing(foreign(storage.annotations), noted)
+    labels_wanted = {key: value for key, value in foreign(storage.labels).items() if key not in own}
+    changed: dict[str, Any] = _missing(labels_wanted, found)
+    if unkept and _is_tracked(found, labels_wanted):
         changed[c.LABEL_INSTANCE] = None
-    parts = {"annotations": {**unkept, **stated}, "labels": changed}
-    return {key: part for key, part in parts.items() if part}
+    return {key: part for key, part in (("annotations", annotations), ("labels", changed)) if part}
+
+
+def _missing(wanted: Mapping[str, str], there: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in wanted.items() if there.get(key) != value}
+
+
+def _is_tracked(found: Mapping[str, str], stated: Mapping[str, str]) -> bool:
+    """Tell whether a claim of an earlier version has the label by which Argo CD takes for its own what has no owner."""
+    return c.LABEL_INSTANCE in found and c.LABEL_INSTANCE not in stated
 
 
 def _own_labels(model: Model) -> dict[str, str]:

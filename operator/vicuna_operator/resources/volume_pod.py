@@ -62,7 +62,13 @@ def volume_pod(
         ],
         "volumes": list(volumes),
     }
-    optional = {
+    return pod | _placement(model, affinity, shared_volume=shared_volume)
+
+
+def _placement(model: Model, affinity: Mapping[str, Any], *, shared_volume: bool) -> dict[str, Any]:
+    """Return what decides where and when such a pod runs, and as whom; only what is stated."""
+    spec, serving = spec_of(model), spec_of(model).serving
+    optional: dict[str, Any] = {
         "nodeSelector": spec.merge.node_selector or ({} if shared_volume else serving.node_selector),
         "tolerations": list(spec.merge.tolerations) or ([] if shared_volume else list(serving.tolerations)),
         "affinity": affinity,
@@ -71,9 +77,8 @@ def volume_pod(
         "priorityClassName": spec.merge.priority_class_name or serving.priority_class_name,
         "schedulerName": spec.merge.scheduler_name,
     }
-    if spec.merge.host_users is not None:
-        pod["hostUsers"] = spec.merge.host_users
-    return pod | {key: value for key, value in optional.items() if value}
+    found = {key: value for key, value in optional.items() if value}
+    return found if spec.merge.host_users is None else {**found, "hostUsers": spec.merge.host_users}
 
 
 def volume_job(
