@@ -41,9 +41,14 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = invalid(model, now)
         told = {"generation": model.generation, "reason": status["reason"]}
         return Plan(status=status, notes=_transitions(model, status), figures=told)
+    made = _next_step(model, seen, config, now)
     adopting, adopted = adopt(model, seen)
-    if adopting:  # then look again: it is all as if it had never been without an owner
-        return Plan(actions=adopting, notes=adopted, requeue_after=_ADOPTED_SECONDS)
+    if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
+        return Plan(actions=adopting, status=made.status, notes=adopted, requeue_after=_ADOPTED_SECONDS)
+    return made
+
+
+def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     weights = plan_weights(model, seen, config, now)
     serving = plan_serving(model, weights, seen, config, now)
     pruning, pruned, prune_later = plan_pruning(model, weights, seen, config, now)
