@@ -147,9 +147,27 @@ def test_the_ingress_leads_to_the_service(gateway: Render) -> None:
     assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
 
 
+def test_the_route_leads_from_the_gateways_of_the_cluster_to_the_service(gateway: Render) -> None:
+    parents = [{"name": "public", "namespace": "infra", "sectionName": "https"}]
+    stated = {"enabled": True, "parentRefs": parents, "hostnames": ["chat.example"], "timeouts": {"request": "0s"}}
+    objects = gateway({"gateway.httpRoute": {**stated, "annotations": {"a": "b"}}})
+    route, service = _one(objects, "HTTPRoute"), _one(objects, "Service")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert route["metadata"]["annotations"] == {"a": "b"}
+    assert (route["spec"]["parentRefs"], route["spec"]["hostnames"]) == (parents, ["chat.example"])
+    (rule,) = route["spec"]["rules"]
+    assert rule["timeouts"] == {"request": "0s"}
+    (backend,) = rule["backendRefs"]
+    assert backend == {"name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]}
+    plain = gateway({"gateway.httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}})
+    assert not {"hostnames"} & _one(plain, "HTTPRoute")["spec"].keys()
+    assert not [item for item in gateway({}) if item["kind"] == "HTTPRoute"]
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
+        ({"gateway": {"httpRoute": {"enabled": True}}}, "parentRefs"),
         ({"gateway": {"ingress": {"enabled": True}}}, "host"),
         ({"gateway": {"key": {}}}, "key"),
         ({"gateway": {"image": {"tag": "latest"}}}, "tag"),
