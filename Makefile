@@ -27,7 +27,7 @@ export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 READY := $(VENV)/.ready
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit component chart test-crd check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -64,6 +64,10 @@ unit: $(READY)  ## pure tests, seconds
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)
+
+test-crd: $(READY)  ## the CRD and its examples on the API server for custom resources in CRD_KUBECONFIG
+	@test -n "$${CRD_KUBECONFIG:-}" || { echo "test-crd: set CRD_KUBECONFIG to a current API server" >&2; exit 64; }
+	$(PYTEST) tests/crd $(ARGS)
 
 chart: $(READY) tools  ## the helm chart, rendered
 	$(PYTEST) tests/chart $(ARGS)

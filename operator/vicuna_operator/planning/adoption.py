@@ -12,6 +12,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Note, Patch, Ref
 from vicuna_operator.planning.attempts import delete_job
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.resources.common import claim_name, owner
 
@@ -20,7 +21,8 @@ __all__ = ["adopt", "adopted_as", "strays"]
 
 def adopt(model: Model, seen: Observed) -> tuple[Sequence[Action], Sequence[Note]]:
     """Make what can be told to be this model's its own again, and remove Jobs that nobody owns."""
-    actions: list[Action] = [delete_job(job) for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
+    lost = [job for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
+    actions: list[Action] = [delete_job(job) for job in lost if _was_ours(model, job)]
     notes = []
     for item in seen.deployments:
         if item.meta.is_orphan_of(model.name, model.uid) and _is_as_made(model, item):
@@ -39,6 +41,14 @@ def strays(model: Model, seen: Observed) -> Sequence[DeploymentView]:
     """Return Deployments of a model of this name that are not adopted; their pods are behind the model's Service."""
     lost = [item for item in seen.deployments if item.meta.is_orphan_of(model.name, model.uid)]
     return [item for item in lost if not _is_as_made(model, item)]
+
+
+def _was_ours(model: Model, job: JobView) -> bool:
+    """Tell a Job that an operator made from one that only carries the model's label."""
+    kinds = (("merge", c.ANNOTATION_ATTEMPT), ("prune", c.ANNOTATION_KEPT))
+    return any(
+        job.meta.name.startswith(f"{model.name}-{kind}-") and mark in job.meta.annotations for kind, mark in kinds
+    )
 
 
 def _is_as_made(model: Model, item: DeploymentView) -> bool:

@@ -110,6 +110,14 @@ def test_what_belongs_to_somebody_else_is_left_alone(owner: dict[str, str]) -> N
     assert adopt(world.model, world.observe(world.model)) == ([], [])
 
 
+def test_a_users_own_job_that_carries_the_label_is_left_alone() -> None:
+    world = World()
+    world.deploy()
+    metadata = {"name": "demo-merge-report", "labels": {c.LABEL_MODEL: "demo"}}
+    world.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
+    assert world.reconcile().actions == []
+
+
 def test_a_service_that_is_not_as_it_should_be_is_not_taken() -> None:
     _, world = orphaned()
     service = world.only("Service")
