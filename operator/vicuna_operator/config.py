@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from vicuna_operator.errors import ConfigError
+from vicuna_operator.planning.allowed import KINDS
 from vicuna_operator.planning.config import PlanConfig
 
 __all__ = ["FLAGS", "OperatorConfig", "load_config"]
@@ -25,6 +26,7 @@ FLAGS: Mapping[str, str] = {
     "VICUNA_LEASE_NAME": "name of the Lease that keeps one replica active (default vicuna-operator)",
     "VICUNA_MERGE_PROGRESS": "read merge progress from pod logs: true (default) or false",
     "VICUNA_NETWORK_PEERS": "NetworkPolicyPeers, as JSON, that may reach the models' servers; empty: all may",
+    "VICUNA_ALLOWED": "patterns of what models may name, as JSON: images, serviceAccounts, …; empty: anything",
     "VICUNA_PLATFORM_USER": "leave user and groups of the pods to the platform: true or false (default)",
     "VICUNA_HEALTH_PORT": "port of /healthz and /readyz (default 8080; 0: none)",
     "VICUNA_LOG_LEVEL": "debug, info (default), warning or error",
@@ -69,6 +71,7 @@ def load_config(
             server_image=read("VICUNA_SERVER_IMAGE", "", _image),
             server_image_pull_policy=read("VICUNA_SERVER_IMAGE_PULL_POLICY", "IfNotPresent", _pull_policy),
             merge_progress=read("VICUNA_MERGE_PROGRESS", "true", _boolean),
+            allowed=read("VICUNA_ALLOWED", "", _allowed),
             platform_user=read("VICUNA_PLATFORM_USER", "false", _boolean),
             network_peers=read("VICUNA_NETWORK_PEERS", "", _peers),
         ),
@@ -106,6 +109,20 @@ def _peers(variable: str, text: str) -> Sequence[Mapping[str, Any]] | None:
     if not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
         raise ConfigError(f"{variable} must be a JSON list of NetworkPolicyPeers, is {text[:200]!r}")
     return peers
+
+
+def _allowed(variable: str, text: str) -> Mapping[str, Sequence[str]]:
+    if not text:
+        return {}
+    try:
+        allowed = json.loads(text)
+    except ValueError:
+        allowed = None
+    if not isinstance(allowed, dict) or not all(isinstance(part, list) for part in allowed.values()):
+        raise ConfigError(f"{variable} must be a JSON object of lists of patterns, is {text[:200]!r}")
+    if unknown := sorted(set(allowed) - set(KINDS)):
+        raise ConfigError(f"{variable}: {', '.join(unknown)} is unknown; there are {', '.join(KINDS)}")
+    return {kind: [str(pattern) for pattern in patterns] for kind, patterns in allowed.items()}
 
 
 def _pull_policy(variable: str, text: str) -> str:

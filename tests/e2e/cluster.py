@@ -17,6 +17,15 @@ SERVER_IMAGE = os.environ.get("SERVER_IMAGE", "vicuna-server:dev")
 GATEWAY_IMAGE = os.environ.get("GATEWAY_IMAGE", "vicuna-gateway:dev")
 # Old API servers lack server-side field validation: there these hold --validate=false and its helm counterparts.
 APPLY_ARGS = os.environ.get("E2E_KUBECTL_APPLY_ARGS", "").split()
+# Pod Security Standard `restricted`, for the tests' own pods too.
+POD_SECURITY = {
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 HELM_ARGS = os.environ.get("E2E_HELM_ARGS", "").split()
 
 
@@ -199,7 +208,7 @@ def _toolbox(claim: str) -> dict[str, object]:
         "kind": "Pod",
         "metadata": {"name": "toolbox"},
         "spec": {
-            "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "runAsNonRoot": True},
+            "securityContext": dict(POD_SECURITY),
             "containers": [
                 {
                     "name": "toolbox",
@@ -207,6 +216,7 @@ def _toolbox(claim: str) -> dict[str, object]:
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python3", "-c", _IDLE],
                     "env": [{"name": "HOME", "value": "/tmp"}],
+                    "securityContext": dict(CONTAINER_SECURITY),
                     "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
                 }
             ],

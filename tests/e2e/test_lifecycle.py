@@ -174,3 +174,19 @@ def test_orphans_are_adopted_and_their_pods_go_on(team: Namespace, fresh: str) -
             for owner in item["metadata"]["ownerReferences"]
         ]
         assert owners == [uid]
+
+
+def test_a_claim_deleted_under_a_running_model_is_told_and_merged_onto_anew(team: Namespace, fresh: str) -> None:
+    storage = {"size": "2Gi", "reclaimPolicy": "Delete"}
+    team.apply(model(fresh, "weights", storage=storage, serving=scripted()))
+    team.wait_ready(fresh)
+    name = f"{fresh}-weights"
+    before = (team.get("pvc", name) or {})["metadata"]["uid"]
+    team.kubectl("delete", "pvc", name, "--wait=false")
+    until("it is told", lambda: team.condition(fresh, "Drifted").get("reason") == "ClaimTerminating", 30)
+    assert team.condition(fresh, "Ready")["status"] == "True"
+    team.patch_spec(fresh, suspend=True)
+    until("another claim is made", lambda: (team.get("pvc", name) or {}).get("metadata", {}).get("uid") != before, 120)
+    team.patch_spec(fresh, suspend=False)
+    team.wait_ready(fresh)
+    assert (team.get("pvc", name) or {})["metadata"]["uid"] != before

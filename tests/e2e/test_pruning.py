@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .cluster import SERVER_IMAGE, Namespace, model, scripted, until
+from .cluster import CONTAINER_SECURITY, POD_SECURITY, SERVER_IMAGE, Namespace, model, scripted, until
 
 pytestmark = pytest.mark.full
 
@@ -27,13 +27,14 @@ def on_the_volume(team: Namespace, claim: str) -> set[str]:
         "metadata": {"name": "ager"},
         "spec": {
             "restartPolicy": "Never",
-            "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532},
+            "securityContext": dict(POD_SECURITY),
             "containers": [
                 {
                     "name": "ager",
                     "image": SERVER_IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python3", "-c", _AGE],
+                    "securityContext": dict(CONTAINER_SECURITY),
                     "volumeMounts": [{"name": "models", "mountPath": "/models"}],
                 }
             ],

@@ -127,3 +127,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- toJson $peers }}
 {{- end }}
+
+{{- /* Patterns as one regular expression, in a raw CEL string. An empty list matches nothing that could be named. */}}
+{{- define "vicuna-operator.matches" -}}
+{{- $parts := list }}
+{{- range . }}
+{{- $parts = append $parts (. | regexQuoteMeta | replace "\\*" ".*" | replace "\\?" ".") }}
+{{- end }}
+{{- printf "r'^(%s)$'" (join "|" $parts) | replace "\\" "\\\\" }}
+{{- end }}

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     # the object as a whole
     READY = "Ready"
     INVALID_SPEC = "InvalidSpec"
+    NOT_ALLOWED = "NotAllowed"
     NAME_CONFLICT = "NameConflict"
     SUSPENDED = "Suspended"
     SCALED_TO_ZERO = "ScaledToZero"

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Note, Patch, Ref
+from vicuna_operator.planning.allowed import may_be_adopted
 from vicuna_operator.planning.attempts import delete_job
+from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import Observed
@@ -19,13 +21,13 @@ from vicuna_operator.resources.common import claim_name, owner
 __all__ = ["adopt", "adopted_as", "strays"]
 
 
-def adopt(model: Model, seen: Observed) -> tuple[Sequence[Action], Sequence[Note]]:
+def adopt(model: Model, seen: Observed, config: PlanConfig) -> tuple[Sequence[Action], Sequence[Note]]:
     """Make what can be told to be this model's its own again, and remove Jobs that nobody owns."""
     lost = [job for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
     actions: list[Action] = [delete_job(job) for job in lost if _was_ours(model, job)]
     notes = []
     for item in seen.deployments:
-        if item.meta.is_orphan_of(model.name, model.uid) and _is_as_made(model, item):
+        if item.meta.is_orphan_of(model.name, model.uid) and _is_adoptable(model, item, config):
             ref = Ref("apps/v1", "Deployment", item.meta.name)
             actions.append(Patch(ref, item.meta.uid, {"metadata": adopted_as(model)}))
             notes.append(Note("Normal", "Adopted", f"Deployment {item.meta.name} had no owner any more and goes on"))
@@ -37,10 +39,14 @@ def adopted_as(model: Model) -> dict[str, object]:
     return {"ownerReferences": [owner(model)], "labels": {c.LABEL_MODEL_UID: model.uid}}
 
 
-def strays(model: Model, seen: Observed) -> Sequence[DeploymentView]:
+def strays(model: Model, seen: Observed, config: PlanConfig) -> Sequence[DeploymentView]:
     """Return Deployments of a model of this name that are not adopted; their pods are behind the model's Service."""
     lost = [item for item in seen.deployments if item.meta.is_orphan_of(model.name, model.uid)]
-    return [item for item in lost if not _is_as_made(model, item)]
+    return [item for item in lost if not _is_adoptable(model, item, config)]
+
+
+def _is_adoptable(model: Model, item: DeploymentView, config: PlanConfig) -> bool:
+    return _is_as_made(model, item) and may_be_adopted(item, config.allowed, config.server_image)
 
 
 def _was_ours(model: Model, job: JobView) -> bool:

@@ -1,7 +1,7 @@
 """The operator's settings that planning depends on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["PlanConfig"]
@@ -14,6 +14,7 @@ class PlanConfig:
     Attributes:
         server_image: image of merge and serving containers.
         merge_progress: whether pod logs may be read.
+        allowed: patterns of what models may name, by kind (see `allowed`); a kind that is absent is not narrowed.
         platform_user: whether user and groups of the pods are left to the platform.
         network_peers: NetworkPolicyPeers that may reach the servers of every model; None: no policy is made.
     """
@@ -23,3 +24,4 @@ class PlanConfig:
     merge_progress: bool = True
     network_peers: Sequence[Mapping[str, Any]] | None = None
     platform_user: bool = False
+    allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)

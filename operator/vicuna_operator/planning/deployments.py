@@ -37,6 +37,7 @@ class DeploymentView:
     refused: str  # why its pods cannot be created (quota, webhook); empty when they can
     resources: frozenset[str] = frozenset()  # what each of its pods takes away from a node, by name
     placement: str = ""  # what decides on which nodes its pods may run, as canonical JSON
+    account: str = ""  # its pods' service account; empty for the namespace's default
     priority: str = ""  # its pods' PriorityClass; empty for the cluster's default
     template: PodTemplate = field(default_factory=PodTemplate)  # what its pods are made from
 
@@ -170,6 +171,7 @@ class DeploymentView:
             refused=text(failure.get("message")) if failure.get("status") == "True" else "",
             resources=frozenset(_taken(containers)),
             placement=_placement(pod),
+            account=text(pod.get("serviceAccountName")),
             priority=text(pod.get("priorityClassName")),
             template=PodTemplate.of(body),
         )

@@ -10,6 +10,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.adoption import strays
+from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed
@@ -29,13 +30,15 @@ class Drift:
     message: str
 
 
-def find_drift(model: Model, seen: Observed, live: Sequence[DeploymentView], contested: Sequence[str]) -> list[Drift]:
+def find_drift(
+    model: Model, seen: Observed, config: PlanConfig, live: Sequence[DeploymentView], contested: Sequence[str]
+) -> list[Drift]:
     """Find what is not as the spec says; `contested` is what somebody rewrites as soon as it is put back."""
     claim = seen.claims.get(claim_name(model))
     told = [*_lost(model, claim, live)]
     told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
     told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
-    told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen)]
+    told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen, config)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
         told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))

@@ -19,6 +19,7 @@ _LOOK = "see `kubectl vicuna status {name}`, and correct what the message names"
 _BY_REASON: Mapping[str, str] = {
     Reason.SUSPENDED: "set spec.suspend to false",
     Reason.SCALED_TO_ZERO: "`kubectl scale vicunamodel/{name} --replicas=1`",
+    Reason.NOT_ALLOWED: "name something that is allowed here, or ask who runs the operator",
     Reason.INVALID_SPEC: "correct the field that the message names",
     Reason.NAME_CONFLICT: "delete or rename what the message names, or rename this model",
     Reason.API_REFUSED: "grant the operator the chart's roles, or correct what the message names",

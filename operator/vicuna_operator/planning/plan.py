@@ -11,6 +11,7 @@ from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, find_con
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.adoption import adopt
+from vicuna_operator.planning.allowed import not_allowed
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.drift import drift_told, find_drift
@@ -18,7 +19,7 @@ from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
-from vicuna_operator.planning.status import build_status, conflicting, invalid
+from vicuna_operator.planning.status import build_status, conflicting, disallowed, invalid
 from vicuna_operator.planning.storage import growth
 from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
@@ -41,8 +42,12 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         status = invalid(model, now)
         told = {"generation": model.generation, "reason": status["reason"]}
         return Plan(status=status, notes=_transitions(model, status), figures=told)
+    if refused := not_allowed(model.spec, config.allowed):
+        status = disallowed(model, refused, now)
+        told = {"generation": model.generation, "reason": status["reason"]}
+        return Plan(status=status, notes=_transitions(model, status), figures=told)
     made = _next_step(model, seen, config, now)
-    adopting, adopted = adopt(model, seen)
+    adopting, adopted = adopt(model, seen, config)
     if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
         return Plan(actions=adopting, status=made.status, notes=adopted, requeue_after=_ADOPTED_SECONDS)
     return made
@@ -55,7 +60,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
-        drift = drift_told(find_drift(model, seen, serving.fleet.live, serving.contested))
+        drift = drift_told(find_drift(model, seen, config, serving.fleet.live, serving.contested))
         status = build_status(model, weights, serving, config, now, drift)
     stuck, look_again = unexplained(seen.pods, serving.target, now)
     waits = [

@@ -30,7 +30,7 @@ from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "invalid", "refused", "unfit"]
+__all__ = ["build_status", "conflicting", "disallowed", "invalid", "refused", "unfit"]
 
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -123,6 +123,12 @@ def invalid(model: Model, now: datetime) -> dict[str, Any]:
     error = model.spec_error
     message = f"{error}; what was running before goes on" if model.status.get("active") else str(error)
     return _stopped(model, Reason.INVALID_SPEC, message, now)
+
+
+def disallowed(model: Model, refused: Sequence[str], now: datetime) -> dict[str, Any]:
+    """Say that the operator's settings do not let a model name what it names; what runs goes on."""
+    step = "name another, or ask who runs the operator (the chart's value `allowed`)"
+    return _stopped(model, Reason.NOT_ALLOWED, f"{'; '.join(refused)}: {step}", now)
 
 
 def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, Any]:

@@ -64,7 +64,15 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
         next_step = _looking(attempts.next(), known, doubt)
         next_step, prepared = replace(next_step, actions=[*prepared, *next_step.actions]), []
         stage = rehearsed_stage(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
-    return replace(stage, actions=[*prepared, *_superseded(mine, key), *stage.actions], shared_volume=shared_volume)
+    cleared = [*_superseded(mine, key), *_let_go(jobs, claim)]
+    return replace(stage, actions=[*prepared, *cleared, *stage.actions], shared_volume=shared_volume)
+
+
+def _let_go(jobs: Sequence[JobView], claim: ClaimView | None) -> Sequence[Action]:
+    """Remove what has ended and still holds a claim that is being deleted: Kubernetes waits for its pods too."""
+    if claim is None or not claim.meta.deleting:
+        return []
+    return [delete_job(job) for job in jobs if job.claim == claim.meta.name and (job.succeeded or job.failed)]
 
 
 def _held(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | None) -> WeightsStage | None:

@@ -107,7 +107,7 @@ def test_what_belongs_to_somebody_else_is_left_alone(owner: dict[str, str]) -> N
         item["metadata"]["ownerReferences"] = [reference]
         world.remove(item)
         world.kube.restore(item, "team")
-    assert adopt(world.model, world.observe(world.model)) == ([], [])
+    assert adopt(world.model, world.observe(world.model), world.config) == ([], [])
 
 
 def test_a_users_own_job_that_carries_the_label_is_left_alone() -> None:

@@ -226,7 +226,16 @@ def test_a_claim_that_is_being_deleted_under_its_pods_is_told() -> None:
     assert NAME in drifted["message"]
     assert world.condition("Ready")["status"] == "True"
     assert ("Warning", "ClaimTerminating") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert world.all("Job") == [], "the pod of a merge that has ended holds the claim too"
+    world.edit(suspend=True)
+    world.settle()
+    world.kube.finish_deletion()
+    world.edit(suspend=False)
+    world.settle()
     assert looks(world) == [""]
+    heal(world)
+    assert world.condition("Ready")["status"] == "True"
+    assert world.condition("Drifted") == {}
 
 
 def test_a_claim_of_the_users_own_that_is_gone_is_told() -> None:
