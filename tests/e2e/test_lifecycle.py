@@ -190,3 +190,15 @@ def test_a_claim_deleted_under_a_running_model_is_told_and_merged_onto_anew(team
     team.patch_spec(fresh, suspend=False)
     team.wait_ready(fresh)
     assert (team.get("pvc", name) or {})["metadata"]["uid"] != before
+
+
+def test_replicas_are_handed_to_an_autoscaler_without_a_drop(team: Namespace, fresh: str) -> None:
+    """By the command that docs/operations.md has; the editor is a program here."""
+    team.apply(model(fresh, "weights", serving=scripted(replicas=2)))
+    team.wait_ready(fresh)
+    editor = "KUBE_EDITOR=sed -i /replicas:/d"
+    words = ["kubectl", "--namespace", team.name, "apply", "edit-last-applied", "vicunamodel", fresh]
+    run("env", editor, *words)
+    team.kubectl("scale", f"vicunamodel/{fresh}", "--replicas=3")
+    team.apply(model(fresh, "weights", serving=scripted()))
+    assert (team.get("vicunamodel", fresh) or {})["spec"]["serving"]["replicas"] == 3

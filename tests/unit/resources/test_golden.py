@@ -20,7 +20,7 @@ from vicuna_operator.resources.prune_job import prune_job
 from vicuna_operator.resources.service import model_service
 
 GOLDEN = Path(__file__).parent / "golden"
-KUBERNETES = ["1.35", "1.28"]
+KUBERNETES = [f"1.{minor}" for minor in range(30, 38)]
 
 SMALL: dict[str, Any] = {
     "weights": {"base": {"source": "pvc://inputs/llama"}, "delta": {"source": "pvc://inputs/delta"}},

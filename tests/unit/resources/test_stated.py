@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import kubernetes_validate
 import pytest
 
 from support.cluster import model_body
@@ -143,3 +144,26 @@ def test_user_and_groups_can_be_left_to_the_platform(render: Any, stated: Body) 
     assert {key: fixed[key] for key in ours} == ours
     assert {key: left[key] for key in left if key in ours} == stated
     assert left["runAsNonRoot"] is True
+
+
+@pytest.mark.parametrize("version", ["1.34", "1.37"])
+def test_with_every_field_stated_the_objects_are_valid_kubernetes(version: str) -> None:
+    subject = model(
+        storage={"size": "1Gi", "labels": {"a": "b"}, "annotations": {"a": "b"}},
+        merge={
+            **{name: {"a": "b"} for name in ("jobLabels", "jobAnnotations", "podLabels", "podAnnotations")},
+            "schedulerName": "volcano",
+            "priorityClassName": "low",
+            "hostUsers": False,
+            "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}}],
+        },
+        serving={
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "h100"}],
+            "resources": {"claims": [{"name": "gpu", "request": "one"}]},
+            **{name: {"a": "b"} for name in ("deploymentLabels", "deploymentAnnotations", "serviceAnnotations")},
+            "schedulerName": "volcano",
+            "hostUsers": False,
+        },
+    )
+    for render in (merge, clean_up, deployment, model_service, storage_claim):
+        kubernetes_validate.validate(render(subject), version, strict=True)
