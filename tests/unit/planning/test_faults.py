@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from support.world import World, model_body
+from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.obstacles import refusal
 
 Fault = Callable[[World], None]
 SECONDS = 10
@@ -464,3 +466,14 @@ def test_an_evicted_pod_that_nobody_collects_does_not_hold_up_a_rollout() -> Non
     world.settle()
     assert world.condition("Ready")["status"] == "True"
     assert world.status["active"]["revision"] == world.status["target"]["revision"]
+
+
+def test_a_refusal_by_openshift_names_the_value_that_leaves_the_user_to_the_platform() -> None:
+    said = (
+        'pods "demo-1" is forbidden: unable to validate against any security context constraint: [provider'
+        ' "restricted-v2": .spec.securityContext.fsGroup: Invalid value: []int64{65532}: 65532 is not an allowed group]'
+    )
+    found = refusal(said)
+    assert found.reason == Reason.ADMISSION_REFUSED
+    assert found.message.startswith(said)
+    assert "platformUser" in found.message
