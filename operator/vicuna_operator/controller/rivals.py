@@ -25,7 +25,7 @@ __all__ = ["Elsewhere", "Rivals"]
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 60.0
+_LOOK_SECONDS = 60.0
 _ABANDONED = timedelta(minutes=10)
 _STRIPPED_TIMES = 3
 _YIELD_SECONDS = 600.0
@@ -36,7 +36,7 @@ class Elsewhere:
     """That a model is left to another operator, and why."""
 
     note: Note
-    requeue_after: float = LOOK_AGAIN_SECONDS
+    requeue_after: float = _LOOK_SECONDS
 
 
 class Rivals:
@@ -90,7 +90,7 @@ class Rivals:
             f" `kubectl vicuna takeover {model.name} --by {self.manager}` moves it"
         )
 
-    def _left(self, model: Model, memory: Memory, why: str, wait: float = LOOK_AGAIN_SECONDS) -> Elsewhere:
+    def _left(self, model: Model, memory: Memory, why: str, wait: float = _LOOK_SECONDS) -> Elsewhere:
         if memory.left != why:
             logger.warning("%s/%s: %s", model.namespace, model.name, why)
             memory.left = why
@@ -112,7 +112,7 @@ class Rivals:
     async def _is_kept(self, holder: str) -> bool:
         """Tell whether an operator renews its Lease; one that may not be read counts as kept."""
         at, kept = self._looked.get(holder, (NEVER, True))
-        if self._clock() - at >= LOOK_AGAIN_SECONDS:
+        if self._clock() - at >= _LOOK_SECONDS:
             kept = await self._look(holder)
             self._looked[holder] = (self._clock(), kept)
         return kept

@@ -13,7 +13,7 @@ from vicuna_operator.planning.endings import note_disruption, stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims
 from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -107,13 +107,12 @@ class Attempts:
         """Tell whether the volume has another size than when a Job was made."""
         return bool(last.capacity and self._capacity()) and last.capacity != self._capacity()
 
-    def _capacity(self) -> str:
-        claim = self.seen.claims.get(claim_name(self.model))
-        return claim.capacity if claim is not None else ""
+    @property
+    def _claim(self) -> ClaimView | None:
+        return self.seen.claims.get(claim_name(self.model))
 
-    def _claim_uid(self) -> str:
-        claim = self.seen.claims.get(claim_name(self.model))
-        return claim.meta.uid if claim is not None else ""
+    def _capacity(self) -> str:
+        return self._claim.capacity if self._claim is not None else ""
 
     @property
     def _next_attempt(self) -> int:
@@ -130,7 +129,7 @@ class Attempts:
             pull_policy=spec.serving.image_pull_policy or self.config.server_image_pull_policy,
             shared_volume=self.shared_volume,
             capacity=self._capacity(),
-            claim_uid=self._claim_uid(),
+            claim_uid=self._claim.meta.uid if self._claim is not None else "",
             look=self.look,
             platform_user=self.config.platform_user,
         )

@@ -5,7 +5,7 @@ number of replicas, so that no moment exists in which one is known and the other
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -18,7 +18,7 @@ from vicuna_operator.planning.meta import Body, Meta, conditions_of
 from vicuna_operator.planning.pod_template import PodTemplate
 from vicuna_operator.resources.identity import restarted_as, revision
 
-__all__ = ["DeploymentView"]
+__all__ = ["DeploymentView", "uids_on_pods"]
 
 _FAILED = ("attempt", "reason", "message", "pod", "log")
 _MOST_OF_AN_IMAGE = 512  # letters, as the status takes them
@@ -45,11 +45,6 @@ class DeploymentView:
     def revision(self) -> str:
         """Return the revision it serves."""
         return self.meta.labels.get(c.LABEL_REVISION, "")
-
-    @property
-    def pods_carry(self) -> str:
-        """Return the uid of the model that its pods are labelled with: the former one's where it was adopted."""
-        return self.template.model_uid
 
     @property
     def artifact_id(self) -> str:
@@ -175,6 +170,11 @@ class DeploymentView:
             priority=text(pod.get("priorityClassName")),
             template=PodTemplate.of(body),
         )
+
+
+def uids_on_pods(uid: str, deployments: Iterable[DeploymentView]) -> frozenset[str]:
+    """Return the uids that a model's pods are labelled with: its own and, of adopted Deployments, its predecessor's."""
+    return frozenset([uid, *(item.template.model_uid for item in deployments if item.meta.is_child_of(uid))])
 
 
 def _placement(pod: Mapping[str, Any]) -> str:

@@ -4,15 +4,17 @@ The look is a merge Job with another environment: it reads every byte, and makes
 per claim and generation, and one more for each time the user asks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
+from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
+from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 
 __all__ = ["DAMAGE", "Doubt", "claim_noted", "find_doubt", "is_void"]
@@ -81,7 +83,7 @@ def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[Job
 
 
 def _failures(model: Model, artifact_id: str, seen: Observed) -> Iterator[Failure]:
-    uids = {model.uid, *(item.pods_carry for item in seen.deployments if item.meta.is_child_of(model.uid))}
+    uids = uids_on_pods(model.uid, seen.deployments)
     for pod in seen.pods:
         labels = pod.meta.labels
         mine = labels.get(c.LABEL_MODEL_UID) in uids and labels.get(c.LABEL_ARTIFACT_ID) == artifact_id
@@ -99,20 +101,21 @@ def _is_news(failure: Failure, looked: datetime | None, done: Sequence[JobView])
     return not done if at is None or looked is None else at > looked
 
 
-def is_void(noted: Mapping[str, str], made: datetime | None, claim: ClaimView | None) -> bool:
+def is_void(child: Meta, claim: ClaimView | None) -> bool:
     """Tell whether what an object tells of is not on the present claim, but on an earlier one of its name.
 
-    `noted` are the object's annotations, `made` is when it was created: earlier versions did not note the claim's uid.
+    Earlier versions did not note the claim's uid: there the object must be younger than the claim.
     """
     if claim is None:
         return False
-    if uid := noted.get(c.ANNOTATION_CLAIM_UID):
+    if uid := child.annotations.get(c.ANNOTATION_CLAIM_UID):
         return uid != claim.meta.uid
-    return claim.meta.created is not None and made is not None and made < claim.meta.created
+    return claim.meta.created is not None and child.created is not None and child.created < claim.meta.created
 
 
-def claim_noted(noted: Mapping[str, str], made: datetime | None, claim: ClaimView | None) -> dict[str, str]:
+def claim_noted(child: Meta, claim: ClaimView | None) -> dict[str, str]:
     """Return what an object of an earlier version, or one older than its claim's uid, is to remember at first sight."""
-    if claim is None or claim.meta.deleting or c.ANNOTATION_CLAIM_UID in noted or is_void(noted, made, claim):
+    if claim is None or claim.meta.deleting or c.ANNOTATION_CLAIM_UID in child.annotations or is_void(child, claim):
         return {}
-    return {c.ANNOTATION_CLAIM_UID: claim.meta.uid} if noted.get(c.ANNOTATION_CLAIM) == claim.meta.name else {}
+    here = child.annotations.get(c.ANNOTATION_CLAIM) == claim.meta.name
+    return {c.ANNOTATION_CLAIM_UID: claim.meta.uid} if here else {}

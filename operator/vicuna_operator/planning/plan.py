@@ -39,18 +39,20 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     if model.deleting:
         return Plan()
     if model.spec is None:
-        status = invalid(model, now)
-        told = {"generation": model.generation, "reason": status["reason"]}
-        return Plan(status=status, notes=_transitions(model, status), figures=told)
+        return _only_told(model, invalid(model, now))
     if refused := not_allowed(model.spec, config.allowed):
-        status = disallowed(model, refused, now)
-        told = {"generation": model.generation, "reason": status["reason"]}
-        return Plan(status=status, notes=_transitions(model, status), figures=told)
+        return _only_told(model, disallowed(model, refused, now))
     made = _next_step(model, seen, config, now)
     adopting, adopted = adopt(model, seen, config)
     if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
         return Plan(actions=adopting, status=made.status, notes=adopted, requeue_after=_ADOPTED_SECONDS)
     return made
+
+
+def _only_told(model: Model, status: Mapping[str, Any]) -> Plan:
+    """Plan nothing but to say why nothing is done."""
+    told = {"generation": model.generation, "reason": status["reason"]}
+    return Plan(status=status, notes=_transitions(model, status), figures=told)
 
 
 def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:

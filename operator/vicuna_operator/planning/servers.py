@@ -6,7 +6,7 @@ from datetime import datetime
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.deployments import DeploymentView, uids_on_pods
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import EventView, Observed, PodView
 from vicuna_operator.planning.scaling import last_use
@@ -58,7 +58,7 @@ def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid)]
     live = sorted(own, key=lambda item: _made(item.meta), reverse=True)
     wanted = 0 if spec_of(model).suspend else spec_of(model).serving.replicas
-    running, lost, ended = _sorted_out({model.uid, *(item.pods_carry for item in own)}, seen.pods, now)
+    running, lost, ended = _sorted_out(uids_on_pods(model.uid, own), seen.pods, now)
     fleet = Fleet(live, running, wanted)
     return Servers(fleet, [*running, *_last_words(ended, fleet)], lost, seen.events, _active(model, fleet))
 
@@ -66,10 +66,7 @@ def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
 def _sorted_out(
     uids: Set[str], pods: Sequence[PodView], now: datetime
 ) -> tuple[list[PodView], list[PodView], list[PodView]]:
-    """Return the model's serving pods that count, those that should have ended, and those that have.
-
-    `uids` are the model's own and, of adopted Deployments, its predecessor's.
-    """
+    """Return the model's serving pods that count, those that should have ended, and those that have."""
     running: list[PodView] = []
     lost: list[PodView] = []
     ended: list[PodView] = []

@@ -139,10 +139,7 @@ def _kept(
 
 def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, Marks]:
     """Return what Deployments of earlier versions are to remember of their claims."""
-    return {
-        item.revision: claim_noted(item.meta.annotations, item.meta.created, claims.get(item.claim))
-        for item in servers.live
-    }
+    return {item.revision: claim_noted(item.meta, claims.get(item.claim)) for item in servers.live}
 
 
 def _decide_rollout(

@@ -154,7 +154,7 @@ def _known_artifact(
     here = claim_name(model)
     claim = seen.claims.get(here)
     for job in reversed(jobs):
-        if job.succeeded and job.claim == here and not is_void(job.meta.annotations, job.meta.created, claim):
+        if job.succeeded and job.claim == here and not is_void(job.meta, claim):
             known = _noted(job, claim) or _told(job, pods.get(job.meta.name), claim)
             if known is not None:
                 return known
@@ -165,7 +165,7 @@ def _noted(job: JobView, claim: ClaimView | None) -> _Known | None:
     """Return what is noted on a Job; one of an earlier version notes the claim now."""
     if not job.artifact_id:
         return None
-    noted = claim_noted(job.meta.annotations, job.meta.created, claim)
+    noted = claim_noted(job.meta, claim)
     change = {"metadata": {"annotations": noted}}
     actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if noted else []
     return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.meta.look, job.warnings, actions)
@@ -175,7 +175,7 @@ def _served(model: Model, seen: Observed, claim: ClaimView | None) -> _Known | N
     """Find the artifact by a Deployment that serves it, the youngest first."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
-    there = [item for item in own if not is_void(item.meta.annotations, item.meta.created, claim)]
+    there = [item for item in own if not is_void(item.meta, claim)]
     fit = [item for item in there if item.merge_key == key and item.claim == here]
     fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
     known = (_Known(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.look) for item in fit)
@@ -189,7 +189,7 @@ def _told(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _Known 
         return None
     resolved = said.chat_template if job.asked_template == AUTO else None
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
-    annotations = _annotations(said, resolved) | claim_noted(job.meta.annotations, job.meta.created, claim)
+    annotations = _annotations(said, resolved) | claim_noted(job.meta, claim)
     metadata |= {"annotations": annotations} if annotations else {}
     change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if outlived(pod) else {})
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
