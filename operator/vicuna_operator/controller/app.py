@@ -150,11 +150,13 @@ def _verdict(
     if stopping.done():
         logger.info("Asked to stop.")
         return 0
-    if changing.done() and not changing.exception():
-        logger.warning("Other namespaces may be watched than before (%s): starting again.", changing.result())
-        return 0
     if holding.done():
         logger.error("No longer leading: %s", holding.exception())
+    elif changing.done() and (failure := changing.exception()) is not None:
+        logger.error("The look at the namespaces ended: %s", failure)
+    elif changing.done():
+        logger.warning("Other namespaces may be watched than before (%s): starting again.", changing.result())
+        return 0
     else:
         reason = leading.exception() if not leading.cancelled() else "cancelled"
         logger.error("The watches ended: %s", reason or "without a reason given")

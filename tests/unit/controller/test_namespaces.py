@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vicuna_operator.controller.app import _verdict
 from vicuna_operator.controller.namespaces import Reach, find_reach, until_changed
 from vicuna_operator.errors import ForbiddenError, KubeError, NotFoundError, UnavailableError
 
@@ -83,3 +84,24 @@ async def _asked_again(kube: Kube) -> None:
     async with asyncio.timeout(10):
         async with kube.more:
             await kube.more.wait_for(lambda: len(kube.asked) >= before + 4)
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (RuntimeError("odd"), 1)])
+async def test_the_process_starts_again_for_a_change_and_ends_in_order_for_a_fault(
+    error: Exception | None, code: int
+) -> None:
+    async def look() -> str:
+        if error is not None:
+            raise error
+        return "two"
+
+    async def last() -> Any:
+        await asyncio.Event().wait()
+
+    holding, stopping, leading = (asyncio.create_task(last()) for _ in range(3))
+    changing = asyncio.create_task(look())
+    await asyncio.wait({changing})
+    assert _verdict(holding, stopping, changing, leading) == code
+    for task in (holding, stopping, leading):
+        task.cancel()
+    await asyncio.gather(holding, stopping, leading, return_exceptions=True)
