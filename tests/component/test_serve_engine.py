@@ -77,6 +77,49 @@ async def test_equals_generate_alone_and_in_company(engine: TransformersEngine) 
     assert engine.stats.finished == 2 * len(PROMPTS)
 
 
+async def test_ends_are_as_the_request_has_them(engine: TransformersEngine) -> None:
+    tokens: list[int] = []
+    async for piece in await engine.submit(request("a", 12, logprobs=0)):
+        tokens += [one.token_id for one in piece.token_logprobs]
+    assert len(tokens) == 12
+    first = next(place for place in range(2, 12) if tokens[place] not in tokens[:place])
+    third = tokens[first]
+    before = engine.loaded.encoder.decode(tokens[:first])
+    stopped, last = await answer(engine, request("a", 12, stop_token_ids=(third,)))
+    assert (stopped, last.finish_reason, last.tokens) == (before, "stop", first + 1)
+    shown, _ = await answer(engine, request("a", 12, stop_token_ids=(third,), include_stop=True))
+    assert shown == engine.loaded.encoder.decode(tokens[: first + 1])
+    _, last = await answer(engine, request("a", 12, stop_token_ids=(third,), min_tokens=12))
+    assert last.tokens == 12
+
+
+async def test_a_model_that_says_its_end_goes_on_where_it_is_told_to(engine: TransformersEngine) -> None:
+    (eos,) = engine.loaded.eos
+    only = {"logit_bias": ((eos, 100.0),)}
+    _, last = await answer(engine, request("a", 5, **only))
+    assert (last.tokens, last.finish_reason) == (1, "stop")
+    hidden, last = await answer(engine, request("a", 5, ignore_eos=True, **only))
+    assert (hidden, last.tokens, last.finish_reason) == ("", 5, "length")
+    told, _ = await answer(engine, request("a", 5, ignore_eos=True, skip_special_tokens=False, **only))
+    assert told == engine.loaded.encoder.detokenize([eos] * 5)
+    _, last = await answer(engine, request("a", 5, min_tokens=4, **only))
+    assert (last.tokens, last.finish_reason) == (5, "stop")
+
+
+async def test_only_what_is_allowed_comes_and_unwanted_words_do_not(engine: TransformersEngine) -> None:
+    encoder = engine.loaded.encoder
+    allowed = encoder.encode("xyz", add_special_tokens=False).ids
+    text, _ = await answer(engine, request("a", 20, allowed_token_ids=tuple(allowed)))
+    assert text
+    assert set(text) <= set(encoder.decode(allowed))
+    word = text[2:5]
+    without, _ = await answer(engine, request("a", 20, allowed_token_ids=tuple(allowed), bad_words=(word,)))
+    assert word in text
+    assert word not in without
+    with pytest.raises(RequestError, match="allowed_token_ids"):
+        await engine.submit(request("a", 5, allowed_token_ids=(10**6,)))
+
+
 async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: TransformersEngine) -> None:
     lengths = [3, 60, 9, 40, 1, 25, 17, 50]
     wanted = [expected(engine, prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]

@@ -129,7 +129,9 @@ async def test_choices_that_find_no_room_are_refused_together() -> None:
 
 async def test_every_sampling_field_reaches_the_engine() -> None:
     engine = Recording(ScriptedSettings(tokens=2))
-    fields: dict[str, Any] = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2}
+    fields: dict[str, Any] = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "typical_p": 0.7}
+    ends = {"ignore_eos": True, "min_tokens": 3, "stop_token_ids": [7, 8], "include_stop_str_in_output": True}
+    words = {"allowed_token_ids": [1, 2], "bad_words": ["no"], "skip_special_tokens": False}
     async with running(engine) as live:
         await live.client.chat.completions.create(
             model=MODEL,
@@ -143,12 +145,28 @@ async def test_every_sampling_field_reaches_the_engine() -> None:
             top_logprobs=2,
             stop="x",
             max_tokens=9,
-            extra_body=fields,
+            extra_body={**fields, **ends, **words},
         )
     sent = engine.requests[-1]
+    assert (sent.typical_p, sent.ignore_eos, sent.min_tokens, sent.stop_token_ids) == (0.7, True, 3, (7, 8))
+    assert (sent.include_stop, sent.skip_special_tokens) == (True, False)
+    assert (sent.allowed_token_ids, sent.bad_words) == ((1, 2), ("no",))
     assert (sent.temperature, sent.top_p, sent.top_k, sent.min_p) == (0.5, 0.9, 5, 0.1)
     assert (sent.repetition_penalty, sent.presence_penalty, sent.frequency_penalty) == (1.2, 0.3, -0.4)
     assert (sent.logit_bias, sent.logprobs, sent.stop, sent.max_tokens) == (((3, -5.0),), 2, ("x",), 9)
+
+
+async def test_a_field_nobody_knows_is_counted_by_a_bounded_name(server: Running) -> None:
+    names = ["brand_new", *(f"made_up_{number}" for number in range(80)), "x" * 500, "Übel", 'quote"']
+    await server.client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=1, extra_body=dict.fromkeys(names, 1)
+    )
+    async with httpx.AsyncClient() as client:
+        lines = (await client.get(f"{server.url}/metrics")).text.splitlines()
+    counted = [line for line in lines if line.startswith("vicuna_unknown_fields_total{")]
+    assert 'vicuna_unknown_fields_total{field="brand_new"} 1.0' in counted
+    assert len(counted) == 51
+    assert 'vicuna_unknown_fields_total{field="other"} 34.0' in counted
 
 
 async def test_log_probabilities(server: Running) -> None:

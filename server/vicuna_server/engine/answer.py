@@ -19,6 +19,8 @@ class Answer:
         stops: Strings that end the answer.
         max_tokens: The answer ends with "length" at this many tokens.
         deadline: Moment on the `time.monotonic` clock at which it ends with "length".
+        min_tokens: Stop strings in the text of so many tokens at its head end nothing.
+        include_stop: What ended the answer is part of its text.
     """
 
     def __init__(
@@ -28,9 +30,14 @@ class Answer:
         stops: Sequence[str],
         max_tokens: int,
         deadline: float | None,
+        *,
+        min_tokens: int = 0,
+        include_stop: bool = False,
     ) -> None:
         self._detokenizer = Detokenizer(decode)
-        self._stop_filter = StopFilter(stops)
+        self._stop_filter = StopFilter(stops, included=include_stop)
+        self._include_stop = include_stop
+        self._min_tokens = min_tokens
         self._eos = eos
         self._max_tokens = max_tokens
         self.deadline = deadline
@@ -50,7 +57,8 @@ class Answer:
         """
         self.tokens += 1
         if token in self._eos:
-            return self._delta(self._rest(), now, "stop")
+            text = self._filter(self._detokenizer.push(token)) if self._include_stop else ""
+            return self._delta(text + self._rest(), now, "stop")
         if logprob is not None:
             self._logprobs.append((self._decoded, logprob))
         text = self._filter(self._detokenizer.push(token))
@@ -67,6 +75,8 @@ class Answer:
 
     def _filter(self, text: str) -> str:
         self._decoded += len(text)
+        if self.tokens <= self._min_tokens:
+            return text
         return self._stop_filter.push(text)
 
     def _rest(self) -> str:

@@ -52,12 +52,20 @@ class GenerationRequest:
         top_p: Sample only among the likeliest tokens whose probabilities add up to this.
         top_k: Sample only among so many likeliest tokens; 0: all.
         min_p: Sample only tokens at least this likely, relative to the likeliest; 0: all.
+        typical_p: Sample only the most typical tokens whose probabilities add up to this; 1: all.
         repetition_penalty: Logits of tokens in the prompt or answer are divided by it where positive, else multiplied.
         presence_penalty: Taken off the logits of tokens in the answer so far, once.
         frequency_penalty: Taken off the logits of tokens in the answer so far, for each time.
         logit_bias: Pairs of token id and what is added to its logit.
         logprobs: Report each token's log probability and those of so many likeliest (0 to 20); None: report nothing.
-        stop: Strings that end the answer and are never part of it.
+        stop: Strings that end the answer; part of it only where `include_stop` says so.
+        include_stop: The string or token that ended the answer is part of its text.
+        stop_token_ids: Tokens that end the answer like the model's own ends.
+        ignore_eos: The model's own ends end nothing.
+        min_tokens: So many tokens come before any end.
+        allowed_token_ids: The only tokens that may come; None: all.
+        bad_words: Words that do not come, as the tokenizer writes them, with and without a space before.
+        skip_special_tokens: Whether special tokens are left out of the text.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
     """
@@ -68,12 +76,20 @@ class GenerationRequest:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    skip_special_tokens: bool = True
     seed: int | None = None
     time_limit: float | None = None
 

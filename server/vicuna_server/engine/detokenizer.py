@@ -32,10 +32,14 @@ class Detokenizer:
         return self._advance(before, after)
 
     def flush(self) -> str:
-        """Return the text of tokens still held back, at the end of the sequence."""
+        """Return the text of tokens still held back, at the end of the sequence; not what is half a character.
+
+        An answer that was cut within a character ends before it, so that it can be continued.
+        """
         if self._known == len(self._window):
             return ""
-        return self._advance(self._decode(self._window[: self._known]), self._decode(self._window))
+        text = self._advance(self._decode(self._window[: self._known]), self._decode(self._window))
+        return text.rstrip(_REPLACEMENT)
 
     def _advance(self, before: str, after: str) -> str:
         # What was new becomes the context in which the next tokens are decoded.

@@ -88,10 +88,16 @@ class PromptEncoder:
             return sum(len(message.content) for message in prompt.messages) // self._longest
         return len(prompt) if isinstance(prompt, tuple) else len(prompt) // self._longest
 
-    def decode(self, ids: list[int]) -> str:
-        """Return the text of ids, special tokens left out, spaces as the model wrote them."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of ids, special tokens left out or not, spaces as the model wrote them."""
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
         return text
+
+    def spellings(self, words: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of words, each at the head of a text and behind a space, as vLLM's `bad_words` has it."""
+        return [self._ids(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included.

@@ -1,10 +1,11 @@
 """Which requests are accepted: those that fit the context, while the waiting line is not full."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
+from vicuna_server.engine.base import GenerationRequest
 from vicuna_server.errors import OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_logit_bias"]
+__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_tokens"]
 
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
@@ -65,7 +66,7 @@ def answer_budget(
         least = "at least " if estimated else ""
         wanted = "at least 1 for the answer" if max_tokens is None else f"{max_tokens} for the answer"
         raise RequestError(
-            f"this model's context length is {context_length} tokens, but the request needs {least}"
+            f"this model's maximum context length is {context_length} tokens, but the request needs {least}"
             f"{prompt_tokens + asked}: {least}{prompt_tokens} in the prompt and {wanted}; shorten one of them",
             param=param,
             code="context_length_exceeded",
@@ -83,21 +84,44 @@ def check_embeddable(tokens: int, context_length: int) -> None:
         raise RequestError("input: a text without any token has no embedding", param="input")
     if tokens > context_length:
         raise RequestError(
-            f"this model's context length is {context_length} tokens, but an input has {tokens}; shorten it",
+            f"this model's maximum context length is {context_length} tokens, but an input has {tokens}; shorten it",
             param="input",
             code="context_length_exceeded",
         )
 
 
-def check_logit_bias(bias: Iterable[tuple[int, float]], vocabulary: int) -> None:
-    """Refuse a bias on what is no token.
+def check_tokens(request: GenerationRequest, vocabulary: int, budget: int, ends: Collection[int]) -> None:
+    """Refuse what names no token of the model, or leaves none that could come.
+
+    Args:
+        request: whose fields are looked at.
+        vocabulary: ids below this are tokens.
+        budget: the most tokens of the answer.
+        ends: ids of the tokens that end it.
 
     Raises:
-        RequestError: A token id is not below the vocabulary's size.
+        RequestError: 400, naming the field.
     """
-    for token, _ in bias:
-        if not 0 <= token < vocabulary:
-            raise RequestError(
-                f"logit_bias: token id {token} is not in the vocabulary, whose ids are 0 to {vocabulary - 1}",
-                param="logit_bias",
-            )
+    named = {
+        "logit_bias": [token for token, _ in request.logit_bias],
+        "stop_token_ids": request.stop_token_ids,
+        "allowed_token_ids": request.allowed_token_ids or (),
+    }
+    for field, tokens in named.items():
+        for token in tokens:
+            if not 0 <= token < vocabulary:
+                raise RequestError(
+                    f"{field}: token id {token} is not in the vocabulary, whose ids are 0 to {vocabulary - 1}",
+                    param=field,
+                )
+    if request.min_tokens > budget:
+        raise RequestError(
+            f"min_tokens: {request.min_tokens} tokens are wanted at least, but the answer may have {budget}",
+            param="min_tokens",
+        )
+    allowed = request.allowed_token_ids
+    if allowed is not None and request.min_tokens and not set(allowed) - set(ends):
+        raise RequestError(
+            "allowed_token_ids: with min_tokens no token is left that could come first; name one that ends no answer",
+            param="allowed_token_ids",
+        )

@@ -3,8 +3,8 @@
 Order and definitions: log probabilities are taken from the raw logits, as OpenAI documents them. Then come logit bias
 and presence and frequency penalty (OpenAI's API reference: "logit - count · frequency - [count > 0] · presence",
 counted over the answer), repetition penalty (Keskar et al. 2019, as in transformers' RepetitionPenaltyLogitsProcessor:
-over prompt and answer), temperature, then top-k, top-p and min-p in transformers' order, each over what the one
-before has left.
+over prompt and answer), temperature, then top-k, top-p, min-p and typical-p (Meister et al. 2022) in
+transformers' order, each over what the one before has left. What may not come is ruled out last before temperature.
 """
 
 import math
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine.forbidding import Forbidden
 from vicuna_server.errors import EngineError
 
 __all__ = ["Choice", "Sampler", "choose_tokens"]
@@ -36,15 +37,25 @@ class Choice:
 
 
 class Sampler:
-    """How one request draws its tokens; its random numbers depend on nothing but its own seed and steps."""
+    """How one request draws its tokens; its random numbers depend on nothing but its own seed and steps.
 
-    def __init__(self, request: GenerationRequest, prompt: Iterable[int] = ()) -> None:
+    Args:
+        request: What is asked for.
+        prompt: Ids of the prompt, for the repetition penalty.
+        forbidden: What may not come; of this request alone.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, prompt: Iterable[int] = (), forbidden: Forbidden | None = None
+    ) -> None:
         self.greedy = request.temperature < _GREEDY_BELOW
         self.temperature = request.temperature
         self.logprobs = request.logprobs
         self._request = request
-        self._random = random.Random(request.seed)  # noqa: S311  # draws of words, not of secrets
-        self._filtered = request.top_k > 0 or request.top_p < 1 or request.min_p > 0
+        self._random = random.Random(_seed(request.seed))  # noqa: S311  # draws of words, not of secrets
+        self._forbidden = forbidden or None
+        self._typical = request.typical_p < 1
+        self._filtered = request.top_k > 0 or request.top_p < 1 or request.min_p > 0 or self._typical
         self._shifted = bool(request.logit_bias or request.presence_penalty or request.frequency_penalty)
         self._seen = dict.fromkeys(prompt) if request.repetition_penalty != 1 else None
         self._counts: dict[int, int] = {}
@@ -55,10 +66,10 @@ class Sampler:
     @property
     def plain(self) -> bool:
         """Whether the likeliest token of the raw logits is the answer."""
-        return self.greedy and not self._shifted and self._seen is None
+        return self.greedy and not self._shifted and self._seen is None and self._forbidden is None
 
     def adjust(self, logits: Tensor) -> None:
-        """Apply bias and penalties in place, to float32 logits of shape (vocabulary,) on the CPU."""
+        """Apply bias, penalties and what is forbidden in place, to float32 logits of shape (vocabulary,) on the CPU."""
         if self._shifted:
             if self._shift is None:
                 self._shift = torch.zeros_like(logits)
@@ -72,6 +83,8 @@ class Sampler:
             penalty = self._request.repetition_penalty
             changed = torch.where(logits > 0, logits / penalty, logits * penalty)
             torch.where(self._penalized, changed, logits, out=logits)
+        if self._forbidden is not None:
+            self._forbidden.apply(logits)
 
     def draw(self, probabilities: Tensor) -> int:
         """Draw from probabilities of shape (vocabulary,), float32 on the CPU."""
@@ -81,7 +94,9 @@ class Sampler:
         return int(order[self._pick(ordered)])
 
     def note(self, token: int) -> None:
-        """Remember a chosen token for the penalties."""
+        """Remember a chosen token."""
+        if self._forbidden is not None:
+            self._forbidden.note(token)
         if self._shift is not None:
             first = token not in self._counts
             self._counts[token] = self._counts.get(token, 0) + 1
@@ -109,10 +124,32 @@ class Sampler:
         kept = ordered.cumsum(0) - ordered < self._request.top_p if self._request.top_p < 1 else ordered > -1
         kept[0] = True
         kept &= ordered >= self._request.min_p * ordered[0]
-        return ordered[kept], order[kept]
+        ordered, order = ordered[kept], order[kept]
+        if self._typical:
+            typical = _most_typical(ordered / ordered.sum(), self._request.typical_p)
+            ordered, order = ordered[typical], order[typical]
+        return ordered, order
 
     def _below_min_p(self, ordered: Tensor) -> bool:
         return bool(ordered[-1] < self._request.min_p * ordered[0])
+
+
+def _most_typical(probabilities: Tensor, mass: float) -> Tensor:
+    """Return which tokens are kept: those whose surprise is nearest to the mean surprise, until they reach `mass`.
+
+    Source: Meister et al. 2022, "Locally Typical Sampling"; ties as in transformers' TypicalLogitsWarper.
+    """
+    surprise = -probabilities.log()
+    entropy = (probabilities * surprise).nan_to_num(0.0).sum()
+    distance = (surprise - entropy).abs()
+    ordered, order = distance.sort()
+    last = int((probabilities[order].cumsum(0) < mass).sum().clamp(max=len(order) - 1))
+    return distance <= ordered[last]
+
+
+def _seed(seed: int | None) -> int | str | None:
+    """Return what Python's generator is seeded with: of a number it would drop the sign."""
+    return str(seed) if seed is not None and seed < 0 else seed
 
 
 def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | EngineError]:

@@ -99,11 +99,20 @@ class ScriptedEngine:
         words = last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
-        answer = Answer(_decoder(words), frozenset({eos}), (*stops, *request.stop), budget, deadline)
+        answer = Answer(
+            _decoder(words),
+            frozenset({eos}),
+            (*stops, *request.stop),
+            budget,
+            deadline,
+            min_tokens=request.min_tokens,
+            include_stop=request.include_stop,
+        )
+        length = math.inf if request.ignore_eos else max(self._settings.tokens, request.min_tokens)
         generation = Generation(prompt_tokens)
         self.stats.waiting += 1
         logprobs = None if request.logprobs is None else _certain(words, request.logprobs)
-        task = asyncio.create_task(self._run(generation, answer, eos, logprobs))
+        task = asyncio.create_task(self._run(generation, answer, eos, length, logprobs))
         generation.on_cancel = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -163,7 +172,9 @@ class ScriptedEngine:
         rendered = self._template.render(conversation)
         return rendered.text(), last, rendered.stop
 
-    async def _run(self, generation: Generation, answer: Answer, eos: int, logprobs: list[TokenLogprob] | None) -> None:
+    async def _run(
+        self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
+    ) -> None:
         running = False
         try:
             async with self._slots:
@@ -171,7 +182,7 @@ class ScriptedEngine:
                 self.stats.running += 1
                 running = True
                 self.stats.prompt_tokens += generation.prompt_tokens
-                await self._generate(generation, answer, eos, logprobs)
+                await self._generate(generation, answer, eos, length, logprobs)
         except asyncio.CancelledError:
             self.stats.cancelled += 1
             generation.push(EngineError("EngineStopped", "the server stopped before the answer was complete"))
@@ -182,7 +193,7 @@ class ScriptedEngine:
                 self.stats.waiting -= 1
 
     async def _generate(
-        self, generation: Generation, answer: Answer, eos: int, logprobs: list[TokenLogprob] | None
+        self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
     ) -> None:
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
         start = time.monotonic()
@@ -190,7 +201,7 @@ class ScriptedEngine:
             # Paced against the clock, so that a late wake-up does not slow the stream for good.
             await asyncio.sleep(max(0.0, start + (index + 1) * pause - time.monotonic()))
             self.stats.generated_tokens += 1
-            token = index % eos if index < self._settings.tokens else eos
+            token = index % eos if index < length else eos
             logprob = logprobs[token] if logprobs is not None and token != eos else None
             delta = answer.push(token, time.monotonic(), logprob)
             generation.push(delta)
@@ -201,7 +212,7 @@ class ScriptedEngine:
 
 def _decoder(words: Sequence[str]) -> Callable[[Sequence[int]], str]:
     def decode(ids: Sequence[int]) -> str:
-        return "".join(f"{words[token]} " for token in ids)
+        return "".join(f"{words[token]} " for token in ids if token < len(words))
 
     return decode
 

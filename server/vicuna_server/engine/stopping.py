@@ -10,9 +10,14 @@ class StopFilter:
 
     Text that could be the beginning of a stop string is held back until it is clear whether it is one. Of several
     that match, the one that is complete first counts, so the result does not depend on how the text is cut.
+
+    Args:
+        stops: the stop strings.
+        included: whether the one that was found is shown.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, included: bool = False) -> None:
+        self._included = included
         self._stops = [stop for stop in stops if stop]
         self._held = ""
         self.stopped = False
@@ -26,7 +31,8 @@ class StopFilter:
         found = [(start + len(stop), start) for start, stop in starts if start >= 0]
         if found:
             self.stopped = True
-            shown, self._held = self._held[: min(found)[1]], ""
+            end, start = min(found)
+            shown, self._held = self._held[: end if self._included else start], ""
             return shown
         keep = max(_overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep

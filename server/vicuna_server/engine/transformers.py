@@ -14,7 +14,8 @@ from vicuna_server.engine.base import (
     Generation,
     GenerationRequest,
 )
-from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_logit_bias
+from vicuna_server.engine.forbidding import Forbidden
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_tokens
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
@@ -89,16 +90,26 @@ class TransformersEngine:
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
         budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
-        check_logit_bias(request.logit_bias, loaded.encoder.vocabulary.size)
+        ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.eos)
+        check_tokens(request, loaded.encoder.vocabulary.size, budget, ends)
+        words: list[list[int]] = []
+        if request.bad_words:
+            words = await loop.run_in_executor(self._encoding, loaded.encoder.spellings, request.bad_words)
         answer = Answer(
-            lambda ids: loaded.encoder.decode(list(ids)),
-            loaded.eos,
+            lambda ids: loaded.encoder.decode(list(ids), skip_special_tokens=request.skip_special_tokens),
+            ends,
             (*encoded.stop, *request.stop),
             budget,
             None if request.time_limit is None else started + request.time_limit,
+            min_tokens=request.min_tokens,
+            include_stop=request.include_stop,
         )
         generation = Generation(len(encoded.ids), submitted=started)
-        sampler = Sampler(request, encoded.ids)
+        rows = range(loaded.encoder.vocabulary.size)  # a tokenizer may have tokens that the model has not
+        known = [word for word in words if max(word, default=0) in rows]
+        early = [token for token in ends if token in rows]
+        forbidden = Forbidden(request.allowed_token_ids, known, early, request.min_tokens)
+        sampler = Sampler(request, encoded.ids, forbidden)
         sequence = Sequence(Row(encoded.ids), Answering(sampler, answer, generation, budget))
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])

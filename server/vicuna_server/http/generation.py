@@ -69,6 +69,7 @@ class Answerer:
         Raises:
             RequestError: A prompt is too long, or too many requests are waiting; none is answered then.
         """
+        self.metrics.unknown(body.unknown)
         generations: list[Generation] = []
         try:
             for prompt in prompts:
@@ -179,12 +180,20 @@ def _engine_request(
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(0, body.top_k or 0),
         min_p=body.min_p or 0.0,
+        typical_p=1.0 if body.typical_p is None else body.typical_p,
         repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=body.biases,
         logprobs=logprobs,
         stop=body.stops,
+        include_stop=bool(body.include_stop_str_in_output),
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        ignore_eos=bool(body.ignore_eos),
+        min_tokens=body.min_tokens or 0,
+        allowed_token_ids=None if body.allowed_token_ids is None else tuple(body.allowed_token_ids),
+        bad_words=tuple(body.bad_words or ()),
+        skip_special_tokens=body.skip_special_tokens is not False,
         # Each choice draws its own numbers, the same ones each time.
         seed=None if body.seed is None else body.seed + choice,
         time_limit=time_limit,

@@ -1,6 +1,7 @@
 """Prometheus metrics of one server, in a registry of its own."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +15,8 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MOST_FIELDS = 50
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 
@@ -25,6 +28,10 @@ class Metrics:
         self._registry.register(_EngineCollector(engine, lifecycle))
         self._requests = Counter(
             "vicuna_http_requests", "Responses begun", ("route", "status"), registry=self._registry
+        )
+        self._named: set[str] = set()
+        self._unknown = Counter(
+            "vicuna_unknown_fields", "Fields of requests that were ignored", ("field",), registry=self._registry
         )
         self._first_token = Histogram(
             "vicuna_time_to_first_token_seconds",
@@ -38,6 +45,13 @@ class Metrics:
             buckets=_TOKEN_SECONDS,
             registry=self._registry,
         )
+
+    def unknown(self, fields: Iterable[str]) -> None:
+        """Count fields of a request that nothing is known of; so many names are counted apart, and only plain ones."""
+        for field in fields:
+            if field not in self._named and len(self._named) < _MOST_FIELDS and _FIELD.fullmatch(field):
+                self._named.add(field)
+            self._unknown.labels(field if field in self._named else "other").inc()
 
     def answered(self, route: str, status: int) -> None:
         """Count a response whose head was sent."""

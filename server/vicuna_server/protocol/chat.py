@@ -67,6 +67,7 @@ class ChatRequest(SamplingFields):
     functions: list[Any] | None = None
     function_call: Any = None
     modalities: list[str] | None = None
+    continue_final_message: bool | None = None
     response_format: dict[str, Any] | None = None
 
     @model_validator(mode="after")
@@ -81,6 +82,16 @@ class ChatRequest(SamplingFields):
             raise ValueError("modalities: only text is supported by this server")
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs: only allowed together with logprobs: true")
+        return self
+
+    @model_validator(mode="after")
+    def _continues_what_it_says(self) -> Self:
+        continued = self.messages[-1].role == "assistant"
+        if self.continue_final_message is not None and self.continue_final_message != continued:
+            raise ValueError(
+                "continue_final_message: a message of the assistant that comes last is continued, any other is "
+                "answered; leave it out, or change the last message"
+            )
         return self
 
     @property

@@ -4,13 +4,19 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from vicuna_server.protocol.dialects import refuse, unknown
+from vicuna_server.protocol.inputs import TokenId
+
 __all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "ModelName", "RequestBody", "SamplingFields", "StreamOptions", "Whole"]
 
-MAX_STOP_STRINGS = 4
-"""OpenAI's own limit."""
+MAX_STOP_STRINGS = 64
+"""OpenAI takes 4, evaluations have more."""
 MAX_STOP_LENGTH = 256
 MAX_CHOICES = 16
 MAX_BIASES = 1024
+MAX_BAD_WORDS = 128
+MAX_TOKEN_IDS = 2**18
+"""As many as any vocabulary has."""
 
 
 def _whole(value: object) -> object:
@@ -20,7 +26,9 @@ def _whole(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+StopString = Annotated[str, Field(max_length=MAX_STOP_LENGTH)]
+BadWord = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS, fail_fast=True)]
 BiasKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -38,19 +46,29 @@ class StreamOptions(RequestBody):
 
 
 class SamplingFields(RequestBody):
-    """Fields of every generation request: OpenAI's, and top_k, min_p and repetition_penalty as others have them."""
+    """Fields of every generation request: OpenAI's, and what vLLM and transformers have besides, by their names."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: ModelName
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: Whole | None = Field(default=None, ge=-1, lt=2**31, description="0 or -1: all tokens")
     min_p: float | None = Field(default=None, ge=0, le=1)
+    typical_p: float | None = Field(default=None, gt=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[BiasKey, Bias] | None = Field(default=None, max_length=MAX_BIASES)
     max_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
+    stop_token_ids: TokenIds | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    min_tokens: Whole | None = Field(default=None, ge=0, lt=2**31)
+    allowed_token_ids: TokenIds | None = None
+    bad_words: Annotated[list[BadWord], Field(max_length=MAX_BAD_WORDS, fail_fast=True)] | None = None
+    skip_special_tokens: bool | None = None
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: Whole | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
@@ -65,15 +83,28 @@ class SamplingFields(RequestBody):
         return value
 
     @model_validator(mode="after")
+    def _refuse_other_dialects(self) -> Self:
+        refuse(self.model_extra)
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            raise ValueError("allowed_token_ids: with an empty list no token could come; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only allowed together with stream: true")
         return self
 
     @property
+    def unknown(self) -> list[str]:
+        """Names of fields that nothing is known of."""
+        return unknown(self.model_extra)
+
+    @property
     def stops(self) -> tuple[str, ...]:
-        """The stop strings, however they were written."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        """The stop strings, however they were written; an empty one stops nothing."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tuple(stop for stop in stops if stop)
 
     @property
     def biases(self) -> tuple[tuple[int, float], ...]:

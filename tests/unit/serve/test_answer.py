@@ -1,6 +1,7 @@
 """How an answer ends."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from vicuna_server.engine import TokenLogprob
 from vicuna_server.engine.answer import Answer
@@ -12,8 +13,8 @@ def decode(ids: Sequence[int]) -> str:
     return "".join(chr(token) for token in ids if token != EOS)
 
 
-def answer(*, stops: Sequence[str] = (), max_tokens: int = 100, deadline: float | None = None) -> Answer:
-    return Answer(decode, frozenset({EOS}), stops, max_tokens, deadline)
+def answer(*, stops: Sequence[str] = (), max_tokens: int = 100, deadline: float | None = None, **more: Any) -> Answer:
+    return Answer(decode, frozenset({EOS}), stops, max_tokens, deadline, **more)
 
 
 def run(subject: Answer, text: str, now: float = 0.0) -> tuple[str, int, str | None]:
@@ -40,6 +41,20 @@ def test_ends_at_a_stop_string_without_any_part_of_it() -> None:
 
 def test_a_stop_string_in_the_last_allowed_token_is_a_stop() -> None:
     assert run(answer(stops=["c"], max_tokens=3), "abc") == ("ab", 3, "stop")
+
+
+def test_a_stop_string_may_be_shown() -> None:
+    assert run(answer(stops=["cd", "bcdx"], include_stop=True), "abcde") == ("abcd", 4, "stop")
+
+
+def test_a_token_that_ends_may_be_shown() -> None:
+    subject = Answer(decode, frozenset({ord("c")}), ["bcd"], 100, None, include_stop=True)
+    assert run(subject, "abcd") == ("abc", 3, "stop")
+
+
+def test_a_stop_string_in_the_first_tokens_ends_nothing() -> None:
+    assert run(answer(stops=["b"], min_tokens=2), "abab") == ("aba", 4, "stop")
+    assert run(answer(stops=["bc"], min_tokens=2), "abcbc") == ("abc", 5, "stop")
 
 
 def test_held_back_text_is_shown_when_the_end_token_comes() -> None:

@@ -37,6 +37,11 @@ def test_content_parts_are_joined_and_a_stop_string_becomes_a_list() -> None:
     assert request.stops == ("x",)
 
 
+def test_an_empty_stop_string_stops_nothing() -> None:
+    assert ChatRequest.model_validate({**HELLO, "stop": ""}).stops == ()
+    assert ChatRequest.model_validate({**HELLO, "stop": ["", *"abcde"]}).stops == tuple("abcde")
+
+
 def test_max_completion_tokens_is_the_newer_name() -> None:
     assert ChatRequest.model_validate({**HELLO, "max_tokens": 5}).token_limit == 5
     assert ChatRequest.model_validate({**HELLO, "max_completion_tokens": 7, "max_tokens": 5}).token_limit == 7
@@ -48,14 +53,16 @@ def test_max_completion_tokens_is_the_newer_name() -> None:
     [
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
-        ({"top_p": 0}, "top_p"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"typical_p": 0}, "typical_p"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"bad_words": [""]}, "bad_words.0"),
+        ({"min_tokens": -1}, "min_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
-        ({"stop": [""]}, "stop.0"),
-        ({"stop": ""}, "stop"),
+        ({"stop": ["a"] * 65}, "stop"),
         ({"stop": "x" * 257}, "stop"),
         ({"stop": ["x"] * 10_000}, "stop"),
         ({"n": 17}, "n"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
 
 from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.sampling import Choice, Sampler, choose_tokens
@@ -48,6 +49,26 @@ def test_a_seed_repeats_its_draws_whatever_the_others_do() -> None:
     assert together == alone
     assert len(set(alone)) > 1
     assert draws(20, seed=8) != alone
+
+
+def test_a_negative_seed_is_another_seed() -> None:
+    assert draws(20, seed=-8) == draws(20, seed=-8)
+    assert draws(20, seed=-8) != draws(20, seed=8)
+
+
+@pytest.mark.parametrize("mass", [0.05, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("others", [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}], ids=str)
+def test_typical_p_keeps_what_transformers_keeps(mass: float, others: dict[str, float]) -> None:
+    warpers = {"top_k": TopKLogitsWarper, "top_p": TopPLogitsWarper, "min_p": MinPLogitsWarper}
+    logits = torch.randn(500, generator=torch.Generator().manual_seed(5)) * 3
+    scores = logits[None]
+    for name, value in others.items():
+        scores = warpers[name](value)(None, scores)
+    wanted = set(TypicalLogitsWarper(mass)(None, scores)[0].isfinite().nonzero().flatten().tolist())
+    kept, _ = sampler(typical_p=mass, **others)._head(logits.softmax(-1))
+    _, order = sampler(typical_p=mass, **others)._head(logits.softmax(-1))
+    assert set(order.tolist()) == wanted
+    assert len(kept) == len(wanted)
 
 
 def test_top_p_keeps_the_fewest_that_reach_it() -> None:
