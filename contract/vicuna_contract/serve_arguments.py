@@ -45,6 +45,8 @@ class ServeArguments:
         kv_cache_memory: quantity, memory for keys and values.
         drain_seconds: on SIGTERM, go on taking requests so long.
         access_log: `on` or `off`.
+        allowed_origins: comma-separated origins whose pages may use the API from a browser; `*`: all; empty: none.
+        accept_token_ids: `on` or `off`, whether /v1/embeddings takes token ids.
         host: address to listen on.
     """
 
@@ -66,6 +68,8 @@ class ServeArguments:
     kv_cache_memory: str | None = None
     drain_seconds: int = 5
     access_log: str = "on"
+    allowed_origins: str = ""
+    accept_token_ids: str = "off"  # noqa: S105  # tokens of text
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
 
     def to_argv(self) -> list[str]:
@@ -108,6 +112,10 @@ class ServeArguments:
         add("--max-stream-seconds", default="600", type=positive, help="longest answer (default: 600)")
         add("--drain-seconds", default="5", type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
         add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
+        origins = "ORIGIN[,ORIGIN…]"
+        add("--allowed-origins", default="", metavar=origins, help="pages that may use the API from a browser; *: all")
+        ids = "/v1/embeddings takes token ids: of this model's tokenizer (default: off)"
+        add("--accept-token-ids", default="off", nargs="?", const="on", choices=("on", "off"), help=ids)
         add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
         add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
 
@@ -118,4 +126,14 @@ class ServeArguments:
 
 
 # The operator says nothing of these, so that its command lines stay as they are when one is added.
-_LEFT_TO_THE_SERVER = frozenset({"artifact_digest", "kv_cache_memory", "drain_seconds", "access_log", "host"})
+_LEFT_TO_THE_SERVER = frozenset(
+    {
+        "artifact_digest",
+        "kv_cache_memory",
+        "drain_seconds",
+        "access_log",
+        "allowed_origins",
+        "accept_token_ids",
+        "host",
+    }
+)

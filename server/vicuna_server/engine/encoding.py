@@ -96,7 +96,7 @@ class PromptEncoder:
         return text
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of words, each at the head of a text and behind a space, as vLLM's `bad_words` has it."""
+        """Return the token ids of words, each at the head of a text and behind a space, as vLLM has bad words."""
         return [self._ids(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
 
     def detokenize(self, ids: Sequence[int]) -> str:

@@ -1,16 +1,21 @@
 """The application of one model server, around an engine that is given to it. Imports no torch."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from vicuna_server import __version__
 from vicuna_server.engine import Engine
 from vicuna_server.http import chat, completions, errors, openapi, page, status, vectors
+from vicuna_server.http.cors import with_origins
 from vicuna_server.http.draining import CloseWhileDraining
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.http.methods import HeadAndOptions
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.middleware import CommonHeaders
+from vicuna_server.http.routes import methods_of
 from vicuna_server.http.settings import ServiceSettings
 
 __all__ = ["create_app"]
@@ -21,7 +26,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     metrics = Metrics(engine, lifecycle)
     answerer = Answerer(engine, settings, lifecycle, metrics)
     # The web pages of the documentation would load scripts from other hosts.
-    app = FastAPI(title="vicuna-server", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="vicuna-server", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     errors.install(app)
     app.include_router(page.router())
     app.include_router(status.router(settings, lifecycle, metrics))
@@ -29,4 +34,5 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    return CommonHeaders(CloseWhileDraining(app, lifecycle), settings.revision, metrics)
+    behind = HeadAndOptions(CloseWhileDraining(app, lifecycle), partial(methods_of, app))
+    return with_origins(CommonHeaders(behind, settings.revision, metrics), settings.allowed_origins)

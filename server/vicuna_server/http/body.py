@@ -10,7 +10,7 @@ from vicuna_server.errors import RequestError
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.protocol.errors import from_validation
 
-__all__ = ["read_body", "read_bytes"]
+__all__ = ["check_encoding", "read_body", "read_bytes"]
 
 DISCARD_FACTOR = 16
 """A body up to so many times too large is read and thrown away: closing on a client that still writes would
@@ -25,11 +25,27 @@ async def read_body(request: Request, model: type[Model], settings: ServiceSetti
     Raises:
         RequestError: 400 for what is not valid, 408 when it does not arrive in time, 413 when it is too large.
     """
+    check_encoding(request)
     data = await read_bytes(request, settings.max_body_bytes, settings.body_seconds)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
         raise from_validation(error) from error
+
+
+def check_encoding(request: Request) -> None:
+    """Refuse a body that is compressed.
+
+    Raises:
+        RequestError: 415, naming the header.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(
+            f"content-encoding: {encoding[:40]!r} is not supported for requests; send the body as it is",
+            status=415,
+            code="unsupported_content_encoding",
+        )
 
 
 async def read_bytes(request: Request, most: int, seconds: float) -> bytes:

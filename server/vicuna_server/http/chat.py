@@ -40,7 +40,7 @@ def router(answerer: Answerer) -> APIRouter:
             prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
         headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
         choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives)
-        head = answerer.head(request, "chatcmpl")
+        head = answerer.head("chatcmpl")
         if not body.stream:
             answers = [
                 chat_choice(index, one.text, one.finish_reason, chat_logprobs(one.logprobs) if body.logprobs else None)

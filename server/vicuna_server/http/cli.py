@@ -59,6 +59,8 @@ def _serve(args: ServeArguments) -> None:
             revision=args.revision,
             created=int(time.time()),
             max_stream_seconds=args.max_stream_seconds,
+            allowed_origins=tuple(filter(None, map(str.strip, args.allowed_origins.split(",")))),
+            accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)

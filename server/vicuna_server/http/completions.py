@@ -26,7 +26,7 @@ def router(answerer: Answerer) -> APIRouter:
         answerer.check(body.model)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
         choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
-        head = answerer.head(request, "cmpl")
+        head = answerer.head("cmpl")
         offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
 
         def echo(index: int) -> str:

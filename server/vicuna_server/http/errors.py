@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server.errors import OverloadedError, VicunaError
+from vicuna_server.http.hints import no_route
+from vicuna_server.http.routes import paths_of
 from vicuna_server.protocol.errors import error_body, error_of
 
 __all__ = ["error_response", "install"]
@@ -40,7 +42,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # what this handler is registered for
     message, code = str(error.detail), None
     if error.status_code == 404:
-        message, code = f"there is no route {request.method} {request.url.path}", "route_not_found"
+        message, code = no_route(request.method, request.scope["path"], paths_of(request.app)), "route_not_found"
     elif error.status_code == 405:
         message, code = f"{request.url.path} does not take {request.method}", "method_not_allowed"
     return JSONResponse(error_body(error.status_code, message, code=code), error.status_code, error.headers)

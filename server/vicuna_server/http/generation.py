@@ -1,8 +1,10 @@
 """From a validated request to its answers: what chat and plain completions share."""
 
+import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 
@@ -19,6 +21,17 @@ from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = ["WRITE_GRACE", "Answerer", "Whole"]
 
+_SAME_NAME = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "min_tokens",
+)
+_SEVERAL = ("stop_token_ids", "allowed_token_ids", "bad_words")
 WRITE_GRACE = 30.0
 """Seconds beyond the stream's own limit in which a slow reader may fetch what is written already."""
 
@@ -57,9 +70,9 @@ class Answerer:
         if not self.lifecycle.loaded:
             raise OverloadedError("the model is still loading; try again in a moment", status=503, code="loading")
 
-    def head(self, request: Request, prefix: str) -> Head:
-        """Return what all parts of a response have in common; its id tells the request's."""
-        return Head(f"{prefix}-{request.state.request_id}", self.settings.served_name)
+    def head(self, prefix: str) -> Head:
+        """Return what all parts of a response have in common; its id is new, whatever the request's is."""
+        return Head(f"{prefix}-{secrets.token_hex(12)}", self.settings.served_name)
 
     async def start(
         self, body: SamplingFields, prompts: Sequence[PromptInput], max_tokens: int | None, logprobs: int | None
@@ -176,25 +189,22 @@ def _engine_request(
     return GenerationRequest(
         prompt=prompt,
         max_tokens=max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(0, body.top_k or 0),
-        min_p=body.min_p or 0.0,
-        typical_p=1.0 if body.typical_p is None else body.typical_p,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=body.biases,
         logprobs=logprobs,
         stop=body.stops,
         include_stop=bool(body.include_stop_str_in_output),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
-        min_tokens=body.min_tokens or 0,
-        allowed_token_ids=None if body.allowed_token_ids is None else tuple(body.allowed_token_ids),
-        bad_words=tuple(body.bad_words or ()),
         skip_special_tokens=body.skip_special_tokens is not False,
         # Each choice draws its own numbers, the same ones each time.
         seed=None if body.seed is None else body.seed + choice,
         time_limit=time_limit,
+        **_stated(body),
     )
+
+
+def _stated(body: SamplingFields) -> dict[str, Any]:
+    """Return what the body says of fields that have the same name, and the same default, in the engine's request."""
+    values = {name: getattr(body, name) for name in _SAME_NAME}
+    several = {name: tuple(value) for name in _SEVERAL if (value := getattr(body, name)) is not None}
+    return {**{name: value for name, value in values.items() if value is not None}, **several}

@@ -16,6 +16,8 @@ class ServiceSettings:
         max_stream_seconds: An answer that takes longer ends with `finish_reason` "length".
         max_body_bytes: Larger request bodies are refused with 413.
         body_seconds: A body that takes longer to arrive is refused with 408.
+        allowed_origins: Origins whose pages may use the API from a browser; `*`: all.
+        accepts_token_ids: Whether embeddings take token ids, which must be of this model's tokenizer.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
     """
 
@@ -25,4 +27,6 @@ class ServiceSettings:
     max_stream_seconds: float = 600.0
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
+    allowed_origins: tuple[str, ...] = ()
+    accepts_token_ids: bool = False
     keepalive_seconds: float = 15.0

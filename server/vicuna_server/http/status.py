@@ -1,6 +1,7 @@
 """Probes, metrics and the list of models."""
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from vicuna_server.errors import RequestError
@@ -32,6 +33,8 @@ def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) ->
     @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
     async def model(name: str) -> Response:
         """Describe the model."""
+        if not name:
+            raise HTTPException(404)  # the slash of /v1/models/ is too many
         if name != settings.served_name:
             raise RequestError(
                 f"the model {name!r} does not exist here; this server has {settings.served_name!r}",

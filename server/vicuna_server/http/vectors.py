@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vicuna_server.errors import RequestError
 from vicuna_server.http.body import read_body
 from vicuna_server.http.chat import conversation
 from vicuna_server.http.generation import Answerer
@@ -18,6 +19,11 @@ from vicuna_server.protocol.tokens import Detokenized, DetokenizeRequest, Tokeni
 
 __all__ = ["router"]
 
+_OTHER_TOKENIZER = (
+    "input: token ids are not accepted, since clients that send them have cut the text with another model's tokenizer; "
+    "send the text (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False), or serve with --accept-token-ids"
+)
+
 
 def router(answerer: Answerer) -> APIRouter:
     """Return the routes."""
@@ -28,6 +34,8 @@ def router(answerer: Answerer) -> APIRouter:
         """Turn texts into vectors of length 1: the mean of the model's last hidden states."""
         body = await read_body(request, EmbeddingRequest, answerer.settings)
         answerer.check(body.model)
+        if not answerer.settings.accepts_token_ids and any(isinstance(one, tuple) for one in body.inputs):
+            raise RequestError(_OTHER_TOKENIZER, param="input", code="token_ids_not_accepted")
         embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)

@@ -5,7 +5,7 @@ Source: OpenAI's API reference, "Chat completions"; what the official Python cli
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vicuna_server.protocol.sampling import RequestBody, SamplingFields, Whole
 
@@ -17,20 +17,48 @@ MAX_TOP_LOGPROBS = 20
 """OpenAI's own limit."""
 
 
+_OTHER_PARTS = {
+    "image_url": "images are",
+    "input_image": "images are",
+    "image": "images are",
+    "input_audio": "audio is",
+    "audio_url": "audio is",
+    "video_url": "videos are",
+    "file": "files are",
+    "input_file": "files are",
+}
+
+
 class TextPart(RequestBody):
     """One content part; only text can be read by these models."""
 
     type: Literal["text"]
     text: str
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _only_text(cls, value: object) -> object:
+        if isinstance(value, str) and value != "text":
+            kind = _OTHER_PARTS.get(value, f"parts of type {value[:40]!r} are")
+            raise ValueError(f"{kind} not supported: this model reads text only; send parts of type text")
+        return value
+
 
 class ChatMessage(RequestBody):
     """One message; `developer` is OpenAI's newer name for `system`."""
 
+    # tool and function come with calls, which no answer here has
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     tool_calls: list[Any] | None = None
     function_call: dict[str, Any] | None = None
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _no_tools(cls, value: object) -> object:
+        if value in ("tool", "function"):
+            raise ValueError("tools are not supported by this server; leave out calls and their results")
+        return value
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:

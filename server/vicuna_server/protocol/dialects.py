@@ -82,17 +82,16 @@ REFUSED: Mapping[str, Refusal] = {
 }
 """What would change the answer. Fields that a route has itself never get here."""
 
-IGNORED = frozenset(
-    (
-        "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention prediction "
-        "reasoning_effort reasoning verbosity parallel_tool_calls tool_choice function_call priority request_id "
-        "chat_template_kwargs cache_prompt id_slot n_keep keep_alive cache_salt details "
-        "spaces_between_special_tokens guided_decoding_backend guided_options_request backend "
-        "include_reasoning separate_reasoning stream_reasoning kv_transfer_params detokenize custom_llm_provider "
-        "echo_prompt return_prompt mirostat_tau mirostat_eta dry_base dry_allowed_length dry_sequence_breakers "
-        "xtc_threshold dynatemp_exponent length_penalty_alpha repeat_last_n penalize_nl min_keep timings_per_token"
-    ).split()
+_NO_MATTER = (
+    "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention prediction "
+    "reasoning_effort reasoning verbosity parallel_tool_calls tool_choice function_call priority request_id "
+    "chat_template_kwargs cache_prompt id_slot n_keep keep_alive cache_salt details "
+    "spaces_between_special_tokens guided_decoding_backend guided_options_request backend "
+    "include_reasoning separate_reasoning stream_reasoning kv_transfer_params detokenize custom_llm_provider "
+    "echo_prompt return_prompt mirostat_tau mirostat_eta dry_base dry_allowed_length dry_sequence_breakers "
+    "xtc_threshold dynatemp_exponent length_penalty_alpha repeat_last_n penalize_nl min_keep timings_per_token"
 )
+IGNORED = frozenset(_NO_MATTER.split())
 """What has no meaning here, or only together with a field that is refused."""
 
 

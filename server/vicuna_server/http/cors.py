@@ -1,0 +1,29 @@
+"""Pages of other origins that may use the API from a browser.
+
+Source: https://fetch.spec.whatwg.org/#http-cors-protocol
+"""
+
+from collections.abc import Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
+
+__all__ = ["with_origins"]
+
+_SHOWN = (REVISION_HEADER, TRIMMED_HEADER, "x-request-id", "retry-after")
+"""Headers of an answer that such a page may read."""
+
+
+def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let pages of these origins in; none: the application as it is. `*` stands for any origin.
+
+    A key goes with a request in a header that a page sets itself: cookies are neither needed nor allowed.
+    """
+    if not origins:
+        return app
+    methods = ("GET", "HEAD", "POST")
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=methods, allow_headers=("*",), expose_headers=_SHOWN, max_age=3600
+    )

@@ -1,0 +1,39 @@
+"""What a client that asked for a route which does not exist probably meant."""
+
+import re
+from collections.abc import Collection
+
+__all__ = ["no_route"]
+
+_MOST_OF_A_PATH = 200
+_V1 = "/v1"
+
+
+def no_route(method: str, path: str, routes: Collection[str]) -> str:
+    """Return one sentence: there is no such route, and which one there is.
+
+    Args:
+        method: of the request.
+        path: of the request; no more than its beginning is told.
+        routes: paths that exist.
+    """
+    told = path if len(path) <= _MOST_OF_A_PATH else f"{path[:_MOST_OF_A_PATH]}…"
+    hint = _hint(path, routes)
+    return f"there is no route {method} {told}{f'; {hint}' if hint else ''}"
+
+
+def _hint(path: str, routes: Collection[str]) -> str:
+    bare = re.sub("/+", "/", f"/{path.strip('/')}")
+    once = re.sub(rf"^({_V1})+", _V1, bare.lower())
+    if once in routes and bare.lower() != once:
+        return f"the base URL of the client ends with {_V1} already, and {_V1} was added again: it is {once}"
+    if f"{_V1}{once}" in routes:
+        return f"the API is under {_V1}: it is {_V1}{once}, and the base URL of a client ends with {_V1}"
+    if once in routes:
+        return f"it is {once}, written exactly so"
+    if bare in (_V1, "/"):
+        return f"the API is under {_V1}, {_V1}/models for example"
+    if once.startswith(("/v1/", "/api/")):
+        api = sorted(route for route in routes if route.startswith(f"{_V1}/") and "{" not in route)
+        return f"what there is: {', '.join(api)}"
+    return ""

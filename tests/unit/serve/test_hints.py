@@ -1,0 +1,35 @@
+"""What is said of a route that does not exist."""
+
+import pytest
+
+from vicuna_server.http.hints import no_route
+
+ROUTES = {"/v1/chat/completions", "/v1/models", "/v1/models/{name:path}", "/tokenize", "/livez"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/v1/chat/completions", "was added again: it is /v1/chat/completions"),
+        ("/v1/v1/v1/models/", "was added again: it is /v1/models"),
+        ("/chat/completions", "the API is under /v1: it is /v1/chat/completions"),
+        ("/chat/completions/", "the API is under /v1: it is /v1/chat/completions"),
+        ("/v1/chat/completions/", "it is /v1/chat/completions, written exactly so"),
+        ("//v1//chat/completions", "it is /v1/chat/completions, written exactly so"),
+        ("/V1/Chat/Completions", "it is /v1/chat/completions, written exactly so"),
+        ("/tokenize/", "it is /tokenize, written exactly so"),
+        ("/v1", "/v1/models for example"),
+        ("/v1/", "/v1/models for example"),
+        ("/v1/responses", "what there is: /v1/chat/completions, /v1/models"),
+        ("/api/tags", "what there is: /v1/chat/completions, /v1/models"),
+    ],
+)
+def test_the_sentence_names_the_route_that_was_meant(path: str, said: str) -> None:
+    sentence = no_route("POST", path, ROUTES)
+    assert sentence.startswith(f"there is no route POST {path}; ")
+    assert said in sentence
+
+
+def test_what_nobody_can_have_meant_gets_no_hint_and_is_not_told_whole() -> None:
+    assert no_route("GET", "/robots.txt", ROUTES) == "there is no route GET /robots.txt"
+    assert len(no_route("GET", "/" + "a/" * 5000, ROUTES)) < 300
