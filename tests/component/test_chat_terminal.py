@@ -86,9 +86,28 @@ def test_a_conversation(style: str, tmp_path: Path) -> None:
         screen.expect("red green red green")
         screen.expect("you:")
         screen.type("!!remo\t")
-        screen.expect("!!remove")
+        screen.expect("!!remo")
+        screen.expect("ve")  # drawn at once or by itself
         screen.type("\r")
         screen.expect("taken back")
+        screen.expect("you:")
+        screen.type(CTRL_D)
+        assert screen.process.wait(timeout=SECONDS) == 0
+
+
+def test_a_long_paste_is_one_word_on_the_screen_and_whole_in_the_question(tmp_path: Path) -> None:
+    pasted = "\r".join(f"line{number}" for number in range(60))
+    speed = {"VICUNA_ENGINE": "scripted", "VICUNA_SCRIPTED_TOKENS": "70"}
+    with terminal("--model", str(tmp_path), "--system", "Be brief.", "--seed", "5", **speed) as screen:
+        screen.expect("you:")
+        screen.type(f"\x1b[200~{pasted}\x1b[201~")
+        assert "line5" not in screen.expect(r"\[pasted text #1, 60 lines\]")
+        screen.type("\r")
+        screen.expect("line0 line1 .*line59")
+        screen.expect("you:")
+        screen.type("!!set\r")
+        screen.expect("seed 5")
+        screen.expect("system Be brief.")
         screen.expect("you:")
         screen.type(CTRL_D)
         assert screen.process.wait(timeout=SECONDS) == 0

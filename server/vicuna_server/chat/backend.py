@@ -20,20 +20,22 @@ class Options:
 
     temperature: float | None = None
     max_tokens: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of an answer when it has ended; 0 where the other side does not tell.
+    """What is known of an answer when it has ended; None where the other side does not tell.
 
     Attributes:
         left_out: Oldest messages that the model was not shown, since all together are too long for its context.
     """
 
     finish_reason: str = ""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    tokens: int = 0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    tokens: int | None = None
     left_out: int = 0
 
 

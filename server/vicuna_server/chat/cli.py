@@ -13,6 +13,7 @@ from vicuna_contract.templates import AUTO
 from vicuna_server.chat.backend import Backend, Options
 from vicuna_server.chat.console import open_console
 from vicuna_server.chat.session import COMMANDS, Session
+from vicuna_server.chat.settings import seed
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
@@ -58,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_TEMPERATURE,
         help="0 to 2 (default: %(default)s); 0: always the likeliest word",
     )
+    talk.add_argument("--top-p", type=partial(bounded, most=1.0), metavar="P", help="0 to 1: only the likeliest words")
+    talk.add_argument("--seed", type=seed, metavar="N", help="the same question gets the same answer again")
+    talk.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
     talk.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest answer in tokens")
     talk.add_argument("--no-history", action="store_true", help="each question is asked without those before it")
     talk.add_argument("--style", default="simple", choices=("simple", "rich"), help="rich: Markdown is rendered")
@@ -68,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     """Chat until the input ends; Ctrl-C stops an answer, and the program where nobody can go on asking."""
     try:
         with closing(_open(args)) as backend:
-            options = Options(args.temperature, args.max_new_tokens)
+            options = Options(args.temperature, args.max_new_tokens, args.top_p, args.seed)
             transcript = Transcript(remember=not args.no_history)
+            transcript.instruct(args.system or "")
             session = Session(backend, transcript, options, style=args.style, debug=args.debug)
             if args.prompt is not None:
                 session.ask(args.prompt)

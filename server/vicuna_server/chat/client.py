@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -114,10 +114,7 @@ class RemoteModel:
             InputError: The server refuses the request.
         """
         body: dict[str, object] = {"model": self.model, "messages": list(messages), "stream": True}
-        if options.temperature is not None:
-            body["temperature"] = options.temperature
-        if options.max_tokens is not None:
-            body["max_tokens"] = options.max_tokens
+        body |= {name: value for name, value in asdict(options).items() if value is not None}
         if self._usage:
             body["stream_options"] = {"include_usage": True}
         self.report = Report()
@@ -165,9 +162,9 @@ class RemoteModel:
         if counts := event.get("usage"):
             self.report = replace(
                 self.report,
-                prompt_tokens=counts.get("prompt_tokens", 0),
-                cached_tokens=(counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
-                tokens=counts.get("completion_tokens", 0),
+                prompt_tokens=counts.get("prompt_tokens"),
+                cached_tokens=(counts.get("prompt_tokens_details") or {}).get("cached_tokens"),
+                tokens=counts.get("completion_tokens"),
             )
 
     def _unreachable(self, error: httpx.HTTPError) -> UnreachableError:

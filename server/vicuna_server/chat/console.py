@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
+from vicuna_server.chat.pasting import Pastes
+
 __all__ = ["Console", "PipeConsole", "open_console"]
 
 
@@ -41,6 +43,8 @@ class PipeConsole:
 class TerminalConsole:
     """A prompt of prompt_toolkit: Enter sends, Alt-Enter begins a new line, arrows go through earlier questions.
 
+    A long pasted text is one word until it is sent.
+
     Args:
         words: Commands that Tab completes.
     """
@@ -52,6 +56,7 @@ class TerminalConsole:
         from prompt_toolkit.completion import WordCompleter
         from prompt_toolkit.history import InMemoryHistory
         from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+        from prompt_toolkit.keys import Keys
 
         keys = KeyBindings()
 
@@ -62,6 +67,12 @@ class TerminalConsole:
         @keys.add("escape", "enter")
         def new_line(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
+
+        pastes = self._pastes = Pastes()
+
+        @keys.add(Keys.BracketedPaste)
+        def paste(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text(pastes.fold(event.data))
 
         # The history is not kept in a file: what people ask is nobody else's business.
         self._session: PromptSession[str] = PromptSession(
@@ -76,7 +87,7 @@ class TerminalConsole:
     def read(self) -> str | None:
         """Return what was typed."""
         try:
-            return self._session.prompt("you: ")
+            return self._pastes.unfold(self._session.prompt("you: "))
         except EOFError:
             return None
 

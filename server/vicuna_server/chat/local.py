@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Generator, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
 from vicuna_server.chat.backend import ChatMessage, Options, Report
@@ -42,8 +43,8 @@ class LocalModel:
         prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
         prompt, left_out = self._wait(trim(self._engine, prompt, options.max_tokens))
         self.report = Report(left_out=left_out)
-        temperature = 1.0 if options.temperature is None else options.temperature
-        request = GenerationRequest(prompt, max_tokens=options.max_tokens, temperature=temperature)
+        stated = {name: value for name, value in asdict(options).items() if value is not None}
+        request = GenerationRequest(prompt, **stated)
         generation = self._wait(self._engine.submit(request))
         try:
             while (delta := self._wait(_next(generation))) is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vicuna_server.chat.backend import Backend, ChatMessage, Options
 from vicuna_server.chat.console import Console
 from vicuna_server.chat.display import show
+from vicuna_server.chat.settings import DEFAULT, change, describe
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import UsageError, VicunaError
 
@@ -16,7 +17,9 @@ __all__ = ["COMMANDS", "Session"]
 
 COMMANDS = {
     "!!help": "this list",
-    "!!reset": "forget the conversation",
+    "!!reset": "forget the conversation, not the system text",
+    "!!system TEXT": "tell the model how to behave; without TEXT: no more",
+    "!!set NAME VALUE": "temperature, top-p, seed or max-new-tokens; alone: what is set",
     "!!remove": "take back the last question and its answer",
     "!!regen": "answer the last question again",
     "!!save FILE": "write the conversation to a file",
@@ -121,17 +124,28 @@ class Session:
 
     def _tell(self, first: float, seconds: float) -> None:
         report = self._backend.report
-        print(
-            f"[{report.finish_reason or 'stopped'}: {report.prompt_tokens} prompt tokens, {report.cached_tokens} of "
-            f"them cached; {report.tokens} tokens in {seconds:.2f} s, the first text after {first:.2f} s]",
-            file=sys.stderr,
-        )
+        cached = "" if report.cached_tokens is None else f", {report.cached_tokens} of them cached"
+        prompt = "" if report.prompt_tokens is None else f"{report.prompt_tokens} prompt tokens{cached}; "
+        tokens = "an unknown number of" if report.tokens is None else report.tokens
+        times = f"{seconds:.2f} s, the first text after {first:.2f} s"
+        print(f"[{report.finish_reason or 'stopped'}: {prompt}{tokens} tokens in {times}]", file=sys.stderr)
 
     def _command(self, line: str) -> None:
         name, _, argument = line.strip().partition(" ")
-        said = self._carry_out(name, argument.strip())
+        carry_out = self._set_up if name in ("!!system", "!!set") else self._carry_out
+        said = carry_out(name, argument.strip())
         if said and self._interactive:
             show([said], "simple")
+
+    def _set_up(self, name: str, argument: str) -> str:
+        if name == "!!system":
+            self._transcript.instruct(argument)
+            return "The model is told so." if argument else "There is no system text any more."
+        if not argument:
+            return f"{describe(self._options)}\nsystem {self._transcript.system or DEFAULT}"
+        setting, _, value = argument.partition(" ")
+        self._options = change(self._options, setting, value.strip())
+        return describe(self._options)
 
     def _carry_out(self, name: str, argument: str) -> str:
         transcript = self._transcript
@@ -150,7 +164,7 @@ class Session:
                 transcript.load(Path(file).expanduser())
                 return "\n".join(f"{one['role']}: {one['content']}" for one in transcript.messages)
             case "!!help", "":
-                return "\n".join(f"{command:12} {text}" for command, text in COMMANDS.items())
+                return "\n".join(f"{command:16} {text}" for command, text in COMMANDS.items())
         raise UsageError(f"{name} is no command as it stands; there are {', '.join(COMMANDS)}")
 
     def _answer_again(self) -> str:

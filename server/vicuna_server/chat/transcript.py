@@ -49,8 +49,18 @@ class Transcript:
         return bool(questions)
 
     def reset(self) -> None:
-        """Forget everything."""
-        self.messages.clear()
+        """Forget what was asked and answered; the system text stays."""
+        self.messages = [one for one in self.messages if one["role"] == "system"]
+
+    def instruct(self, text: str) -> None:
+        """Put a system text at the head, in place of one that is there; empty: none."""
+        rest = [one for one in self.messages if one["role"] != "system"]
+        self.messages = [{"role": "system", "content": text}, *rest] if text else rest
+
+    @property
+    def system(self) -> str:
+        """The system text; empty where there is none."""
+        return "\n".join(one["content"] for one in self.messages if one["role"] == "system")
 
     def save(self, path: Path) -> None:
         """Write a JSON file, whole or not at all; only another conversation is written over.

@@ -19,9 +19,11 @@ class Parrot:
 
     def __init__(self) -> None:
         self.sent: list[list[str]] = []
+        self.options: list[Options] = []
         self.closed = 0
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+        self.options.append(options)
         self.sent.append([message["content"] for message in messages])
         try:
             for word in messages[-1]["content"].split():
@@ -99,6 +101,33 @@ def test_a_wrong_command_names_the_right_ones(line: str, capsys: pytest.CaptureF
     assert "!!regen" in out
     with pytest.raises(UsageError):
         chat(line, interactive=False)
+
+
+def test_the_system_text_is_set_replaced_taken_away_and_outlives_a_reset() -> None:
+    parrot = chat("!!system Be brief.", "a", "!!reset", "b", "!!system Be kind.", "!!regen", "!!system", "!!regen")
+    assert parrot.sent == [["Be brief.", "a"], ["Be brief.", "b"], ["Be kind.", "b"], ["b"]]
+
+
+def test_settings_are_changed_for_the_next_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = chat("a", "!!set temperature 0", "!!set top-p 0.5", "!!set seed -4", "b", "!!set seed default", "!!set")
+    assert parrot.options == [Options(), Options(temperature=0.0, top_p=0.5, seed=-4)]
+    told = capsys.readouterr().out
+    assert "seed default\nmax-new-tokens default\nsystem default" in told
+
+
+@pytest.mark.parametrize("line", ["!!set", "!!set temperature 3", "!!set top-p x", "!!set seed 1.5", "!!set magic 1"])
+def test_a_setting_that_cannot_be_is_said_and_changes_nothing(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat(line, "a").options == [Options()]
+    assert ("!!set" in capsys.readouterr().err) == (line != "!!set")
+
+
+def test_what_a_server_does_not_count_is_not_told_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = Parrot()
+    parrot.report = Report()
+    Session(parrot, Transcript(), Options(), debug=True).run(Script("a"))
+    told = capsys.readouterr().err
+    assert told.startswith("[stopped: an unknown number of tokens in ")
+    assert "prompt" not in told
 
 
 def test_debug_tells_counts(capsys: pytest.CaptureFixture[str]) -> None:
