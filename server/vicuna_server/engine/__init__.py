@@ -9,6 +9,7 @@ from vicuna_server.engine.base import (
     Generation,
     GenerationRequest,
     PromptInput,
+    PromptToken,
     TokenLogprob,
     TopLogprob,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Generation",
     "GenerationRequest",
     "PromptInput",
+    "PromptToken",
     "TokenLogprob",
     "TopLogprob",
 ]

@@ -6,7 +6,7 @@ Nothing here knows torch, so that the HTTP side and the scripted engine run with
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, Self
 
 from vicuna_server.engine.stats import EngineStats
@@ -22,6 +22,7 @@ __all__ = [
     "Generation",
     "GenerationRequest",
     "PromptInput",
+    "PromptToken",
     "TokenLogprob",
     "TopLogprob",
 ]
@@ -117,6 +118,29 @@ class TokenLogprob:
     text_bytes: bytes
     logprob: float
     top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToken:
+    """A token of a prompt with its likelihood behind those before it, under the model's raw logits.
+
+    Attributes:
+        token_id: The token.
+        text_bytes: Its bytes, perhaps a part of a character; none for special tokens.
+        logprob: Its natural log probability; None for the first, behind nothing.
+        rank: Its place among all tokens, 1 for the likeliest; None for the first.
+        top: The likeliest tokens at this place, likeliest first, as many as were asked for.
+    """
+
+    token_id: int
+    text_bytes: bytes
+    logprob: float | None = None
+    rank: int | None = None
+    top: tuple[TopLogprob, ...] = ()
+
+    def among(self, count: int) -> Self:
+        """Return it with so many of the likeliest at most."""
+        return replace(self, top=self.top[:count])
 
 
 class Embedding(NamedTuple):
@@ -226,6 +250,14 @@ class Engine(Protocol):
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
         """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
+
+        Raises:
+            RequestError: A prompt has no token or does not fit the context; all are refused then.
+            OverloadedError: As many requests are waiting as may wait.
+        """
+
+    async def score(self, prompts: Sequence[PromptInput], top: int) -> list[list[PromptToken]]:
+        """Return each prompt's tokens with their likelihoods, and those of so many likeliest (0 to 20) beside each.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context; all are refused then.

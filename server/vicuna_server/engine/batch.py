@@ -11,7 +11,8 @@ from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.prefix import Placing, PrefixCache
 from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.engine.sampling import Choice, choose_tokens
-from vicuna_server.engine.sequence import Answering, Embedded, Sequence
+from vicuna_server.engine.scoring import SCORED_AT_ONCE, score_rows
+from vicuna_server.engine.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError
 
@@ -29,11 +30,11 @@ MOST_CHUNKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An embedding's prompt is through."""
+    """The prompt of what generates nothing is through."""
 
 
 Result = Choice | Finished | EngineError
-"""The next token, the end of an embedding's prompt, or the failure that ends a sequence."""
+"""The next token, the end of a prompt that is not answered, or the failure that ends a sequence."""
 Outcome = tuple[Sequence, Result]
 
 
@@ -74,6 +75,8 @@ class Batch:
                 continue
             if isinstance(sequence.purpose, Embedded):
                 outcomes += self._embed(sequence, sequence.purpose, count)
+            elif isinstance(sequence.purpose, Scored):
+                outcomes += self._score(sequence, sequence.purpose, min(count, SCORED_AT_ONCE))
             else:
                 generating.append((sequence, count))
         generating = [(sequence, count) for sequence, count in generating if sequence.row.region is not None]
@@ -154,8 +157,7 @@ class Batch:
             self._cache.drop(newest.row)
             self.running.remove(newest)
             self.waiting.appendleft(newest)
-            if isinstance(newest.purpose, Embedded):
-                newest.purpose.total = None
+            newest.begin_anew()
             self._stats.preempted += 1
             if newest is sequence:
                 return False
@@ -181,6 +183,18 @@ class Batch:
         total = hidden.float().sum(dim=0).cpu()
         purpose.total = total if purpose.total is None else purpose.total + total
         sequence.row.done += count
+        return [] if sequence.left else [(sequence, Finished())]
+
+    def _score(self, sequence: Sequence, purpose: Scored, count: int) -> list[Outcome]:
+        row = sequence.row
+        # what stands behind each token of this pass; there is nothing behind the last one
+        targets = row.ids[row.done + 1 : row.done + count + 1]
+        try:
+            logits = self._decoder.every_logits(self._pass([(sequence, count)]))
+            purpose.scores += score_rows(logits[: len(targets)], targets, purpose.top)
+        except Exception as error:  # noqa: BLE001  # as above
+            return [(sequence, _failure(error))]
+        row.done += count
         return [] if sequence.left else [(sequence, Finished())]
 
     def _pass(self, members: list[tuple[Sequence, int]]) -> Pass:

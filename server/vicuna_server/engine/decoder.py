@@ -28,6 +28,9 @@ class Decoder(Protocol):
     def hidden(self, batch: Pass) -> Tensor:
         """Return every token's last hidden state, after the final norm, shape (tokens, width)."""
 
+    def every_logits(self, batch: Pass) -> Tensor:
+        """Return the logits behind every token, shape (tokens, vocabulary); large, so of few tokens at once."""
+
 
 class TransformersDecoder:
     """Runs `forward` of a model of transformers, whose attention is replaced by the pass's own.
@@ -53,6 +56,11 @@ class TransformersDecoder:
         """Return every token's last hidden state; see `Decoder.hidden`."""
         hidden: Tensor = self._run(self._model.base_model, batch).last_hidden_state[0]
         return hidden
+
+    def every_logits(self, batch: Pass) -> Tensor:
+        """Return the logits behind every token; see `Decoder.every_logits`."""
+        logits: Tensor = self._run(self._model, batch).logits[0]
+        return logits
 
     def _run(self, module: Any, batch: Pass, **options: Any) -> Any:
         device = self._model.get_input_embeddings().weight.device

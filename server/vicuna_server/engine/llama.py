@@ -82,6 +82,10 @@ class LlamaDecoder:
         """Return every token's last hidden state; see `Decoder.hidden`."""
         return self._forward(batch, None)
 
+    def every_logits(self, batch: Pass) -> Tensor:
+        """Return the logits behind every token; see `Decoder.every_logits`."""
+        return self._head(self._forward(batch, None))
+
     def _forward(self, batch: Pass, rows: Tensor | None) -> Tensor:
         """Return the normed last states, shape (rows, width); of all tokens where `rows` is None."""
         device = self._embedding.device

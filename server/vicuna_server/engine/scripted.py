@@ -16,6 +16,7 @@ from vicuna_server.engine.base import (
     Generation,
     GenerationRequest,
     PromptInput,
+    PromptToken,
     TokenLogprob,
     TopLogprob,
 )
@@ -127,6 +128,20 @@ class ScriptedEngine:
             check_embeddable(words, self.context_length)
         self.stats.prompt_tokens += sum(counts)
         return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
+
+    async def score(self, prompts: Sequence[PromptInput], top: int) -> list[list[PromptToken]]:
+        """Return the words, of which each is certain; see `Engine.score`."""
+        self._admission.check(self.stats.running, self.stats.waiting)
+        scored: list[list[PromptToken]] = []
+        for prompt in prompts:
+            ids = await self.tokenize(self._text(prompt) if isinstance(prompt, tuple) else prompt)
+            if not ids:
+                raise RequestError("prompt: there is no token in it", param="prompt")
+            answer_budget(len(ids), 0, self.context_length, "prompt")
+            tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
+            rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
+            scored.append([PromptToken(tokens[0].token_id, tokens[0].text_bytes), *rest])
+        return scored
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return one id per word; there are no special tokens."""

@@ -10,8 +10,9 @@ from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import Embedding, Generation
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
+from vicuna_server.engine.scoring import Score
 
-__all__ = ["Answering", "Embedded", "Sequence"]
+__all__ = ["Answering", "Embedded", "Scored", "Sequence"]
 
 ANSWER_ROOM = 128
 """Tokens of room for an answer at the start: most need not move while they grow."""
@@ -42,11 +43,29 @@ class Embedded:
     result: Future[Embedding]
     total: Tensor | None = None
 
-    def embedding(self, tokens: int) -> Embedding:
+    def outcome(self, tokens: int) -> Embedding:
         """Return the vector: the mean of so many states, scaled to length 1."""
         if self.total is None:
             raise RuntimeError("no token has run yet")
         return Embedding(normalize(self.total, dim=0).tolist(), tokens)
+
+
+@dataclass(slots=True)
+class Scored:
+    """What a sequence needs whose tokens are told how likely they are.
+
+    Attributes:
+        top: How many of the likeliest tokens are told at each place.
+        scores: Of the tokens so far, from the second on.
+    """
+
+    result: Future[list[Score]]
+    top: int
+    scores: list[Score] = field(default_factory=list)
+
+    def outcome(self, _: int) -> list[Score]:
+        """Return the scores."""
+        return self.scores
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +81,7 @@ class Sequence:
     """
 
     row: Row
-    purpose: Answering | Embedded
+    purpose: Answering | Embedded | Scored
     prompt_tokens: int = field(init=False)
     cancelled: bool = False
     admitted: bool = False
@@ -79,6 +98,13 @@ class Sequence:
     def generating(self) -> bool:
         """Whether its prompt is in, so that each pass gives a token."""
         return self.left == 1 and len(self.row.ids) > self.prompt_tokens
+
+    def begin_anew(self) -> None:
+        """Forget what was made of it: its keys and values are gone."""
+        if isinstance(self.purpose, Embedded):
+            self.purpose.total = None
+        elif isinstance(self.purpose, Scored):
+            self.purpose.scores.clear()
 
     @property
     def room(self) -> int:

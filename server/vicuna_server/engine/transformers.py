@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Several
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
@@ -13,13 +14,16 @@ from vicuna_server.engine.base import (
     Embedding,
     Generation,
     GenerationRequest,
+    PromptInput,
+    PromptToken,
 )
 from vicuna_server.engine.forbidding import Forbidden
 from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_tokens
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
-from vicuna_server.engine.sequence import Answering, Embedded, Sequence
+from vicuna_server.engine.scoring import Score, told
+from vicuna_server.engine.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.worker import Worker
@@ -27,8 +31,10 @@ from vicuna_server.errors import EngineError, RequestError
 
 __all__ = ["TransformersEngine"]
 
-EMBEDDED_AT_ONCE = 8
+PROMPTS_AT_ONCE = 8
 """Texts of one request in the batch, so that a thousand texts leave room for others."""
+
+Result = TypeVar("Result")
 
 
 class TransformersEngine:
@@ -127,18 +133,43 @@ class TransformersEngine:
         encoded = [await loop.run_in_executor(self._encoding, encode, prompt) for prompt in prompts]
         for one in encoded:
             check_embeddable(len(one.ids), loaded.context_length)
-        vectors: list[Embedding] = []
-        for index in range(0, len(encoded), EMBEDDED_AT_ONCE):
-            group = encoded[index : index + EMBEDDED_AT_ONCE]
-            results: list[asyncio.Future[Embedding]] = [loop.create_future() for _ in group]
-            pairs = zip(group, results, strict=True)
-            sequences = [Sequence(Row(one.ids), Embedded(result)) for one, result in pairs]
+        return await self._through([one.ids for one in encoded], Embedded)
+
+    async def score(self, prompts: Several[PromptInput], top: int) -> list[list[PromptToken]]:
+        """Queue the prompts; see `Engine.score`."""
+        loaded, loop = self.loaded, asyncio.get_running_loop()
+        self._check_admission()
+        encoded: list[list[int]] = []
+        for prompt in prompts:
+            param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+            answer_budget(loaded.encoder.least_tokens(prompt), 0, loaded.context_length, param, estimated=True)
+            encoded.append((await loop.run_in_executor(self._encoding, loaded.encoder.encode, prompt)).ids)
+            if not encoded[-1]:
+                raise RequestError("prompt: there is no token in it", param="prompt")
+            answer_budget(len(encoded[-1]), 0, loaded.context_length, param)
+        scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top))
+        vocabulary = loaded.encoder.vocabulary
+        return [
+            await loop.run_in_executor(self._encoding, told, vocabulary, ids, scores)
+            for ids, scores in zip(encoded, scored, strict=True)
+        ]
+
+    async def _through(
+        self, prompts: Several[list[int]], purpose: Callable[[asyncio.Future[Result]], Embedded | Scored]
+    ) -> list[Result]:
+        """Run prompts that nothing is generated behind, some at once, and return what is made of each."""
+        results: list[Result] = []
+        loop = asyncio.get_running_loop()
+        for index in range(0, len(prompts), PROMPTS_AT_ONCE):
+            group = prompts[index : index + PROMPTS_AT_ONCE]
+            coming: list[asyncio.Future[Result]] = [loop.create_future() for _ in group]
+            sequences = [Sequence(Row(ids), purpose(result)) for ids, result in zip(group, coming, strict=True)]
             self._running_worker.enqueue(sequences)
             try:
-                vectors += await asyncio.gather(*results)
+                results += await asyncio.gather(*coming)
             finally:
                 self._running_worker.cancel(sequences)  # those that are through do not mind
-        return vectors
+        return results
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""

@@ -19,7 +19,7 @@ from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.loading import LoadedModel
 from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.sampling import Choice
-from vicuna_server.engine.sequence import Embedded, Sequence
+from vicuna_server.engine.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, VicunaError
 
@@ -157,11 +157,11 @@ class Worker:
             batch.leave(sequence, keep=False)
             self._fail(sequence, outcome)
             self._stats.failed += 1
-        elif isinstance(purpose, Embedded):
-            embedding = purpose.embedding(sequence.prompt_tokens)
+        elif isinstance(purpose, Embedded | Scored):
+            result = purpose.outcome(sequence.prompt_tokens)
             batch.leave(sequence, keep=True)
             self._stats.finished += 1
-            self._call(_resolve, purpose.result, embedding)
+            self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
             self._stats.generated_tokens += 1
             delta = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
@@ -171,7 +171,7 @@ class Worker:
                 self._stats.finished += 1
 
     def _fail(self, sequence: Sequence, failure: EngineError) -> None:
-        if isinstance(sequence.purpose, Embedded):
+        if isinstance(sequence.purpose, Embedded | Scored):
             self._call(_resolve, sequence.purpose.result, failure)
         else:
             self._outbox.append((sequence.purpose.generation, failure))

@@ -9,7 +9,7 @@ from vicuna_server.engine import ChatPrompt, Delta
 from vicuna_server.engine.trimming import trim
 from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
-from vicuna_server.http.logprobs import chat_logprobs
+from vicuna_server.http.logprobs import chat_logprobs, prompt_logprobs
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
 from vicuna_server.prompts import Message
@@ -39,6 +39,7 @@ def router(answerer: Answerer) -> APIRouter:
         if body.truncation == "auto":
             prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
         headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
+        scored = await answerer.score(request, [prompt], body.prompt_logprobs)
         choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives)
         head = answerer.head("chatcmpl")
         if not body.stream:
@@ -46,7 +47,10 @@ def router(answerer: Answerer) -> APIRouter:
                 chat_choice(index, one.text, one.finish_reason, chat_logprobs(one.logprobs) if body.logprobs else None)
                 for index, one in enumerate(await answerer.whole(choices, request))
             ]
-            return JSONResponse(chat_answer(head, answers, choices.usage), headers=headers)
+            answer = chat_answer(head, answers, choices.usage)
+            if body.prompt_logprobs is not None:
+                answer["prompt_logprobs"] = prompt_logprobs(scored[0])
+            return JSONResponse(answer, headers=headers)
 
         def encode(index: int, delta: Delta) -> list[ChatChunk]:
             events = []

@@ -1,16 +1,27 @@
 """`POST /v1/completions`."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vicuna_server.engine import Delta
+from vicuna_server.engine import Delta, PromptToken
 from vicuna_server.http.body import read_body
-from vicuna_server.http.generation import Answerer
-from vicuna_server.http.logprobs import TextOffsets
+from vicuna_server.http.choices import Choices
+from vicuna_server.http.generation import Answerer, Whole
+from vicuna_server.http.logprobs import TextOffsets, joined, prompt_logprobs
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import frame
-from vicuna_server.protocol.completions import Completion, CompletionRequest, completion, completion_choice
+from vicuna_server.protocol.completions import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionRequest,
+    completion,
+    completion_choice,
+)
+from vicuna_server.protocol.envelope import Head
 
 __all__ = ["router"]
 
@@ -25,36 +36,89 @@ def router(answerer: Answerer) -> APIRouter:
         body = await read_body(request, CompletionRequest, answerer.settings)
         answerer.check(body.model)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
-        choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
-        head = answerer.head("cmpl")
-        offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
-
-        def echo(index: int) -> str:
-            return echoes[index // choices.per_prompt] if echoes else ""
-
-        if not body.stream:
-            answers = []
-            for index, one in enumerate(await answerer.whole(choices, request)):
-                logprobs = offsets[index].take(one.logprobs) if body.logprobs is not None else None
-                answers.append(completion_choice(index, echo(index) + one.text, one.finish_reason, logprobs))
-            return JSONResponse({**completion(head, answers), "usage": choices.usage})
-
-        def event(index: int, delta: Delta) -> Completion:
-            logprobs = offsets[index].take(delta.token_logprobs) if body.logprobs is not None else None
-            chunk = completion(head, [completion_choice(index, delta.text, delta.finish_reason, logprobs)])
-            return {**chunk, "usage": None} if body.include_usage else chunk
-
-        def encode(index: int, delta: Delta) -> list[Completion]:
-            worth = delta.text or delta.token_logprobs or delta.finish_reason
-            return [event(index, delta)] if worth else []
-
-        def tail() -> list[Completion]:
-            return [{**completion(head, []), "usage": choices.usage}] if body.include_usage else []
-
-        opening = [event(index, Delta(echo(index), 0)) for index in range(choices.count) if echo(index)]
-        return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
+        scored = await answerer.score(request, body.prompts, body.scored)
+        if body.max_tokens == 0:
+            choices = answerer.unanswered([len(tokens) for tokens in scored], body.choices)
+        else:
+            choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
+        told = _Told(body, answerer.head("cmpl"), choices, echoes, scored)
+        if body.stream:
+            opening = [frame(chunk) for chunk in told.opening()]
+            return answerer.stream(choices, request, opening, told.encode, told.tail)
+        answers = [told.whole(index, one) for index, one in enumerate(await answerer.whole(choices, request))]
+        return JSONResponse({**completion(told.head, answers), "usage": choices.usage})
 
     return routes
+
+
+class _Told:
+    """One request's answers in OpenAI's form.
+
+    Args:
+        body: what was asked.
+        head: what all parts have in common.
+        choices: the running answers.
+        echoes: the prompts' texts, where they are given back.
+        scored: the prompts' tokens, where their likelihoods are told.
+    """
+
+    def __init__(
+        self,
+        body: CompletionRequest,
+        head: Head,
+        choices: Choices,
+        echoes: Sequence[str],
+        scored: Sequence[Sequence[PromptToken]],
+    ) -> None:
+        self.head = head
+        self._body = body
+        self._choices = choices
+        self._echoes = echoes
+        self._scored = scored
+        self._offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
+
+    def whole(self, index: int, answer: Whole) -> CompletionChoice:
+        """Return a complete answer."""
+        echoed = self._echoed(index)
+        logprobs = self._offsets[index].take(answer.logprobs) if self._body.logprobs is not None else None
+        text = self._echo(index) + answer.text
+        choice = completion_choice(index, text, answer.finish_reason, joined(echoed, logprobs))
+        if self._body.prompt_logprobs is not None:
+            choice["prompt_logprobs"] = prompt_logprobs(self._prompt(index, self._body.prompt_logprobs))
+        return choice
+
+    def opening(self) -> list[Completion]:
+        """Return the events in front of the first text: the prompts that are given back."""
+        echoing = (index for index in range(self._choices.count) if self._echo(index))
+        return [
+            self._event(completion_choice(index, self._echo(index), None, self._echoed(index))) for index in echoing
+        ]
+
+    def encode(self, index: int, delta: Delta) -> list[Completion]:
+        """Return the event of a piece of an answer, where there is something in it."""
+        if not (delta.text or delta.token_logprobs or delta.finish_reason):
+            return []
+        logprobs = self._offsets[index].take(delta.token_logprobs) if self._body.logprobs is not None else None
+        return [self._event(completion_choice(index, delta.text, delta.finish_reason, logprobs))]
+
+    def tail(self) -> list[Completion]:
+        """Return the event behind the last piece."""
+        return [{**completion(self.head, []), "usage": self._choices.usage}] if self._body.include_usage else []
+
+    def _event(self, choice: CompletionChoice) -> Completion:
+        chunk = completion(self.head, [choice])
+        return {**chunk, "usage": None} if self._body.include_usage else chunk
+
+    def _echo(self, index: int) -> str:
+        return self._echoes[index // self._choices.per_prompt] if self._echoes else ""
+
+    def _echoed(self, index: int) -> CompletionLogprobs | None:
+        if self._body.logprobs is None or not self._body.echo:
+            return None
+        return self._offsets[index].take_prompt(self._prompt(index, self._body.logprobs), self._echo(index))
+
+    def _prompt(self, index: int, alternatives: int) -> list[PromptToken]:
+        return [token.among(alternatives) for token in self._scored[index // self._choices.per_prompt]]
 
 
 async def _text(answerer: Answerer, prompt: str | tuple[int, ...]) -> str:

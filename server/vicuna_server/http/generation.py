@@ -8,7 +8,15 @@ from typing import Any
 
 from starlette.requests import Request
 
-from vicuna_server.engine import Delta, Engine, Generation, GenerationRequest, PromptInput, TokenLogprob
+from vicuna_server.engine import (
+    Delta,
+    Engine,
+    Generation,
+    GenerationRequest,
+    PromptInput,
+    PromptToken,
+    TokenLogprob,
+)
 from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
@@ -96,6 +104,25 @@ class Answerer:
                 generation.cancel()
             raise
         return Choices(generations, body.choices)
+
+    async def score(self, request: Request, prompts: Sequence[PromptInput], top: int | None) -> list[list[PromptToken]]:
+        """Return the prompts' tokens with their likelihoods; None: nothing is asked for.
+
+        Raises:
+            RequestError: A prompt is too long, or the client has left.
+        """
+        if top is None:
+            return []
+        return await while_connected(request.receive, self.engine.score(prompts, top))
+
+    def unanswered(self, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
+        """Return empty answers to prompts of so many tokens: nothing is to be generated."""
+        generations: list[Generation] = []
+        for tokens in prompt_tokens:
+            for _ in range(per_prompt):
+                generations.append(Generation(tokens))
+                generations[-1].push(Delta("", 0, "length", at=generations[-1].submitted))
+        return Choices(generations, per_prompt)
 
     async def whole(self, choices: Choices, request: Request) -> list[Whole]:
         """Wait for the complete answers; stop generating when the client leaves meanwhile."""

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.envelope import Head, Usage
+from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
 
 __all__ = [
     "ChatAnswer",
@@ -73,6 +73,7 @@ class ChatAnswer(TypedDict):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: NotRequired[list[dict[str, PromptLogprob] | None]]
 
 
 class ChatDelta(TypedDict):

@@ -9,7 +9,7 @@ from typing import Literal, NotRequired, Self
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.envelope import Head, Usage
+from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
 from vicuna_server.protocol.inputs import TextsOrIds, separate
 from vicuna_server.protocol.sampling import SamplingFields, Whole
 
@@ -33,7 +33,7 @@ class CompletionRequest(SamplingFields):
     """The body of `POST /v1/completions`."""
 
     prompt: TextsOrIds
-    max_tokens: Whole | None = Field(default=DEFAULT_MAX_TOKENS, ge=1, lt=2**31)
+    max_tokens: Whole | None = Field(default=DEFAULT_MAX_TOKENS, ge=0, lt=2**31)
     echo: bool | None = None
     suffix: str | None = None
     best_of: Whole | None = Field(default=None, ge=1)
@@ -45,11 +45,18 @@ class CompletionRequest(SamplingFields):
             raise ValueError("suffix: this model continues text and cannot fill in before an ending; leave it out")
         if self.best_of is not None and self.best_of != self.choices:
             raise ValueError("best_of: every choice that is made is returned; leave it out, or set it to n")
-        if self.echo and self.logprobs is not None:
-            raise ValueError("logprobs: not given for the prompt's tokens; leave out echo or logprobs")
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens: 0 only with echo or prompt_logprobs, nothing would be answered otherwise")
         if len(self.prompts) * self.choices > MAX_ANSWERS:
             raise ValueError(f"prompt: at most {MAX_ANSWERS} answers per request, prompts times n; send several")
         return self
+
+    @property
+    def scored(self) -> int | None:
+        """How many of the likeliest tokens are told beside each of the prompt's; None: nothing is."""
+        echoed = self.logprobs if self.echo else None
+        read = 0 if self.max_tokens == 0 else None  # the prompt alone is to be read
+        return max((count for count in (echoed, self.prompt_logprobs, read) if count is not None), default=None)
 
     @property
     def prompts(self) -> list[str | tuple[int, ...]]:
@@ -61,8 +68,8 @@ class CompletionLogprobs(TypedDict):
     """The tokens of a choice or chunk; `text_offset` is where each begins in prompt (if echoed) and answer."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -73,6 +80,7 @@ class CompletionChoice(TypedDict):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
+    prompt_logprobs: NotRequired[list[dict[str, PromptLogprob] | None]]
 
 
 class Completion(TypedDict):

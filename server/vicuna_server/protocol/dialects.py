@@ -37,7 +37,7 @@ REFUSED: Mapping[str, Refusal] = {
     **_each("audio images image_url mm_processor_kwargs prompt_embeds", "this model reads and writes text only"),
     **_each("modalities", "only text is supported by this server", ["text"]),
     **_each(
-        "prompt_logprobs decoder_input_details top_n_tokens n_probs return_hidden_states return_token_ids "
+        "decoder_input_details top_n_tokens n_probs return_hidden_states return_token_ids "
         "return_tokens_as_token_ids return_full_text",
         "this server does not return that; leave it out",
     ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict
 
-__all__ = ["Head", "PromptTokensDetails", "Usage", "usage"]
+__all__ = ["Head", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,14 @@ class Head:
     ident: str
     model: str
     created: int = field(default_factory=lambda: int(time.time()))
+
+
+class PromptLogprob(TypedDict):
+    """What vLLM tells of a token at a place of the prompt; `rank` 1 is the likeliest."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
 
 
 class PromptTokensDetails(TypedDict):

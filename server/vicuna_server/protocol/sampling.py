@@ -15,6 +15,7 @@ MAX_STOP_LENGTH = 256
 MAX_CHOICES = 16
 MAX_BIASES = 1024
 MAX_BAD_WORDS = 128
+MAX_PROMPT_LOGPROBS = 20
 MAX_TOKEN_IDS = 2**18
 """As many as any vocabulary has."""
 
@@ -69,6 +70,7 @@ class SamplingFields(RequestBody):
     allowed_token_ids: TokenIds | None = None
     bad_words: Annotated[list[BadWord], Field(max_length=MAX_BAD_WORDS, fail_fast=True)] | None = None
     skip_special_tokens: bool | None = None
+    prompt_logprobs: Whole | None = Field(default=None, ge=0, le=MAX_PROMPT_LOGPROBS)
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: Whole | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
@@ -93,6 +95,8 @@ class SamplingFields(RequestBody):
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only allowed together with stream: true")
+        if self.prompt_logprobs is not None and self.stream:
+            raise ValueError("prompt_logprobs: not given in a stream; leave out one of them")
         return self
 
     @property

@@ -28,7 +28,7 @@ ASKED: dict[str, object] = {
     "regex": "[0-9]+",
     "ebnf": 'root ::= "yes"',
     "tools": [{"type": "function", "function": {"name": "f"}}],
-    "prompt_logprobs": 1,
+    "decoder_input_details": True,
     "audio": {"voice": "x", "format": "wav"},
     "web_search_options": {"search_context_size": "low"},
     "lora": "x",

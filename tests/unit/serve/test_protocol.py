@@ -151,7 +151,9 @@ def test_completions_take_texts_and_token_ids(prompt: object, prompts: list[obje
         ({"prompt": ["x"] * 17, "n": 4}, "prompt"),
         ({"suffix": "b"}, "suffix"),
         ({"best_of": 3, "n": 2}, "best_of"),
-        ({"echo": True, "logprobs": 1}, "logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
         ({"logprobs": True}, "logprobs"),
     ],
 )
