@@ -25,9 +25,11 @@ export VENV
 export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 
 READY := $(VENV)/.ready
+# The clients of other projects want versions of their own.
+CLIENTS := $(VENV)-clients
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart test-crd check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit component chart test-crd test-clients test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -64,6 +66,19 @@ unit: $(READY)  ## pure tests, seconds
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)
+
+test-clients: $(READY) $(CLIENTS)/.ready  ## clients of others against a server, in the versions of their lock
+	$(BIN)/python tests/clients/with_server.py $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+
+$(CLIENTS)/.ready: tests/clients/requirements.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	touch $@
+
+test-clients-newest: $(READY)  ## the same with the newest versions there are; by hand
+	rm -rf $(CLIENTS)-newest && $(PYTHON) -m venv $(CLIENTS)-newest
+	$(CLIENTS)-newest/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/requirements.in
+	$(BIN)/python tests/clients/with_server.py $(CLIENTS)-newest/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
 
 test-crd: $(READY)  ## the CRD and its examples on the API server for custom resources in CRD_KUBECONFIG
 	@test -n "$${CRD_KUBECONFIG:-}" || { echo "test-crd: set CRD_KUBECONFIG to a current API server" >&2; exit 64; }

@@ -1,0 +1,32 @@
+"""LangChain: chat, stream, and embeddings, whose defaults send another model's token ids."""
+
+import openai
+import pytest
+from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
+from pydantic import SecretStr
+
+NO_KEY = SecretStr("none")
+
+
+def test_chat_and_stream(base_url: str, model: str) -> None:
+    chat = ChatOpenAI(model=model, base_url=base_url, api_key=NO_KEY, temperature=0, max_retries=0)
+    whole = chat.invoke("Hello", max_tokens=8)
+    pieces = [piece.text for piece in chat.stream("Hello", max_tokens=8)]
+    assert "".join(map(str, pieces)) == str(whole.text)
+    assert len(chat.batch(["a", "b"], max_tokens=2)) == 2
+
+
+def test_completions(base_url: str, model: str) -> None:
+    assert isinstance(OpenAI(model=model, base_url=base_url, api_key=NO_KEY, max_tokens=4).invoke("Hello"), str)
+
+
+def test_embeddings_with_defaults_say_which_switch_is_wrong_and_work_without(
+    base_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = OpenAIEmbeddings(model=model, base_url=base_url, api_key=NO_KEY, max_retries=0)
+    # its tokenizer would be fetched from the network; what it does with the ids is the same
+    monkeypatch.setattr(OpenAIEmbeddings, "_tokenize", lambda *_: ([[1, 2, 3]], [[1, 2, 3]], [0], [3]))
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+        ids.embed_documents(["A cat sat on the mat."])
+    texts = OpenAIEmbeddings(model=model, base_url=base_url, api_key=NO_KEY, check_embedding_ctx_length=False)
+    assert len(texts.embed_documents(["A cat sat on the mat.", "hello"])) == 2
