@@ -121,6 +121,25 @@ async def test_only_what_is_allowed_comes_and_unwanted_words_do_not(engine: Tran
         await engine.submit(request("a", 5, allowed_token_ids=(10**6,)))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.9, "seed": 11}, {"temperature": 1.2, "seed": -3, "top_p": 0.8, "typical_p": 0.9}]
+)
+async def test_in_float32_the_same_request_says_the_same_alone_and_among_fifteen_others(
+    folder: Path, options: dict[str, Any]
+) -> None:
+    subject = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=16))
+    await subject.load()
+    try:
+        asked = request("Hello there, how are you?", 40, **options)
+        alone, _ = await answer(subject, asked)
+        others = [answer(subject, request(f"{n} {PROMPTS[n % 8]}", 8 + 3 * n)) for n in range(15)]
+        (among, _), *_ = await asyncio.gather(answer(subject, asked), *others)
+        assert among == alone
+        assert len(alone) > 10
+    finally:
+        await subject.close()
+
+
 async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: TransformersEngine) -> None:
     lengths = [3, 60, 9, 40, 1, 25, 17, 50]
     wanted = [expected(engine, prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]
