@@ -60,6 +60,7 @@ class GenerationRequest:
         stop: Strings that end the answer and are never part of it.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
+        ceiling: The most tokens to generate in any case; None: no further limit.
     """
 
     prompt: PromptInput
@@ -76,6 +77,11 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     time_limit: float | None = None
+    ceiling: int | None = None
+
+    def below_ceiling(self, budget: int) -> int:
+        """Return the smaller of the two."""
+        return budget if self.ceiling is None else min(budget, self.ceiling)
 
 
 class TopLogprob(NamedTuple):
@@ -187,6 +193,10 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """The most tokens of prompt and answer together; valid once loaded."""
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector; valid once loaded."""
 
     @property
     def chats(self) -> bool:

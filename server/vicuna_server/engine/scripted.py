@@ -85,6 +85,11 @@ class ScriptedEngine:
         """The limit in words."""
         return self._settings.context_length
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector."""
+        return EMBEDDING_SIZE
+
     async def load(self) -> None:
         """Take as long as the settings say."""
         await asyncio.sleep(self._settings.load_seconds)
@@ -95,7 +100,7 @@ class ScriptedEngine:
         text, last, stops = self._render(request.prompt)
         prompt_tokens = len(text.split())
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
-        budget = answer_budget(prompt_tokens, request.max_tokens, self.context_length, param)
+        budget = request.below_ceiling(answer_budget(prompt_tokens, request.max_tokens, self.context_length, param))
         words = last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)

@@ -64,6 +64,11 @@ class TransformersEngine:
         return self.loaded.context_length
 
     @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector."""
+        return self.loaded.width
+
+    @property
     def chats(self) -> bool:
         """Whether conversations are answered."""
         return self.loaded.encoder.chats
@@ -89,6 +94,7 @@ class TransformersEngine:
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
         budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
+        budget = request.below_ceiling(budget)
         check_logit_bias(request.logit_bias, loaded.encoder.vocabulary.size)
         answer = Answer(
             lambda ids: loaded.encoder.decode(list(ids)),

@@ -9,7 +9,9 @@ from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.logprobs import TextOffsets
 from vicuna_server.http.openapi import operation
+from vicuna_server.http.pieces import pieces
 from vicuna_server.http.sse import frame
+from vicuna_server.protocol.answer_size import check_echo
 from vicuna_server.protocol.completions import Completion, CompletionRequest, completion, completion_choice
 
 __all__ = ["router"]
@@ -25,6 +27,7 @@ def router(answerer: Answerer) -> APIRouter:
         body = await read_body(request, CompletionRequest, answerer.settings)
         answerer.check(body.model)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
+        check_echo(echoes, body.choices)
         choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
         head = answerer.head(request, "cmpl")
         offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
@@ -51,7 +54,8 @@ def router(answerer: Answerer) -> APIRouter:
         def tail() -> list[Completion]:
             return [{**completion(head, []), "usage": choices.usage}] if body.include_usage else []
 
-        opening = [event(index, Delta(echo(index), 0)) for index in range(choices.count) if echo(index)]
+        prompts = [(index, Delta(echo(index), 0)) for index in range(choices.count) if echo(index)]
+        opening = [event(index, piece) for index, delta in prompts for piece in pieces(delta)]
         return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
 
     return routes

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
@@ -11,8 +11,10 @@ from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
+from vicuna_server.http.pieces import pieces
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
+from vicuna_server.protocol.answer_size import token_limit
 from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
 from vicuna_server.protocol.sampling import SamplingFields
@@ -67,8 +69,11 @@ class Answerer:
         """Hand all choices of all prompts to the engine.
 
         Raises:
-            RequestError: A prompt is too long, or too many requests are waiting; none is answered then.
+            RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
+                is answered then.
         """
+        answers, field = len(prompts) * body.choices, body.alternatives_field
+        ceiling = None if body.stream else token_limit(answers, max_tokens, logprobs, field)
         generations: list[Generation] = []
         try:
             for prompt in prompts:
@@ -76,7 +81,7 @@ class Answerer:
                     request = _engine_request(
                         body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
-                    generations.append(await self.engine.submit(request))
+                    generations.append(await self.engine.submit(replace(request, ceiling=ceiling)))
         except BaseException:
             for generation in generations:
                 generation.cancel()
@@ -126,7 +131,7 @@ class Answerer:
         try:
             async with aclosing(self._measured(choices, request)) as deltas:
                 async for index, delta in deltas:
-                    if events := encode(index, delta):
+                    if events := [event for piece in pieces(delta) for event in encode(index, piece)]:
                         yield opening + b"".join(map(frame, events))
                         opening = b""
             yield b"".join([opening, *map(frame, tail()), DONE])

@@ -12,6 +12,7 @@ from vicuna_server.http.chat import conversation
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import while_connected
+from vicuna_server.protocol.answer_size import check_vectors
 from vicuna_server.protocol.embeddings import EmbeddingList, EmbeddingRequest, embedding_list
 from vicuna_server.protocol.envelope import usage
 from vicuna_server.protocol.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -28,11 +29,13 @@ def router(answerer: Answerer) -> APIRouter:
         """Turn texts into vectors of length 1: the mean of the model's last hidden states."""
         body = await read_body(request, EmbeddingRequest, answerer.settings)
         answerer.check(body.model)
+        encoding_format = body.encoding_format or "float"
+        check_vectors(len(body.inputs), answerer.engine.embedding_size, encoding_format)
         embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
         vectors = (one.vector for one in embedded)
-        answer = embedding_list(answerer.settings.served_name, vectors, tokens, body.encoding_format or "float")
+        answer = embedding_list(answerer.settings.served_name, vectors, tokens, encoding_format)
         # Millions of numbers take seconds to write down: not on the event loop, and not in one go.
         return Response(await asyncio.to_thread(_written, answer), media_type="application/json")
 

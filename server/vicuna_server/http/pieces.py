@@ -1,0 +1,22 @@
+"""Events of a bounded size: the gateway passes on none beyond 256 KiB, and a proxy may take less."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vicuna_server.engine import Delta
+
+__all__ = ["pieces"]
+
+_LETTERS = 16 * 2**10
+"""At six bytes each, which is what JSON makes of a control character: 96 KiB."""
+_LOGPROBS = 8
+"""Tokens with their probabilities, each of at most about 28 KB: 20 alternatives of 128 bytes."""
+
+
+def pieces(delta: Delta) -> Iterator[Delta]:
+    """Cut a delta that is too large for one event, such as an echoed prompt; nearly all are not."""
+    text, logprobs = delta.text, delta.token_logprobs
+    while len(text) > _LETTERS or len(logprobs) > _LOGPROBS:
+        yield replace(delta, text=text[:_LETTERS], token_logprobs=logprobs[:_LOGPROBS], finish_reason=None)
+        text, logprobs = text[_LETTERS:], logprobs[_LOGPROBS:]
+    yield replace(delta, text=text, token_logprobs=logprobs) if text is not delta.text else delta
