@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,6 +19,8 @@ __all__ = ["LOST", "Outgoing", "Upstream", "request_headers"]
 
 LOST = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
 """What it looks like when a connection is lost, or what answers speaks no HTTP."""
+_AT_ONCE = 2**20
+"""Bytes of a body that are written without giving others a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Upstream:
         async with asyncio.timeout(timeout.sock_read):  # of interim answers there may be any number
             return await self.session.post(
                 endpoint.url + outgoing.path,
-                data=outgoing.body,
+                data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
                 headers=outgoing.headers,
                 timeout=timeout,
                 allow_redirects=False,

@@ -10,26 +10,8 @@ from vicuna_server.gateway.request_head import request_headers
 JSON = {"content-type": "application/json"}
 TRACE = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 SECRETS = [
-    *[
-        "authorization",
-        "Authorization",
-        "proxy-authorization",
-        "api-key",
-        "Api-Key",
-        "x-api-key",
-        "x_api_key",
-        "apikey",
-    ],
-    *[
-        "apikey",
-        "cookie",
-        "cookie2",
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-real-ip",
-        "x-amz-security-token",
-    ],
+    *["authorization", "Authorization", "proxy-authorization", "api-key", "Api-Key", "x-api-key", "apikey", "token"],
+    *["cookie", "cookie2", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-amz-security-token"],
     *["x-goog-api-key", "openai-organization", "x-vicuna-salt", "x-vicuna-signature", "host", "connection", "te"],
     *["upgrade", "expect", "content-length", "transfer-encoding", "accept-encoding", "x-http-method-override"],
 ]
