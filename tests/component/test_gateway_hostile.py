@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 
 import httpx
+import openai
 import pytest
 
 from support.gateway import Gateway, chat, chunk, events, gateway, head
@@ -304,18 +305,27 @@ async def test_a_large_answer_flows_through_with_its_length_and_usage(pair: tupl
 
 @pytest.mark.parametrize("streams", [True, False])
 async def test_an_answer_that_is_stated_too_large_is_refused_once(streams: bool) -> None:
-    answer = head("application/json", length=65 * MIB) + b'{"data":'
+    answer = head("application/json", length=1025 * MIB) + b'{"data":'
     async with hostile(answer) as one, hostile(answer) as two, hostile(answer) as three, gateway() as door:
         door.route(one.url, two.url, three.url)
         response = await door.client.post("/v1/embeddings", json=chat(stream=streams))
         assert _code(response) == (502, "answer_too_large")
-        assert "64 MiB" in response.json()["error"]["message"]
+        assert "1024 MiB" in response.json()["error"]["message"]
         assert sum(len(server.requests) for server in (one, two, three)) == 1
         _nobody_is_blamed(door)
 
 
+async def test_an_official_client_asks_once_for_what_nobody_gets(pair: tuple[Hostile, Gateway]) -> None:
+    server, door = pair
+    server.answer(whole(b"<p>", kind="text/html"))
+    async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=2) as client:
+        with pytest.raises(openai.InternalServerError, match="text/html"):
+            await client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x"}])
+    assert len(server.requests) == 1
+
+
 async def test_an_answer_that_becomes_too_large_is_left_without_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answer, "MAX_ANSWER_BYTES", 4 * MIB)
+    monkeypatch.setattr(whole_answer, "MOST_BYTES", 4 * MIB)
 
     async def act(talk: Talk) -> None:
         await talk.say(head("application/json"))

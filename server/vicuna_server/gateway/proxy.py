@@ -164,7 +164,9 @@ class Forward(Response):
         if client.started:
             await self._break_off(client, error.code, str(error))
         else:
-            await client.answer(error_response(RequestError(str(error), status=502, code=error.code)))
+            response = error_response(RequestError(str(error), status=502, code=error.code))
+            response.headers["x-should-retry"] = "false"  # official clients would, twice, and get the same
+            await client.answer(response)
 
     async def _break_off(self, client: Client, code: str, message: str) -> None:
         """Say in a stream that it broke off; official clients raise on an event with an error object.

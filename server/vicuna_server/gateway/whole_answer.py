@@ -14,10 +14,11 @@ from vicuna_server.gateway.client import Client
 from vicuna_server.gateway.held import Held
 from vicuna_server.gateway.upstream import LOST
 from vicuna_server.gateway.usage import Counts, UsageEnds
-from vicuna_server.protocol.answer_size import MAX_ANSWER_BYTES
 
 __all__ = ["pass_whole", "read_small", "to_the_end"]
 
+MOST_BYTES = 2**30
+"""Only a server that writes for ever gets there: our own stay below 64 MiB, and an answer that flows holds nothing."""
 REFUSAL_BYTES = 64 * 2**10
 """The longest body of a refusal that is passed on; servers' own have less than one."""
 
@@ -38,7 +39,7 @@ async def pass_whole(
         BadAnswerError: `answer_too_large`; the client may have a part of it.
         ClientStuckError: the client does not read.
     """
-    if head.length is not None and head.length > MAX_ANSWER_BYTES:
+    if head.length is not None and head.length > MOST_BYTES:
         raise _too_large()
     ends, body = UsageEnds(), bytearray()
     with held.one() as holding:
@@ -85,14 +86,14 @@ async def _bounded(content: StreamReader) -> AsyncIterator[bytes]:
     total = 0
     async for data in content.iter_any():
         total += len(data)
-        if total > MAX_ANSWER_BYTES:
+        if total > MOST_BYTES:
             raise _too_large()
         yield data
 
 
 def _too_large() -> BadAnswerError:
     return BadAnswerError(
-        f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB, which is the most that is passed on; ask for less of "
+        f"the answer is larger than {MOST_BYTES >> 20} MiB, which is the most that is passed on; ask for less of "
         "it, or for a stream",
         code="answer_too_large",
     )

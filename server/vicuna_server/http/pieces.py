@@ -15,8 +15,9 @@ _LOGPROBS = 8
 
 def pieces(delta: Delta) -> Iterator[Delta]:
     """Cut a delta that is too large for one event, such as an echoed prompt; nearly all are not."""
-    text, logprobs = delta.text, delta.token_logprobs
-    while len(text) > _LETTERS or len(logprobs) > _LOGPROBS:
+    left = delta
+    while len(left.text) > _LETTERS or len(left.token_logprobs) > _LOGPROBS:
+        text, logprobs = left.text, left.token_logprobs
         yield replace(delta, text=text[:_LETTERS], token_logprobs=logprobs[:_LOGPROBS], finish_reason=None)
-        text, logprobs = text[_LETTERS:], logprobs[_LOGPROBS:]
-    yield replace(delta, text=text, token_logprobs=logprobs) if text is not delta.text else delta
+        left = replace(delta, text=text[_LETTERS:], token_logprobs=logprobs[_LOGPROBS:])
+    yield left

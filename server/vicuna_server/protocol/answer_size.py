@@ -1,7 +1,7 @@
 """How large a whole answer may become, checked before anything is computed.
 
-An answer beyond `MAX_ANSWER_BYTES` is passed on by no gateway. Measured on SmolLM2, an entry of `logprobs` takes 63
-bytes of JSON; twice that is reckoned, so that longer tokens fit as well. Streams have no such limit.
+A whole answer is in memory at once, as objects and as JSON, and proxies refuse what is large. Measured on SmolLM2, an
+entry of `logprobs` takes 63 bytes of JSON; twice that is reckoned, for longer tokens. Streams have no such limit.
 """
 
 from vicuna_server.errors import RequestError

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vicuna_server.gateway.answer_head import BadAnswerError
@@ -25,6 +25,7 @@ def _fed(stream: bytes, cuts: list[int]) -> tuple[Frames, bytes]:
     return frames, out
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM) + 10), max_size=12))
 def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
     frames, out = _fed(STREAM + b"unfinished", cuts)
@@ -34,6 +35,7 @@ def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
     assert not frames.done
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, len(STREAM) + 40), max_size=12),
     st.sampled_from([DONE, b"data:[DONE]\r\n\r\n", b"id: 1\ndata: [DONE] \nid: 2\n\n", b"data: [DONE]\r\r"]),

@@ -1,7 +1,7 @@
 """What passes of a client's head and of a server's, and that nothing else does."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vicuna_server.gateway.answer_head import BadAnswerError, read_head
@@ -38,6 +38,7 @@ def test_what_a_server_gets() -> None:
     assert request_headers([(b"x-own", b"a client's")], "one", [("x-own", "ours")])[-1] == ("x-own", "ours")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([b"accept", b"tracestate", b"Content-Type", b"x"]), st.binary(max_size=700))))
 def test_a_head_to_a_server_is_small_whatever_comes(raw: list[tuple[bytes, bytes]]) -> None:
     sent = request_headers(raw * 50, "one")
@@ -128,6 +129,7 @@ def test_the_revision_is_only_what_could_be_one() -> None:
     assert read_head(200, {**JSON, "x-vicuna-revision": "abc 123"}).revision == ""
 
 
+@settings(deadline=None)
 @given(
     st.integers(-5, 1005),
     st.dictionaries(
