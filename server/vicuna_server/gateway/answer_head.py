@@ -73,11 +73,7 @@ def read_head(status: int, headers: Mapping[str, str]) -> AnswerHead:
     Raises:
         BadAnswerError: nothing.
     """
-    if not 200 <= status <= 599 or 300 <= status <= 399:
-        raise BadAnswerError(f"the server of this model answered with status {status}, which is not passed on")
-    encoding = headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
-        raise BadAnswerError("the server of this model compressed its answer, which nobody asked for")
+    _check(status, headers.get("content-encoding", "identity"))
     media_type, with_charset = _media_type(status, headers.get("content-type", ""))
     if media_type == EVENT_STREAM and status != 200:
         raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
@@ -93,6 +89,13 @@ def read_head(status: int, headers: Mapping[str, str]) -> AnswerHead:
         passed.get(REVISION_HEADER, ""),
         int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None,
     )
+
+
+def _check(status: int, encoding: str) -> None:
+    if not 200 <= status <= 599 or 300 <= status <= 399:
+        raise BadAnswerError(f"the server of this model answered with status {status}, which is not passed on")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise BadAnswerError("the server of this model compressed its answer, which nobody asked for")
 
 
 def _media_type(status: int, given: str) -> tuple[str, str]:

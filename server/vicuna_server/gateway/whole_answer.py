@@ -5,13 +5,13 @@ answer and for all; beyond, an answer is read from its server as fast as its cli
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from aiohttp import StreamReader
 
 from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError
 from vicuna_server.gateway.client import Client
-from vicuna_server.gateway.held import Held
+from vicuna_server.gateway.held import Held, Holding
 from vicuna_server.gateway.upstream import LOST
 from vicuna_server.gateway.usage import Counts, UsageEnds
 
@@ -39,26 +39,62 @@ async def pass_whole(
         BadAnswerError: `answer_too_large`; the client may have a part of it.
         ClientStuckError: the client does not read.
     """
-    if head.length is not None and head.length > MOST_BYTES:
-        raise _too_large()
-    ends, body = UsageEnds(), bytearray()
+    body = _Body(content, head.length or 0)
     with held.one() as holding:
-        async for data in _bounded(content):
-            ends.feed(data)
-            if client.started:
+        kept = await _held_back(body, head.length or 0, holding)
+        if not body.ended:
+            await client.start(head, head.length)
+            await client.write(kept)
+            kept.clear()
+            holding.let_go()
+            while data := await body.more():
                 await client.write(data)
-            elif (head.length or 0) <= held.each and holding.more(len(data)):
-                body += data
-            else:
-                await client.start(head, head.length)
-                await client.write(body)
-                body.clear()
-                holding.let_go()
-                await client.write(data)
-        counted(ends.usage() if head.media_type == "application/json" else None)
+        counted(body.ends.usage() if head.media_type == "application/json" else None)
         if not client.started:
-            await client.start(head, len(body) if head.media_type else None)
-        await client.write(body, more=False)
+            await client.start(head, len(kept) if head.media_type else None)
+        await client.write(kept, more=False)
+
+
+class _Body:
+    """Reads a body with an eye on its size and its usage.
+
+    Attributes:
+        ended: all of it has been read.
+    """
+
+    def __init__(self, content: StreamReader, stated: int) -> None:
+        self._content = content
+        self._bytes = 0
+        self._check(stated)
+        self.ends = UsageEnds()
+        self.ended = False
+
+    async def more(self) -> bytes:
+        """Return what has come; nothing at the end."""
+        data = await self._content.readany()
+        self._bytes += len(data)
+        self._check(self._bytes)
+        self.ends.feed(data)
+        self.ended = not data
+        return data
+
+    def _check(self, size: int) -> None:
+        if size > MOST_BYTES:
+            raise BadAnswerError(
+                f"the answer is larger than {MOST_BYTES >> 20} MiB, which is the most that is passed on; ask for less "
+                "of it, or for a stream",
+                code="answer_too_large",
+            )
+
+
+async def _held_back(body: _Body, stated: int, holding: Holding) -> bytearray:
+    """Return the whole body, or as much of it as came before there was no room."""
+    kept, fits = bytearray(), stated <= holding.held.each
+    while data := await body.more():
+        kept += data
+        if not (fits and holding.more(len(data))):
+            break
+    return kept
 
 
 async def read_small(content: StreamReader) -> bytes | None:
@@ -80,20 +116,3 @@ async def to_the_end(content: StreamReader) -> None:
                 left -= len(data)
     except LOST:
         return
-
-
-async def _bounded(content: StreamReader) -> AsyncIterator[bytes]:
-    total = 0
-    async for data in content.iter_any():
-        total += len(data)
-        if total > MOST_BYTES:
-            raise _too_large()
-        yield data
-
-
-def _too_large() -> BadAnswerError:
-    return BadAnswerError(
-        f"the answer is larger than {MOST_BYTES >> 20} MiB, which is the most that is passed on; ask for less of "
-        "it, or for a stream",
-        code="answer_too_large",
-    )

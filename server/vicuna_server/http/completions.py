@@ -1,5 +1,7 @@
 """`POST /v1/completions`."""
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -54,11 +56,17 @@ def router(answerer: Answerer) -> APIRouter:
         def tail() -> list[Completion]:
             return [{**completion(head, []), "usage": choices.usage}] if body.include_usage else []
 
-        prompts = [(index, Delta(echo(index), 0)) for index in range(choices.count) if echo(index)]
-        opening = [event(index, piece) for index, delta in prompts for piece in pieces(delta)]
+        opening = [event(*prompt) for prompt in _repeated(echoes, choices.per_prompt)]
         return answerer.stream(choices, request, [frame(chunk) for chunk in opening], encode, tail)
 
     return routes
+
+
+def _repeated(echoes: list[str], per_prompt: int) -> Iterator[tuple[int, Delta]]:
+    """Yield each choice's index and a piece of its prompt."""
+    for index in range(len(echoes) * per_prompt):
+        if echo := echoes[index // per_prompt]:
+            yield from ((index, piece) for piece in pieces(Delta(echo, 0)))
 
 
 async def _text(answerer: Answerer, prompt: str | tuple[int, ...]) -> str:
