@@ -19,6 +19,7 @@ from support.serving import eventually
 from vicuna_server.gateway import whole_answer
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES
+from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.http.access_log import ACCESS_LOG
 
 CHAT = "/v1/chat/completions"
@@ -220,6 +221,20 @@ async def test_invented_revisions_stay_few_and_short(pair: tuple[Hostile, Gatewa
     door.catalogue.remove(("team", "tiny"))
     door.upstream.metrics.render()
     assert "tiny" not in door.upstream.metrics.render().decode()
+
+
+async def test_a_key_that_is_revoked_leaves_the_metrics() -> None:
+    keys = {name: json.dumps({"sha256": hash_of(name)}).encode() for name in ("goes", "stays")}
+    async with hostile(whole(USAGE)) as server, gateway(KeyRing.parse(keys)) as door:
+        door.route(server.url)
+        for name in keys:
+            assert (await door.client.post(CHAT, json=chat(), headers={"authorization": f"Bearer {name}"})).is_success
+        assert b'key="goes"' in door.upstream.metrics.render()
+        door.gate.ring = KeyRing.parse({"stays": keys["stays"]})
+        assert b'key="goes"' in door.upstream.metrics.render()  # its last numbers
+        text = door.upstream.metrics.render()
+        assert b'key="goes"' not in text
+        assert b'key="stays"' in text
 
 
 async def test_a_refusal_of_another_kind_is_told_in_our_words() -> None:
