@@ -45,6 +45,13 @@ def request(text: str, max_tokens: int = 24, **options: Any) -> GenerationReques
     return GenerationRequest(text, **{"max_tokens": max_tokens, "temperature": 0.0, **options})
 
 
+async def test_no_answer_grows_beyond_its_ceiling(engine: TransformersEngine) -> None:
+    for max_tokens, ceiling, tokens in ((None, 3, 3), (2, 3, 2)):
+        asked = GenerationRequest("Hello", max_tokens, temperature=0.0, ceiling=ceiling, logit_bias=((65, 100.0),))
+        _, last = await answer(engine, asked)
+        assert (last.tokens, last.finish_reason) == (tokens, "length")
+
+
 async def answer(engine: TransformersEngine, asked: GenerationRequest) -> tuple[str, Delta]:
     text, last = "", Delta("", 0)
     async for last in await engine.submit(asked):

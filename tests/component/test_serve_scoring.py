@@ -52,7 +52,7 @@ async def test_every_token_is_as_likely_as_transformers_says(
 ) -> None:
     ids = engine.loaded.encoder.encode(text).ids
     wanted = expected(folder, ids)
-    (tokens,) = await engine.score([text], 3)
+    (tokens,) = await engine.score([text], 3, 10**6)
     assert [token.token_id for token in tokens] == ids
     assert (tokens[0].logprob, tokens[0].rank, tokens[0].top) == (None, None, ())
     own = wanted.gather(1, torch.tensor(ids[1:])[:, None])
@@ -74,21 +74,21 @@ async def test_logits_of_few_tokens_are_held_at_once(engine: TransformersEngine)
         return logits
 
     decoder.every_logits = watched
-    (tokens,) = await engine.score([LONG], 0)
+    (tokens,) = await engine.score([LONG], 0, 10**6)
     assert len(tokens) > 3 * SCORED_AT_ONCE
     assert max(held) <= SCORED_AT_ONCE
     assert sum(held) >= len(tokens)
 
 
 async def test_beside_answers_and_by_the_other_decoder_it_is_the_same(engine: TransformersEngine, folder: Path) -> None:
-    (alone,) = await engine.score([LONG], 2)
+    (alone,) = await engine.score([LONG], 2, 10**6)
     answers = [await engine.submit(GenerationRequest(LONG + str(n), max_tokens=40)) for n in range(3)]
-    beside, again = await engine.score([LONG, LONG], 2)
+    beside, again = await engine.score([LONG, LONG], 2, 10**6)
     for answer in answers:
         answer.cancel()
     plain = TransformersDecoder(AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval())
     engine.loaded.decoder.every_logits = plain.every_logits  # type: ignore[method-assign]
-    (other,) = await engine.score([LONG], 2)
+    (other,) = await engine.score([LONG], 2, 10**6)
     for scored in (beside, again, other):
         assert [one.token_id for one in scored] == [one.token_id for one in alone]
         assert [one.logprob for one in scored[1:]] == pytest.approx([one.logprob for one in alone[1:]], abs=1e-4)

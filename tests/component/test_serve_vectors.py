@@ -42,6 +42,7 @@ async def test_vectors_have_length_one_and_count_their_tokens(engine: Engine) ->
     assert first.tokens == len(ids)
     for embedding in (first, second):
         assert math.isclose(math.hypot(*embedding.vector), 1.0, rel_tol=1e-5)
+        assert len(embedding.vector) == engine.embedding_size
     assert first.vector == pytest.approx(same.vector)
     assert first.vector != pytest.approx(second.vector, abs=1e-3)
 

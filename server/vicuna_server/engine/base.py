@@ -69,6 +69,7 @@ class GenerationRequest:
         skip_special_tokens: Whether special tokens are left out of the text.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
+        ceiling: The most tokens to generate in any case; None: no further limit.
     """
 
     prompt: PromptInput
@@ -93,6 +94,11 @@ class GenerationRequest:
     skip_special_tokens: bool = True
     seed: int | None = None
     time_limit: float | None = None
+    ceiling: int | None = None
+
+    def below_ceiling(self, budget: int) -> int:
+        """Return the smaller of the two."""
+        return budget if self.ceiling is None else min(budget, self.ceiling)
 
 
 class TopLogprob(NamedTuple):
@@ -229,6 +235,10 @@ class Engine(Protocol):
         """The most tokens of prompt and answer together; valid once loaded."""
 
     @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector; valid once loaded."""
+
+    @property
     def chats(self) -> bool:
         """Whether conversations are answered, not only plain prompts; valid once loaded."""
 
@@ -256,11 +266,16 @@ class Engine(Protocol):
             OverloadedError: As many requests are waiting as may wait.
         """
 
-    async def score(self, prompts: Sequence[PromptInput], top: int) -> list[list[PromptToken]]:
+    async def score(self, prompts: Sequence[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
         """Return each prompt's tokens with their likelihoods, and those of so many likeliest (0 to 20) beside each.
 
+        Args:
+            prompts: What is to be read.
+            top: How many of the likeliest are told beside each token.
+            most: So many tokens may all prompts have together.
+
         Raises:
-            RequestError: A prompt has no token or does not fit the context; all are refused then.
+            RequestError: A prompt has no token or does not fit the context, or all have too many; all are refused then.
             OverloadedError: As many requests are waiting as may wait.
         """
 

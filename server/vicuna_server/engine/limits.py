@@ -5,7 +5,7 @@ from collections.abc import Collection
 from vicuna_server.engine.base import GenerationRequest
 from vicuna_server.errors import OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_tokens"]
+__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_scored", "check_tokens"]
 
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
@@ -87,6 +87,21 @@ def check_embeddable(tokens: int, context_length: int) -> None:
             f"this model's maximum context length is {context_length} tokens, but an input has {tokens}; shorten it",
             param="input",
             code="context_length_exceeded",
+        )
+
+
+def check_scored(tokens: int, most: int) -> None:
+    """Refuse prompts whose likelihoods would make too large an answer.
+
+    Raises:
+        RequestError: `answer_too_large`.
+    """
+    if tokens > most:
+        raise RequestError(
+            f"prompt: the likelihoods of {tokens} tokens are asked for, but an answer tells those of {most} at most, "
+            "with so many alternatives and choices; send several requests",
+            param="prompt",
+            code="answer_too_large",
         )
 
 

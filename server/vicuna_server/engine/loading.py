@@ -40,6 +40,7 @@ class LoadedModel:
 
     Attributes:
         kv_tokens: Tokens whose keys and values are held at most.
+        width: Numbers in a hidden state, and so in a text's vector.
     """
 
     decoder: Decoder
@@ -49,6 +50,7 @@ class LoadedModel:
     context_length: int
     placement: Placement
     template: str
+    width: int
 
 
 def load_model(settings: LoadSettings) -> LoadedModel:
@@ -80,7 +82,8 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     eos = end_ids(tokenizer, _generation_config(settings.folder), config)
     encoder = PromptEncoder(tokenizer, template, vocabulary_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
-    return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template)
+    width = int(config.get_text_config().hidden_size)
+    return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template, width)
 
 
 def native_context_length(config: Any) -> int:

@@ -20,7 +20,7 @@ from vicuna_server.engine.base import (
     TokenLogprob,
     TopLogprob,
 )
-from vicuna_server.engine.limits import Admission, answer_budget, check_chats, check_embeddable
+from vicuna_server.engine.limits import Admission, answer_budget, check_chats, check_embeddable, check_scored
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import Conversation, get_template
@@ -86,6 +86,11 @@ class ScriptedEngine:
         """The limit in words."""
         return self._settings.context_length
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector."""
+        return EMBEDDING_SIZE
+
     async def load(self) -> None:
         """Take as long as the settings say."""
         await asyncio.sleep(self._settings.load_seconds)
@@ -96,7 +101,7 @@ class ScriptedEngine:
         text, last, stops = self._render(request.prompt)
         prompt_tokens = len(text.split())
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
-        budget = answer_budget(prompt_tokens, request.max_tokens, self.context_length, param)
+        budget = request.below_ceiling(answer_budget(prompt_tokens, request.max_tokens, self.context_length, param))
         words = last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
@@ -129,7 +134,7 @@ class ScriptedEngine:
         self.stats.prompt_tokens += sum(counts)
         return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
 
-    async def score(self, prompts: Sequence[PromptInput], top: int) -> list[list[PromptToken]]:
+    async def score(self, prompts: Sequence[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
         """Return the words, of which each is certain; see `Engine.score`."""
         self._admission.check(self.stats.running, self.stats.waiting)
         scored: list[list[PromptToken]] = []
@@ -141,6 +146,7 @@ class ScriptedEngine:
             tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
             scored.append([PromptToken(tokens[0].token_id, tokens[0].text_bytes), *rest])
+        check_scored(sum(map(len, scored)), most)
         return scored
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:

@@ -18,7 +18,7 @@ from vicuna_server.engine.base import (
     PromptToken,
 )
 from vicuna_server.engine.forbidding import Forbidden
-from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_tokens
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_scored, check_tokens
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
@@ -71,6 +71,11 @@ class TransformersEngine:
         return self.loaded.context_length
 
     @property
+    def embedding_size(self) -> int:
+        """Numbers in a vector."""
+        return self.loaded.width
+
+    @property
     def chats(self) -> bool:
         """Whether conversations are answered."""
         return self.loaded.encoder.chats
@@ -95,7 +100,9 @@ class TransformersEngine:
         encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
-        budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
+        budget = request.below_ceiling(
+            answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
+        )
         ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.eos)
         check_tokens(request, loaded.encoder.vocabulary.size, budget, ends)
         words: list[list[int]] = []
@@ -135,7 +142,7 @@ class TransformersEngine:
             check_embeddable(len(one.ids), loaded.context_length)
         return await self._through([one.ids for one in encoded], Embedded)
 
-    async def score(self, prompts: Several[PromptInput], top: int) -> list[list[PromptToken]]:
+    async def score(self, prompts: Several[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
         """Queue the prompts; see `Engine.score`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()
@@ -147,6 +154,7 @@ class TransformersEngine:
             if not encoded[-1]:
                 raise RequestError("prompt: there is no token in it", param="prompt")
             answer_budget(len(encoded[-1]), 0, loaded.context_length, param)
+        check_scored(sum(map(len, encoded)), most)
         scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top))
         vocabulary = loaded.encoder.vocabulary
         return [

@@ -35,7 +35,12 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     app.include_router(page.router())
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     app.include_router(_models(catalogue, Router(catalogue, upstream)))
-    return Gate(app, OPEN_PATHS, rates)
+    gate = Gate(app, OPEN_PATHS, rates)
+    upstream.metrics.present = lambda: (
+        [model.id for model in catalogue.visible(lambda _: True)],
+        gate.ring.names if gate.ring is not None else (),
+    )
+    return gate
 
 
 def create_metrics_app(upstream: Upstream) -> FastAPI:

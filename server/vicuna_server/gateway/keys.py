@@ -73,6 +73,11 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._by_hash)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all keys."""
+        return frozenset(key.name for key in self._by_hash.values())
+
     def find(self, token: str) -> Key | None:
         """Return the key of a token. Only the token's hash is looked up and compared: its timing tells nothing."""
         digest = hash_of(token)

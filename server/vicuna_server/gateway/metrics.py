@@ -1,84 +1,113 @@
 """Prometheus metrics of the gateway, in a registry of its own."""
 
+from collections.abc import Callable, Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from vicuna_server.gateway.series import Bounds, Children, Labels, Series
+from vicuna_server.gateway.usage import Counts
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_PLAIN_STATUSES = frozenset(
+    {200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 499, 500, 501, 502, 503, 504}
+)
+"""What is told apart; a server that invents statuses is counted by their first digit."""
+_ALL = ("model", "revision", "key")
+_NO_REVISION = ("model", "key")
 
 
 class Metrics:
-    """What happened to requests, by model id, revision and name of the key."""
+    """What happened to requests, by model id, revision and name of the key.
 
-    def __init__(self) -> None:
+    Args:
+        bounds: how many series there may be.
+
+    Attributes:
+        present: tells the ids of all models and the names of all keys; the series of others are removed behind the next
+            exposition, which has them for the last time.
+    """
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "vicuna_gateway_requests",
-            "Answers begun; status 499: the client left before",
-            ("model", "revision", "key", "status"),
-            registry=self._registry,
+        self._series = Series(bounds or Bounds(), self._retain)
+        self.present: Callable[[], tuple[Collection[str], Collection[str]]] | None = None
+        self._requests = self._counter(
+            "vicuna_gateway_requests", "Answers begun; status 499: the client left before", _ALL, "status"
         )
-        self._tokens = Counter(
-            "vicuna_gateway_tokens",
-            "Tokens that answers reported as their usage",
-            ("model", "revision", "key", "kind"),
-            registry=self._registry,
+        self._tokens = self._counter(
+            "vicuna_gateway_tokens", "Tokens that answers reported as their usage", _ALL, "kind"
         )
-        self._refused = Counter(
+        self._refused = self._counter(
             "vicuna_gateway_refused",
             "Requests refused before a model was found; key: empty where none was accepted",
-            ("key", "status"),
-            registry=self._registry,
+            ("key",),
+            "status",
         )
-        self._first_byte = Histogram(
+        first_byte = Histogram(
             "vicuna_gateway_time_to_first_byte_seconds",
             "From a request's arrival to the first byte of its answer",
-            ("model", "revision", "key"),
+            _ALL,
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._retries = Counter(
-            "vicuna_gateway_retries",
-            "Requests sent again to another endpoint",
-            ("model", "key"),
-            registry=self._registry,
+        self._first_byte = self._series.add(Children(first_byte, _ALL, len(_SECONDS) + 4))
+        self._retries = self._counter("vicuna_gateway_retries", "Requests sent again to another endpoint", _NO_REVISION)
+        self._broken = self._counter(
+            "vicuna_gateway_streams_broken", "Answers whose server was lost after the first byte", _ALL
         )
-        self._broken = Counter(
-            "vicuna_gateway_streams_broken",
-            "Streams whose server was lost after the first byte",
-            ("model", "revision", "key"),
-            registry=self._registry,
+        in_flight = Gauge(
+            "vicuna_gateway_requests_in_flight", "Requests under way", _NO_REVISION, registry=self._registry
         )
-        self.in_flight = Gauge(
-            "vicuna_gateway_requests_in_flight", "Requests under way", ("model", "key"), registry=self._registry
-        )
+        self._in_flight = self._series.add(Children(in_flight, _NO_REVISION, 1))
+
+    def in_flight(self, model: str, key: str) -> Gauge:
+        """Return the count of a model's requests under way."""
+        return self._series.child(self._in_flight, Labels(model, key=key))
 
     def answered(self, model: str, revision: str, key: str, status: int, seconds: float) -> None:
         """Count an answer whose first byte is sent `seconds` after its request came."""
-        self._requests.labels(model, revision, key, str(status)).inc()
+        revision = self._series.revision(model, revision)
+        self._series.child(self._requests, Labels(model, revision, key, (_name(status),))).inc()
         if status != 499:
-            self._first_byte.labels(model, revision, key).observe(seconds)
+            self._series.child(self._first_byte, Labels(model, revision, key)).observe(seconds)
 
     def refused(self, key: str, status: int) -> None:
         """Count a request that reached no model."""
-        self._refused.labels(key, str(status)).inc()
+        self._series.child(self._refused, Labels(key=key, more=(_name(status),))).inc()
 
-    def used(self, model: str, revision: str, key: str, usage: dict[str, object]) -> None:
-        """Count the tokens of an OpenAI `usage` object."""
+    def used(self, model: str, revision: str, key: str, usage: Counts) -> None:
+        """Count the tokens of an answer."""
+        revision = self._series.revision(model, revision)
         for kind in ("prompt", "completion"):
-            count = usage.get(f"{kind}_tokens")
-            if isinstance(count, int) and count > 0:
-                self._tokens.labels(model, revision, key, kind).inc(count)
+            if count := usage.get(f"{kind}_tokens", 0):
+                self._series.child(self._tokens, Labels(model, revision, key, (kind,))).inc(count)
 
     def retried(self, model: str, key: str) -> None:
         """Count another try."""
-        self._retries.labels(model, key).inc()
+        self._series.child(self._retries, Labels(model, key=key)).inc()
 
     def broke(self, model: str, revision: str, key: str) -> None:
-        """Count a stream that broke off."""
-        self._broken.labels(model, revision, key).inc()
+        """Count an answer that broke off."""
+        revision = self._series.revision(model, revision)
+        self._series.child(self._broken, Labels(model, revision, key)).inc()
 
     def render(self) -> bytes:
-        """Return the exposition text."""
-        return generate_latest(self._registry)
+        """Return the exposition text; what is gone from the cluster is in it once more."""
+        text = generate_latest(self._registry)
+        self._retain()
+        return text
+
+    def _retain(self) -> None:
+        if self.present is not None:
+            self._series.retain(*self.present())
+
+    def _counter(self, name: str, what: str, labels: tuple[str, ...], *more: str) -> Children[Counter]:
+        counter = Counter(name, what, (*labels, *more), registry=self._registry)
+        return self._series.add(Children(counter, labels, 2))  # a counter has a line for when it began
+
+
+def _name(status: int) -> str:
+    return str(status) if status in _PLAIN_STATUSES else f"{status // 100}xx"

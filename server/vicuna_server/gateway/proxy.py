@@ -4,22 +4,23 @@ Until the first byte of an answer has come nothing is sent to the client, so tha
 request. Afterwards a lost server ends the stream with an error event behind the last whole frame.
 """
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from vicuna_contract.names import REVISION_HEADER
 from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printable, read_head
 from vicuna_server.gateway.catalogue import Endpoint, Model
+from vicuna_server.gateway.client import Client, ClientStuckError
 from vicuna_server.gateway.frames import Frames
-from vicuna_server.gateway.upstream import Outgoing, Upstream, answer_headers
+from vicuna_server.gateway.upstream import LOST, Outgoing, Upstream
+from vicuna_server.gateway.usage import Counts
+from vicuna_server.gateway.whole_answer import pass_whole, read_small, to_the_end
 from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.errors import error_response
 from vicuna_server.http.sse import frame, while_connected
@@ -30,31 +31,25 @@ __all__ = ["Forward"]
 logger = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
-_MOST_ANSWER_BYTES = 64 * 2**20
 _ELSEWHERE = frozenset({429, 502, 503})
 """Answers of a server that is full, starting or about to stop: another one may do better."""
-_LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
-
-
-class _ClientStuckError(Exception):
-    """The client has not read for too long."""
+_MOST_OF_A_REASON = 200
 
 
 @dataclass(slots=True)
 class _Sent:
-    """How far the answer to the client is.
+    """What is noted of the answer to the client.
 
     Attributes:
-        started: its head has been sent.
         status: of the answer; 0: none yet.
+        revision: what answered, as far as it says.
         usage: what the answer says it used.
         broken: it ended early.
     """
 
-    started: bool = False
     status: int = 0
     revision: str = ""
-    usage: dict[str, object] | None = None
+    usage: Counts | None = None
     broken: bool = False
 
 
@@ -76,51 +71,41 @@ class Forward(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry it out; when the client leaves, the server's connection is closed at once."""
-        patience = self._upstream.settings.idle_seconds
-
-        async def send_in_time(message: Message) -> None:
+        del scope
+        client = Client(send, self._upstream.settings.idle_seconds, self._outgoing.request_id, self._note)
+        with self._upstream.metrics.in_flight(self._model.id, self._outgoing.key).track_inprogress():
             try:
-                async with asyncio.timeout(patience):  # a client that does not read holds nothing for ever
-                    await send(message)
-            except TimeoutError:
-                raise _ClientStuckError from None
-
-        in_flight = self._upstream.metrics.in_flight.labels(self._model.id, self._outgoing.key)
-        with in_flight.track_inprogress():
-            try:
-                await while_connected(receive, self._answer(scope, receive, send_in_time))
-            except (RequestError, _ClientStuckError):  # nobody reads it any more; the connection closes
+                await while_connected(receive, self._answer(client))
+            except (RequestError, ClientStuckError):  # nobody reads it any more; the connection closes
                 if not self._sent.status:
                     self._note(499)
             finally:
                 self._log()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, client: Client) -> None:
         tried: list[Endpoint] = []
         refusal: Response | None = None
-        while True:
-            endpoint = self._next(tried)
-            if endpoint is None:
-                answer = refusal or self._unanswered(tried)
-                self._note(answer.status_code)
-                await answer(scope, receive, send)
-                return
+        while (endpoint := self._next(tried)) is not None:
             if tried:
                 self._upstream.metrics.retried(self._model.id, self._outgoing.key)
             tried.append(endpoint)
             with self._upstream.balancer.sending(endpoint):
                 try:
-                    refusal = await self._try(endpoint, send)
-                except _LOST as error:
+                    refusal = await self._try(endpoint, client)
+                except LOST as error:
                     self._upstream.balancer.failed(endpoint)
-                    why = str(error) or type(error).__name__
-                    logger.warning("%s of %s: %s", endpoint.url, self._model.id, why)
-                    if not self._sent.started:
-                        continue
-                    await self._break_off(send)
+                    self._warn(endpoint, error)
+                    if client.started:
+                        await self._break_off(client, "upstream_lost", _LOST_MESSAGE)
+                        return
+                    continue
+                except BadAnswerError as error:  # the model's fault, not this server's: no other would do better
+                    self._warn(endpoint, error)
+                    await self._give_up(client, error)
                     return
             if refusal is None:
                 return
+        await client.answer(refusal or self._unanswered(tried))
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
         """Return who is asked next; the endpoints are looked up anew, they may have changed."""
@@ -128,60 +113,75 @@ class Forward(Response):
             return None
         return self._upstream.balancer.pick(self._upstream.endpoints(self._model), tried)
 
-    async def _try(self, endpoint: Endpoint, send: Send) -> Response | None:
+    async def _try(self, endpoint: Endpoint, client: Client) -> Response | None:
         """Send the request to one endpoint and its answer to the client.
 
         Returns:
             The answer of an endpoint that cannot help now; None when the client has its answer.
         """
-        outgoing = self._outgoing
-        session = self._upstream.session
-        assert session is not None  # noqa: S101  # requests come after `open`
-        async with session.post(
-            endpoint.url + outgoing.path,
-            data=outgoing.body,
-            headers=outgoing.headers,
-            timeout=self._upstream.timeout(self._model, streams=outgoing.streams),
-            allow_redirects=False,
-        ) as answer:
-            headers = answer_headers(answer.headers)
-            self._sent.revision = answer.headers.get(REVISION_HEADER, "")
-            if answer.content_type != "text/event-stream":
-                body = await _whole(answer)
-                if answer.status in _ELSEWHERE:
-                    return Response(body, answer.status, headers)
-                self._note_usage(body)
-                await self._start(send, answer.status, [*_raw(headers), (b"content-length", b"%d" % len(body))])
-                await send({"type": "http.response.body", "body": body})
-                return None
-            await self._pump(answer, headers, send)
-            return None
+        async with await self._upstream.post(self._model, endpoint, self._outgoing) as answer:
+            if answer.status in _ELSEWHERE:
+                return await self._refusal(answer)
+            head = read_head(answer.status, answer.headers)
+            self._sent.revision = head.revision
+            if head.is_stream:
+                await self._pump(answer.content, head, client)
+            else:
+                await pass_whole(answer.content, head, client, self._upstream.held, self._count)
+        return None
 
-    async def _pump(self, answer: aiohttp.ClientResponse, headers: Mapping[str, str], send: Send) -> None:
+    async def _refusal(self, answer: aiohttp.ClientResponse) -> Response:
+        """Return what the client gets where no other server does better."""
+        status = answer.status
+        try:
+            head = read_head(status, answer.headers)
+            body = await read_small(answer.content)
+        except BadAnswerError:
+            body = None
+        if body is None:
+            message = f"a server of {self._model.id} refused the request with status {status}; try again"
+            return error_response(OverloadedError(message, status=status, code="upstream_refused"))
+        self._sent.revision = head.revision
+        refusal = Response(body, status)
+        refusal.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
+        return refusal
+
+    async def _pump(self, content: aiohttp.StreamReader, head: AnswerHead, client: Client) -> None:
         frames = Frames()
-        while data := await answer.content.readany():
+        while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
-                if not self._sent.started:
-                    await self._start(send, answer.status, _raw(headers))
-                await send({"type": "http.response.body", "body": complete, "more_body": True})
-        if not self._sent.started:
-            await self._start(send, answer.status, _raw(headers))
-        await send({"type": "http.response.body", "body": frames.rest(), "more_body": False})
-        if frames.usage is not None:
-            self._count(frames.usage)
+                if not client.started:
+                    await client.start(head)
+                await client.write(complete)
+        if not client.started:
+            await client.start(head)
+        self._count(frames.usage)
+        if frames.done:
+            await to_the_end(content)
+        await client.write(frames.rest(), more=False)
 
-    async def _start(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._sent.started = True
-        self._note(status)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+    async def _give_up(self, client: Client, error: BadAnswerError) -> None:
+        if client.started:
+            await self._break_off(client, error.code, str(error))
+        else:
+            response = error_response(RequestError(str(error), status=502, code=error.code))
+            response.headers["x-should-retry"] = "false"  # official clients would, twice, and get the same
+            await client.answer(response)
 
-    async def _break_off(self, send: Send) -> None:
-        """Say in the stream that it broke off; official clients raise on an event with an error object."""
+    async def _break_off(self, client: Client, code: str, message: str) -> None:
+        """Say in a stream that it broke off; official clients raise on an event with an error object.
+
+        Another body is left without its end, and the connection closes: so the client sees that it is not whole.
+        """
         self._sent.broken = True
         self._upstream.metrics.broke(self._model.id, self._sent.revision, self._outgoing.key)
-        message = "the server of this model was lost in the middle of its answer; send the request again"
-        body = frame(error_body(502, message, code="upstream_lost"))
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        if client.streams:
+            await client.write(frame(error_body(502, message, code=code)), more=False)
+
+    def _warn(self, endpoint: Endpoint, error: Exception) -> None:
+        """Log what a server did; its words are a stranger's."""
+        why = printable(str(error) or type(error).__name__, _MOST_OF_A_REASON)
+        logger.warning("%s of %s: %s", endpoint.url, self._model.id, why)
 
     def _unanswered(self, tried: list[Endpoint]) -> Response:
         if tried:
@@ -202,13 +202,10 @@ class Forward(Response):
         seconds = time.monotonic() - self._outgoing.arrived
         self._upstream.metrics.answered(self._model.id, self._sent.revision, self._outgoing.key, status, seconds)
 
-    def _note_usage(self, body: bytes) -> None:
-        try:
-            usage = json.loads(body).get("usage")
-        except (ValueError, AttributeError, RecursionError):
-            return
-        if isinstance(usage, dict):
-            self._count(usage)
+    def _count(self, usage: Counts | None) -> None:
+        self._sent.usage = usage
+        if usage is not None:
+            self._upstream.metrics.used(self._model.id, self._sent.revision, self._outgoing.key, usage)
 
     def _log(self) -> None:
         sent, outgoing = self._sent, self._outgoing
@@ -222,24 +219,5 @@ class Forward(Response):
         seconds = round(time.monotonic() - outgoing.arrived, 3)
         _access.info("%s", json.dumps({**line, "seconds": seconds, "broken": sent.broken, "usage": sent.usage}))
 
-    def _count(self, usage: dict[str, object]) -> None:
-        self._sent.usage = usage
-        self._upstream.metrics.used(self._model.id, self._sent.revision, self._outgoing.key, usage)
 
-
-async def _whole(answer: aiohttp.ClientResponse) -> bytes:
-    """Read an answer that is no stream.
-
-    Raises:
-        ValueError: it is larger than 64 MiB.
-    """
-    data = bytearray()
-    async for chunk in answer.content.iter_any():
-        data += chunk
-        if len(data) > _MOST_ANSWER_BYTES:
-            raise ValueError("the answer is larger than 64 MiB")
-    return bytes(data)
-
-
-def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+_LOST_MESSAGE = "the server of this model was lost in the middle of its answer; send the request again"

@@ -1,23 +1,26 @@
 """The way to the servers: connections, counts and limits of all requests, and what a request looks like there."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.catalogue import Endpoint, Model
+from vicuna_server.gateway.held import Held
 from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.request_head import request_headers
 from vicuna_server.gateway.settings import GatewaySettings
 
-__all__ = ["Outgoing", "Upstream", "answer_headers", "request_headers"]
+__all__ = ["LOST", "Outgoing", "Upstream", "request_headers"]
 
-_HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "host", "content-length"}
-)
-_OWN_REQUEST_HEADERS = frozenset({"authorization", "cookie", "expect", "accept-encoding"})
-_OWN_ANSWER_HEADERS = frozenset({"date", "server"})
+LOST = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
+"""What it looks like when a connection is lost, or what answers speaks no HTTP."""
+_AT_ONCE = 2**20
+"""Bytes of a body that are written without giving others a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Upstream:
         self.metrics = metrics
         self.endpoints = endpoints
         self.balancer = Balancer()
+        self.held = Held()
         self.session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -61,8 +65,31 @@ class Upstream:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
         # no cookies, no proxies from the environment, no decompression: what comes is what goes on
         self.session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("user-agent",),
+            max_line_size=2**10,
+            max_field_size=2**12,
+            max_headers=64,
         )
+
+    async def post(self, model: Model, endpoint: Endpoint, outgoing: "Outgoing") -> aiohttp.ClientResponse:
+        """Send a request; return when the answer's head is there. The caller closes the answer.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: one of `LOST`.
+        """
+        assert self.session is not None  # noqa: S101  # requests come after `open`
+        timeout = self.timeout(model, streams=outgoing.streams)
+        async with asyncio.timeout(timeout.sock_read):  # of interim answers there may be any number
+            return await self.session.post(
+                endpoint.url + outgoing.path,
+                data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
+                headers=outgoing.headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -73,16 +100,3 @@ class Upstream:
         """Streams may be long but not silent; a whole answer is silent until it is done."""
         silent = self.settings.idle_seconds if streams else model.max_stream_seconds + 30
         return aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_seconds, sock_read=silent)
-
-
-def request_headers(raw: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[str, str]]:
-    """Return the client's headers that a server may see: not its key, nor what belongs to the connection."""
-    without = _HOP_BY_HOP | _OWN_REQUEST_HEADERS | {"x-request-id"}
-    kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
-    return [pair for pair in kept if pair[0].lower() not in without] + [("x-request-id", request_id)]
-
-
-def answer_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return a server's headers that the client gets, by name in lower case."""
-    without = _HOP_BY_HOP | _OWN_ANSWER_HEADERS
-    return {name.lower(): value for name, value in headers.items() if name.lower() not in without}

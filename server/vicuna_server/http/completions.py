@@ -1,6 +1,7 @@
 """`POST /v1/completions`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,9 +11,11 @@ from vicuna_server.engine import Delta, PromptToken
 from vicuna_server.http.body import read_body
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.generation import Answerer, Whole
-from vicuna_server.http.logprobs import TextOffsets, joined, prompt_logprobs
+from vicuna_server.http.logprobs import TextOffsets, joined, parts, prompt_logprobs
 from vicuna_server.http.openapi import operation
+from vicuna_server.http.pieces import pieces
 from vicuna_server.http.sse import frame
+from vicuna_server.protocol.answer_size import check_echo
 from vicuna_server.protocol.completions import (
     Completion,
     CompletionChoice,
@@ -36,7 +39,8 @@ def router(answerer: Answerer) -> APIRouter:
         body = await read_body(request, CompletionRequest, answerer.settings)
         answerer.check(body.model)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
-        scored = await answerer.score(request, body.prompts, body.scored)
+        check_echo(echoes, body.choices)
+        scored = await answerer.score(request, body.prompts, body.scored, body.choices)
         if body.max_tokens == 0:
             choices = answerer.unanswered([len(tokens) for tokens in scored], body.choices)
         else:
@@ -89,10 +93,7 @@ class _Told:
 
     def opening(self) -> list[Completion]:
         """Return the events in front of the first text: the prompts that are given back."""
-        echoing = (index for index in range(self._choices.count) if self._echo(index))
-        return [
-            self._event(completion_choice(index, self._echo(index), None, self._echoed(index))) for index in echoing
-        ]
+        return [self._event(choice) for index in range(self._choices.count) for choice in self._repeated(index)]
 
     def encode(self, index: int, delta: Delta) -> list[Completion]:
         """Return the event of a piece of an answer, where there is something in it."""
@@ -108,6 +109,11 @@ class _Told:
     def _event(self, choice: CompletionChoice) -> Completion:
         chunk = completion(self.head, [choice])
         return {**chunk, "usage": None} if self._body.include_usage else chunk
+
+    def _repeated(self, index: int) -> Iterator[CompletionChoice]:
+        texts = [piece.text for piece in pieces(Delta(self._echo(index), 0)) if piece.text]
+        for text, logprobs in zip_longest(texts, parts(self._echoed(index))):
+            yield completion_choice(index, text or "", None, logprobs)
 
     def _echo(self, index: int) -> str:
         return self._echoes[index // self._choices.per_prompt] if self._echoes else ""

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -21,8 +21,10 @@ from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
+from vicuna_server.http.pieces import pieces
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
+from vicuna_server.protocol.answer_size import most_scored, token_limit
 from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
 from vicuna_server.protocol.sampling import SamplingFields
@@ -88,9 +90,12 @@ class Answerer:
         """Hand all choices of all prompts to the engine.
 
         Raises:
-            RequestError: A prompt is too long, or too many requests are waiting; none is answered then.
+            RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
+                is answered then.
         """
         self.metrics.unknown(body.unknown)
+        answers, field = len(prompts) * body.choices, body.alternatives_field
+        ceiling = None if body.stream else token_limit(answers, max_tokens, logprobs, field)
         generations: list[Generation] = []
         try:
             for prompt in prompts:
@@ -98,22 +103,24 @@ class Answerer:
                     request = _engine_request(
                         body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
-                    generations.append(await self.engine.submit(request))
+                    generations.append(await self.engine.submit(replace(request, ceiling=ceiling)))
         except BaseException:
             for generation in generations:
                 generation.cancel()
             raise
         return Choices(generations, body.choices)
 
-    async def score(self, request: Request, prompts: Sequence[PromptInput], top: int | None) -> list[list[PromptToken]]:
+    async def score(
+        self, request: Request, prompts: Sequence[PromptInput], top: int | None, choices: int = 1
+    ) -> list[list[PromptToken]]:
         """Return the prompts' tokens with their likelihoods; None: nothing is asked for.
 
         Raises:
-            RequestError: A prompt is too long, or the client has left.
+            RequestError: A prompt is too long, all together are too many tokens, or the client has left.
         """
         if top is None:
             return []
-        return await while_connected(request.receive, self.engine.score(prompts, top))
+        return await while_connected(request.receive, self.engine.score(prompts, top, most_scored(top, choices)))
 
     def unanswered(self, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
         """Return empty answers to prompts of so many tokens: nothing is to be generated."""
@@ -167,7 +174,7 @@ class Answerer:
         try:
             async with aclosing(self._measured(choices, request)) as deltas:
                 async for index, delta in deltas:
-                    if events := encode(index, delta):
+                    if events := [event for piece in pieces(delta) for event in encode(index, piece)]:
                         yield opening + b"".join(map(frame, events))
                         opening = b""
             yield b"".join([opening, *map(frame, tail()), DONE])

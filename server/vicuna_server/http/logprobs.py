@@ -1,13 +1,14 @@
 """The engine's log probabilities in OpenAI's two forms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vicuna_server.engine import PromptToken, TokenLogprob, TopLogprob
+from vicuna_server.http.pieces import MOST_LOGPROBS
 from vicuna_server.protocol.chat_answer import ChatLogprob, ChatLogprobs, TopChatLogprob
 from vicuna_server.protocol.completions import CompletionLogprobs
 from vicuna_server.protocol.envelope import PromptLogprob
 
-__all__ = ["TextOffsets", "chat_logprobs", "joined", "prompt_logprobs"]
+__all__ = ["TextOffsets", "chat_logprobs", "joined", "parts", "prompt_logprobs"]
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
@@ -89,6 +90,21 @@ def joined(first: CompletionLogprobs | None, then: CompletionLogprobs | None) ->
         "top_logprobs": top,
         "text_offset": first["text_offset"] + then["text_offset"],
     }
+
+
+def parts(logprobs: CompletionLogprobs | None) -> Iterator[CompletionLogprobs]:
+    """Cut what would be too large for one event."""
+    if logprobs is None:
+        return
+    top = logprobs["top_logprobs"]
+    for start in range(0, len(logprobs["tokens"]), MOST_LOGPROBS):
+        part = slice(start, start + MOST_LOGPROBS)
+        yield {
+            "tokens": logprobs["tokens"][part],
+            "token_logprobs": logprobs["token_logprobs"][part],
+            "top_logprobs": None if top is None else top[part],
+            "text_offset": logprobs["text_offset"][part],
+        }
 
 
 def prompt_logprobs(tokens: Sequence[PromptToken]) -> list[dict[str, PromptLogprob] | None]:

@@ -13,6 +13,7 @@ from vicuna_server.http.chat import conversation
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import while_connected
+from vicuna_server.protocol.answer_size import check_vectors
 from vicuna_server.protocol.embeddings import EmbeddingList, EmbeddingRequest, embedding_list
 from vicuna_server.protocol.envelope import usage
 from vicuna_server.protocol.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -36,11 +37,13 @@ def router(answerer: Answerer) -> APIRouter:
         answerer.check(body.model)
         if not answerer.settings.accepts_token_ids and any(isinstance(one, tuple) for one in body.inputs):
             raise RequestError(_OTHER_TOKENIZER, param="input", code="token_ids_not_accepted")
+        encoding_format = body.encoding_format or "float"
+        check_vectors(len(body.inputs), answerer.engine.embedding_size, encoding_format)
         embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
         vectors = (one.vector for one in embedded)
-        answer = embedding_list(answerer.settings.served_name, vectors, tokens, body.encoding_format or "float")
+        answer = embedding_list(answerer.settings.served_name, vectors, tokens, encoding_format)
         # Millions of numbers take seconds to write down: not on the event loop, and not in one go.
         return Response(await asyncio.to_thread(_written, answer), media_type="application/json")
 

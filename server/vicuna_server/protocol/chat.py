@@ -3,7 +3,7 @@
 Source: OpenAI's API reference, "Chat completions"; what the official Python client sends is the judge.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,6 +82,8 @@ Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSA
 
 class ChatRequest(SamplingFields):
     """The body of `POST /v1/chat/completions`."""
+
+    alternatives_field: ClassVar[str] = "top_logprobs"
 
     messages: Messages
     max_completion_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)

@@ -1,6 +1,6 @@
 """The request fields that chat and plain completions share."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -50,6 +50,9 @@ class SamplingFields(RequestBody):
     """Fields of every generation request: OpenAI's, and what vLLM and transformers have besides, by their names."""
 
     model_config = ConfigDict(extra="allow")
+
+    alternatives_field: ClassVar[str] = "logprobs"
+    """By which the likeliest tokens beside each are asked for."""
 
     model: ModelName
     temperature: float | None = Field(default=None, ge=0, le=2)

@@ -1,0 +1,118 @@
+"""What of a server's answer a client gets to see: few statuses, three content types, and a short list of headers.
+
+A model's image is a tenant's: what it says must neither steer a browser or a proxy that stands before the gateway
+(cookies, redirects, `x-accel-redirect`, upgrades, HTML), nor grow what the gateway keeps.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
+
+__all__ = ["EVENT_STREAM", "GATEWAY_HEADERS", "AnswerHead", "BadAnswerError", "printable", "read_head"]
+
+EVENT_STREAM = "text/event-stream"
+_MEDIA_TYPES = frozenset({"application/json", EVENT_STREAM, "text/plain"})
+_UTF8 = re.compile(r"charset\s*=\s*\"?utf-?8\"?", re.IGNORECASE)
+_PASSED = {
+    "cache-control": re.compile(r"[a-z0-9=, -]{1,128}", re.IGNORECASE),
+    "retry-after": re.compile(r"[0-9]{1,5}|[A-Za-z]{3}, [A-Za-z0-9: ]{1,30}"),
+    REVISION_HEADER: re.compile(r"[0-9a-z]{1,16}"),
+    TRIMMED_HEADER: re.compile(r"[0-9]{1,9}"),
+}
+"""Names in lower case, and what their values look like; another value is left out."""
+GATEWAY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
+"""On every answer that is passed on."""
+
+
+class BadAnswerError(ValueError):
+    """An answer that no client gets: another server of the model would give the same, so none is asked.
+
+    Args:
+        why: for the client and the log.
+        code: of the error object.
+    """
+
+    def __init__(self, why: str, code: str = "upstream_invalid") -> None:
+        super().__init__(why)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """The head of an answer as it goes to the client.
+
+    Attributes:
+        status: 200 to 599, no 3xx.
+        media_type: one of three; empty where there is no body.
+        headers: name and value of each.
+        revision: what answered, as it says itself; empty where it says nothing that could be one.
+        length: of the body in bytes, where the server states it.
+    """
+
+    status: int
+    media_type: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    revision: str
+    length: int | None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return self.media_type == EVENT_STREAM
+
+
+def read_head(status: int, headers: Mapping[str, str]) -> AnswerHead:
+    """Return what the client gets of a head.
+
+    Args:
+        status: any number.
+        headers: by name in any case.
+
+    Raises:
+        BadAnswerError: nothing.
+    """
+    _check(status, headers.get("content-encoding", "identity"))
+    media_type, with_charset = _media_type(status, headers.get("content-type", ""))
+    if media_type == EVENT_STREAM and status != 200:
+        raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
+    values = {name: headers.get(name, "") for name in _PASSED}
+    passed = {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
+    content_type = {"content-type": with_charset} if with_charset else {}
+    buffering = {"x-accel-buffering": "no"} if media_type == EVENT_STREAM else {}  # for a proxy before the gateway
+    length = headers.get("content-length", "")
+    return AnswerHead(
+        status,
+        media_type,
+        tuple((name.encode(), value.encode()) for name, value in (content_type | passed | buffering).items()),
+        passed.get(REVISION_HEADER, ""),
+        int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None,
+    )
+
+
+def _check(status: int, encoding: str) -> None:
+    if not 200 <= status <= 599 or 300 <= status <= 399:
+        raise BadAnswerError(f"the server of this model answered with status {status}, which is not passed on")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise BadAnswerError("the server of this model compressed its answer, which nobody asked for")
+
+
+def _media_type(status: int, given: str) -> tuple[str, str]:
+    """Return the content type without and with its charset, of which only UTF-8 is passed on."""
+    if status == 204:
+        return "", ""
+    media_type, _, parameters = given.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        said = printable(media_type, 60) or "none"
+        raise BadAnswerError(
+            f"the server of this model answered {status} with content type {said}; "
+            f"only {', '.join(sorted(_MEDIA_TYPES))} are passed on"
+        )
+    return media_type, f"{media_type}; charset=utf-8" if _UTF8.fullmatch(parameters.strip()) else media_type
+
+
+def printable(text: str, most: int) -> str:
+    """Return a stranger's words as one line of printable ASCII, cut to so many letters."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:most])

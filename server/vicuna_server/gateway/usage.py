@@ -1,0 +1,69 @@
+"""The `usage` of an answer: three counts, found without reading the rest; never the whole answer as JSON.
+
+In a JSON string a quote is escaped, so that a model's words are never taken for the key. A server can say of itself
+what it likes; it can neither overflow a counter nor write into the log.
+"""
+
+import json
+import re
+
+__all__ = ["Counts", "UsageEnds", "last_usage"]
+
+Counts = dict[str, int]
+"""`prompt_tokens`, `completion_tokens` and `total_tokens`, as far as they are given; 0 to 2^31 - 1 each."""
+
+_FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_NAME = b'"usage"'
+_OPENING = re.compile(rb'"usage"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}(?=\{)')
+_MOST_BYTES = 2048
+_TRIES = 4
+_END_BYTES = 4096
+_DECODER = json.JSONDecoder()
+
+
+def last_usage(data: bytes | bytearray, line: bytes = b"") -> Counts | None:
+    """Return the counts of the last usage object of at most 2 KiB.
+
+    Args:
+        data: a part of an answer.
+        line: how the line begins that the object must stand in.
+    """
+    place = len(data)
+    for _ in range(_TRIES):
+        place = data.rfind(_NAME, 0, place)
+        if place < 0:
+            return None
+        match = _OPENING.match(data, place)
+        begins = max(data.rfind(b"\n", 0, place), data.rfind(b"\r", 0, place)) + 1 if line else place
+        if match and (not line or data.startswith(line, begins)):
+            counts = _counts(bytes(data[match.end() : match.end() + _MOST_BYTES]))
+            if counts:
+                return counts
+    return None
+
+
+def _counts(text: bytes) -> Counts | None:
+    try:
+        found, _ = _DECODER.raw_decode(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    values = {name: found.get(name) for name in _FIELDS}
+    return {name: value for name, value in values.items() if type(value) is int and 0 <= value < 2**31}
+
+
+class UsageEnds:
+    """Keeps the first and the last 4 KiB of an answer: servers state their usage near one of its ends."""
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._last = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next part."""
+        if len(self._first) < _END_BYTES:
+            self._first += data[: _END_BYTES - len(self._first)]
+        self._last = (self._last + data[-_END_BYTES:])[-_END_BYTES:]
+
+    def usage(self) -> Counts | None:
+        """Return what the answer says it used."""
+        return last_usage(self._last) or last_usage(self._first)
