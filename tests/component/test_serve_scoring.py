@@ -1,5 +1,6 @@
 """How likely prompts are: what evaluations by log likelihood ask for. Judge: transformers' own logits."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,24 @@ async def test_prompt_logprobs_in_vllms_form(server: Running, folder: Path) -> N
     chat = {**body, "messages": [{"role": "user", "content": "abc"}]}
     answer = (await server.http.post("/v1/chat/completions", json=chat)).json()
     assert len(answer["prompt_logprobs"]) == answer["usage"]["prompt_tokens"]
+
+
+async def test_more_likelihoods_than_an_answer_can_hold_are_refused_before_they_are_computed(server: Running) -> None:
+    body = {"model": MODEL, "prompt": [[5] * 4000] * 16, "echo": True, "logprobs": 20, "max_tokens": 0, "n": 4}
+    refused = (await server.http.post("/v1/completions", json=body)).json()["error"]
+    assert (refused["code"], refused["param"]) == ("answer_too_large", "prompt")
+    assert server.engine.stats.prompt_tokens < 1000  # the smoke test's
+
+
+async def test_a_long_prompt_is_streamed_in_events_of_a_bounded_size(server: Running) -> None:
+    body = {"model": MODEL, "prompt": LONG, "echo": True, "logprobs": 20, "max_tokens": 0, "stream": True}
+    raw = (await server.http.post("/v1/completions", json=body)).content
+    events = [json.loads(one[6:]) for one in raw.split(b"\n\n") if one.startswith(b"data: {")]
+    told = [event["choices"][0] for event in events]
+    assert "".join(one["text"] for one in told) == LONG
+    offsets = [offset for one in told if one["logprobs"] for offset in one["logprobs"]["text_offset"]]
+    assert offsets == list(range(len(LONG)))
+    assert max(map(len, raw.split(b"\n\n"))) < 32 * 1024
 
 
 async def test_a_prompt_beyond_the_context_is_refused_before_it_runs(server: Running) -> None:
