@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, Self
 
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import VicunaError
 from vicuna_server.prompts import Message
@@ -60,6 +61,7 @@ class GenerationRequest:
         stop: Strings that end the answer and are never part of it.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
+        scope: Whose keys and values it may go on from, and who from its own.
     """
 
     prompt: PromptInput
@@ -76,6 +78,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     time_limit: float | None = None
+    scope: CacheScope = EVERYBODY
 
 
 class TopLogprob(NamedTuple):
@@ -208,8 +211,12 @@ class Engine(Protocol):
             OverloadedError: As many requests are waiting as may wait.
         """
 
-    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(
+        self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY
+    ) -> list[Embedding]:
         """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
+
+        Requests of this scope alone may go on from the prompts' keys and values.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context; all are refused then.

@@ -18,6 +18,7 @@ from vicuna_server.engine.limits import Admission, answer_budget, check_embeddab
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.sequence import Answering, Embedded, Sequence
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
@@ -99,14 +100,17 @@ class TransformersEngine:
         )
         generation = Generation(len(encoded.ids), submitted=started)
         sampler = Sampler(request, encoded.ids)
-        sequence = Sequence(Row(encoded.ids), Answering(sampler, answer, generation, budget))
+        row = Row(encoded.ids, scope=request.scope)
+        sequence = Sequence(row, Answering(sampler, answer, generation, budget))
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
         self._check_admission()  # others may have come while this one was encoded
         worker.enqueue([sequence])
         return generation
 
-    async def embed(self, prompts: Several[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(
+        self, prompts: Several[str | tuple[int, ...]], scope: CacheScope = EVERYBODY
+    ) -> list[Embedding]:
         """Queue the texts; see `Engine.embed`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()
@@ -121,7 +125,7 @@ class TransformersEngine:
             group = encoded[index : index + EMBEDDED_AT_ONCE]
             results: list[asyncio.Future[Embedding]] = [loop.create_future() for _ in group]
             pairs = zip(group, results, strict=True)
-            sequences = [Sequence(Row(one.ids), Embedded(result)) for one, result in pairs]
+            sequences = [Sequence(Row(one.ids, scope=scope), Embedded(result)) for one, result in pairs]
             self._running_worker.enqueue(sequences)
             try:
                 vectors += await asyncio.gather(*results)

@@ -39,7 +39,7 @@ def router(answerer: Answerer) -> APIRouter:
         if body.truncation == "auto":
             prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
         headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
-        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives)
+        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives, answerer.scope(request))
         head = answerer.head(request, "chatcmpl")
         if not body.stream:
             answers = [

@@ -59,6 +59,7 @@ def _serve(args: ServeArguments) -> None:
             revision=args.revision,
             created=int(time.time()),
             max_stream_seconds=args.max_stream_seconds,
+            prefix_cache=args.prefix_cache or ServiceSettings.prefix_cache,
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)

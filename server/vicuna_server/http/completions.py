@@ -25,7 +25,8 @@ def router(answerer: Answerer) -> APIRouter:
         body = await read_body(request, CompletionRequest, answerer.settings)
         answerer.check(body.model)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
-        choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
+        scope = answerer.scope(request)
+        choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs, scope)
         head = answerer.head(request, "cmpl")
         offsets = [TextOffsets(alternatives=bool(body.logprobs)) for _ in range(choices.count)]
 

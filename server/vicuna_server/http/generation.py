@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
-from vicuna_server.engine import Delta, Engine, Generation, GenerationRequest, PromptInput, TokenLogprob
+from vicuna_server.engine import CacheScope, Delta, Engine, Generation, GenerationRequest, PromptInput, TokenLogprob
 from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.sharing import cache_scope
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
 from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
@@ -61,8 +62,17 @@ class Answerer:
         """Return what all parts of a response have in common; its id tells the request's."""
         return Head(f"{prefix}-{request.state.request_id}", self.settings.served_name)
 
+    def scope(self, request: Request) -> CacheScope:
+        """Return whose keys and values a request may go on from."""
+        return cache_scope(request, self.settings.prefix_cache)
+
     async def start(
-        self, body: SamplingFields, prompts: Sequence[PromptInput], max_tokens: int | None, logprobs: int | None
+        self,
+        body: SamplingFields,
+        prompts: Sequence[PromptInput],
+        max_tokens: int | None,
+        logprobs: int | None,
+        scope: CacheScope,
     ) -> Choices:
         """Hand all choices of all prompts to the engine.
 
@@ -76,7 +86,7 @@ class Answerer:
                     request = _engine_request(
                         body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
-                    generations.append(await self.engine.submit(request))
+                    generations.append(await self.engine.submit(replace(request, scope=scope)))
         except BaseException:
             for generation in generations:
                 generation.cancel()

@@ -28,7 +28,8 @@ def router(answerer: Answerer) -> APIRouter:
         """Turn texts into vectors of length 1: the mean of the model's last hidden states."""
         body = await read_body(request, EmbeddingRequest, answerer.settings)
         answerer.check(body.model)
-        embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
+        embedding = answerer.engine.embed(body.inputs, answerer.scope(request))
+        embedded = await while_connected(request.receive, embedding)
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
         vectors = (one.vector for one in embedded)
