@@ -12,6 +12,7 @@ from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
 
 __all__ = [
     "DEVICES",
+    "PER_KEY",
     "PREFIX_CACHES",
     "QUANTIZATIONS",
     "SERVING_DTYPES",
@@ -30,6 +31,7 @@ Quantization = Literal["none", "int8", "nf4"]
 QUANTIZATIONS: Final[tuple[Quantization, ...]] = get_args(Quantization)
 PrefixCache = Literal["PerKey", "Shared", "Off"]
 PREFIX_CACHES: Final[tuple[PrefixCache, ...]] = get_args(PrefixCache)
+PER_KEY: Final[PrefixCache] = "PerKey"
 
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 

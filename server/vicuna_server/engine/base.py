@@ -211,9 +211,7 @@ class Engine(Protocol):
             OverloadedError: As many requests are waiting as may wait.
         """
 
-    async def embed(
-        self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY
-    ) -> list[Embedding]:
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
 
         Requests of this scope alone may go on from the prompts' keys and values.

@@ -111,9 +111,7 @@ class ScriptedEngine:
         await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the waiting line
         return generation
 
-    async def embed(
-        self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY
-    ) -> list[Embedding]:
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Return vectors made of the letters' counts; see `Engine.embed`. It keeps nothing that could be shared."""
         del scope
         texts = [self._text(prompt) for prompt in prompts]

@@ -108,9 +108,7 @@ class TransformersEngine:
         worker.enqueue([sequence])
         return generation
 
-    async def embed(
-        self, prompts: Several[str | tuple[int, ...]], scope: CacheScope = EVERYBODY
-    ) -> list[Embedding]:
+    async def embed(self, prompts: Several[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Queue the texts; see `Engine.embed`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import VicunaError
@@ -59,7 +59,7 @@ def _serve(args: ServeArguments) -> None:
             revision=args.revision,
             created=int(time.time()),
             max_stream_seconds=args.max_stream_seconds,
-            prefix_cache=args.prefix_cache or ServiceSettings.prefix_cache,
+            prefix_cache=args.prefix_cache or PER_KEY,
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)

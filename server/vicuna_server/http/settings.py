@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vicuna_contract.serve_arguments import PrefixCache
+from vicuna_contract.serve_arguments import PER_KEY, PrefixCache
 
 __all__ = ["ServiceSettings"]
 
@@ -29,4 +29,4 @@ class ServiceSettings:
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
     keepalive_seconds: float = 15.0
-    prefix_cache: PrefixCache = "PerKey"
+    prefix_cache: PrefixCache = PER_KEY
