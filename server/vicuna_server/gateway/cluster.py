@@ -38,7 +38,7 @@ class Cluster:
             scope = f"/namespaces/{namespace}" if namespace else ""
             models = _Models(catalogue, namespace)
             self._wanted.append(self._reflect(f"/apis/{API_VERSION}{scope}/{PLURAL}", models))
-            endpoints = _Endpoints(catalogue)
+            endpoints = _Endpoints(catalogue, namespace)
             self._wanted.append(self._reflect(f"/apis/{{slices}}{scope}/endpointslices", endpoints))
 
     def watch_keys(self, namespace: str, name: str, found: Callable[[KeyRing], None]) -> None:
@@ -114,10 +114,11 @@ class _Models:
 
 
 class _Endpoints:
-    """The endpoints that EndpointSlices list."""
+    """The endpoints of one namespace, of all where it is empty."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, namespace: str) -> None:
         self._catalogue = catalogue
+        self._namespace = namespace
         self._service_of: dict[tuple[str, str], tuple[str, str]] = {}
 
     def replace(self, items: list[Body]) -> None:
@@ -129,7 +130,7 @@ class _Endpoints:
 
     def changed(self, item: Body) -> None:
         identity, service = identity_of(item), service_of(item)
-        if identity is None:
+        if identity is None or self._namespace not in ("", identity[0]):
             return
         if self._service_of.get(identity) != service:
             self._forget(identity)  # a slice that changes its Service takes its endpoints along

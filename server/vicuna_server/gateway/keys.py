@@ -13,7 +13,6 @@ allows nothing by itself.
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -23,10 +22,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-__all__ = ["NAMESPACE", "Key", "KeyRing", "hash_of"]
+from vicuna_contract.names import NAMESPACE
 
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-"""What the name of a Kubernetes namespace looks like."""
+__all__ = ["Key", "KeyRing", "hash_of"]
+
 _MOST_A_MINUTE = 10**9
 
 

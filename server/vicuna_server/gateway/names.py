@@ -8,7 +8,8 @@ So nobody else's model can take a name's place nor make it ambiguous.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vicuna_server.gateway.keys import NAMESPACE, Key
+from vicuna_contract.names import NAMESPACE
+from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.model import Model
 
 __all__ = ["Found", "find"]

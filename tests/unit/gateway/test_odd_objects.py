@@ -194,7 +194,7 @@ async def test_odd_models_cost_no_other_model() -> None:
 async def test_odd_slices_cost_no_other_slice() -> None:
     catalogue = Catalogue()
     later = json.loads(json.dumps(SLICE).replace("10.0.0.1", "10.0.0.2").replace('"s"', '"t"'))
-    await _seen(_Endpoints(catalogue), [*FOUND, SLICE], *_events(*FOUND), _added(SLICE), _added(later))
+    await _seen(_Endpoints(catalogue, ""), [*FOUND, SLICE], *_events(*FOUND), _added(SLICE), _added(later))
     endpoints = catalogue.endpoints(model_of(MODEL))  # type: ignore[arg-type]
     assert set(endpoints) == {Endpoint("http://10.0.0.1:1"), Endpoint("http://10.0.0.2:1")}
 
@@ -204,7 +204,7 @@ async def test_a_slice_that_changes_its_service_takes_its_endpoints_along() -> N
     moved = json.loads(json.dumps(SLICE).replace('name": "m', 'name": "q'))
     moved["metadata"]["labels"]["kubernetes.io/service-name"] = "q"
     taken = {**SLICE, "metadata": {**SLICE["metadata"], "labels": {"kubernetes.io/service-name": "m"}}}  # type: ignore[dict-item]
-    picture = _Endpoints(catalogue)
+    picture = _Endpoints(catalogue, "")
     await _seen(picture, [SLICE], {"type": "MODIFIED", "object": moved})
     assert catalogue.parts() == {(("n", "q"), "s")}
     picture.changed(SLICE)
