@@ -5,7 +5,7 @@ that whoever made the key has named: of its `defaultNamespace`, else of those th
 So nobody else's model can take a name's place nor make it ambiguous.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from vicuna_contract.names import NAMESPACE
@@ -38,17 +38,22 @@ def find(asked: str, key: Key, ids: Iterable[Model], served: Iterable[Model], *,
         served: models of this served name.
         several: whether models of several namespaces can be behind this gateway.
     """
-    exact = tuple(model for model in ids if key.may_use(model.id))
-    if exact:
+    if exact := tuple(model for model in ids if key.may_use(model.id)):
         return Found(exact)
-    called = [model for model in served if key.may_use(model.id)]
-    if several:
-        called = [model for model in called if not _could_be_anothers(asked, key, model)]
-    if home := tuple(model for model in called if model.namespace == key.default_namespace):
-        return Found(home)
+    called = _called(asked, key, served, several=several)
     if key.names_namespaces:
-        return Found(tuple(model for model in called if model.namespace in key.namespaces))
-    return Found(tuple(called), across=several and bool(called))
+        return Found(_of(called, {key.default_namespace}) or _of(called, key.namespaces))
+    return Found(called, across=several and bool(called))
+
+
+def _called(asked: str, key: Key, served: Iterable[Model], *, several: bool) -> tuple[Model, ...]:
+    """Return the models of a served name that the key may use by that name."""
+    usable = (model for model in served if key.may_use(model.id))
+    return tuple(model for model in usable if not (several and _could_be_anothers(asked, key, model)))
+
+
+def _of(models: tuple[Model, ...], namespaces: Collection[str | None]) -> tuple[Model, ...]:
+    return tuple(model for model in models if model.namespace in namespaces)
 
 
 def _could_be_anothers(asked: str, key: Key, model: Model) -> bool:
