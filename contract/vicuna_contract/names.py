@@ -1,5 +1,6 @@
 """Names that the cluster sees: group, labels, annotations, children, containers, their folders, ports and headers."""
 
+import re
 from typing import Final
 
 GROUP: Final = "vicuna.dev"
@@ -67,11 +68,17 @@ SOURCES_MOUNT: Final = "/sources"
 
 # A Service's name and a Job's `<model>-merge-<mergeKey>-<attempt>` must fit a DNS label of 63 characters.
 MAX_MODEL_NAME: Final = 40
+NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""What a namespace can be called: a DNS label."""
 
 REVISION_HEADER: Final = "x-vicuna-revision"
 """Every response of a server has it; the value is the revision that answered."""
 TRIMMED_HEADER: Final = "x-vicuna-trimmed-messages"
 """How many messages `truncation: auto` left out; absent where none was."""
+SALT_HEADER: Final = "x-vicuna-cache-salt"
+"""From the gateway to a server: requests of one salt share keys and values. The gateway passes on no client's."""
+WARNING_HEADER: Final = "x-vicuna-warning"
+"""From the gateway to a client: what it asks for works now and will not after the next release."""
 
 LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"

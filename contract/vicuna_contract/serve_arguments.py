@@ -10,7 +10,18 @@ from vicuna_contract.arguments import Declare, Parser, count, port, positive, te
 from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
 from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
 
-__all__ = ["DEVICES", "QUANTIZATIONS", "SERVING_DTYPES", "Device", "Quantization", "ServeArguments", "ServingDtype"]
+__all__ = [
+    "DEVICES",
+    "PER_KEY",
+    "PREFIX_CACHES",
+    "QUANTIZATIONS",
+    "SERVING_DTYPES",
+    "Device",
+    "PrefixCache",
+    "Quantization",
+    "ServeArguments",
+    "ServingDtype",
+]
 
 Device = Literal["auto", "cuda", "cpu"]
 DEVICES: Final[tuple[Device, ...]] = get_args(Device)
@@ -18,6 +29,9 @@ ServingDtype = Literal["auto", "float16", "bfloat16", "float32"]
 SERVING_DTYPES: Final[tuple[ServingDtype, ...]] = get_args(ServingDtype)
 Quantization = Literal["none", "int8", "nf4"]
 QUANTIZATIONS: Final[tuple[Quantization, ...]] = get_args(Quantization)
+PrefixCache = Literal["PerKey", "Shared", "Off"]
+PREFIX_CACHES: Final[tuple[PrefixCache, ...]] = get_args(PrefixCache)
+PER_KEY: Final[PrefixCache] = "PerKey"
 
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
@@ -41,6 +55,7 @@ class ServeArguments:
         context_length: limit of prompt and answer in tokens.
         max_concurrency: generations at once.
         max_stream_seconds: longest answer.
+        prefix_cache: who shares keys and values, one of `PREFIX_CACHES`; None: PerKey.
         port: to listen on; 0: any free one.
         kv_cache_memory: quantity, memory for keys and values.
         drain_seconds: on SIGTERM, go on taking requests so long.
@@ -64,6 +79,7 @@ class ServeArguments:
     context_length: int | None = None
     max_concurrency: int = 32
     max_stream_seconds: int = 600
+    prefix_cache: PrefixCache | None = None
     port: int = SERVER_PORT
     kv_cache_memory: str | None = None
     drain_seconds: int = 5
@@ -110,6 +126,8 @@ class ServeArguments:
         add("--context-length", type=positive, help="limit of prompt and answer in tokens (default: the model's)")
         add("--max-concurrency", default="32", type=positive, help="generations at once (default: 32)")
         add("--max-stream-seconds", default="600", type=positive, help="longest answer (default: 600)")
+        shared = "whose requests share keys and values: of one key (default), of all, or none"
+        add("--prefix-cache", choices=PREFIX_CACHES, help=shared)
         add("--drain-seconds", default="5", type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
         add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
         origins = "ORIGIN[,ORIGIN…]"

@@ -20,6 +20,7 @@ from vicuna_server.gateway.rates import Rates
 MODELS = "/apis/vicuna.dev/v1alpha1/vicunamodels"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 SECRETS = "/api/v1/namespaces/system/secrets"
+MANAGED = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
 OWN_SLICES = "/apis/discovery.k8s.io/v1/namespaces/system/endpointslices"
 
 
@@ -28,10 +29,18 @@ def _model(name: str, namespace: str = "team") -> dict[str, Any]:
 
 
 def _slice(name: str, service: str, *addresses: str, namespace: str = "team") -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": service, **MANAGED}
     return {
-        "metadata": {"namespace": namespace, "name": name, "labels": {"kubernetes.io/service-name": service}},
+        "metadata": {"namespace": namespace, "name": name, "labels": labels},
         "ports": [{"name": "http", "port": 8000}],
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+        "endpoints": [
+            {
+                "addresses": [address],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "namespace": namespace, "name": f"{service}-0123abcd-6d5f-{place}"},
+            }
+            for place, address in enumerate(addresses)
+        ],
     }
 
 

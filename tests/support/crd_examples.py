@@ -181,6 +181,8 @@ RULES: Examples = [
     ("spec.serving.contextLength", 2048, 0),
     ("spec.serving.maxConcurrency", 1, 0),
     ("spec.serving.maxStreamSeconds", 1, 0),
+    ("spec.serving.prefixCache", "Off", False),
+    ("spec.serving.prefixCache", "PerKey", "perKey"),
     ("spec.serving.rollout.strategy", "Drain", "BlueGreen"),
     ("spec.serving.rollout.progressDeadlineSeconds", 1, 0),
     ("spec.serving.rollout.surgeWaitSeconds", 1, 0),

@@ -55,9 +55,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(ring: KeyRing | None = None, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway; without a ring everybody may come in."""
-    catalogue = Catalogue()
+async def gateway(ring: KeyRing | None = None, *, several: bool = False, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway; without a ring everybody may come in. `several`: of several namespaces."""
+    catalogue = Catalogue(several=several)
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
     gate = create_app(catalogue, upstream, Rates(), lambda: True)
     gate.ring = ring

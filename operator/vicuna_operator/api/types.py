@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from vicuna_contract.recipe import DeltaKind, MergeDtype
-from vicuna_contract.serve_arguments import Device, Quantization, ServingDtype
+from vicuna_contract.serve_arguments import Device, PrefixCache, Quantization, ServingDtype
 from vicuna_contract.templates import ChatTemplate
 
 __all__ = [
@@ -115,6 +115,7 @@ class ServingSpec(_Part):
     context_length: Annotated[int, Field(ge=1, le=10485760)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     max_stream_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
+    prefix_cache: PrefixCache | None = None
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     image: str | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

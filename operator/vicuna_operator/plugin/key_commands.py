@@ -9,7 +9,15 @@ from typing import Any
 
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.history import table
-from vicuna_operator.plugin.keys import check_name, entry_of, expiry, key_rows, new_key, secret_of_gateway
+from vicuna_operator.plugin.keys import (
+    check_name,
+    check_namespace,
+    entry_of,
+    expiry,
+    key_rows,
+    new_key,
+    secret_of_gateway,
+)
 from vicuna_operator.plugin.kubectl import Kubectl
 from vicuna_operator.plugin.terminal import say
 
@@ -34,6 +42,8 @@ def add_key_arguments(parser: argparse.ArgumentParser, *parents: argparse.Argume
     create.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as team-a/* (default: all)")
     create.add_argument("--rpm", type=int, metavar="N", help="requests a minute (default: no limit)")
     create.add_argument("--expires", metavar="WHEN", help="a span such as 30d, or a date (default: never)")
+    home = "where a model's short name is looked for first; allows nothing"
+    create.add_argument("--default-namespace", metavar="NAMESPACE", help=home)
     listing = add("list", "the keys there are", _list)
     listing.add_argument("-o", "--output", choices=["text", "json"], default="text", help="form of the answer")
     add("revoke", "end a key", _revoke).add_argument("key", metavar="NAME", help="the key's name")
@@ -49,12 +59,13 @@ def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     if args.rpm is not None and args.rpm < 1:
         raise PluginError("--rpm: give 1 or more")
     expires = expiry(args.expires, datetime.now(UTC)) if args.expires else None
+    home = None if args.default_namespace is None else check_namespace(args.default_namespace)
     namespace, secret = _place(kubectl, args)
     found = _read(kubectl, namespace, secret)
     if found is not None and name in (found.get("data") or {}):
         raise PluginError(f"there is a key {name} already; revoke it first, or choose another name")
     key = new_key()
-    entry = entry_of(key, models=args.models, rpm=args.rpm, expires=expires)
+    entry = entry_of(key, models=args.models, rpm=args.rpm, expires=expires, default_namespace=home)
     if found is None:
         kubectl.write("create", "secret", "generic", secret, f"--namespace={namespace}", _MANAGER)
     # one entry alone: whoever adds another key at this moment loses nothing
@@ -70,8 +81,9 @@ def _list(kubectl: Kubectl, args: argparse.Namespace) -> int:
     if args.output == "json":
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        text = table(rows, ("name", "models", "rpm", "expires")) if rows else "there are no keys yet"
-        say(text)
+        more = ["namespace"] if any(row["namespace"] for row in rows) else []
+        columns = ("name", "models", "rpm", "expires", *more)
+        say(table(rows, columns) if rows else "there are no keys yet")
     return 0
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vicuna_contract.names import NAMESPACE
 from vicuna_operator.errors import PluginError
 
-__all__ = ["check_name", "entry_of", "expiry", "key_rows", "new_key", "secret_of_gateway"]
+__all__ = ["check_name", "check_namespace", "entry_of", "expiry", "key_rows", "new_key", "secret_of_gateway"]
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
@@ -24,7 +25,9 @@ def new_key() -> str:
     return f"vk-{secrets.token_urlsafe(32)}"
 
 
-def entry_of(key: str, *, models: Sequence[str], rpm: int | None, expires: datetime | None) -> str:
+def entry_of(
+    key: str, *, models: Sequence[str], rpm: int | None, expires: datetime | None, default_namespace: str | None = None
+) -> str:
     """Return a key's entry, base64 as a Secret's `data` has it; the key itself is not in it.
 
     Args:
@@ -32,6 +35,7 @@ def entry_of(key: str, *, models: Sequence[str], rpm: int | None, expires: datet
         models: patterns of model ids; none: every model.
         rpm: requests a minute; None: no limit.
         expires: when it ends; None: never.
+        default_namespace: where a served name alone is looked for first; None: where `models` say.
     """
     fields: dict[str, object] = {"sha256": hashlib.sha256(key.encode()).hexdigest()}
     if models:
@@ -40,6 +44,8 @@ def entry_of(key: str, *, models: Sequence[str], rpm: int | None, expires: datet
         fields["requestsPerMinute"] = rpm
     if expires is not None:
         fields["expires"] = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if default_namespace is not None:
+        fields["defaultNamespace"] = default_namespace
     return base64.b64encode(json.dumps(fields).encode()).decode()
 
 
@@ -72,18 +78,30 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_namespace(name: str) -> str:
+    """Return a namespace's name.
+
+    Raises:
+        PluginError: no namespace can be called that.
+    """
+    if not NAMESPACE.fullmatch(name):
+        raise PluginError(f"--default-namespace {name!r}: give the name of one namespace")
+    return name
+
+
 def key_rows(secret: Mapping[str, Any]) -> list[dict[str, object]]:
-    """Return one row per key: name, models, requests a minute, expiry; what is broken says so."""
+    """Return one row per key: name, models, requests a minute, expiry, default namespace; what is broken says so."""
     rows: list[dict[str, object]] = []
     for name, value in sorted((secret.get("data") or {}).items()):
         try:
             fields = json.loads(base64.b64decode(value))
             models = ", ".join(fields.get("models", ["*"]))
-        except (ValueError, AttributeError, TypeError):
-            rows.append({"name": name, "models": "(broken: opens nothing)", "rpm": "", "expires": ""})
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            rows.append({"name": name, "models": "(broken: opens nothing)", "rpm": "", "expires": "", "namespace": ""})
             continue
         rpm, expires = fields.get("requestsPerMinute", "no limit"), fields.get("expires", "never")
-        rows.append({"name": name, "models": models, "rpm": rpm, "expires": expires})
+        namespace = fields.get("defaultNamespace", "")
+        rows.append({"name": name, "models": models, "rpm": rpm, "expires": expires, "namespace": namespace})
     return rows
 
 

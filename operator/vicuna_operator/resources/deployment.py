@@ -125,6 +125,7 @@ def _arguments(model: Model, revision: str, artifact_id: str, resolved: str | No
         context_length=serving.context_length,
         max_concurrency=serving.max_concurrency,
         max_stream_seconds=serving.max_stream_seconds,
+        prefix_cache=serving.prefix_cache,
     ).to_argv()
 
 

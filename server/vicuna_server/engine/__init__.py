@@ -13,10 +13,12 @@ from vicuna_server.engine.base import (
     TokenLogprob,
     TopLogprob,
 )
+from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.stats import EngineStats
 
 __all__ = [
     "MAX_LOGPROBS",
+    "CacheScope",
     "ChatPrompt",
     "Delta",
     "Embedding",

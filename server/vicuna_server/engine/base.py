@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, Self
 
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import VicunaError
 from vicuna_server.prompts import Message
@@ -69,6 +70,7 @@ class GenerationRequest:
         skip_special_tokens: Whether special tokens are left out of the text.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
+        scope: Whose keys and values it may go on from, and who from its own.
         ceiling: The most tokens to generate in any case; None: no further limit.
     """
 
@@ -94,6 +96,7 @@ class GenerationRequest:
     skip_special_tokens: bool = True
     seed: int | None = None
     time_limit: float | None = None
+    scope: CacheScope = EVERYBODY
     ceiling: int | None = None
 
     def below_ceiling(self, budget: int) -> int:
@@ -258,21 +261,26 @@ class Engine(Protocol):
             OverloadedError: As many requests are waiting as may wait.
         """
 
-    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
+
+        Requests of this scope alone may go on from the prompts' keys and values.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context; all are refused then.
             OverloadedError: As many requests are waiting as may wait.
         """
 
-    async def score(self, prompts: Sequence[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
+    async def score(
+        self, prompts: Sequence[PromptInput], top: int, most: int, scope: CacheScope = EVERYBODY
+    ) -> list[list[PromptToken]]:
         """Return each prompt's tokens with their likelihoods, and those of so many likeliest (0 to 20) beside each.
 
         Args:
             prompts: What is to be read.
             top: How many of the likeliest are told beside each token.
             most: So many tokens may all prompts have together.
+            scope: Who may go on from their keys and values.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context, or all have too many; all are refused then.

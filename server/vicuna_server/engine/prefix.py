@@ -2,7 +2,7 @@
 
 The next turn of a conversation begins with the tokens of the last one, and requests to one model often share
 their system text. Keys and values depend on nothing but the tokens up to their place, so a row that begins
-with the same tokens is taken over or copied instead of computed.
+with the same tokens is taken over or copied instead of computed: within a scope, and never across (`CacheScope`).
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from enum import Enum
 
 from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.pool import Region, TokenPool
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
 __all__ = ["Placing", "PrefixCache", "Row", "common_prefix"]
 
@@ -28,11 +29,13 @@ class Row:
         ids: All tokens.
         region: Their place; None: they have none at the moment.
         done: So many of the first tokens have their keys and values there.
+        scope: Whose rows it may be made from, and who from it.
     """
 
     ids: list[int]
     region: Region | None = None
     done: int = field(default=0)
+    scope: CacheScope = EVERYBODY
 
 
 class Placing(Enum):
@@ -76,7 +79,7 @@ class PrefixCache:
         Args:
             row: One without a region; gets `region` and `done`.
             room: Tokens of room it gets at least.
-            running: Rows in use, which may be copied from.
+            running: Rows in use, which may be copied from within their scope.
             share: False: all of its tokens are to be computed.
         """
         donor, shared, coming = self._donor(row, list(running)) if share and self._reuse else (None, 0, 0)
@@ -115,12 +118,12 @@ class PrefixCache:
         return True
 
     def keep(self, row: Row) -> None:
-        """Keep a finished row for those who begin with the same tokens."""
-        if row.region is None or row.done < MIN_SHARED or not self._reuse:
+        """Keep a finished row for those of its scope who begin with the same tokens."""
+        if row.region is None or row.done < MIN_SHARED or not (self._reuse and row.scope.kept):
             self.drop(row)
             return
         self._pool.trim(row.region, row.done)
-        self._kept.append(Row(row.ids[: row.done], row.region, row.done))
+        self._kept.append(Row(row.ids[: row.done], row.region, row.done, row.scope))
         row.region, row.done = None, 0
         if len(self._kept) > MAX_KEPT:
             self.drop(self._kept.pop(0))
@@ -132,11 +135,11 @@ class PrefixCache:
         row.region, row.done = None, 0
 
     def _donor(self, row: Row, running: list[Row]) -> tuple[Row | None, int, int]:
-        """Return the row with most in common, how much of that is there, and how much there will be somewhere."""
+        """Return the row of its scope with most in common, how much is there, and how much there will be somewhere."""
         best, shared, coming = None, 0, 0
         limit = len(row.ids) - 1  # the last token must run, for its logits
         for other in (*running, *self._kept):
-            if other is row or other.region is None:
+            if other is row or other.region is None or other.scope != row.scope:
                 continue
             common = common_prefix(row.ids, other.ids, limit)
             coming = max(coming, common)

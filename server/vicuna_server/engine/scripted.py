@@ -21,6 +21,7 @@ from vicuna_server.engine.base import (
     TopLogprob,
 )
 from vicuna_server.engine.limits import Admission, answer_budget, check_chats, check_embeddable, check_scored
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import Conversation, get_template
@@ -125,8 +126,9 @@ class ScriptedEngine:
         await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the waiting line
         return generation
 
-    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
-        """Return vectors made of the letters' counts; see `Engine.embed`."""
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
+        """Return vectors made of the letters' counts; see `Engine.embed`. It keeps nothing that could be shared."""
+        del scope
         texts = [self._text(prompt) for prompt in prompts]
         counts = [len(text.split()) for text in texts]
         for words in counts:
@@ -134,8 +136,11 @@ class ScriptedEngine:
         self.stats.prompt_tokens += sum(counts)
         return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
 
-    async def score(self, prompts: Sequence[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
+    async def score(
+        self, prompts: Sequence[PromptInput], top: int, most: int, scope: CacheScope = EVERYBODY
+    ) -> list[list[PromptToken]]:
         """Return the words, of which each is certain; see `Engine.score`."""
+        del scope  # nothing is kept
         self._admission.check(self.stats.running, self.stats.waiting)
         scored: list[list[PromptToken]] = []
         for prompt in prompts:

@@ -22,6 +22,7 @@ from vicuna_server.engine.limits import Admission, answer_budget, check_embeddab
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scoring import Score, told
 from vicuna_server.engine.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.settings import LoadSettings
@@ -123,14 +124,14 @@ class TransformersEngine:
         early = [token for token in ends if token in rows]
         forbidden = Forbidden(request.allowed_token_ids, known, early, request.min_tokens)
         sampler = Sampler(request, encoded.ids, forbidden)
-        sequence = Sequence(Row(encoded.ids), Answering(sampler, answer, generation, budget))
+        sequence = Sequence(Row(encoded.ids, scope=request.scope), Answering(sampler, answer, generation, budget))
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
         self._check_admission()  # others may have come while this one was encoded
         worker.enqueue([sequence])
         return generation
 
-    async def embed(self, prompts: Several[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(self, prompts: Several[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Queue the texts; see `Engine.embed`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()
@@ -140,9 +141,11 @@ class TransformersEngine:
         encoded = [await loop.run_in_executor(self._encoding, encode, prompt) for prompt in prompts]
         for one in encoded:
             check_embeddable(len(one.ids), loaded.context_length)
-        return await self._through([one.ids for one in encoded], Embedded)
+        return await self._through([one.ids for one in encoded], Embedded, scope)
 
-    async def score(self, prompts: Several[PromptInput], top: int, most: int) -> list[list[PromptToken]]:
+    async def score(
+        self, prompts: Several[PromptInput], top: int, most: int, scope: CacheScope = EVERYBODY
+    ) -> list[list[PromptToken]]:
         """Queue the prompts; see `Engine.score`."""
         loaded, loop = self.loaded, asyncio.get_running_loop()
         self._check_admission()
@@ -155,7 +158,7 @@ class TransformersEngine:
                 raise RequestError("prompt: there is no token in it", param="prompt")
             answer_budget(len(encoded[-1]), 0, loaded.context_length, param)
         check_scored(sum(map(len, encoded)), most)
-        scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top))
+        scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top), scope)
         vocabulary = loaded.encoder.vocabulary
         return [
             await loop.run_in_executor(self._encoding, told, vocabulary, ids, scores)
@@ -163,7 +166,10 @@ class TransformersEngine:
         ]
 
     async def _through(
-        self, prompts: Several[list[int]], purpose: Callable[[asyncio.Future[Result]], Embedded | Scored]
+        self,
+        prompts: Several[list[int]],
+        purpose: Callable[[asyncio.Future[Result]], Embedded | Scored],
+        scope: CacheScope,
     ) -> list[Result]:
         """Run prompts that nothing is generated behind, some at once, and return what is made of each."""
         results: list[Result] = []
@@ -171,7 +177,9 @@ class TransformersEngine:
         for index in range(0, len(prompts), PROMPTS_AT_ONCE):
             group = prompts[index : index + PROMPTS_AT_ONCE]
             coming: list[asyncio.Future[Result]] = [loop.create_future() for _ in group]
-            sequences = [Sequence(Row(ids), purpose(result)) for ids, result in zip(group, coming, strict=True)]
+            sequences = [
+                Sequence(Row(ids, scope=scope), purpose(result)) for ids, result in zip(group, coming, strict=True)
+            ]
             self._running_worker.enqueue(sequences)
             try:
                 results += await asyncio.gather(*coming)

@@ -13,6 +13,7 @@ from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject,
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.resolving import Resolver, Warnings
 from vicuna_server.gateway.routing import Router
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http import errors, openapi, page
@@ -34,7 +35,9 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     openapi.install(app)
     app.include_router(page.router())
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
-    app.include_router(_models(catalogue, Router(catalogue, upstream)))
+    resolver = Resolver(catalogue)
+    app.include_router(_models(catalogue, resolver, Router(resolver, upstream)))
+    app.add_middleware(Warnings)
     gate = Gate(app, OPEN_PATHS, rates)
     upstream.metrics.present = lambda: (
         [model.id for model in catalogue.visible(lambda _: True)],
@@ -54,7 +57,7 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
     return app
 
 
-def _models(catalogue: Catalogue, router: Router) -> APIRouter:
+def _models(catalogue: Catalogue, resolver: Resolver, router: Router) -> APIRouter:
     # for the document alone: the gate has looked at the key already
     routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])
 
@@ -68,7 +71,7 @@ def _models(catalogue: Catalogue, router: Router) -> APIRouter:
     @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
     async def model(request: Request, name: str) -> Response:
         """Describe one model."""
-        found = catalogue.resolve(name, request.state.key.may_use)
+        found = resolver.model(request, name)
         return JSONResponse(model_object(found, ready=bool(catalogue.endpoints(found))))
 
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):

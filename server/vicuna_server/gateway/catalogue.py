@@ -4,11 +4,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vicuna_server.errors import RequestError
+from vicuna_server.gateway.keys import Key
+from vicuna_server.gateway.model import Model
+from vicuna_server.gateway.names import Found, find
 
 __all__ = ["Catalogue", "Endpoint", "Model"]
 
 MaySee = Callable[[str], bool]
 """Whether a key may use the model of this id."""
+_MOST_SHOWN = 100
+_MOST_CHOICES = 10
+_ByName = dict[str, dict[tuple[str, str], Model]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,53 +24,33 @@ class Endpoint:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One model as people and requests know it.
+class Catalogue:
+    """What is known at this moment; written by watches, read by requests, all in one thread.
 
-    Attributes:
-        namespace: where it lives; empty for a model that was named on the command line.
-        name: of the VicunaModel and of its Service.
-        served_name: the model's name in its own server's API.
-        created: seconds since the epoch.
-        reason: why it is not ready, in CamelCase; empty when nothing was said.
-        message: the same for people.
-        max_stream_seconds: the longest answer its servers give.
+    Args:
+        several: whether models of several namespaces can be in it.
     """
 
-    namespace: str
-    name: str
-    served_name: str
-    created: int = 0
-    reason: str = ""
-    message: str = ""
-    max_stream_seconds: float = 600.0
-
-    @property
-    def id(self) -> str:
-        """The name that is unique behind this gateway."""
-        return f"{self.namespace}/{self.served_name}" if self.namespace else self.served_name
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Namespace and name."""
-        return (self.namespace, self.name)
-
-
-class Catalogue:
-    """What is known at this moment; written by watches, read by requests, all in one thread."""
-
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
         self._models: dict[tuple[str, str], Model] = {}
+        self._by_id: _ByName = {}
+        self._by_served_name: _ByName = {}
         self._slices: dict[tuple[str, str], dict[str, tuple[Endpoint, ...]]] = {}
 
     def put(self, model: Model) -> None:
         """Learn of a model, or what is new of it."""
+        self.remove(model.key)
         self._models[model.key] = model
+        self._by_id.setdefault(model.id, {})[model.key] = model
+        self._by_served_name.setdefault(model.served_name, {})[model.key] = model
 
     def remove(self, key: tuple[str, str]) -> None:
         """Learn that a model is gone."""
-        self._models.pop(key, None)
+        model = self._models.pop(key, None)
+        if model is not None:
+            _forget(self._by_id, model.id, key)
+            _forget(self._by_served_name, model.served_name, key)
 
     def known(self) -> set[tuple[str, str]]:
         """Return the namespace and name of every model."""
@@ -92,31 +78,44 @@ class Catalogue:
         """Return the models a key may use, by id."""
         return sorted((model for model in self._models.values() if may_see(model.id)), key=lambda model: model.id)
 
-    def resolve(self, asked: str, may_see: MaySee) -> Model:
-        """Return the model of an id, or of a served name that only one visible model has.
+    def resolve(self, asked: str, key: Key) -> Found:
+        """Return the one model that a name means for a key, and by which rule (`names`).
 
         Raises:
             RequestError: 404 `model_not_found`, also for what the key may not see; `model_ambiguous`.
         """
-        seen = self.visible(may_see)
-        found = [model for model in seen if model.id == asked]
-        found = found or [model for model in seen if model.served_name == asked]
-        if len(found) == 1:
-            return found[0]
-        if not found:
+        ids = list(self._by_id.get(asked, {}).values())
+        served = list(self._by_served_name.get(asked, {}).values())
+        found = find(asked, key, ids, served, several=self._several)
+        if len(found.models) == 1:
+            return found
+        shown = asked if len(asked) <= _MOST_SHOWN else f"{asked[:_MOST_SHOWN]}…"
+        if not found.models:
             raise RequestError(
-                f"the model {asked!r} does not exist, or this key may not use it; GET /v1/models lists what there is",
+                f"the model {shown!r} does not exist, or this key may not use it; GET /v1/models lists what there is",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
-        message = f"{len(found)} models are called {asked!r}; {_choices(found)}"
+        message = f"{len(found.models)} models are called {shown!r}; {_choices(found.models)}"
         raise RequestError(message, status=404, param="model", code="model_ambiguous")
+
+
+def _forget(models: _ByName, name: str, key: tuple[str, str]) -> None:
+    del models[name][key]
+    if not models[name]:
+        del models[name]
 
 
 def _choices(found: Iterable[Model]) -> str:
     """Say how to tell models of one name apart."""
-    ids = list(dict.fromkeys(model.id for model in found))
+    models = sorted(found, key=lambda model: (model.id, model.name))
+    ids = list(dict.fromkeys(model.id for model in models))
     if len(ids) == 1:  # two objects of one namespace claim the same name
-        return f"give the VicunaModels {', '.join(model.name for model in found)} a servedName each"
-    return f"name one of {', '.join(ids)}"
+        return f"give the VicunaModels {_some([model.name for model in models])} a servedName each"
+    return f"name one of {_some(ids)}"
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _MOST_CHOICES
+    return ", ".join(names[:_MOST_CHOICES]) + (f" and {rest} more" if rest > 0 else "")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vicuna_contract.names import API_VERSION, PLURAL
+from vicuna_server.gateway.careful import carefully
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.keys import KeyRing
-from vicuna_server.gateway.objects import endpoints_of, model_of, secret_entries, service_of
+from vicuna_server.gateway.objects import endpoints_of, identity_of, model_of, of_pods, secret_entries, service_of
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.reflector import ApiServer, Picture, Reflector
 
@@ -94,19 +95,22 @@ class _Models:
         self._namespace = namespace
 
     def replace(self, items: list[Body]) -> None:
-        models = [model_of(item) for item in items]
-        present = {model.key for model in models}
+        present = {identity_of(item) for item in items}
         for key in self._catalogue.known():
             if self._namespace in ("", key[0]) and key not in present:
                 self._catalogue.remove(key)
-        for model in models:
-            self._catalogue.put(model)
+        for item in items:
+            carefully(self.changed, item)
 
     def changed(self, item: Body) -> None:
-        self._catalogue.put(model_of(item))
+        model = model_of(item)
+        if model is not None:
+            self._catalogue.put(model)
 
     def deleted(self, item: Body) -> None:
-        self._catalogue.remove((item["metadata"]["namespace"], item["metadata"]["name"]))
+        identity = identity_of(item)
+        if identity is not None:
+            self._catalogue.remove(identity)
 
 
 class _Endpoints:
@@ -115,20 +119,33 @@ class _Endpoints:
     def __init__(self, catalogue: Catalogue, namespace: str) -> None:
         self._catalogue = catalogue
         self._namespace = namespace
+        self._service_of: dict[tuple[str, str], tuple[str, str]] = {}
 
     def replace(self, items: list[Body]) -> None:
-        present = {(service_of(item), item["metadata"]["name"]) for item in items}
-        for key, part in self._catalogue.parts() - present:
-            if self._namespace in ("", key[0]):
-                self._catalogue.put_endpoints(key, part, ())
+        present = {identity_of(item) for item in items}
+        for identity in [each for each in self._service_of if each not in present]:
+            self._forget(identity)
         for item in items:
-            self.changed(item)
+            carefully(self.changed, item)
 
     def changed(self, item: Body) -> None:
-        self._catalogue.put_endpoints(service_of(item), item["metadata"]["name"], endpoints_of(item))
+        identity, service = identity_of(item), service_of(item)
+        if identity is None or self._namespace not in ("", identity[0]):
+            return
+        if self._service_of.get(identity) != service:
+            self._forget(identity)  # a slice that changes its Service takes its endpoints along
+        self._service_of[identity] = service
+        self._catalogue.put_endpoints(service, identity[1], of_pods(item))
 
     def deleted(self, item: Body) -> None:
-        self._catalogue.put_endpoints(service_of(item), item["metadata"]["name"], ())
+        identity = identity_of(item)
+        if identity is not None:
+            self._forget(identity)
+
+    def _forget(self, identity: tuple[str, str]) -> None:
+        service = self._service_of.pop(identity, None)
+        if service is not None:
+            self._catalogue.put_endpoints(service, identity[1], ())
 
 
 class _Replicas:
@@ -136,19 +153,23 @@ class _Replicas:
 
     def __init__(self, rates: Rates) -> None:
         self._rates = rates
-        self._parts: dict[str, int] = {}
+        self._parts: dict[tuple[str, str] | None, int] = {}
 
     def replace(self, items: list[Body]) -> None:
         self._parts.clear()
         for item in items:
-            self.changed(item)
+            carefully(self.changed, item)
+        self._count()
 
     def changed(self, item: Body) -> None:
-        self._parts[item["metadata"]["name"]] = len(list(endpoints_of(item)))
-        self._rates.replicas = max(1, sum(self._parts.values()))
+        self._parts[identity_of(item)] = len(list(endpoints_of(item)))
+        self._count()
 
     def deleted(self, item: Body) -> None:
-        self._parts.pop(item["metadata"]["name"], None)
+        self._parts.pop(identity_of(item), None)
+        self._count()
+
+    def _count(self) -> None:
         self._rates.replicas = max(1, sum(self._parts.values()))
 
 

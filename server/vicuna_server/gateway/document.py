@@ -15,7 +15,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = Field(min_length=1, description="id of a model, or a served name that only one model has")
+    model: str = Field(min_length=1, description="id of a model, or a served name in a namespace of the key")
     stream: bool | None = Field(default=None, description="whether server-sent events are asked for")
 
 

@@ -3,10 +3,11 @@
 A key is `vk-` and 43 characters for 32 random bytes. The Secret has one entry per key: its name, and a JSON object
 
     {"sha256": "<hex of the whole key's sha256>", "models": ["team-a/*"], "requestsPerMinute": 60,
-     "expires": "2027-01-01T00:00:00Z"}
+     "expires": "2027-01-01T00:00:00Z", "defaultNamespace": "team-a"}
 
 of which only `sha256` is required. A plain hash is enough: nobody guesses 256 random bits. `models` are patterns of
-model ids (`*`, `?`, `[…]`), `*` by default.
+model ids (`*`, `?`, `[…]`), `*` by default. `defaultNamespace` is where a served name alone is looked for first; it
+allows nothing by itself.
 """
 
 import hashlib
@@ -15,12 +16,17 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from vicuna_contract.names import NAMESPACE
+
 __all__ = ["Key", "KeyRing", "hash_of"]
+
+_MOST_A_MINUTE = 10**9
 
 
 class Key(BaseModel):
@@ -31,8 +37,20 @@ class Key(BaseModel):
     name: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
     models: tuple[str, ...] = ("*",)
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=_MOST_A_MINUTE)] | None = None
     expires: datetime | None = None
+    default_namespace: Annotated[str, Field(pattern=rf"^{NAMESPACE.pattern}$")] | None = None
+
+    @cached_property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces that its patterns name without a wildcard."""
+        parts = (pattern.partition("/") for pattern in self.models)
+        return frozenset(namespace for namespace, slash, _ in parts if slash and NAMESPACE.fullmatch(namespace))
+
+    @property
+    def names_namespaces(self) -> bool:
+        """Whether it says where a served name alone is to be looked for."""
+        return bool(self.namespaces) or self.default_namespace is not None
 
     def may_use(self, model_id: str) -> bool:
         """Whether one of the patterns matches the model's id."""
@@ -64,8 +82,8 @@ class KeyRing:
         for name, content in entries.items():
             try:
                 key = _parse(name, content)
-            except ValueError as error:
-                ring.broken[name] = str(error)
+            except Exception as error:  # noqa: BLE001  # what stands there may cost nobody else his key
+                ring.broken[name] = str(error) or type(error).__name__
             else:
                 ring._by_hash[key.sha256] = key
         return ring
@@ -96,7 +114,7 @@ def _parse(name: str, content: bytes) -> Key:
 def _object(content: bytes) -> dict[str, object]:
     try:
         parsed = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
         raise ValueError("it is no JSON object")

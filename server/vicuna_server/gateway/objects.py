@@ -1,84 +1,160 @@
-"""From Kubernetes objects to the gateway's own values; whatever is missing or odd is as good as not there."""
+"""From Kubernetes objects to the gateway's own values; whatever is missing or odd is as good as not there.
+
+Nothing here raises, whatever JSON it is given: an object that somebody wrote must not cost the others theirs.
+"""
 
 import base64
-import binascii
+import ipaddress
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from vicuna_server.gateway.catalogue import Endpoint, Model
 
-__all__ = ["endpoints_of", "model_of", "secret_entries", "service_of"]
+__all__ = ["endpoints_of", "identity_of", "managed", "model_of", "of_pods", "secret_entries", "service_of"]
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
+_MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
+_SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 _PORT_NAME = "http"
+_STREAM_SECONDS = 600.0
 
 
-def model_of(body: Mapping[str, Any]) -> Model:
-    """Read a VicunaModel (docs/using.md)."""
-    metadata, serving = body["metadata"], _at(body, "spec", "serving")
-    conditions = _at(body, "status").get("conditions") or ()
-    ready: Mapping[str, Any] = next((each for each in conditions if each.get("type") == "Ready"), {})
+def identity_of(body: object) -> tuple[str, str] | None:
+    """Return namespace and name of an object; None where it has none."""
+    metadata = _at(body, "metadata")
+    namespace, name = _text(metadata.get("namespace")), _text(metadata.get("name"))
+    return (namespace, name) if namespace and name else None
+
+
+def model_of(body: object) -> Model | None:
+    """Read a VicunaModel (docs/using.md); None where it has no name."""
+    identity = identity_of(body)
+    if identity is None:
+        return None
+    serving, ready = _at(body, "spec", "serving"), _ready(_at(body, "status").get("conditions"))
     not_ready = ready.get("status") != "True"
     return Model(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        served_name=serving.get("servedName") or metadata["name"],
-        created=_seconds(metadata.get("creationTimestamp")),
-        reason=str(ready.get("reason") or "") if not_ready else "",
-        message=str(ready.get("message") or "") if not_ready else "",
-        max_stream_seconds=float(serving.get("maxStreamSeconds") or 600),
+        namespace=identity[0],
+        name=identity[1],
+        served_name=_text(serving.get("servedName")) or identity[1],
+        created=_moment(_at(body, "metadata").get("creationTimestamp")),
+        reason=_text(ready.get("reason")) if not_ready else "",
+        message=_text(ready.get("message")) if not_ready else "",
+        max_stream_seconds=_seconds(serving.get("maxStreamSeconds")),
     )
 
 
-def service_of(body: Mapping[str, Any]) -> tuple[str, str]:
+def service_of(body: object) -> tuple[str, str]:
     """Return namespace and name of an EndpointSlice's Service; the name is empty where it has none."""
-    metadata = body["metadata"]
-    return metadata["namespace"], (metadata.get("labels") or {}).get(_SERVICE_LABEL, "")
+    metadata = _at(body, "metadata")
+    return _text(metadata.get("namespace")), _text(_at(metadata, "labels").get(_SERVICE_LABEL))
 
 
-def endpoints_of(body: Mapping[str, Any]) -> Iterator[Endpoint]:
+def managed(body: object) -> bool:
+    """Whether an EndpointSlice is kept by Kubernetes' own controller, which puts right what others write to it.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#management (since 1.17).
+    """
+    return _at(body, "metadata", "labels").get(_MANAGED_BY_LABEL) == _SLICE_CONTROLLER
+
+
+def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoint]:
     """Yield the endpoints of an EndpointSlice that are ready and not terminating.
 
-    Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/ (v1 and v1beta1; an unset `ready`
-    counts as ready, and of several addresses the first is meant).
+    Args:
+        body: v1 or v1beta1; an unset `ready` counts as ready, and of several addresses the first is meant.
+        pods_of: only pods of this model of the slice's namespace; None: whatever it lists.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
     """
-    port = next((each.get("port") for each in body.get("ports") or () if each.get("name") == _PORT_NAME), None)
-    for each in body.get("endpoints") or ():
+    ports = (each.get("port") for each in _each(body, "ports") if each.get("name") == _PORT_NAME)
+    port = next(ports, None)
+    if type(port) is not int or not 0 < port < 2**16:
+        return
+    namespace = _at(body, "metadata").get("namespace")
+    for each in _each(body, "endpoints"):
         host = _host(each)
-        if port and host:
+        if host and (pods_of is None or _is_pod(each, namespace, pods_of)):
             yield Endpoint(f"http://{host}:{port}")
+
+
+def of_pods(body: object) -> Iterator[Endpoint]:
+    """Yield what an EndpointSlice lists of its own model's pods; nothing where others than Kubernetes keep it."""
+    _, model = service_of(body)
+    if model and managed(body):
+        yield from endpoints_of(body, pods_of=model)
+
+
+def secret_entries(body: object) -> dict[str, bytes]:
+    """Return the entries of a Secret."""
+    entries = {}
+    for name, value in _at(body, "data").items():
+        try:
+            entries[str(name)] = base64.b64decode(value, validate=True)
+        except (TypeError, ValueError):
+            entries[str(name)] = b""
+    return entries
+
+
+def _is_pod(endpoint: Mapping[str, Any], namespace: object, model: str) -> bool:
+    """Whether an endpoint is a pod that a revision's Deployment, `<model>-<revision>`, made."""
+    target = _at(endpoint, "targetRef")
+    ours = target.get("kind") == "Pod" and target.get("namespace") == namespace
+    return ours and _text(target.get("name")).startswith(f"{model}-")
 
 
 def _host(endpoint: Mapping[str, Any]) -> str | None:
     """Return the address of an endpoint that takes requests, as a URL has it; None where it takes none."""
-    conditions, addresses = endpoint.get("conditions") or {}, endpoint.get("addresses") or ()
+    conditions, addresses = _at(endpoint, "conditions"), endpoint.get("addresses")
     ready = conditions.get("ready") is not False and conditions.get("terminating") is not True
-    if not ready or not addresses:
+    if not ready or not isinstance(addresses, list) or not addresses:
         return None
-    return f"[{addresses[0]}]" if ":" in addresses[0] else str(addresses[0])
+    try:
+        address = ipaddress.ip_address(_text(addresses[0]))
+    except ValueError:
+        return None
+    if "%" in str(address):  # a zone is of another machine
+        return None
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
-def secret_entries(body: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the entries of a Secret."""
-    entries = {}
-    for name, value in (body.get("data") or {}).items():
-        try:
-            entries[name] = base64.b64decode(value, validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            entries[name] = b""
-    return entries
+def _ready(conditions: object) -> Mapping[str, Any]:
+    """Return the condition Ready; empty where there is none."""
+    found = (each for each in _each({"conditions": conditions}, "conditions") if each.get("type") == "Ready")
+    return next(found, {})
 
 
-def _at(body: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    found: Any = body
+def _at(body: object, *path: str) -> Mapping[str, Any]:
+    found: object = body
     for name in path:
-        found = found.get(name) or {}
+        found = found.get(name) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
 
-def _seconds(text: object) -> int:
+def _each(body: object, name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a list."""
+    listed = body.get(name) if isinstance(body, Mapping) else None
+    return (each for each in listed if isinstance(each, Mapping)) if isinstance(listed, list) else iter(())
+
+
+def _text(value: object) -> str:
+    """Return a text that can be sent on; empty where it is none."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _seconds(value: object) -> float:
     try:
-        return int(datetime.fromisoformat(str(text)).timestamp())
-    except ValueError:
+        seconds = float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        seconds = 0.0
+    return seconds if seconds > 0 and isfinite(seconds) else _STREAM_SECONDS
+
+
+def _moment(text: object) -> int:
+    """Return seconds since the epoch."""
+    try:
+        return int(datetime.fromisoformat(_text(text)).timestamp())
+    except (ValueError, OverflowError, OSError):
         return 0

@@ -36,3 +36,8 @@ class Options:
     service: NamespacedName | None = None
     upstreams: tuple[tuple[str, str], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
+
+    @property
+    def several_namespaces(self) -> bool:
+        """Whether models of several namespaces can be behind it."""
+        return not self.upstreams and len(set(self.namespaces)) != 1

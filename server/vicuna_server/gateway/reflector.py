@@ -18,6 +18,7 @@ from kubernetes.aio import config as untyped_config
 
 from vicuna_contract.cluster import configure
 from vicuna_server.errors import UnreachableError
+from vicuna_server.gateway.careful import carefully
 
 __all__ = ["ApiServer", "Picture", "Reflector"]
 
@@ -28,6 +29,7 @@ _LIST_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 # bookmarks come every minute: a watch silent for longer is a connection that nobody holds any more
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 _FIRST_DELAY, _MOST_DELAY = 0.2, 15.0
+_SHORT_SECONDS = 5.0  # a watch that ended sooner, and said nothing, is no reason to ask again at once
 
 aio_config: Any = untyped_config
 Body = dict[str, Any]
@@ -140,40 +142,54 @@ class Reflector:
         self._delay = _FIRST_DELAY
 
     async def run(self) -> None:
-        """Go on until cancelled; what fails is tried again, with what was known kept."""
+        """Go on until cancelled; whatever fails is tried again, later each time, with what was known kept."""
         while True:
             try:
                 if not self._version:
                     await self._list()
-                await self._watch()
-                self._delay = _FIRST_DELAY
-            except (_AnswerError, UnreachableError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                if await self._watch():
+                    continue
+            except (_AnswerError, UnreachableError, aiohttp.ClientError, OSError) as error:
                 if isinstance(error, _AnswerError) and error.status == 410:
                     self._version = ""  # our place in history has been forgotten
-                    continue
-                logger.warning("cannot watch %s: %s; trying again", self.path, str(error) or type(error).__name__)
-                await asyncio.sleep(self._delay * random.uniform(0.5, 1))  # noqa: S311
-                self._delay = min(self._delay * 2, _MOST_DELAY)
+                else:
+                    self._complain(error)
+            except Exception as error:  # noqa: BLE001  # no answer, however odd, may end the process
+                self._version = ""  # nothing tells what comes behind it but a new list
+                self._complain(error)
+            await asyncio.sleep(self._delay * random.uniform(0.5, 1))  # noqa: S311
+            self._delay = min(self._delay * 2, _MOST_DELAY)
+
+    def _complain(self, error: Exception) -> None:
+        logger.warning("cannot watch %s: %.500s; trying again", self.path, str(error) or type(error).__name__)
 
     async def _list(self) -> None:
         answer = await self.api.get(self.path, self.query, _LIST_TIMEOUT)
         async with answer:
             found = await answer.json()
-        self._version = str((found.get("metadata") or {}).get("resourceVersion") or "0")
-        self.picture.replace(found.get("items") or [])
+        if not isinstance(found, dict):
+            raise TypeError("the answer is no list of objects")
+        items = found.get("items")
+        carefully(self.picture.replace, [item for item in items if isinstance(item, dict)] if items else [])
+        self._version = _version_of(found) or "0"
         self.synced.set()
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> bool:
+        """Follow what happens until the answer ends; return whether it was worth anything."""
+        began, heard = asyncio.get_running_loop().time(), False
         async for event in self._events():
-            kind, item = event.get("type"), event.get("object") or {}
+            kind, item = event.get("type"), event.get("object")
+            if not isinstance(item, dict):
+                continue
             if kind == "ERROR":
                 raise _AnswerError(int(item.get("code") or 500), str(item.get("message") or ""))
-            version = (item.get("metadata") or {}).get("resourceVersion")
-            self._version = str(version or self._version)
+            heard, self._delay = True, _FIRST_DELAY
+            self._version = _version_of(item) or self._version
             if kind in ("ADDED", "MODIFIED"):
-                self.picture.changed(item)
+                carefully(self.picture.changed, item)
             elif kind == "DELETED":
-                self.picture.deleted(item)
+                carefully(self.picture.deleted, item)
+        return heard or asyncio.get_running_loop().time() - began > _SHORT_SECONDS
 
     async def _events(self) -> AsyncIterator[Body]:
         query = {
@@ -186,6 +202,16 @@ class Reflector:
         answer = await self.api.get(self.path, query, _WATCH_TIMEOUT)
         async with answer:
             while line := await answer.content.readline():
-                event = json.loads(line)
-                self._delay = _FIRST_DELAY
-                yield event
+                try:
+                    event = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    self._complain(error)  # and go on with what follows: asked for again it would be the same
+                    continue
+                if isinstance(event, dict):
+                    yield event
+
+
+def _version_of(thing: Body) -> str:
+    """Return the resourceVersion of an object or a list; empty where it has none."""
+    metadata = thing.get("metadata")
+    return str(metadata.get("resourceVersion") or "") if isinstance(metadata, dict) else ""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from vicuna_server.errors import OverloadedError, RequestError
-from vicuna_server.gateway.catalogue import Catalogue, Model
+from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
 from vicuna_server.gateway.refusals import mark_forwarded
+from vicuna_server.gateway.resolving import Resolver
+from vicuna_server.gateway.salts import with_salt
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 from vicuna_server.http.body import read_bytes
 from vicuna_server.http.request_id import request_id
@@ -22,7 +24,7 @@ __all__ = ["Router"]
 class Router:
     """Finds who answers a request."""
 
-    catalogue: Catalogue
+    resolver: Resolver
     upstream: Upstream
 
     async def forward(self, request: Request) -> Forward:
@@ -40,12 +42,12 @@ class Router:
         body = await read_bytes(request, settings.max_body_bytes, settings.body_seconds)
         fields = _parse(body)
         key: Key = request.state.key
-        model = self.catalogue.resolve(_model_name(fields), key.may_use)
+        model = self.resolver.model(request, _model_name(fields))
         ident = request_id(request.headers.get("x-request-id", ""))
         outgoing = Outgoing(
             path=request.url.path,
             body=_named(body, fields, model),
-            headers=request_headers(request.headers.raw, ident),
+            headers=with_salt(request_headers(request.headers.raw, ident), key, model),
             request_id=ident,
             streams=fields.get("stream") is True,
             key=key.name,

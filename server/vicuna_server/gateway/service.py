@@ -52,7 +52,8 @@ class _Beside(uvicorn.Server):
 
 
 async def _serve(options: Options) -> None:
-    state, synced, catalogue, rates = Drain(loaded=True), asyncio.Event(), Catalogue(), Rates()
+    state, synced, rates = Drain(loaded=True), asyncio.Event(), Rates()
+    catalogue = Catalogue(several=options.several_namespaces)
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
     front = Refusals(gate, upstream.metrics.refused)

@@ -40,7 +40,8 @@ def router(answerer: Answerer) -> APIRouter:
             prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
         headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
         scored = await answerer.score(request, [prompt], body.prompt_logprobs)
-        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives)
+        scope = answerer.scope(request)
+        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives, scope)
         head = answerer.head("chatcmpl")
         if not body.stream:
             answers = [

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import VicunaError
@@ -61,6 +61,7 @@ def _serve(args: ServeArguments) -> None:
             max_stream_seconds=args.max_stream_seconds,
             allowed_origins=tuple(filter(None, map(str.strip, args.allowed_origins.split(",")))),
             accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
+            prefix_cache=args.prefix_cache or PER_KEY,
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)

@@ -44,7 +44,8 @@ def router(answerer: Answerer) -> APIRouter:
         if body.max_tokens == 0:
             choices = answerer.unanswered([len(tokens) for tokens in scored], body.choices)
         else:
-            choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs)
+            scope = answerer.scope(request)
+            choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs, scope)
         told = _Told(body, answerer.head("cmpl"), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in told.opening()]

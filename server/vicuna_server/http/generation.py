@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from vicuna_server.engine import (
+    CacheScope,
     Delta,
     Engine,
     Generation,
@@ -23,6 +24,7 @@ from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.pieces import pieces
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.sharing import cache_scope
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
 from vicuna_server.protocol.answer_size import most_scored, token_limit
 from vicuna_server.protocol.envelope import Head
@@ -84,8 +86,17 @@ class Answerer:
         """Return what all parts of a response have in common; its id is new, whatever the request's is."""
         return Head(f"{prefix}-{secrets.token_hex(12)}", self.settings.served_name)
 
+    def scope(self, request: Request) -> CacheScope:
+        """Return whose keys and values a request may go on from."""
+        return cache_scope(request, self.settings.prefix_cache)
+
     async def start(
-        self, body: SamplingFields, prompts: Sequence[PromptInput], max_tokens: int | None, logprobs: int | None
+        self,
+        body: SamplingFields,
+        prompts: Sequence[PromptInput],
+        max_tokens: int | None,
+        logprobs: int | None,
+        scope: CacheScope,
     ) -> Choices:
         """Hand all choices of all prompts to the engine.
 
@@ -103,7 +114,7 @@ class Answerer:
                     request = _engine_request(
                         body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
-                    generations.append(await self.engine.submit(replace(request, ceiling=ceiling)))
+                    generations.append(await self.engine.submit(replace(request, ceiling=ceiling, scope=scope)))
         except BaseException:
             for generation in generations:
                 generation.cancel()
@@ -120,7 +131,9 @@ class Answerer:
         """
         if top is None:
             return []
-        return await while_connected(request.receive, self.engine.score(prompts, top, most_scored(top, choices)))
+        return await while_connected(
+            request.receive, self.engine.score(prompts, top, most_scored(top, choices), self.scope(request))
+        )
 
     def unanswered(self, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
         """Return empty answers to prompts of so many tokens: nothing is to be generated."""

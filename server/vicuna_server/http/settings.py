@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vicuna_contract.serve_arguments import PER_KEY, PrefixCache
+
 __all__ = ["ServiceSettings"]
 
 
@@ -19,6 +21,7 @@ class ServiceSettings:
         allowed_origins: Origins whose pages may use the API from a browser; `*`: all.
         accepts_token_ids: Whether embeddings take token ids, which must be of this model's tokenizer.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
+        prefix_cache: Who shares keys and values.
     """
 
     served_name: str
@@ -30,3 +33,4 @@ class ServiceSettings:
     allowed_origins: tuple[str, ...] = ()
     accepts_token_ids: bool = False
     keepalive_seconds: float = 15.0
+    prefix_cache: PrefixCache = PER_KEY

@@ -39,7 +39,8 @@ def router(answerer: Answerer) -> APIRouter:
             raise RequestError(_OTHER_TOKENIZER, param="input", code="token_ids_not_accepted")
         encoding_format = body.encoding_format or "float"
         check_vectors(len(body.inputs), answerer.engine.embedding_size, encoding_format)
-        embedded = await while_connected(request.receive, answerer.engine.embed(body.inputs))
+        embedding = answerer.engine.embed(body.inputs, answerer.scope(request))
+        embedded = await while_connected(request.receive, embedding)
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
         vectors = (one.vector for one in embedded)

@@ -27,6 +27,13 @@ def test_a_key_is_found_by_its_token_alone() -> None:
     assert [model for model in ("a/x", "b/x", "b/vicuna") if key.may_use(model)] == ["a/x", "b/vicuna"]
 
 
+def test_a_default_namespace_allows_nothing() -> None:
+    key = KeyRing.parse({"alice": _entry("secret", models=["a/*"], defaultNamespace="b")}).find("secret")
+    assert key is not None
+    assert (key.default_namespace, key.namespaces) == ("b", {"a"})
+    assert not key.may_use("b/x")
+
+
 def test_a_key_never_shows_its_hash() -> None:
     key = KeyRing.parse({"alice": _entry("secret")}).find("secret")
     assert key is not None
@@ -43,6 +50,12 @@ def test_a_key_never_shows_its_hash() -> None:
         (_entry("x", requestsPerMinute=0), "requestsPerMinute"),
         (_entry("x", expires="tomorrow"), "expires"),
         (_entry("x", model=["a/*"]), "model"),
+        (_entry("x", requestsPerMinute=10**400), "requestsPerMinute"),
+        (_entry("x", defaultNamespace="Team A"), "defaultNamespace"),
+        (_entry("x", defaultNamespace="*"), "defaultNamespace"),
+        (b"[" * 5000, "no JSON object"),
+        (b'{"sha256":' + b"[" * 100_000, "no JSON object"),
+        (b'{"models": ' + b"9" * 5000 + b"}", "no JSON object"),
     ],
 )
 def test_a_broken_entry_opens_nothing_and_spoils_no_other(content: bytes, problem: str) -> None:

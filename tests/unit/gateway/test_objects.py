@@ -6,24 +6,32 @@ from typing import Any
 import pytest
 
 from vicuna_server.gateway.catalogue import Endpoint
-from vicuna_server.gateway.objects import endpoints_of, model_of, secret_entries, service_of
+from vicuna_server.gateway.model import Model
+from vicuna_server.gateway.objects import endpoints_of, model_of, of_pods, secret_entries, service_of
 
 META = {"namespace": "team", "name": "vicuna", "creationTimestamp": "2026-11-25T00:00:00Z"}
+MANAGED = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+
+
+def read(body: dict[str, Any]) -> Model:
+    model = model_of(body)
+    assert model is not None
+    return model
 
 
 def test_a_model_with_its_state() -> None:
     spec = {"serving": {"servedName": "chat", "maxStreamSeconds": 90}}
     waiting = {"type": "Ready", "status": "False", "reason": "Merging", "message": "40 % done"}
-    model = model_of({"metadata": META, "spec": spec, "status": {"conditions": [{"type": "Other"}, waiting]}})
+    model = read({"metadata": META, "spec": spec, "status": {"conditions": [{"type": "Other"}, waiting]}})
     assert (model.id, model.key, model.max_stream_seconds) == ("team/chat", ("team", "vicuna"), 90)
     assert (model.reason, model.message, model.created) == ("Merging", "40 % done", 1795564800)
     ready = {**waiting, "status": "True", "reason": "Ready"}
-    assert model_of({"metadata": META, "spec": spec, "status": {"conditions": [ready]}}).reason == ""
+    assert read({"metadata": META, "spec": spec, "status": {"conditions": [ready]}}).reason == ""
 
 
 @pytest.mark.parametrize("body", [{}, {"spec": None}, {"spec": {"serving": None}, "status": {"conditions": None}}])
 def test_what_is_missing_has_its_default(body: dict[str, Any]) -> None:
-    assert model_of({"metadata": META, **body}).id == "team/vicuna"
+    assert read({"metadata": META, **body}).id == "team/vicuna"
 
 
 def test_only_ready_endpoints_that_do_not_terminate_count() -> None:
@@ -46,6 +54,53 @@ def test_only_ready_endpoints_that_do_not_terminate_count() -> None:
     assert list(endpoints_of(body)) == found
     assert service_of(body) == ("team", "vicuna")
     assert list(endpoints_of({**body, "ports": None})) == []
+
+
+def _slice(**changes: Any) -> dict[str, Any]:
+    target = {"kind": "Pod", "namespace": "team", "name": "vicuna-0123abcd-5b6f7-x2x9z", "uid": "u"}
+    endpoint = {"addresses": ["10.0.0.1"], "conditions": {"ready": True}, "targetRef": target}
+    labels = {"kubernetes.io/service-name": "vicuna", **MANAGED}
+    body = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"namespace": "team", "name": "vicuna-1", "labels": {**labels, **changes.pop("labels", {})}},
+        "ports": [{"name": "http", "port": 8000}],
+        "endpoints": [endpoint | {key: value for key, value in changes.items() if key != "target"}],
+    }
+    target |= changes.get("target", {})
+    return body
+
+
+def test_the_pods_of_a_model_count_and_as_kubernetes_1_20_lists_them_too() -> None:
+    assert list(of_pods(_slice())) == [Endpoint("http://10.0.0.1:8000")]
+    old = _slice(topology={"kubernetes.io/hostname": "node"})
+    assert list(of_pods({**old, "apiVersion": "discovery.k8s.io/v1beta1", "addressType": "IPv4"}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"endpointslice.kubernetes.io/managed-by": "me"}},
+        {"labels": {"endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io"}},
+        {"labels": {"endpointslice.kubernetes.io/managed-by": None}},
+        {"labels": {"kubernetes.io/service-name": "other"}},
+        {"labels": {"kubernetes.io/service-name": ""}},
+        {"targetRef": None},
+        {"targetRef": "vicuna-0123abcd-5b6f7-x2x9z"},
+        {"target": {"kind": "Node"}},
+        {"target": {"namespace": "team-b"}},
+        {"target": {"namespace": None}},
+        {"target": {"name": "victim-0123abcd-5b6f7-x2x9z"}},
+        {"target": {"name": "vicunas-0123abcd-5b6f7-x2x9z"}},
+        {"target": {"name": "vicuna"}},
+        {"target": {"name": None}},
+        {"addresses": ["victim.team-b.svc"]},
+        {"addresses": ["10.0.0.1@evil.example"]},
+        {"addresses": ["10.0.0.1/x?"]},
+        {"addresses": ["fe80::1%eth0"]},
+    ],
+)
+def test_what_points_elsewhere_than_at_the_models_pods_does_not_count(change: dict[str, Any]) -> None:
+    assert list(of_pods(_slice(**change))) == []
 
 
 def test_a_secret_with_an_entry_that_is_no_base64() -> None:

@@ -86,12 +86,27 @@ def test_keys_are_listed_and_revoked(capsys: Capture) -> None:
     assert len(kubectl.ring()) == 0
 
 
+def test_a_key_with_a_default_namespace(capsys: Capture) -> None:
+    kubectl = SecretKubectl("sys/keys")
+    assert main(["key", "create", "carol", "--models", "*", "--default-namespace", "team-a"], connect=kubectl) == 0
+    key = kubectl.ring().find(capsys.readouterr().out.strip())
+    assert key is not None
+    assert (key.default_namespace, key.models) == ("team-a", ("*",))
+    kubectl.secrets["keys"]["deep"] = base64.b64encode(b"[" * 5000).decode()
+    assert main(["key", "list"], connect=kubectl) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["NAME", "MODELS", "RPM", "EXPIRES", "NAMESPACE"]
+    assert [lines[1][0], lines[1][-1]] == ["carol", "team-a"]
+    assert lines[2][:2] == ["deep", "(broken:"]
+
+
 @pytest.mark.parametrize(
     ("gateways", "words", "says"),
     [
         (["sys/keys"], ["create", "a b"], "no name"),
         (["sys/keys"], ["create", "a", "--rpm", "0"], "--rpm"),
         (["sys/keys"], ["create", "a", "--expires", "soon"], "30d"),
+        (["sys/keys"], ["create", "a", "--default-namespace", "team-a/*"], "one namespace"),
         (["sys/keys"], ["revoke", "nobody"], "no key nobody"),
         ([], ["list"], "no gateway"),
         ([""], ["list"], "uses no keys"),

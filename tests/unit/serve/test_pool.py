@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vicuna_server.engine.kv import KeyValueShape, KeyValueStore
+from support.rows import fill, store
+from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.pool import BLOCK, TokenPool
 from vicuna_server.engine.prefix import Placing, PrefixCache, Row, common_prefix
 
@@ -40,19 +41,6 @@ def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]
         assert all(one.start + one.size <= other.start for one, other in pairwise(ordered))
         assert not ordered or ordered[-1].start + ordered[-1].size <= pool.capacity
         assert pool.used == sum(region.size for region in regions)
-
-
-def store(capacity: int) -> KeyValueStore:
-    return KeyValueStore(KeyValueShape((torch.device("cpu"),), 1, 1, torch.float32), capacity)
-
-
-def fill(store: KeyValueStore, row: Row) -> None:
-    """Write what a model would write: here each token's id."""
-    assert row.region is not None
-    place, new = row.region.start + row.done, torch.tensor(row.ids[row.done :], dtype=torch.float32)
-    for buffer in (*store.keys, *store.values):
-        buffer[place : place + len(new), 0, 0] = new
-    row.done = len(row.ids)
 
 
 def held(store: KeyValueStore, row: Row) -> list[float]:
