@@ -296,10 +296,32 @@ async def test_connections_to_a_decent_server_are_used_again() -> None:
     async with hostile(again=True) as server, gateway() as door:
         door.route(server.url)
         for answer in answers * 2:
-            server.answer(answer[:-5], answer[-5:])  # the end of a stream comes apart
+            server.answer(answer)
             assert (await door.client.post(CHAT, json=chat(stream=True))).status_code in (200, 400)
         assert len(server.requests) == 8
         assert server.connections == 1
+
+
+async def test_the_end_of_a_stream_may_come_after_its_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_answer, "END_SECONDS", 60.0)
+    seen = asyncio.Event()
+
+    async def act(talk: Talk) -> None:
+        await talk.say(head("text/event-stream"), chunk(EVENT + DONE))
+        await seen.wait()
+        await talk.say(b"0\r\n\r\n")
+
+    async with hostile(act=act, again=True) as server, gateway() as door:
+        door.route(server.url)
+        for _ in range(2):
+            seen.clear()
+            async with door.client.stream("POST", CHAT, json=chat(stream=True)) as response:
+                parts = response.aiter_raw()
+                assert await anext(parts) == EVENT + DONE  # the client waits for nothing
+                seen.set()
+                assert [part async for part in parts] == []
+            await eventually(lambda: door.upstream.balancer.under_way == 0)
+        assert (len(server.requests), server.connections) == (2, 1)
 
 
 # large answers

@@ -19,6 +19,8 @@ __all__ = ["pass_whole", "read_small", "to_the_end"]
 
 MOST_BYTES = 2**30
 """Only a server that writes for ever gets there: our own stay below 64 MiB, and an answer that flows holds nothing."""
+END_SECONDS = 1.0
+"""How long a server may take from the end of a stream to the end of its answer."""
 REFUSAL_BYTES = 64 * 2**10
 """The longest body of a refusal that is passed on; servers' own have less than one."""
 
@@ -111,7 +113,7 @@ async def to_the_end(content: StreamReader) -> None:
     """Read what little there is behind a stream's end, so that its connection can be used again; else it closes."""
     left = REFUSAL_BYTES
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(END_SECONDS):
             while left > 0 and (data := await content.readany()):
                 left -= len(data)
     except LOST:
