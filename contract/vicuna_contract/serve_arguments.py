@@ -8,6 +8,7 @@ from typing import Final, Literal, Self, get_args
 
 from vicuna_contract.arguments import Declare, Parser, count, port, positive, template
 from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
+from vicuna_contract.signing import gateway_keys
 from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
 
 __all__ = ["DEVICES", "QUANTIZATIONS", "SERVING_DTYPES", "Device", "Quantization", "ServeArguments", "ServingDtype"]
@@ -46,6 +47,8 @@ class ServeArguments:
         drain_seconds: on SIGTERM, go on taking requests so long.
         access_log: `on` or `off`.
         host: address to listen on.
+        gateway_keys: public keys of gateways (see `signing`); answer only what one of them has signed; None: anybody.
+        audience: whom a signature must be for.
     """
 
     model: str
@@ -67,6 +70,8 @@ class ServeArguments:
     drain_seconds: int = 5
     access_log: str = "on"
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
+    gateway_keys: str | None = None
+    audience: str | None = None
 
     def to_argv(self) -> list[str]:
         """Return the words after `vicuna-server`."""
@@ -110,6 +115,9 @@ class ServeArguments:
         add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
         add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
         add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
+        help_text = "answer only what the holder of one of these public keys has signed, and this machine"
+        add("--gateway-keys", type=gateway_keys, metavar="BASE64,…", help=help_text)
+        add("--audience", metavar="NAMESPACE/NAME/UID", help="whom a gateway's signature must be for")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:

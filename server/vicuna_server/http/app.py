@@ -12,6 +12,7 @@ from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.middleware import CommonHeaders
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.signed import Signed
 
 __all__ = ["create_app"]
 
@@ -29,4 +30,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    return CommonHeaders(CloseWhileDraining(app, lifecycle), settings.revision, metrics)
+    inner: ASGIApp = CloseWhileDraining(app, lifecycle)
+    if settings.signatures is not None:
+        inner = Signed(inner, settings.signatures)
+    return CommonHeaders(inner, settings.revision, metrics)

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.signing import public_keys
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.errors import VicunaError
+from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.http.access_log import set_up_access_log
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.signed import Check
 from vicuna_server.manifest import Manifest
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -59,10 +61,22 @@ def _serve(args: ServeArguments) -> None:
             revision=args.revision,
             created=int(time.time()),
             max_stream_seconds=args.max_stream_seconds,
+            signatures=_signatures(args),
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
         asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
+
+
+def _signatures(args: ServeArguments) -> Check | None:
+    """Return what requests are checked by; None where everybody is answered."""
+    if not args.gateway_keys:
+        return None
+    if not args.audience:
+        raise UsageError("--gateway-keys needs --audience (VICUNA_AUDIENCE), which says whom a signature must be for")
+    from vicuna_server.http.signature import Signatures  # a fifth of a second to import
+
+    return Signatures(public_keys(args.gateway_keys), args.audience)
 
 
 def _load_settings(args: ServeArguments, folder: Path, manifest: Manifest | None) -> LoadSettings:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vicuna_server.http.signed import Check
+
 __all__ = ["ServiceSettings"]
 
 
@@ -17,6 +19,7 @@ class ServiceSettings:
         max_body_bytes: Larger request bodies are refused with 413.
         body_seconds: A body that takes longer to arrive is refused with 408.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
+        signatures: Answer only what these find signed; None: whoever asks.
     """
 
     served_name: str
@@ -26,3 +29,4 @@ class ServiceSettings:
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
     keepalive_seconds: float = 15.0
+    signatures: Check | None = None
