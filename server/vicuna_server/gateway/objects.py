@@ -12,6 +12,7 @@ __all__ = ["endpoints_of", "model_of", "secret_entries", "service_of"]
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _PORT_NAME = "http"
+_MOST_FORMER_UIDS = 10  # as the CRD has it
 
 
 def model_of(body: Mapping[str, Any]) -> Model:
@@ -28,7 +29,14 @@ def model_of(body: Mapping[str, Any]) -> Model:
         reason=str(ready.get("reason") or "") if not_ready else "",
         message=str(ready.get("message") or "") if not_ready else "",
         max_stream_seconds=float(serving.get("maxStreamSeconds") or 600),
+        uid=str(metadata.get("uid") or ""),
+        former_uids=_former_uids(body),
     )
+
+
+def _former_uids(body: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _at(body, "status").get("formerUIDs")
+    return tuple(map(str, found[:_MOST_FORMER_UIDS])) if isinstance(found, list) else ()
 
 
 def service_of(body: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from vicuna_contract.names import REVISION_HEADER
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import Frames
+from vicuna_server.gateway.signing import not_let_in, signed
 from vicuna_server.gateway.upstream import Outgoing, Upstream, answer_headers
 from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.errors import error_response
@@ -140,10 +141,12 @@ class Forward(Response):
         async with session.post(
             endpoint.url + outgoing.path,
             data=outgoing.body,
-            headers=outgoing.headers,
+            headers=signed(self._upstream.signer, self._model, outgoing.path, outgoing.headers),
             timeout=self._upstream.timeout(self._model, streams=outgoing.streams),
             allow_redirects=False,
         ) as answer:
+            if answer.status == 401:
+                return not_let_in(self._model, endpoint.url)
             headers = answer_headers(answer.headers)
             self._sent.revision = answer.headers.get(REVISION_HEADER, "")
             if answer.content_type != "text/event-stream":

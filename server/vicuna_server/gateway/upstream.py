@@ -9,6 +9,7 @@ from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.gateway.signing import Signer
 
 __all__ = ["Outgoing", "Upstream", "answer_headers", "request_headers"]
 
@@ -54,6 +55,7 @@ class Upstream:
         self.endpoints = endpoints
         self.balancer = Balancer()
         self.session: aiohttp.ClientSession | None = None
+        self.signer: Signer | None = None
 
     async def open(self) -> None:
         """Make the pool of connections."""
