@@ -143,6 +143,10 @@ def test_whoever_is_in_the_pod_needs_none(port: int) -> None:
         assert httpx.get(f"http://{host}:{port}/v1/models").status_code == 200
 
 
+def test_no_header_makes_whoever_is_in_the_pod_a_stranger(port: int) -> None:
+    assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 200
+
+
 def test_to_ask_its_own_outer_address_is_not_local(port: int, far: str) -> None:
     """What a mesh's proxy does: it comes from the pod and goes to the pod's address."""
     with socket.create_connection((far, port), source_address=(far, 0)) as connection:

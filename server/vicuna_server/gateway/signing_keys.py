@@ -66,7 +66,7 @@ async def _keep(args: argparse.Namespace) -> None:
         await configure(configuration, aio_config, os.environ)
     except ValueError as error:
         raise UnreachableError("NoCluster", str(error)) from error
-    client = aio_client.ApiClient(configuration)
+    client: Any = aio_client.ApiClient(configuration)
     try:
         await Keeper(client).keep(args.secret, args.config_map, args.rotation)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -20,7 +20,8 @@ OPEN_PATHS = frozenset({LIVE_PATH, READY_PATH, "/metrics"})
 class Check(Protocol):
     """Raises RequestError unless a token lets a request in."""
 
-    def check(self, token: str, method: str, path: str) -> None: ...
+    def check(self, token: str, method: str, path: str) -> None:
+        """Look at the token of a request to this path."""
 
 
 class Signed:
