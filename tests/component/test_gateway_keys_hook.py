@@ -59,7 +59,7 @@ class Store:
 
     def secret(self) -> KeyPairs:
         entries = {name: base64.b64decode(value) for name, value in self.objects[SECRET]["data"].items()}
-        return KeyPairs.of(entries, self.objects[SECRET]["metadata"]["annotations"][ROTATION])
+        return KeyPairs.of(entries, self.objects[SECRET]["metadata"]["annotations"][ROTATION].split())
 
     def published(self) -> str:
         return str(self.objects[CONFIG_MAP]["data"]["public-keys"])
@@ -132,10 +132,15 @@ async def test_a_rotation_is_carried_out_once(store: Store, tmp_path: Path) -> N
     for _ in range(2):
         assert (await hook(store, tmp_path, "--rotation", "2027"))[0] == 0
         second = store.secret()
-        assert (second.current, second.rotation) == (first.next, "2027")
+        assert (second.current, second.rotations) == (first.next, ("2027",))
         assert store.published() == second.public()
     assert (await hook(store, tmp_path))[0] == 0
     assert store.secret() == second, "to say nothing of a rotation takes none back"
+    assert (await hook(store, tmp_path, "--rotation", "2028"))[0] == 0
+    third = store.secret()
+    assert third.current == second.next
+    assert (await hook(store, tmp_path, "--rotation", "2027"))[0] == 0
+    assert store.secret() == third, "to go back to an earlier release rotates nothing"
 
 
 @pytest.mark.parametrize("words", [[], ["--rotation", "2027"]])

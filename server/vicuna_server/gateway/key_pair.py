@@ -4,8 +4,8 @@ Pods of models learn public keys once, when they are made. So the next pair is m
 takes over, all pods that were made since then know it already.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,29 +25,32 @@ __all__ = ["CURRENT", "KeyPairs"]
 CURRENT, NEXT, PREVIOUS = "current", "next", "previous-public"
 """Entries of the Secret: two private keys in PEM, and a public key as settings have it."""
 
+_MOST_ROTATIONS = 50
+
 
 @dataclass(frozen=True)
 class KeyPairs:
-    """The entries of the Secret, and the word of the rotation that made them what they are."""
+    """The entries of the Secret, and the words of the rotations that made them what they are, the last one last."""
 
     current: bytes
     next: bytes | None = None
     previous: bytes | None = None
-    rotation: str = ""
+    rotations: tuple[str, ...] = ()
 
     @classmethod
     def fresh(cls, rotation: str = "") -> Self:
         """Make two new pairs."""
-        return cls(_new(), _new(), rotation=rotation)
+        return cls(_new(), _new(), rotations=(rotation,) if rotation else ())
 
     @classmethod
-    def of(cls, entries: Mapping[str, bytes], rotation: str) -> Self:
+    def of(cls, entries: Mapping[str, bytes], rotations: Iterable[str] = ()) -> Self:
         """Read the entries of a Secret.
 
         Raises:
             InputError: `SigningKeyBroken`; nothing that is there is ever replaced.
         """
-        pairs = cls(entries.get(CURRENT, b""), entries.get(NEXT) or None, entries.get(PREVIOUS) or None, rotation)
+        pairs = cls(entries.get(CURRENT, b""), entries.get(NEXT) or None, entries.get(PREVIOUS) or None)
+        pairs = replace(pairs, rotations=tuple(rotations))
         pairs.public()
         return pairs
 
@@ -59,15 +62,17 @@ class KeyPairs:
     def rotated(self, rotation: str) -> "KeyPairs":
         """Return what they are after a rotation; themselves where it has been done already, or none is asked for.
 
+        A word of long ago counts as done: whoever goes back to an earlier release rotates nothing.
+
         Raises:
             InputError: `SigningKeyBroken`: there is no next key.
         """
-        if rotation in ("", self.rotation):
+        if rotation in ("", *self.rotations):
             return self
         if self.next is None:
             raise InputError("SigningKeyBroken", f"the Secret has no key {NEXT!r} that could take over")
         before = joined([_public(CURRENT, self.current)]).encode()
-        return KeyPairs(self.next, _new(), before, rotation)
+        return KeyPairs(self.next, _new(), before, (*self.rotations, rotation)[-_MOST_ROTATIONS:])
 
     def public(self) -> str:
         """Return the public keys that servers are to accept, as settings have them.

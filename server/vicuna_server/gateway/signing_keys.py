@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 PUBLIC_KEYS = "public-keys"
 """The ConfigMap's entry."""
 ROTATION = "vicuna.dev/signing-rotation"
-"""The Secret's annotation."""
+"""The Secret's annotation: the words of all rotations, the last one last."""
 
 _TRIES = 5
 _PATIENCE = aiohttp.ClientTimeout(total=30, connect=10)
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add, name = parser.add_argument, "NAMESPACE/NAME"
     add("--secret", required=True, type=namespaced_name, metavar=name, help="gets the private keys, if it is not there")
     add("--config-map", required=True, type=namespaced_name, metavar=name, help="gets the public keys")
-    add("--rotation", default="", metavar="WORD", help="another one than before: the next key takes over")
+    add("--rotation", default="", metavar="WORD", help="one that was never said before: the next key takes over")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,12 +110,13 @@ class Keeper:
             logger.info("the Secret %s %s", secret.name, "is made" if made else "was made by somebody else")
             return pairs if made else None
         metadata = found.get("metadata") or {}
-        before = KeyPairs.of(_decoded(found), (metadata.get("annotations") or {}).get(ROTATION, ""))
+        annotations = metadata.get("annotations") or {}
+        before = KeyPairs.of(_decoded(found), annotations.get(ROTATION, "").split())
         after = before.rotated(rotation)
         if after is before:
             return before
         body = {**found, "data": _encoded(after.entries())}
-        body["metadata"] = {**metadata, "annotations": {**(metadata.get("annotations") or {}), ROTATION: rotation}}
+        body["metadata"] = {**metadata, "annotations": {**annotations, ROTATION: " ".join(after.rotations)}}
         written = await self._write("PUT", f"{collection}/{secret.name}", body)
         if written:
             logger.info("the next key of %s has taken over (rotation %s)", secret.name, rotation)
@@ -167,7 +168,7 @@ def _named(name: NamespacedName) -> Body:
 
 
 def _secret(name: NamespacedName, pairs: KeyPairs) -> Body:
-    metadata = _named(name) | {"annotations": {ROTATION: pairs.rotation}}
+    metadata = _named(name) | {"annotations": {ROTATION: " ".join(pairs.rotations)}}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
