@@ -12,7 +12,7 @@ __all__ = ["endpoints_of", "model_of", "secret_entries", "service_of"]
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _PORT_NAME = "http"
-_MOST_FORMER_UIDS = 10  # as the CRD has it
+_MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64  # as the CRD has it
 
 
 def model_of(body: Mapping[str, Any]) -> Model:
@@ -36,7 +36,7 @@ def model_of(body: Mapping[str, Any]) -> Model:
 
 def _former_uids(body: Mapping[str, Any]) -> tuple[str, ...]:
     found = _at(body, "status").get("formerUIDs")
-    return tuple(map(str, found[:_MOST_FORMER_UIDS])) if isinstance(found, list) else ()
+    return tuple(str(uid)[:_MOST_OF_A_UID] for uid in found[:_MOST_FORMER_UIDS]) if isinstance(found, list) else ()
 
 
 def service_of(body: Mapping[str, Any]) -> tuple[str, str]:
