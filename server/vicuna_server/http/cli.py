@@ -15,8 +15,7 @@ from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.http.access_log import set_up_access_log
-from vicuna_server.http.settings import ServiceSettings
-from vicuna_server.http.signed import Check
+from vicuna_server.http.settings import Check, ServiceSettings
 from vicuna_server.manifest import Manifest
 from vicuna_server.termination import failure_message, write_termination_message
 

@@ -1,10 +1,16 @@
 """What the HTTP side of one server needs to know."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from vicuna_server.http.signed import Check
+__all__ = ["Check", "ServiceSettings"]
 
-__all__ = ["ServiceSettings"]
+
+class Check(Protocol):
+    """Raises RequestError unless a token lets a request in."""
+
+    def check(self, token: str, method: str, path: str) -> None:
+        """Look at the token of a request to this path."""
 
 
 @dataclass(frozen=True, slots=True)

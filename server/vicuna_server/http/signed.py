@@ -1,7 +1,6 @@
 """Lets in only what came through the gateway, and whoever is in the pod already. Pure ASGI."""
 
 from ipaddress import IPv6Address, ip_address
-from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,18 +9,12 @@ from vicuna_contract.names import LIVE_PATH, READY_PATH
 from vicuna_contract.signing import SIGNATURE_HEADER
 from vicuna_server.errors import RequestError
 from vicuna_server.http.errors import error_response
+from vicuna_server.http.settings import Check
 
-__all__ = ["OPEN_PATHS", "Check", "Signed", "is_local"]
+__all__ = ["OPEN_PATHS", "Signed", "is_local"]
 
 OPEN_PATHS = frozenset({LIVE_PATH, READY_PATH, "/metrics"})
 """What needs no signature: kubelets and Prometheus have none. Who reaches `/metrics` is for a NetworkPolicy to say."""
-
-
-class Check(Protocol):
-    """Raises RequestError unless a token lets a request in."""
-
-    def check(self, token: str, method: str, path: str) -> None:
-        """Look at the token of a request to this path."""
 
 
 class Signed:
