@@ -29,9 +29,13 @@ def model_of(body: Mapping[str, Any]) -> Model:
         reason=str(ready.get("reason") or "") if not_ready else "",
         message=str(ready.get("message") or "") if not_ready else "",
         max_stream_seconds=float(serving.get("maxStreamSeconds") or 600),
-        uid=str(metadata.get("uid") or ""),
+        uid=_uid(metadata),
         former_uids=_former_uids(body),
     )
+
+
+def _uid(metadata: Mapping[str, Any]) -> str:
+    return str(metadata.get("uid") or "")[:_MOST_OF_A_UID]
 
 
 def _former_uids(body: Mapping[str, Any]) -> tuple[str, ...]:
