@@ -8,6 +8,7 @@ from typing import Final, Literal, Self, get_args
 
 from vicuna_contract.arguments import Declare, Parser, count, port, positive, template
 from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
+from vicuna_contract.signing import gateway_keys
 from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
 
 __all__ = [
@@ -63,6 +64,8 @@ class ServeArguments:
         allowed_origins: comma-separated origins whose pages may use the API from a browser; `*`: all; empty: none.
         accept_token_ids: `on` or `off`, whether /v1/embeddings takes token ids.
         host: address to listen on.
+        gateway_keys: public keys of gateways (see `signing`); answer only what one of them has signed; None: anybody.
+        audience: whom a signature must be for.
     """
 
     model: str
@@ -87,6 +90,8 @@ class ServeArguments:
     allowed_origins: str = ""
     accept_token_ids: str = "off"  # noqa: S105  # tokens of text
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
+    gateway_keys: str | None = None
+    audience: str | None = None
 
     def to_argv(self) -> list[str]:
         """Return the words after `vicuna-server`."""
@@ -136,6 +141,9 @@ class ServeArguments:
         add("--accept-token-ids", default="off", nargs="?", const="on", choices=("on", "off"), help=ids)
         add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
         add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
+        help_text = "answer only what the holder of one of these public keys has signed, and this machine"
+        add("--gateway-keys", type=gateway_keys, metavar="BASE64,…", help=help_text)
+        add("--audience", metavar="NAMESPACE/NAME/UID", help="whom a gateway's signature must be for")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from vicuna_contract.signing import joined, public_keys
 from vicuna_operator.errors import ConfigError
 from vicuna_operator.planning.allowed import KINDS
 from vicuna_operator.planning.config import PlanConfig
@@ -26,6 +27,7 @@ FLAGS: Mapping[str, str] = {
     "VICUNA_LEASE_NAME": "name of the Lease that keeps one replica active (default vicuna-operator)",
     "VICUNA_MERGE_PROGRESS": "read merge progress from pod logs: true (default) or false",
     "VICUNA_NETWORK_PEERS": "NetworkPolicyPeers, as JSON, that may reach the models' servers; empty: all may",
+    "VICUNA_GATEWAY_KEYS": "public keys of gateways: new servers answer only what one has signed; empty: whoever asks",
     "VICUNA_ALLOWED": "patterns of what models may name, as JSON: images, serviceAccounts, …; empty: anything",
     "VICUNA_PLATFORM_USER": "leave user and groups of the pods to the platform: true or false (default)",
     "VICUNA_HEALTH_PORT": "port of /healthz and /readyz (default 8080; 0: none)",
@@ -74,6 +76,7 @@ def load_config(
             allowed=read("VICUNA_ALLOWED", "", _allowed),
             platform_user=read("VICUNA_PLATFORM_USER", "false", _boolean),
             network_peers=read("VICUNA_NETWORK_PEERS", "", _peers),
+            gateway_keys=read("VICUNA_GATEWAY_KEYS", "", _gateway_keys),
         ),
         watch_namespaces=read("VICUNA_WATCH_NAMESPACES", "", _namespaces),
         lease_name=read("VICUNA_LEASE_NAME", "vicuna-operator", _dns_label),
@@ -109,6 +112,13 @@ def _peers(variable: str, text: str) -> Sequence[Mapping[str, Any]] | None:
     if not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
         raise ConfigError(f"{variable} must be a JSON list of NetworkPolicyPeers, is {text[:200]!r}")
     return peers
+
+
+def _gateway_keys(variable: str, text: str) -> str:
+    try:
+        return joined(public_keys(text)) if text else ""
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}") from None
 
 
 def _allowed(variable: str, text: str) -> Mapping[str, Sequence[str]]:

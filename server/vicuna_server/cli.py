@@ -40,6 +40,12 @@ COMMANDS = {
     "gateway": _Command(
         "vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster", "gateway", "aiohttp"
     ),
+    "signing-keys": _Command(
+        "vicuna_server.gateway.signing_keys",
+        "make the key pairs by which a gateway signs its requests, in a cluster's Secret",
+        "gateway",
+        "cryptography",
+    ),
     "chat": _Command("vicuna_server.chat.cli", "chat in the terminal, with a model run here or behind an API"),
 }
 

@@ -54,7 +54,8 @@ def gateway(render: Render) -> Render:
     def run(values: dict[str, Any]) -> Objects:
         without = {key: value for key, value in values.items() if not key.startswith("gateway")}
         plain = render(without)
-        return [item for item in render({"gateway.enabled": True, **copy.deepcopy(values)}) if item not in plain]
+        found = [item for item in render({"gateway.enabled": True, **copy.deepcopy(values)}) if item not in plain]
+        return [item for item in found if "helm.sh/hook" not in item["metadata"].get("annotations", {})]
 
     return run
 

@@ -53,6 +53,16 @@ def installed(chart: Path, **more: Any) -> Iterator[Namespace]:
         run("kubectl", "delete", "namespace", PLACE, "--wait=true", "--timeout=120s", timeout=150)
 
 
+def unpacked(commit: str, folder: Path) -> Path:
+    """Return the chart of a commit of this repository, written into a folder."""
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, CHART], capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip("needs the history of this repository")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as content:
+        content.extractall(folder, filter="data")
+    return folder / CHART
+
+
 def managed_by(team: Namespace, name: str) -> str:
     return str(team.status(name).get("managedBy"))
 
@@ -107,12 +117,7 @@ def test_a_watched_namespace_that_is_deleted_holds_up_no_other(operator: Namespa
 
 @pytest.mark.full
 def test_an_upgrade_of_an_earlier_chart_restarts_no_pod(team: Namespace, fresh: str, tmp_path: Path) -> None:
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", EARLIER, CHART], capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip("needs the history of this repository")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as content:
-        content.extractall(tmp_path, filter="data")
-    with installed(tmp_path / CHART, watchNamespaces=[team.name]):
+    with installed(unpacked(EARLIER, tmp_path), watchNamespaces=[team.name]):
         body = model(fresh, "weights", serving=scripted())
         body["metadata"]["annotations"] = {"vicuna.dev/managed-by": SECOND}
         team.apply(body)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import HELM_ARGS, ROOT, Namespace, make_namespace, run
+from .cluster import GATEWAY_IMAGE, HELM_ARGS, ROOT, Namespace, make_namespace, run
 
 CHART = "charts/vicuna-operator"
 PLACE = "vicuna-earlier"
@@ -44,6 +44,11 @@ def test_an_earlier_chart_is_upgraded_and_keeps_what_was_set(place: Namespace, c
         content.extractall(tmp_path, filter="data")
     release, where = f"earlier-{commit}", ["--namespace", PLACE, *HELM_ARGS]
     stated = ["--set", "crds.install=false", "--set", "replicas=0", "--set", "serverImage.tag=stated"]
+    has_gateway = "\ngateway:\n" in (tmp_path / CHART / "values.yaml").read_text()
+    if has_gateway:  # its image runs: a hook of the present chart makes keys with it
+        repository, _, tag = GATEWAY_IMAGE.rpartition(":")
+        stated += ["--set", "gateway.enabled=true", "--set", "gateway.replicas=0"]
+        stated += ["--set", f"gateway.image.repository={repository}", "--set", f"gateway.image.tag={tag}"]
     run("helm", "install", release, str(tmp_path / CHART), *where, *stated)
     try:
         run("helm", "upgrade", release, str(ROOT / CHART), *where, "--reset-then-reuse-values")
@@ -52,6 +57,14 @@ def test_an_earlier_chart_is_upgraded_and_keeps_what_was_set(place: Namespace, c
         )
         assert "vicuna-server:stated" in rendered
         assert "replicas: 0" in rendered
+        # What shields servers comes where it is stated, never by an upgrade.
+        for variable in ("VICUNA_NETWORK_PEERS", "VICUNA_GATEWAY_KEYS"):
+            assert variable not in rendered
+        assert place.find("networkpolicies") == []
+        keys = f"{release}-vicuna-operator-gateway-signing"
+        for kind in ("secret", "configmap"):
+            assert (place.get(kind, keys) is not None) is has_gateway
+        assert place.find("jobs") == [], "the hook is gone"
     finally:
         run("helm", "uninstall", release, "--namespace", PLACE)
 

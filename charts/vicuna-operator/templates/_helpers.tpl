@@ -117,15 +117,72 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch]
 {{- end }}
 
-{{- /* Who may reach the models' servers: the gateway, and whoever networkPolicy.peers names. */}}
-{{- define "vicuna-operator.networkPeers" -}}
+{{- /* Whether this release began as a new install with the gateway, where nobody can have relied on reaching servers past it: "true" or "".
+Only helm itself, at a cluster, can tell: there is a ClusterRole `view` then, and no VicunaModel yet. It is noted on the operator's
+Deployment for the upgrades that follow. What renders without a cluster (helm template, Argo CD) always gets "". */}}
+{{- define "vicuna-operator.beganShielded" -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "vicuna-operator.fullname" .) }}
+{{- if $live }}
+{{- get ($live.metadata.annotations | default dict) "vicuna.dev/began-shielded" }}
+{{- else if and .Release.IsInstall .Values.gateway.enabled (not .Values.watchNamespaces) (not (.Capabilities.APIVersions.Has "vicuna.dev/v1alpha1")) }}
+{{- if lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "view" }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* What true, false or auto comes to: "true" or "". */}}
+{{- define "vicuna-operator.policy" -}}
+{{- if eq (toString .stated) "auto" }}
+{{- if .root.Values.gateway.enabled }}{{ include "vicuna-operator.beganShielded" .root }}{{ end }}
+{{- else if .stated }}true{{ end }}
+{{- end }}
+
+{{- define "vicuna-operator.serverPolicy" -}}
+{{- include "vicuna-operator.policy" (dict "root" . "stated" .Values.networkPolicy.enabled) }}
+{{- end }}
+
+{{- define "vicuna-operator.gatewayPolicy" -}}
+{{- if .Values.gateway.enabled }}{{ include "vicuna-operator.policy" (dict "root" . "stated" .Values.networkPolicy.gateway.enabled) }}{{ end }}
+{{- end }}
+
+{{- /* NetworkPolicyPeers of namespaces by their names, as a JSON list. */}}
+{{- define "vicuna-operator.namespacePeers" -}}
+{{- $peers := list }}
+{{- with . }}
+{{- $term := dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" . }}
+{{- $peers = list (dict "namespaceSelector" (dict "matchExpressions" (list $term))) }}
+{{- end }}
+{{- toJson $peers }}
+{{- end }}
+
+{{- /* Who scrapes, and whoever networkPolicy.peers names, as a JSON list. */}}
+{{- define "vicuna-operator.monitoringPeers" -}}
 {{- $peers := .Values.networkPolicy.peers }}
+{{- with .Values.networkPolicy.monitoring }}
+{{- $peer := dict }}
+{{- if .podLabels }}{{ $peer = set $peer "podSelector" (dict "matchLabels" .podLabels) }}{{ end }}
+{{- if .namespaceLabels }}{{ $peer = set $peer "namespaceSelector" (dict "matchLabels" .namespaceLabels) }}{{ end }}
+{{- if $peer }}{{ $peers = prepend $peers $peer }}{{ end }}
+{{- end }}
+{{- toJson $peers }}
+{{- end }}
+
+{{- /* Who may reach the models' servers: the gateway, and whoever networkPolicy names. */}}
+{{- define "vicuna-operator.networkPeers" -}}
+{{- $peers := concat (fromJsonArray (include "vicuna-operator.namespacePeers" .Values.networkPolicy.namespaces)) (fromJsonArray (include "vicuna-operator.monitoringPeers" .)) }}
 {{- if .Values.gateway.enabled }}
 {{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) }}
 {{- $pods := dict "matchLabels" (fromYaml (include "vicuna-operator.gatewaySelectorLabels" .)) }}
 {{- $peers = prepend $peers (dict "namespaceSelector" $namespace "podSelector" $pods) }}
 {{- end }}
 {{- toJson $peers }}
+{{- end }}
+
+{{- define "vicuna-operator.signingName" -}}
+{{- printf "%s-signing" (include "vicuna-operator.gatewayName" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "vicuna-operator.signingSecret" -}}
+{{- default (include "vicuna-operator.signingName" .) .Values.gateway.signing.existingSecret }}
 {{- end }}
 
 {{- /* Patterns as one regular expression, in a raw CEL string. An empty list matches nothing that could be named. */}}

@@ -16,6 +16,8 @@ class PlanConfig:
         merge_progress: whether pod logs may be read.
         allowed: patterns of what models may name, by kind (see `allowed`); a kind that is absent is not narrowed.
         platform_user: whether user and groups of the pods are left to the platform.
+        gateway_keys: public keys of gateways, as `vicuna_contract.signing` reads them: servers that are made from now
+            on answer only what one of them has signed; empty: whoever asks.
         network_peers: NetworkPolicyPeers that may reach the servers of every model; None: no policy is made.
     """
 
@@ -24,4 +26,5 @@ class PlanConfig:
     merge_progress: bool = True
     network_peers: Sequence[Mapping[str, Any]] | None = None
     platform_user: bool = False
+    gateway_keys: str = ""
     allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -187,6 +187,7 @@ def _deployment(
         replicas=step.sizes[target.revision],
         shared_volume=weights.shared_volume,
         platform_user=config.platform_user,
+        gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
         marks={key: value for key, value in {**step.marks, **looked}.items() if value is not None},

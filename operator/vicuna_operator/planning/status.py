@@ -20,6 +20,7 @@ from vicuna_operator.api.conditions import (
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
@@ -32,6 +33,7 @@ from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["build_status", "conflicting", "disallowed", "invalid", "refused", "unfit"]
 
+_MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -60,6 +62,7 @@ def build_status(
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
         "conditions": _merged_conditions(model, [*_conditions(weights, verdict, ready_all), *_drifted(drift)], now),
         "active": _active(model, serving, ready_all, now),
+        "formerUIDs": _former_uids(model, serving),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
         "target": _target(model, weights, serving, now),
         "imageOutdated": _image_outdated(model, serving, config),
@@ -200,6 +203,12 @@ def _available(ready_all: int) -> Condition:
     if ready_all:
         return Condition(ConditionType.AVAILABLE, True, Reason.READY, f"{ready_all} pods are ready")
     return Condition(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, "no pod is ready")
+
+
+def _former_uids(model: Model, serving: ServingStage) -> list[str] | None:
+    """Return the uids that pods of adopted Deployments were made for: a gateway signs for them too."""
+    former = uids_on_pods(model.uid, serving.fleet.live) - {model.uid, ""}
+    return sorted(uid[:_MOST_OF_A_UID] for uid in former)[:_MOST_FORMER_UIDS] or None
 
 
 def _active(model: Model, serving: ServingStage, ready_all: int, now: datetime) -> dict[str, Any] | None:

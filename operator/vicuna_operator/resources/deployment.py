@@ -5,6 +5,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.signing import AUDIENCE_VARIABLE, GATEWAY_KEYS_VARIABLE, audience
 from vicuna_contract.templates import AUTO
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
@@ -46,6 +47,7 @@ def revision_deployment(
     digest: str | None = None,
     claim_uid: str = "",
     platform_user: bool = False,
+    gateway_keys: str = "",
 ) -> dict[str, Any]:
     """Build the Deployment of a revision with its first number of replicas.
 
@@ -62,11 +64,12 @@ def revision_deployment(
         digest: of the artifact's files; None: unknown, so its pods take any.
         claim_uid: of the claim that its pods mount; empty: unknown.
         platform_user: leave user and groups of the pods to the platform.
+        gateway_keys: public keys of gateways that its pods demand a signature of; empty: they answer whoever asks.
     """
     spec = spec_of(model)
     security = pod_security(spec.serving.pod_security_context, platform_user=platform_user)
     arguments = _arguments(model, revision, artifact_id, chat_template)
-    variables = _variables(spec.serving, digest)
+    variables = _variables(model, digest, gateway_keys)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
     origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
@@ -151,12 +154,16 @@ def _probe(path: str, period: int, failures: int, timeout: int = 5) -> dict[str,
     }
 
 
-def _variables(serving: ServingSpec, digest: str | None) -> list[Mapping[str, Any]]:
+def _variables(model: Model, digest: str | None, gateway_keys: str) -> list[Mapping[str, Any]]:
+    serving = spec_of(model).serving
     own = [
         {"name": "HOME", "value": "/tmp"},  # noqa: S108  # an emptyDir of the pod
         {"name": "HF_HUB_OFFLINE", "value": "1"},
     ]
     own += [] if digest is None else [{"name": c.ARTIFACT_DIGEST_VARIABLE, "value": digest}]
+    if gateway_keys:
+        whom = audience(model.namespace, model.name, model.uid)
+        own += [{"name": GATEWAY_KEYS_VARIABLE, "value": gateway_keys}, {"name": AUDIENCE_VARIABLE, "value": whom}]
     return environment(own, serving.env)
 
 

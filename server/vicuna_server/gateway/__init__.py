@@ -5,6 +5,8 @@ app          routes; gate: who may come in; routing: which model is meant; proxy
 keys, rates  hashed keys, what each may use, how often                             pure
 catalogue    models and their endpoints, found by the name in a request            pure
 balancer     which endpoint takes the next request                                 pure
+signing      the gateway's signature on what it sends to servers
+key_pair     its keys, and how one follows the other;  signing_keys: the command that makes them in a cluster
 frames       server-sent events as whole frames                                    pure
 objects      Kubernetes objects to values                                          pure
 reflector    list and watch;  cluster: what is watched

@@ -3,13 +3,14 @@
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 from vicuna_contract.arguments import count, positive
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.gateway.options import NamespacedName, Options
 from vicuna_server.gateway.settings import GatewaySettings
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "namespaced_name", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     name = "NAMESPACE/NAME"
     add("--namespace", action="append", default=[], metavar="NAME", help="only models of this namespace (repeatable)")
-    add("--keys-secret", type=_name, metavar=name, help="the Secret that holds the API keys")
+    add("--keys-secret", type=namespaced_name, metavar=name, help="the Secret that holds the API keys")
     add("--no-keys", action="store_true", help="let everybody in who reaches this address")
-    add("--service", type=_name, metavar=name, help="the gateway's own Service: its replicas share each key's rate")
+    add(
+        "--service",
+        type=namespaced_name,
+        metavar=name,
+        help="the gateway's own Service: its replicas share each key's rate",
+    )
     add(
         "--upstream",
         action="append",
@@ -27,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_upstream,
         metavar="MODEL=URL",
         help="without a cluster: a model's name and its server's address (repeatable, also for one model)",
+    )
+    add(
+        "--signing-key",
+        type=Path,
+        metavar="FILE",
+        help="Ed25519 private key (PEM) by which requests to servers are signed",
     )
     add("--max-requests", default=2000, type=positive, help="requests under way at most (default: 2000)")
     add("--idle-seconds", default=60, type=positive, help="a stream silent for longer is lost (default: 60)")
@@ -83,12 +95,14 @@ def _options(args: argparse.Namespace) -> Options:
         namespaces=tuple(args.namespace),
         keys_secret=args.keys_secret,
         service=args.service,
+        signing_key=args.signing_key,
         upstreams=tuple(args.upstream),
         settings=GatewaySettings(max_requests=args.max_requests, idle_seconds=args.idle_seconds),
     )
 
 
-def _name(text: str) -> NamespacedName:
+def namespaced_name(text: str) -> NamespacedName:
+    """Read NAMESPACE/NAME."""
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name) or "/" in name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")

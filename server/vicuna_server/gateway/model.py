@@ -17,6 +17,8 @@ class Model:
         reason: why it is not ready, in CamelCase; empty when nothing was said.
         message: the same for people.
         max_stream_seconds: the longest answer its servers give.
+        uid: of the VicunaModel.
+        former_uids: of those that its pods were made for before a restore or an orphaning deletion.
     """
 
     namespace: str
@@ -26,6 +28,8 @@ class Model:
     reason: str = ""
     message: str = ""
     max_stream_seconds: float = 600.0
+    uid: str = ""
+    former_uids: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

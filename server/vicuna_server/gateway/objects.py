@@ -19,6 +19,7 @@ _MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 _SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 _PORT_NAME = "http"
 _STREAM_SECONDS = 600.0
+_MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64  # as the CRD has it
 
 
 def identity_of(body: object) -> tuple[str, str] | None:
@@ -43,7 +44,14 @@ def model_of(body: object) -> Model | None:
         reason=_text(ready.get("reason")) if not_ready else "",
         message=_text(ready.get("message")) if not_ready else "",
         max_stream_seconds=_seconds(serving.get("maxStreamSeconds")),
+        uid=_text(_at(body, "metadata").get("uid"))[:_MOST_OF_A_UID],
+        former_uids=_former_uids(body),
     )
+
+
+def _former_uids(body: object) -> tuple[str, ...]:
+    found = _at(body, "status").get("formerUIDs")
+    return tuple(_text(uid)[:_MOST_OF_A_UID] for uid in found[:_MOST_FORMER_UIDS]) if isinstance(found, list) else ()
 
 
 def service_of(body: object) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What a gateway is told when it starts."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from vicuna_server.gateway.settings import GatewaySettings
@@ -24,6 +25,7 @@ class Options:
         namespaces: whose models; empty: all.
         keys_secret: holds the API keys; None: everybody may come in.
         service: the gateway's own, whose ready endpoints are its replicas.
+        signing_key: file of the private key by which requests to servers are signed; None: they are not.
         upstreams: name and base URL of each model's servers; with any, no cluster is asked.
     """
 
@@ -34,6 +36,7 @@ class Options:
     namespaces: tuple[str, ...] = ()
     keys_secret: NamespacedName | None = None
     service: NamespacedName | None = None
+    signing_key: Path | None = None
     upstreams: tuple[tuple[str, str], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 

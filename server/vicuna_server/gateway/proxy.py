@@ -18,6 +18,7 @@ from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printa
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientStuckError
 from vicuna_server.gateway.frames import Frames
+from vicuna_server.gateway.signing import not_let_in
 from vicuna_server.gateway.upstream import LOST, Outgoing, Upstream
 from vicuna_server.gateway.usage import Counts
 from vicuna_server.gateway.whole_answer import pass_whole, read_small, to_the_end
@@ -120,6 +121,8 @@ class Forward(Response):
             The answer of an endpoint that cannot help now; None when the client has its answer.
         """
         async with await self._upstream.post(self._model, endpoint, self._outgoing) as answer:
+            if answer.status == 401:
+                return not_let_in(self._model, endpoint.url)
             if answer.status in _ELSEWHERE:
                 return await self._refusal(answer)
             head = read_head(answer.status, answer.headers)

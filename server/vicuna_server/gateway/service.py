@@ -19,6 +19,7 @@ from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.refusals import Refusals
+from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http.draining import CloseWhileDraining, Drain, DrainingServer
 from vicuna_server.http.listening import bind
@@ -55,6 +56,8 @@ async def _serve(options: Options) -> None:
     state, synced, rates = Drain(loaded=True), asyncio.Event(), Rates()
     catalogue = Catalogue(several=options.several_namespaces)
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
+    if options.signing_key is not None:
+        upstream.signer = Signer(private_key(options.signing_key))
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
     front = Refusals(gate, upstream.metrics.refused)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:

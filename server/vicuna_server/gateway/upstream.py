@@ -14,6 +14,7 @@ from vicuna_server.gateway.held import Held
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.request_head import request_headers
 from vicuna_server.gateway.settings import GatewaySettings
+from vicuna_server.gateway.signing import Signer, signed
 
 __all__ = ["LOST", "Outgoing", "Upstream", "request_headers"]
 
@@ -58,6 +59,7 @@ class Upstream:
         self.balancer = Balancer()
         self.held = Held()
         self.session: aiohttp.ClientSession | None = None
+        self.signer: Signer | None = None
 
     async def open(self) -> None:
         """Make the pool of connections."""
@@ -86,7 +88,7 @@ class Upstream:
             return await self.session.post(
                 endpoint.url + outgoing.path,
                 data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
-                headers=outgoing.headers,
+                headers=signed(self.signer, model, outgoing.path, outgoing.headers),
                 timeout=timeout,
                 allow_redirects=False,
             )

@@ -17,6 +17,7 @@ from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.middleware import CommonHeaders
 from vicuna_server.http.routes import methods_of
 from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.signed import Signed
 
 __all__ = ["create_app"]
 
@@ -34,5 +35,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    behind = HeadAndOptions(CloseWhileDraining(app, lifecycle), partial(methods_of, app))
+    behind: ASGIApp = HeadAndOptions(CloseWhileDraining(app, lifecycle), partial(methods_of, app))
+    if settings.signatures is not None:
+        behind = Signed(behind, settings.signatures)
     return with_origins(CommonHeaders(behind, settings.revision, metrics), settings.allowed_origins)

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
+from vicuna_contract.signing import public_keys
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.errors import VicunaError
+from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.http.access_log import set_up_access_log
-from vicuna_server.http.settings import ServiceSettings
+from vicuna_server.http.settings import Check, ServiceSettings
 from vicuna_server.manifest import Manifest
 from vicuna_server.termination import failure_message, write_termination_message
 
@@ -62,10 +63,22 @@ def _serve(args: ServeArguments) -> None:
             allowed_origins=tuple(filter(None, map(str.strip, args.allowed_origins.split(",")))),
             accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
             prefix_cache=args.prefix_cache or PER_KEY,
+            signatures=_signatures(args),
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
         asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
+
+
+def _signatures(args: ServeArguments) -> Check | None:
+    """Return what requests are checked by; None where everybody is answered."""
+    if not args.gateway_keys:
+        return None
+    if not args.audience:
+        raise UsageError("--gateway-keys needs --audience (VICUNA_AUDIENCE), which says whom a signature must be for")
+    from vicuna_server.http.signature import Signatures  # a fifth of a second to import
+
+    return Signatures(public_keys(args.gateway_keys), args.audience)
 
 
 def _load_settings(args: ServeArguments, folder: Path, manifest: Manifest | None) -> LoadSettings:

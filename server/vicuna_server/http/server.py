@@ -43,6 +43,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whom a connection is from is what the socket says (see `signed`)
         # Streams end by themselves within their limit; what is left after that is stuck.
         timeout_graceful_shutdown=int(max_stream_seconds + WRITE_GRACE) + 1,
     )

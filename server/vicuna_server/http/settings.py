@@ -1,10 +1,18 @@
 """What the HTTP side of one server needs to know."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from vicuna_contract.serve_arguments import PER_KEY, PrefixCache
 
-__all__ = ["ServiceSettings"]
+__all__ = ["Check", "ServiceSettings"]
+
+
+class Check(Protocol):
+    """Raises RequestError unless a token lets a request in."""
+
+    def check(self, token: str, method: str, path: str) -> None:
+        """Look at the token of a request to this path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,7 @@ class ServiceSettings:
         accepts_token_ids: Whether embeddings take token ids, which must be of this model's tokenizer.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
         prefix_cache: Who shares keys and values.
+        signatures: Answer only what these find signed; None: whoever asks.
     """
 
     served_name: str
@@ -34,3 +43,4 @@ class ServiceSettings:
     accepts_token_ids: bool = False
     keepalive_seconds: float = 15.0
     prefix_cache: PrefixCache = PER_KEY
+    signatures: Check | None = None

@@ -13,6 +13,7 @@ from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.prune_arguments import PruneArguments
 from vicuna_contract.recipe import DELTA_KINDS, DTYPES
 from vicuna_contract.serve_arguments import DEVICES, QUANTIZATIONS, SERVING_DTYPES, ServeArguments
+from vicuna_contract.signing import joined
 from vicuna_contract.sources import FileSource, parse_argument
 from vicuna_contract.templates import CHAT_TEMPLATES
 from vicuna_operator.api.model import Model, parse_model
@@ -72,6 +73,8 @@ SERVES = st.builds(
     drain_seconds=st.integers(0, 100),
     access_log=st.sampled_from(["on", "off"]),
     host=WORD,
+    gateway_keys=st.none() | st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=8).map(joined),
+    audience=st.none() | WORD,
 )
 PRUNES = st.builds(
     PruneArguments,

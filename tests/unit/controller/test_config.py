@@ -43,6 +43,14 @@ def test_everything_from_the_environment() -> None:
     assert (config.log_level, config.log_format) == ("DEBUG", "json")
 
 
+def test_public_keys_of_gateways_are_checked_and_written_one_way() -> None:
+    one, two = f"{'A' * 43}=", f"{'E' * 43}="
+    assert (
+        load_config({}, IMAGE | {"VICUNA_GATEWAY_KEYS": f" {one} ,{two},{one}\n"}).plan.gateway_keys == f"{one},{two}"
+    )
+    assert load_config({}, IMAGE).plan.gateway_keys == ""
+
+
 def test_a_flag_wins_over_the_environment_and_an_absent_one_does_not() -> None:
     config = load_config({"VICUNA_LEASE_NAME": "flag", "POD_NAMESPACE": None}, IMAGE | {"POD_NAMESPACE": "env"})
     assert (config.lease_name, config.namespace) == ("flag", "env")
@@ -65,6 +73,8 @@ def test_two_replicas_without_a_pod_name_have_two_identities() -> None:
         ("VICUNA_ALLOWED", "images"),
         ("VICUNA_ALLOWED", '{"images": "x"}'),
         ("VICUNA_ALLOWED", '{"image": []}'),
+        ("VICUNA_GATEWAY_KEYS", "x"),
+        ("VICUNA_GATEWAY_KEYS", ","),
         ("VICUNA_NETWORK_PEERS", "{}"),
         ("VICUNA_NETWORK_PEERS", "[1]"),
         ("VICUNA_HEALTH_PORT", "http"),

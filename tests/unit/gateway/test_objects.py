@@ -29,6 +29,16 @@ def test_a_model_with_its_state() -> None:
     assert read({"metadata": META, "spec": spec, "status": {"conditions": [ready]}}).reason == ""
 
 
+def test_a_models_uids_of_now_and_before() -> None:
+    body = {"metadata": META | {"uid": "now"}, "status": {"formerUIDs": ["a", "b"]}}
+    assert (model_of(body).uid, model_of(body).former_uids) == ("now", ("a", "b"))
+    assert (model_of({"metadata": META}).uid, model_of({"metadata": META}).former_uids) == ("", ())
+    for odd in (None, "abc", {}, 5):
+        assert model_of({"metadata": META, "status": {"formerUIDs": odd}}).former_uids == ()
+    many = model_of({"metadata": META, "status": {"formerUIDs": ["x" * 1000] * 1000}}).former_uids
+    assert (len(many), len(many[0])) == (10, 64)
+
+
 @pytest.mark.parametrize("body", [{}, {"spec": None}, {"spec": {"serving": None}, "status": {"conditions": None}}])
 def test_what_is_missing_has_its_default(body: dict[str, Any]) -> None:
     assert read({"metadata": META, **body}).id == "team/vicuna"

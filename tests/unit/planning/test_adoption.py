@@ -7,6 +7,7 @@ import pytest
 from support.world import World, model_body
 from vicuna_contract import names as c
 from vicuna_operator.planning.adoption import adopt
+from vicuna_server.gateway.objects import model_of
 
 NEW = "uid-anew"
 KINDS = ("PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod", "PodDisruptionBudget")
@@ -132,3 +133,14 @@ def test_it_is_told_once() -> None:
     _, world = orphaned()
     world.settle()
     assert [reason for _, reason, _ in world.notes].count("Adopted") == 1
+
+
+def test_the_status_names_the_uids_that_adopted_pods_were_made_for() -> None:
+    """A gateway signs for them too: such a pod knows its former uid alone."""
+    before, world = orphaned()
+    former = before.body["metadata"]["uid"]
+    assert "formerUIDs" not in before.status
+    world.settle()
+    assert world.status["formerUIDs"] == [former]
+    assert model_of({**world.body, "status": dict(world.status)}).former_uids == (former,)
+    assert world.reconcile().actions == []

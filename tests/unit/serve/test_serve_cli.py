@@ -200,7 +200,7 @@ def test_an_unknown_host_is_said_in_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("vicuna_server.http.app", ("torch", "transformers")),
+        ("vicuna_server.http.app", ("torch", "transformers", "jwt")),
         ("vicuna_server.http.cli", ("torch", "transformers", "fastapi")),
         ("vicuna_server.engine.scripted", ("torch", "transformers")),
         ("vicuna_server.chat.cli", ("torch", "transformers", "fastapi")),
