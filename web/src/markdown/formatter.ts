@@ -1,0 +1,244 @@
+/**
+ * One answer on its way from text to trees: cuts it into blocks, has each read by the worker once it is complete (the
+ * last one again and again while it grows), and has its formulas set. What cannot be read in time, or would
+ * be too much for a page, is shown as it is written; the bounds hold for any text.
+ *
+ * No elements here, and nothing that takes longer than a walk over the text.
+ */
+
+import type { MathTree } from "../math/typeset.ts";
+import type { Outcome } from "../workers/bounded.ts";
+import type { MathQuestion, MathReply, TextQuestion, TextReply } from "../workers/protocol.ts";
+import type { Span } from "./highlight.ts";
+import type { Lexed } from "./lex.ts";
+import { definitionsFor, definitionsIn, split, type Block, type Definitions } from "./split.ts";
+import { formulasIn, keyOf, type Formula, type Tree } from "./tree.ts";
+
+/** Of one answer; what is beyond is shown as it is written. */
+const MOST_CHARACTERS = 200_000;
+const MOST_BLOCKS = 1_000;
+const MOST_PARTS = 40_000;
+/** Of one block of anything but code. */
+const MOST_BLOCK = 50_000;
+/** What workers may spend on one answer, and how often in vain; then the rest of it stays as it is written. */
+const MOST_MILLISECONDS = 20_000;
+const MOST_LATE = 3;
+/** A growing block takes at most one part in so many of the worker's time. */
+const REST = 4;
+const FORMULAS_AT_ONCE = 20;
+
+/** How a block is shown: code, trees, or as it is written, where `waiting` says that trees may still come. */
+export type View =
+  | { code: string; language: string }
+  | { trees: Tree[]; version: number }
+  | { plain: string; waiting: boolean };
+
+export interface Shown {
+  /** The same while the block grows. */
+  key: number;
+  view: View;
+}
+
+export interface Helpers {
+  text: { ask(question: TextQuestion): Promise<Outcome<TextReply>> };
+  math: { ask(question: MathQuestion): Promise<Outcome<MathReply>> };
+}
+
+/** What has become of a block so far. */
+interface Reading {
+  /** What was last read: the block's text, and the definitions of links that it needs. */
+  read: string | null;
+  trees: Tree[] | null;
+  formulas: Formula[];
+  parts: number;
+  /** Of trees and formulas together. */
+  version: number;
+  /** Shown as it is written, for good. */
+  plain: boolean;
+}
+
+interface Work {
+  block: Block;
+  reading: Reading;
+  definitions: [string, string][];
+  wanted: string;
+}
+
+export class Formatter {
+  private text = "";
+  private live = false;
+  private blocks: Block[] = [];
+  private rest = "";
+  private definitions: Definitions = new Map();
+  private readonly readings = new Map<number, Reading>();
+  private readonly formulas = new Map<string, MathTree | null>();
+  private readonly unset = new Map<string, Formula>();
+  private spent = 0;
+  private late = 0;
+  private reading = false;
+  private setting = false;
+  private colouring: Promise<unknown> = Promise.resolve();
+  private pause: ReturnType<typeof setTimeout> | undefined;
+  private closed = false;
+
+  /** @param changed Called when there is more to be shown than the last `shown` told. */
+  constructor(
+    private readonly helpers: Helpers,
+    private readonly changed: () => void,
+  ) {}
+
+  /** @param live The text still grows: its last block is not finished. */
+  update(written: string, live: boolean): void {
+    const text = written.includes("\r") ? written.replace(/\r\n?/g, "\n") : written;
+    if (text === this.text && live === this.live) return;
+    const before = text.startsWith(this.text) ? this.blocks : [];
+    if (before.length === 0) this.readings.clear();
+    this.text = text;
+    this.live = live;
+    const { blocks, end } = split(text.slice(0, MOST_CHARACTERS), MOST_BLOCKS, before);
+    this.blocks = blocks;
+    this.rest = text.slice(end);
+    const places = new Set(this.blocks.map(({ at }) => at));
+    for (const at of this.readings.keys()) if (!places.has(at)) this.readings.delete(at);
+    this.definitions = definitionsIn(this.blocks);
+    void this.read();
+  }
+
+  /** Whether there may be more to show. */
+  get busy(): boolean {
+    return this.reading || this.setting || this.pause !== undefined;
+  }
+
+  shown(): Shown[] {
+    const blocks = this.blocks.map((block): Shown => ({ key: block.at, view: this.view(block) }));
+    if (this.rest.trim() !== "") blocks.push({ key: -1, view: { plain: this.rest, waiting: false } });
+    return blocks;
+  }
+
+  /** A formula as it is set; null where it is not, or not yet. */
+  formula(formula: Formula): MathTree | null {
+    return this.formulas.get(keyOf(formula)) ?? null;
+  }
+
+  /** Colours for a complete block of code; null: it has none. */
+  colours(code: string, language: string): Promise<Span[] | null> {
+    const colouring = this.colouring.then(async () => {
+      if (this.exhausted || this.closed) return null;
+      const outcome = await this.helpers.text.ask({ code, language });
+      this.count(outcome);
+      return Array.isArray(outcome.reply) ? outcome.reply : null;
+    });
+    this.colouring = colouring;
+    return colouring;
+  }
+
+  /** Asks nothing more, and tells nothing more. */
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.pause);
+    this.pause = undefined;
+  }
+
+  private view(block: Block): View {
+    if (block.code !== null) return block.code;
+    const { trees, version, plain } = this.readings.get(block.at) ?? NOT_READ;
+    return plain || trees === null ? { plain: block.text, waiting: !plain } : { trees, version };
+  }
+
+  private get exhausted(): boolean {
+    return this.spent >= MOST_MILLISECONDS || this.late >= MOST_LATE;
+  }
+
+  private count({ reply, milliseconds }: Outcome<unknown>): void {
+    this.spent += milliseconds;
+    if (reply === "late") this.late += 1;
+  }
+
+  /** Has one block after the other read. One at a time: what that takes is known before the next one. */
+  private async read(): Promise<void> {
+    if (this.reading) return;
+    this.reading = true;
+    for (let work = this.work(); work !== null; work = this.work()) {
+      const { block, reading, definitions, wanted } = work;
+      const outcome = await this.helpers.text.ask({ markdown: block.text, definitions });
+      const { reply, milliseconds } = outcome;
+      if (this.closed) break;
+      reading.read = wanted;
+      if (this.growing(block.at) && reply !== "late") this.wait(milliseconds * REST);
+      else this.count(outcome);
+      this.take(reading, typeof reply === "string" || Array.isArray(reply) ? null : reply);
+      this.changed();
+    }
+    this.reading = false;
+    if (!this.closed) this.changed();
+  }
+
+  /** The next block to be read: the last ones first, since an answer is looked at from its end. */
+  private work(): Work | null {
+    for (const block of this.blocks.toReversed()) {
+      if (block.code !== null) continue;
+      const reading = this.readings.get(block.at) ?? { ...NOT_READ };
+      this.readings.set(block.at, reading);
+      if (reading.plain || (this.pause !== undefined && this.growing(block.at))) continue;
+      const definitions = definitionsFor(block, this.definitions);
+      const wanted = definitions.length === 0 ? block.text : `${block.text}\n${JSON.stringify(definitions)}`;
+      if (reading.read === wanted) continue;
+      if (block.text.length <= MOST_BLOCK && !this.exhausted) return { block, reading, definitions, wanted };
+      this.take(reading, null);
+    }
+    return null;
+  }
+
+  private growing(at: number): boolean {
+    return this.live && at === this.blocks.at(-1)?.at;
+  }
+
+  /** Lets the worker rest before it reads what grows again. */
+  private wait(milliseconds: number): void {
+    if (this.pause !== undefined) return;
+    this.pause = setTimeout(() => {
+      this.pause = undefined;
+      void this.read();
+    }, milliseconds);
+  }
+
+  private take(reading: Reading, lexed: Lexed | null): void {
+    let parts = lexed?.parts ?? 0;
+    for (const other of this.readings.values()) if (other !== reading) parts += other.parts;
+    const kept = parts > MOST_PARTS ? null : lexed;
+    reading.plain = kept === null;
+    reading.parts = kept?.parts ?? 0;
+    reading.trees = kept?.trees ?? null;
+    reading.formulas = formulasIn(reading.trees ?? []);
+    reading.version += 1;
+    for (const formula of reading.formulas) {
+      const key = keyOf(formula);
+      if (!this.formulas.has(key)) this.unset.set(key, formula);
+    }
+    void this.setFormulas();
+  }
+
+  private async setFormulas(): Promise<void> {
+    if (this.setting) return;
+    this.setting = true;
+    while (this.unset.size > 0 && !this.exhausted && !this.closed) {
+      const some = new Map([...this.unset].slice(-FORMULAS_AT_ONCE));
+      const question = Array.from(some.values(), ({ tex, display }) => ({ tex, display }));
+      const outcome = await this.helpers.math.ask(question);
+      const { reply } = outcome;
+      this.count(outcome);
+      [...some.keys()].forEach((key, index) => {
+        this.unset.delete(key);
+        this.formulas.set(key, typeof reply === "string" ? null : (reply[index] ?? null));
+      });
+      for (const reading of this.readings.values()) {
+        if (reading.formulas.some((formula) => some.has(keyOf(formula)))) reading.version += 1;
+      }
+      if (!this.closed) this.changed();
+    }
+    this.setting = false;
+    if (!this.closed) this.changed();
+  }
+}
+
+const NOT_READ: Reading = { read: null, trees: null, formulas: [], parts: 0, version: 0, plain: false };
