@@ -146,11 +146,14 @@ export async function startFront(target) {
   return front;
 }
 
-/** Answers every chat with a text, in pieces of some characters. */
-export function says(text, { size = 7, finish = "stop" } = {}) {
+/** Answers every chat with a text, in pieces of some characters, with some milliseconds of rest between them. */
+export function says(text, { size = 7, finish = "stop", rest = 0 } = {}) {
   return async (_, response, body) => {
     const send = stream(response);
-    for (let at = 0; at < text.length; at += size) send({ delta: { content: text.slice(at, at + size) } });
+    for (let at = 0; at < text.length; at += size) {
+      send({ delta: { content: text.slice(at, at + size) } });
+      if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
+    }
     send({ delta: {}, finish_reason: finish });
     if (body.stream_options?.include_usage) response.write(`data: ${JSON.stringify({ choices: [], usage: { completion_tokens: 12 } })}\n\n`);
     response.end("data: [DONE]\n\n");

@@ -37,7 +37,7 @@ export function CodeBlock({ code, language, live, colours }: Props): VNode {
         <CopyButton what="code" text={code} />
       </div>
       <pre tabIndex={0} aria-label={language === "" ? "Code" : `Code, ${language}`} role="group">
-        {code.length > MOST_IN_ONE ? <Plain text={code} waiting={false} /> : <code>{coloured?.code === code ? coloured.spans.map(span) : code}</code>}
+        {code.length > MOST_IN_ONE ? <Plain text={code} /> : <code>{coloured?.code === code ? coloured.spans.map(span) : code}</code>}
       </pre>
     </div>
   );

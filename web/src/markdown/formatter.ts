@@ -16,8 +16,8 @@ import { formulasIn, keyOf, type Formula, type Tree } from "./tree.ts";
 
 /** Of one answer; what is beyond is shown as it is written. */
 const MOST_CHARACTERS = 200_000;
-const MOST_BLOCKS = 1_000;
-const MOST_PARTS = 40_000;
+const MOST_BLOCKS = 600;
+const MOST_PARTS = 20_000;
 /** Of one block of anything but code. */
 const MOST_BLOCK = 50_000;
 /** What workers may spend on one answer, and how often in vain; then the rest of it stays as it is written. */
@@ -26,6 +26,9 @@ const MOST_LATE = 3;
 /** A growing block takes at most one part in so many of the worker's time. */
 const REST = 4;
 const FORMULAS_AT_ONCE = 20;
+/** So many new parts, then time to draw them before there are more. */
+const PARTS_AT_ONCE = 1_500;
+const DRAWING_MILLISECONDS = 100;
 
 /** How a block is shown: code, trees, or as it is written, where `waiting` says that trees may still come. */
 export type View =
@@ -73,6 +76,7 @@ export class Formatter {
   private readonly readings = new Map<number, Reading>();
   private readonly formulas = new Map<string, MathTree | null>();
   private readonly unset = new Map<string, Formula>();
+  private parts = 0;
   private spent = 0;
   private late = 0;
   private reading = false;
@@ -92,14 +96,12 @@ export class Formatter {
     const text = written.includes("\r") ? written.replace(/\r\n?/g, "\n") : written;
     if (text === this.text && live === this.live) return;
     const before = text.startsWith(this.text) ? this.blocks : [];
-    if (before.length === 0) this.readings.clear();
     this.text = text;
     this.live = live;
     const { blocks, end } = split(text.slice(0, MOST_CHARACTERS), MOST_BLOCKS, before);
     this.blocks = blocks;
     this.rest = text.slice(end);
-    const places = new Set(this.blocks.map(({ at }) => at));
-    for (const at of this.readings.keys()) if (!places.has(at)) this.readings.delete(at);
+    this.forget(before.length === 0 ? new Set() : new Set(this.blocks.map(({ at }) => at)));
     this.definitions = definitionsIn(this.blocks);
     void this.read();
   }
@@ -139,6 +141,15 @@ export class Formatter {
     this.pause = undefined;
   }
 
+  /** All readings but those at some places. */
+  private forget(places: ReadonlySet<number>): void {
+    for (const [at, { parts }] of this.readings) {
+      if (places.has(at)) continue;
+      this.readings.delete(at);
+      this.parts -= parts;
+    }
+  }
+
   private view(block: Block): View {
     if (block.code !== null) return block.code;
     const { trees, version, plain } = this.readings.get(block.at) ?? NOT_READ;
@@ -158,16 +169,22 @@ export class Formatter {
   private async read(): Promise<void> {
     if (this.reading) return;
     this.reading = true;
+    let fresh = 0;
     for (let work = this.work(); work !== null; work = this.work()) {
       const { block, reading, definitions, wanted } = work;
       const outcome = await this.helpers.text.ask({ markdown: block.text, definitions });
       const { reply, milliseconds } = outcome;
       if (this.closed) break;
+      if (this.readings.get(block.at) !== reading) continue;
       reading.read = wanted;
       if (this.growing(block.at) && reply !== "late") this.wait(milliseconds * REST);
       else this.count(outcome);
       this.take(reading, typeof reply === "string" || Array.isArray(reply) ? null : reply);
       this.changed();
+      fresh += reading.parts;
+      if (fresh < PARTS_AT_ONCE) continue;
+      fresh = 0;
+      await new Promise((resolve) => setTimeout(resolve, DRAWING_MILLISECONDS));
     }
     this.reading = false;
     if (!this.closed) this.changed();
@@ -175,6 +192,7 @@ export class Formatter {
 
   /** The next block to be read: the last ones first, since an answer is looked at from its end. */
   private work(): Work | null {
+    if (this.closed) return null;
     for (const block of this.blocks.toReversed()) {
       if (block.code !== null) continue;
       const reading = this.readings.get(block.at) ?? { ...NOT_READ };
@@ -203,11 +221,11 @@ export class Formatter {
   }
 
   private take(reading: Reading, lexed: Lexed | null): void {
-    let parts = lexed?.parts ?? 0;
-    for (const other of this.readings.values()) if (other !== reading) parts += other.parts;
-    const kept = parts > MOST_PARTS ? null : lexed;
+    const others = this.parts - reading.parts;
+    const kept = others + (lexed?.parts ?? 0) > MOST_PARTS ? null : lexed;
     reading.plain = kept === null;
     reading.parts = kept?.parts ?? 0;
+    this.parts = others + reading.parts;
     reading.trees = kept?.trees ?? null;
     reading.formulas = formulasIn(reading.trees ?? []);
     reading.version += 1;

@@ -16,7 +16,7 @@ import type { Branch, Tag, Tree } from "./tree.ts";
 const MOST_LEVELS = 24;
 const TOO_DEEP = /^[ \t]*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+){24}/m;
 /** Parts of one block, where a character of TeX may become a part too. */
-const MOST_PARTS = 6_000;
+const MOST_PARTS = 4_000;
 const PARTS_OF_FORMULA = 8;
 
 /** Where a backslash keeps Markdown away from a character; before any other it belongs to the text ("x^2\,dx", "5\%"). */

@@ -5,7 +5,7 @@
  */
 
 import { Component, type ComponentChildren, type VNode } from "preact";
-import { useEffect, useMemo, useReducer } from "preact/hooks";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
 import { mathWorker, textWorker } from "../workers/start.ts";
 import { safeAddress } from "./address.ts";
@@ -15,21 +15,51 @@ import { MathText } from "./math.tsx";
 import { Plain } from "./plain.tsx";
 import type { Branch, Tree } from "./tree.ts";
 
+/** What has come from the workers meanwhile is drawn together. */
+const DRAW_MILLISECONDS = 40;
+/** So long a text that is about to become Markdown keeps its place without being seen. */
+const HIDE_MILLISECONDS = 250;
+
 /** @param live The text still grows: its last block is not finished. */
 export function Markdown({ text, live }: { text: string; live: boolean }): VNode {
-  const [, redraw] = useReducer((count: number) => count + 1, 0);
-  const formatter = useMemo(() => new Formatter({ text: textWorker, math: mathWorker }, () => redraw(undefined)), []);
-  useEffect(() => () => formatter.close(), []);
+  const formatter = useFormatter();
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), HIDE_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, []);
   useMemo(() => formatter.update(text, live), [text, live]);
   const blocks = formatter.shown();
   const last = blocks.length - 1;
   return (
-    <div class="markdown" aria-busy={formatter.busy}>
+    <div class={late ? "markdown" : "markdown new"} aria-busy={formatter.busy}>
       {blocks.map(({ key, view }, index) => (
         <Block key={key} view={view} live={live && index === last} formatter={formatter} />
       ))}
     </div>
   );
+}
+
+function useFormatter(): Formatter {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
+  const formatter = useMemo(() => {
+    const changed = () => {
+      timer.current ??= setTimeout(() => {
+        timer.current = null;
+        redraw(undefined);
+      }, DRAW_MILLISECONDS);
+    };
+    return new Formatter({ text: textWorker, math: mathWorker }, changed);
+  }, []);
+  useEffect(
+    () => () => {
+      formatter.close();
+      if (timer.current !== null) clearTimeout(timer.current);
+    },
+    [],
+  );
+  return formatter;
 }
 
 interface BlockProps {
@@ -46,7 +76,7 @@ class Block extends Component<BlockProps> {
 
   override render(): ComponentChildren {
     const { view, live, formatter } = this.props;
-    if ("plain" in view) return <Plain text={view.plain} waiting={view.waiting} />;
+    if ("plain" in view) return <Plain text={view.plain} kind={view.waiting ? (live ? "growing" : "waiting") : ""} />;
     const drawing = new Drawing(formatter, live);
     return "trees" in view ? drawing.all(view.trees) : drawing.code(view);
   }

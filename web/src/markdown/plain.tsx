@@ -4,12 +4,13 @@ import type { VNode } from "preact";
 
 const PIECE = 4_000;
 
-/** @param waiting It may still become something better: shown only if that takes a while. */
-export function Plain({ text, waiting }: { text: string; waiting: boolean }): VNode {
-  const kind = waiting ? "plain waiting-text" : "plain";
+/** @param kind "waiting": it may become something better in a moment; "growing": that, at the end of a growing answer. */
+export function Plain({ text, kind = "" }: { text: string; kind?: "" | "waiting" | "growing" }): VNode {
+  const [first = "", ...others] = inPieces(text);
+  if (others.length === 0) return <p class={`plain ${kind}`}>{first}</p>;
   return (
-    <div class={kind}>
-      {inPieces(text).map((piece, index) => (
+    <div class={`plain ${kind}`}>
+      {[first, ...others].map((piece, index) => (
         <p key={index}>{piece}</p>
       ))}
     </div>
