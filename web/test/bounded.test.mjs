@@ -243,7 +243,7 @@ for (const length of [2_000, 60_000]) {
         await settled(one);
         const parts = one.shown().flatMap(({ view }) => ("trees" in view ? view.trees : []));
         assert.ok(JSON.stringify(parts).length < 40 * (whole.length + 1_000), name);
-        assert.ok(one.late <= 3 + 2, name); // of each kind one may be under way
+        assert.ok(one.budget.late <= 3 + 2, name); // of each kind one may be under way
         one.close();
       }
     }

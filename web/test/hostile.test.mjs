@@ -113,8 +113,8 @@ test("the browser itself refuses what would make HTML, or load and send elsewher
 /** The longest that the page's thread was held up since the last call, in milliseconds. */
 const heldUp = (page) => page.evaluate(() => Math.round(Math.max(0, ...window.held.splice(0))));
 
-// Seen on a desktop: under 200 ms each. The guard is for machines that do much else; without workers it takes minutes.
-const GUARD_MILLISECONDS = 5_000;
+// Of the page's own work, under 200 ms each. The guard is for machines that do much else; without workers it takes minutes.
+const GUARD_MILLISECONDS = 15_000;
 
 test("answers made to hold up the page do not: as they come in pieces, at once, and when the page is loaded again", settings, async () => {
   const page = await openPage(all.browser, all.front.url);
@@ -136,7 +136,6 @@ test("answers made to hold up the page do not: as they come in pieces, at once, 
       await page.getByRole("textbox", { name: "Message", exact: true }).fill("can be written meanwhile");
       await answered(page);
       times[`${name}, pieces of ${size}`] = await heldUp(page);
-      if (process.env.PAGE_TIMES) console.log(name, size, times[`${name}, pieces of ${size}`]);
     }
     await page.reload();
     await page.locator(".entry").first().click();

@@ -9,6 +9,8 @@
 import type { MathTree } from "../math/typeset.ts";
 import type { Outcome } from "../workers/bounded.ts";
 import type { MathQuestion, MathReply, TextQuestion, TextReply } from "../workers/protocol.ts";
+import { Budget } from "./budget.ts";
+import { Formulas } from "./formulas.ts";
 import type { Span } from "./highlight.ts";
 import type { Lexed } from "./lex.ts";
 import { definitionsFor, definitionsIn, split, type Block, type Definitions } from "./split.ts";
@@ -20,12 +22,8 @@ const MOST_BLOCKS = 600;
 const MOST_PARTS = 20_000;
 /** Of one block of anything but code. */
 const MOST_BLOCK = 50_000;
-/** What workers may spend on one answer, and how often in vain; then the rest of it stays as it is written. */
-const MOST_MILLISECONDS = 20_000;
-const MOST_LATE = 3;
 /** A growing block takes at most one part in so many of the worker's time. */
 const REST = 4;
-const FORMULAS_AT_ONCE = 20;
 /** So many new parts, then time to draw them before there are more. */
 const PARTS_AT_ONCE = 1_500;
 const DRAWING_MILLISECONDS = 100;
@@ -60,11 +58,16 @@ interface Reading {
   plain: boolean;
 }
 
+/** What is to be read: a block's text with the definitions of links that it needs. */
+interface Wanted {
+  definitions: [string, string][];
+  read: string;
+}
+
 interface Work {
   block: Block;
   reading: Reading;
-  definitions: [string, string][];
-  wanted: string;
+  wanted: Wanted;
 }
 
 export class Formatter {
@@ -73,14 +76,12 @@ export class Formatter {
   private blocks: Block[] = [];
   private rest = "";
   private definitions: Definitions = new Map();
+  private wanted = new WeakMap<Block, Wanted>();
   private readonly readings = new Map<number, Reading>();
-  private readonly formulas = new Map<string, MathTree | null>();
-  private readonly unset = new Map<string, Formula>();
+  private readonly budget = new Budget();
+  private readonly formulas: Formulas;
   private parts = 0;
-  private spent = 0;
-  private late = 0;
   private reading = false;
-  private setting = false;
   private colouring: Promise<unknown> = Promise.resolve();
   private pause: ReturnType<typeof setTimeout> | undefined;
   private closed = false;
@@ -89,7 +90,14 @@ export class Formatter {
   constructor(
     private readonly helpers: Helpers,
     private readonly changed: () => void,
-  ) {}
+  ) {
+    this.formulas = new Formulas(helpers.math, this.budget, (keys) => {
+      for (const reading of this.readings.values()) {
+        if (reading.formulas.some((formula) => keys.has(keyOf(formula)))) reading.version += 1;
+      }
+      changed();
+    });
+  }
 
   /** @param live The text still grows: its last block is not finished. */
   update(written: string, live: boolean): void {
@@ -102,13 +110,17 @@ export class Formatter {
     this.blocks = blocks;
     this.rest = text.slice(end);
     this.forget(before.length === 0 ? new Set() : new Set(this.blocks.map(({ at }) => at)));
-    this.definitions = definitionsIn(this.blocks);
+    const definitions = definitionsIn(this.blocks);
+    if (!alike(definitions, this.definitions)) {
+      this.definitions = definitions;
+      this.wanted = new WeakMap();
+    }
     void this.read();
   }
 
   /** Whether there may be more to show. */
   get busy(): boolean {
-    return this.reading || this.setting || this.pause !== undefined;
+    return this.reading || this.formulas.busy || this.pause !== undefined;
   }
 
   shown(): Shown[] {
@@ -119,15 +131,15 @@ export class Formatter {
 
   /** A formula as it is set; null where it is not, or not yet. */
   formula(formula: Formula): MathTree | null {
-    return this.formulas.get(keyOf(formula)) ?? null;
+    return this.formulas.get(formula);
   }
 
   /** Colours for a complete block of code; null: it has none. */
   colours(code: string, language: string): Promise<Span[] | null> {
     const colouring = this.colouring.then(async () => {
-      if (this.exhausted || this.closed) return null;
+      if (this.budget.exhausted || this.closed) return null;
       const outcome = await this.helpers.text.ask({ code, language });
-      this.count(outcome);
+      this.budget.count(outcome);
       return Array.isArray(outcome.reply) ? outcome.reply : null;
     });
     this.colouring = colouring;
@@ -137,6 +149,7 @@ export class Formatter {
   /** Asks nothing more, and tells nothing more. */
   close(): void {
     this.closed = true;
+    this.formulas.close();
     clearTimeout(this.pause);
     this.pause = undefined;
   }
@@ -156,29 +169,20 @@ export class Formatter {
     return plain || trees === null ? { plain: block.text, waiting: !plain } : { trees, version };
   }
 
-  private get exhausted(): boolean {
-    return this.spent >= MOST_MILLISECONDS || this.late >= MOST_LATE;
-  }
-
-  private count({ reply, milliseconds }: Outcome<unknown>): void {
-    this.spent += milliseconds;
-    if (reply === "late") this.late += 1;
-  }
-
   /** Has one block after the other read. One at a time: what that takes is known before the next one. */
   private async read(): Promise<void> {
     if (this.reading) return;
     this.reading = true;
     let fresh = 0;
     for (let work = this.work(); work !== null; work = this.work()) {
-      const { block, reading, definitions, wanted } = work;
-      const outcome = await this.helpers.text.ask({ markdown: block.text, definitions });
+      const { block, reading, wanted } = work;
+      const outcome = await this.helpers.text.ask({ markdown: block.text, definitions: wanted.definitions });
       const { reply, milliseconds } = outcome;
       if (this.closed) break;
       if (this.readings.get(block.at) !== reading) continue;
-      reading.read = wanted;
+      reading.read = wanted.read;
       if (this.growing(block.at) && reply !== "late") this.wait(milliseconds * REST);
-      else this.count(outcome);
+      else this.budget.count(outcome);
       this.take(reading, typeof reply === "string" || Array.isArray(reply) ? null : reply);
       this.changed();
       fresh += reading.parts;
@@ -198,13 +202,22 @@ export class Formatter {
       const reading = this.readings.get(block.at) ?? { ...NOT_READ };
       this.readings.set(block.at, reading);
       if (reading.plain || (this.pause !== undefined && this.growing(block.at))) continue;
-      const definitions = definitionsFor(block, this.definitions);
-      const wanted = definitions.length === 0 ? block.text : `${block.text}\n${JSON.stringify(definitions)}`;
-      if (reading.read === wanted) continue;
-      if (block.text.length <= MOST_BLOCK && !this.exhausted) return { block, reading, definitions, wanted };
+      const wanted = this.wantedFor(block);
+      if (reading.read === wanted.read) continue;
+      if (block.text.length <= MOST_BLOCK && !this.budget.exhausted) return { block, reading, wanted };
       this.take(reading, null);
     }
     return null;
+  }
+
+  private wantedFor(block: Block): Wanted {
+    let wanted = this.wanted.get(block);
+    if (wanted === undefined) {
+      const definitions = definitionsFor(block, this.definitions);
+      wanted = { definitions, read: definitions.length === 0 ? block.text : `${block.text}\n${JSON.stringify(definitions)}` };
+      this.wanted.set(block, wanted);
+    }
+    return wanted;
   }
 
   private growing(at: number): boolean {
@@ -229,34 +242,12 @@ export class Formatter {
     reading.trees = kept?.trees ?? null;
     reading.formulas = formulasIn(reading.trees ?? []);
     reading.version += 1;
-    for (const formula of reading.formulas) {
-      const key = keyOf(formula);
-      if (!this.formulas.has(key)) this.unset.set(key, formula);
-    }
-    void this.setFormulas();
+    this.formulas.want(reading.formulas);
   }
+}
 
-  private async setFormulas(): Promise<void> {
-    if (this.setting) return;
-    this.setting = true;
-    while (this.unset.size > 0 && !this.exhausted && !this.closed) {
-      const some = new Map([...this.unset].slice(-FORMULAS_AT_ONCE));
-      const question = Array.from(some.values(), ({ tex, display }) => ({ tex, display }));
-      const outcome = await this.helpers.math.ask(question);
-      const { reply } = outcome;
-      this.count(outcome);
-      [...some.keys()].forEach((key, index) => {
-        this.unset.delete(key);
-        this.formulas.set(key, typeof reply === "string" ? null : (reply[index] ?? null));
-      });
-      for (const reading of this.readings.values()) {
-        if (reading.formulas.some((formula) => some.has(keyOf(formula)))) reading.version += 1;
-      }
-      if (!this.closed) this.changed();
-    }
-    this.setting = false;
-    if (!this.closed) this.changed();
-  }
+function alike(one: Definitions, other: Definitions): boolean {
+  return one.size === other.size && [...one].every(([label, address]) => other.get(label) === address);
 }
 
 const NOT_READ: Reading = { read: null, trees: null, formulas: [], parts: 0, version: 0, plain: false };

@@ -18,6 +18,8 @@ const TOO_DEEP = /^[ \t]*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+){24}/m;
 /** Parts of one block, where a character of TeX may become a part too. */
 const MOST_PARTS = 4_000;
 const PARTS_OF_FORMULA = 8;
+/** With its head and button. */
+const PARTS_OF_CODE = 16;
 
 /** Where a backslash keeps Markdown away from a character; before any other it belongs to the text ("x^2\,dx", "5\%"). */
 const ESCAPED = /^\\([*_`~#+\-.<>|$])/;
@@ -80,6 +82,7 @@ class Growing {
       case "paragraph":
         return this.branch("p", token, level);
       case "code":
+        this.count(PARTS_OF_CODE);
         return { code: this.raw(token.text), language: this.raw(token.lang ?? "").split(/\s/)[0] ?? "" };
       case "blockquote":
       case "strong":
