@@ -138,9 +138,10 @@ export class Mask {
     const { text, at } = this;
     const second = text[at + 1];
     if (second === "(") return this.formula(at + 2, "\\)", this.paragraphEnd());
-    if (second === "[") return this.formula(at + 2, "\\]", this.displayEnd());
+    // "list\[0\]" has made its brackets harmless.
+    if (second === "[" && !isAscii(text[at - 1])) return this.formula(at + 2, "\\]", this.displayEnd());
     if (second === "\\" && !isWord(text[at - 1])) return this.path(2);
-    this.at += 2;
+    this.at += second === "\n" ? 1 : 2;
     return null;
   }
 
@@ -148,7 +149,7 @@ export class Mask {
     const { text, at } = this;
     if (text[at + 1] === "$") return this.formula(at + 2, "$$", this.displayEnd());
     const first = text[at + 1] ?? " ";
-    const close = isWord(text[at - 1]) || /\s/.test(first) ? -1 : this.find("$", at + 1, this.paragraphEnd());
+    const close = isAscii(text[at - 1]) || /\s/.test(first) ? -1 : this.find("$", at + 1, this.paragraphEnd());
     if (close < 0 || !isInline(text[close - 1] ?? " ", text.slice(close + 1, close + 3))) {
       this.at += 1;
       return null;
@@ -258,7 +259,12 @@ export function pieces(text: string, found: readonly Masked[]): (string | { mask
 /** "$5 and $10" is no formula, and neither are "$HOME/$USER"; "the $n$th" is one. */
 function isInline(last: string, following: string): boolean {
   if (/\s/.test(last) || /^[.,]?\d/.test(following)) return false;
-  return !isWord(following[0]) || /[\p{L}\p{N}})']/u.test(last);
+  return !isAscii(following[0]) || /[\p{L}\p{N}})']/u.test(last);
+}
+
+/** Whether it is a letter or digit of scripts that put blanks between words and formulas. */
+function isAscii(character: string | undefined): boolean {
+  return character !== undefined && /[A-Za-z0-9]/.test(character);
 }
 
 function isWord(character: string | undefined): boolean {
