@@ -20,7 +20,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
         # The page builds elements, never HTML text; where this is known, the browser refuses innerHTML altogether.
         "require-trusted-types-for 'script'",
-        # Addresses of workers are made by this policy, which knows two (web/src/workers/start.ts), and can be made once.
+        # Addresses of workers are made by this policy, which knows two (workers/start.ts) and can be made once.
         "trusted-types workers",
     )
 )

@@ -18,7 +18,7 @@ import { formulasIn, keyOf, type Formula, type Tree } from "./tree.ts";
 
 /** Of one answer; what is beyond is shown as it is written. */
 const MOST_CHARACTERS = 200_000;
-const MOST_BLOCKS = 600;
+const MOST_BLOCKS = 400;
 const MOST_PARTS = 20_000;
 /** Of one block of anything but code. */
 const MOST_BLOCK = 50_000;
