@@ -207,7 +207,7 @@ test("formulas are asked for once, some at a time", async () => {
 });
 
 test("everything of a text is shown: as trees, as code, or as it is written", async () => {
-  const bounded = { text: new Bounded(text.start, 400), math: new Bounded(math.start, 400) };
+  const bounded = { text: new Bounded(text.start, 60_000), math: new Bounded(math.start, 60_000) };
   const seen = (trees) => trees.map((tree) => (typeof tree === "string" ? tree : (tree.raw ?? tree.code ?? seen(tree.kids)))).join("");
   const letters = (value) => value.replace(/[^\p{L}]/gu, "");
   const words = "Once *upon* a **time** `there` was $x^2$ and [a link](https://example.org/).\n\n- an item\n- another\n\n> quoted\n\n```python\nprint(1)\n```";

@@ -24,7 +24,7 @@ interface Call<Question, Reply> {
 }
 
 /** Far longer than any text takes that a person wants to read. */
-const LIMIT_MILLISECONDS = 1000;
+const LIMIT_MILLISECONDS = 2000;
 
 export class Bounded<Question, Reply> {
   private port: Port | null = null;
