@@ -21,7 +21,7 @@ for (const [size, options] of Object.entries(SIZES)) {
   for (const colorScheme of ["light", "dark"]) {
     test(`${size}, ${colorScheme}: axe finds nothing`, settings, async () => {
       all.front.on["GET /v1/models"] = lists({ id: "a", status: "ready" }, { id: "b", status: "not ready", reason: "Merging" });
-      const code = "```python\nimport os  # note\nclass A:\n    x = 'text' + 1\n```\n\n| a |\n|---|\n| b |\n\n> [link](https://example.org)";
+      const code = "```python\nimport os  # note\nclass A:\n    x = 'text' + 1\n```\n\n| a |\n|---|\n| b |\n\n> [link](https://example.org)\n\n\\[\nx^2 = \\tag{1} \\text{word}\n\\] $y$ and $\\broken$";
       all.front.on[CHAT] = says(`Some **text**\n\n- [x] done\n\n${code}`);
       const page = await openPage(all.browser, all.front.url, { ...options, colorScheme, reducedMotion: "reduce" });
       assert.deepEqual(await violations(page), [], "empty");

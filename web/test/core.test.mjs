@@ -7,7 +7,7 @@ import { source } from "./support.mjs";
 const { EventParser } = await source("core/sse.ts");
 const { problemOf, retryAfter } = await source("core/problem.ts");
 const { decodeEntities } = await source("markdown/entities.ts");
-const { safeAddress } = await source("markdown/markdown.tsx");
+const { safeAddress } = await source("markdown/address.ts");
 const conversations = await source("core/conversation.ts");
 const { conversationFrom } = await source("core/validation.ts");
 

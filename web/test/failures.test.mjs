@@ -121,6 +121,27 @@ test("the key is asked for, kept in this browser, sent in its header only, and f
   await page.context().close();
 });
 
+test("a key can be kept in one tab only", settings, async () => {
+  all.front.on["GET /v1/models"] = (request, response, body) => {
+    if (request.headers.authorization !== "Bearer right") return refuses(401, "no valid API key")(request, response, body);
+    return response.end('{"data":[{"id":"tiny"}]}');
+  };
+  const page = await openPage(all.browser, all.front.url);
+  const dialog = page.getByRole("dialog", { name: "API key" });
+  await dialog.getByLabel("API key", { exact: true }).fill("right");
+  await dialog.getByLabel("In this tab only").check();
+  await dialog.getByText("Kept in this tab until it is closed").waitFor();
+  await dialog.getByRole("button", { name: "Use this key" }).click();
+  await page.getByRole("heading", { name: "tiny" }).waitFor();
+  assert.equal(await page.evaluate(() => Object.values(localStorage).includes("right")), false);
+  await page.reload();
+  await page.getByRole("heading", { name: "tiny" }).waitFor();
+  const other = await page.context().newPage();
+  await other.goto(`${all.front.url}/`);
+  await other.getByRole("dialog", { name: "API key" }).waitFor();
+  await page.context().close();
+});
+
 test("a key that has expired is asked for anew", settings, async () => {
   all.front.on["GET /v1/models"] = (_, response) => {
     response.writeHead(403, { "content-type": "application/json" });

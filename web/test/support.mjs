@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
+import { Worker } from "node:worker_threads";
 import { after, before, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -20,9 +21,34 @@ export const SIZES = {
 
 /** A module of web/src, for tests that need no browser. */
 export async function source(path) {
-  const options = { bundle: true, write: false, format: "esm", jsx: "automatic", jsxImportSource: "preact" };
+  return import(`data:text/javascript;base64,${Buffer.from(await bundled(path, "esm")).toString("base64")}`);
+}
+
+async function bundled(path, format) {
+  const options = { bundle: true, write: false, format, jsx: "automatic", jsxImportSource: "preact" };
   const built = await build({ ...options, entryPoints: [fileURLToPath(new URL(`../src/${path}`, import.meta.url))] });
-  return import(`data:text/javascript;base64,${Buffer.from(built.outputFiles[0].contents).toString("base64")}`);
+  return built.outputFiles[0].contents;
+}
+
+/** Begins a worker of web/src/workers as a browser would; `begun` has all of them, to be ended behind the tests. */
+export async function workerOf(path) {
+  const scope = `
+    const { parentPort } = require("node:worker_threads");
+    globalThis.postMessage = (message) => parentPort.postMessage(message);
+    parentPort.on("message", (data) => globalThis.onmessage({ data }));
+  `;
+  const code = scope + Buffer.from(await bundled(path, "iife")).toString();
+  const begun = [];
+  const start = () => {
+    const worker = new Worker(code, { eval: true });
+    const port = { onmessage: null, onerror: null, postMessage: (message) => worker.postMessage(message) };
+    worker.on("message", (data) => port.onmessage?.({ data }));
+    worker.on("error", (error) => port.onerror?.(error));
+    port.terminate = () => void worker.terminate();
+    begun.push(port);
+    return port;
+  };
+  return { start, begun };
 }
 
 /** Why there can be no browser, for tests to be skipped with; false where there is one. */
@@ -120,11 +146,14 @@ export async function startFront(target) {
   return front;
 }
 
-/** Answers every chat with a text, in pieces of some characters. */
-export function says(text, { size = 7, finish = "stop" } = {}) {
+/** Answers every chat with a text, in pieces of some characters, with some milliseconds of rest between them. */
+export function says(text, { size = 7, finish = "stop", rest = 0 } = {}) {
   return async (_, response, body) => {
     const send = stream(response);
-    for (let at = 0; at < text.length; at += size) send({ delta: { content: text.slice(at, at + size) } });
+    for (let at = 0; at < text.length; at += size) {
+      send({ delta: { content: text.slice(at, at + size) } });
+      if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
+    }
     send({ delta: {}, finish_reason: finish });
     if (body.stream_options?.include_usage) response.write(`data: ${JSON.stringify({ choices: [], usage: { completion_tokens: 12 } })}\n\n`);
     response.end("data: [DONE]\n\n");
@@ -186,9 +215,10 @@ export async function ask(page, question) {
   await page.getByRole("button", { name: "Send" }).click();
 }
 
-/** The last answer, once it is complete. */
+/** The last answer, once it is complete, and Markdown, colours and mathematics are drawn. */
 export async function answered(page, lane = 0) {
   const answer = page.locator(".turn").last().locator(".answer").nth(lane);
   await answer.and(page.locator("[aria-busy=false]")).waitFor();
+  await answer.and(page.locator(":not(:has([aria-busy=true]))")).waitFor();
   return answer;
 }

@@ -198,3 +198,59 @@ test("the reader may go up while an answer grows", settings, async () => {
   assert.ok((await end()) < 2);
   await page.context().close();
 });
+
+test("mathematics is set, with a file that is fetched for it alone; what is copied is the answer as it was written", settings, async () => {
+  const page = await openPage(all.browser, all.front.url);
+  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined })); // as without https
+  const fetched = () => all.front.seen.filter(({ url }) => url === "/assets/math.js").length;
+  all.front.on["POST /v1/chat/completions"] = says("It costs $5 and $10, in `$x$` and C:\\new\\_x.", { size: 3 });
+  await ask(page, "Prices");
+  let answer = await answered(page);
+  assert.match(await answer.innerText(), /It costs \$5 and \$10, in \$x\$ and C:\\new\\_x\./);
+  assert.equal(await answer.locator("math").count(), 0);
+  assert.equal(fetched(), 0);
+
+  const text =
+    "So $x^2\\,dx$ and \\(a_1^2\\):\n\n\\[\n\\int_0^1 f\n\\]\n\n$$\n\\begin{aligned} a &= b \\\\\n\n&= c \\end{aligned}\n$$\n\n" +
+    "1. Item:\n   $$\\frac{1}{2}$$\n\n| $|x|$ | `$y$` |\n|---|---|\n| $\\mathbb{R}$ | 5\\% |\n\nBroken: $\\frac{a$, $\\nope$. ~~x^2\\,dx~~";
+  all.front.on["POST /v1/chat/completions"] = says(text, { size: 3 });
+  await ask(page, "Mathematics");
+  answer = await answered(page);
+  assert.equal(await answer.locator("math").count(), 7);
+  assert.equal(await answer.locator("math[display=block] mfrac").count(), 1);
+  assert.equal(await answer.locator("math mtable mtr").count(), 2);
+  assert.equal(await answer.locator("td math").last().textContent(), "ℝ");
+  const shown = await answer.innerText();
+  for (const source of ["$y$", "5\\%", "Broken: $\\frac{a$, $\\nope$.", "x^2\\,dx"]) assert.ok(shown.includes(source), source);
+  assert.equal(fetched(), 1);
+  // It is drawn as mathematics, not as letters in a row.
+  const [whole, part] = [await answer.locator("mfrac").boundingBox(), await answer.locator("mfrac > :first-child").boundingBox()];
+  assert.ok(whole.height > 1.8 * part.height);
+
+  await answer.getByRole("button", { name: "Copy answer" }).click();
+  await answer.getByText("Copied").waitFor();
+  const box = page.getByRole("textbox", { name: "Message", exact: true });
+  await box.focus();
+  await page.keyboard.press("Control+V");
+  assert.equal(await box.inputValue(), text);
+  await page.reload();
+  await page.locator(".entry").first().click();
+  assert.equal(await (await answered(page)).locator("math").count(), 7);
+  assert.deepEqual(await trouble(page), []);
+  await page.context().close();
+});
+
+test("without the workers, answers are shown as they are written", settings, async () => {
+  for (const name of ["text", "math"]) all.front.on[`GET /assets/${name}.js`] = (_, response) => response.writeHead(503).end();
+  const page = await openPage(all.browser, all.front.url);
+  all.front.on["POST /v1/chat/completions"] = says("**bold** $x$\n\n```python\ndef f(): pass\n```");
+  await ask(page, "Hello");
+  let answer = await answered(page);
+  assert.match(await answer.innerText(), /\*\*bold\*\* \$x\$\s+python\s+def f\(\): pass/);
+  delete all.front.on["GET /assets/text.js"]; // it is back, mathematics is not
+  await ask(page, "Again");
+  answer = await answered(page);
+  assert.equal(await answer.locator("strong").innerText(), "bold");
+  assert.match(await answer.innerText(), /bold \$x\$/);
+  await page.context().close();
+});

@@ -11,6 +11,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
+        "worker-src 'self'",
         "style-src 'self'",
         "connect-src 'self'",
         "img-src 'self'",
@@ -19,7 +20,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
         # The page builds elements, never HTML text; where this is known, the browser refuses innerHTML altogether.
         "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
+        # Addresses of workers are made by this policy, which knows two (workers/start.ts) and can be made once.
+        "trusted-types workers",
     )
 )
 """Nothing from elsewhere and nothing inline: what a model writes cannot load, send or run anything."""

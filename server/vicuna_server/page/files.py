@@ -11,6 +11,8 @@ __all__ = ["PAGE_PATHS", "PageFile", "page_file"]
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/assets/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/assets/text.js": ("text.js", "text/javascript; charset=utf-8"),
+    "/assets/math.js": ("math.js", "text/javascript; charset=utf-8"),
     "/assets/app.css": ("app.css", "text/css; charset=utf-8"),
     "/assets/icon.svg": ("icon.svg", "image/svg+xml"),
     "/assets/licenses.txt": ("licenses.txt", "text/plain; charset=utf-8"),

@@ -46,9 +46,18 @@ def test_every_built_file_is_served_and_every_address_in_the_page_exists() -> No
     assert not re.search(r"<style|style=|<script(?![^>]*src=)|\son\w+=", html), "nothing inline"
 
 
-def test_the_page_is_small() -> None:
-    sizes = [len(get(path, accept_encoding="gzip").body) for path in PAGE_PATHS]
-    assert 0 < sum(sizes) < MOST_BYTES
+def test_a_first_visit_is_small() -> None:
+    later = {"/assets/math.js", "/assets/licenses.txt"}  # with the first formula, and never by itself
+    sizes = {path: len(get(path, accept_encoding="gzip").body) for path in PAGE_PATHS}
+    assert later < sizes.keys()
+    assert 0 < sum(size for path, size in sizes.items() if path not in later) < MOST_BYTES
+    assert sizes["/assets/math.js"] < MOST_BYTES
+
+
+def test_mathematics_is_fetched_when_it_is_needed() -> None:
+    """KaTeX is in the one file that nothing but a formula asks for."""
+    holding = [path for path in PAGE_PATHS if b"KaTeX" in get(path).body and path.endswith(".js")]
+    assert holding == ["/assets/math.js"]
 
 
 def test_nothing_from_elsewhere_is_let_in() -> None:
@@ -56,7 +65,9 @@ def test_nothing_from_elsewhere_is_let_in() -> None:
         headers = get(path).headers
         policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"
+        assert policy.pop("trusted-types") == "workers"
         assert set(policy.values()) == {"'none'", "'self'", "'script'"}
+        assert policy["worker-src"] == "'self'"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
 

@@ -79,8 +79,8 @@ export class Chat {
   }
 
   /** Keeps a key, or forgets it; what was refused for want of one is asked again. */
-  setKey(key: string | null): void {
-    this.preferences.key = key;
+  setKey(key: string | null, tabOnly = false): void {
+    this.preferences.keepKey(key, tabOnly);
     this.store.set({ askForKey: "", modelsProblem: "" });
     void this.refreshModels();
     const refused = this.refused.splice(0);

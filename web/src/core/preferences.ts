@@ -1,4 +1,4 @@
-/** What the browser remembers beside conversations: key and theme; per tab, the open conversation and unsent text. */
+/** What the browser remembers beside conversations: key and theme; per tab, the open conversation, unsent text, and on wish the key. */
 
 export type Theme = "system" | "light" | "dark";
 
@@ -30,12 +30,14 @@ export class Preferences {
   ) {}
 
   get key(): string | null {
-    return this.lasting.getItem(KEY);
+    return this.tab.getItem(KEY) ?? this.lasting.getItem(KEY);
   }
 
-  set key(value: string | null) {
-    if (value === null) this.lasting.removeItem(KEY);
-    else attempt(() => this.lasting.setItem(KEY, value));
+  /** Keeps a key, in this browser or for as long as this tab is open, in place of any other; null forgets it. */
+  keepKey(value: string | null, tabOnly = false): void {
+    this.tab.removeItem(KEY);
+    this.lasting.removeItem(KEY);
+    if (value !== null) attempt(() => (tabOnly ? this.tab : this.lasting).setItem(KEY, value));
   }
 
   get theme(): Theme {

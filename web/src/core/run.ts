@@ -4,7 +4,7 @@ import { streamChat, type ChatRequest } from "./api.ts";
 import type { Answer } from "./conversation.ts";
 import { Problem } from "./problem.ts";
 
-/** Text is shown this often: each showing reads the answer's Markdown anew, so a long answer is shown less often. */
+/** Text is shown this often; a long answer, whose text is compared and cut into blocks each time, less often. */
 const SHOW_MILLISECONDS = 50;
 const CHARACTERS_PER_MILLISECOND = 500;
 

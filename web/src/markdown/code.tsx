@@ -1,14 +1,35 @@
 /** A block of code with its language's name, colours and a button that copies it. */
 
 import type { VNode } from "preact";
-import { useMemo } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { CopyButton } from "../ui/copy.tsx";
-import { highlight } from "./highlight.ts";
+import type { Span } from "./highlight.ts";
+import { Plain } from "./plain.tsx";
 
-/** @param live Still being written: coloured when it is complete. */
-export function CodeBlock({ code, language, live }: { code: string; language: string; live: boolean }): VNode {
-  const spans = useMemo(() => (live ? null : highlight(code, language.toLowerCase())), [code, language, live]);
+/** Beyond this, code is text in pieces: as one it would be laid out anew with every word. */
+const MOST_IN_ONE = 50_000;
+
+interface Props {
+  code: string;
+  language: string;
+  /** Still being written: coloured when it is complete. */
+  live: boolean;
+  colours: (code: string, language: string) => Promise<Span[] | null>;
+}
+
+export function CodeBlock({ code, language, live, colours }: Props): VNode {
+  const [coloured, setColoured] = useState<{ code: string; spans: Span[] } | null>(null);
+  useEffect(() => {
+    if (live || language === "") return undefined;
+    let wanted = true;
+    void colours(code, language.toLowerCase()).then((spans) => {
+      if (wanted && spans !== null) setColoured({ code, spans });
+    });
+    return () => {
+      wanted = false;
+    };
+  }, [code, language, live]);
   return (
     <div class="code">
       <div class="code-head">
@@ -16,8 +37,12 @@ export function CodeBlock({ code, language, live }: { code: string; language: st
         <CopyButton what="code" text={code} />
       </div>
       <pre tabIndex={0} aria-label={language === "" ? "Code" : `Code, ${language}`} role="group">
-        <code>{spans === null ? code : spans.map(({ classes, text }) => (classes ? <span class={classes}>{text}</span> : text))}</code>
+        {code.length > MOST_IN_ONE ? <Plain text={code} /> : <code>{coloured?.code === code ? coloured.spans.map(span) : code}</code>}
       </pre>
     </div>
   );
+}
+
+function span({ classes, text }: Span): VNode | string {
+  return classes ? <span class={classes}>{text}</span> : text;
 }

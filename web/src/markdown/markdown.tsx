@@ -1,151 +1,149 @@
 /**
- * Markdown as elements. The text becomes tokens and each token an element of a fixed kind with text inside: no HTML
+ * Markdown as elements. The text becomes trees and each branch an element of a fixed kind with text inside: no HTML
  * text is made anywhere, so there is nothing that an answer could smuggle in. HTML in an answer shows as it is written,
  * images become links, and links lead to http, https and mailto only.
  */
 
 import { Component, type ComponentChildren, type VNode } from "preact";
-import { useMemo } from "preact/hooks";
-import { Lexer, type MarkedToken, type Tokens } from "marked";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
+import { mathWorker, textWorker } from "../workers/start.ts";
+import { safeAddress } from "./address.ts";
 import { CodeBlock } from "./code.tsx";
-import { decodeEntities } from "./entities.ts";
+import { Formatter, type View } from "./formatter.ts";
+import { MathText } from "./math.tsx";
+import { Plain } from "./plain.tsx";
+import type { Branch, Tree } from "./tree.ts";
 
-/** Deeper nesting, and longer text, is shown as it is written: both would only serve to hold up the page. */
-const MOST_LEVELS = 24;
-const MOST_CHARACTERS = 400_000;
-const TOO_DEEP = /^[ \t]*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+){24}/m;
+/** What has come from the workers meanwhile is drawn together. */
+const DRAW_MILLISECONDS = 40;
+/** So long a text that is about to become Markdown keeps its place without being seen. */
+const HIDE_MILLISECONDS = 250;
 
 /** @param live The text still grows: its last block is not finished. */
 export function Markdown({ text, live }: { text: string; live: boolean }): VNode {
-  const blocks = useMemo(() => lex(text), [text]);
+  const formatter = useFormatter();
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), HIDE_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, []);
+  useMemo(() => formatter.update(text, live), [text, live]);
+  const blocks = formatter.shown();
   const last = blocks.length - 1;
   return (
-    <div class="markdown">
-      {blocks.map((token, index) => (
-        <Block key={index} token={token} live={live && index === last} />
+    <div class={late ? "markdown" : "markdown new"} aria-busy={formatter.busy}>
+      {blocks.map(({ key, view }, index) => (
+        <Block key={key} view={view} live={live && index === last} formatter={formatter} />
       ))}
     </div>
   );
 }
 
-function lex(text: string): MarkedToken[] {
-  if (text.length <= MOST_CHARACTERS && !TOO_DEEP.test(text)) {
-    try {
-      return new Lexer({ gfm: true, breaks: true }).lex(text) as MarkedToken[];
-    } catch {
-      // Shown as it is written.
-    }
-  }
-  return [{ type: "code", raw: text, text }];
+function useFormatter(): Formatter {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
+  const formatter = useMemo(() => {
+    const changed = () => {
+      timer.current ??= setTimeout(() => {
+        timer.current = null;
+        redraw(undefined);
+      }, DRAW_MILLISECONDS);
+    };
+    return new Formatter({ text: textWorker, math: mathWorker }, changed);
+  }, []);
+  useEffect(
+    () => () => {
+      formatter.close();
+      if (timer.current !== null) clearTimeout(timer.current);
+    },
+    [],
+  );
+  return formatter;
 }
 
-/** A block at the top, drawn again only when its own text has changed: an answer grows at its end. */
-class Block extends Component<{ token: MarkedToken; live: boolean }> {
-  override shouldComponentUpdate(next: Readonly<{ token: MarkedToken; live: boolean }>): boolean {
-    const { token, live } = this.props;
-    return next.token.raw !== token.raw || next.token.type !== token.type || next.live !== live;
+interface BlockProps {
+  view: View;
+  live: boolean;
+  formatter: Formatter;
+}
+
+/** A block at the top, drawn again only when what it shows has changed: an answer grows at its end. */
+class Block extends Component<BlockProps> {
+  override shouldComponentUpdate({ view, live }: Readonly<BlockProps>): boolean {
+    return live !== this.props.live || !same(view, this.props.view);
   }
 
   override render(): ComponentChildren {
-    return render(this.props.token, 0, this.props.live);
+    const { view, live, formatter } = this.props;
+    if ("plain" in view) return <Plain text={view.plain} kind={view.waiting ? (live ? "growing" : "waiting") : ""} />;
+    const drawing = new Drawing(formatter, live);
+    return "trees" in view ? drawing.all(view.trees) : drawing.code(view);
   }
 }
 
-function all(tokens: readonly object[] | undefined, level: number, live = false): ComponentChildren[] {
-  return ((tokens ?? []) as MarkedToken[]).map((token) => render(token, level + 1, live));
+function same(one: View, other: View): boolean {
+  if ("plain" in one) return "plain" in other && one.plain === other.plain && one.waiting === other.waiting;
+  if ("trees" in one) return "trees" in other && one.trees === other.trees && one.version === other.version;
+  return "code" in other && one.code === other.code && one.language === other.language;
 }
 
-function render(token: MarkedToken, level: number, live: boolean): ComponentChildren {
-  if (level > MOST_LEVELS) return token.raw;
-  switch (token.type) {
-    case "heading":
-      return heading(token, level);
-    case "paragraph":
-      return <p>{all(token.tokens, level)}</p>;
-    case "code":
-      return <CodeBlock code={token.text} language={(token.lang ?? "").split(/\s/)[0] ?? ""} live={live} />;
-    case "blockquote":
-      return <blockquote>{all(token.tokens, level, live)}</blockquote>;
-    case "list":
-      return list(token, level, live);
-    case "table":
-      return table(token, level);
-    case "hr":
-      return <hr />;
-    case "br":
-      return <br />;
-    case "strong":
-      return <strong>{all(token.tokens, level)}</strong>;
-    case "em":
-      return <em>{all(token.tokens, level)}</em>;
-    case "del":
-      return <del>{all(token.tokens, level)}</del>;
-    case "codespan":
-      return <code>{token.text}</code>;
-    case "link":
-      return link(token.href, all(token.tokens, level));
-    case "image":
-      return link(token.href, token.text || token.href);
-    case "checkbox":
-      return checkbox(token.checked);
-    case "html":
-      return /^<br\s*\/?>$/i.test(token.raw.trim()) ? <br /> : token.block ? <p>{token.raw}</p> : token.raw;
-    case "text":
-      return "tokens" in token && token.tokens ? all(token.tokens, level) : decodeEntities(token.text);
-    case "escape":
-      return token.text;
-    case "space":
-    case "def":
-      return null;
-    default:
-      return (token as { raw: string }).raw;
+/** Makes elements of trees. */
+class Drawing {
+  constructor(
+    private readonly formatter: Formatter,
+    private readonly live: boolean,
+  ) {}
+
+  all(trees: readonly Tree[]): ComponentChildren[] {
+    return trees.map((tree) => this.one(tree));
   }
-}
 
-/** Headings begin below those of the page. */
-function heading(token: Tokens.Heading, level: number): VNode {
-  const Tag = (["h3", "h4", "h5", "h6"] as const)[Math.min(token.depth, 4) - 1] ?? "h6";
-  return <Tag>{all(token.tokens, level)}</Tag>;
-}
+  code({ code, language }: { code: string; language: string }): VNode {
+    const colours = (text: string, name: string) => this.formatter.colours(text, name);
+    return <CodeBlock code={code} language={language} live={this.live} colours={colours} />;
+  }
 
-function list(token: Tokens.List, level: number, live: boolean): VNode {
-  const items = token.items.map((item) => <li class={item.task ? "task" : undefined}>{all(item.tokens, level, live)}</li>);
-  return token.ordered ? <ol start={token.start === "" ? 1 : token.start}>{items}</ol> : <ul>{items}</ul>;
-}
+  private one(tree: Tree): ComponentChildren {
+    if (typeof tree === "string") return tree;
+    if ("code" in tree) return this.code(tree);
+    if ("tex" in tree) return <MathText formula={tree} tree={this.formatter.formula(tree)} />;
+    return this.branch(tree);
+  }
 
-function checkbox(checked: boolean): VNode {
-  return (
-    <span role="img" aria-label={checked ? "done" : "to do"}>
-      {checked ? "☑ " : "☐ "}
-    </span>
-  );
-}
-
-function table(token: Tokens.Table, level: number): VNode {
-  const align = (cell: Tokens.TableCell) => (cell.align ? `align-${cell.align}` : undefined);
-  return (
-    <div class="scroll" role="group" aria-label="Table" tabIndex={0}>
-      <table>
-        <thead>
-          <tr>
-            {token.header.map((cell) => (
-              <th class={align(cell)}>{all(cell.tokens, level)}</th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {token.rows.map((row) => (
-            <tr>
-              {row.map((cell) => (
-                <td class={align(cell)}>{all(cell.tokens, level)}</td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
+  private branch(branch: Branch): ComponentChildren {
+    const kids = () => this.all(branch.kids);
+    switch (branch.tag) {
+      case "table":
+        return (
+          <div class="scroll" role="group" aria-label="Table" tabIndex={0}>
+            <table>{kids()}</table>
+          </div>
+        );
+      case "th":
+      case "td":
+        return <branch.tag class={branch.align && `align-${branch.align}`}>{kids()}</branch.tag>;
+      case "ol":
+        return <ol start={branch.start ?? 1}>{kids()}</ol>;
+      case "task":
+        return <li class="task">{kids()}</li>;
+      case "checked":
+      case "unchecked":
+        return (
+          <span role="img" aria-label={branch.tag === "checked" ? "done" : "to do"}>
+            {branch.tag === "checked" ? "☑ " : "☐ "}
+          </span>
+        );
+      case "link":
+        return link(branch.href ?? "", kids());
+      case "hr":
+        return <hr />;
+      case "br":
+        return <br />;
+      default:
+        return <branch.tag>{kids()}</branch.tag>;
+    }
+  }
 }
 
 /** A link that opens beside the page and tells nobody where it was found; anything but the web and mail is text. */
@@ -157,14 +155,4 @@ function link(href: string, content: ComponentChildren): ComponentChildren {
       {content}
     </a>
   );
-}
-
-/** The address, where it is a whole one and of a kind that only shows something; else null. */
-export function safeAddress(href: string): string | null {
-  try {
-    const url = new URL(decodeEntities(href));
-    return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
-  } catch {
-    return null;
-  }
 }

@@ -12,6 +12,7 @@ const USABLE = /^[\x21-\x7e]+$/;
 export function KeyDialog({ reason }: { reason: string }): VNode {
   const { chat, preferences } = useServices();
   const [text, setText] = useState("");
+  const [tabOnly, setTabOnly] = useState(false);
   const key = text.trim();
   const wrong = key !== "" && !USABLE.test(key);
   return (
@@ -19,7 +20,7 @@ export function KeyDialog({ reason }: { reason: string }): VNode {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (USABLE.test(key)) chat.setKey(key);
+          if (USABLE.test(key)) chat.setKey(key, tabOnly);
         }}
       >
         <p>{reason}</p>
@@ -38,8 +39,11 @@ export function KeyDialog({ reason }: { reason: string }): VNode {
         <p id="key-note" class={wrong ? "small wrong" : "small"} role={wrong ? "alert" : undefined}>
           {wrong
             ? "A key has letters, digits and signs only, without spaces."
-            : "Kept in this browser, sent to this server, and shown to nobody."}
+            : `Kept in ${tabOnly ? "this tab until it is closed" : "this browser"}, sent to this server, and shown to nobody.`}
         </p>
+        <label class="choice">
+          <input type="checkbox" checked={tabOnly} onInput={(event) => setTabOnly(event.currentTarget.checked)} /> In this tab only
+        </label>
         <div class="row end">
           {preferences.key !== null && (
             <button type="button" onClick={() => chat.setKey(null)}>

@@ -17,12 +17,20 @@ export function Thread(): VNode {
   const { current } = useChatState();
   const { turns, models } = current;
   const box = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLOListElement>(null);
   const [following, setFollowing] = useState(true);
   useEffect(() => setFollowing(true), [current.id, turns.length]);
   // After every drawing: an answer that grows pulls the view along, unless the reader has gone up.
   useLayoutEffect(() => {
     if (following) box.current?.scrollTo({ top: box.current.scrollHeight });
   });
+  // Markdown and mathematics come a moment later than their text, and change its height.
+  useLayoutEffect(() => {
+    if (!following || list.current === null) return undefined;
+    const observer = new ResizeObserver(() => box.current?.scrollTo({ top: box.current.scrollHeight }));
+    observer.observe(list.current);
+    return () => observer.disconnect();
+  }, [following]);
   const onScroll = () => {
     const element = box.current;
     if (element) setFollowing(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PIXELS);
@@ -34,7 +42,7 @@ export function Thread(): VNode {
   return (
     <div class="thread-box" ref={box} onScroll={onScroll} tabIndex={-1}>
       {turns.length === 0 && <Welcome model={models.join(" and ")} />}
-      <ol class={models.length > 1 ? "thread two" : "thread"} aria-label="Conversation">
+      <ol ref={list} class={models.length > 1 ? "thread two" : "thread"} aria-label="Conversation">
         {turns.map((turn, index) => (
           <TurnItem key={index} turn={turn} models={models} index={index} last={index === turns.length - 1} />
         ))}
