@@ -191,6 +191,43 @@ async def test_a_model_that_is_deleted_ends_its_loop_and_one_made_anew_gets_anot
     assert (await operator.end(process, signal.SIGTERM))[0] == 0
 
 
+@pytest.mark.parametrize("arguments", [(), ("--watch-namespaces", "one,default")])
+async def test_a_claim_of_the_users_that_goes_is_told_at_once(operator: Operator, arguments: tuple[str, ...]) -> None:
+    kube, server = operator.kube, operator.server
+    kube.put(CLAIM)
+    # suspended: nothing is waited for, so nothing is looked at for minutes
+    kube.put(model_body() | {"spec": {**SPEC, "storage": {"claimName": "weights"}, "suspend": True}})
+    process = await operator.start("a", *arguments)
+
+    def reason() -> str:
+        return str(next(each for each in operator.status()["conditions"] if each["type"] == "WeightsReady")["reason"])
+
+    await server.until(lambda: operator.status().get("observedGeneration") == 1)
+    assert reason() == "Suspended"
+    watches = "/persistentvolumeclaims?watch=true&allowWatchBookmarks"
+    await server.until(lambda: any(watches in path for _, path in server.requests))
+
+    seen, number = operator.looks(), 0
+    while operator.looks() < seen + 3:  # so the looks of the beginning are over
+        number += 1
+        kube.change(c.KIND, "m", {"metadata": {"labels": {"n": str(number)}}})
+        with contextlib.suppress(TimeoutError):  # passes in quick succession share an answer
+            await server.until(lambda so_far=operator.looks(): operator.looks() > so_far, seconds=1)
+
+    claim = kube.find("PersistentVolumeClaim", "weights")
+    assert claim is not None
+    kube.restore(claim | {"metadata": {**claim["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    await server.until(lambda: reason() == "ClaimPending")
+    kube.remove("PersistentVolumeClaim", "weights")
+    await server.until(lambda: reason() == "ClaimNotFound")
+    before = operator.writes()
+    kube.put({**CLAIM, "metadata": {"name": "nobodys"}})
+    kube.put(CLAIM)
+    await server.until(lambda: reason() == "Suspended")
+    assert all(call.kind != "PersistentVolumeClaim" for call in operator.writes()[len(before) :])
+    assert (await operator.end(process, signal.SIGTERM))[0] == 0
+
+
 async def test_named_namespaces_are_served_and_no_others(operator: Operator) -> None:
     kube, server = operator.kube, operator.server
     process = await operator.start("a", "--watch-namespaces", "one,two")

@@ -10,6 +10,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
@@ -80,6 +81,7 @@ class Reconciler:
         instance: str = c.MANAGED_BY,
         manager: str = "",
         told: StatusTold = lambda *_: None,
+        wake: Callable[[Key], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,10 +94,11 @@ class Reconciler:
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
         self._rivals = Rivals(kube, manager, now=now, clock=clock)
+        self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
             kube,
             snapshot,
-            planning.claims_to_read,
+            self.claims,
             merge_progress=config.merge_progress,
             policies=config.network_peers is not None,
             clock=clock,
@@ -115,6 +118,7 @@ class Reconciler:
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a model that is gone."""
+        self.claims.forget(key)
         memory = self._memories.get(key)
         if memory is not None and not memory.gone:
             del self._memories[key]
