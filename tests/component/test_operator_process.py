@@ -211,8 +211,9 @@ async def test_a_claim_of_the_users_that_goes_is_told_at_once(operator: Operator
     while operator.looks() < seen + 3:  # so the looks of the beginning are over
         number += 1
         kube.change(c.KIND, "m", {"metadata": {"labels": {"n": str(number)}}})
+        so_far = operator.looks()
         with contextlib.suppress(TimeoutError):  # passes in quick succession share an answer
-            await server.until(lambda so_far=operator.looks(): operator.looks() > so_far, seconds=1)
+            await server.until(lambda so_far=so_far: operator.looks() > so_far, seconds=1)
 
     claim = kube.find("PersistentVolumeClaim", "weights")
     assert claim is not None
@@ -258,6 +259,22 @@ async def test_a_namespace_that_may_not_be_read_is_left_out_and_the_others_go_on
     code, said = await operator.end(process, signal.SIGTERM)
     assert code == 0
     assert "The namespace two is left out" in said
+
+
+async def test_what_ends_it_after_it_has_taken_the_lease_gives_that_back(operator: Operator) -> None:
+    kube, server = operator.kube, operator.server
+    first = await operator.start("a")
+    await server.until(lambda: operator.holder() == "a")
+    second = await operator.start("b")
+    checks = "/pods?labelSelector=vicuna.dev/model&limit=1"  # two of the first operator, then one of the second
+    await server.until(lambda: sum(path.endswith(checks) for _, path in server.requests) == 3)
+    kube.fail(ForbiddenError("pods is forbidden: no list", 403), verb="list", kind="Pod", times=1)
+    await operator.end(first, signal.SIGTERM)
+    async with asyncio.timeout(30):
+        _, error = await second.communicate()
+    assert second.returncode == 77, error
+    assert b"Leading: the Lease" in error
+    assert operator.holder() == ""
 
 
 async def test_where_no_namespace_may_be_read_it_says_so(operator: Operator) -> None:

@@ -69,7 +69,8 @@ async def run_operator(config: OperatorConfig) -> int:
                 await lease.release()  # the signal may have come between the API's answer and our reading it
                 return 0
             metrics.leading.set(1)
-            reach = await check_cluster(kube, config)  # much may have changed while another replica led
+            async with _given_back(lease):
+                reach = await check_cluster(kube, config)  # much may have changed while another replica led
             for namespace, error in reach.refused.items():
                 logger.error("The namespace %s is left out, and looked at again: %s", namespace, error)
             metrics.namespaces_refused.set(len(reach.refused))
@@ -105,6 +106,16 @@ async def _acquire(lease: Lease) -> None:
     except KubeError as error:
         code = EXIT_NO_PERMISSION if isinstance(error, ForbiddenError) else ExitCode.UNREACHABLE
         raise StartError(f"cannot take the Lease: {error}", code) from error
+
+
+@contextlib.asynccontextmanager
+async def _given_back(lease: Lease) -> AsyncIterator[None]:
+    """Let no other replica wait for a Lease whose holder has come to its end before it led."""
+    try:
+        yield
+    except BaseException:
+        await lease.release()
+        raise
 
 
 async def _lead(
