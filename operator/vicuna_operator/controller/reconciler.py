@@ -15,7 +15,7 @@ from vicuna_operator.controller.executor import ActionRefusedError, NameTakenErr
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
-from vicuna_operator.controller.rehearsing import rehearse
+from vicuna_operator.controller.rehearsing import Rehearsals
 from vicuna_operator.controller.rivals import Rivals
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
@@ -93,6 +93,7 @@ class Reconciler:
         self._now = now
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
+        self._rehearsals = Rehearsals(kube, clock=clock)
         self._rivals = Rivals(kube, manager, now=now, clock=clock)
         self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
@@ -204,7 +205,7 @@ class Reconciler:
         plan = self._planning.plan(model, seen, self._config, self._now())
         if plan.rehearsal is None:
             return plan
-        answer = await rehearse(self._kube, model, plan.rehearsal)
+        answer = await self._rehearsals.rehearse(model, plan.rehearsal)
         memory.rehearsed = replace(answer, fresh=False)
         return self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
 
