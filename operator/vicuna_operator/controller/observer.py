@@ -17,7 +17,9 @@ from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import CompanionView, EventView, Observed
+from vicuna_operator.planning.aside import put_aside
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import CompanionView, EventView, Observed, PodView
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -75,6 +77,7 @@ class Observer:
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
             neighbours=self._neighbours(model),
+            neighbour_pods=self._neighbour_pods(model, children.jobs),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
             rehearsed=memory.rehearsed,
             relabelled=tuple(sorted(memory.relabelled.values())),
@@ -105,6 +108,12 @@ class Observer:
         if model.spec is None or model.spec.storage.claim_name is not None:
             return ()
         return sorted(self._snapshot.artifacts_on(claim_name(model), besides=(model.namespace, model.name)))
+
+    def _neighbour_pods(self, model: Model, jobs: Sequence[JobView]) -> Sequence[PodView]:
+        if model.spec is None or model.spec.storage.claim_name is not None:
+            return ()
+        artifacts = {item.artifact_id for item in put_aside(jobs)}
+        return self._snapshot.servers_of(artifacts, claim_name(model), besides=(model.namespace, model.name))
 
     async def _companion(
         self, model: Model, memory: Memory, what: tuple[str, str], *, wanted: bool
