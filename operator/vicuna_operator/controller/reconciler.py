@@ -169,7 +169,7 @@ class Reconciler:
             for _ in range(8):
                 body = self._body(key, memory)
                 model = parse_model(body)
-                if model.deleting:
+                if model.deleting and not model.finalizers:
                     decided = {"reason": "Deleting"}
                     return None  # the garbage collector takes what it owns
                 if (elsewhere := await self._rivals.elsewhere(model, memory, body.get("status") or {})) is not None:
@@ -201,7 +201,8 @@ class Reconciler:
 
     async def _plan(self, model: Model, memory: Memory) -> Plan:
         """Look, ask the API server first where the plan wants that, and decide."""
-        seen = await self._observer.observe(model, memory)
+        # of a model that somebody's finalizer keeps no child is touched
+        seen = Observed() if model.deleting else await self._observer.observe(model, memory)
         plan = self._planning.plan(model, seen, self._config, self._now())
         if plan.rehearsal is None:
             return plan

@@ -16,6 +16,7 @@ from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.drift import drift_told, find_drift
 from vicuna_operator.planning.figures import figures
+from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
@@ -33,11 +34,11 @@ _ADOPTED_SECONDS = 1.0
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     """Decide the next step for one model.
 
-    A model that is being deleted needs nothing: the garbage collector follows the ownerReferences. A wrong spec
-    changes no child. `now` is an aware UTC time.
+    A model that is being deleted needs nothing but a word where somebody's finalizer keeps it: the garbage collector
+    follows the ownerReferences. A wrong spec changes no child. `now` is an aware UTC time.
     """
     if model.deleting:
-        return Plan()
+        return _only_told(model, held_status(model, now))
     if model.spec is None:
         return _only_told(model, invalid(model, now))
     if refused := not_allowed(model.spec, config.allowed):
@@ -49,9 +50,11 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     return made
 
 
-def _only_told(model: Model, status: Mapping[str, Any]) -> Plan:
-    """Plan nothing but to say why nothing is done."""
-    told = {"generation": model.generation, "reason": status["reason"]}
+def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
+    """Plan nothing but to say why nothing is done; None where there is nothing to say."""
+    if status is None:
+        return Plan(figures={"reason": "Deleting"})
+    told = {"generation": model.generation, "reason": status.get("reason", "")}
     return Plan(status=status, notes=_transitions(model, status), figures=told)
 
 
@@ -73,7 +76,8 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
         POLL_SECONDS if seen.conflicts else None,
     ]
     again = min((wait for wait in waits if wait is not None), default=None)
-    actions = [*weights.actions, *serving.actions, *pruning, *growth(model, seen.claims.get(claim_name(model)))]
+    grown = growth(model, seen.claims.get(claim_name(model)))
+    actions = without_taken([*weights.actions, *serving.actions, *pruning, *grown], seen)
     return Plan(
         actions=actions,
         status=status,
