@@ -141,14 +141,8 @@ class MemoryServer:
             label_selector=selector,
             field_selector=request.query.get("fieldSelector"),
         )
-        only_metadata = _only_metadata(request, "PartialObjectMetadataList")
-        bare = [_shown(item, only_metadata, "apiVersion", "kind") for item in items]
-        first = int(request.query.get("continue") or 0)
-        last = first + int(request.query.get("limit") or len(bare))
-        metadata = {"resourceVersion": str(self._log[-1][0]) if self._log else "0"}
-        if last < len(bare):
-            metadata["continue"] = str(last)
-        return web.json_response({"kind": f"{kind}List", "metadata": metadata, "items": bare[first:last]})
+        version = str(self._log[-1][0]) if self._log else "0"
+        return web.json_response({"kind": f"{kind}List", **_page(request, items, version)})
 
     async def _object(
         self, request: web.Request, ref: Ref, namespace: str, subresource: str | None
@@ -231,6 +225,15 @@ class MemoryServer:
 
 
 _EXPIRED = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+
+
+def _page(request: web.Request, items: list[Body], version: str) -> Body:
+    only_metadata = _only_metadata(request, "PartialObjectMetadataList")
+    bare = [_shown(item, only_metadata, "apiVersion", "kind") for item in items]
+    first = int(request.query.get("continue") or 0)
+    last = first + int(request.query.get("limit") or len(bare))
+    more = {"continue": str(last)} if last < len(bare) else {}
+    return {"metadata": {"resourceVersion": version, **more}, "items": bare[first:last]}
 
 
 def _only_metadata(request: web.Request, kind: str) -> bool:

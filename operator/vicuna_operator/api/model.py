@@ -37,6 +37,11 @@ class Model:
     created: str = ""
     finalizers: Sequence[str] = ()  # of others than Kubernetes itself
 
+    @property
+    def going(self) -> bool:
+        """Tell whether it is deleted, and nobody but Kubernetes keeps it."""
+        return self.deleting and not self.finalizers
+
 
 def parse_model(body: Mapping[str, Any], *, local: bool = False) -> Model:
     """Read a VicunaModel object; a wrong spec becomes `spec_error`, never an exception.

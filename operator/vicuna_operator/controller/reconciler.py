@@ -169,7 +169,7 @@ class Reconciler:
             for _ in range(8):
                 body = self._body(key, memory)
                 model = parse_model(body)
-                if model.deleting and not model.finalizers:
+                if model.going:
                     decided = {"reason": "Deleting"}
                     return None  # the garbage collector takes what it owns
                 if (elsewhere := await self._rivals.elsewhere(model, memory, body.get("status") or {})) is not None:

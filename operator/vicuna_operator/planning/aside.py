@@ -33,12 +33,12 @@ def put_aside(jobs: Iterable[JobView]) -> Sequence[Aside]:
     Nothing while a look is under way, has failed, or has not been read yet: it may have put aside another copy.
     Whatever it did, servers that began before its end count.
     """
-    looks = [job for job in jobs if job.meta.look and not job.is_prune]
-    ends = {job.artifact_id: job.finished for job in sorted(looks, key=lambda job: job.attempt)}
-    found = sorted({job.artifact_id for job in looks if job.artifact_id and _has_put_aside(job)})
-    if None in ends or None in ends.values():
+    looks = sorted((job for job in jobs if job.meta.look and not job.is_prune), key=lambda job: job.attempt)
+    ended = [Aside(job.artifact_id, job.finished) for job in looks if job.artifact_id and job.finished]
+    if len(ended) < len(looks):
         return []
-    return [Aside(artifact_id, until) for artifact_id in found if (until := ends[artifact_id]) is not None]
+    last = {item.artifact_id: item for item in ended}
+    return [last[artifact_id] for artifact_id in sorted(_artifacts(looks))]
 
 
 def free(aside: Sequence[Aside], pods: Sequence[PodView]) -> Sequence[str]:
@@ -54,6 +54,10 @@ def cleared(jobs: Iterable[JobView], removed: Sequence[str]) -> Sequence[Patch]:
         for job in jobs
         if _has_put_aside(job) and job.artifact_id in removed
     ]
+
+
+def _artifacts(looks: Iterable[JobView]) -> set[str]:
+    return {job.artifact_id for job in looks if job.artifact_id and _has_put_aside(job)}
 
 
 def _has_put_aside(job: JobView) -> bool:

@@ -8,6 +8,7 @@ cannot be known.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
@@ -69,7 +70,7 @@ def _begin(
     aside: Sequence[str],
     now: datetime,
 ) -> PruningStage:
-    old = {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
+    old = _old(known, used)
     # While a merge is under way nobody can say what it will need.
     if not (old or aside) or weights.artifact_id is None:
         return _NOTHING
@@ -77,18 +78,30 @@ def _begin(
     if young and not aside:
         return (), (), (max(old.values()) - now).total_seconds()
     keep = used | set(seen.neighbours) | young
-    body = prune_job(
-        model,
-        keep=keep,
-        aside=aside,
-        image=spec_of(model).serving.image or config.server_image,
-        pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
-        shared_volume=weights.shared_volume,
-        platform_user=config.platform_user,
-    )
+    body = _job(model, keep, aside, config, shared_volume=weights.shared_volume)
     going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in aside)]
     message = f"Job {prune_job_name(model, keep)} removes {', '.join(going)} from {claim_name(model)}"
     return [Create(body)], [Note("Normal", "PruneStarted", message)], None
+
+
+def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
+    """Return what is not needed any more, and from when on it may go."""
+    return {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
+
+
+def _job(
+    model: Model, keep: set[str], aside: Sequence[str], config: PlanConfig, *, shared_volume: bool
+) -> Mapping[str, Any]:
+    serving = spec_of(model).serving
+    return prune_job(
+        model,
+        keep=keep,
+        aside=aside,
+        image=serving.image or config.server_image,
+        pull_policy=serving.image_pull_policy or config.server_image_pull_policy,
+        shared_volume=shared_volume,
+        platform_user=config.platform_user,
+    )
 
 
 def _follow(

@@ -66,9 +66,12 @@ def _without(value: object, own: set[str], parent: str) -> object:
         return [_without(item, own, parent) for item in value]
     if not isinstance(value, Mapping):
         return "" if isinstance(value, str) and value in own else value
-    ours = f"{c.GROUP}/" if parent in ("labels", "annotations") else "\0"
-    kept = {key: item for key, item in value.items() if key != "args" and not key.startswith(ours)}
-    return {key: _without(item, own, key) for key, item in kept.items()}
+    return {key: _without(item, own, key) for key, item in value.items() if not _is_free(parent, key)}
+
+
+def _is_free(parent: str, key: str) -> bool:
+    """Tell whether whatever stands in a field is right: arguments, and marks of ours."""
+    return key == "args" or (parent in ("labels", "annotations") and key.startswith(f"{c.GROUP}/"))
 
 
 def _image(model: Model, config: PlanConfig) -> str:

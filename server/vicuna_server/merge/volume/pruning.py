@@ -54,8 +54,7 @@ def candidates(root: Path, keep: Collection[str], least_age: float, aside: Colle
         key = staging_key(path) if unfinished else path.name
         size, changed = measure(path)
         if key.startswith(DAMAGED):
-            is_old = now - changed >= MOST_SECONDS or key.removeprefix(DAMAGED) in aside
-            kept: str | None = None if is_old else "put aside as damaged; pods may still read it"
+            kept = _kept_aside(key, now - changed, aside)
         elif key in keep and not (unfinished and not verify_fast(root / key)[1]):
             kept = "in use"
         elif now - changed < least_age:
@@ -64,6 +63,12 @@ def candidates(root: Path, keep: Collection[str], least_age: float, aside: Colle
             kept = _WORKED_ON if seems_held(root, key) else None
         found.append(Candidate(path, key, size, now - changed, kept))
     return sorted(found, key=lambda each: -each.age)
+
+
+def _kept_aside(key: str, age: float, aside: Collection[str]) -> str | None:
+    """Say why what was put aside as damaged stays; None: it can go."""
+    is_free = age >= MOST_SECONDS or key.removeprefix(DAMAGED) in aside
+    return None if is_free else "put aside as damaged; pods may still read it"
 
 
 def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | None:
