@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, find_condition
+from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, Reason, find_condition
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.adoption import adopt
@@ -77,11 +77,12 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     ]
     again = min((wait for wait in waits if wait is not None), default=None)
     grown = growth(model, seen.claims.get(claim_name(model)))
+    notes = [*weights.notes, *serving.notes, *pruned]
     actions = without_taken([*weights.actions, *serving.actions, *pruning, *grown], seen)
     return Plan(
         actions=actions,
         status=status,
-        notes=[*weights.notes, *serving.notes, *pruned, *_transitions(model, status)],
+        notes=[*notes, *_transitions(model, status, notes)],
         requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
@@ -90,12 +91,16 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     )
 
 
-def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
-    """Tell the user when what Ready says has changed, and when something has drifted."""
+def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[Note] = ()) -> Sequence[Note]:
+    """Tell the user when what Ready says has changed, and when something has drifted.
+
+    That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
+    """
+    told = {Reason.MERGE_PENDING} if any(note.reason == "MergeStarted" for note in said) else set()
     notes = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
         before, after = find_condition(model.status, kind), find_condition(status, kind)
-        if after and before.get("reason") != after["reason"]:
+        if after and after["reason"] not in (*told, before.get("reason")):
             calm = after["reason"] in CALM_REASONS
             notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
     return notes
