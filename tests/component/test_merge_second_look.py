@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
-from vicuna_contract.names import VERIFY_VARIABLE
+from vicuna_contract.names import ASIDE_VARIABLE, VERIFY_VARIABLE
 from vicuna_server.cli import main
 from vicuna_server.manifest import MANIFEST_NAME
 from vicuna_server.merge.job import run_merge
@@ -100,7 +100,26 @@ def test_what_was_put_aside_is_not_pruned_while_pods_may_read_it(request_of: Req
     run_merge(request_of, _progress())
     (aside,) = request_of.output.glob(".staging-damaged*")
     assert {each.path: each.kept for each in candidates(request_of.output, (), 0)}[aside] is not None
+    released = candidates(request_of.output, (), 600, [made.artifact_id])
+    assert {each.path: each.kept for each in released}[aside] is None
+    assert {each.path: each.kept for each in candidates(request_of.output, (), 600, ["f" * 16])}[aside] is not None
     long_ago = aside.stat().st_mtime - 8 * 24 * 3600
     for path in (*aside.iterdir(), aside):
         os.utime(path, (long_ago, long_ago))
     assert {each.path: each.kept for each in candidates(request_of.output, (), 0)}[aside] is None
+
+
+def test_what_nobody_reads_any_more_goes_and_the_artifact_stays(
+    request_of: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run_merge(request_of, _progress())
+    folder = request_of.output / made.artifact_id
+    _flip(_weights(folder))
+    run_merge(request_of, _progress())
+    words = ["artifacts", "prune", str(request_of.output), "--keep", made.artifact_id]
+    assert main(words) == 0
+    assert list(request_of.output.glob(".staging-damaged*"))
+    monkeypatch.setenv(ASIDE_VARIABLE, f"{'f' * 16},{made.artifact_id}")
+    assert main(words) == 0
+    assert not list(request_of.output.glob(".staging-*"))
+    assert verify(folder, _progress())[1] == []

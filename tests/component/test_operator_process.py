@@ -191,6 +191,44 @@ async def test_a_model_that_is_deleted_ends_its_loop_and_one_made_anew_gets_anot
     assert (await operator.end(process, signal.SIGTERM))[0] == 0
 
 
+@pytest.mark.parametrize("arguments", [(), ("--watch-namespaces", "one,default")])
+async def test_a_claim_of_the_users_that_goes_is_told_at_once(operator: Operator, arguments: tuple[str, ...]) -> None:
+    kube, server = operator.kube, operator.server
+    kube.put(CLAIM)
+    # suspended: nothing is waited for, so nothing is looked at for minutes
+    kube.put(model_body() | {"spec": {**SPEC, "storage": {"claimName": "weights"}, "suspend": True}})
+    process = await operator.start("a", *arguments)
+
+    def reason() -> str:
+        return str(next(each for each in operator.status()["conditions"] if each["type"] == "WeightsReady")["reason"])
+
+    await server.until(lambda: operator.status().get("observedGeneration") == 1)
+    assert reason() == "Suspended"
+    watches = "/persistentvolumeclaims?watch=true&allowWatchBookmarks"
+    await server.until(lambda: any(watches in path for _, path in server.requests))
+
+    seen, number = operator.looks(), 0
+    while operator.looks() < seen + 3:  # so the looks of the beginning are over
+        number += 1
+        kube.change(c.KIND, "m", {"metadata": {"labels": {"n": str(number)}}})
+        so_far = operator.looks()
+        with contextlib.suppress(TimeoutError):  # passes in quick succession share an answer
+            await server.until(lambda so_far=so_far: operator.looks() > so_far, seconds=1)
+
+    claim = kube.find("PersistentVolumeClaim", "weights")
+    assert claim is not None
+    kube.restore(claim | {"metadata": {**claim["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    await server.until(lambda: reason() == "ClaimPending")
+    kube.remove("PersistentVolumeClaim", "weights")
+    await server.until(lambda: reason() == "ClaimNotFound")
+    before = operator.writes()
+    kube.put({**CLAIM, "metadata": {"name": "nobodys"}})
+    kube.put(CLAIM)
+    await server.until(lambda: reason() == "Suspended")
+    assert all(call.kind != "PersistentVolumeClaim" for call in operator.writes()[len(before) :])
+    assert (await operator.end(process, signal.SIGTERM))[0] == 0
+
+
 async def test_named_namespaces_are_served_and_no_others(operator: Operator) -> None:
     kube, server = operator.kube, operator.server
     process = await operator.start("a", "--watch-namespaces", "one,two")
@@ -221,6 +259,22 @@ async def test_a_namespace_that_may_not_be_read_is_left_out_and_the_others_go_on
     code, said = await operator.end(process, signal.SIGTERM)
     assert code == 0
     assert "The namespace two is left out" in said
+
+
+async def test_what_ends_it_after_it_has_taken_the_lease_gives_that_back(operator: Operator) -> None:
+    kube, server = operator.kube, operator.server
+    first = await operator.start("a")
+    await server.until(lambda: operator.holder() == "a")
+    second = await operator.start("b")
+    checks = "/pods?labelSelector=vicuna.dev/model&limit=1"  # two of the first operator, then one of the second
+    await server.until(lambda: sum(path.endswith(checks) for _, path in server.requests) == 3)
+    kube.fail(ForbiddenError("pods is forbidden: no list", 403), verb="list", kind="Pod", times=1)
+    await operator.end(first, signal.SIGTERM)
+    async with asyncio.timeout(30):
+        _, error = await second.communicate()
+    assert second.returncode == 77, error
+    assert b"Leading: the Lease" in error
+    assert operator.holder() == ""
 
 
 async def test_where_no_namespace_may_be_read_it_says_so(operator: Operator) -> None:

@@ -34,6 +34,7 @@ class MemoryServer:
         self.token = token
         self.requests: list[tuple[str, str]] = []
         self.forbidden: set[str] = set()  # namespaces in which nothing may be done
+        self.forgotten = 0  # no watch can begin at an older version
         self._log: list[tuple[int, str, Body]] = []
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
@@ -141,8 +142,7 @@ class MemoryServer:
             field_selector=request.query.get("fieldSelector"),
         )
         version = str(self._log[-1][0]) if self._log else "0"
-        bare = [{k: v for k, v in item.items() if k not in ("apiVersion", "kind")} for item in items]
-        return web.json_response({"kind": f"{kind}List", "metadata": {"resourceVersion": version}, "items": bare})
+        return web.json_response({"kind": f"{kind}List", **_page(request, items, version)})
 
     async def _object(
         self, request: web.Request, ref: Ref, namespace: str, subresource: str | None
@@ -181,12 +181,17 @@ class MemoryServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         since = int(request.query.get("resourceVersion") or 0)
+        if since < self.forgotten:
+            await response.write(json.dumps(_EXPIRED).encode() + b"\n")
+            return response
+        only_metadata = _only_metadata(request, "PartialObjectMetadata")
         while True:
             for version, event, body in [entry for entry in self._log if entry[0] > since]:
                 since = version
                 is_asked = (body["apiVersion"], body["kind"]) == (group_version, kind)
                 if is_asked and _selected(body["metadata"], namespace, selector):
-                    await response.write(json.dumps({"type": event, "object": body}).encode() + b"\n")
+                    shown = {"type": event, "object": _shown(body, only_metadata)}
+                    await response.write(json.dumps(shown).encode() + b"\n")
             async with self._changed:
                 last = since
                 await self._changed.wait_for(lambda seen=last: bool(self._log) and self._log[-1][0] > seen)
@@ -217,6 +222,26 @@ class MemoryServer:
             if its_group_version == group_version
         ]
         return web.json_response({"kind": "APIResourceList", "groupVersion": group_version, "resources": resources})
+
+
+_EXPIRED = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+
+
+def _page(request: web.Request, items: list[Body], version: str) -> Body:
+    only_metadata = _only_metadata(request, "PartialObjectMetadataList")
+    bare = [_shown(item, only_metadata, "apiVersion", "kind") for item in items]
+    first = int(request.query.get("continue") or 0)
+    last = first + int(request.query.get("limit") or len(bare))
+    more = {"continue": str(last)} if last < len(bare) else {}
+    return {"metadata": {"resourceVersion": version, **more}, "items": bare[first:last]}
+
+
+def _only_metadata(request: web.Request, kind: str) -> bool:
+    return f"as={kind};" in request.headers.get("Accept", "")
+
+
+def _shown(body: Body, only_metadata: bool, *but: str) -> Body:
+    return {k: v for k, v in body.items() if k not in but and (k == "metadata" or not only_metadata)}
 
 
 def _status(code: int, reason: str, message: str) -> web.Response:

@@ -43,6 +43,7 @@ class World(Cluster):
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
         self.rehearsed: Rehearsed | None = None
+        self.neighbour_pods: list[PodView] = []
         self.neighbours: list[str] = []  # artifacts other models use on this claim
 
     # what the operator does
@@ -90,6 +91,7 @@ class World(Cluster):
             events=self.events,
             progress=self.progress,
             neighbours=self.neighbours,
+            neighbour_pods=self.neighbour_pods,
             rehearsed=self.rehearsed,
         )
 

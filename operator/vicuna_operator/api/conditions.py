@@ -88,6 +88,7 @@ class Reason(StrEnum):
     POD_TEMPLATE_CHANGED = "PodTemplateChanged"
     REWRITTEN = "Rewritten"
     ORPHANED = "Orphaned"
+    DELETION_HELD = "DeletionHeld"
     # pods, whatever they run
     UNSCHEDULABLE = "Unschedulable"
     SCHEDULING_GATED = "SchedulingGated"

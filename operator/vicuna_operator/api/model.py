@@ -1,7 +1,7 @@
 """A VicunaModel as the operator reads it: metadata, validated spec or the error in it, last status."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from vicuna_contract.names import KIND, MAX_MODEL_NAME
 from vicuna_contract.quantity import parse_quantity
 from vicuna_contract.sources import ClaimSource, FileSource, HubSource, parse_declared, parse_digest
+from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.api.types import VicunaModelSpec, WeightsSource
 from vicuna_operator.errors import SpecError
 
@@ -34,6 +35,12 @@ class Model:
     status: Mapping[str, Any] = field(default_factory=dict)
     deleting: bool = False
     created: str = ""
+    finalizers: Sequence[str] = ()  # of others than Kubernetes itself
+
+    @property
+    def going(self) -> bool:
+        """Tell whether it is deleted, and nobody but Kubernetes keeps it."""
+        return self.deleting and not self.finalizers
 
 
 def parse_model(body: Mapping[str, Any], *, local: bool = False) -> Model:
@@ -59,6 +66,7 @@ def parse_model(body: Mapping[str, Any], *, local: bool = False) -> Model:
         status=_flattened(body.get("status")),
         deleting="deletionTimestamp" in metadata,
         created=str(metadata.get("creationTimestamp") or ""),
+        finalizers=foreign_finalizers(metadata.get("finalizers")),
     )
 
 

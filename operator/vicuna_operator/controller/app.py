@@ -12,6 +12,7 @@ import kopf
 from vicuna_contract import names as c
 from vicuna_contract.exits import ExitCode
 from vicuna_operator.config import OperatorConfig
+from vicuna_operator.controller.claims import watch_claims
 from vicuna_operator.controller.handlers import register
 from vicuna_operator.controller.health import Health
 from vicuna_operator.controller.loops import Loops
@@ -22,6 +23,7 @@ from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_operator.errors import ForbiddenError, KubeError, StartError
 from vicuna_operator.kube.client import KubeClient
 from vicuna_operator.kube.leader import Lease
+from vicuna_operator.kube.metadata import Stream
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.plan import claims_to_read, plan
 from vicuna_operator.planning.status import refused
@@ -55,6 +57,7 @@ async def run_operator(config: OperatorConfig) -> int:
             instance=config.identity,
             manager=f"{config.namespace}/{config.lease_name}",
             told=metrics.status_changed,
+            wake=lambda key: loops.wake(key),
         )
         metrics.left_alone.set_function(lambda: reconciler.left_alone)
         loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget, told=metrics.passed)
@@ -66,14 +69,15 @@ async def run_operator(config: OperatorConfig) -> int:
                 await lease.release()  # the signal may have come between the API's answer and our reading it
                 return 0
             metrics.leading.set(1)
-            reach = await check_cluster(kube, config)  # much may have changed while another replica led
+            async with _given_back(lease):
+                reach = await check_cluster(kube, config)  # much may have changed while another replica led
             for namespace, error in reach.refused.items():
                 logger.error("The namespace %s is left out, and looked at again: %s", namespace, error)
             metrics.namespaces_refused.set(len(reach.refused))
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)
-            changed = until_changed(kube, reach)
-            return await _lead(reach, lease, loops, registry, stop, changed)
+            claims = watch_claims(Stream(kube, "v1", "PersistentVolumeClaim"), reconciler.claims, reach.usable)
+            return await _lead(reach, lease, loops, registry, stop, until_changed(kube, reach), claims)
 
 
 async def check_cluster(kube: Kube, config: OperatorConfig) -> Reach:
@@ -104,6 +108,16 @@ async def _acquire(lease: Lease) -> None:
         raise StartError(f"cannot take the Lease: {error}", code) from error
 
 
+@contextlib.asynccontextmanager
+async def _given_back(lease: Lease) -> AsyncIterator[None]:
+    """Let no other replica wait for a Lease whose holder has come to its end before it led."""
+    try:
+        yield
+    except BaseException:
+        await lease.release()
+        raise
+
+
 async def _lead(
     reach: Reach,
     lease: Lease,
@@ -111,11 +125,13 @@ async def _lead(
     registry: kopf.OperatorRegistry,
     stop: asyncio.Event,
     changed: Coroutine[Any, Any, str],
+    claims: Coroutine[Any, Any, None],
 ) -> int:
     # kopf ends every task that is younger than itself, so these come first
     holding = asyncio.create_task(lease.hold(), name="hold the Lease")
     stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
     changing = asyncio.create_task(changed, name="wait for other namespaces")
+    watching = asyncio.create_task(claims, name="watch the claims that models name")
     started, end = asyncio.Event(), asyncio.Event()
     signals = asyncio.create_task(_signals_back(started, stop), name="take the signals back")
     namespaces: dict[str, Any] = {"namespaces": tuple(reach.usable)} if reach.usable else {"clusterwide": True}
@@ -129,10 +145,11 @@ async def _lead(
         ),
         name="kopf",
     )
-    await asyncio.wait({holding, stopping, changing, leading}, return_when=asyncio.FIRST_COMPLETED)
-    code = _verdict(holding, stopping, changing, leading)
+    ends = {holding, stopping, changing, watching, leading}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    code = _verdict(holding, stopping, changing, watching, leading)
     await loops.close()  # from here on nothing is written any more, so another replica may begin
-    others = (holding, stopping, changing, signals)
+    others = (holding, stopping, changing, watching, signals)
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
@@ -145,7 +162,11 @@ async def _lead(
 
 
 def _verdict(
-    holding: asyncio.Task[Any], stopping: asyncio.Task[Any], changing: asyncio.Task[str], leading: asyncio.Task[Any]
+    holding: asyncio.Task[Any],
+    stopping: asyncio.Task[Any],
+    changing: asyncio.Task[str],
+    watching: asyncio.Task[None],
+    leading: asyncio.Task[Any],
 ) -> int:
     if stopping.done():
         logger.info("Asked to stop.")
@@ -157,6 +178,8 @@ def _verdict(
     elif changing.done():
         logger.warning("Other namespaces may be watched than before (%s): starting again.", changing.result())
         return 0
+    elif watching.done():
+        logger.error("The watch of claims ended: %s", watching.exception())
     else:
         reason = leading.exception() if not leading.cancelled() else "cancelled"
         logger.error("The watches ended: %s", reason or "without a reason given")

@@ -9,6 +9,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
+from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.executor import is_ours
 from vicuna_operator.controller.memory import Memory
 from vicuna_operator.controller.settings import WATCHED_CHILDREN
@@ -16,7 +17,9 @@ from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import ClaimView, CompanionView, EventView, Observed
+from vicuna_operator.planning.aside import put_aside
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import CompanionView, EventView, Observed, PodView
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -26,7 +29,6 @@ logger = logging.getLogger(__name__)
 AUDIT_SECONDS = 280.0
 _PROGRESS_SECONDS = 5.0
 _EVENTS_SECONDS = 2.0
-_CLAIM_SECONDS = 0.5
 _LOG_LINES = 20
 _LOG_BYTES = 16 * 1024
 _BUDGET = ("policy/v1", "PodDisruptionBudget")
@@ -34,13 +36,13 @@ _POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 
 
 class Observer:
-    """Reads for planning; `claims_to_read` names the claims that must be looked up by name."""
+    """Reads for planning."""
 
     def __init__(
         self,
         kube: Kube,
         snapshot: Snapshot,
-        claims_to_read: Callable[[Model], Sequence[str]],
+        claims: Claims,
         *,
         merge_progress: bool,
         policies: bool,
@@ -48,11 +50,10 @@ class Observer:
     ) -> None:
         self._kube = kube
         self._snapshot = snapshot
-        self._claims_to_read = claims_to_read
+        self._claims = claims
         self._merge_progress = merge_progress
         self._policies = policies
         self._clock = clock
-        self._asked: dict[Key, tuple[float, asyncio.Task[Mapping[str, Any] | None]]] = {}  # for claims: when, answer
 
     async def observe(self, model: Model, memory: Memory) -> Observed:
         """Look at everything around a model."""
@@ -72,10 +73,11 @@ class Observer:
             budgets_offered=budgets_offered,
             budget=CompanionView.of(budget) if budget else None,
             policy=CompanionView.of(policy) if policy else None,
-            claims=await self._claims(model),
+            claims=await self._claims.read(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
             neighbours=self._neighbours(model),
+            neighbour_pods=self._neighbour_pods(model, children.jobs),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
             rehearsed=memory.rehearsed,
             relabelled=tuple(sorted(memory.relabelled.values())),
@@ -107,6 +109,12 @@ class Observer:
             return ()
         return sorted(self._snapshot.artifacts_on(claim_name(model), besides=(model.namespace, model.name)))
 
+    def _neighbour_pods(self, model: Model, jobs: Sequence[JobView]) -> Sequence[PodView]:
+        if model.spec is None or model.spec.storage.claim_name is not None:
+            return ()
+        artifacts = {item.artifact_id for item in put_aside(jobs)}
+        return self._snapshot.servers_of(artifacts, claim_name(model), besides=(model.namespace, model.name))
+
     async def _companion(
         self, model: Model, memory: Memory, what: tuple[str, str], *, wanted: bool
     ) -> Mapping[str, Any] | None:
@@ -124,27 +132,6 @@ class Observer:
         if found is None and not wanted:
             memory.absent.add(kind)
         return found
-
-    async def _claims(self, model: Model) -> Mapping[str, ClaimView | None]:
-        names = self._claims_to_read(model) if model.spec is not None else ()
-        found = await asyncio.gather(*(self._claim(model, name) for name in names))
-        return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
-
-    async def _claim(self, model: Model, name: str) -> Mapping[str, Any] | None:
-        """Read a claim; models that share it and look within half a second share the answer.
-
-        The model's own claim is always read: it may be this model that has just changed it.
-        """
-        ref = Ref("v1", "PersistentVolumeClaim", name)
-        if model.spec is not None and model.spec.storage.claim_name is None and name == claim_name(model):
-            return await self._kube.get(ref, model.namespace)
-        now = self._clock()
-        self._asked = {key: entry for key, entry in self._asked.items() if _may_share(*entry, now)}
-        if (model.namespace, name) not in self._asked:
-            asking = asyncio.create_task(self._kube.get(ref, model.namespace))
-            self._asked[model.namespace, name] = (now, asking)
-        _, asked = self._asked[model.namespace, name]
-        return await asyncio.shield(asked)  # a pass that is cut off takes no other's answer away
 
     async def _events(self, model: Model, memory: Memory) -> Mapping[str, Sequence[EventView]]:
         now = self._clock()
@@ -185,9 +172,3 @@ class Observer:
             found = await self._kube.get(ref, model.namespace)
             if found is None or is_ours(model, found):
                 memory.conflicts.discard(ref)
-
-
-def _may_share(asked_at: float, asking: asyncio.Task[Any], now: float) -> bool:
-    if not asking.done():
-        return True
-    return now - asked_at < _CLAIM_SECONDS and not asking.cancelled() and asking.exception() is None

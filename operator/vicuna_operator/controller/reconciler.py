@@ -10,11 +10,12 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
-from vicuna_operator.controller.rehearsing import rehearse
+from vicuna_operator.controller.rehearsing import Rehearsals
 from vicuna_operator.controller.rivals import Rivals
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
@@ -80,6 +81,7 @@ class Reconciler:
         instance: str = c.MANAGED_BY,
         manager: str = "",
         told: StatusTold = lambda *_: None,
+        wake: Callable[[Key], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,11 +93,13 @@ class Reconciler:
         self._now = now
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
+        self._rehearsals = Rehearsals(kube, clock=clock)
         self._rivals = Rivals(kube, manager, now=now, clock=clock)
+        self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
             kube,
             snapshot,
-            planning.claims_to_read,
+            self.claims,
             merge_progress=config.merge_progress,
             policies=config.network_peers is not None,
             clock=clock,
@@ -115,6 +119,7 @@ class Reconciler:
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a model that is gone."""
+        self.claims.forget(key)
         memory = self._memories.get(key)
         if memory is not None and not memory.gone:
             del self._memories[key]
@@ -164,7 +169,7 @@ class Reconciler:
             for _ in range(8):
                 body = self._body(key, memory)
                 model = parse_model(body)
-                if model.deleting:
+                if model.going:
                     decided = {"reason": "Deleting"}
                     return None  # the garbage collector takes what it owns
                 if (elsewhere := await self._rivals.elsewhere(model, memory, body.get("status") or {})) is not None:
@@ -196,11 +201,12 @@ class Reconciler:
 
     async def _plan(self, model: Model, memory: Memory) -> Plan:
         """Look, ask the API server first where the plan wants that, and decide."""
-        seen = await self._observer.observe(model, memory)
+        # of a model that somebody's finalizer keeps no child is touched
+        seen = Observed() if model.deleting else await self._observer.observe(model, memory)
         plan = self._planning.plan(model, seen, self._config, self._now())
         if plan.rehearsal is None:
             return plan
-        answer = await rehearse(self._kube, model, plan.rehearsal)
+        answer = await self._rehearsals.rehearse(model, plan.rehearsal)
         memory.rehearsed = replace(answer, fresh=False)
         return self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
 

@@ -1,8 +1,14 @@
-"""Asks the API server whether it would take objects, without making them."""
+"""Asks the API server whether it would take objects, without making them.
+
+Models that come in a burst are mostly of one shape: the first is tried out, and the others go by its answer where that
+was good. A finding is never shared, since it names the object.
+"""
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vicuna_operator.api.model import Model
@@ -10,27 +16,62 @@ from vicuna_operator.errors import UNPROCESSABLE, InvalidError, KubeError
 from vicuna_operator.kube.port import Kube, ref_of
 from vicuna_operator.planning.actions import Rehearsal
 from vicuna_operator.planning.observed import Rehearsed
+from vicuna_operator.planning.rehearsal import shape
 
-__all__ = ["rehearse"]
+__all__ = ["Rehearsals"]
 
 logger = logging.getLogger(__name__)
 
 _SECONDS = 10.0  # a merge does not wait longer for an admission webhook that may not even matter
+_SHARED_SECONDS = 60.0
 
 
-async def rehearse(kube: Kube, model: Model, rehearsal: Rehearsal) -> Rehearsed:
-    """Try all objects out at once. Never raises KubeError: what is no finding about an object is only logged."""
-    answers = await asyncio.gather(*(_try(kube, model, body) for body in rehearsal.bodies))
-    return Rehearsed(
-        rehearsal.key,
-        refused=[text for refused, _ in answers for text in refused],
-        warnings=[text for _, warnings in answers for text in warnings],
-        fresh=True,
-    )
+@dataclass(frozen=True)
+class _Answer:
+    """Why one object would be refused, and what the server warns of; `holds` tells whether others may go by it."""
+
+    refused: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    holds: bool = False
 
 
-async def _try(kube: Kube, model: Model, body: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
-    """Return why one object would be refused, and what the server warns of."""
+class Rehearsals:
+    """Tries objects out, of each shape in a namespace one at a time."""
+
+    def __init__(self, kube: Kube, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[_Answer]]] = {}  # namespace, shape → when, answer
+
+    async def rehearse(self, model: Model, rehearsal: Rehearsal) -> Rehearsed:
+        """Try all objects out at once. Never raises KubeError: what is no finding about an object is only logged."""
+        answers = await asyncio.gather(*(self._answer(model, body) for body in rehearsal.bodies))
+        return Rehearsed(
+            rehearsal.key,
+            refused=[text for answer in answers for text in answer.refused],
+            warnings=[text for answer in answers for text in answer.warnings],
+            fresh=True,
+        )
+
+    async def _answer(self, model: Model, body: Mapping[str, Any]) -> _Answer:
+        now, key = self._clock(), (model.namespace, shape(body))
+        self._asked = {of: entry for of, entry in self._asked.items() if _is_good(*entry, now)}
+        if key in self._asked:
+            answer = await asyncio.shield(self._asked[key][1])
+            return answer if answer.holds else await _try(self._kube, model, body)
+        asking = asyncio.create_task(_try(self._kube, model, body))
+        self._asked[key] = (now, asking)
+        return await asyncio.shield(asking)  # a pass that is cut off takes no other's answer away
+
+
+def _is_good(asked_at: float, asking: asyncio.Task[_Answer], now: float) -> bool:
+    if not asking.done():
+        return True
+    fine = not asking.cancelled() and asking.exception() is None and asking.result().holds
+    return fine and now - asked_at < _SHARED_SECONDS
+
+
+async def _try(kube: Kube, model: Model, body: Mapping[str, Any]) -> _Answer:
     ref = ref_of(body)
     where = (model.namespace, model.name, ref.kind, ref.name)
     try:
@@ -38,12 +79,15 @@ async def _try(kube: Kube, model: Model, body: Mapping[str, Any]) -> tuple[Seque
             warnings = await kube.dry_run(body, model.namespace)
     except InvalidError as error:
         if error.status == UNPROCESSABLE:
-            return [str(error)], ()
+            return _Answer(refused=[str(error)])
         logger.info("%s/%s: %s %s was not tried out beforehand: %s", *where, error)
-    except (KubeError, TimeoutError) as error:
-        logger.info("%s/%s: %s %s was not tried out beforehand: %s", *where, str(error) or "no answer in time")
+    except TimeoutError:
+        logger.info("%s/%s: %s %s was not tried out beforehand: no answer in time", *where)
+        return _Answer(holds=True)  # nobody waits for the same deaf webhook again
+    except KubeError as error:
+        logger.info("%s/%s: %s %s was not tried out beforehand: %s", *where, error)
     else:
         for text in warnings:
             logger.info("%s/%s: %s %s: the API server warns: %s", *where, text)
-        return (), warnings
-    return (), ()
+        return _Answer(warnings=warnings, holds=True)
+    return _Answer()

@@ -1,9 +1,10 @@
 """What the watches have brought together: models, and their children by (namespace, model)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from vicuna_contract import names as c
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
@@ -88,6 +89,16 @@ class Snapshot:
                 if key[0] == besides[0] and key != besides:
                     found |= {view.artifact_id or "" for view in index[key] if view.claim == claim}
         return found - {""}
+
+    def servers_of(self, artifacts: Collection[str], claim: str, *, besides: Key) -> list[PodView]:
+        """Return other models' pods that serve one of these artifacts of a claim."""
+        found: list[PodView] = []
+        for key in self.pods if artifacts else ():
+            if key[0] == besides[0] and key != besides:
+                claims = {item.revision: item.claim for item in _values(self.deployments, key)}
+                pods = [pod for pod in self.pods[key] if claims.get(pod.revision, claim) == claim]
+                found += [pod for pod in pods if pod.meta.labels.get(c.LABEL_ARTIFACT_ID) in artifacts]
+        return found
 
 
 def _values(index: Index[T], key: Key) -> list[T]:

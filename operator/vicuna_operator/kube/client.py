@@ -27,6 +27,8 @@ _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 _DISCOVERY_SECONDS = 300.0
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _MERGE_PATCH = "application/merge-patch+json"
+_METADATA = "application/json;as={};g=meta.k8s.io;v=v1, application/json"
+_OK, _UNAUTHORIZED = 200, 401
 _APPLY_PATCH = "application/apply-patch+yaml"
 
 Query = Sequence[tuple[str, str]]
@@ -149,6 +151,28 @@ class KubeClient:
         self._offers[group_version] = (time.monotonic(), answer)
         return answer
 
+    async def open_metadata(
+        self, api_version: str, kind: str, namespace: str | None, query: Mapping[str, str], limits: Any
+    ) -> aiohttp.ClientResponse:
+        """Send a GET for the metadata of a kind alone; return the answer, its body not read yet.
+
+        Raises:
+            KubeError: there is none, or not a good one.
+        """
+        path, asked, status = _path(api_version, kind, namespace), list(query.items()), 0
+        accept = _METADATA.format("PartialObjectMetadata" if "watch" in query else "PartialObjectMetadataList")
+        for again in (True, False):
+            answer = await self._open("GET", path, asked, None, {"Accept": accept}, limits)
+            status = int(answer.status)
+            if status != _UNAUTHORIZED or not again:
+                break
+            answer.release()
+            await self._reload()
+        if status == _OK:
+            return answer
+        async with answer:
+            raise error_from_answer(status, await answer.read(), answer.headers)
+
     async def _json(
         self,
         method: str,
@@ -175,7 +199,7 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
         status, data, headers = await self._send(method, path, query, body, content_type)
-        if status == 401:  # tokens rotate; whoever wrote the new one has told only the file
+        if status == _UNAUTHORIZED:  # tokens rotate; whoever wrote the new one has told only the file
             await self._reload()
             status, data, headers = await self._send(method, path, query, body, content_type)
         if not 200 <= status <= 299:
@@ -186,16 +210,32 @@ class KubeClient:
         self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str
     ) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        answer = await self._open(method, path, query, body, headers, _TIMEOUT)
+        try:
+            return int(answer.status), await answer.read(), answer.headers
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
         begun, status = time.monotonic(), None
         try:
             # the body does not go through this, which would copy it piece by piece: it is JSON already
-            method, url, headers, *_ = await self._api.param_serialize(
-                method, path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+            method, url, sent, *_ = await self._api.param_serialize(
+                method, path, query_params=list(query), header_params=dict(headers), auth_settings=["BearerToken"]
             )
             payload = dict(body) if body is not None else None
-            answer = await self._api.call_api(method, url, headers, payload, _request_timeout=_TIMEOUT)
+            wrapped = await self._api.call_api(method, url, sent, payload, _request_timeout=limits)
+            answer: aiohttp.ClientResponse = wrapped.response
             status = int(answer.status)
-            return status, await answer.read(), answer.headers
+            return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
         except aio_config.ConfigException as error:

@@ -14,7 +14,7 @@ from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims
+from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims, waits_for_volume
 from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
@@ -23,6 +23,7 @@ __all__ = ["Attempts", "WeightsStage", "claims_to_read", "delete_job"]
 
 _BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 _NOTHING_KNOWN = (Reason.MERGE_PENDING, "waiting for the merge pod to start")
+_VOLUME_SECONDS = 30.0  # for a volume to be made
 _LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
 
 
@@ -172,17 +173,31 @@ class Attempts:
         subject = pod.meta if pod is not None else job.meta
         # A pod that waits for its volume has no node: the claim knows why.
         unbound = unbound_claims(self.seen.claims.values()) if pod is None or not pod.scheduled else []
-        found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
         age = self._age(subject)
         stuck = age >= STUCK_SECONDS
+        reason, message, step = self._hindrance(pod, subject, unbound, age)
         return WeightsStage(
             None,
-            *((found.reason, f"merge: {found.message}") if found else _NOTHING_KNOWN),
-            step=found.step if found else "",
+            reason,
+            message,
+            step=step,
             attempt=job.attempt,
             ask_events=[subject.uid, *(claim.meta.uid for claim in unbound)] if stuck else (),
             requeue_after=POLL_SECONDS if stuck else STUCK_SECONDS - age,
         )
+
+    def _hindrance(
+        self, pod: PodView | None, subject: Meta, unbound: Sequence[ClaimView], age: float
+    ) -> tuple[str, str, str]:
+        """Return reason, message and next step of what keeps a merge pod from starting."""
+        found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
+        if found is None:
+            return *_NOTHING_KNOWN, ""
+        if waits_for_volume(pod, found) and age < _VOLUME_SECONDS:
+            # Of every volume that is made the scheduler says at first that it is not there.
+            names = ", ".join(claim.meta.name for claim in unbound) or claim_name(self.model)
+            return Reason.MERGE_PENDING, f"waiting for the volume of PersistentVolumeClaim {names}", ""
+        return found.reason, f"merge: {found.message}", found.step
 
     def _age(self, subject: Meta) -> float:
         """Return an object's age in seconds; what does not tell is old enough to be looked at."""

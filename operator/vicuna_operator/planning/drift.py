@@ -12,6 +12,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.adoption import strays
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.held import held_children
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.storage import unfollowed
@@ -39,6 +40,7 @@ def find_drift(
     told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
     told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
     told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen, config)]
+    told += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
         told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))

@@ -40,6 +40,12 @@ class JobView:
         return [str(item) for item in told] if isinstance(told, list) else ()
 
     @property
+    def aside(self) -> Sequence[str]:
+        """Return the artifacts whose damaged copies a clean-up removes too."""
+        told = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
+        return [str(item) for item in told] if isinstance(told, list) else ()
+
+    @property
     def merge_key(self) -> str:
         """Return the merge key this Job was made for."""
         return self.meta.labels.get(c.LABEL_MERGE_KEY, "")

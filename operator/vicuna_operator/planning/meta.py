@@ -1,12 +1,13 @@
 """The metadata that planning needs of any object."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
 from vicuna_contract.termination import is_digest
+from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.planning.lenient import moment, table, tables, text, texts
 
 __all__ = ["Body", "Meta", "conditions_of"]
@@ -25,6 +26,7 @@ class Meta:
     annotations: Mapping[str, str]
     created: datetime | None
     deleting: bool
+    finalizers: Sequence[str] = ()  # of others than Kubernetes itself
     owner_model: str = ""  # the name of the VicunaModel that the controller ownerReference names
 
     @property
@@ -63,6 +65,7 @@ class Meta:
             annotations={key: value for key, value in texts(raw.get("annotations")).items() if key.startswith(c.GROUP)},
             created=moment(raw.get("creationTimestamp")),
             deleting="deletionTimestamp" in raw,
+            finalizers=foreign_finalizers(raw.get("finalizers")),
         )
 
 

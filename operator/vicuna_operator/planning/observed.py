@@ -52,6 +52,7 @@ class PodView:
     scheduled_since: datetime | None = None
     started: datetime | None = None  # when its container began to run; None where that was not its first try
     disruption: str = ""  # why the cluster takes it away: preemption, eviction, a taint, a shutdown; empty: it does not
+    began: datetime | None = None  # when the present try of its container began to run; None while none runs
     ends: datetime | None = None  # when its grace period is over; None while nobody has told it to end
 
     @property
@@ -111,6 +112,7 @@ class PodView:
             scheduled_since=_since(scheduled, "True"),
             disruption=_while(conditions.get("DisruptionTarget", {}), "True"),
             started=None if own.restarts else own.started,
+            began=own.started,
             ends=moment(table(body, "metadata").get("deletionTimestamp")),
         )
 
@@ -216,6 +218,7 @@ class Observed:
     `events` maps a child's uid to its Events, read only for children the last plan called stuck.
     `progress` is the last progress line of the running merge, None where it is not known.
     `neighbours` are the artifacts that other models of the namespace use on this model's own claim.
+    `neighbour_pods` are other models' servers of what was put aside on it, where something was.
     `policy` is the NetworkPolicy of the model's name. `budgets_offered` says whether the cluster has
     PodDisruptionBudgets; `budget` is the one of the model's name.
     """
@@ -233,6 +236,7 @@ class Observed:
     conflicts: Sequence[str] = ()  # names on which a create met a foreign object
     relabelled: Sequence[str] = ()  # children that no watch shows: a label of ours is not what it was made with
     neighbours: Sequence[str] = ()
+    neighbour_pods: Sequence[PodView] = ()
     rehearsed: Rehearsed | None = None  # None: nothing was tried out yet
 
     @property

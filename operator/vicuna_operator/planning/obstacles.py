@@ -12,7 +12,7 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.containers import ContainerView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 
-__all__ = ["Obstacle", "claim_obstacle", "is_admission", "obstacle", "refusal", "unbound_claims"]
+__all__ = ["Obstacle", "claim_obstacle", "is_admission", "obstacle", "refusal", "unbound_claims", "waits_for_volume"]
 
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _SANDBOX_EVENTS = {"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"}
@@ -24,6 +24,7 @@ _CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunCo
 _ABSENT = re.compile(r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found", re.IGNORECASE)
 _KEY_ABSENT = re.compile(r"references non-existent (?P<kind>secret|config) key: (?P<key>\S+)")
 _CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
+_UNBOUND = re.compile(r"unbound immediate persistentvolumeclaims?", re.IGNORECASE)
 _KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
 # /readyz says 503 while the model loads: that is no failure.
 _LOADING = "statuscode: 503"
@@ -156,6 +157,11 @@ def is_admission(message: str) -> bool:
 def unbound_claims(claims: Iterable[ClaimView | None]) -> list[ClaimView]:
     """Return the claims that have no volume yet; their Events may say why."""
     return [claim for claim in claims if claim is not None and claim.phase == "Pending"]
+
+
+def waits_for_volume(pod: PodView | None, found: Obstacle) -> bool:
+    """Tell whether a pod has no place only because the volume of a claim is still to be made."""
+    return pod is not None and found.reason == Reason.UNSCHEDULABLE and bool(_UNBOUND.search(pod.unschedulable))
 
 
 def claim_obstacle(claims: Sequence[ClaimView], events: Mapping[str, Sequence[EventView]]) -> Obstacle | None:

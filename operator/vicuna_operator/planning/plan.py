@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, find_condition
+from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, Reason, find_condition
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Plan
 from vicuna_operator.planning.adoption import adopt
@@ -16,6 +16,7 @@ from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.drift import drift_told, find_drift
 from vicuna_operator.planning.figures import figures
+from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
@@ -33,11 +34,11 @@ _ADOPTED_SECONDS = 1.0
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     """Decide the next step for one model.
 
-    A model that is being deleted needs nothing: the garbage collector follows the ownerReferences. A wrong spec
-    changes no child. `now` is an aware UTC time.
+    A model that is being deleted needs nothing but a word where somebody's finalizer keeps it: the garbage collector
+    follows the ownerReferences. A wrong spec changes no child. `now` is an aware UTC time.
     """
     if model.deleting:
-        return Plan()
+        return _only_told(model, held_status(model, now))
     if model.spec is None:
         return _only_told(model, invalid(model, now))
     if refused := not_allowed(model.spec, config.allowed):
@@ -49,9 +50,11 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     return made
 
 
-def _only_told(model: Model, status: Mapping[str, Any]) -> Plan:
-    """Plan nothing but to say why nothing is done."""
-    told = {"generation": model.generation, "reason": status["reason"]}
+def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
+    """Plan nothing but to say why nothing is done; None where there is nothing to say."""
+    if status is None:
+        return Plan(figures={"reason": "Deleting"})
+    told = {"generation": model.generation, "reason": status.get("reason", "")}
     return Plan(status=status, notes=_transitions(model, status), figures=told)
 
 
@@ -73,11 +76,13 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
         POLL_SECONDS if seen.conflicts else None,
     ]
     again = min((wait for wait in waits if wait is not None), default=None)
-    actions = [*weights.actions, *serving.actions, *pruning, *growth(model, seen.claims.get(claim_name(model)))]
+    grown = growth(model, seen.claims.get(claim_name(model)))
+    notes = [*weights.notes, *serving.notes, *pruned]
+    actions = without_taken([*weights.actions, *serving.actions, *pruning, *grown], seen)
     return Plan(
         actions=actions,
         status=status,
-        notes=[*weights.notes, *serving.notes, *pruned, *_transitions(model, status)],
+        notes=[*notes, *_transitions(model, status, notes)],
         requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
@@ -86,12 +91,16 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     )
 
 
-def _transitions(model: Model, status: Mapping[str, Any]) -> Sequence[Note]:
-    """Tell the user when what Ready says has changed, and when something has drifted."""
+def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[Note] = ()) -> Sequence[Note]:
+    """Tell the user when what Ready says has changed, and when something has drifted.
+
+    That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
+    """
+    told = {Reason.MERGE_PENDING} if any(note.reason == "MergeStarted" for note in said) else set()
     notes = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
         before, after = find_condition(model.status, kind), find_condition(status, kind)
-        if after and before.get("reason") != after["reason"]:
+        if after and after["reason"] not in (*told, before.get("reason")):
             calm = after["reason"] in CALM_REASONS
             notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
     return notes

@@ -8,11 +8,13 @@ cannot be known.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.aside import cleared, free, put_aside
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.endings import ended, pods_of
@@ -44,10 +46,12 @@ def plan_pruning(
     used = _used(model, weights, seen)
     if new := sorted(used - set(known)):
         return [_remember(claim, {**known, **dict.fromkeys(new, format_time(now))})], (), None
+    merges = [job for job in seen.merges if job.claim == claim.meta.name and job.meta.is_child_of(model.uid)]
     if jobs:
         needed = None if weights.artifact_id is None else used | set(seen.neighbours)
-        return _follow(claim, known, needed, jobs, now)
-    return _begin(model, weights, seen, config, known, used, now)
+        return _follow(claim, known, needed, jobs, merges, now)
+    aside = free(put_aside(merges), [*seen.pods, *seen.neighbour_pods])
+    return _begin(model, weights, seen, config, known, used, aside, now)
 
 
 def _clean_ups(model: Model, seen: Observed) -> Sequence[JobView]:
@@ -63,30 +67,50 @@ def _begin(
     config: PlanConfig,
     known: Mapping[str, str],
     used: set[str],
+    aside: Sequence[str],
     now: datetime,
 ) -> PruningStage:
-    old = {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
+    old = _old(known, used)
     # While a merge is under way nobody can say what it will need.
-    if not old or weights.artifact_id is None:
+    if not (old or aside) or weights.artifact_id is None:
         return _NOTHING
-    due = max(old.values())
-    if now < due:
-        return (), (), (due - now).total_seconds()
-    keep = used | set(seen.neighbours)
-    body = prune_job(
-        model,
-        keep=keep,
-        image=spec_of(model).serving.image or config.server_image,
-        pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
-        shared_volume=weights.shared_volume,
-        platform_user=config.platform_user,
-    )
-    message = f"Job {prune_job_name(model, keep)} removes {', '.join(sorted(old))} from {claim_name(model)}"
+    young = {item for item, due in old.items() if now < due}
+    if young and not aside:
+        return (), (), (max(old.values()) - now).total_seconds()
+    keep = used | set(seen.neighbours) | young
+    body = _job(model, keep, aside, config, shared_volume=weights.shared_volume)
+    going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in aside)]
+    message = f"Job {prune_job_name(model, keep)} removes {', '.join(going)} from {claim_name(model)}"
     return [Create(body)], [Note("Normal", "PruneStarted", message)], None
 
 
+def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
+    """Return what is not needed any more, and from when on it may go."""
+    return {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
+
+
+def _job(
+    model: Model, keep: set[str], aside: Sequence[str], config: PlanConfig, *, shared_volume: bool
+) -> Mapping[str, Any]:
+    serving = spec_of(model).serving
+    return prune_job(
+        model,
+        keep=keep,
+        aside=aside,
+        image=serving.image or config.server_image,
+        pull_policy=serving.image_pull_policy or config.server_image_pull_policy,
+        shared_volume=shared_volume,
+        platform_user=config.platform_user,
+    )
+
+
 def _follow(
-    claim: ClaimView, known: Mapping[str, str], needed: set[str] | None, jobs: Sequence[JobView], now: datetime
+    claim: ClaimView,
+    known: Mapping[str, str],
+    needed: set[str] | None,
+    jobs: Sequence[JobView],
+    merges: Sequence[JobView],
+    now: datetime,
 ) -> PruningStage:
     """Clear away a Job that is done, or that might remove what is needed (None: a merge will tell)."""
     actions: list[Action] = []
@@ -96,7 +120,7 @@ def _follow(
         remove = Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
         if job.succeeded:
             kept = {item: at for item, at in known.items() if item in job.kept}
-            actions += [_remember(claim, kept), remove]
+            actions += [_remember(claim, kept), *cleared(merges, job.aside), remove]
         elif needed is None or not needed <= set(job.kept):
             actions.append(remove)
         elif job.failed:

@@ -4,6 +4,7 @@ Job and Deployment are posted with `dryRun=All`, the Deployment for an artifact 
 about the objects themselves (422) stops the merge; whatever else is answered says nothing about the spec.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
 
-__all__ = ["rehearsed_stage"]
+__all__ = ["rehearsed_stage", "shape"]
 
 _ARTIFACT = "0" * 16  # stands for the one that the merge will name
 _POD_SECURITY = "violate PodSecurity"
@@ -45,6 +46,32 @@ def rehearsed_stage(
     if seen.rehearsed.refused:
         return _refused(stage, seen.rehearsed)
     return _warned(stage, seen.rehearsed)
+
+
+def shape(body: Mapping[str, Any]) -> str:
+    """Return what the API server can object to in one of these objects: equal for models that differ in nothing else.
+
+    Left out are the model's own words (names, uid and hashes, which are valid by their making) and the arguments, which
+    are free text to the API server: the sources stand there.
+    """
+    metadata = body["metadata"]
+    own = {value for key, value in metadata["labels"].items() if key.startswith(f"{c.GROUP}/")}
+    own.add(metadata["annotations"][c.ANNOTATION_CLAIM])
+    marked = {**metadata, "name": "", "ownerReferences": []}
+    return json.dumps(_without({**body, "metadata": marked}, own, ""), sort_keys=True)
+
+
+def _without(value: object, own: set[str], parent: str) -> object:
+    if isinstance(value, list | tuple):
+        return [_without(item, own, parent) for item in value]
+    if not isinstance(value, Mapping):
+        return "" if isinstance(value, str) and value in own else value
+    return {key: _without(item, own, key) for key, item in value.items() if not _is_free(parent, key)}
+
+
+def _is_free(parent: str, key: str) -> bool:
+    """Tell whether whatever stands in a field is right: arguments, and marks of ours."""
+    return key == "args" or (parent in ("labels", "annotations") and key.startswith(f"{c.GROUP}/"))
 
 
 def _image(model: Model, config: PlanConfig) -> str:

@@ -25,7 +25,7 @@ __all__ = [
 
 STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
 LOADING_SECONDS = 30.0  # the same for a pod that runs and is not ready
-POLL_SECONDS = 5.0  # for what is not watched: foreign claims, Events, the merge's log
+POLL_SECONDS = 5.0  # for Events, the log of a merge, and what stands in the way of one
 _PULL_EVENTS = {"Pulling", "Pulled", "Failed", "BackOff", "Created", "Started"}
 _CRASHES = 3  # so many ends in a row are no accident
 

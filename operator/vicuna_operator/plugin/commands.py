@@ -10,6 +10,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.doubts import DAMAGE
+from vicuna_operator.plugin.absence import read_absence
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
@@ -26,9 +27,13 @@ _LOOK_SECONDS = 1.0
 _MAX_STREAMS = 128  # of kubectl logs
 
 
-def status(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
+def status(
+    kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> int:
     """Print a model's tree."""
-    tree = status_tree(Family.read(kubectl, name, events=True))
+    family = Family.read(kubectl, name, events=True)
+    _warn_of_absence(kubectl, family.body, now)
+    tree = status_tree(family)
     say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
     return 0
 
@@ -36,6 +41,7 @@ def status(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
 def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
     """Print what a model waits for, since when, and what would change it."""
     body = read_model(kubectl, name)
+    _warn_of_absence(kubectl, body, now)
     selector = f"--field-selector=involvedObject.uid={body['metadata'].get('uid', '')}"
     answer = explain(body, kubectl.read("get", "events", selector)["items"])
     say(json.dumps(answer.as_dict(), indent=2) if as_json else render_why(answer, now()))
@@ -207,6 +213,11 @@ def wait(
         if clock() >= end:
             raise PluginError(f"{name} is not ready within {timeout:.0f} s: {now}", 124)
         sleep(_LOOK_SECONDS)
+
+
+def _warn_of_absence(kubectl: Kubectl, body: Mapping[str, Any], now: Callable[[], datetime]) -> None:
+    if told := read_absence(kubectl, body, now()):
+        warn(f"warning: {told}")
 
 
 def _annotate(kubectl: Kubectl, name: str, marks: Mapping[str, str]) -> None:

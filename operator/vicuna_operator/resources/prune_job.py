@@ -1,7 +1,7 @@
 """The Job that runs `vicuna-server artifacts prune`: it removes from the claim what no revision refers to any more."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ def prune_job(
     model: Model,
     *,
     keep: Iterable[str],
+    aside: Sequence[str] = (),
     image: str,
     pull_policy: str,
     shared_volume: bool,
     platform_user: bool = False,
 ) -> dict[str, Any]:
-    """Build the Job that keeps these artifacts and nothing else."""
+    """Build the Job that keeps these artifacts and nothing else; it removes the damaged copies of those in `aside`."""
     kept = sorted(keep)
     marks = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
     tmp = "/tmp"  # noqa: S108  # an emptyDir of the pod
@@ -38,7 +39,11 @@ def prune_job(
         image=image,
         pull_policy=pull_policy,
         arguments=PruneArguments(Path(c.ARTIFACTS_ROOT), tuple(kept)).to_argv(),
-        environment=[{"name": "HOME", "value": tmp}, {"name": "HF_HUB_OFFLINE", "value": "1"}],
+        environment=[
+            {"name": "HOME", "value": tmp},
+            {"name": "HF_HUB_OFFLINE", "value": "1"},
+            *([{"name": c.ASIDE_VARIABLE, "value": ",".join(aside)}] if aside else []),
+        ],
         volumes=[
             {"name": "models", "persistentVolumeClaim": {"claimName": claim_name(model)}},
             {"name": "tmp", "emptyDir": {}},
@@ -48,4 +53,6 @@ def prune_job(
         platform_user=platform_user,
     )
     annotations = {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)}
+    if aside:
+        annotations[c.ANNOTATION_ASIDE] = json.dumps(list(aside))
     return volume_job(model, prune_job_name(model, kept), marks=marks, annotations=annotations, pod=pod)

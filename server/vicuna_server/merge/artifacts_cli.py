@@ -1,10 +1,12 @@
 """`vicuna-server artifacts list|verify|prune ROOT`: flags, and how the outcome is told."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vicuna_contract.names import ASIDE_VARIABLE
 from vicuna_contract.prune_arguments import PruneArguments, declare_root
 from vicuna_contract.termination import Pruned
 from vicuna_server.errors import InputError, UsageError, VicunaError
@@ -110,7 +112,8 @@ def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
         raise UsageError("say which artifacts are in use, by --keep ID for each, or that none is, by --keep none")
     with stopping_on_signals() as stop:
         progress = Progress(Silent(), stop)
-        found = candidates(args.root, args.keep, args.min_age)
+        aside = os.environ.get(ASIDE_VARIABLE, "").split(",")
+        found = candidates(args.root, args.keep, args.min_age, aside)
         teller.plan([each for each in found if not (args.quiet and each.kept)])
         removed = [each for each in found if each.kept is None]
         if not args.dry_run:

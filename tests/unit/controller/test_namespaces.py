@@ -98,10 +98,10 @@ async def test_the_process_starts_again_for_a_change_and_ends_in_order_for_a_fau
     async def last() -> Any:
         await asyncio.Event().wait()
 
-    holding, stopping, leading = (asyncio.create_task(last()) for _ in range(3))
+    holding, stopping, watching, leading = (asyncio.create_task(last()) for _ in range(4))
     changing = asyncio.create_task(look())
     await asyncio.wait({changing})
-    assert _verdict(holding, stopping, changing, leading) == code
-    for task in (holding, stopping, leading):
+    assert _verdict(holding, stopping, changing, watching, leading) == code
+    for task in (holding, stopping, watching, leading):
         task.cancel()
-    await asyncio.gather(holding, stopping, leading, return_exceptions=True)
+    await asyncio.gather(holding, stopping, watching, leading, return_exceptions=True)

@@ -8,6 +8,7 @@ import pytest
 from support.memory_kube import MemoryKube
 from support.memory_snapshot import live_snapshot
 from support.world import CONFIG, model_body
+from vicuna_operator.api.model import parse_model
 from vicuna_operator.controller import rehearsing
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.errors import (
@@ -18,6 +19,7 @@ from vicuna_operator.errors import (
     UnavailableError,
 )
 from vicuna_operator.kube.warnings import warnings_in
+from vicuna_operator.planning.actions import Rehearsal
 from vicuna_operator.planning.plan import claims_to_read, plan
 from vicuna_operator.planning.status import refused
 
@@ -98,6 +100,65 @@ async def test_a_merge_does_not_wait_for_a_webhook_that_does_not_answer(monkeypa
     kube = cluster(Deaf())
     await operator(kube).reconcile(KEY)
     assert len(kube.objects("Job")) == 1
+
+
+def burst(kube: MemoryKube, count: int, **serving: Any) -> list[tuple[str, str]]:
+    """Put models that differ in name and source."""
+    names = [f"m{number}" for number in range(count)]
+    for name in names:
+        body = model_body(name, weights={"base": {"source": f"pvc://inputs/{name}"}}, serving=serving)
+        kube.put(body, "team")
+    return [("team", name) for name in names]
+
+
+async def test_of_a_burst_of_one_shape_the_first_is_tried_out() -> None:
+    kube = cluster()
+    one = operator(kube)
+    await asyncio.gather(*(one.reconcile(key) for key in burst(kube, 20)))
+    assert tried(kube) == 2
+    assert len(kube.objects("Job")) == 20
+
+
+async def test_each_model_is_told_of_its_own_object_what_is_wrong() -> None:
+    kube = cluster()
+    for name in ("m0", "m1", "m2"):
+        kube.fail(InvalidError(f"{name} is invalid", 422), verb="dry-run", kind="Deployment")
+    one = operator(kube)
+    await asyncio.gather(*(one.reconcile(key) for key in burst(kube, 3, podLabels={"a": "b c"})))
+    assert [call.kind for call in kube.calls if call.verb == "dry-run"].count("Deployment") == 3
+    for name in ("m0", "m1", "m2"):
+        body = kube.find("VicunaModel", name, "team")
+        assert body is not None
+        (said,) = [item for item in body["status"]["conditions"] if item["type"] == "Ready"]
+        assert said["reason"] == "InvalidSpec"
+    assert not kube.objects("Job")
+
+
+async def test_an_answer_that_says_nothing_is_not_gone_by() -> None:
+    kube = cluster()
+    kube.fail(UnavailableError("no answer"), verb="dry-run", kind="Deployment")
+    one = operator(kube)
+    await asyncio.gather(*(one.reconcile(key) for key in burst(kube, 3)))
+    assert [call.kind for call in kube.calls if call.verb == "dry-run"].count("Deployment") >= 2
+
+
+async def test_an_answer_is_good_for_a_minute_and_in_its_namespace() -> None:
+    kube, clock = cluster(), [0.0]
+    asked = rehearsing.Rehearsals(kube, clock=lambda: clock[0])
+    body = {"kind": "Job", "apiVersion": "batch/v1", "spec": {}}
+    marks = {"labels": {"vicuna.dev/model": "x"}, "annotations": {"vicuna.dev/claim": "x-weights"}}
+    number = 0
+
+    async def ask(namespace: str = "team") -> int:
+        nonlocal number
+        number += 1
+        model = parse_model({**model_body(), "metadata": {"name": "demo", "namespace": namespace, "uid": "u"}})
+        await asked.rehearse(model, Rehearsal("k", [{**body, "metadata": {"name": f"j{number}", **marks}}]))
+        return tried(kube)
+
+    assert [await ask(), await ask(), await ask("other"), await ask("other")] == [1, 1, 2, 2]
+    clock[0] = 61
+    assert await ask() == 3
 
 
 @pytest.mark.parametrize("kind", ["Job", "PersistentVolumeClaim"])

@@ -13,7 +13,7 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.next_step import next_step
 from vicuna_operator.planning.obstacles import Obstacle
 
-SCREEN = 55  # lines, from `Status:` on: what a terminal shows when describe has ended
+SCREEN = 50  # lines, from `Status:` on: what a terminal shows when describe has ended
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\u009b31m\u202etxt\ud800 ok"
 
 
@@ -44,6 +44,13 @@ def test_a_newcomers_first_failure_fits_a_screen_with_the_next_step_first() -> N
     assert len(lines) <= SCREEN
     assert lines[3:9][-1] == "    Type: Ready"
     assert sum(line.startswith("    Message: merge: secret") for line in lines) == 2, "Ready and WeightsReady"
+
+
+def test_one_event_says_that_the_merge_has_begun() -> None:
+    world = stored()
+    world.reconcile()
+    assert [reason for _, reason, _ in world.notes] == ["MergeStarted"]
+    assert world.condition("Ready")["reason"] == "MergePending"
 
 
 def test_the_step_goes_when_the_model_is_ready() -> None:

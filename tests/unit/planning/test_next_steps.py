@@ -103,3 +103,28 @@ def test_a_merge_that_ends_well_and_names_no_artifact_is_tried_again_and_then_to
     assert world.condition("Ready")["reason"] == "MergeFailed"
     assert "did not say which artifact" in world.condition("Ready")["message"]
     assert len(world.all("Job")) == 2
+
+
+def test_a_volume_that_is_being_made_is_no_warning_at_first() -> None:
+    world = started()
+    pod = world.job_pod()
+    said = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: not helpful."
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+    pod["status"] = {"phase": "Pending", "conditions": [waits]}
+    pod["spec"].pop("nodeName")
+    world.put(pod)
+    claim = world.find("PersistentVolumeClaim", "demo-weights")
+    world.put({**claim, "status": {"phase": "Pending"}})
+    for _ in range(2):
+        world.tick(10)
+        world.reconcile()
+    ready = world.condition("Ready")
+    assert (ready["reason"], ready["message"]) == (
+        "MergePending",
+        "waiting for the volume of PersistentVolumeClaim demo-weights",
+    )
+    assert "Warning" not in {kind for kind, _, _ in world.notes}
+    world.tick(15)
+    world.reconcile()
+    assert world.condition("Ready")["reason"] == "Unschedulable"
+    assert said in world.condition("Ready")["message"]

@@ -7,6 +7,7 @@ import pytest
 from support.world import CONFIG, World, model_body
 from vicuna_operator.errors import InvalidError
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.rehearsal import shape
 
 WRONG = 'Deployment.apps "demo" is invalid: spec.template.labels: Invalid value: "b c"'
 PODS = (
@@ -124,3 +125,38 @@ def test_the_spec_is_at_fault_not_a_webhook_that_answers_422() -> None:
     world.kube.fail(InvalidError('admission webhook "x" denied the request: no', 422), verb="dry-run")
     world.reconcile()
     assert world.condition("Ready")["reason"] == "AdmissionRefused"
+
+
+def shapes(name: str = "demo", **fields: Any) -> list[str]:
+    world = World(model_body(name, **fields))
+    world.reconcile()
+    return [shape(call.body) for call in world.kube.calls if call.verb == "dry-run" and call.body is not None]
+
+
+def test_models_that_differ_in_names_and_sources_have_one_shape() -> None:
+    storage = {"storage": {"size": "10Gi"}}  # a volume of one node: its pods are bound to one another
+    spread = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]
+    serving = {"serving": {"topologySpreadConstraints": spread, "podLabels": {"team": "a"}}}
+    sources = {part: {"source": f"pvc://inputs/other-{part}"} for part in ("base", "delta")}
+    other = {"weights": sources}
+    assert shapes(**storage, **serving) == shapes("other", **storage, **serving, **other)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"serving": {"podLabels": {"a": "b c"}}},
+        {"serving": {"podLabels": {"a": "demo"}}},
+        {"serving": {"nodeSelector": {"vicuna.dev/pool": "b c"}}},
+        {"serving": {"env": [{"name": "A", "value": "1"}]}},
+        {"serving": {"serviceAccountName": "a..b"}},
+        {"serving": {"numGpus": 2}},
+        {"serving": {"replicas": 2}},
+        {"serving": {"image": "other:1"}},
+        {"merge": {"resources": {"limits": {"memory": "-1"}}}},
+        {"merge": {"nodeSelector": {"a": "b c"}}},
+    ],
+    ids=str,
+)
+def test_whatever_the_api_server_could_object_to_is_in_the_shape(fields: dict[str, Any]) -> None:
+    assert shapes(**fields) != shapes()

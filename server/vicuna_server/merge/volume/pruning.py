@@ -38,13 +38,14 @@ class Candidate:
     kept: str | None
 
 
-def candidates(root: Path, keep: Collection[str], least_age: float) -> list[Candidate]:
+def candidates(root: Path, keep: Collection[str], least_age: float, aside: Collection[str] = ()) -> list[Candidate]:
     """List artifacts and unfinished merges, oldest first, and say which can go.
 
     Args:
         root: the volume.
         keep: artifactIDs in use. An unfinished merge of one that is not whole stays too.
         least_age: seconds; what is younger stays, since whoever made or found it may not have said so yet.
+        aside: artifactIDs whose damaged copies nobody reads any more, however young they are.
     """
     now = volume_time(root)
     found = []
@@ -52,8 +53,8 @@ def candidates(root: Path, keep: Collection[str], least_age: float) -> list[Cand
         unfinished = path.name.startswith(STAGING_PREFIX)
         key = staging_key(path) if unfinished else path.name
         size, changed = measure(path)
-        if key.startswith(DAMAGED) and now - changed < MOST_SECONDS:
-            kept: str | None = "put aside as damaged; pods may still read it"
+        if key.startswith(DAMAGED):
+            kept = _kept_aside(key, now - changed, aside)
         elif key in keep and not (unfinished and not verify_fast(root / key)[1]):
             kept = "in use"
         elif now - changed < least_age:
@@ -64,11 +65,19 @@ def candidates(root: Path, keep: Collection[str], least_age: float) -> list[Cand
     return sorted(found, key=lambda each: -each.age)
 
 
+def _kept_aside(key: str, age: float, aside: Collection[str]) -> str | None:
+    """Say why what was put aside as damaged stays; None: it can go."""
+    is_free = age >= MOST_SECONDS or key.removeprefix(DAMAGED) in aside
+    return None if is_free else "put aside as damaged; pods may still read it"
+
+
 def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | None:
     """Remove one folder under the claim that a merge of it takes.
 
     An artifact is hidden by a rename, durable before the first byte goes: half of one is never visible, whenever this
     is killed. A merge that found it in the same instant has touched it, and it is shown again.
+
+    What was put aside as damaged is found by no merge, so its age does not matter.
 
     Returns:
         Why it stays after all; None: it is gone.
@@ -87,7 +96,8 @@ def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | N
         except FileNotFoundError:
             return None
         try:
-            young = volume_time(root) - measure(hidden)[1] < least_age
+            damaged = candidate.key.startswith(DAMAGED)
+            young = not damaged and volume_time(root) - measure(hidden)[1] < least_age
             if not young:
                 fsync_folder(root)
         except OSError:

@@ -12,7 +12,10 @@ from vicuna_server.merge.volume.verify import NOT_SEALED, verify
 __all__ = ["DAMAGED", "whole_or_put_aside"]
 
 DAMAGED = "damaged"
-"""Begins the key of the staging folder that a damaged artifact becomes: swept after 7 days, or for room."""
+"""Begins the key of the staging folder that a damaged artifact becomes.
+
+It goes when nobody reads it any more, which the operator knows of a claim of its own, after 7 days, or for room.
+"""
 
 
 def whole_or_put_aside(root: Path, found: Manifest, progress: Progress) -> Manifest | None:

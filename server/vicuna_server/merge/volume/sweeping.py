@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vicuna_server.merge.progress import Progress
 from vicuna_server.merge.volume.claim import CLAIM_PREFIX, Claim
+from vicuna_server.merge.volume.second_look import DAMAGED
 from vicuna_server.merge.volume.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.merge.volume.storage import measure, require_space, volume_time
 from vicuna_server.merge.wording import readable_size
@@ -14,6 +15,7 @@ from vicuna_server.merge.wording import readable_size
 __all__ = ["MOST_SECONDS", "DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
 
 MOST_SECONDS = 7 * 24 * 3600
+_UNFINISHED = ("an unfinished merge", "; that merge starts anew")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,23 @@ def sweep(root: Path, claim: Claim, progress: Progress) -> None:
 def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None:
     """Let go of what other merges could have resumed, oldest first, until `needed` bytes are free.
 
+    Damaged artifacts that were put aside go last: a server may still read one.
+
     Raises:
         OutOfSpaceError: there is not enough even so.
     """
-    for dead in dead_staging(root, progress, but=claim.key):
+    for dead in sorted(dead_staging(root, progress, but=claim.key), key=_is_damaged):
         if shutil.disk_usage(root).free >= needed:
             break
         if remove_dead(root, dead, progress):
-            progress.warn(
-                "StagingRemoved",
-                f"{dead.path.name}, {readable_size(dead.size)} of an unfinished merge, was removed to make room; "
-                "that merge starts anew",
-            )
+            what, then = ("a damaged artifact", "") if _is_damaged(dead) else _UNFINISHED
+            size = readable_size(dead.size)
+            progress.warn("StagingRemoved", f"{dead.path.name}, {size} of {what}, was removed to make room{then}")
     require_space(root, needed)
+
+
+def _is_damaged(dead: DeadStaging) -> bool:
+    return staging_key(dead.path).startswith(DAMAGED)
 
 
 def drop_staging(root: Path, key: str, progress: Progress) -> None:

@@ -200,7 +200,7 @@ def test_other_merges_leftovers_stay_for_a_week_unless_someone_works_in_them(roo
 def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
     root: Path, progress: Progress, told: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for age, name in enumerate(("c", "a", "b")):
+    for age, name in enumerate(("damaged0", "c", "a", "b")):
         folder = root / f".staging-{name}-1"
         folder.mkdir()
         (folder / "file").write_bytes(b"x" * 1000)
@@ -209,15 +209,18 @@ def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
 
     def usage(_: object) -> object:
         present = sum(path.stat().st_size for path in root.rglob("file"))
-        return type("Usage", (), {"free": 3000 - present})
+        return type("Usage", (), {"free": 4000 - present})
 
     monkeypatch.setattr("shutil.disk_usage", usage)
     with Claim(root, KEY, progress) as claim:
         make_room(root, 2000, claim, progress)
-        assert sorted(root.glob(".staging-*")) == [root / ".staging-b-1"]
+        assert sorted(root.glob(".staging-*")) == [root / ".staging-b-1", root / ".staging-damaged0-1"]
         assert told.getvalue().count('"StagingRemoved"') == 2
+        assert told.getvalue().count("that merge starts anew") == 2
+        make_room(root, 4000, claim, progress)  # what a server may still read goes last
+        assert told.getvalue().count("of a damaged artifact, was removed to make room") == 1
         with pytest.raises(OutOfSpaceError):
-            make_room(root, 4000, claim, progress)
+            make_room(root, 5000, claim, progress)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -1,0 +1,180 @@
+"""The claims that models name: read by name, and watched by their metadata, since most do not carry our label.
+
+A claim that is deleted, on its way to be, or made anew wakes the models that have named it in their last pass. Of all
+claims in the cluster only those are remembered, each by its uid and whether it is being deleted.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from vicuna_operator.api.model import Model
+from vicuna_operator.controller.snapshot import Key
+from vicuna_operator.errors import KubeError
+from vicuna_operator.kube.metadata import ExpiredError, Mark, MetadataSource, Page
+from vicuna_operator.kube.port import Kube
+from vicuna_operator.planning.actions import Ref
+from vicuna_operator.planning.observed import ClaimView
+from vicuna_operator.resources.common import claim_name
+
+__all__ = ["Claims", "watch_claims"]
+
+logger = logging.getLogger(__name__)
+
+_SHARED_SECONDS = 0.5
+_FIRST_DELAY, _MOST_DELAY = 0.2, 15.0
+
+Place = tuple[str, str]  # namespace, name of a claim
+State = tuple[str, bool] | None  # uid, whether it is being deleted; None: it is not there
+
+
+class Claims:
+    """Reads claims, and knows who wants to hear of them.
+
+    Args:
+        kube: reads.
+        names_of: the claims that a model names.
+        wake: called with the key of a model when a claim that it names has come, is going, or is gone.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        names_of: Callable[[Model], Sequence[str]],
+        wake: Callable[[Key], None] = lambda _: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._names_of = names_of
+        self._wake = wake
+        self._clock = clock
+        self._asked: dict[Place, tuple[float, asyncio.Task[Mapping[str, Any] | None]]] = {}  # when, answer
+        self._named: dict[Key, Sequence[Place]] = {}
+        self._users: dict[Place, set[Key]] = {}
+        self._states: dict[Place, State] = {}
+
+    def __len__(self) -> int:
+        """Count the claims that are remembered."""
+        return len(self._states)
+
+    async def read(self, model: Model) -> Mapping[str, ClaimView | None]:
+        """Read the claims that a model names; from now on it is woken when one of them comes or goes."""
+        names = self._names_of(model) if model.spec is not None else ()
+        foreign = [(model.namespace, name) for name in names if not _is_own(model, name)]
+        self._note((model.namespace, model.name), foreign)  # first: what changes after the answer wakes the model
+        found = await asyncio.gather(*(self._read(model, name) for name in names))
+        return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
+
+    def forget(self, key: Key) -> None:
+        """Drop what a model has named."""
+        self._note(key, ())
+
+    def took(self, page: Page) -> None:
+        """Take what the watch tells, or a part of a list."""
+        for mark in page.there:
+            self._became((mark.namespace, mark.name), (mark.uid, mark.deleting))
+        for mark in page.gone:
+            self._became((mark.namespace, mark.name), None)
+
+    def named_in(self, namespace: str | None) -> set[Place]:
+        """Return what models name in a namespace, or in all (None)."""
+        return {place for place in self._users if namespace in (None, place[0])}
+
+    def _note(self, key: Key, places: Sequence[Place]) -> None:
+        if list(before := self._named.get(key, ())) == list(places):
+            return
+        for place in set(before) - set(places):
+            self._users[place].discard(key)
+            if not self._users[place]:
+                del self._users[place]
+                self._states.pop(place, None)
+        for place in places:
+            self._users.setdefault(place, set()).add(key)
+        if places:
+            self._named[key] = tuple(places)
+        else:
+            self._named.pop(key, None)
+
+    def _became(self, place: Place, state: State) -> None:
+        if place not in self._users or (place in self._states and self._states[place] == state):
+            return
+        self._states[place] = state
+        self._asked.pop(place, None)  # an answer from before
+        for key in tuple(self._users[place]):
+            self._wake(key)
+
+    async def _read(self, model: Model, name: str) -> Mapping[str, Any] | None:
+        """Read a claim; models that share it and look within half a second share the answer.
+
+        The model's own claim is always read: it may be this model that has just changed it.
+        """
+        ref = Ref("v1", "PersistentVolumeClaim", name)
+        if _is_own(model, name):
+            return await self._kube.get(ref, model.namespace)
+        now, place = self._clock(), (model.namespace, name)
+        self._asked = {key: entry for key, entry in self._asked.items() if _may_share(*entry, now)}
+        if place not in self._asked:
+            self._asked[place] = (now, asyncio.create_task(self._kube.get(ref, model.namespace)))
+        _, asked = self._asked[place]
+        return await asyncio.shield(asked)  # a pass that is cut off takes no other's answer away
+
+
+def _is_own(model: Model, name: str) -> bool:
+    return model.spec is not None and model.spec.storage.claim_name is None and name == claim_name(model)
+
+
+def _may_share(asked_at: float, asking: asyncio.Task[Any], now: float) -> bool:
+    if not asking.done():
+        return True
+    return now - asked_at < _SHARED_SECONDS and not asking.cancelled() and asking.exception() is None
+
+
+async def watch_claims(
+    source: MetadataSource,
+    claims: Claims,
+    namespaces: Sequence[str] = (),
+    *,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Keep `claims` up to date with these namespaces, or with all if none is named; go on until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for namespace in namespaces or (None,):
+            group.create_task(_watch(source, claims, namespace, sleep))
+
+
+async def _watch(
+    source: MetadataSource,
+    claims: Claims,
+    namespace: str | None,
+    sleep: Callable[[float], Awaitable[object]],
+) -> None:
+    version, delay, complaint = "", _FIRST_DELAY, ""
+    while True:
+        try:
+            version = version or await _list(source, claims, namespace)
+            async for page in source.changes(namespace, version):
+                claims.took(page)
+                version, delay, complaint = page.version or version, _FIRST_DELAY, ""
+        except ExpiredError as error:
+            logger.debug("The claims of %s are listed again: %s", namespace or "all namespaces", error)
+            version = ""
+        except KubeError as error:
+            if (message := str(error)) != complaint:
+                logger.warning("Cannot watch the claims of %s: %s", namespace or "all namespaces", message)
+            version, complaint, delay = "", message, min(delay * 2, _MOST_DELAY)
+        await sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load, no secret
+
+
+async def _list(source: MetadataSource, claims: Claims, namespace: str | None) -> str:
+    version, missing = "0", claims.named_in(namespace)  # what is named from now on is read after the list began
+    async for page in source.pages(namespace):
+        claims.took(page)
+        missing -= {(mark.namespace, mark.name) for mark in page.there}
+        version = page.version
+    claims.took(Page(version, gone=[Mark(*place, uid="", deleting=False) for place in missing]))
+    return version

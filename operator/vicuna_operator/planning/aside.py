@@ -1,0 +1,73 @@
+"""Damaged artifacts that a look has put aside on the model's own claim: removed once no server reads them any more.
+
+Until then they lie beside the artifact that was made anew: a server that has loaded one goes on reading its files. What
+is not known here (a Job that is gone, a claim of the user's) goes by the age that merges and `prune` go by themselves.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from vicuna_contract import names as c
+from vicuna_operator.planning.actions import Patch, Ref
+from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.observed import PodView
+
+__all__ = ["Aside", "cleared", "free", "put_aside"]
+
+_REPLACED = "ArtifactReplaced"
+_CLOCKS = timedelta(minutes=1)  # a kubelet's clock and the Job controller's may differ
+
+
+@dataclass(frozen=True)
+class Aside:
+    """An artifact of which a damaged copy was put aside, no later than `until`."""
+
+    artifact_id: str
+    until: datetime
+
+
+def put_aside(jobs: Iterable[JobView]) -> Sequence[Aside]:
+    """Find what looks have put aside and no clean-up has removed.
+
+    Nothing while a look is under way, has failed, or has not been read yet: it may have put aside another copy.
+    Whatever it did, servers that began before its end count.
+    """
+    looks = sorted((job for job in jobs if job.meta.look and not job.is_prune), key=lambda job: job.attempt)
+    ended = [Aside(job.artifact_id, job.finished) for job in looks if job.artifact_id and job.finished]
+    if len(ended) < len(looks):
+        return []
+    last = {item.artifact_id: item for item in ended}
+    return [last[artifact_id] for artifact_id in sorted(_artifacts(looks))]
+
+
+def free(aside: Sequence[Aside], pods: Sequence[PodView]) -> Sequence[str]:
+    """Return the artifacts whose damaged copies no server can have open."""
+    return [item.artifact_id for item in aside if not any(_may_read(pod, item) for pod in pods)]
+
+
+def cleared(jobs: Iterable[JobView], removed: Sequence[str]) -> Sequence[Patch]:
+    """Note on the Jobs of looks that what they put aside is gone."""
+    change = {"metadata": {"annotations": {c.ANNOTATION_ASIDE: "removed"}}}
+    return [
+        Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
+        for job in jobs
+        if _has_put_aside(job) and job.artifact_id in removed
+    ]
+
+
+def _artifacts(looks: Iterable[JobView]) -> set[str]:
+    return {job.artifact_id for job in looks if job.artifact_id and _has_put_aside(job)}
+
+
+def _has_put_aside(job: JobView) -> bool:
+    noted = c.ANNOTATION_ASIDE in job.meta.annotations or job.meta.deleting
+    return job.succeeded and not job.is_prune and not noted and any(why == _REPLACED for why, _ in job.warnings)
+
+
+def _may_read(pod: PodView, aside: Aside) -> bool:
+    """Tell whether a server may have loaded the damaged copy; whose container began later has loaded the new one."""
+    if pod.over or not pod.running or not pod.is_server:
+        return False
+    mine = pod.meta.labels.get(c.LABEL_ARTIFACT_ID) == aside.artifact_id
+    return mine and (pod.began is None or pod.began < aside.until + _CLOCKS)

@@ -1,0 +1,42 @@
+"""Whether anybody works on a model: its status stays as it is while the operator is away.
+
+The status names the Lease of the operator that wrote it. Who may not read that Lease is told nothing.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from vicuna_operator.errors import PluginError
+from vicuna_operator.planning.lenient import moment, table, text
+from vicuna_operator.plugin.kubectl import Kubectl
+
+__all__ = ["absence", "read_absence"]
+
+_AWAY = timedelta(minutes=2)  # a Lease is renewed every 4 s; the rest is a restart, and clocks that differ
+_FORGOTTEN = "NotFound"
+
+
+def read_absence(kubectl: Kubectl, body: Mapping[str, Any], now: datetime) -> str:
+    """Say that no operator works on a model, and since when; empty where one does, or where that cannot be known."""
+    holder = text(table(body, "status").get("managedBy"))
+    namespace, _, name = holder.partition("/")
+    if not namespace or not name:
+        return ""
+    try:
+        lease = kubectl.read("get", "leases.coordination.k8s.io", name, f"--namespace={namespace}")
+    except PluginError as error:
+        return absence(holder, {}, now) if _FORGOTTEN in str(error) else ""
+    return absence(holder, table(lease, "spec"), now)
+
+
+def absence(holder: str, spec: Mapping[str, Any], now: datetime) -> str:
+    """Judge a Lease's spec; an empty one is of a Lease that is not there."""
+    renewed = moment(spec.get("renewTime"))
+    if renewed is None:
+        told = f"the Lease {holder} of the operator that works on this model is not there"
+    elif now - renewed >= _AWAY:
+        told = f"no operator has renewed the Lease {holder} for {int((now - renewed).total_seconds()) // 60} min"
+    else:
+        return ""
+    return f"{told}: what is said here may be of then; see that the operator runs"
