@@ -45,6 +45,7 @@ class ServeArguments:
         kv_cache_memory: quantity, memory for keys and values.
         drain_seconds: on SIGTERM, go on taking requests so long.
         access_log: `on` or `off`.
+        keep_alive_seconds: how long a connection may be idle between two requests.
         host: address to listen on.
     """
 
@@ -66,6 +67,7 @@ class ServeArguments:
     kv_cache_memory: str | None = None
     drain_seconds: int = 5
     access_log: str = "on"
+    keep_alive_seconds: int = 620
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
 
     def to_argv(self) -> list[str]:
@@ -108,6 +110,8 @@ class ServeArguments:
         add("--max-stream-seconds", default="600", type=positive, help="longest answer (default: 600)")
         add("--drain-seconds", default="5", type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
         add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
+        text = "close a connection that is idle between two requests (default: 620, longer than proxies keep theirs)"
+        add("--keep-alive-seconds", default="620", type=positive, help=text)
         add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
         add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
 
@@ -118,4 +122,6 @@ class ServeArguments:
 
 
 # The operator says nothing of these, so that its command lines stay as they are when one is added.
-_LEFT_TO_THE_SERVER = frozenset({"artifact_digest", "kv_cache_memory", "drain_seconds", "access_log", "host"})
+_LEFT_TO_THE_SERVER = frozenset(
+    {"artifact_digest", "kv_cache_memory", "drain_seconds", "access_log", "keep_alive_seconds", "host"}
+)
