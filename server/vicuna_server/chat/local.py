@@ -9,7 +9,6 @@ from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.engine import ChatPrompt, Delta, Generation, GenerationRequest
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.trimming import trim
 from vicuna_server.prompts import Message, Role
 
 __all__ = ["LocalModel"]
@@ -40,10 +39,11 @@ class LocalModel:
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         """Yield the answer's pieces; see `Backend.stream`."""
         prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
-        prompt, left_out = self._wait(trim(self._engine, prompt, options.max_tokens))
+        ready = self._wait(self._engine.prepare(prompt, options.max_tokens, trim=True))
+        left_out = ready.left_out
         self.report = Report(left_out=left_out)
         temperature = 1.0 if options.temperature is None else options.temperature
-        request = GenerationRequest(prompt, max_tokens=options.max_tokens, temperature=temperature)
+        request = GenerationRequest(ready, max_tokens=options.max_tokens, temperature=temperature)
         generation = self._wait(self._engine.submit(request))
         try:
             while (delta := self._wait(_next(generation))) is not None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from vicuna_server.engine.answer import Answer
@@ -13,14 +13,26 @@ from vicuna_server.engine.base import (
     Embedding,
     Generation,
     GenerationRequest,
+    PreparedPrompt,
+    PromptInput,
 )
-from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_logit_bias
+from vicuna_server.engine.encoding import EncodedPrompt
+from vicuna_server.engine.encoding_thread import HUNG_SECONDS, EncodingThread
+from vicuna_server.engine.limits import (
+    Admission,
+    answer_budget,
+    check_embeddable,
+    check_few_contexts,
+    check_logit_bias,
+)
 from vicuna_server.engine.loading import LoadedModel, load_model
 from vicuna_server.engine.prefix import Row
 from vicuna_server.engine.sampling import Sampler
 from vicuna_server.engine.sequence import Answering, Embedded, Sequence
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
+from vicuna_server.engine.trimming import most_tokens
+from vicuna_server.engine.trimming import trim as fitted
 from vicuna_server.engine.worker import Worker
 from vicuna_server.errors import EngineError, RequestError
 
@@ -36,18 +48,20 @@ class TransformersEngine:
     Args:
         settings: What to load.
         loader: Loads the model, on the engine's thread; tests bring their own.
+        hung_seconds: How long encoding a prompt may take before the engine is taken for hung.
     """
 
     def __init__(
         self,
         settings: LoadSettings,
         loader: Callable[[LoadSettings], LoadedModel] = load_model,
+        hung_seconds: float = HUNG_SECONDS,
     ) -> None:
         self.stats = EngineStats()
         self._settings = settings
         self._loader = loader
         self._admission = Admission(settings.max_concurrency)
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._encoding = EncodingThread(hung_seconds)
         self._loaded: LoadedModel | None = None
         self._worker: Worker | None = None
 
@@ -68,6 +82,11 @@ class TransformersEngine:
         """Whether conversations are answered."""
         return self.loaded.encoder.chats
 
+    @property
+    def hung(self) -> bool:
+        """Whether a prompt's encoding does not come to its end."""
+        return self._encoding.hung
+
     async def load(self) -> None:
         """Start the engine's thread, which loads the model; see `Engine.load`."""
         settings = self._settings
@@ -76,19 +95,27 @@ class TransformersEngine:
         )
         self._loaded = await self._worker.loaded()
 
-    async def submit(self, request: GenerationRequest) -> Generation:
-        """Encode and queue a request; see `Engine.submit`."""
-        loaded = self.loaded
-        started = time.monotonic()
+    async def prepare(
+        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+    ) -> PreparedPrompt:
+        """Encode a prompt, in the thread for that; see `Engine.prepare`."""
+        if isinstance(prompt, PreparedPrompt):
+            return prompt
+        since = time.monotonic()
         self._check_admission()
-        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
-        least = loaded.encoder.least_tokens(request.prompt)
-        answer_budget(least, None, loaded.context_length, param, estimated=True)
-        loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._encoding, loaded.encoder.encode, request.prompt)
+        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        work = partial(_encode, self.loaded, prompt, max_tokens, param, trim=trim)
+        encoded, left_out = await self._encoding.run(work)
         if not encoded.ids:
             raise RequestError("prompt: there is no token in it", param="prompt")
-        budget = answer_budget(len(encoded.ids), request.max_tokens, loaded.context_length, param)
+        return PreparedPrompt(len(encoded), param, encoded, left_out, since)
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request, encoded where that is still to be done; see `Engine.submit`."""
+        loaded = self.loaded
+        ready = await self.prepare(request.prompt, request.max_tokens)
+        encoded, started = _own_copy(ready), ready.since
+        budget = answer_budget(ready.tokens, request.max_tokens, loaded.context_length, ready.param)
         check_logit_bias(request.logit_bias, loaded.encoder.vocabulary.size)
         answer = Answer(
             lambda ids: loaded.encoder.decode(list(ids)),
@@ -97,7 +124,7 @@ class TransformersEngine:
             budget,
             None if request.time_limit is None else started + request.time_limit,
         )
-        generation = Generation(len(encoded.ids), submitted=started)
+        generation = Generation(ready.tokens, submitted=started)
         sampler = Sampler(request, encoded.ids)
         sequence = Sequence(Row(encoded.ids), Answering(sampler, answer, generation, budget))
         worker = self._running_worker
@@ -112,10 +139,10 @@ class TransformersEngine:
         self._check_admission()
         for prompt in prompts:
             check_embeddable(max(1, loaded.encoder.least_tokens(prompt)), loaded.context_length)
-        encode = partial(loaded.encoder.encode, param="input")
-        encoded = [await loop.run_in_executor(self._encoding, encode, prompt) for prompt in prompts]
-        for one in encoded:
-            check_embeddable(len(one.ids), loaded.context_length)
+        encoded = []
+        for prompt in prompts:
+            encoded.append(await self._encoding.run(partial(loaded.encoder.encode, prompt, param="input")))
+            check_embeddable(len(encoded[-1]), loaded.context_length)
         vectors: list[Embedding] = []
         for index in range(0, len(encoded), EMBEDDED_AT_ONCE):
             group = encoded[index : index + EMBEDDED_AT_ONCE]
@@ -131,25 +158,58 @@ class TransformersEngine:
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
-        encode = partial(self.loaded.encoder.encode, prompt, add_special_tokens=add_special_tokens)
-        return (await asyncio.get_running_loop().run_in_executor(self._encoding, encode)).ids
+        self._admission.check(0, self._encoding.waiting)
+        loaded, param = self.loaded, "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        check = partial(check_few_contexts, context_length=loaded.context_length, param=param)
+        encode = partial(loaded.encoder.encode, prompt, add_special_tokens=add_special_tokens, check=check)
+        return (await self._encoding.run(encode)).ids
 
     async def detokenize(self, ids: Several[int]) -> str:
         """Return the text; see `Engine.detokenize`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoding, self.loaded.encoder.detokenize, ids)
+        self._admission.check(0, self._encoding.waiting)
+        loaded = self.loaded
+        check_few_contexts(len(ids), loaded.context_length, "tokens")
+        return await self._encoding.run(partial(loaded.encoder.detokenize, ids))
 
     async def close(self) -> None:
         """Stop the thread after its current step."""
-        self._encoding.shutdown(wait=False, cancel_futures=True)
+        self._encoding.close()
         if self._worker is not None:
             await self._worker.close()
+        if self._loaded is not None:
+            self._loaded.encoder.close()
 
     def _check_admission(self) -> None:
-        self._admission.check(self.stats.running, self.stats.waiting + self._running_worker.arriving)
+        waiting = self.stats.waiting + self._running_worker.arriving + self._encoding.waiting
+        self._admission.check(self.stats.running, waiting)
 
     @property
     def _running_worker(self) -> Worker:
         if self._worker is None:
             raise EngineError("NotLoaded", "the model is not loaded yet")
         return self._worker
+
+
+def _encode(
+    loaded: LoadedModel, prompt: PromptInput, max_tokens: int | None, param: str, *, trim: bool
+) -> tuple[EncodedPrompt, int]:
+    """Return the prompt's tokens, and how many messages were left out; all checks that it takes come first."""
+    context = loaded.context_length
+
+    def check(least: int) -> None:
+        answer_budget(least, max_tokens, context, param, estimated=True)
+
+    def encode(one: PromptInput) -> EncodedPrompt:
+        return loaded.encoder.encode(one, check=check)
+
+    if trim and isinstance(prompt, ChatPrompt):
+        return fitted(prompt, most_tokens(context, max_tokens), loaded.encoder, encode)
+    return encode(prompt), 0
+
+
+def _own_copy(ready: PreparedPrompt) -> EncodedPrompt:
+    """Return what `prepare` has made, with ids to which an answer's can be added."""
+    encoded = ready.content
+    if not isinstance(encoded, EncodedPrompt):
+        raise TypeError("the prompt was prepared by another engine")
+    return replace(encoded, ids=list(encoded.ids))

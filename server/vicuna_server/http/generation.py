@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from vicuna_server.engine import Delta, Engine, Generation, GenerationRequest, PromptInput, TokenLogprob
+from vicuna_server.engine import Delta, Engine, Generation, GenerationRequest, PreparedPrompt, PromptInput, TokenLogprob
 from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.lifecycle import Lifecycle
@@ -62,9 +62,13 @@ class Answerer:
         return Head(f"{prefix}-{request.state.request_id}", self.settings.served_name)
 
     async def start(
-        self, body: SamplingFields, prompts: Sequence[PromptInput], max_tokens: int | None, logprobs: int | None
+        self,
+        body: SamplingFields,
+        prompts: Sequence[PromptInput | PreparedPrompt],
+        max_tokens: int | None,
+        logprobs: int | None,
     ) -> Choices:
-        """Hand all choices of all prompts to the engine.
+        """Hand all choices of all prompts to the engine; each prompt is encoded once.
 
         Raises:
             RequestError: A prompt is too long, or too many requests are waiting; none is answered then.
@@ -72,9 +76,10 @@ class Answerer:
         generations: list[Generation] = []
         try:
             for prompt in prompts:
+                ready = await self.engine.prepare(prompt, max_tokens)
                 for choice in range(body.choices):
                     request = _engine_request(
-                        body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
+                        body, ready, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
                     generations.append(await self.engine.submit(request))
         except BaseException:
@@ -166,7 +171,7 @@ class Answerer:
 
 def _engine_request(
     body: SamplingFields,
-    prompt: PromptInput,
+    prompt: PreparedPrompt,
     choice: int,
     max_tokens: int | None,
     logprobs: int | None,
