@@ -16,8 +16,8 @@ from vicuna_contract.printable import printable
 
 __all__ = ["MOST_BYTES", "MOST_SECONDS", "read_frame", "write_frame"]
 
-MOST_BYTES = 384 * 2**20
-"""Of memory, 75 MiB of which are there from the start; conversations of 4 MiB need a third of the rest."""
+MOST_BYTES = 256 * 2**20
+"""Of memory, 75 MiB of which are there from the start; conversations of 4 MiB need two thirds of the rest at most."""
 MOST_SECONDS = 5
 """Of processor time for one conversation; those of 2 048 messages need less than 0.1 s."""
 MOST_LETTERS = 300

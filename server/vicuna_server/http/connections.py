@@ -1,5 +1,6 @@
 """Closes connections that hold a place and do not get on: half-open, silent, or never reading."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,21 +35,25 @@ class ConnectionWatch:
     def look(self, connections: Iterable[Any], now: float) -> None:
         """Close what is overdue at the moment `now`, by `time.monotonic`."""
         for connection in list(connections):
-            cycle, transport = getattr(connection, "cycle", None), connection.transport
-            unread = transport is not None and transport.get_write_buffer_size() > 0
-            busy = unread or (cycle is not None and not cycle.response_complete)
-            begun = _has_begun(connection)
-            kept = cycle is not None and not (busy or begun)
-            doing = (id(cycle), busy, begun)
+            doing, limit = self._state(connection)
             before, since = self._seen.get(connection, (None, now))
             if doing != before:
                 self._seen[connection] = (doing, now)
-            elif not kept and transport is not None and now - since > self._limit(busy=busy):
+            elif connection.transport is not None and now - since > limit:
                 # Not closed in order: that would wait for a client to read which does not.
-                transport.abort()
+                connection.transport.abort()
 
-    def _limit(self, *, busy: bool) -> float:
-        return self.busy_seconds if busy else self.head_seconds
+    def _state(self, connection: Any) -> tuple[object, float]:
+        """Return what a connection is doing, and for how many seconds it may."""
+        cycle, transport = getattr(connection, "cycle", None), connection.transport
+        unread = transport is not None and transport.get_write_buffer_size() > 0
+        busy = unread or (cycle is not None and not cycle.response_complete)
+        begun = _has_begun(connection)
+        if busy:
+            limit = self.busy_seconds
+        else:
+            limit = math.inf if cycle is not None and not begun else self.head_seconds
+        return (id(cycle), busy, begun), limit
 
 
 def _has_begun(connection: Any) -> bool:
