@@ -49,11 +49,8 @@ class ConnectionWatch:
         unread = transport is not None and transport.get_write_buffer_size() > 0
         busy = unread or (cycle is not None and not cycle.response_complete)
         begun = _has_begun(connection)
-        if busy:
-            limit = self.busy_seconds
-        else:
-            limit = math.inf if cycle is not None and not begun else self.head_seconds
-        return (id(cycle), busy, begun), limit
+        idle_seconds = math.inf if cycle is not None and not begun else self.head_seconds
+        return (id(cycle), busy, begun), self.busy_seconds if busy else idle_seconds
 
 
 def _has_begun(connection: Any) -> bool:
