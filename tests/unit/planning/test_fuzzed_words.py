@@ -14,7 +14,7 @@ from vicuna_contract.events import last_progress, progress
 from vicuna_contract.termination import Failed, Merged, read_report
 from vicuna_operator.planning import lenient
 
-ROUNDS = 1500
+ROUNDS = 400
 FOUND = [
     "[" * 4096,
     '{"reason":' + "[" * 4000,

@@ -2,11 +2,12 @@
 
 import gc
 import json
+import random
 
 import psutil
 import pytest
 
-from vicuna_server.engine import rendering
+from vicuna_server.engine import rendering, template_process
 from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Message
@@ -101,3 +102,21 @@ def test_a_template_that_does_not_get_on_is_stopped_whatever_it_waits_for(monkey
     monkeypatch.undo()
     assert render(renderer) == "<user>Hello"
     renderer.close()
+
+
+def test_whatever_a_template_says_gives_a_prompt_or_a_fault() -> None:
+    """Templates mutated with seeded dice, without loops beyond the messages, so that they may run in this process."""
+    dice = random.Random(20261129)
+    pieces = ["{%", "%}", "{{", "}}", "|", ".", "(", ")", "'", "\ud800", "\x00", "[" * 300, "self", "loop", "é", "-%}"]
+    seeds = [PLAIN, "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "{{ messages[0]['content'] | upper }}"]
+    asked = {"messages": [("user", "a"), ("assistant", "b")], "continues": False}
+    kinds = set()
+    for _ in range(150):
+        text = dice.choice(seeds)
+        for _ in range(dice.choice((0, 1, 2, 6))):
+            place = dice.randrange(len(text) + 1)
+            text = text[:place] + dice.choice(pieces) + text[place + dice.choice((0, 0, 1, 5)) :]
+        answer = template_process._render(text, {}, asked)
+        kinds |= set(answer)
+        assert json.dumps(answer)
+    assert kinds == {"text", "fault", "limit"}
