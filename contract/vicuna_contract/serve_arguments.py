@@ -63,6 +63,7 @@ class ServeArguments:
         access_log: `on` or `off`.
         allowed_origins: comma-separated origins whose pages may use the API from a browser; `*`: all; empty: none.
         accept_token_ids: `on` or `off`, whether /v1/embeddings takes token ids.
+        keep_alive_seconds: how long a connection may be idle between two requests.
         host: address to listen on.
         gateway_keys: public keys of gateways (see `signing`); answer only what one of them has signed; None: anybody.
         audience: whom a signature must be for.
@@ -89,6 +90,7 @@ class ServeArguments:
     access_log: str = "on"
     allowed_origins: str = ""
     accept_token_ids: str = "off"  # noqa: S105  # tokens of text
+    keep_alive_seconds: int = 620
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
     gateway_keys: str | None = None
     audience: str | None = None
@@ -139,6 +141,8 @@ class ServeArguments:
         add("--allowed-origins", default="", metavar=origins, help="pages that may use the API from a browser; *: all")
         ids = "/v1/embeddings takes token ids: of this model's tokenizer (default: off)"
         add("--accept-token-ids", default="off", nargs="?", const="on", choices=("on", "off"), help=ids)
+        text = "close a connection that is idle between two requests (default: 620, longer than proxies keep theirs)"
+        add("--keep-alive-seconds", default="620", type=positive, help=text)
         add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
         add("--port", default="8000", type=port, help="port to listen on (default: 8000; 0: any free one)")
         help_text = "answer only what the holder of one of these public keys has signed, and this machine"
@@ -160,6 +164,7 @@ _LEFT_TO_THE_SERVER = frozenset(
         "access_log",
         "allowed_origins",
         "accept_token_ids",
+        "keep_alive_seconds",
         "host",
     }
 )

@@ -9,6 +9,7 @@
     ├── OutOfSpaceError        73  the output has no room; trying again may help
     ├── InterruptedRunError    75  stopped by a signal; trying again resumes
     └── RequestError           (70) one request cannot be answered, the server goes on; carries an HTTP status
+        ├── ContextLengthError     a prompt, or what is asked for with it, is longer than the model's context
         └── OverloadedError        as many requests are waiting as may wait
 
 Exit codes follow BSD's sysexits.h. The operator reads `reason` and `message` from the termination message.
@@ -19,6 +20,7 @@ from typing import ClassVar
 from vicuna_contract.exits import ExitCode
 
 __all__ = [
+    "ContextLengthError",
     "EngineError",
     "InputError",
     "InterruptedRunError",
@@ -107,6 +109,14 @@ class RequestError(VicunaError):
         self.status = status
         self.param = param
         self.code = code
+
+
+class ContextLengthError(RequestError):
+    """A prompt of so many `tokens`, or at least so many, is more than there is room for."""
+
+    def __init__(self, message: str, *, tokens: int, param: str) -> None:
+        super().__init__(message, param=param, code="context_length_exceeded")
+        self.tokens = tokens
 
 
 class OverloadedError(RequestError):

@@ -92,18 +92,49 @@ async def test_a_client_that_leaves_in_mid_body_is_forgotten(server: Running) ->
 async def test_a_request_that_never_begins_loses_its_connection(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "HEAD_SECONDS", 1.0)
     async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as live:
-        reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
-        # The same of a connection that was used before.
-        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-        await reader.readuntil(b"ok\n")
-        writer.write(head)
         fresh, other = await asyncio.open_connection("127.0.0.1", live.port)
         other.write(head)
-        for one in (reader, fresh):
-            with suppress(ConnectionResetError):
-                assert await one.read() == b""
-        writer.close()
+        with suppress(ConnectionResetError):
+            assert await fresh.read() == b""
         other.close()
+        await assert_unharmed(live)
+
+
+async def used_connection(live: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    await ask_again(reader, writer)
+    return reader, writer
+
+
+async def ask_again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_connection_between_two_requests_outlives_the_limit_of_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients pool their connections for minutes: one that is cut takes the next request with it."""
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as live:
+        reader, writer = await used_connection(live)
+        # New ones, opened later, are closed meanwhile: the limit has passed for the used one as well.
+        for _ in range(2):
+            fresh, other = await asyncio.open_connection("127.0.0.1", live.port)
+            assert await fresh.read() == b""
+            other.close()
+        await ask_again(reader, writer)
+        # and what has begun on it has no more time than on a new one
+        writer.write(b"GET /livez HTTP/1.1\r\nx: y\r\n")
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        await assert_unharmed(live)
+
+
+async def test_an_idle_connection_is_closed_in_the_end() -> None:
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2)), keep_alive_seconds=1) as live:
+        reader, writer = await used_connection(live)
+        assert await reader.read() == b""
+        writer.close()
         await assert_unharmed(live)
 
 

@@ -9,7 +9,6 @@ import pytest
 from support.serving import MODEL, Running, running
 from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.trimming import trim
 from vicuna_server.prompts import Message
 
 AUTO = {"truncation": "auto"}
@@ -65,7 +64,6 @@ async def test_a_last_turn_that_is_too_long_alone_is_refused(server: Running) ->
         ("auau", 12, "u"),
         ("uuauu", 8, "uu"),  # neighbours of one role are one turn
         ("aaa", 18, "aaa"),  # a last turn is never cut
-        ("s", 18, "s"),
         ("uauau", None, "uau"),  # a quarter of the context is the answer's
     ],
 )
@@ -73,6 +71,6 @@ async def test_whole_turns_are_left_out(roles: str, max_tokens: int | None, kept
     names: dict[str, Any] = {"s": "system", "u": "user", "a": "assistant"}
     prompt = ChatPrompt(tuple(Message(names[role], "w w w w") for role in roles))
     engine = ScriptedEngine(ScriptedSettings(context_length=28 if "s" in roles else 20))
-    trimmed, dropped = await trim(engine, prompt, max_tokens)
-    assert "".join(message.role[0] for message in trimmed.messages) == kept
-    assert dropped == len(roles) - len(kept)
+    prepared = await engine.prepare(prompt, max_tokens, trim=True)
+    assert prepared.left_out == len(roles) - len(kept)
+    assert prepared.tokens == 4 * len(kept)

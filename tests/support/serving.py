@@ -40,16 +40,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(engine: Engine, *, wait: bool = True, **settings: Any) -> AsyncIterator[Running]:
+async def running(
+    engine: Engine, *, wait: bool = True, keep_alive_seconds: int = 620, **settings: Any
+) -> AsyncIterator[Running]:
     """Serve the engine on a loopback port, by the code that `vicuna-server serve` runs, until the block ends."""
     lifecycle = Lifecycle()
     service = ServiceSettings(**{"served_name": MODEL, "revision": "rev1", "created": 1, **settings})
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     app = create_app(engine, service, lifecycle)
-    serving = asyncio.create_task(
-        serve(app, listener, engine, lifecycle, service.max_stream_seconds, drain_seconds=0.0)
-    )
+    limits = (service.max_stream_seconds, 0.0, keep_alive_seconds)
+    serving = asyncio.create_task(serve(app, listener, engine, lifecycle, *limits))
     if wait:
         await lifecycle.settled.wait()
     url = f"http://127.0.0.1:{port}"

@@ -10,7 +10,6 @@ from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.engine import ChatPrompt, Delta, Generation, GenerationRequest
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.trimming import trim
 from vicuna_server.prompts import Message, Role
 
 __all__ = ["LocalModel"]
@@ -41,10 +40,11 @@ class LocalModel:
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         """Yield the answer's pieces; see `Backend.stream`."""
         prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
-        prompt, left_out = self._wait(trim(self._engine, prompt, options.max_tokens))
+        ready = self._wait(self._engine.prepare(prompt, options.max_tokens, trim=True))
+        left_out = ready.left_out
         self.report = Report(left_out=left_out)
         stated = {name: value for name, value in asdict(options).items() if value is not None}
-        request = GenerationRequest(prompt, **stated)
+        request = GenerationRequest(ready, **stated)
         generation = self._wait(self._engine.submit(request))
         try:
             while (delta := self._wait(_next(generation))) is not None:

@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "Generation",
     "GenerationRequest",
+    "PreparedPrompt",
     "PromptInput",
     "PromptToken",
     "TokenLogprob",
@@ -41,6 +42,25 @@ class ChatPrompt:
 
 PromptInput = ChatPrompt | str | tuple[int, ...]
 """A conversation, plain text that is taken as it is, or token ids that are taken as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """A prompt that an engine has encoded, for as many answers to it as are wanted.
+
+    Attributes:
+        tokens: How many it has, BOS included.
+        param: Field of the request that it stands in, for messages about it.
+        content: What the engine has made of it; nobody else's business.
+        left_out: Messages that were left out since it was too long.
+        since: When it was handed over, on the `time.monotonic` clock.
+    """
+
+    tokens: int
+    param: str
+    content: object
+    left_out: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +94,7 @@ class GenerationRequest:
         ceiling: The most tokens to generate in any case; None: no further limit.
     """
 
-    prompt: PromptInput
+    prompt: PromptInput | PreparedPrompt
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
@@ -245,11 +265,29 @@ class Engine(Protocol):
     def chats(self) -> bool:
         """Whether conversations are answered, not only plain prompts; valid once loaded."""
 
+    @property
+    def hung(self) -> bool:
+        """Whether something has not come to its end for so long that only a new process helps."""
+
     async def load(self) -> None:
         """Load the model without blocking the event loop.
 
         Raises:
             VicunaError: When it cannot be loaded here; the message says what to do.
+        """
+
+    async def prepare(
+        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+    ) -> PreparedPrompt:
+        """Encode a prompt, if there is room for its answers; one that is prepared already is returned.
+
+        Args:
+            prompt: What is to be answered.
+            max_tokens: As in `GenerationRequest`.
+            trim: Whether the oldest turns of a conversation may be left out where it is too long.
+
+        Raises:
+            RequestError, OverloadedError: As in `submit`.
         """
 
     async def submit(self, request: GenerationRequest) -> Generation:
@@ -272,7 +310,7 @@ class Engine(Protocol):
         """
 
     async def score(
-        self, prompts: Sequence[PromptInput], top: int, most: int, scope: CacheScope = EVERYBODY
+        self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
     ) -> list[list[PromptToken]]:
         """Return each prompt's tokens with their likelihoods, and those of so many likeliest (0 to 20) beside each.
 
@@ -291,14 +329,16 @@ class Engine(Protocol):
         """Return the token ids of a conversation, or of a text, with BOS unless `add_special_tokens` is False.
 
         Raises:
-            RequestError: The messages cannot be rendered.
+            RequestError: The messages cannot be rendered, or it is more than a few contexts.
+            OverloadedError: As many prompts wait to be encoded as may wait.
         """
 
     async def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, special tokens included.
 
         Raises:
-            RequestError: An id is not in the vocabulary.
+            RequestError: An id is not in the vocabulary, or they are more than a few contexts.
+            OverloadedError: As many prompts wait to be encoded as may wait.
         """
 
     async def close(self) -> None:

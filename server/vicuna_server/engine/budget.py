@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 FLAG = "--kv-cache-memory"
 RESERVE_SHARE = 0.1
 RESERVE_BYTES = 512 * 2**20
-"""What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations."""
+"""What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations and a
+chat template's process (`template_process.MOST_BYTES`)."""
+KERNEL_BYTES = 128 * 2**20
+"""What the CPU's kernels come to take while the server runs: 0.6 MiB for each shape that `padding` leaves, measured."""
 UNLIMITED_SHARE = 0.5
 """The share taken of a machine's memory where no container limit says that it is ours."""
 
@@ -97,4 +100,5 @@ def _left(device: torch.device) -> int:
     left = Memory(torch.cuda.mem_get_info(device)[0], limited=True) if device.type == "cuda" else memory_left()
     if not left.limited:
         return int(left.left * UNLIMITED_SHARE)
-    return max(0, left.left - max(RESERVE_BYTES, int(left.left * RESERVE_SHARE)))
+    kernels = 0 if device.type == "cuda" else KERNEL_BYTES
+    return max(0, left.left - kernels - max(RESERVE_BYTES, int(left.left * RESERVE_SHARE)))

@@ -49,17 +49,17 @@ class TransformersDecoder:
     def logits(self, batch: Pass) -> Tensor:
         """Return the logits behind each piece's last token; see `Decoder.logits`."""
         output = self._run(self._model, batch, logits_to_keep=batch.last)
-        logits: Tensor = output.logits[0]
+        logits: Tensor = output.logits[0][: batch.pieces]
         return logits
 
     def hidden(self, batch: Pass) -> Tensor:
         """Return every token's last hidden state; see `Decoder.hidden`."""
-        hidden: Tensor = self._run(self._model.base_model, batch).last_hidden_state[0]
+        hidden: Tensor = self._run(self._model.base_model, batch).last_hidden_state[0][: batch.tokens]
         return hidden
 
     def every_logits(self, batch: Pass) -> Tensor:
         """Return the logits behind every token; see `Decoder.every_logits`."""
-        logits: Tensor = self._run(self._model, batch).logits[0]
+        logits: Tensor = self._run(self._model, batch).logits[0][: batch.tokens]
         return logits
 
     def _run(self, module: Any, batch: Pass, **options: Any) -> Any:

@@ -1,6 +1,6 @@
 """Conversations and texts to token ids, with the model's tokenizer and chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ class EncodedPrompt:
     ids: list[int]
     stop: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 class PromptEncoder:
     """Encodes prompts for one model. Not thread-safe: tokenizers keep settings between calls.
@@ -39,12 +42,22 @@ class PromptEncoder:
         self._tokenizer: Any = tokenizer
         self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
         self._longest = max(map(len, self._tokenizer.get_vocab()))
-        self._jinja = JinjaTemplate(tokenizer)
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
+        self._jinja = JinjaTemplate(tokenizer) if self.chats and self._template is None else None
+
+    def close(self) -> None:
+        """End what it has running; it still works afterwards."""
+        if self._jinja is not None:
+            self._jinja.renderer.close()
 
     def encode(
-        self, prompt: PromptInput, *, add_special_tokens: bool = True, param: str | None = None
+        self,
+        prompt: PromptInput,
+        *,
+        add_special_tokens: bool = True,
+        param: str | None = None,
+        check: Callable[[int], object] = lambda _: None,
     ) -> EncodedPrompt:
         """Return the ids of a prompt.
 
@@ -52,25 +65,29 @@ class PromptEncoder:
             prompt: A conversation, plain text, or ids, which are checked and returned.
             add_special_tokens: Whether BOS goes in front of plain text, where the tokenizer has one.
             param: The request's field that the prompt stood in, for messages; None: messages or prompt.
+            check: Told how many tokens it has at least, before anything is made of it; may raise.
 
         Raises:
             RequestError: The conversation is empty, the template refuses it, there is none, or an id is no token of
                 the model.
         """
         field = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
+        check(self.least_tokens(prompt))
         if isinstance(prompt, tuple):
             return EncodedPrompt(self._checked(prompt, field))
-        encoded = self._encoded(prompt, add_special_tokens=add_special_tokens)
+        encoded = self._encoded(prompt, add_special_tokens, lambda text: check(len(text) // self._longest))
         self._check_rows(encoded.ids, field)
         return encoded
 
-    def _encoded(self, prompt: ChatPrompt | str, *, add_special_tokens: bool) -> EncodedPrompt:
+    def _encoded(
+        self, prompt: ChatPrompt | str, add_special_tokens: bool, check: Callable[[str], object]
+    ) -> EncodedPrompt:
         if isinstance(prompt, str):
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
         check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         if self._template is None:
-            return EncodedPrompt(self._jinja.encode(conversation))
+            return EncodedPrompt(self._own_template.encode(conversation, check))
         rendered = self._template.render(conversation)
         ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
         for part in rendered.parts:
@@ -87,6 +104,10 @@ class PromptEncoder:
         if isinstance(prompt, ChatPrompt):
             return sum(len(message.content) for message in prompt.messages) // self._longest
         return len(prompt) if isinstance(prompt, tuple) else len(prompt) // self._longest
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has that stands alone, none of them special."""
+        return len(self._ids(text, split_special_tokens=True))
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of ids, special tokens left out or not, spaces as the model wrote them."""
@@ -107,6 +128,12 @@ class PromptEncoder:
         """
         text: str = self._tokenizer.decode(self._checked(ids, "prompt"), clean_up_tokenization_spaces=False)
         return text
+
+    @property
+    def _own_template(self) -> JinjaTemplate:
+        if self._jinja is None:
+            raise RuntimeError("this model's conversations have a built-in format, or none")
+        return self._jinja
 
     def _check_rows(self, ids: Sequence[int], field: str) -> None:
         """Refuse what the tokenizer has and the model has not: an index beyond its rows would end a GPU's process."""

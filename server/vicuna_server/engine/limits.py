@@ -3,10 +3,20 @@
 from collections.abc import Collection
 
 from vicuna_server.engine.base import GenerationRequest
-from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.errors import ContextLengthError, OverloadedError, RequestError
 
-__all__ = ["Admission", "answer_budget", "check_chats", "check_embeddable", "check_scored", "check_tokens"]
+__all__ = [
+    "Admission",
+    "answer_budget",
+    "check_chats",
+    "check_embeddable",
+    "check_few_contexts",
+    "check_scored",
+    "check_tokens",
+]
 
+FEW_CONTEXTS = 4
+"""So many contexts may be tokenized at once: more than a conversation that is to be cut has, and seconds at most."""
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
 
@@ -59,17 +69,17 @@ def answer_budget(
         estimated: Whether the prompt has at least so many tokens, and perhaps more.
 
     Raises:
-        RequestError: `context_length_exceeded`, naming both numbers.
+        ContextLengthError: It names both numbers.
     """
     asked = 1 if max_tokens is None else max_tokens
     if prompt_tokens + asked > context_length:
         least = "at least " if estimated else ""
         wanted = "at least 1 for the answer" if max_tokens is None else f"{max_tokens} for the answer"
-        raise RequestError(
+        raise ContextLengthError(
             f"this model's maximum context length is {context_length} tokens, but the request needs {least}"
             f"{prompt_tokens + asked}: {least}{prompt_tokens} in the prompt and {wanted}; shorten one of them",
+            tokens=prompt_tokens,
             param=param,
-            code="context_length_exceeded",
         )
     return context_length - prompt_tokens if max_tokens is None else max_tokens
 
@@ -87,6 +97,27 @@ def check_embeddable(tokens: int, context_length: int) -> None:
             f"this model's maximum context length is {context_length} tokens, but an input has {tokens}; shorten it",
             param="input",
             code="context_length_exceeded",
+        )
+
+
+def check_few_contexts(tokens: int, context_length: int, param: str) -> None:
+    """Refuse what is far more than the model could ever read, of what is only to be tokenized, or made text again.
+
+    Args:
+        tokens: How many it has, or has at least.
+        context_length: The model's limit.
+        param: The field that holds it.
+
+    Raises:
+        ContextLengthError: It names both numbers.
+    """
+    most = FEW_CONTEXTS * context_length
+    if tokens > most:
+        raise ContextLengthError(
+            f"{param}: at least {tokens} tokens, and at most {most} are taken here ({FEW_CONTEXTS} times this model's "
+            f"context length of {context_length}); send less at once",
+            tokens=tokens,
+            param=param,
         )
 
 

@@ -76,15 +76,15 @@ class LlamaDecoder:
 
     def logits(self, batch: Pass) -> Tensor:
         """Return the logits behind each piece's last token; see `Decoder.logits`."""
-        return self._head(self._forward(batch, batch.last.to(self._embedding.device)))
+        return self._head(self._forward(batch, batch.last.to(self._embedding.device)))[: batch.pieces]
 
     def hidden(self, batch: Pass) -> Tensor:
         """Return every token's last hidden state; see `Decoder.hidden`."""
-        return self._forward(batch, None)
+        return self._forward(batch, None)[: batch.tokens]
 
     def every_logits(self, batch: Pass) -> Tensor:
         """Return the logits behind every token; see `Decoder.every_logits`."""
-        return self._head(self._forward(batch, None))
+        return self._head(self._forward(batch, None))[: batch.tokens]
 
     def _forward(self, batch: Pass, rows: Tensor | None) -> Tensor:
         """Return the normed last states, shape (rows, width); of all tokens where `rows` is None."""

@@ -23,7 +23,7 @@ from vicuna_server.engine.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.placement import Placement, choose_placement
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.weights import Weights
-from vicuna_server.errors import EngineError, InputError, RequestError
+from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
 from vicuna_server.prompts import Message
 
 # transformers' own types are partial, and differ between its versions.
@@ -76,11 +76,10 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     tokenizer = _load_tokenizer(settings.folder)
     template = choose_template(tokenizer, settings)
     vocabulary_size = config.get_text_config().vocab_size
-    _try_template(tokenizer, template, vocabulary_size)
+    encoder = _make_encoder(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
     decoder = _stream(settings, placement, config) or _load_whole(settings, placement)
     eos = end_ids(tokenizer, _generation_config(settings.folder), config)
-    encoder = PromptEncoder(tokenizer, template, vocabulary_size)
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     width = int(config.get_text_config().hidden_size)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template, width)
@@ -119,14 +118,25 @@ def _load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _try_template(tokenizer: Any, template: str, vocabulary_size: int) -> None:
-    """Say what is wrong with a template before the weights are loaded, which takes minutes."""
-    if template == NO_TEMPLATE:
-        return
+def _make_encoder(tokenizer: Any, template: str, vocabulary_size: int) -> PromptEncoder:
+    """Make the encoder, and say what is wrong with a template before the weights are loaded, which takes minutes.
+
+    Raises:
+        InputError: `ChatTemplateBroken`.
+        EngineError: There is no process for it.
+    """
     try:
-        PromptEncoder(tokenizer, template, vocabulary_size).encode(ChatPrompt((Message("user", "Hello"),)))
+        encoder = PromptEncoder(tokenizer, template, vocabulary_size)
+        if template == NO_TEMPLATE:
+            return encoder
+        encoder.encode(ChatPrompt((Message("user", "Hello"),)))
+    except OverloadedError as error:
+        raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
     except RequestError as error:
         raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
+    except ValueError as error:  # of several templates by name none is the default
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {_first_line(error)}") from error
+    return encoder
 
 
 def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decoder | None:

@@ -1,7 +1,8 @@
-"""One forward pass over new tokens of several sequences, packed one behind the other without padding.
+"""One forward pass over new tokens of several sequences, packed one behind the other.
 
 Linear layers see one long row of tokens, whatever sequence they belong to; attention runs per sequence over its
-own region of the store. A pass may mix single tokens of running answers with pieces of prompts.
+own region of the store. A pass may mix single tokens of running answers with pieces of prompts. On the CPU some rows
+that belong to nobody follow, see `padding`: attention leaves them out, and what comes of them is nobody's.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from vicuna_server.engine.kv import KeyValueStore
+from vicuna_server.engine.padding import padded
 
 __all__ = ["Pass", "Piece"]
 
@@ -35,9 +37,11 @@ class Pass:
     """The layout of one forward pass; tensors are made once per device that asks.
 
     Attributes:
-        ids: Token ids, shape (tokens,).
-        positions: Their positions, shape (tokens,).
-        last: Index of each piece's last token, shape (pieces,).
+        tokens: How many there are.
+        pieces: How many there are.
+        ids: Token ids, shape (rows,); the first `tokens` are the pieces'.
+        positions: Their positions, shape (rows,).
+        last: Index of each piece's last token, of which the first `pieces` count.
     """
 
     def __init__(self, pieces: Sequence[Piece], store: KeyValueStore) -> None:
@@ -52,8 +56,12 @@ class Pass:
             ids.extend(piece.ids)
             positions.extend(range(piece.start, piece.start + count))
             slots.extend(range(piece.place + piece.start, piece.place + piece.start + count))
-        self.ids, self.positions, self._slots = torch.tensor(ids), torch.tensor(positions), torch.tensor(slots)
-        self.last = torch.tensor([first + rows - 1 for first, rows, _, _ in self._spans])
+        last = [first + rows - 1 for first, rows, _, _ in self._spans]
+        self.tokens, self.pieces, self._slots = len(ids), len(last), torch.tensor(slots)
+        if all(device.type == "cpu" for device in store.shape.layers):
+            for numbers in (ids, positions, last):
+                numbers += [0] * (padded(len(numbers)) - len(numbers))
+        self.ids, self.positions, self.last = torch.tensor(ids), torch.tensor(positions), torch.tensor(last)
         self._on: dict[torch.device, tuple[Tensor, list[Tensor | None]]] = {}
 
     def keeps(self, states: Tensor) -> bool:
@@ -65,20 +73,20 @@ class Pass:
 
         Args:
             layer: Index of the layer.
-            query: Shape (tokens, query heads, head size).
-            key: Shape (tokens, key/value heads, head size).
+            query: Shape (rows, query heads, head size).
+            key: Shape (rows, key/value heads, head size).
             value: As `key`.
             scale: Factor of the dot products.
 
         Returns:
-            Shape (tokens, query heads, head size).
+            Shape (rows, query heads, head size).
         """
         keys, values = self._store.keys[layer], self._store.values[layer]
         heads, size = keys.shape[1:]
         group = query.shape[1] // heads
         slots, masks = self._on.get(query.device) or self._prepare(query.device, query.dtype, group)
-        keys.index_copy_(0, slots, key)
-        values.index_copy_(0, slots, value)
+        keys.index_copy_(0, slots, key[: self.tokens])
+        values.index_copy_(0, slots, value[: self.tokens])
         # The query heads that share a key head stand as further queries of it: nothing is repeated.
         grouped = query.reshape(-1, heads, group, size)
         outputs = []
@@ -92,6 +100,8 @@ class Pass:
             if rows > 1:
                 answer = answer.view(heads, group, rows, size).permute(2, 0, 1, 3)
             outputs.append(answer)
+        if len(query) > self.tokens:
+            outputs.append(grouped.new_zeros(grouped[self.tokens :].shape))
         return torch.cat(outputs).view(query.shape)
 
     def _prepare(self, device: torch.device, dtype: torch.dtype, group: int) -> tuple[Tensor, list[Tensor | None]]:

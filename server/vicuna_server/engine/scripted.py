@@ -15,14 +15,24 @@ from vicuna_server.engine.base import (
     Embedding,
     Generation,
     GenerationRequest,
+    PreparedPrompt,
     PromptInput,
     PromptToken,
     TokenLogprob,
     TopLogprob,
 )
-from vicuna_server.engine.limits import Admission, answer_budget, check_chats, check_embeddable, check_scored
+from vicuna_server.engine.limits import (
+    Admission,
+    answer_budget,
+    check_chats,
+    check_embeddable,
+    check_few_contexts,
+    check_scored,
+)
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
+from vicuna_server.engine.trimming import most_tokens
+from vicuna_server.engine.trimming import trim as fitted
 from vicuna_server.errors import EngineError, RequestError, UsageError
 from vicuna_server.prompts import Conversation, get_template
 
@@ -92,17 +102,39 @@ class ScriptedEngine:
         """Numbers in a vector."""
         return EMBEDDING_SIZE
 
+    @property
+    def hung(self) -> bool:
+        """Never."""
+        return False
+
     async def load(self) -> None:
         """Take as long as the settings say."""
         await asyncio.sleep(self._settings.load_seconds)
 
+    async def prepare(
+        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+    ) -> PreparedPrompt:
+        """Count the words; see `Engine.prepare`."""
+        if isinstance(prompt, PreparedPrompt):
+            return prompt
+        self._admission.check(self.stats.running, self.stats.waiting)
+        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        if not (trim and isinstance(prompt, ChatPrompt)):
+            script = self._render(prompt)
+            return PreparedPrompt(len(script), param, script)
+        script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), _Words(), self._render)
+        return PreparedPrompt(len(script), param, script, left_out)
+
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the real engine does; see `Engine.submit`."""
+        ready = await self.prepare(request.prompt, request.max_tokens)
+        if not isinstance(ready.content, _Script):
+            raise TypeError("the prompt was prepared by another engine")
+        last, stops, prompt_tokens = ready.content.last, ready.content.stops, ready.tokens
         self._admission.check(self.stats.running, self.stats.waiting)
-        text, last, stops = self._render(request.prompt)
-        prompt_tokens = len(text.split())
-        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
-        budget = request.below_ceiling(answer_budget(prompt_tokens, request.max_tokens, self.context_length, param))
+        budget = request.below_ceiling(
+            answer_budget(prompt_tokens, request.max_tokens, self.context_length, ready.param)
+        )
         words = last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
@@ -137,17 +169,20 @@ class ScriptedEngine:
         return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
 
     async def score(
-        self, prompts: Sequence[PromptInput], top: int, most: int, scope: CacheScope = EVERYBODY
+        self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
     ) -> list[list[PromptToken]]:
         """Return the words, of which each is certain; see `Engine.score`."""
         del scope  # nothing is kept
         self._admission.check(self.stats.running, self.stats.waiting)
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
-            ids = await self.tokenize(self._text(prompt) if isinstance(prompt, tuple) else prompt)
+            ready = await self.prepare(prompt, 0)
+            if not isinstance(ready.content, _Script):
+                raise TypeError("the prompt was prepared by another engine")
+            ids = await self.tokenize(ready.content.text)
             if not ids:
                 raise RequestError("prompt: there is no token in it", param="prompt")
-            answer_budget(len(ids), 0, self.context_length, "prompt")
+            answer_budget(len(ids), 0, self.context_length, ready.param)
             tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
             scored.append([PromptToken(tokens[0].token_id, tokens[0].text_bytes), *rest])
@@ -157,9 +192,10 @@ class ScriptedEngine:
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return one id per word; there are no special tokens."""
         del add_special_tokens
-        text, _, _ = self._render(prompt)
+        words = self._render(prompt).text.split()
+        check_few_contexts(len(words), self.context_length, "messages" if isinstance(prompt, ChatPrompt) else "prompt")
         ids = []
-        for word in text.split():
+        for word in words:
             if word not in self._ids:
                 if len(self._words) >= VOCABULARY_SIZE:
                     raise RequestError("the scripted engine has seen too many different words", status=503)
@@ -170,6 +206,7 @@ class ScriptedEngine:
 
     async def detokenize(self, ids: Sequence[int]) -> str:
         """Return the words of ids that `tokenize` gave."""
+        check_few_contexts(len(ids), self.context_length, "tokens")
         return self._text(tuple(ids))
 
     async def close(self) -> None:
@@ -186,17 +223,17 @@ class ScriptedEngine:
                 raise RequestError(f"token id {token} is not in the vocabulary; /tokenize gives ids", param="prompt")
         return " ".join(self._words[token] for token in prompt)
 
-    def _render(self, prompt: PromptInput) -> tuple[str, str, tuple[str, ...]]:
+    def _render(self, prompt: PromptInput) -> "_Script":
         if not isinstance(prompt, ChatPrompt):
             text = self._text(prompt)
-            return text, text, ()
+            return _Script(text, text, ())
         check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         last = conversation.turns[-1].content
         if self._template is None:
-            return "\n".join(message.content for message in conversation.messages()), last, ()
+            return _Script("\n".join(message.content for message in conversation.messages()), last, ())
         rendered = self._template.render(conversation)
-        return rendered.text(), last, rendered.stop
+        return _Script(rendered.text(), last, rendered.stop)
 
     async def _run(
         self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
@@ -234,6 +271,28 @@ class ScriptedEngine:
             if delta.finish_reason is not None:
                 self.stats.finished += 1
                 return
+
+
+@dataclass(frozen=True)
+class _Script:
+    """A prompt's text, what is to be echoed, and the template's stop strings; its length is in words."""
+
+    text: str
+    last: str
+    stops: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.text.split())
+
+
+class _Words:
+    """Counts as this engine does."""
+
+    def least_tokens(self, prompt: str) -> int:
+        return len(prompt.split())
+
+    def count(self, text: str) -> int:
+        return len(text.split())
 
 
 def _decoder(words: Sequence[str]) -> Callable[[Sequence[int]], str]:

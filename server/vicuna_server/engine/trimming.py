@@ -1,40 +1,139 @@
-"""Leaves out the oldest turns of a conversation that is too long, where that is asked for."""
+"""Leaves out the oldest turns of a conversation that is too long, where that is asked for.
 
-from collections.abc import Sequence
+To find how many by encoding what would remain, for one number after the other, takes seconds where a conversation has
+megabytes. So it is counted: by letters first, then each message once, from the newest back to where there is no more
+room. What a template adds to each message shows when the whole is encoded, which is done once or twice.
+"""
 
-from vicuna_server.engine.base import ChatPrompt, Engine
+from collections.abc import Callable, Sequence, Sized
+from itertools import accumulate
+from typing import Protocol, TypeVar
+
+from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.errors import ContextLengthError
 from vicuna_server.prompts import Message
 
-__all__ = ["trim"]
+__all__ = ["Counting", "most_tokens", "trim"]
 
 ANSWER_SHARE = 4
 """Without max_tokens, one part in so many of the context is kept for the answer."""
 
+_ATTEMPTS = 4
+"""The second is right where a template adds as much to each message; the last resort is the last turn alone."""
 
-async def trim(engine: Engine, prompt: ChatPrompt, max_tokens: int | None) -> tuple[ChatPrompt, int]:
-    """Return the conversation without as many of its oldest turns as it takes to fit, and how many messages those are.
+Encoded = TypeVar("Encoded", bound=Sized)
 
-    System messages stay, and so does the last turn: if that alone is too long the engine will refuse it. What is left
-    begins with a user's message.
+
+class Counting(Protocol):
+    """How many tokens texts have that stand alone."""
+
+    def least_tokens(self, prompt: str) -> int:
+        """Return how many a text has at least; at once."""
+
+    def count(self, text: str) -> int:
+        """Return how many a text has."""
+
+
+def most_tokens(context_length: int, max_tokens: int | None) -> int:
+    """Return how long a prompt may be, so that there is room for its answer."""
+    return context_length - (max_tokens or context_length // ANSWER_SHARE)
+
+
+def trim(
+    prompt: ChatPrompt, most: int, counting: Counting, encode: Callable[[ChatPrompt], Encoded]
+) -> tuple[Encoded, int]:
+    """Encode a conversation without as many of its oldest turns as it takes to fit, and tell how many messages go.
+
+    System messages stay, and so does the last turn, which may be too long alone. What is left begins with a user's
+    message.
+
+    Args:
+        prompt: The conversation.
+        most: Tokens that there is room for.
+        counting: How long messages are.
+        encode: Gives the prompt's tokens, or says without encoding it that they are too many.
+
+    Raises:
+        ContextLengthError: By `encode`, of the last turn.
     """
-    most = engine.context_length - (max_tokens or engine.context_length // ANSWER_SHARE)
-    messages = prompt.messages
-    starts = _turn_starts(messages)
-
-    def without(dropped: int) -> ChatPrompt:
-        first = starts[dropped]
-        return ChatPrompt(tuple(one for index, one in enumerate(messages) if index >= first or one.role == "system"))
-
-    # The smallest number of turns to leave out, by halving: each look encodes what would remain.
-    low, high = 0, max(0, len(starts) - 1)
-    while low < high:
-        middle = (low + high) // 2
-        if len(await engine.tokenize(without(middle))) <= most:
-            high = middle
+    turns = _Turns(prompt.messages)
+    first = turns.within(most, counting)
+    for attempt in range(_ATTEMPTS):
+        if first >= turns.last:
+            break
+        try:
+            encoded = encode(turns.after(first))
+        except ContextLengthError as error:
+            tokens = error.tokens
         else:
-            low = middle + 1
-    kept = without(low) if starts else prompt
-    return kept, len(messages) - len(kept.messages)
+            tokens = len(encoded)
+            if tokens <= most:
+                return encoded, turns.left_out(first)
+        # More with each attempt: a template may add more to some turns than to others.
+        first = turns.lighter(first, tokens, (tokens - most) << attempt, counting)
+    return encode(turns.after(turns.last)), turns.left_out(turns.last)
+
+
+class _Turns:
+    """A conversation as turns, each begun by a user's message; system messages belong to none."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+        self._starts = _turn_starts(messages)
+        self._counts: dict[int, int] = {}
+        self.last = max(0, len(self._starts) - 1)
+
+    def after(self, first: int) -> ChatPrompt:
+        """Return what is left without the turns before `first`."""
+        if not self._starts:
+            return ChatPrompt(tuple(self._messages))
+        start = self._starts[first]
+        return ChatPrompt(
+            tuple(one for index, one in enumerate(self._messages) if index >= start or one.role == "system")
+        )
+
+    def left_out(self, first: int) -> int:
+        """Return how many messages are not left without the turns before `first`."""
+        return len(self._messages) - len(self.after(first).messages)
+
+    def within(self, most: int, counting: Counting) -> int:
+        """Return the first turn of those, counted from the newest, whose texts alone have room."""
+        left = most - sum(self._tokens(index, most, counting) for index in self._indices(None))
+        for turn in range(self.last, -1, -1):
+            for index in reversed(self._indices(turn)):
+                left -= self._tokens(index, most, counting)
+                if left < 0:
+                    return min(turn + 1, self.last)
+        return 0
+
+    def lighter(self, first: int, tokens: int, excess: int, counting: Counting) -> int:
+        """Return the first turn of what is left when so many tokens go, of `tokens` that there are from `first` on."""
+        kept = [index for turn in (None, *range(first, self.last + 1)) for index in self._indices(turn)]
+        texts = sum(self._tokens(index, tokens, counting) for index in kept)
+        added = max(0, tokens - texts) / max(1, len(kept))
+        sizes = [
+            sum(self._tokens(index, tokens, counting) + added for index in self._indices(turn))
+            for turn in range(first, self.last)
+        ]
+        gone = next((count for count, size in enumerate(accumulate(sizes), 1) if size >= excess), len(sizes))
+        return first + max(1, gone)
+
+    def _indices(self, turn: int | None) -> Sequence[int]:
+        """Return the messages of a turn; None: the system's."""
+        if turn is None:
+            return [index for index, one in enumerate(self._messages) if one.role == "system"]
+        if not self._starts:
+            return []
+        end = self._starts[turn + 1] if turn < self.last else len(self._messages)
+        return [index for index in range(self._starts[turn], end) if self._messages[index].role != "system"]
+
+    def _tokens(self, index: int, most: int, counting: Counting) -> int:
+        """Return a message's tokens, counted once; of one that is longer than all may be, the least that it has."""
+        if index not in self._counts:
+            text = self._messages[index].content
+            least = counting.least_tokens(text)
+            self._counts[index] = least if least > most else counting.count(text)
+        return self._counts[index]
 
 
 def _turn_starts(messages: Sequence[Message]) -> list[int]:

@@ -6,7 +6,6 @@ from starlette.responses import JSONResponse, Response
 
 from vicuna_contract.names import TRIMMED_HEADER
 from vicuna_server.engine import ChatPrompt, Delta
-from vicuna_server.engine.trimming import trim
 from vicuna_server.http.body import read_body
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.logprobs import chat_logprobs, prompt_logprobs
@@ -35,10 +34,9 @@ def router(answerer: Answerer) -> APIRouter:
         """Answer a conversation, whole or as a stream of server-sent events."""
         body = await read_body(request, ChatRequest, answerer.settings)
         answerer.check(body.model)
-        prompt, trimmed = conversation(body.messages), 0
-        if body.truncation == "auto":
-            prompt, trimmed = await trim(answerer.engine, prompt, body.token_limit)
-        headers = {TRIMMED_HEADER: str(trimmed)} if trimmed else None
+        messages, trim = conversation(body.messages), body.truncation == "auto"
+        prompt = await answerer.engine.prepare(messages, body.token_limit, trim=trim)
+        headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await answerer.score(request, [prompt], body.prompt_logprobs)
         scope = answerer.scope(request)
         choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives, scope)

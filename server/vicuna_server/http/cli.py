@@ -67,7 +67,8 @@ def _serve(args: ServeArguments) -> None:
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
-        asyncio.run(serve(app, listener, engine, lifecycle, settings.max_stream_seconds, args.drain_seconds))
+        limits = (settings.max_stream_seconds, args.drain_seconds, args.keep_alive_seconds)
+        asyncio.run(serve(app, listener, engine, lifecycle, *limits))
 
 
 def _signatures(args: ServeArguments) -> Check | None:

@@ -14,6 +14,7 @@ from vicuna_server.engine import (
     Engine,
     Generation,
     GenerationRequest,
+    PreparedPrompt,
     PromptInput,
     PromptToken,
     TokenLogprob,
@@ -93,12 +94,12 @@ class Answerer:
     async def start(
         self,
         body: SamplingFields,
-        prompts: Sequence[PromptInput],
+        prompts: Sequence[PromptInput | PreparedPrompt],
         max_tokens: int | None,
         logprobs: int | None,
         scope: CacheScope,
     ) -> Choices:
-        """Hand all choices of all prompts to the engine.
+        """Hand all choices of all prompts to the engine; each prompt is encoded once.
 
         Raises:
             RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
@@ -110,9 +111,10 @@ class Answerer:
         generations: list[Generation] = []
         try:
             for prompt in prompts:
+                ready = await self.engine.prepare(prompt, max_tokens)
                 for choice in range(body.choices):
                     request = _engine_request(
-                        body, prompt, choice, max_tokens, logprobs, self.settings.max_stream_seconds
+                        body, ready, choice, max_tokens, logprobs, self.settings.max_stream_seconds
                     )
                     generations.append(await self.engine.submit(replace(request, ceiling=ceiling, scope=scope)))
         except BaseException:
@@ -122,7 +124,7 @@ class Answerer:
         return Choices(generations, body.choices)
 
     async def score(
-        self, request: Request, prompts: Sequence[PromptInput], top: int | None, choices: int = 1
+        self, request: Request, prompts: Sequence[PromptInput | PreparedPrompt], top: int | None, choices: int = 1
     ) -> list[list[PromptToken]]:
         """Return the prompts' tokens with their likelihoods; None: nothing is asked for.
 
@@ -227,7 +229,7 @@ class Answerer:
 
 def _engine_request(
     body: SamplingFields,
-    prompt: PromptInput,
+    prompt: PreparedPrompt,
     choice: int,
     max_tokens: int | None,
     logprobs: int | None,

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from vicuna_server.engine import Engine
 from vicuna_server.errors import VicunaError
-from vicuna_server.http.connections import HEAD_SECONDS, ConnectionWatch
+from vicuna_server.http.connections import HEAD_SECONDS, KEEP_ALIVE_SECONDS, ConnectionWatch
 from vicuna_server.http.draining import DrainingServer
 from vicuna_server.http.generation import WRITE_GRACE
 from vicuna_server.http.lifecycle import DRAIN_SECONDS, Lifecycle
@@ -29,6 +29,7 @@ async def serve(
     lifecycle: Lifecycle,
     max_stream_seconds: float,
     drain_seconds: float = DRAIN_SECONDS,
+    keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
 ) -> None:
     """Serve until told to stop, then drain: new requests for `drain_seconds`, running streams to their end.
 
@@ -44,6 +45,7 @@ async def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,  # whom a connection is from is what the socket says (see `signed`)
+        timeout_keep_alive=keep_alive_seconds,
         # Streams end by themselves within their limit; what is left after that is stuck.
         timeout_graceful_shutdown=int(max_stream_seconds + WRITE_GRACE) + 1,
     )

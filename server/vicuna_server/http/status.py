@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from vicuna_server.engine import Engine
 from vicuna_server.errors import RequestError
 from vicuna_server.http.health import health_routes
 from vicuna_server.http.lifecycle import Lifecycle
@@ -15,10 +16,10 @@ from vicuna_server.protocol.models import ModelList, ModelObject, model_list, mo
 __all__ = ["router"]
 
 
-def router(settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
-    """Return the routes that answer without the engine."""
+def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
+    """Return the routes that ask nothing of the engine but whether it gets on."""
     routes = APIRouter()
-    routes.include_router(health_routes(lambda: _not_ready(lifecycle)))
+    routes.include_router(health_routes(lambda: _not_ready(lifecycle), lambda: engine.hung))
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:

@@ -1,0 +1,136 @@
+"""Chat templates in Jinja, rendered in a process of their own: they are a stranger's programs, and may run for ever.
+
+A process can be stopped and its memory bounded, which no thread can. It is started once for a template, stays, and is
+started anew after a limit has ended it.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from vicuna_server.engine.template_process import MOST_BYTES, MOST_SECONDS, read_frame, write_frame
+from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.prompts import Message
+
+__all__ = ["Renderer"]
+
+START_SECONDS = 120.0
+"""For the process to come up, which takes 0.7 s of processor time."""
+WAIT_SECONDS = 30.0
+"""For a conversation, whatever the process was waiting for; its own limit is one of processor time."""
+MOST_ANSWER = 64 * 2**20
+"""Bytes of a prompt; no context holds so many."""
+_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_LIMITS = {"memory": f"more than {MOST_BYTES // 2**20} MiB of memory", "depth": "too many macros within each other"}
+
+
+class Renderer:
+    """Renders one template. One call at a time.
+
+    Args:
+        template: Jinja, as transformers knows it.
+        tokens: Special tokens by the names that templates call them by, such as bos_token.
+        seconds: Of processor time for one conversation.
+    """
+
+    def __init__(self, template: str, tokens: Mapping[str, str], seconds: int = MOST_SECONDS) -> None:
+        self._seconds = seconds
+        self._first = {"template": template, "tokens": dict(tokens), "seconds": seconds}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[..., Any] | None = None
+
+    def render(self, messages: Iterable[Message], *, continues: bool) -> str:
+        """Return the prompt.
+
+        Args:
+            messages: The conversation, which the template sees as dicts of role and content.
+            continues: Whether the last message, an assistant's, is to be gone on with.
+
+        Raises:
+            RequestError: The template refuses the conversation, or `template_failed`: it takes too much for it.
+            OverloadedError: There is no process to be had.
+        """
+        asked = {"messages": [(one.role, one.content) for one in messages], "continues": continues}
+        answer = _exchange(self._started(), asked, WAIT_SECONDS)
+        if answer is None:
+            self.close()
+            raise _too_much(f"more than {self._seconds} s of processor time, or of memory than there is")
+        if "limit" in answer:
+            self.close()  # it may hold what has filled its memory
+            raise _too_much(_LIMITS[answer["limit"]])
+        if "fault" in answer:
+            raise RequestError(
+                f"messages: the model's chat template refuses this conversation: {answer['fault']}", param="messages"
+            )
+        return str(answer["text"])
+
+    def close(self) -> None:
+        """End the process; it is started anew when it is needed."""
+        if self._end is not None:
+            self._end()
+        self._process = self._end = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "vicuna_server.engine.template_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in a terminal is for the server, which drains
+            )
+        except OSError as error:
+            raise OverloadedError(
+                f"no process can be started for the chat template ({error.strerror}); try again in a moment",
+                status=503,
+            ) from error
+        self._process, self._end = process, weakref.finalize(self, _stop, process)
+        if _exchange(process, self._first, START_SECONDS) is None:
+            self.close()
+            raise OverloadedError("the process for the chat template does not come up; try again", status=503)
+        return process
+
+
+def _exchange(process: subprocess.Popen[bytes], value: Mapping[str, Any], seconds: float) -> Any:
+    """Send a value and return the answer; None where the process has come, or was brought, to its end over it."""
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the process has no pipes")
+    guard = threading.Timer(seconds, process.kill)
+    guard.daemon = True
+    guard.start()
+    try:
+        write_frame(process.stdin, value)
+        return read_frame(process.stdout, MOST_ANSWER)
+    except (OSError, ValueError):
+        return None
+    finally:
+        guard.cancel()
+
+
+def _too_much(what: str) -> RequestError:
+    return RequestError(
+        f"messages: the model's chat template takes {what} for this conversation; send another conversation, or serve "
+        "the model with another chatTemplate",
+        param="messages",
+        code="template_failed",
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what was still to be written
+                pipe.close()
+    process.wait()
