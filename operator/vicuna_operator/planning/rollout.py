@@ -80,12 +80,12 @@ def judge(
     now: datetime,
     *,
     serving: bool,
-    look: str = "",
+    look: str,
 ) -> Rollout:
     """Decide where the rollout of the target stands.
 
     `fresh` is its Deployment, None before there is one; `serving` tells whether it is the active revision. `look` is
-    the last one at its artifact: weights that were found or made right are tried again.
+    the last one at its artifact, empty where there was none: weights that were found or made right are tried again.
     """
     attempt = _attempt(model, look)
     if fresh is None:

@@ -217,11 +217,14 @@ def _changes(
     step: Step,
     noted: Mapping[str, Marks],
 ) -> tuple[Sequence[Action], Sequence[Note]]:
-    """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones."""
+    """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.
+
+    `noted` has something for each of them and for the target, be it nothing.
+    """
     others = [item for item in servers.live if item is not target.fresh]
     leftovers = {item.revision: UNMARKED for item in others if item.started or item.failed}
     told = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
-    marks = {name: {**noted.get(name, {}), **told.get(name, {})} for name in {*noted, *told}}
+    marks = {name: {**known, **told.get(name, {})} for name, known in noted.items()}
     changes, put_back = resize(servers.live, step.sizes, marks)
     in_use = [target.fresh, servers.active, None if rollout.stand is Stand.STEADY else target.good]
     pruned = prune(servers.live, in_use, step.sizes, spec_of(model).storage.keep_revisions)

@@ -57,9 +57,7 @@ class Fleet:
         """Give everything to one revision, at once."""
         return {**{item.revision: 0 for item in self.live}, revision: self.wanted}
 
-    def roll(
-        self, target: str, base: DeploymentView | None, strategy: str, *, starved: bool = False
-    ) -> Mapping[str, int]:
+    def roll(self, target: str, base: DeploymentView | None, strategy: str, *, starved: bool) -> Mapping[str, int]:
         """Take the next step towards `target`; `base` is the revision that fills up what the others lack.
 
         `starved` says that a pod of the target waits for what a running pod of another revision holds.
@@ -77,11 +75,11 @@ class Fleet:
         sizes = self._shares(target, base, max(0, min(keep, self.wanted)))
         return {**sizes, target: min(self.wanted, max(ready, start))}
 
-    def restore(self, good: DeploymentView, *, starved: bool = False) -> Mapping[str, int]:
+    def restore(self, good: DeploymentView, *, starved: bool) -> Mapping[str, int]:
         """Take the next step back to `good`; what else is ready stays until one replica less than wanted is."""
         start = max(good.replicas, self.wanted + 1 - self.elsewhere(good.revision))
         sizes = self._shares(good.revision, None, max(0, self._left_to_others(good.revision, starved)))
-        return {**sizes, good.revision: min(self.wanted, max(0, start))}
+        return {**sizes, good.revision: min(self.wanted, start)}
 
     def standing(self, revision: str) -> Sequence[PodView]:
         """Return the pods of all other revisions that have a place and were not told to end."""

@@ -108,14 +108,11 @@ def _too_late(revision: str, trouble: Trouble | None, deadline: int, overdue: st
             retryable=False,
             time=overdue,
         )
-    known = trouble.failure or Failure(trouble.obstacle.reason, trouble.obstacle.message, retryable=False)
-    return replace(
-        known,
-        reason=trouble.obstacle.reason,
-        message=f"{late}: {trouble.obstacle.message}",
-        retryable=False,
-        time=known.time or overdue,
-    )
+    found, ended = trouble.obstacle, trouble.failure
+    told = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
+    if ended is None:
+        return told
+    return replace(told, exit_code=ended.exit_code, pod=ended.pod, time=ended.time or overdue, log=ended.log)
 
 
 def deadline_of(
