@@ -52,7 +52,7 @@ for (const [name, [handler, sentence]] of Object.entries(broken)) {
     const alert = page.locator(".answer").getByRole("alert");
     await alert.waitFor();
     assert.match((await alert.innerText()).trim(), sentence);
-    const kept = await page.locator(".answer .markdown").innerText();
+    const kept = await (await answered(page)).locator(".markdown").innerText();
     assert.ok(!/kept/.test(await alert.innerText()) || kept.trim() === "half an");
     all.front.on[CHAT] = says("Well now.");
     await page.getByRole("button", { name: "Try again" }).click();
