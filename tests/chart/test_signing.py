@@ -13,6 +13,7 @@ import pytest
 
 from vicuna_operator.config import load_config
 from vicuna_server.gateway import cli, signing_keys
+from vicuna_server.gateway.key_keeper import PUBLIC_KEYS
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "vicuna-operator"
 KEY, OTHER = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
@@ -120,7 +121,7 @@ def test_its_flags_are_the_commands_own_and_name_what_the_others_read(
     assert volume["secret"]["secretName"] == args.secret.name
     assert args.rotation == values.get("gateway.signing", {}).get("rotation", "")
     if (known := public_keys(objects)) is not None:
-        assert known["valueFrom"]["configMapKeyRef"] == {"name": args.config_map.name, "key": signing_keys.PUBLIC_KEYS}
+        assert known["valueFrom"]["configMapKeyRef"] == {"name": args.config_map.name, "key": PUBLIC_KEYS}
 
 
 def test_no_service_finds_the_hooks_pod(with_gateway: Render) -> None:

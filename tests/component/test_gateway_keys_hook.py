@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from vicuna_contract.signing import public_keys
+from vicuna_server.gateway.key_keeper import ROTATION
 from vicuna_server.gateway.key_pair import KeyPairs
-from vicuna_server.gateway.signing_keys import ROTATION
 from vicuna_server.http.listening import bind
 
 SECRET, CONFIG_MAP = "/api/v1/namespaces/sys/secrets/gw-signing", "/api/v1/namespaces/sys/configmaps/gw-signing"

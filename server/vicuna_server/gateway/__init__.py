@@ -6,7 +6,7 @@ keys, rates  hashed keys, what each may use, how often                          
 catalogue    models and their endpoints, found by the name in a request            pure
 balancer     which endpoint takes the next request                                 pure
 signing      the gateway's signature on what it sends to servers
-key_pair     its keys, and how one follows the other;  signing_keys: the command that makes them in a cluster
+key_pair     its keys, and how one follows the other;  key_keeper, signing_keys: made in a cluster by a command
 frames       server-sent events as whole frames                                    pure
 objects      Kubernetes objects to values                                          pure
 reflector    list and watch;  cluster: what is watched

@@ -1,44 +1,14 @@
-"""`vicuna-server signing-keys`: makes the gateway's key pairs in a cluster, once; run by a hook of the chart.
-
-The private keys are in a Secret that the gateway alone mounts; the public ones in a ConfigMap, from which the operator
-takes them. What is there is kept: only another `--rotation` lets the next key take over.
-"""
+"""`vicuna-server signing-keys`: makes the gateway's key pairs in a cluster, once; run by a hook of the chart."""
 
 import argparse
 import asyncio
-import base64
-import binascii
-import json
 import logging
-import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
-import aiohttp
-from kubernetes.aio import client as aio_client
-from kubernetes.aio import config as untyped_config
-
-from vicuna_contract.cluster import configure
-from vicuna_server.errors import InputError, UnreachableError, VicunaError
+from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.cli import namespaced_name
-from vicuna_server.gateway.key_pair import KeyPairs
-from vicuna_server.gateway.options import NamespacedName
 
-__all__ = ["PUBLIC_KEYS", "ROTATION", "Keeper", "add_arguments", "run"]
-
-logger = logging.getLogger(__name__)
-
-PUBLIC_KEYS = "public-keys"
-"""The ConfigMap's entry."""
-ROTATION = "vicuna.dev/signing-rotation"
-"""The Secret's annotation: the words of all rotations, the last one last."""
-
-_TRIES = 5
-_PATIENCE = aiohttp.ClientTimeout(total=30, connect=10)
-
-aio_config: Any = untyped_config
-Body = dict[str, Any]
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,138 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make what is missing; return 0, or the exit code of what went wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # Imported here so that `--help` and wrong flags answer at once.
+    from vicuna_server.gateway.key_keeper import keep
+
     try:
-        asyncio.run(_keep(args))
+        asyncio.run(keep(args.secret, args.config_map, args.rotation))
     except VicunaError as error:
         print(f"vicuna-server signing-keys: {error.reason}: {error.message}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-async def _keep(args: argparse.Namespace) -> None:
-    configuration = aio_client.Configuration()
-    try:
-        await configure(configuration, aio_config, os.environ)
-    except ValueError as error:
-        raise UnreachableError("NoCluster", str(error)) from error
-    client: Any = aio_client.ApiClient(configuration)
-    try:
-        await Keeper(client).keep(args.secret, args.config_map, args.rotation)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        said = str(error) or type(error).__name__
-        raise UnreachableError("ApiUnreachable", f"the API server does not answer: {said}") from None
-    finally:
-        await client.close()
-
-
-class Keeper:
-    """Reads and writes the two objects; whoever writes at the same time is not written over.
-
-    Args:
-        client: of `kubernetes.aio`.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def keep(self, secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
-        """Make the Secret if it is not there, carry a rotation out, and publish the public keys.
-
-        Raises:
-            InputError: `SigningKeyBroken`: what is there is no key pair of ours, and is left alone.
-            UnreachableError: the API server refuses, or others write without end.
-            aiohttp.ClientError, OSError: no answer.
-        """
-        for _ in range(_TRIES):
-            pairs = await self._kept(secret, rotation)
-            if pairs is not None and await self._published(config_map, pairs.public()):
-                return
-        raise UnreachableError("Contended", f"{secret.name} or {config_map.name} is written by others all the time")
-
-    async def _kept(self, secret: NamespacedName, rotation: str) -> KeyPairs | None:
-        """Return the key pairs as they are from now on; None where somebody else was faster."""
-        collection = f"/api/v1/namespaces/{secret.namespace}/secrets"
-        found = await self._get(f"{collection}/{secret.name}")
-        if found is None:
-            pairs = KeyPairs.fresh(rotation)
-            made = await self._write("POST", collection, _secret(secret, pairs))
-            logger.info("the Secret %s %s", secret.name, "is made" if made else "was made by somebody else")
-            return pairs if made else None
-        metadata = found.get("metadata") or {}
-        annotations = metadata.get("annotations") or {}
-        before = KeyPairs.of(_decoded(found), annotations.get(ROTATION, "").split())
-        after = before.rotated(rotation)
-        if after is before:
-            return before
-        body = {**found, "data": _encoded(after.entries())}
-        body["metadata"] = {**metadata, "annotations": {**annotations, ROTATION: " ".join(after.rotations)}}
-        written = await self._write("PUT", f"{collection}/{secret.name}", body)
-        if written:
-            logger.info("the next key of %s has taken over (rotation %s)", secret.name, rotation)
-        return after if written else None
-
-    async def _published(self, config_map: NamespacedName, keys: str) -> bool:
-        collection = f"/api/v1/namespaces/{config_map.namespace}/configmaps"
-        found = await self._get(f"{collection}/{config_map.name}")
-        if found is None:
-            body = {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": _named(config_map),
-                "data": {PUBLIC_KEYS: keys},
-            }
-            return await self._write("POST", collection, body)
-        if (found.get("data") or {}).get(PUBLIC_KEYS) == keys:
-            return True
-        body = {**found, "data": {**(found.get("data") or {}), PUBLIC_KEYS: keys}}
-        return await self._write("PUT", f"{collection}/{config_map.name}", body)
-
-    async def _get(self, path: str) -> Body | None:
-        status, found = await self._ask("GET", path)
-        return None if status == 404 else found
-
-    async def _write(self, method: str, path: str, body: Body) -> bool:
-        """Return whether it was written; False where it was there already, or not as it was read."""
-        status, _ = await self._ask(method, path, body)
-        return status not in (404, 409)
-
-    async def _ask(self, method: str, path: str, body: Body | None = None) -> tuple[int, Body]:
-        _, url, headers, _, _ = await self._client.param_serialize(
-            method, path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
-        )
-        if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
-        answer = (await self._client.call_api(method, url, headers, body, _request_timeout=_PATIENCE)).response
-        async with answer:
-            text = await answer.text()
-        if answer.status < 300:
-            return answer.status, json.loads(text)
-        if answer.status in (404, 409) and not (answer.status == 404 and method == "POST"):
-            return answer.status, {}
-        raise UnreachableError("ApiRefused", f"{method} {path}: HTTP {answer.status}: {text[:500]}")
-
-
-def _named(name: NamespacedName) -> Body:
-    return {"name": name.name, "namespace": name.namespace, "labels": {"app.kubernetes.io/part-of": "vicuna-operator"}}
-
-
-def _secret(name: NamespacedName, pairs: KeyPairs) -> Body:
-    metadata = _named(name) | {"annotations": {ROTATION: " ".join(pairs.rotations)}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": metadata,
-        "data": _encoded(pairs.entries()),
-    }
-
-
-def _encoded(entries: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: base64.b64encode(value).decode() for name, value in entries.items()}
-
-
-def _decoded(secret: Mapping[str, Any]) -> dict[str, bytes]:
-    try:
-        return {name: base64.b64decode(value, validate=True) for name, value in (secret.get("data") or {}).items()}
-    except (binascii.Error, TypeError, ValueError):
-        raise InputError("SigningKeyBroken", "the Secret's entries are not base64") from None
