@@ -66,7 +66,7 @@ def expected(engine: TransformersEngine, prompt: str, max_tokens: int = 24) -> s
     reference = reference_model(engine._settings.folder)
     with torch.inference_mode():
         out = reference.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, pad_token_id=0)
-    return encoder.decode(out[0, len(ids) :].tolist())
+    return encoder.decode(out[0, len(ids) :].tolist()).rstrip("\ufffd")  # ours ends with a whole character
 
 
 @functools.cache
@@ -480,7 +480,7 @@ async def test_a_text_of_megabytes_is_refused_before_it_is_encoded(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = engine.loaded.encoder
-    monkeypatch.setattr(encoder, "encode", None)
+    monkeypatch.setattr(encoder, "_encoded", None)
     longest = max(len(piece) for piece in encoder._tokenizer.get_vocab())
     text = "x" * (longest * engine.context_length)
     with pytest.raises(RequestError, match=f"context length is {engine.context_length} .*at least"):

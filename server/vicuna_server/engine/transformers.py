@@ -253,7 +253,8 @@ def _encode(
     context = loaded.context_length
 
     def check(least: int) -> None:
-        answer_budget(least, max_tokens, context, param, estimated=True)
+        # with the answer's tokens it is exact, and said when the prompt's are known
+        answer_budget(least, None if max_tokens is None else min(max_tokens, 1), context, param, estimated=True)
 
     def encode(one: PromptInput) -> EncodedPrompt:
         return loaded.encoder.encode(one, check=check)
