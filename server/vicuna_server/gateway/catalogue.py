@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vicuna_server.errors import RequestError
+from vicuna_server.protocol.quoting import quoted
 
 __all__ = ["Catalogue", "Endpoint", "Model"]
 
@@ -103,14 +104,15 @@ class Catalogue:
         found = found or [model for model in seen if model.served_name == asked]
         if len(found) == 1:
             return found[0]
+        shown = quoted(asked)
         if not found:
             raise RequestError(
-                f"the model {asked!r} does not exist, or this key may not use it; GET /v1/models lists what there is",
+                f"the model {shown} does not exist, or this key may not use it; GET /v1/models lists what there is",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
-        message = f"{len(found)} models are called {asked!r}; {_choices(found)}"
+        message = f"{len(found)} models are called {shown}; {_choices(found)}"
         raise RequestError(message, status=404, param="model", code="model_ambiguous")
 
 

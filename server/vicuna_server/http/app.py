@@ -8,6 +8,7 @@ from vicuna_server.engine import Engine
 from vicuna_server.http import chat, completions, errors, openapi, page, status, vectors
 from vicuna_server.http.draining import CloseWhileDraining
 from vicuna_server.http.generation import Answerer
+from vicuna_server.http.heads import FewHeaders
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.middleware import CommonHeaders
@@ -29,4 +30,4 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    return CommonHeaders(CloseWhileDraining(app, lifecycle), settings.revision, metrics)
+    return CommonHeaders(CloseWhileDraining(FewHeaders(app), lifecycle), settings.revision, metrics)
