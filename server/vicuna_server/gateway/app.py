@@ -8,12 +8,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server import __version__
+from vicuna_server.gateway.admission import Admission, Desk
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.routing import Router
+from vicuna_server.gateway.tenure import Tenure
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http import errors, openapi, page
 from vicuna_server.http.health import health_routes
@@ -28,6 +30,7 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 
 def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Gate:
     """Return the ASGI application, behind its gate."""
+    settings = upstream.settings
     # The web pages of the documentation would load scripts from other hosts.
     app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
@@ -35,7 +38,8 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     app.include_router(page.router())
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     app.include_router(_models(catalogue, Router(catalogue, upstream)))
-    return Gate(app, OPEN_PATHS, rates)
+    tenure = Tenure(Admission(app, Desk(settings.max_requests, settings.max_body_memory)))
+    return Gate(tenure, OPEN_PATHS, rates, settings.gets_per_minute, tenure.look)
 
 
 def create_metrics_app(upstream: Upstream) -> FastAPI:

@@ -73,6 +73,11 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._by_hash)
 
+    def holds(self, key: Key, now: datetime) -> bool:
+        """Whether a key that was found before is one still."""
+        current = self._by_hash.get(key.sha256)
+        return current is not None and not current.expired(now)
+
     def find(self, token: str) -> Key | None:
         """Return the key of a token. Only the token's hash is looked up and compared: its timing tells nothing."""
         digest = hash_of(token)

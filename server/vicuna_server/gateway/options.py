@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.settings import GatewaySettings
 
 __all__ = ["NamespacedName", "Options"]
@@ -24,6 +25,7 @@ class Options:
         namespaces: whose models; empty: all.
         keys_secret: holds the API keys; None: everybody may come in.
         service: the gateway's own, whose ready endpoints are its replicas.
+        ring: the API keys where no Secret holds them; None: everybody may come in.
         upstreams: name and base URL of each model's servers; with any, no cluster is asked.
     """
 
@@ -33,6 +35,7 @@ class Options:
     drain_seconds: float
     namespaces: tuple[str, ...] = ()
     keys_secret: NamespacedName | None = None
+    ring: KeyRing | None = None
     service: NamespacedName | None = None
     upstreams: tuple[tuple[str, str], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
