@@ -207,11 +207,14 @@ class Connection(HttpToolsProtocol):
         """Close the transport in order, and not later than in a while."""
         if self._linger is None and not transport.is_closing():
             writing = not self._in_head or self.head_bytes > 0
+            self.awaits = None
             self._doors.closing(self)
             self._linger = Linger(transport, writing=writing)
 
     def _refuse(self, status: int, answer: bytes) -> None:
         """Answer in place of the application, unless it has begun to, and close the connection."""
+        if self.transport.is_closing():
+            return
         self.config.refused(status)
         under_way = self._answered
         if under_way is not None and not under_way.response_complete:
