@@ -5,24 +5,22 @@ kernel). Small floods always; 2 000 connections in `make test-full`.
 """
 
 import asyncio
-import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
+from support.floods import BAD_KEY, FLOODS
 from support.gateway import chat
-from support.raw import CHAT, request
+from support.raw import CHAT
 from support.serving import running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.keys import hash_of
@@ -30,116 +28,10 @@ from vicuna_server.gateway.keys import hash_of
 VALUES = yaml.safe_load(
     (Path(__file__).resolve().parents[2] / "charts" / "vicuna-operator" / "values.yaml").read_text()
 )
+TESTS = Path(__file__).resolve().parents[1]
 MIB = 2**20
 LIMIT = int(VALUES["gateway"]["resources"]["limits"]["memory"].removesuffix("Mi")) * MIB
-KEY, OTHER = "good", "bad"
-BODY = 4 * MIB
-
-
-class Strangers:
-    """Connections to the gateway, from one loopback address or from eight, each doing one hostile thing."""
-
-    def __init__(self, port: int, addresses: int) -> None:
-        self._port = port
-        self._addresses = addresses
-        self._count = 0
-        self.enough = threading.Event()
-        """The good client has asked often enough beside the flood."""
-
-    @contextmanager
-    def connections(self, count: int) -> Iterator[list[socket.socket]]:
-        """Open so many, and hold them until the good client has had its turns; some the gateway will not take."""
-        with ExitStack() as held:
-            opened = []
-            for _ in range(count):
-                one = held.enter_context(socket.socket())
-                with contextlib.suppress(OSError):
-                    one.settimeout(10)
-                    self._count += 1
-                    one.bind((f"127.0.0.{2 + self._count % self._addresses}", 0))
-                    one.connect(("127.0.0.1", self._port))
-                    opened.append(one)
-            yield opened
-            self.enough.wait(60)
-
-    def send(self, one: socket.socket, data: bytes) -> None:
-        """Send it, as far as the gateway takes it."""
-        with contextlib.suppress(OSError):
-            one.sendall(data)
-
-
-def nobody(strangers: Strangers, count: int) -> None:
-    strangers.enough.wait(60)
-
-
-def silence(strangers: Strangers, count: int) -> None:
-    with strangers.connections(count):
-        pass
-
-
-def half_heads(strangers: Strangers, count: int) -> None:
-    with strangers.connections(count) as opened:
-        for one in opened:
-            strangers.send(one, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\na: " + b"b" * 60_000)
-
-
-def endless_heads(strangers: Strangers, count: int) -> None:
-    """One connection sends 100 MB of lines, the others 1 MB each."""
-    line = b"a: " + b"b" * 8000 + b"\r\n"
-    with strangers.connections(count) as opened:
-        for number, one in enumerate(opened):
-            with contextlib.suppress(OSError):
-                one.sendall(b"GET / HTTP/1.1\r\n")
-                for _ in range(12_500 if number == 0 else 125):
-                    one.sendall(line)
-
-
-def half_bodies(strangers: Strangers, count: int) -> None:
-    """One key's owner: each body but for a byte of it, as large as bodies may be."""
-    head = request(None, f"authorization: Bearer {OTHER}", length=BODY)
-    body = b" " * (BODY - 1)
-    with strangers.connections(max(count // 10, 40)) as opened:
-        for one in opened:
-            strangers.send(one, head + body)
-
-
-def bodies_without_a_key(strangers: Strangers, count: int) -> None:
-    with strangers.connections(count) as opened:
-        for one in opened:
-            strangers.send(one, request(b"x" * 250_000, length=BODY))
-
-
-def slow_readers(strangers: Strangers, count: int) -> None:
-    get = request(None, method="GET", path="/assets/app.js")
-    with strangers.connections(count) as opened:
-        for one in opened:
-            strangers.send(one, get * 4)
-
-
-def requests_in_a_row(strangers: Strangers, count: int) -> None:
-    """More requests in one packet than are answered at once, the answers not read."""
-    with strangers.connections(count) as opened:
-        for one in opened:
-            strangers.send(one, b"GET / HTTP/1.1\r\n\r\n" * 14_000)
-
-
-def come_and_go(strangers: Strangers, count: int) -> None:
-    for _ in range(3):
-        with strangers.connections(count) as opened:
-            for one in opened:
-                strangers.send(one, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-
-
-FLOODS = [
-    silence,
-    half_heads,
-    endless_heads,
-    half_bodies,
-    bodies_without_a_key,
-    slow_readers,
-    requests_in_a_row,
-    come_and_go,
-]
+KEY = "good"
 
 
 class Process:
@@ -165,7 +57,7 @@ class Process:
 @asynccontextmanager
 async def gateway_process(folder: Path, upstream: str) -> AsyncIterator[Process]:
     keys = folder / "keys.json"
-    keys.write_text(json.dumps({name: {"sha256": hash_of(name)} for name in (KEY, OTHER)}))
+    keys.write_text(json.dumps({name: {"sha256": hash_of(name)} for name in (KEY, BAD_KEY)}))
     words = [sys.executable, "-m", "vicuna_server.cli", "gateway", "--upstream", f"tiny={upstream}"]
     words += ["--keys-file", str(keys), "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
     words += ["--max-body-memory", str(LIMIT // 4), "--access-log", "off"]
@@ -183,19 +75,33 @@ async def gateway_process(folder: Path, upstream: str) -> AsyncIterator[Process]
         await drain
 
 
-async def good_client(url: str, strangers: Strangers, under_way: "asyncio.Future[None]", least: int) -> list[float]:
+@contextmanager
+def flooding(name: str, port: int, addresses: int, count: int) -> Iterator[subprocess.Popen[str]]:
+    """Run a flood in a process of its own; it ends when its input does, once it has sent all it wanted."""
+    words = [sys.executable, "-m", "support.floods", name, str(port), str(addresses), str(count)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=TESTS, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def good_client(url: str, flood: AbstractContextManager[subprocess.Popen[str]], least: int) -> list[float]:
     """Ask again and again, each time over a connection of its own, and return how long each answer took."""
     took = []
     headers = {"authorization": f"Bearer {KEY}", "connection": "close"}
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        while not under_way.done():
-            if len(took) >= least:
-                strangers.enough.set()
-            begun = time.perf_counter()
-            response = await client.post(CHAT, json=chat(), headers=headers)
-            took.append(time.perf_counter() - begun)
-            assert response.status_code == 200, response.text
-            assert (await client.get("/livez", headers={"connection": "close"})).status_code == 200
+    with flood as process:
+        assert process.stdin is not None
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            while process.poll() is None:
+                if len(took) == least:
+                    process.stdin.close()
+                begun = time.perf_counter()
+                response = await client.post(CHAT, json=chat(), headers=headers)
+                took.append(time.perf_counter() - begun)
+                assert response.status_code == 200, response.text
+                assert (await client.get("/livez", headers={"connection": "close"})).status_code == 200
+        assert process.returncode == 0
     return took
 
 
@@ -206,12 +112,8 @@ async def endure(
     p99 = {}
     engine = ScriptedEngine(ScriptedSettings(tokens=2))
     async with running(engine) as server, gateway_process(folder, server.url) as door:
-        for flood in (nobody, *FLOODS):
-            name = flood.__name__
-            strangers = Strangers(door.port, addresses)
-            under_way = asyncio.ensure_future(asyncio.to_thread(flood, strangers, count))
-            took = sorted(await good_client(door.url, strangers, under_way, least))
-            await under_way
+        for name in FLOODS:
+            took = sorted(await good_client(door.url, flooding(name, door.port, addresses, count), least))
             assert door.alive, name
             p99[name] = took[min(len(took) - 1, int(len(took) * 0.99))]
             with capsys.disabled():
@@ -234,6 +136,6 @@ async def test_small_floods(addresses: int, tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize("addresses", [1, 8], ids=["one address", "eight addresses"])
 async def test_floods_of_2000_connections(addresses: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     p99 = await endure(tmp_path, addresses, 2000, 100, capsys)
-    calm = p99.pop(nobody.__name__)
+    calm = p99.pop("nobody")
     worst = max(p99, key=lambda name: p99[name])
     assert p99[worst] <= calm + 1.0, f"{worst}; the aim is 0.1 s on an idle machine"
