@@ -268,7 +268,9 @@ async def test_gets_have_a_rate_of_their_own() -> None:
         assert (await door.client.get("/livez")).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["x" * 3_600_000, "\U000e0001" * 900_000, "\x1b[31m\n" * 1000])
+@pytest.mark.parametrize(
+    "name", ["x" * 3_600_000, "\U000e0001" * 900_000, "\x1b[31m\n" * 1000], ids=["long", "tags", "colours"]
+)
 async def test_a_name_is_not_echoed_whole(name: str) -> None:
     async with gateway() as door:
         body = json.dumps({"model": name}, ensure_ascii=False).encode()

@@ -99,6 +99,8 @@ class Doors:
     def closing(self, door: Door) -> None:
         """Learn that a connection only waits for its end: it is the first to make room."""
         if door in self._open:
+            self._heads -= door.head_bytes
+            door.head_bytes = 0
             self._resting.pop(door, None)
             self._strangers.pop(door, None)
             self._leaving[door] = None
