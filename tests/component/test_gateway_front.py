@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -352,6 +353,37 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
         page = await door.client.get("/assets/app.js")
         assert page.status_code == 200
         assert len(page.content) > 100_000
+
+
+async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turns() -> None:
+    """A hundred requests for the page and one for the models, sent behind them: it is answered before most."""
+    page = request(None, "connection: close", method="GET", path="/assets/app.js")
+    models = request(None, "connection: close", method="GET", path="/v1/models")
+    order: list[str] = []
+
+    async def ask(door: Gateway, what: str, data: bytes) -> None:
+        answer = await exchange(door.url, data)
+        assert status(answer) == 200
+        order.append(what)
+
+    async with gateway() as door:
+        crowd = [asyncio.create_task(ask(door, "page", page)) for _ in range(100)]
+        await eventually(lambda: len(door.doors) == 100)
+        await ask(door, "models", models)
+        await asyncio.gather(*crowd)
+    assert order.index("models") < 50
+
+
+async def test_the_kernel_takes_little_for_a_stranger_and_more_for_a_client() -> None:
+    async with gateway(_ring()) as door, connected(door.url) as (reader, writer):
+        sizes = []
+        for lines, end in (([], b"}}"), ([_bearer()], b"]}")):
+            writer.write(request(None, *lines, method="GET", path="/v1/models"))
+            await reader.readuntil(end)
+            (one,) = door.doors._open
+            held = one.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+            sizes.append(held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+        assert sizes[0] <= 128 * 1024 < sizes[1]
 
 
 async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:

@@ -6,6 +6,8 @@ request is whole closes the connection: nobody will read the rest.
 """
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -25,6 +27,10 @@ CONNECTION, CYCLE = "connection", "cycle"
 
 WRITE_AHEAD = 16 * 2**10
 """Bytes of an answer that wait for a client which does not read, before its sender waits as well."""
+
+STRANGERS_AHEAD, CLIENTS_AHEAD = 32 * 2**10, 2**20
+"""Bytes that the kernel takes for a client which does not read, before its first key and from then on (no more than
+`net.core.wmem_max`). By itself it would take megabytes for each, and they count as the container's memory."""
 
 _MOST_AHEAD = 8
 _MOST_AHEAD_BYTES = 16 * 2**10
@@ -73,6 +79,7 @@ class Connection(HttpToolsProtocol):
         self.awaits: float | None = time.monotonic()
         self.head_bytes = 0
         self._doors = self.config.doors
+        self._known = False
         self._linger: Linger | None = None
         self._in_head = True
         self._deaf = False  # what comes is not looked at
@@ -90,6 +97,7 @@ class Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=WRITE_AHEAD)
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         self.address = self.client[0] if self.client else ""
+        self._kernel_takes(STRANGERS_AHEAD)
         if not self._doors.enter(self):
             self._refuse(503, _BUSY)
 
@@ -189,6 +197,13 @@ class Connection(HttpToolsProtocol):
     def known(self) -> None:
         """Learn that the client may come in."""
         self._doors.known(self)
+        if not self._known:
+            self._known = True
+            self._kernel_takes(CLIENTS_AHEAD)
+
+    def _kernel_takes(self, size: int) -> None:
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def cut(self) -> None:
         """End the connection at once."""

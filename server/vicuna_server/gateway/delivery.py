@@ -4,6 +4,8 @@ Uvicorn's cycle of the request is in the ASGI state; without one (another server
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,11 +22,15 @@ class Delivery:
     Args:
         app: whose answers are sent.
         patience: seconds that a client may let a piece of an answer wait; then its connection is cut.
+        for_anybody: paths of large answers without a key: of all these requests one takes a step at a time, and
+            whatever else there is to do comes between two.
     """
 
-    def __init__(self, app: ASGIApp, patience: float) -> None:
+    def __init__(self, app: ASGIApp, patience: float, for_anybody: Collection[str] = ()) -> None:
         self._app = app
         self._patience = patience
+        self._for_anybody = frozenset(for_anybody)
+        self._turns = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one request."""
@@ -32,26 +38,38 @@ class Delivery:
         if scope["type"] != "http" or cycle is None:
             await self._app(scope, receive, send)
             return
-        sending = _Sending(cycle, send, self._patience, old=scope["http_version"] == "1.0")
+        old = scope["http_version"] == "1.0"
+        turns = self._turns if scope["path"] in self._for_anybody else None
+        sending = _Sending(cycle, send, self._patience, turns, old=old)
+        await sending.turn()
         await self._app(scope, receive, sending.send)
 
 
 class _Sending:
     """One answer."""
 
-    def __init__(self, cycle: RequestResponseCycle, send: Send, patience: float, *, old: bool) -> None:
+    def __init__(
+        self, cycle: RequestResponseCycle, send: Send, patience: float, turns: asyncio.Lock | None, *, old: bool
+    ) -> None:
         self._cycle = cycle
         self._send = send
         self._patience = patience
+        self._turns = turns
         self._old = old
         self._open_ended = False
         self._frames = False
+
+    async def turn(self) -> None:
+        """Wait for a turn, where turns are taken."""
+        if self._turns is not None:
+            async with self._turns:
+                await asyncio.sleep(0)
 
     async def send(self, message: Message) -> None:
         """Send one message."""
         if message["type"] == "http.response.start":
             self._start(message)
-            await self._in_time(message)
+            await self._in_time(partial(self._send, message))
             return
         body = message.get("body", b"")
         if len(body) <= WRITE_AHEAD or self._frames:  # an event is not cut in two
@@ -60,6 +78,8 @@ class _Sending:
         for start in range(0, len(body), WRITE_AHEAD):
             end = start + WRITE_AHEAD
             more = message.get("more_body", False) or end < len(body)
+            await self._in_time(self._cycle.flow.drain)
+            await self.turn()
             await self._piece({"type": message["type"], "body": body[start:end], "more_body": more})
 
     def _start(self, message: Message) -> None:
@@ -75,14 +95,14 @@ class _Sending:
     async def _piece(self, message: Message) -> None:
         if self._open_ended:
             self._cycle.expected_content_length = len(message.get("body", b""))
-        await self._in_time(message)
+        await self._in_time(partial(self._send, message))
 
-    async def _in_time(self, message: Message) -> None:
+    async def _in_time(self, work: Callable[[], Awaitable[None]]) -> None:
         if not self._cycle.flow.write_paused:
-            await self._send(message)
+            await work()
             return
         try:
             async with asyncio.timeout(self._patience):
-                await self._send(message)
+                await work()
         except TimeoutError:
             self._cycle.transport.abort()

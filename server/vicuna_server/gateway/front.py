@@ -15,6 +15,7 @@ from vicuna_server.gateway.limits import most_connections
 from vicuna_server.gateway.refusals import Refusals
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http.draining import CloseWhileDraining, Drain
+from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["Front", "MetricsFront"]
 
@@ -49,7 +50,7 @@ class Front:
 
     def config(self, state: Drain) -> BoundedConfig:
         """Return how the port is served."""
-        app = Delivery(CloseWhileDraining(self._app, state), self._patience)
+        app = Delivery(CloseWhileDraining(self._app, state), self._patience, PAGE_PATHS)
         return _config(app, self.doors, partial(self._refused, ""))
 
     def look(self, connections: Collection[object], now: float) -> None:
