@@ -5,11 +5,13 @@
 
 The server behind it is a bare loop that writes five events a second to every stream and answers a probe at once; it and
 the clients share one core, the gateway has the other to itself. Probes go direct and through the gateway in turn, first
-with nothing else under way, then beside the streams.
+with nothing else under way, then beside the streams. The gateway asks for keys and writes its access log (to nowhere);
+a request's body has 4 KiB.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import multiprocessing
 import os
@@ -17,7 +19,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,6 +33,8 @@ HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-vicuna-revision: r\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 EVERY = 0.2  # seconds
+KEY = "vk-" + "k" * 43
+BODY = 4096  # bytes
 
 
 def chunk(data: bytes) -> bytes:
@@ -72,11 +78,11 @@ class Client(asyncio.Protocol):
     """One request; counts the events of its answer."""
 
     def __init__(self, tokens: int) -> None:
-        body = json.dumps({"model": "m", "stream": True, "max_tokens": tokens, "messages": []}).encode()
-        self._request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%b" % (
-            len(body),
-            body,
-        )
+        messages = [{"role": "user", "content": "w" * (BODY // 4 - 60)} for _ in range(4)]
+        body = json.dumps({"model": "m", "stream": True, "max_tokens": tokens, "messages": messages}).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n"
+        head += f"authorization: Bearer {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._request = head.encode() + body
         self.first = 0.0
         self.events = 0
         self.late = 0.0
@@ -186,24 +192,24 @@ def main() -> None:
     os.sched_setaffinity(0, {cores[0]})
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(ports["direct"], cores[0]), daemon=True)
     server.start()
-    words = [
-        sys.executable,
-        "-m",
-        "vicuna_server.cli",
-        "gateway",
-        "--no-keys",
-        "--upstream",
-        f"m=http://127.0.0.1:{ports['direct']}",
-    ]
-    words += ["--host", "127.0.0.1", "--port", str(ports["gateway"]), "--metrics-port", "0", "--access-log", "off"]
+    words = [sys.executable, "-m", "vicuna_server.cli", "gateway", "--host", "127.0.0.1", "--metrics-port", "0"]
+    words += ["--upstream", f"m=http://127.0.0.1:{ports['direct']}", "--port", str(ports["gateway"])]
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder, "keys.json")
+        entry = {"sha256": hashlib.sha256(KEY.encode()).hexdigest(), "requestsPerMinute": 10**9}
+        keys.write_text(json.dumps({"bench": entry}))
+        run([*words, "--keys-file", str(keys)], args, ports, cores[-1])
+    server.kill()
+
+
+def run(words: list[str], args: argparse.Namespace, ports: dict[str, int], core: int) -> None:
     with subprocess.Popen(words, stderr=subprocess.DEVNULL) as gateway:
         process = psutil.Process(gateway.pid)
-        process.cpu_affinity([cores[-1]])
+        process.cpu_affinity([core])
         try:
             uvloop.run(measure(args, ports, process))
         finally:
             gateway.terminate()
-            server.kill()
 
 
 if __name__ == "__main__":

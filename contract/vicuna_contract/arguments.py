@@ -10,7 +10,18 @@ from typing import Any, NoReturn
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.templates import CHAT_TEMPLATES, TEMPLATE_SUFFIX
 
-__all__ = ["Declare", "Parser", "artifact_id", "bounded", "count", "port", "positive", "seconds", "template"]
+__all__ = [
+    "Declare",
+    "Parser",
+    "artifact_id",
+    "bounded",
+    "count",
+    "port",
+    "positive",
+    "seconds",
+    "split_origins",
+    "template",
+]
 
 _ARTIFACT_ID = re.compile(r"[0-9a-f]{16}")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -83,6 +94,11 @@ def port(text: str) -> int:
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port; ports end at 65535")
     return number
+
+
+def split_origins(text: str) -> tuple[str, ...]:
+    """Return the origins of a comma-separated list."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def seconds(text: str) -> int:

@@ -35,6 +35,9 @@ MATRIX: dict[str, dict[str, Any]] = {
             "tlsSecretName": "cert",
             "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"},
         },
+        "gateway.maxConnections": 2_000_000,
+        "gateway.maxBodyMemory": 268_435_456,
+        "gateway.trustedProxies": ["10.0.0.0/8", "fd00::1"],
         "gateway.affinity": {"nodeAffinity": {}},
         "gateway.tolerations": [{"key": "a", "operator": "Exists"}],
         "gateway.nodeSelector": {"kubernetes.io/os": "linux"},
@@ -114,6 +117,42 @@ def test_its_flags_are_the_commands_own(gateway: Render, values: dict[str, Any])
     assert options.service == ("vicuna-system", "vo-vicuna-operator-gateway")
 
 
+def _settings(objects: Objects) -> Any:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return cli._options(parser.parse_args(_container(objects)["args"][1:])).settings
+
+
+def test_its_limits_are_the_values_own(gateway: Render) -> None:
+    defaults = _settings(gateway({}))
+    assert (defaults.max_connections, defaults.max_requests) == (3000, 2000)
+    stated = _settings(gateway(MATRIX["everything else"]))
+    assert (stated.max_connections, stated.max_body_memory) == (2_000_000, 268_435_456)
+    assert [str(network) for network in stated.trusted_proxies] == ["10.0.0.0/8", "fd00::1/128"]
+
+
+def test_an_address_has_a_share_only_where_addresses_are_those_of_clients(gateway: Render) -> None:
+    local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    cluster = {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}
+    assert _settings(gateway({})).max_per_address == 0
+    assert _settings(gateway({"gateway.service": cluster})).max_per_address == 0
+    assert _settings(gateway({"gateway.service": local})).max_per_address == 256
+    assert _settings(gateway({"gateway.trustedProxies": ["10.0.0.1"]})).max_per_address == 256
+    assert _settings(gateway({"gateway.service": local, "gateway.maxPerAddress": 0})).max_per_address == 0
+    assert _one(gateway({"gateway.service": local}), "Service")["spec"]["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in _one(gateway({}), "Service")["spec"]
+
+
+def test_values_of_an_earlier_chart_still_render(gateway: Render) -> None:
+    """`helm upgrade --reuse-values` leaves out what is new."""
+    new = {"maxConnections": None, "maxBodyMemory": None, "trustedProxies": None, "maxPerAddress": None}
+    stated = {f"gateway.{name}": value for name, value in new.items()}
+    objects = gateway({**stated, "gateway.service": {"externalTrafficPolicy": None}})
+    assert _settings(objects).max_connections == 3000
+
+
 @pytest.mark.parametrize("namespaces", [[], ["team-a", "team-b"]])
 def test_it_may_see_models_endpoints_and_one_secret_and_nothing_else(gateway: Render, namespaces: list[str]) -> None:
     objects = gateway({"watchNamespaces": namespaces})
@@ -168,6 +207,9 @@ def test_the_route_leads_from_the_gateways_of_the_cluster_to_the_service(gateway
 @pytest.mark.parametrize(
     ("values", "named"),
     [
+        ({"gateway": {"service": {"externalTrafficPolicy": "Local"}}}, "type"),
+        ({"gateway": {"trustedProxies": ["my-proxy"]}}, "trustedProxies"),
+        ({"gateway": {"maxConnections": 1}}, "maxConnections"),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "parentRefs"),
         ({"gateway": {"ingress": {"enabled": True}}}, "host"),
         ({"gateway": {"key": {}}}, "key"),

@@ -35,8 +35,9 @@ def _walk(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _routes(door: Gateway) -> list[tuple[str, str]]:
-    app = door.gate._app
-    assert isinstance(app, FastAPI)
+    app: Any = door.gate
+    while not isinstance(app, FastAPI):
+        app = app._app
     found = list(_walk(app.routes))
     assert ("POST", "/v1/chat/completions") in found
     return found

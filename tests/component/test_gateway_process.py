@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from support.gateway import chat, events
+from support.raw import error, exchange, request, status
 from support.serving import running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
@@ -25,6 +26,9 @@ COMMAND = [sys.executable, "-m", "vicuna_server.cli", "gateway"]
         (["--upstream", "x=http://h", "--keys-secret", "a/b"], "--upstream"),
         (["--upstream", "x", "--no-keys"], "MODEL=URL"),
         (["--no-keys", "--port", "-1"], "0 or more"),
+        (["--no-keys", "--trusted-proxy", "my-proxy"], "10.0.0.0/8"),
+        (["--keys-file", "/no/such/file"], "/no/such/file"),
+        (["--no-keys", "--keys-file", __file__], "JSON"),
     ],
 )
 def test_wrong_flags_are_64_and_say_what_to_do(flags: list[str], says: str) -> None:
@@ -38,6 +42,24 @@ def test_without_a_cluster_it_says_so(tmp_path: object) -> None:
     flags = ["--no-keys", "--port", "0", "--metrics-port", "0"]
     done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, env=env)
     assert (done.returncode, "NoCluster" in done.stderr) == (69, True)
+
+
+async def test_the_port_of_the_metrics_has_bounds_too() -> None:
+    flags = ["--no-keys", "--upstream", "tiny=http://127.0.0.1:1", "--port", "0", "--metrics-port", "0"]
+    with subprocess.Popen([*COMMAND, *flags, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
+        try:
+            assert process.stderr is not None
+            ports = re.search(r"port (\d+), metrics on (\d+)", process.stderr.readline())
+            assert ports is not None
+            url = f"http://127.0.0.1:{ports[2]}"
+            endless = await exchange(url, b"GET /metrics HTTP/1.1\r\nhost: x\r\na: " + b"b" * 100_000)
+            assert (status(endless), error(endless)["code"]) == (431, "head_too_large")
+            body = await exchange(url, request(b"x" * 1000, path="/metrics", length=10**9))
+            assert (status(body), b"connection: close" in body) == (405, True)
+            metrics = await exchange(url, request(None, "connection: close", method="GET", path="/metrics"))
+            assert status(metrics) == 200
+        finally:
+            process.kill()
 
 
 async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+from support.raw import error, exchange, request, status
 from support.serving import MODEL, Running, eventually, running
 from vicuna_server.engine import Embedding
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.http import server as server_module
 from vicuna_server.http.connections import ConnectionWatch
+from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "red"}]}
@@ -178,9 +179,52 @@ async def test_many_idle_connections_take_nothing_from_others(server: Running) -
         writer.close()
 
 
-async def test_headers_without_end_are_refused(server: Running) -> None:
-    # The refusal may be lost where the client still writes.
-    with suppress(httpx.TransportError):
-        response = await server.http.get("/livez", headers={"x": "y" * 200_000})
-        assert response.status_code in (400, 431)
+LINE = b"a: " + b"b" * 996 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET /livez HTTP/1.1\r\nhost: x\r\na: " + b"b" * 70_000 + b"\r\n\r\n"],
+        [b"GET /livez HTTP/1.1\r\nhost: x\r\na: ", *[b"b" * 10_000] * 7, b"\r\n\r\n"],
+        [b"GET /livez HTTP/1.1\r\nhost: x\r\n" + LINE * 70 + b"\r\n"],
+        [b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n"],
+        [b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * MOST_HEADERS + b"\r\n"],
+    ],
+    ids=["one header", "in pieces", "many lines", "URL", "many headers"],
+)
+async def test_a_head_without_end_is_the_clients_431_however_it_arrives(pieces: list[bytes], server: Running) -> None:
+    answer = await exchange(server.url, *pieces)
+    assert (status(answer), error(answer)["code"]) == (431, "head_too_large")
+    assert b"connection: close" in answer
     await assert_unharmed(server)
+
+
+async def test_a_head_within_its_bounds_is_taken(server: Running) -> None:
+    plain = len(request(None, "a: ", "connection: close", method="GET", path="/livez"))
+    fits = request(None, f"a: {'b' * (HEAD_BYTES - plain)}", "connection: close", method="GET", path="/livez")
+    assert status(await exchange(server.url, fits)) == 200
+    body = json.dumps(HELLO).encode()
+    large = request(body, f"a: {'b' * 60_000}", "connection: close")
+    assert status(await exchange(server.url, large)) == 200
+
+
+async def test_noise_is_a_400_in_openais_shape(server: Running) -> None:
+    answer = await exchange(server.url, b"noise\r\n\r\n" * 1000)
+    assert (status(answer), error(answer)["code"]) == (400, "invalid_http")
+    await assert_unharmed(server)
+
+
+async def test_a_slow_body_ends_its_connection(server: Running) -> None:
+    answer = await exchange(server.url, request(b"{", length=500))
+    assert (status(answer), error(answer)["code"]) == (408, "body_timeout")
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "\x1b[31m" * 1000], ids=["long", "colours"])
+async def test_a_name_is_not_echoed_whole(name: str, server: Running) -> None:
+    answers = [await server.http.post(CHAT, json={**HELLO, "model": name})]
+    answers += [await server.http.get(f"{path}{'x' * 50_000}") for path in ("/v1/models/", "/")]
+    for answer in answers:
+        assert (answer.status_code in (400, 404), len(answer.content) < 600) == (True, True)
+        assert answer.json()["error"]["message"].isprintable()

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 from aiohttp import web
 
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
+from vicuna_server.gateway.doors import Doors
+from vicuna_server.gateway.front import Front
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.refusals import Refusals
-from vicuna_server.gateway.service import uvicorn_config
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
+from vicuna_server.http.draining import Drain, DrainingServer
 from vicuna_server.http.listening import bind
 
 TINY = Model("team", "tiny", "tiny")
 
 
-class _Quiet(uvicorn.Server):
+class _Quiet(DrainingServer):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
@@ -41,6 +41,7 @@ class Gateway:
     catalogue: Catalogue
     upstream: Upstream
     gate: Gate
+    doors: Doors
     client: httpx.AsyncClient
 
     def route(self, *urls: str, model: Model = TINY) -> None:
@@ -62,13 +63,15 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
     gate = create_app(catalogue, upstream, Rates(), lambda: True)
     gate.ring = ring
     await upstream.open()
-    server = _Quiet(uvicorn_config(Refusals(gate, upstream.metrics.refused)))
+    front = Front(gate, upstream)
+    state = Drain(loaded=True)
+    server = _Quiet(front.config(state), state, 0.0, front)
     with bind("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Gateway(url, catalogue, upstream, gate, client)
+                yield Gateway(url, catalogue, upstream, gate, front.doors, client)
         finally:
             server.should_exit = True
             await serving

@@ -1,6 +1,7 @@
 """The gateway's routes."""
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Security
 from fastapi.security import HTTPBearer
@@ -8,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server import __version__
+from vicuna_server.gateway.admission import Admission, Desk
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.gate import Gate
@@ -15,10 +17,13 @@ from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.resolving import Resolver, Warnings
 from vicuna_server.gateway.routing import Router
+from vicuna_server.gateway.tenure import Tenure
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.http import errors, openapi, page
 from vicuna_server.http.health import health_routes
+from vicuna_server.http.methods import HeadAndOptions
 from vicuna_server.http.openapi import operation
+from vicuna_server.http.routes import methods_of
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
@@ -29,8 +34,9 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 
 def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Gate:
     """Return the ASGI application, behind its gate."""
+    settings = upstream.settings
     # The web pages of the documentation would load scripts from other hosts.
-    app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     errors.install(app)
     openapi.install(app)
     app.include_router(page.router())
@@ -38,7 +44,9 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     resolver = Resolver(catalogue)
     app.include_router(_models(catalogue, resolver, Router(resolver, upstream)))
     app.add_middleware(Warnings)
-    gate = Gate(app, OPEN_PATHS, rates)
+    behind = HeadAndOptions(app, partial(methods_of, app))
+    tenure = Tenure(Admission(behind, Desk(settings.max_requests, settings.max_body_memory)))
+    gate = Gate(tenure, OPEN_PATHS, rates, settings.gets_per_minute, tenure.look)
     upstream.metrics.present = lambda: (
         [model.id for model in catalogue.visible(lambda _: True)],
         gate.ring.names if gate.ring is not None else (),

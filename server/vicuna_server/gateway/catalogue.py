@@ -7,6 +7,7 @@ from vicuna_server.errors import RequestError
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.names import Found, find
+from vicuna_server.protocol.quoting import quoted
 
 __all__ = ["Catalogue", "Endpoint", "Model"]
 
@@ -89,15 +90,15 @@ class Catalogue:
         found = find(asked, key, ids, served, several=self._several)
         if len(found.models) == 1:
             return found
-        shown = asked if len(asked) <= _MOST_SHOWN else f"{asked[:_MOST_SHOWN]}…"
+        shown = quoted(asked)
         if not found.models:
             raise RequestError(
-                f"the model {shown!r} does not exist, or this key may not use it; GET /v1/models lists what there is",
+                f"the model {shown} does not exist, or this key may not use it; GET /v1/models lists what there is",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
-        message = f"{len(found.models)} models are called {shown!r}; {_choices(found.models)}"
+        message = f"{len(found.models)} models are called {shown}; {_choices(found.models)}"
         raise RequestError(message, status=404, param="model", code="model_ambiguous")
 
 

@@ -1,12 +1,15 @@
 """`vicuna-server gateway`: flags, and the way out on failure."""
 
 import argparse
+import json
 import logging
 import sys
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from vicuna_contract.arguments import count, positive
+from vicuna_contract.arguments import count, positive, split_origins
 from vicuna_server.errors import UsageError, VicunaError
+from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.options import NamespacedName, Options
 from vicuna_server.gateway.settings import GatewaySettings
 
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     name = "NAMESPACE/NAME"
     add("--namespace", action="append", default=[], metavar="NAME", help="only models of this namespace (repeatable)")
     add("--keys-secret", type=namespaced_name, metavar=name, help="the Secret that holds the API keys")
+    add("--keys-file", type=_keys, metavar="PATH", help="without a cluster: a file of JSON, {NAME: ENTRY OF A SECRET}")
     add("--no-keys", action="store_true", help="let everybody in who reaches this address")
     add(
         "--service",
@@ -41,6 +45,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Ed25519 private key (PEM) by which requests to servers are signed",
     )
     add("--max-requests", default=2000, type=positive, help="requests under way at most (default: 2000)")
+    add("--max-connections", default=3000, type=positive, help="of clients at once (default: 3000)")
+    add(
+        "--max-body-memory",
+        type=positive,
+        metavar="BYTES",
+        help="of bodies under way (default: a quarter of memory)",
+    )
+    add(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        type=_network,
+        metavar="CIDR",
+        help="believe its X-Forwarded-For",
+    )
+    add("--max-per-address", default=0, type=count, help="connections of one address, or requests behind a proxy")
+    origins = "pages of other origins that may use the API; *: all (default: none)"
+    add("--allowed-origins", default="", metavar="ORIGIN[,ORIGIN…]", help=origins)
     add("--idle-seconds", default=60, type=positive, help="a stream silent for longer is lost (default: 60)")
     add("--drain-seconds", default=5, type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
     add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
@@ -72,17 +94,18 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     if args.upstream:
         _check_upstream(args)
-    if not args.no_keys and not args.keys_secret:
+    sources = [bool(args.no_keys), bool(args.keys_secret), args.keys_file is not None]
+    if not any(sources):
         raise UsageError("say which Secret holds the API keys (--keys-secret), or let everybody in (--no-keys)")
-    if args.no_keys and args.keys_secret:
-        raise UsageError("--keys-secret and --no-keys contradict each other")
+    if sum(sources) > 1:
+        raise UsageError("--keys-secret, --keys-file and --no-keys contradict each other")
 
 
 def _check_upstream(args: argparse.Namespace) -> None:
     if args.namespace or args.keys_secret or args.service:
         raise UsageError("--upstream names models without a cluster; leave out --namespace, --keys-secret, --service")
-    if not args.no_keys:
-        raise UsageError("keys live in a cluster's Secret; with --upstream say --no-keys")
+    if not args.no_keys and args.keys_file is None:
+        raise UsageError("keys live in a cluster's Secret; with --upstream say --keys-file or --no-keys")
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -97,7 +120,21 @@ def _options(args: argparse.Namespace) -> Options:
         service=args.service,
         signing_key=args.signing_key,
         upstreams=tuple(args.upstream),
-        settings=GatewaySettings(max_requests=args.max_requests, idle_seconds=args.idle_seconds),
+        ring=args.keys_file,
+        settings=_settings(args),
+    )
+
+
+def _settings(args: argparse.Namespace) -> GatewaySettings:
+    memory = {} if args.max_body_memory is None else {"max_body_memory": args.max_body_memory}
+    return GatewaySettings(
+        max_requests=args.max_requests,
+        max_connections=args.max_connections,
+        max_per_address=args.max_per_address,
+        trusted_proxies=tuple(args.trusted_proxy),
+        allowed_origins=split_origins(args.allowed_origins),
+        idle_seconds=args.idle_seconds,
+        **memory,
     )
 
 
@@ -114,3 +151,21 @@ def _upstream(text: str) -> tuple[str, str]:
     if not name or not url.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=URL")
     return name, url.rstrip("/")
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no network such as 10.0.0.0/8") from None
+
+
+def _keys(path: str) -> KeyRing:
+    try:
+        entries = json.loads(Path(path).read_bytes())
+        ring = KeyRing.parse({name: json.dumps(entry).encode() for name, entry in entries.items()})
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{path} is no JSON object of keys: {error}") from None
+    if ring.broken:
+        raise argparse.ArgumentTypeError(f"{path}: {next(iter(ring.broken))}: {next(iter(ring.broken.values()))}")
+    return ring

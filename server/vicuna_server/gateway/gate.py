@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.connection import CONNECTION
 from vicuna_server.gateway.keys import Key, KeyRing
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.http.errors import error_response
@@ -17,6 +18,8 @@ __all__ = ["ANYONE", "Gate"]
 ANYONE = Key(name="", sha256="0" * 64)
 """Who asks where no keys are used."""
 
+_GETS = "requests that are no POST"
+
 
 class Gate:
     """Finds the request's key, puts it into the ASGI state as `key`, and counts its requests.
@@ -25,6 +28,8 @@ class Gate:
         app: what is behind.
         open_paths: paths that need no key.
         rates: how often each key asked.
+        gets_per_minute: what each key may ask by other methods than POST.
+        end: told which keys still are some, whenever that may have changed; ends what others have under way.
         clock: the present time, with its zone.
     """
 
@@ -33,20 +38,42 @@ class Gate:
         app: ASGIApp,
         open_paths: Collection[str],
         rates: Rates,
+        gets_per_minute: int | None = None,
+        end: Callable[[Callable[[Key], bool]], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._app = app
         self._open_paths = open_paths
         self._rates = rates
+        self._gets_per_minute = gets_per_minute
+        self._end = end
         self._clock = clock
-        self.ring: KeyRing | None = KeyRing()
+        self._ring: KeyRing | None = KeyRing()
+
+    @property
+    def ring(self) -> KeyRing | None:
         """The keys; None: everybody may come in."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: KeyRing | None) -> None:
+        self._ring = ring
+        self.look()
+
+    def look(self) -> None:
+        """End what keys have under way that were revoked or have expired; to be called now and then."""
+        ring, now = self._ring, self._clock()
+        if ring is not None:
+            self._end(lambda key: ring.holds(key, now))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
             try:
-                scope.setdefault("state", {})["key"] = self._admit(scope)
+                state = scope.setdefault("state", {})
+                state["key"] = self._admit(scope)
+                if CONNECTION in state:
+                    state[CONNECTION].known()
             except RequestError as error:
                 await error_response(error)(scope, receive, send)
                 return
@@ -62,11 +89,17 @@ class Gate:
             raise RequestError(f"{said}; send yours as `Authorization: Bearer KEY`", status=401, code="invalid_api_key")
         if key.expired(self._clock()):
             raise RequestError(f"the API key {key.name} expired; ask for a new one", status=403, code="api_key_expired")
-        wait = self._rates.take(key.name, key.requests_per_minute) if scope["method"] == "POST" else 0.0
+        self._count(key, scope["method"])
+        return key
+
+    def _count(self, key: Key, method: str) -> None:
+        posts = method == "POST"
+        most = key.requests_per_minute if posts else self._gets_per_minute
+        wait = self._rates.take(key.name if posts else f"{key.name} {_GETS}", most)
         if wait:
+            what = "requests" if posts else _GETS
             raise OverloadedError(
-                f"the API key {key.name} may send {key.requests_per_minute} requests a minute; wait {ceil(wait)} s",
+                f"the API key {key.name} may send {most} {what} a minute; wait {ceil(wait)} s",
                 code="rate_limit_exceeded",
                 retry_after=ceil(wait),
             )
-        return key

@@ -96,6 +96,11 @@ class KeyRing:
         """The names of all keys."""
         return frozenset(key.name for key in self._by_hash.values())
 
+    def holds(self, key: Key, now: datetime) -> bool:
+        """Whether a key that was found before is one still."""
+        current = self._by_hash.get(key.sha256)
+        return current is not None and not current.expired(now)
+
     def find(self, token: str) -> Key | None:
         """Return the key of a token. Only the token's hash is looked up and compared: its timing tells nothing."""
         digest = hash_of(token)

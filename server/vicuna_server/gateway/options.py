@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.settings import GatewaySettings
 
 __all__ = ["NamespacedName", "Options"]
@@ -26,6 +27,7 @@ class Options:
         keys_secret: holds the API keys; None: everybody may come in.
         service: the gateway's own, whose ready endpoints are its replicas.
         signing_key: file of the private key by which requests to servers are signed; None: they are not.
+        ring: the API keys where no Secret holds them; None: everybody may come in.
         upstreams: name and base URL of each model's servers; with any, no cluster is asked.
     """
 
@@ -35,6 +37,7 @@ class Options:
     drain_seconds: float
     namespaces: tuple[str, ...] = ()
     keys_secret: NamespacedName | None = None
+    ring: KeyRing | None = None
     service: NamespacedName | None = None
     signing_key: Path | None = None
     upstreams: tuple[tuple[str, str], ...] = ()

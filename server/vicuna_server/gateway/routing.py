@@ -1,20 +1,23 @@
 """From a request to the model it means; the body is changed only where it gives the model's long name."""
 
+import asyncio
+import codecs
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.admission import PLACE, Place
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
 from vicuna_server.gateway.refusals import mark_forwarded
 from vicuna_server.gateway.resolving import Resolver
 from vicuna_server.gateway.salts import with_salt
+from vicuna_server.gateway.scan import PIECE, Named, scan
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
-from vicuna_server.http.body import read_bytes
+from vicuna_server.http.body import check_encoding, read_bytes
 from vicuna_server.http.request_id import request_id
 
 __all__ = ["Router"]
@@ -26,58 +29,58 @@ class Router:
 
     resolver: Resolver
     upstream: Upstream
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def forward(self, request: Request) -> Forward:
         """Return the answer to a POST, to be carried out.
 
         Raises:
-            RequestError: 400, 404, 408, 413; OverloadedError 503 when too many are under way.
+            RequestError: 400, 404, 408, 413; OverloadedError 429, 503 when the bodies under way are too large.
         """
         arrived = time.monotonic()
         settings = self.upstream.settings
-        if self.upstream.balancer.under_way >= settings.max_requests:
-            raise OverloadedError(
-                f"the gateway has {settings.max_requests} requests under way and takes no more; try again", status=503
-            )
-        body = await read_bytes(request, settings.max_body_bytes, settings.body_seconds)
-        fields = _parse(body)
+        place: Place = getattr(request.state, PLACE)
+        check_encoding(request)
+        body = await read_bytes(request, settings.max_body_bytes, settings.body_seconds, discard=1, count=place.take)
+        body = body.removeprefix(codecs.BOM_UTF8)  # as json does; servers refuse it
+        named = await self._scanned(body)
         key: Key = request.state.key
-        model = self.resolver.model(request, _model_name(fields))
+        model = self.resolver.model(request, named.model)
         ident = request_id(request.headers.get("x-request-id", ""))
         outgoing = Outgoing(
-            path=request.url.path,
-            body=_named(body, fields, model),
+            path=request.scope["path"],
+            body=_renamed(body, named, model),
             headers=with_salt(request_headers(request.headers.raw, ident), key, model),
             request_id=ident,
-            streams=fields.get("stream") is True,
+            streams=named.stream,
             key=key.name,
             arrived=arrived,
         )
         mark_forwarded(request)
         return Forward(self.upstream, model, outgoing)
 
-
-def _parse(body: bytes) -> dict[str, object]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RequestError("the body is not valid JSON", code="invalid_json") from None
-    if not isinstance(fields, dict):
-        raise RequestError("the body is no JSON object", code="invalid_value")
-    return fields
+    async def _scanned(self, body: bytes) -> Named:
+        """Return what a body names. One large body is looked at at a time, and everybody else between its pieces."""
+        if len(body) <= PIECE:
+            return await _step_by_step(body, rest=False)
+        async with self._turn:
+            return await _step_by_step(body, rest=True)
 
 
-def _model_name(fields: dict[str, object]) -> str:
-    name = fields.get("model")
-    if not isinstance(name, str) or not name:
-        raise RequestError(
-            "model: give the name of a model; GET /v1/models lists them", param="model", code="invalid_value"
-        )
-    return name
+async def _step_by_step(body: bytes, *, rest: bool) -> Named:
+    steps = scan(body)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            named: Named = done.value
+            return named
+        if rest:
+            await asyncio.sleep(0)
 
 
-def _named(body: bytes, fields: dict[str, object], model: Model) -> bytes:
+def _renamed(body: bytes, named: Named, model: Model) -> bytes:
     """Return the body with the name by which the model's own server knows it."""
-    if fields["model"] == model.served_name:
+    if named.model == model.served_name:
         return body
-    return json.dumps({**fields, "model": model.served_name}, separators=(",", ":")).encode()
+    return b"".join((body[: named.start], json.dumps(model.served_name).encode(), body[named.end :]))

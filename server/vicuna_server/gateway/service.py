@@ -6,25 +6,23 @@ import logging
 import time
 from collections.abc import Iterator
 
-import uvicorn
-from starlette.types import ASGIApp
-
 from vicuna_server.errors import VicunaError
-from vicuna_server.gateway.app import create_app, create_metrics_app
+from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.cluster import Cluster
+from vicuna_server.gateway.front import Front, MetricsFront
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
+from vicuna_server.gateway.limits import raise_descriptors
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.refusals import Refusals
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import CloseWhileDraining, Drain, DrainingServer
+from vicuna_server.http.draining import Drain, DrainingServer
 from vicuna_server.http.listening import bind
 
-__all__ = ["serve_forever", "uvicorn_config"]
+__all__ = ["serve_forever"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +38,12 @@ def serve_forever(options: Options) -> None:
         import uvloop
 
         loop_factory = uvloop.new_event_loop
+    raise_descriptors()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(options))
 
 
-class _Beside(uvicorn.Server):
+class _Beside(DrainingServer):
     """A server that leaves the signals to another one."""
 
     @contextlib.contextmanager
@@ -59,11 +58,12 @@ async def _serve(options: Options) -> None:
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
-    front = Refusals(gate, upstream.metrics.refused)
+    front = Front(gate, upstream)
+    aside = MetricsFront(upstream)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = DrainingServer(uvicorn_config(CloseWhileDraining(front, state)), state, options.drain_seconds)
-        metrics = _Beside(uvicorn_config(create_metrics_app(upstream)))
+        server = DrainingServer(front.config(state), state, options.drain_seconds, front)
+        metrics = _Beside(aside.config(), Drain(loaded=True), 0.0, aside)
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -81,7 +81,7 @@ async def _serve(options: Options) -> None:
 async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, synced: asyncio.Event) -> None:
     """Keep up with models, endpoints and keys, until cancelled."""
     if options.keys_secret is None:
-        gate.ring = None
+        gate.ring = options.ring
     if options.upstreams:
         for number, (name, url) in enumerate(options.upstreams):
             catalogue.put(Model("", name, name, created=int(time.time())))
@@ -98,17 +98,3 @@ async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gat
     if options.service is not None:
         cluster.watch_replicas(*options.service, rates)
     await cluster.run(synced)
-
-
-def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
-    """Return how an application of the gateway is served."""
-    return uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=None,  # every stream ends by its server's limit
-    )

@@ -1,6 +1,9 @@
 """Limits of one gateway."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from vicuna_server.gateway.limits import body_memory
 
 __all__ = ["GatewaySettings"]
 
@@ -12,7 +15,14 @@ class GatewaySettings:
     Attributes:
         max_body_bytes: larger request bodies are refused with 413.
         body_seconds: a body that takes longer to arrive is refused with 408.
+        head_seconds: a head that takes longer to arrive is refused with 408.
         max_requests: more at once are refused with 503.
+        max_body_memory: bytes of the bodies of all requests under way; one key may have half of them.
+        max_connections: of clients at once; the oldest that asks for nothing makes room.
+        max_per_address: connections of one address at once, or, behind a trusted proxy, requests; 0: any number.
+        trusted_proxies: whose X-Forwarded-For is believed.
+        allowed_origins: origins whose pages may use the API from a browser; `*`: all.
+        gets_per_minute: of one key, over all replicas; what is no POST.
         idle_seconds: a stream that is silent for so long is lost; servers send a comment every 15 s.
         connect_seconds: an endpoint that takes no connection for so long is passed over.
         max_tries: endpoints that one request is sent to at most.
@@ -20,7 +30,14 @@ class GatewaySettings:
 
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
+    head_seconds: float = 30.0
     max_requests: int = 2000
+    max_body_memory: int = field(default_factory=body_memory)
+    max_connections: int = 3000
+    max_per_address: int = 0
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    gets_per_minute: int = 1200
     idle_seconds: float = 60.0
     connect_seconds: float = 3.0
     max_tries: int = 3

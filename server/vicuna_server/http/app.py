@@ -11,6 +11,7 @@ from vicuna_server.http import chat, completions, errors, openapi, page, status,
 from vicuna_server.http.cors import with_origins
 from vicuna_server.http.draining import CloseWhileDraining
 from vicuna_server.http.generation import Answerer
+from vicuna_server.http.heads import FewHeaders
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.methods import HeadAndOptions
 from vicuna_server.http.metrics import Metrics
@@ -35,7 +36,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
     openapi.install(app)
-    behind: ASGIApp = HeadAndOptions(CloseWhileDraining(app, lifecycle), partial(methods_of, app))
+    behind: ASGIApp = HeadAndOptions(CloseWhileDraining(FewHeaders(app), lifecycle), partial(methods_of, app))
     if settings.signatures is not None:
         behind = Signed(behind, settings.signatures)
     return with_origins(CommonHeaders(behind, settings.revision, metrics), settings.allowed_origins)

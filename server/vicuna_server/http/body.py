@@ -1,6 +1,7 @@
 """Reads and validates request bodies, so that every refusal has OpenAI's shape and no body is unbounded."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -48,19 +49,28 @@ def check_encoding(request: Request) -> None:
         )
 
 
-async def read_bytes(request: Request, most: int, seconds: float) -> bytes:
+async def read_bytes(
+    request: Request,
+    most: int,
+    seconds: float,
+    *,
+    discard: int = DISCARD_FACTOR,
+    count: Callable[[int], None] = lambda _: None,
+) -> bytes:
     """Return the body.
 
     Args:
         request: whose body has not been read.
         most: the largest body that is taken, in bytes.
         seconds: how long it may take to arrive.
+        discard: one that is up to so many times larger is read to its end before it is refused.
+        count: told the size of each piece that is kept; what it raises ends the reading.
 
     Raises:
         RequestError: 408 when it does not arrive in time, 413 when it is too large.
     """
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most * DISCARD_FACTOR:
+    if announced.isdigit() and int(announced) > most * discard:
         raise _too_large(most)
     data = bytearray()
     size = 0
@@ -68,9 +78,10 @@ async def read_bytes(request: Request, most: int, seconds: float) -> bytes:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > most * DISCARD_FACTOR:
+                if size > most * discard:
                     raise _too_large(most)
                 if size <= most:
+                    count(len(chunk))
                     data += chunk
     except TimeoutError:
         raise RequestError(

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from vicuna_contract.arguments import split_origins
 from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
 from vicuna_contract.signing import public_keys
 from vicuna_server.engine.opening import check_folder, create_engine
@@ -60,7 +61,7 @@ def _serve(args: ServeArguments) -> None:
             revision=args.revision,
             created=int(time.time()),
             max_stream_seconds=args.max_stream_seconds,
-            allowed_origins=tuple(filter(None, map(str.strip, args.allowed_origins.split(",")))),
+            allowed_origins=split_origins(args.allowed_origins),
             accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
             prefix_cache=args.prefix_cache or PER_KEY,
             signatures=_signatures(args),

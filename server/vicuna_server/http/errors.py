@@ -11,6 +11,7 @@ from vicuna_server.errors import OverloadedError, VicunaError
 from vicuna_server.http.hints import no_route
 from vicuna_server.http.routes import paths_of
 from vicuna_server.protocol.errors import error_body, error_of
+from vicuna_server.protocol.quoting import quoted
 
 __all__ = ["error_response", "install"]
 
@@ -28,8 +29,8 @@ def error_response(error: VicunaError) -> JSONResponse:
     """Return the response for one of our own errors."""
     status, body = error_of(error)
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, OverloadedError) else None
-    if status == 413:
-        headers = {"connection": "close"}  # the rest of the body is not read
+    if status in (408, 413, 431):
+        headers = {"connection": "close"}  # what is still to come is not read
     return JSONResponse(body, status, headers)
 
 
@@ -40,11 +41,11 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # what this handler is registered for
-    message, code = str(error.detail), None
+    message, code, path = str(error.detail), None, request.scope["path"]
     if error.status_code == 404:
         message, code = no_route(request.method, request.scope["path"], paths_of(request.app)), "route_not_found"
     elif error.status_code == 405:
-        message, code = f"{request.url.path} does not take {request.method}", "method_not_allowed"
+        message, code = f"{quoted(path)} does not take {quoted(request.method)}", "method_not_allowed"
     return JSONResponse(error_body(error.status_code, message, code=code), error.status_code, error.headers)
 
 

@@ -30,6 +30,7 @@ from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
 from vicuna_server.protocol.answer_size import most_scored, token_limit
 from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
+from vicuna_server.protocol.quoting import quoted
 from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = ["WRITE_GRACE", "Answerer", "Whole"]
@@ -75,7 +76,7 @@ class Answerer:
         """
         if model is not None and model != self.settings.served_name:
             raise RequestError(
-                f"the model {model!r} does not exist here; this server has {self.settings.served_name!r}",
+                f"the model {quoted(model)} does not exist here; this server has {self.settings.served_name!r}",
                 status=404,
                 param="model",
                 code="model_not_found",

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection
 
+from vicuna_server.protocol.quoting import quoted
+
 __all__ = ["no_route"]
 
-_MOST_OF_A_PATH = 200
 _V1 = "/v1"
 
 
@@ -17,9 +18,8 @@ def no_route(method: str, path: str, routes: Collection[str]) -> str:
         path: of the request; no more than its beginning is told.
         routes: paths that exist.
     """
-    told = path if len(path) <= _MOST_OF_A_PATH else f"{path[:_MOST_OF_A_PATH]}…"
     hint = _hint(path, routes)
-    return f"there is no route {method} {told}{f'; {hint}' if hint else ''}"
+    return f"there is no route {quoted(f'{method} {path}')}{f'; {hint}' if hint else ''}"
 
 
 def _hint(path: str, routes: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.http.connections import HEAD_SECONDS, KEEP_ALIVE_SECONDS, ConnectionWatch
 from vicuna_server.http.draining import DrainingServer
 from vicuna_server.http.generation import WRITE_GRACE
+from vicuna_server.http.heads import HEAD_BYTES, BoundedH11
 from vicuna_server.http.lifecycle import DRAIN_SECONDS, Lifecycle
 
 __all__ = ["serve"]
@@ -38,7 +39,8 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=BoundedH11,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,6 +12,7 @@ from vicuna_server.http.metrics import CONTENT_TYPE, Metrics
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_object
+from vicuna_server.protocol.quoting import quoted
 
 __all__ = ["router"]
 
@@ -38,7 +39,7 @@ def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metr
             raise HTTPException(404)  # the slash of /v1/models/ is too many
         if name != settings.served_name:
             raise RequestError(
-                f"the model {name!r} does not exist here; this server has {settings.served_name!r}",
+                f"the model {quoted(name)} does not exist here; this server has {settings.served_name!r}",
                 status=404,
                 param="model",
                 code="model_not_found",

@@ -1,0 +1,98 @@
+"""Places at the desk, addresses behind proxies, and what the process may take."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from vicuna_server.errors import OverloadedError
+from vicuna_server.gateway import limits
+from vicuna_server.gateway.addresses import Proxies
+from vicuna_server.gateway.admission import Desk
+from vicuna_server.protocol.quoting import quoted
+
+
+def test_bytes_are_counted_for_each_key_and_in_all_and_given_back() -> None:
+    desk = Desk(max_requests=3, body_bytes=100)
+    one, two, three = desk.enter("a"), desk.enter("a"), desk.enter("b")
+    with pytest.raises(OverloadedError) as full:
+        desk.enter("c")
+    assert (full.value.status, full.value.retry_after) == (503, 1)
+    one.take(30)
+    two.take(20)
+    with pytest.raises(OverloadedError) as share:
+        two.take(1)
+    assert (share.value.status, share.value.code) == (429, "bodies_too_large")
+    three.take(50)
+    with pytest.raises(OverloadedError):
+        three.take(1)
+    one.leave()
+    three.take(0)
+    two.take(1)
+    for place in (two, three):
+        place.leave()
+    assert (desk.requests, desk.bytes, len(desk._bytes_of)) == (0, 0, 0)
+
+
+def test_where_keys_are_not_used_there_is_no_share() -> None:
+    desk = Desk(max_requests=3, body_bytes=100)
+    desk.enter("").take(100)
+    with pytest.raises(OverloadedError) as full:
+        desk.enter("").take(1)
+    assert full.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", ["1.2.3.4"], "1.2.3.4"),
+        ("10.0.0.1", ["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+        ("10.0.0.1", ["6.6.6.6, 1.2.3.4, 10.9.9.9"], "1.2.3.4"),
+        ("10.0.0.1", ["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
+        ("10.0.0.1", ["1.2.3.4:5678"], "1.2.3.4"),
+        ("10.0.0.1", ["[2001:db8::1]:5678"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("::ffff:10.0.0.1", ["1.2.3.4"], "1.2.3.4"),
+        ("fd00::1", ["1.2.3.4"], "1.2.3.4"),
+        ("5.5.5.5", ["1.2.3.4"], "5.5.5.5"),
+        ("", ["1.2.3.4"], ""),
+    ],
+)
+def test_a_forwarded_address_is_believed_as_far_as_trusted_proxies_wrote_it(
+    peer: str, forwarded: list[str], client: str
+) -> None:
+    assert Proxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")]).client(peer, forwarded) == client
+    assert Proxies().client(peer, forwarded) == peer
+
+
+@pytest.mark.parametrize(
+    ("content", "bytes_"),
+    [("536870912\n", 128 * 2**20), ("max\n", 128 * 2**20), (f"{2**63 - 4096}\n", 128 * 2**20), ("1073741824", 2**28)],
+)
+def test_bodies_get_a_quarter_of_the_containers_memory(content: str, bytes_: int, tmp_path: Path) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(content)
+    assert limits.body_memory((tmp_path / "none", file)) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("soft", "most"), [(2**20, 3000), (limits.resource.RLIM_INFINITY, 3000), (1024, 480), (256, 96), (20, 16)]
+)
+def test_each_connection_has_two_descriptors(soft: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits.resource, "getrlimit", lambda _: (soft, soft))
+    assert limits.most_connections(3000) == most
+
+
+@pytest.mark.parametrize("text", ["", "m", "a'b", "\x1b[0m\n", "\ud800", "x" * 200])
+def test_a_short_text_is_quoted_whole(text: str) -> None:
+    assert quoted(text) == repr(text)
+
+
+@pytest.mark.parametrize("text", ["x" * 201, "\n" * 150, "\U000e0001" * 900_000])
+def test_a_long_one_is_cut_and_prints(text: str) -> None:
+    shown = quoted(text)
+    assert len(shown) < 240
+    assert shown.isprintable()
+    assert f"({len(text)} characters)" in shown
