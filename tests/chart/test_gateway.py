@@ -38,6 +38,7 @@ MATRIX: dict[str, dict[str, Any]] = {
         "gateway.maxConnections": 2_000_000,
         "gateway.maxBodyMemory": 268_435_456,
         "gateway.trustedProxies": ["10.0.0.0/8", "fd00::1"],
+        "gateway.allowedOrigins": ["https://app.example", "http://localhost:3000"],
         "gateway.affinity": {"nodeAffinity": {}},
         "gateway.tolerations": [{"key": "a", "operator": "Exists"}],
         "gateway.nodeSelector": {"kubernetes.io/os": "linux"},
@@ -131,6 +132,8 @@ def test_its_limits_are_the_values_own(gateway: Render) -> None:
     stated = _settings(gateway(MATRIX["everything else"]))
     assert (stated.max_connections, stated.max_body_memory) == (2_000_000, 268_435_456)
     assert [str(network) for network in stated.trusted_proxies] == ["10.0.0.0/8", "fd00::1/128"]
+    assert stated.allowed_origins == ("https://app.example", "http://localhost:3000")
+    assert defaults.allowed_origins == ()
 
 
 def test_an_address_has_a_share_only_where_addresses_are_those_of_clients(gateway: Render) -> None:
@@ -148,6 +151,7 @@ def test_an_address_has_a_share_only_where_addresses_are_those_of_clients(gatewa
 def test_values_of_an_earlier_chart_still_render(gateway: Render) -> None:
     """`helm upgrade --reuse-values` leaves out what is new."""
     new = {"maxConnections": None, "maxBodyMemory": None, "trustedProxies": None, "maxPerAddress": None}
+    new["allowedOrigins"] = None
     stated = {f"gateway.{name}": value for name, value in new.items()}
     objects = gateway({**stated, "gateway.service": {"externalTrafficPolicy": None}})
     assert _settings(objects).max_connections == 3000
@@ -210,6 +214,7 @@ def test_the_route_leads_from_the_gateways_of_the_cluster_to_the_service(gateway
         ({"gateway": {"service": {"externalTrafficPolicy": "Local"}}}, "type"),
         ({"gateway": {"trustedProxies": ["my-proxy"]}}, "trustedProxies"),
         ({"gateway": {"maxConnections": 1}}, "maxConnections"),
+        ({"gateway": {"allowedOrigins": ["https://app.example/path"]}}, "allowedOrigins"),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "parentRefs"),
         ({"gateway": {"ingress": {"enabled": True}}}, "host"),
         ({"gateway": {"key": {}}}, "key"),
