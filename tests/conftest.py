@@ -9,8 +9,9 @@ from hypothesis import settings
 # Whoever started the tests may have ignored Ctrl-C (nohup in a script does), and programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("same", derandomize=True)
-settings.register_profile("random")
+# A slow machine is no failure: no test has a deadline of its own by hypothesis.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
