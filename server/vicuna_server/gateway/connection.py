@@ -242,7 +242,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
         # What of the head has come would stay as long as the connection does.
         self.headers, self.url = [], b""
-        self.parser = None  # type: ignore[assignment]
+        self.parser = self.scope = None  # type: ignore[assignment]
 
     def _take_no_more(self) -> None:
         """Answer the request whose turn it is, and close: the others were not begun, and may be sent again."""
