@@ -225,6 +225,8 @@ class Connection(HttpToolsProtocol):
             self.awaits = None
             self._doors.closing(self)
             self._linger = Linger(transport, writing=writing)
+            if self.cycle is not None:
+                self.cycle.body = bytearray()  # of a body that nobody reads any more
 
     def _refuse(self, status: int, answer: bytes) -> None:
         """Answer in place of the application, unless it has begun to, and close the connection."""
