@@ -225,6 +225,8 @@ class Connection(HttpToolsProtocol):
             self.awaits = None
             self._doors.closing(self)
             self._linger = Linger(transport, writing=writing)
+            if self.cycle is not None:
+                self.cycle.body = bytearray()  # of a body that nobody reads any more
 
     def _refuse(self, status: int, answer: bytes) -> None:
         """Answer in place of the application, unless it has begun to, and close the connection."""
@@ -242,7 +244,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
         # What of the head has come would stay as long as the connection does.
         self.headers, self.url = [], b""
-        self.parser = None  # type: ignore[assignment]
+        self.parser = self.scope = None  # type: ignore[assignment]
 
     def _take_no_more(self) -> None:
         """Answer the request whose turn it is, and close: the others were not begun, and may be sent again."""
