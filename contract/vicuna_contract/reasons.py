@@ -110,6 +110,7 @@ SERVE_REASONS: Final = frozenset(
         "ContextLengthTooLarge",
         "ContextTooSmall",
         "DeviceUnavailable",
+        "EncodingHung",
         "EngineStopped",
         "ExtraMissing",
         "GenerationFailed",

@@ -336,7 +336,7 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
     async with gateway(idle_seconds=0.5) as door:
         async with connected(door.url) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            get = request(None, method="GET", path="/assets/app.js")
+            get = request(None, method="GET", path="/assets/math.js")
             writer.write(get)
             await eventually(lambda: len(door.doors) == 1)
             (one,) = door.doors._open
@@ -350,14 +350,14 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
 
             await eventually(gone, 60)
             assert most <= 64 * 1024
-        page = await door.client.get("/assets/app.js")
+        page = await door.client.get("/assets/math.js")
         assert page.status_code == 200
         assert len(page.content) > 100_000
 
 
 async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turns() -> None:
     """A hundred requests for the page and one for the models, sent behind them: it is answered before most."""
-    page = request(None, "connection: close", method="GET", path="/assets/app.js")
+    page = request(None, "connection: close", method="GET", path="/assets/math.js")
     models = request(None, "connection: close", method="GET", path="/v1/models")
     order: list[str] = []
 

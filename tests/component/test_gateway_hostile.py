@@ -448,7 +448,7 @@ async def test_a_server_learns_nothing_of_a_clients_keys_and_gets_a_small_head(p
     server, door = pair
     server.answer(whole(USAGE))
     secrets = ["authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie", "forwarded", "x-forwarded-for"]
-    many = [(f"x-{number}", "1") for number in range(300)]
+    many = [(f"x-{number}", "1") for number in range(100)]
     headers = [*((name, "SECRET") for name in secrets), *many, ("connection", "x-1"), ("tracestate", "t" * 9000)]
     assert (await door.client.post(CHAT, json=chat(), headers=headers)).status_code == 200
     top = server.requests[0].partition(b"\r\n\r\n")[0].lower()

@@ -9,6 +9,7 @@ import pytest
 from support.gateway import events, gateway
 from support.serving import MODEL, Running, running
 from vicuna_server.engine import Embedding, Generation, GenerationRequest
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.protocol import answer_size
 
@@ -29,7 +30,8 @@ class Wide(ScriptedEngine):
         self.asked += 1
         return await super().submit(request)
 
-    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
+        del scope
         self.asked += 1
         return [Embedding([1 / 3] * 8, 1) for _ in prompts]
 

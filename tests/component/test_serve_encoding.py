@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
     engine = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=2), hung_seconds=5.0)
-    async with running(engine) as live:
+    async with running(engine, accepts_token_ids=True) as live:
         yield live
 
 

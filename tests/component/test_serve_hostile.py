@@ -12,6 +12,7 @@ import pytest
 from support.raw import error, exchange, request, status
 from support.serving import MODEL, Running, eventually, running
 from vicuna_server.engine import Embedding
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.http import server as server_module
 from vicuna_server.http.connections import ConnectionWatch
@@ -142,7 +143,8 @@ async def test_an_idle_connection_is_closed_in_the_end() -> None:
 class Wide(ScriptedEngine):
     """Gives vectors that make a response of 20 MB from 1 000 texts: more than the sockets' buffers hold."""
 
-    async def embed(self, prompts: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
+        del scope
         return [Embedding([1 / 3] * 1000, 1) for _ in prompts]
 
 

@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    async with running(TransformersEngine(LoadSettings(folder, dtype="float32"))) as live:
+    engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+    async with running(engine, accepts_token_ids=True) as live:
         yield live
 
 

@@ -22,7 +22,6 @@ PAIR, NEXT = Pair(), Pair()
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "a b"}], "max_tokens": 2}
 # `--upstream` models have neither namespace nor uid.
 ENV = {"VICUNA_GATEWAY_KEYS": joined([NEXT.public, PAIR.public]), "VICUNA_AUDIENCE": "/m/"}
-GOOD = {"x-vicuna-signature": PAIR.token(aud="/m/")}
 START_SECONDS = 60
 
 
@@ -130,9 +129,10 @@ def test_no_header_makes_a_stranger_local(port: int, far: str, headers: dict[str
 
 def test_the_gateways_signature_lets_in_and_for_its_request_alone(port: int, far: str) -> None:
     url = f"http://{far}:{port}"
-    assert httpx.post(url + PATH, json=ASKED, headers=GOOD, timeout=60).status_code == 200
-    assert httpx.post(f"{url}/v1/completions", json=ASKED, headers=GOOD).status_code == 401
-    assert httpx.get(url + PATH, headers=GOOD).status_code == 401
+    good = {"x-vicuna-signature": PAIR.token(aud="/m/")}
+    assert httpx.post(url + PATH, json=ASKED, headers=good, timeout=60).status_code == 200
+    assert httpx.post(f"{url}/v1/completions", json=ASKED, headers=good).status_code == 401
+    assert httpx.get(url + PATH, headers=good).status_code == 401
     later = {"x-vicuna-signature": NEXT.token(aud="/m/")}
     assert httpx.post(url + PATH, json=ASKED, headers=later, timeout=60).status_code == 200, "the next key is known too"
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import jinja2  # noqa: F401  # what the process lacks is said here, where it can be said in words
+
 from vicuna_server.engine.template_process import MOST_BYTES, MOST_SECONDS, read_frame, write_frame
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Message
