@@ -85,7 +85,7 @@ export async function startServer(env = {}) {
   const folder = mkdtempSync(join(tmpdir(), "page-"));
   const words = ["-m", "vicuna_server", "serve", "--model", folder, "--host", "127.0.0.1", "--port", "0"];
   const server = spawn(process.env.PYTHON || "python3", [...words, "--served-name", "tiny", "--drain-seconds", "0"], {
-    env: { ...process.env, PYTHONPATH: join(TOP, "server"), VICUNA_ENGINE: "scripted", ...env },
+    env: { ...process.env, PYTHONPATH: [join(TOP, "server"), join(TOP, "contract")].join(":"), VICUNA_ENGINE: "scripted", ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = new Promise((resolve) => server.once("exit", resolve));
