@@ -145,6 +145,7 @@ def test_policies_are_made_and_removed_as_the_chart_says(team: Namespace, operat
     assert operator.get("networkpolicy", GATEWAY) is None
 
 
+@pytest.mark.full
 def test_an_upgrade_of_an_earlier_chart_cuts_no_direct_client(team: Namespace, fresh: str, tmp_path: Path) -> None:
     """With a gateway, and nothing stated of policies and signatures: whoever asks servers directly goes on."""
     repository, _, tag = GATEWAY_IMAGE.rpartition(":")
