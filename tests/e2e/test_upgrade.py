@@ -15,8 +15,11 @@ PLACE = "vicuna-earlier"
 
 
 def _history() -> list[str]:
-    """Return the commits that changed the chart, the oldest first; none in a checkout without history."""
-    log = ["git", "-C", str(ROOT), "log", "--format=%h", "--reverse", "--", CHART]
+    """Return the commits that changed the chart, the oldest first; none in a checkout without history.
+
+    Of the first parents alone: what a branch had on its way was never a chart of anybody.
+    """
+    log = ["git", "-C", str(ROOT), "log", "--first-parent", "--format=%h", "--reverse", "--", CHART]
     done = subprocess.run(log, capture_output=True, text=True, check=False)
     return done.stdout.split()[:-1]
 
