@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from support.gateway import answering
 from vicuna_contract.signing import public_keys
 from vicuna_server.gateway.key_keeper import ROTATION
 from vicuna_server.gateway.key_pair import KeyPairs
@@ -73,17 +74,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _serving(store: Store) -> AsyncIterator[Store]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", store.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    with bind("127.0.0.1", 0) as listener:
-        await web.SockSite(runner, listener).start()
-        store.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        try:
-            yield store
-        finally:
-            await runner.cleanup()
+    async with answering(store.answer) as store.url:
+        yield store
 
 
 async def hook(store: Store, folder: Path, *words: str) -> tuple[int, str]:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from support.serving import MODEL, Running, eventually, running, write_tiny_model
+from support.serving import MODEL, Running, eventually, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
 from vicuna_server.engine.batch import CHUNK_IN_COMPANY
 from vicuna_server.engine.kv import KeyValueStore
@@ -35,10 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4))
-    await subject.load()
-    yield subject
-    await subject.close()
+    async with tiny_engine(folder) as subject:
+        yield subject
 
 
 def request(text: str, max_tokens: int = 24, **options: Any) -> GenerationRequest:
@@ -139,17 +137,13 @@ async def test_only_what_is_allowed_comes_and_unwanted_words_do_not(engine: Tran
 async def test_in_float32_the_same_request_says_the_same_alone_and_among_fifteen_others(
     folder: Path, options: dict[str, Any]
 ) -> None:
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=16))
-    await subject.load()
-    try:
+    async with tiny_engine(folder, max_concurrency=16) as subject:
         asked = request("Hello there, how are you?", 40, **options)
         alone, _ = await answer(subject, asked)
         others = [answer(subject, request(f"{n} {PROMPTS[n % 8]}", 8 + 3 * n)) for n in range(15)]
         (among, _), *_ = await asyncio.gather(answer(subject, asked), *others)
         assert among == alone
         assert len(alone) > 10
-    finally:
-        await subject.close()
 
 
 async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: TransformersEngine) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from support.serving import MODEL, Running, running, write_tiny_model
+from support.serving import MODEL, Running, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.decoder import TransformersDecoder
 from vicuna_server.engine.loading import LoadSettings
@@ -27,10 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4))
-    await subject.load()
-    yield subject
-    await subject.close()
+    async with tiny_engine(folder) as subject:
+        yield subject
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ takes them, and the operator makes and removes them.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ from .cluster import GATEWAY_IMAGE, HELM_ARGS, ROOT, SYSTEM, Namespace, model, r
 from .conftest import TEAM
 from .test_gateway import GATEWAY, URL
 from .test_operators import CHART, EARLIER, PLACE, RELEASE, SECOND, installed, unpacked
+from .test_soak import clients
 
-STOP = "/tmp/stop-shielding"
 # Runs in a pod of the cluster: asks each address as anybody would, and prints the statuses.
 ASK = """
 import httpx, json, sys
@@ -45,26 +43,6 @@ def upgrade(**values: Any) -> None:
     words = ["helm", "upgrade", "vicuna-operator", str(ROOT / CHART), "--namespace", SYSTEM]
     words += ["--reset-then-reuse-values", "--wait", "--timeout", "180s", *HELM_ARGS]
     run(*words, *(f"--set-json={key}={json.dumps(value)}" for key, value in values.items()))
-
-
-@contextmanager
-def direct_clients(team: Namespace, name: str, result: dict[str, Any]) -> Iterator[None]:
-    """Let clients stream from another pod, past any gateway, while the block runs."""
-    team.kubectl("exec", "toolbox", "--", "rm", "-f", STOP)
-    words = ["kubectl", "--namespace", team.name, "exec", "--stdin", "toolbox", "--"]
-    words += ["python3", "-", f"http://{name}.{team.name}.svc:8000", name, "3", STOP]
-    script = (Path(__file__).parent / "clients.py").read_text()
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        process.stdin.write(script)
-        process.stdin.close()
-        process.stdin = None
-        try:
-            yield
-        finally:
-            team.kubectl("exec", "toolbox", "--", "touch", STOP)
-            said, _ = process.communicate(timeout=180)
-        result |= json.loads(said.splitlines()[-1])
 
 
 @pytest.fixture
@@ -159,7 +137,7 @@ def test_an_upgrade_of_an_earlier_chart_cuts_no_direct_client(team: Namespace, f
         team.wait_ready(fresh)
         before = {pod["metadata"]["uid"] for pod in team.pods(fresh)}
         seen: dict[str, Any] = {}
-        with direct_clients(team, fresh, seen):
+        with clients(team, fresh, seen, 3):
             words = ["--namespace", PLACE, "--wait", "--timeout", "180s", "--reset-then-reuse-values", *HELM_ARGS]
             run("helm", "upgrade", RELEASE, str(ROOT / CHART), *words)
             team.kubectl("annotate", "vicunamodel", fresh, "note=looked-at")

@@ -84,10 +84,11 @@ def busy(operator: Namespace, tmp_path: Path) -> Iterator[Namespace]:
 
 
 @contextmanager
-def clients(namespace: Namespace, name: str, result: dict[str, Any]) -> Iterator[None]:
-    """Let clients stream from inside the cluster; afterwards `result` has what they saw."""
+def clients(namespace: Namespace, name: str, result: dict[str, Any], count: int = CLIENTS) -> Iterator[None]:
+    """Let clients stream from inside the cluster, past any gateway; afterwards `result` has what they saw."""
+    namespace.kubectl("exec", "toolbox", "--", "rm", "-f", "/tmp/stop")
     words = ["kubectl", "--namespace", namespace.name, "exec", "--stdin", "toolbox", "--"]
-    words += ["python3", "-", f"http://{name}.{namespace.name}.svc:8000", name, str(CLIENTS), "/tmp/stop"]
+    words += ["python3", "-", f"http://{name}.{namespace.name}.svc:8000", name, str(count), "/tmp/stop"]
     script = (Path(__file__).parent / "clients.py").read_text()
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -258,17 +258,27 @@ class FakeApi:
 async def fake_api() -> AsyncIterator[FakeApi]:
     """Run an API server on a loopback port."""
     api = FakeApi()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", api._answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    with bind("127.0.0.1", 0) as listener:
-        await web.SockSite(runner, listener).start()
-        api.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with answering(api._answer, "GET") as api.url:
         try:
             yield api
         finally:
             api.cut()
+
+
+@asynccontextmanager
+async def answering(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], method: str = "*"
+) -> AsyncIterator[str]:
+    """Answer requests of any path on a loopback port; yield its address."""
+    app = web.Application()
+    app.router.add_route(method, "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    with bind("127.0.0.1", 0) as listener:
+        await web.SockSite(runner, listener).start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
             await runner.cleanup()
 
 

@@ -104,6 +104,20 @@ def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, contex
     return folder
 
 
+@asynccontextmanager
+async def tiny_engine(folder: Path, **settings: Any) -> AsyncIterator[Any]:
+    """Load a tiny model into an engine of its own, in float32."""
+    from vicuna_server.engine.settings import LoadSettings
+    from vicuna_server.engine.transformers import TransformersEngine
+
+    subject = TransformersEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
+    await subject.load()
+    try:
+        yield subject
+    finally:
+        await subject.close()
+
+
 @contextmanager
 def in_background(service: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """Run an asynchronous service in a thread with a loop of its own, for tests that are not asynchronous."""

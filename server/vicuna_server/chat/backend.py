@@ -1,8 +1,8 @@
 """What a chat talks to: a model somewhere that streams the next message."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypedDict
 
 __all__ = ["Backend", "ChatMessage", "Options", "Report"]
 
@@ -22,6 +22,10 @@ class Options:
     max_tokens: int | None = None
     top_p: float | None = None
     seed: int | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """Return what is not left to the model's side, by the names that OpenAI and the engine have for it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

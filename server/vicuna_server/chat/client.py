@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -114,7 +114,7 @@ class RemoteModel:
             InputError: The server refuses the request.
         """
         body: dict[str, object] = {"model": self.model, "messages": list(messages), "stream": True}
-        body |= {name: value for name, value in asdict(options).items() if value is not None}
+        body |= options.stated()
         if self._usage:
             body["stream_options"] = {"include_usage": True}
         self.report = Report()

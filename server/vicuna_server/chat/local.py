@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Generator, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
 from vicuna_server.chat.backend import ChatMessage, Options, Report
@@ -43,8 +42,7 @@ class LocalModel:
         ready = self._wait(self._engine.prepare(prompt, options.max_tokens, trim=True))
         left_out = ready.left_out
         self.report = Report(left_out=left_out)
-        stated = {name: value for name, value in asdict(options).items() if value is not None}
-        request = GenerationRequest(ready, **stated)
+        request = GenerationRequest(ready, **options.stated())
         generation = self._wait(self._engine.submit(request))
         try:
             while (delta := self._wait(_next(generation))) is not None:

@@ -1,10 +1,11 @@
 """What this container or machine has: CPUs and memory, as the kernel tells. No torch."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Memory", "memory_left", "usable_cpus"]
+__all__ = ["Memory", "memory_left", "memory_limit", "usable_cpus"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -28,15 +29,17 @@ class Memory:
 def memory_left(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> Memory:
     """Return what is left of the control group's limit (version 2 or 1), or of the machine where there is none."""
     machine = _meminfo(meminfo)
-    for folder, limit_name, usage_name in (
-        (cgroup, "memory.max", "memory.current"),
-        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        limit, usage = _number(folder / limit_name), _number(folder / usage_name)
-        if limit is None or usage is None or limit >= _UNLIMITED:
-            continue
-        return Memory(max(0, min(limit - usage + _cached(folder / "memory.stat"), machine)), limited=True)
+    for limit, usage_file in _limits(cgroup):
+        usage = _number(usage_file)
+        if usage is not None:
+            cached = _cached(usage_file.with_name("memory.stat"))
+            return Memory(max(0, min(limit - usage + cached, machine)), limited=True)
     return Memory(machine, limited=False)
+
+
+def memory_limit(cgroup: Path = _CGROUP) -> int | None:
+    """Return the bytes that the control group (version 2 or 1) may take; None: there is no limit."""
+    return next((limit for limit, _ in _limits(cgroup) if limit > 0), None)
 
 
 def usable_cpus(cpu_max: Path = _CGROUP / "cpu.max") -> int:
@@ -49,6 +52,17 @@ def usable_cpus(cpu_max: Path = _CGROUP / "cpu.max") -> int:
     except (OSError, ValueError):
         pass
     return max(1, cpus)
+
+
+def _limits(cgroup: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the limits that are set, each with the file of what is used of it."""
+    for folder, limit_name, usage_name in (
+        (cgroup, "memory.max", "memory.current"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit = _number(folder / limit_name)
+        if limit is not None and limit < _UNLIMITED:
+            yield limit, folder / usage_name
 
 
 def _number(path: Path) -> int | None:

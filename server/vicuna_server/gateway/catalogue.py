@@ -13,7 +13,6 @@ __all__ = ["Catalogue", "Endpoint", "Model"]
 
 MaySee = Callable[[str], bool]
 """Whether a key may use the model of this id."""
-_MOST_SHOWN = 100
 _MOST_CHOICES = 10
 _ByName = dict[str, dict[tuple[str, str], Model]]
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from vicuna_server.gateway.doors import Doors
-from vicuna_server.http.heads import HEAD_BYTES, HEAD_TOO_LARGE, MOST_HEADERS, refusal
+from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request, refusal
 from vicuna_server.http.lingering import Linger
 
 __all__ = ["CONNECTION", "CYCLE", "BoundedConfig", "Connection"]
@@ -188,11 +188,7 @@ class Connection(HttpToolsProtocol):
         del msg
         if self._deaf or self.leaving:
             return
-        if self._status == 431:
-            answer = refusal(431, HEAD_TOO_LARGE, "head_too_large")
-        else:
-            answer = refusal(400, "the request is not valid HTTP", "invalid_http")
-        self._refuse(self._status, answer)
+        self._refuse(self._status, no_request(too_large=self._status == 431))
 
     def known(self) -> None:
         """Learn that the client may come in."""

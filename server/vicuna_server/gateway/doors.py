@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
+from vicuna_server.http.connections import HEAD_SECONDS
 from vicuna_server.http.heads import HEAD_BYTES
 
-__all__ = ["HEADS_BYTES", "HEAD_SECONDS", "Door", "Doors"]
-
-HEAD_SECONDS = 30.0
-"""How long the head of a request may take to arrive, the first one from the connection's beginning on."""
+__all__ = ["HEADS_BYTES", "Door", "Doors"]
 
 HEADS_BYTES = 32 * 2**20
 """Bytes of heads under way, of all connections together."""

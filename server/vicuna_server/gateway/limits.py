@@ -2,13 +2,11 @@
 
 import contextlib
 import resource
-from pathlib import Path
+from collections.abc import Callable
+
+from vicuna_server.engine.machine import memory_limit
 
 __all__ = ["body_memory", "most_connections", "raise_descriptors"]
-
-_CGROUP_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_NO_LIMIT = 2**60
-"""Version 1 of control groups says so with a number near 2^63."""
 
 _BODY_SHARE = 4
 _PLAIN_BODY_MEMORY = 128 * 2**20
@@ -17,14 +15,10 @@ _OTHER_DESCRIPTORS = 64
 _FEWEST_CONNECTIONS = 16
 
 
-def body_memory(files: tuple[Path, ...] = _CGROUP_FILES) -> int:
+def body_memory(limit: Callable[[], int | None] = memory_limit) -> int:
     """Return the bytes that all bodies under way may take: a quarter of the container's memory, else 128 MiB."""
-    for path in files:
-        with contextlib.suppress(OSError, ValueError):
-            limit = int(path.read_text())
-            if 0 < limit < _NO_LIMIT:
-                return limit // _BODY_SHARE
-    return _PLAIN_BODY_MEMORY
+    most = limit()
+    return _PLAIN_BODY_MEMORY if most is None else most // _BODY_SHARE
 
 
 def raise_descriptors() -> None:

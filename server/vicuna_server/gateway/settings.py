@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from vicuna_server.gateway.limits import body_memory
+from vicuna_server.http.connections import HEAD_SECONDS
 
 __all__ = ["GatewaySettings"]
 
@@ -30,7 +31,7 @@ class GatewaySettings:
 
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
-    head_seconds: float = 30.0
+    head_seconds: float = HEAD_SECONDS
     max_requests: int = 2000
     max_body_memory: int = field(default_factory=body_memory)
     max_connections: int = 3000

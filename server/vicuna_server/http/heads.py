@@ -14,7 +14,7 @@ from vicuna_server.http.errors import error_response
 from vicuna_server.http.lingering import Linger
 from vicuna_server.protocol.errors import error_body
 
-__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "FewHeaders", "refusal"]
+__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "FewHeaders", "no_request", "refusal"]
 
 HEAD_BYTES = 64 * 2**10
 """The request line and all headers together; counted while they arrive."""
@@ -32,6 +32,13 @@ def refusal(status: int, message: str, code: str, *, retry_after: int | None = N
     lines += [f"content-length: {len(body)}", "connection: close"]
     lines += [f"retry-after: {retry_after}"] if retry_after is not None else []
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def no_request(*, too_large: bool) -> bytes:
+    """Return the answer to what never became a request: its head is too large, or it is no HTTP."""
+    if too_large:
+        return refusal(431, HEAD_TOO_LARGE, "head_too_large")
+    return refusal(400, "the request is not valid HTTP", "invalid_http")
 
 
 class BoundedH11(H11Protocol):
@@ -56,11 +63,8 @@ class BoundedH11(H11Protocol):
         del msg
         if self._linger is not None or self.transport.is_closing():
             return
-        if self._awaits_head() and self._head_so_far() > HEAD_BYTES:
-            answer = refusal(431, HEAD_TOO_LARGE, "head_too_large")
-        else:
-            answer = refusal(400, "the request is not valid HTTP", "invalid_http")
-        self._linger = _refuse(self.transport, answer, self._interrupt)
+        too_large = self._awaits_head() and self._head_so_far() > HEAD_BYTES
+        self._linger = _refuse(self.transport, no_request(too_large=too_large), self._interrupt)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

@@ -1,10 +1,12 @@
 """Places at the desk, addresses behind proxies, and what the process may take."""
 
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from vicuna_server.engine.machine import memory_limit
 from vicuna_server.errors import OverloadedError
 from vicuna_server.gateway import limits
 from vicuna_server.gateway.addresses import Proxies
@@ -72,9 +74,11 @@ def test_a_forwarded_address_is_believed_as_far_as_trusted_proxies_wrote_it(
     [("536870912\n", 128 * 2**20), ("max\n", 128 * 2**20), (f"{2**63 - 4096}\n", 128 * 2**20), ("1073741824", 2**28)],
 )
 def test_bodies_get_a_quarter_of_the_containers_memory(content: str, bytes_: int, tmp_path: Path) -> None:
-    file = tmp_path / "memory.max"
-    file.write_text(content)
-    assert limits.body_memory((tmp_path / "none", file)) == bytes_
+    for version, name in (("2", "memory.max"), ("1", "memory/memory.limit_in_bytes")):
+        file = tmp_path / version / name
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+        assert limits.body_memory(partial(memory_limit, tmp_path / version)) == bytes_
 
 
 @pytest.mark.parametrize(
