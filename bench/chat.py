@@ -187,6 +187,8 @@ async def compare(model: Path, args: Any) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     ours = VicunaServer(model, args.dtype, args.device)
     contenders: list[Contender] = [ours]
+    if args.other is not None:
+        contenders.append(VicunaServer(model, args.dtype, args.device, "ours, other", checkout=args.other.absolute()))
     if "generate" in args.against:
         contenders.append(Generate(model, args.dtype, args.device))
     if "batching" in args.against:
@@ -223,6 +225,7 @@ def main() -> None:
     parser.add_argument(
         "--against", nargs="*", default=["generate", "batching"], choices=("generate", "batching", "serve")
     )
+    parser.add_argument("--other", type=Path, help="another checkout, such as of an earlier commit, to run by turns")
     parser.add_argument("--fastchat", type=Path, help="folder with fastchat and what it needs")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:

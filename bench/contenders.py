@@ -51,11 +51,14 @@ class Served:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    def packages(self) -> list[Path]:
+        return []
+
     def ready_path(self) -> str:
         raise NotImplementedError
 
     def start(self) -> None:
-        self.process = spawn(self.command(), self.name)
+        self.process = spawn(self.command(), self.name, *self.packages())
         wait_for(f"http://127.0.0.1:{self.port}{self.ready_path()}", self.process, self.name)
 
     def stop(self) -> None:
@@ -81,15 +84,23 @@ class Served:
 
 @dataclass
 class VicunaServer(Served):
-    """This project's server."""
+    """This project's server.
+
+    Attributes:
+        checkout: another checkout of this repository, whose code is run; None: this one's.
+    """
 
     name: str = "ours"
     cache: str = "1Gi"
+    checkout: Path | None = None
 
     def command(self) -> list[str]:
         model = ["--model", str(self.model), "--served-name", "m", "--dtype", self.dtype, "--device", self.device]
         listen = ["--host", "127.0.0.1", "--port", str(self.port)]
         return [sys.executable, "-m", "vicuna_server", "serve", *model, *listen, "--kv-cache-memory", self.cache]
+
+    def packages(self) -> list[Path]:
+        return [] if self.checkout is None else [self.checkout / name for name in ("contract", "server")]
 
     def ready_path(self) -> str:
         return "/readyz"
@@ -163,7 +174,7 @@ class FastChat:
             spawn(
                 [*module, "fastchat.serve.controller", "--host", "127.0.0.1", "--port", str(self._controller_port)],
                 "fastchat-controller",
-                self._packages,
+                *filter(None, [self._packages]),
             )
         )
         wait_for(f"{controller}/list_models", self._processes[0], self.name, method="POST")
@@ -172,7 +183,7 @@ class FastChat:
         listen = ["--host", "127.0.0.1", "--port", str(self._port), "--limit-worker-concurrency", "64"]
         addresses = ["--worker-address", worker, "--controller-address", controller]
         worker_command = [*module, "fastchat.serve.model_worker", *model, *listen, *addresses]
-        self._processes.append(spawn(worker_command, "fastchat-worker", self._packages))
+        self._processes.append(spawn(worker_command, "fastchat-worker", *filter(None, [self._packages])))
         wait_for(f"{worker}/worker_get_status", self._processes[1], self.name, method="POST")
 
     def stop(self) -> None:
@@ -240,8 +251,8 @@ def free_port() -> int:
         return port
 
 
-def spawn(command: list[str], name: str, packages: Path | None = None) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, [str(packages) if packages else "", os.environ.get("PYTHONPATH", "")]))
+def spawn(command: list[str], name: str, *packages: Path) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, [*map(str, packages), os.environ.get("PYTHONPATH", "")]))
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": path} if path else {})
     environment["LOGDIR"] = tempfile.gettempdir()  # FastChat writes logs of its own, else into the current folder
     log = Path(tempfile.gettempdir()) / f"bench-{name.split()[0]}-{os.getpid()}.log"
