@@ -24,7 +24,7 @@ RESERVE_SHARE = 0.1
 RESERVE_BYTES = 512 * 2**20
 """What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations and a
 chat template's process (`template_process.MOST_BYTES`)."""
-KERNEL_BYTES = 128 * 2**20
+KERNEL_BYTES = 144 * 2**20
 """What the CPU's kernels come to take while the server runs: 0.6 MiB for each shape that `padding` leaves, measured."""
 UNLIMITED_SHARE = 0.5
 """The share taken of a machine's memory where no container limit says that it is ours."""

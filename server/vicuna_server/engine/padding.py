@@ -7,7 +7,7 @@ products of a layer: half a GiB after a few thousand answers, which no plan of m
 
 __all__ = ["padded"]
 
-_STEPS = ((32, 4), (256, 16), (512, 32), (1024, 64))
+_STEPS = ((32, 4), (128, 8), (256, 16), (512, 32), (1024, 64))
 """Up to so many rows they are a multiple of that; of 256 beyond."""
 
 

@@ -108,8 +108,8 @@ def test_the_flag_decides() -> None:
 @pytest.mark.parametrize(
     ("left", "tokens"),
     [
-        (Memory(2 * GIB, limited=True), (2 * GIB - (512 + 128) * 2**20) // 1024),
-        (Memory(20 * GIB, limited=True), (18 * GIB - 128 * 2**20) // 1024),
+        (Memory(2 * GIB, limited=True), (2 * GIB - (512 + 144) * 2**20) // 1024),
+        (Memory(20 * GIB, limited=True), (18 * GIB - 144 * 2**20) // 1024),
         (Memory(2 * GIB, limited=False), GIB // 1024),
     ],
 )
