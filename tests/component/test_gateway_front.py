@@ -201,7 +201,7 @@ async def test_bodies_under_way_are_bounded_in_all_and_for_each_key() -> None:
 def _desk(door: Gateway) -> Any:
     app: Any = door.gate
     while not hasattr(app, "_desk"):
-        app = app._app
+        app = getattr(app, "_app", None) or app.app
     return app._desk
 
 
@@ -414,7 +414,7 @@ async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
 def _router(door: Gateway) -> Any:
     app: Any = door.gate
     while not hasattr(app, "routes"):
-        app = app._app
+        app = getattr(app, "_app", None) or app.app
     return next(
         route.endpoint.__self__
         for included in app.routes

@@ -37,7 +37,7 @@ def _walk(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 def _routes(door: Gateway) -> list[tuple[str, str]]:
     app: Any = door.gate
     while not isinstance(app, FastAPI):
-        app = app._app
+        app = getattr(app, "_app", None) or app.app
     found = list(_walk(app.routes))
     assert ("POST", "/v1/chat/completions") in found
     return found

@@ -5,12 +5,14 @@ from functools import partial
 
 from fastapi import APIRouter, FastAPI, Security
 from fastapi.security import HTTPBearer
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server import __version__
 from vicuna_server.gateway.admission import Admission, Desk
 from vicuna_server.gateway.catalogue import Catalogue
+from vicuna_server.gateway.direct import Direct
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.metrics import CONTENT_TYPE
@@ -30,6 +32,7 @@ __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 """What needs no key: the health checks, and the page, which is where one is entered."""
+_FORWARDED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 
 
 def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Gate:
@@ -42,9 +45,10 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     app.include_router(page.router())
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     resolver = Resolver(catalogue)
-    app.include_router(_models(catalogue, resolver, Router(resolver, upstream)))
-    app.add_middleware(Warnings)
-    behind = HeadAndOptions(app, partial(methods_of, app))
+    router = Router(resolver, upstream)
+    app.include_router(_models(catalogue, resolver, router))
+    answers = ServerErrorMiddleware(Direct(app, _FORWARDED, router.forward), errors.on_bug)
+    behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
     tenure = Tenure(Admission(behind, Desk(settings.max_requests, settings.max_body_memory)))
     gate = Gate(tenure, OPEN_PATHS, rates, settings.gets_per_minute, tenure.look)
     upstream.metrics.present = lambda: (
@@ -82,6 +86,6 @@ def _models(catalogue: Catalogue, resolver: Resolver, router: Router) -> APIRout
         found = resolver.model(request, name)
         return JSONResponse(model_object(found, ready=bool(catalogue.endpoints(found))))
 
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+    for path in _FORWARDED:
         routes.add_api_route(path, router.forward, methods=["POST"], openapi_extra=operation(Body, Answer))
     return routes

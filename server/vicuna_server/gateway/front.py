@@ -88,6 +88,7 @@ def _config(app: ASGIApp, doors: Doors, refused: Callable[[int], None]) -> Bound
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # who is believed about addresses is a setting of ours (see `addresses`)
         backlog=4096,  # what the kernel allows by default: who knocks beside a crowd is not turned away
         timeout_keep_alive=KEEPALIVE_SECONDS,
         timeout_graceful_shutdown=None,  # every stream ends by its server's limit

@@ -13,7 +13,7 @@ from vicuna_server.http.routes import paths_of
 from vicuna_server.protocol.errors import error_body, error_of
 from vicuna_server.protocol.quoting import quoted
 
-__all__ = ["error_response", "install"]
+__all__ = ["error_response", "install", "on_bug"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def install(app: FastAPI) -> None:
     """Register the handlers."""
     app.add_exception_handler(VicunaError, _on_own_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(Exception, on_bug)
 
 
 def error_response(error: VicunaError) -> JSONResponse:
@@ -49,6 +49,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(error.status_code, message, code=code), error.status_code, error.headers)
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Return the response where our own code failed; the log has the reason."""
     logger.error("request %s %s failed", request.method, request.url.path, exc_info=error)
     return JSONResponse(error_body(500, "the server failed on this request; its log says why"), 500)
