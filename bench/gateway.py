@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the gateway adds to a request, and how many streams one core of it carries, against going direct.
 
-    python bench/gateway.py [--streams 500] [--seconds 20] [--probes 400]
+    python bench/gateway.py [--streams 500] [--seconds 20] [--probes 400] [--other CHECKOUT [--no-keys]]
 
 The server behind it is a bare loop that writes five events a second to every stream and answers a probe at once; it and
 the clients share one core, the gateway has the other to itself. Probes go direct and through the gateway in turn, first
@@ -11,6 +11,7 @@ a request's body has 4 KiB.
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -133,7 +134,7 @@ async def probe(ports: dict[str, int], count: int) -> dict[str, list[float]]:
     seen: dict[str, list[float]] = {name: [] for name in ports}
     for _ in range(count):
         for name, port in ports.items():
-            seen[name].append((await ask(port, 1)).first)
+            seen[name].append((await ask(port, 1)).first * 1e3)
     return seen
 
 
@@ -143,21 +144,43 @@ def percentile(values: list[float], share: float) -> float:
 
 def report(what: str, seen: dict[str, list[float]]) -> None:
     for name, share in (("median", 0.5), ("p99", 0.99)):
-        direct, through = (percentile(seen[way], share) * 1e3 for way in ("direct", "gateway"))
-        added = f"{direct:.1f} ms direct, {through:.1f} ms through: {through - direct:+.1f} ms"
-        print(f"{what}: time to the first token, {name}: {added}")
+        took = ", ".join(f"{percentile(values, share):.2f} ms {way}" for way, values in seen.items())
+        print(f"{what}: time to the first token, {name}: {took}")
 
 
-async def measure(args: argparse.Namespace, ports: dict[str, int], gateway: psutil.Process) -> None:
-    def cpu() -> float:
-        return sum(gateway.cpu_times()[:2])
+def cpu(gateway: psutil.Process) -> float:
+    return float(sum(gateway.cpu_times()[:2]))
 
-    await wait_for(ports["gateway"])
-    await probe(ports, 20)
+
+async def measure(args: argparse.Namespace, direct: int, gateways: dict[str, tuple[int, psutil.Process]]) -> None:
+    ports = {"direct": direct, **{name: port for name, (port, _) in gateways.items()}}
+    for port in ports.values():
+        await wait_for(port)
+    await probe(ports, 100)
     report("alone", await probe(ports, args.probes))
-    before, started = cpu(), time.perf_counter()
+    await cost(args.probes, gateways)
+    for name, (port, process) in gateways.items():
+        await beside_streams(args, name, {"direct": direct, name: port}, process)
+
+
+async def cost(probes: int, gateways: dict[str, tuple[int, psutil.Process]]) -> None:
+    """Compare the processor's time for a request, a fifth of them in each turn."""
+    spent: dict[str, list[float]] = {name: [] for name in gateways}
+    for _ in range(5):
+        for name, (port, process) in gateways.items():
+            before = cpu(process)
+            await probe({name: port}, probes // 5)
+            spent[name].append((cpu(process) - before) / (probes // 5) * 1e3)
+    for name, each in spent.items():
+        print(
+            f"{name}: {statistics.median(each):.2f} ms of the processor for a request ({min(each):.2f} to {max(each):.2f})"
+        )
+
+
+async def beside_streams(args: argparse.Namespace, name: str, ports: dict[str, int], gateway: psutil.Process) -> None:
+    before, started = cpu(gateway), time.perf_counter()
     tokens = int(args.seconds / EVERY)
-    streams = [asyncio.ensure_future(ask(ports["gateway"], tokens)) for _ in range(args.streams)]
+    streams = [asyncio.ensure_future(ask(ports[name], tokens)) for _ in range(args.streams)]
     await asyncio.sleep(3)
     report(f"beside {args.streams} streams", await probe(ports, args.probes))
     clients = await asyncio.gather(*streams, return_exceptions=True)
@@ -168,7 +191,8 @@ async def measure(args: argparse.Namespace, ports: dict[str, int], gateway: psut
         f"latest event of a stream, median and worst: {statistics.median(c.late for c in good) * 1e3:.0f} ms, "
         f"{max(c.late for c in good) * 1e3:.0f} ms after its turn"
     )
-    print(f"gateway: {(cpu() - before) / wall:.2f} of its core, {gateway.memory_info().rss / 2**20:.0f} MiB resident")
+    share, resident = (cpu(gateway) - before) / wall, gateway.memory_info().rss / 2**20
+    print(f"{name}: {share:.2f} of its core, {resident:.0f} MiB resident")
 
 
 async def wait_for(port: int) -> None:
@@ -186,30 +210,50 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--probes", type=int, default=400)
+    parser.add_argument("--no-keys", action="store_true", help="for gateways of before keys could be given in a file")
+    parser.add_argument("--other", type=Path, help="another checkout, such as of an earlier commit, to run by turns")
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    ports = {"direct": free_port(), "gateway": free_port()}
+    direct = free_port()
     os.sched_setaffinity(0, {cores[0]})
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(ports["direct"], cores[0]), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(direct, cores[0]), daemon=True)
     server.start()
-    words = [sys.executable, "-m", "vicuna_server.cli", "gateway", "--host", "127.0.0.1", "--metrics-port", "0"]
-    words += ["--upstream", f"m=http://127.0.0.1:{ports['direct']}", "--port", str(ports["gateway"])]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         keys = Path(folder, "keys.json")
         entry = {"sha256": hashlib.sha256(KEY.encode()).hexdigest(), "requestsPerMinute": 10**9}
         keys.write_text(json.dumps({"bench": entry}))
-        run([*words, "--keys-file", str(keys)], args, ports, cores[-1])
+        access = ["--no-keys"] if args.no_keys else ["--keys-file", str(keys)]
+        gateways = {
+            name: start(running, direct, access, checkout, cores[-1])
+            for name, checkout in {"through": None, **({"other": args.other} if args.other else {})}.items()
+        }
+        uvloop.run(measure(args, direct, gateways))
     server.kill()
 
 
-def run(words: list[str], args: argparse.Namespace, ports: dict[str, int], core: int) -> None:
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as gateway:
-        process = psutil.Process(gateway.pid)
-        process.cpu_affinity([core])
-        try:
-            uvloop.run(measure(args, ports, process))
-        finally:
-            gateway.terminate()
+def start(
+    running: contextlib.ExitStack, direct: int, access: list[str], checkout: Path | None, core: int
+) -> tuple[int, psutil.Process]:
+    port = free_port()
+    words = [
+        sys.executable,
+        "-m",
+        "vicuna_server.cli",
+        "gateway",
+        "--host",
+        "127.0.0.1",
+        "--metrics-port",
+        "0",
+        *access,
+    ]
+    words += ["--upstream", f"m=http://127.0.0.1:{direct}", "--port", str(port)]
+    there = [str(checkout.absolute() / name) for name in ("contract", "server")] if checkout else []
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, [*there, os.environ.get("PYTHONPATH", "")]))}
+    gateway = running.enter_context(subprocess.Popen(words, stderr=subprocess.DEVNULL, env=os.environ | path))
+    running.callback(gateway.terminate)
+    process = psutil.Process(gateway.pid)
+    process.cpu_affinity([core])
+    return port, process
 
 
 if __name__ == "__main__":
