@@ -172,9 +172,7 @@ async def cost(probes: int, gateways: dict[str, tuple[int, psutil.Process]]) -> 
             await probe({name: port}, probes // 5)
             spent[name].append((cpu(process) - before) / (probes // 5) * 1e3)
     for name, each in spent.items():
-        print(
-            f"{name}: {statistics.median(each):.2f} ms of the processor for a request ({min(each):.2f} to {max(each):.2f})"
-        )
+        print(f"{name}: {statistics.median(each):.2f} ms of processor a request ({min(each):.2f} to {max(each):.2f})")
 
 
 async def beside_streams(args: argparse.Namespace, name: str, ports: dict[str, int], gateway: psutil.Process) -> None:
