@@ -228,11 +228,11 @@ async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
 
 @contextlib.asynccontextmanager
 async def _health(config: OperatorConfig, loops: Loops, metrics: Metrics) -> AsyncIterator[Health]:
-    def trouble() -> str | None:
+    def problem() -> str | None:
         longest = loops.longest_pass()
         return f"a pass has been running for {longest:.0f} s" if longest > _STUCK_SECONDS else None
 
-    health = Health(config.health_port, trouble, metrics=metrics.render)
+    health = Health(config.health_port, problem, metrics=metrics.render)
     if config.health_port:
         await health.start()
     try:

@@ -98,7 +98,7 @@ class LocalRun:
             pull_policy="Never",
             replicas=1,
             shared_volume=True,
-            marks={},
+            annotations={},
             chat_template=chat_template,
             digest=digest,
         )

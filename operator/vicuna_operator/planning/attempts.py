@@ -8,14 +8,19 @@ from typing import Any
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref, Rehearsal
+from vicuna_operator.planning.blocking import (
+    claim_blocking_reason,
+    find_blocking_reason,
+    unbound_claims,
+    waits_for_volume,
+)
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.diagnosis import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.planning.endings import note_disruption, stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims, waits_for_volume
-from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
 
@@ -153,8 +158,8 @@ class Attempts:
         if pod is None or pod.phase == "Pending":
             if job.series != self.series:
                 # Other resources or placement replace what has not begun; a running merge is left alone.
-                fresh = self._start()
-                return replace(fresh, actions=[delete_job(job), *fresh.actions])
+                restart = self._start()
+                return replace(restart, actions=[delete_job(job), *restart.actions])
             return self._not_started(job, pod)
         follow = self.config.merge_progress and pod.running
         return WeightsStage(
@@ -190,7 +195,9 @@ class Attempts:
         self, pod: PodView | None, subject: Meta, unbound: Sequence[ClaimView], age: float
     ) -> tuple[str, str, str]:
         """Return reason, message and next step of what keeps a merge pod from starting."""
-        found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
+        found = claim_blocking_reason(unbound, self.seen.events) or find_blocking_reason(
+            pod, self.seen.events.get(subject.uid, ())
+        )
         if found is None:
             return *_NOTHING_KNOWN, ""
         if waits_for_volume(pod, found) and age < _VOLUME_SECONDS:

@@ -9,11 +9,11 @@ from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
 from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
+from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import table, text, whole
 from vicuna_operator.planning.observed import PodView
-from vicuna_operator.planning.obstacles import obstacle
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 
@@ -170,7 +170,7 @@ def _not_begun(pod: PodView, what: str) -> Failure | None:
             retryable=True,
             pod=pod.meta.name,
         )
-    found = obstacle(pod, ())
+    found = find_blocking_reason(pod, ())
     return Failure(found.reason, found.message, retryable=True, pod=pod.meta.name) if found is not None else None
 
 

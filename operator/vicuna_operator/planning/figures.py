@@ -34,11 +34,11 @@ def figures(
 
 
 def _of_serving(serving: ServingStage) -> Mapping[str, object]:
-    fleet, fresh, active = serving.fleet, serving.fresh, serving.active
-    since, situation = fresh.waiting if fresh is not None else (None, "")
+    fleet, target, active = serving.fleet, serving.target_deployment, serving.active
+    since, situation = target.waiting if target is not None else (None, "")
     return {
-        "rollout": serving.rollout.stand.name,
-        "way": fresh.way if fresh is not None else None,
+        "rollout": serving.rollout.state.name,
+        "way": target.way if target is not None else None,
         "target": serving.target,
         "active": active.revision if active is not None else None,
         "wanted": fleet.wanted,

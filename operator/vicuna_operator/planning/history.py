@@ -6,7 +6,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Outcome, format_time
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.rollout import RolloutState
 from vicuna_operator.planning.serving import ServingStage
 
 __all__ = ["with_outcomes"]
@@ -23,14 +23,14 @@ def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, no
 def _ended(serving: ServingStage, now: datetime) -> list[dict[str, str]]:
     """Return the rollouts that this pass sees at their end: those overtaken first, then the target's own."""
     ended = [_entry(item, Outcome.SUPERSEDED, format_time(now)) for item in serving.superseded]
-    fresh, rollout = serving.fresh, serving.rollout
-    if fresh is not None and rollout.stand is Stand.ROLLED_BACK and rollout.failure is not None:
+    target, rollout = serving.target_deployment, serving.rollout
+    if target is not None and rollout.state is RolloutState.ROLLED_BACK and rollout.failure is not None:
         failure = rollout.failure
         at = str(failure.get("at") or format_time(now))
-        ended.append({**_entry(fresh, Outcome.ROLLED_BACK, at), "reason": str(failure["reason"])})
-    elif fresh is not None and rollout.stand is Stand.STEADY:
-        completed = now if rollout.marks else fresh.completed or now
-        ended.append(_entry(fresh, Outcome.SUCCEEDED, format_time(completed)))
+        ended.append({**_entry(target, Outcome.ROLLED_BACK, at), "reason": str(failure["reason"])})
+    elif target is not None and rollout.state is RolloutState.COMPLETE:
+        completed = now if rollout.annotations else target.completed or now
+        ended.append(_entry(target, Outcome.SUCCEEDED, format_time(completed)))
     return ended
 
 

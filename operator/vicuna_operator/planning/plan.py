@@ -14,6 +14,7 @@ from vicuna_operator.planning.adoption import adopt
 from vicuna_operator.planning.allowed import not_allowed
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.diagnosis import POLL_SECONDS, unexplained
 from vicuna_operator.planning.drift import drift_told, find_drift
 from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.held import held_status, without_taken
@@ -22,7 +23,6 @@ from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.status import build_status, conflicting, disallowed, invalid
 from vicuna_operator.planning.storage import growth
-from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
 from vicuna_operator.resources.common import claim_name
 

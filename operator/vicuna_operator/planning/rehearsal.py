@@ -14,9 +14,9 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note, Rehearsal
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.blocking import is_admission
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed, Rehearsed
-from vicuna_operator.planning.obstacles import is_admission
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
@@ -95,7 +95,7 @@ def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mappin
         replicas=spec.serving.replicas,
         shared_volume=shared_volume,
         platform_user=config.platform_user,
-        marks={},
+        annotations={},
     )
 
 

@@ -23,18 +23,18 @@ _CORDONED = re.compile(r"node\(s\) were unschedulable|node\.kubernetes\.io/unsch
 _NATIVE = ("cpu", "memory", "ephemeral-storage", "hugepages-")
 
 
-def makes_room(message: str, fresh: DeploymentView, old: DeploymentView) -> bool:
-    """Tell whether a pod of `old` holds what, by the scheduler's message, a pod of `fresh` lacks.
+def makes_room(message: str, incoming: DeploymentView, running: DeploymentView) -> bool:
+    """Tell whether a pod of `running` holds what, by the scheduler's message, a pod of `incoming` lacks.
 
     In doubt it does not: a pod that serves is not stopped for one that could not start in its place either.
     """
     told = message.split("preemption:")[0]
     if _CORDONED.search(told):
         return False  # where the old pod's own node is meant, it could not even come back
-    same_place = fresh.placement == old.placement
+    same_place = incoming.placement == running.placement
     helps: list[int] = []
     for resource, count in _lacks(told):
-        if _holds(old, resource):
+        if _holds(running, resource):
             helps.append(count)
         elif count >= _nodes(told):
             return False  # no node has it, and no pod of ours gives it
@@ -54,7 +54,7 @@ def _nodes(told: str) -> int:
     return int(match["total"]) if match else 1
 
 
-def _holds(old: DeploymentView, resource: str) -> bool:
+def _holds(running: DeploymentView, resource: str) -> bool:
     """Tell whether each pod of a Deployment takes some of a resource away from its node."""
     named = "/" in resource or resource.startswith(_NATIVE)
-    return not named or resource in old.resources  # "pods", or words of another scheduler
+    return not named or resource in running.resources  # "pods", or words of another scheduler

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Action, Delete, Note, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks
+from vicuna_operator.planning.rollout import AnnotationChanges
 
 __all__ = ["last_use", "prune", "resize"]
 
 
 def resize(
-    live: Sequence[DeploymentView], sizes: Mapping[str, int], marks: Mapping[str, Marks]
+    live: Sequence[DeploymentView], sizes: Mapping[str, int], annotations: Mapping[str, AnnotationChanges]
 ) -> tuple[list[Action], list[Note]]:
     """Write replicas and marks in one call each; tell where somebody else had set the replicas."""
     actions: list[Action] = []
     notes: list[Note] = []
     for item in live:
-        size, change = sizes[item.revision], dict(marks.get(item.revision, {}))
+        size, change = sizes[item.revision], dict(annotations.get(item.revision, {}))
         body: dict[str, object] = {}
         change |= _template_noted(item)
         if item.replicas != size or item.set_replicas != size:

@@ -7,11 +7,11 @@ from datetime import datetime
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView, uids_on_pods
+from vicuna_operator.planning.diagnosis import PodDiagnosis, diagnose_pods, is_pulling
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import EventView, Observed, PodView
 from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.sizes import Fleet, is_lost
-from vicuna_operator.planning.trouble import Trouble, find_trouble, is_pulling
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Servers", "noted_revision", "observe_servers"]
@@ -40,17 +40,17 @@ class Servers:
         """Return the Deployment of a revision, None where there is none."""
         return next((item for item in self.live if item.revision == revision), None)
 
-    def trouble(self, model: Model, revision: str) -> Trouble | None:
+    def diagnose(self, model: Model, revision: str) -> PodDiagnosis | None:
         """Find what keeps a revision's pods from being ready."""
-        return find_trouble(spec_of(model).serving, revision, self.live, self.pods, self.events)
+        return diagnose_pods(spec_of(model).serving, revision, self.live, self.pods, self.events)
 
     def pulling(self, revision: str) -> Sequence[PodView]:
         """Return the pods of a revision whose image is on its way."""
         return [pod for pod in self.fleet.coming(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
 
-    def blame(self, model: Model, revision: str) -> Trouble | None:
+    def diagnose_placed(self, model: Model, revision: str) -> PodDiagnosis | None:
         """Find what keeps those of a revision's pods from being ready that have a node."""
-        return find_trouble(spec_of(model).serving, revision, (), self.fleet.coming(revision), self.events)
+        return diagnose_pods(spec_of(model).serving, revision, (), self.fleet.coming(revision), self.events)
 
 
 def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:

@@ -16,21 +16,28 @@ from vicuna_operator.planning.capacity import capacity_notes
 from vicuna_operator.planning.companions import Companions, plan_companions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of
 from vicuna_operator.planning.doubts import claim_noted
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.rollout import UNMARKED, Limit, Marks, Rollout, Stand, judge
+from vicuna_operator.planning.rollout import (
+    CLEARED,
+    AnnotationChanges,
+    ProgressDeadline,
+    Rollout,
+    RolloutState,
+    evaluate_rollout,
+)
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
 from vicuna_operator.planning.step import Step, decide_sizes
 from vicuna_operator.planning.target import Target, choose_target
-from vicuna_operator.planning.trouble import Trouble, deadline_of
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
 __all__ = ["ServingStage", "plan_serving"]
 
-_IDLE = Rollout(Stand.IDLE)
+_IDLE = Rollout(RolloutState.IDLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +54,9 @@ class ServingStage:
     active: DeploymentView | None
     fleet: Fleet
     rollout: Rollout = _IDLE
-    fresh: DeploymentView | None = None
-    good: DeploymentView | None = None
-    trouble: Trouble | None = None
+    target_deployment: DeploymentView | None = None
+    last_known_good: DeploymentView | None = None
+    diagnosis: PodDiagnosis | None = None
     superseded: Sequence[DeploymentView] = ()
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
@@ -61,10 +68,10 @@ class ServingStage:
 
     def rollout_since(self, now: datetime) -> datetime | None:
         """Return when the rollout of the target began; None when none is under way."""
-        if self.rollout.stand is Stand.STARTING:
+        if self.rollout.state is RolloutState.STARTING:
             return now
-        under_way = self.rollout.stand in (Stand.RUNNING, Stand.HOPELESS)
-        return self.fresh.started if under_way and self.fresh is not None else None
+        under_way = self.rollout.state in (RolloutState.PROGRESSING, RolloutState.FAILED)
+        return self.target_deployment.started if under_way and self.target_deployment is not None else None
 
 
 def plan_serving(
@@ -76,14 +83,14 @@ def plan_serving(
     if weights.artifact_id is None:
         return _kept(weights, servers, companions, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
-    rollout, trouble = _decide_rollout(model, target, servers, weights.look, now)
+    rollout, diagnosis = _decide_rollout(model, target, servers, weights.look, now)
     step = decide_sizes(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[Note] = []
-    if target.fresh is None:
+    if target.deployment is None:
         created = [_deployment(model, target, step, config, weights, seen)]
         announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
-    noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.fresh, seen)}
+    noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.deployment, seen)}
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
         target=target.revision,
@@ -91,13 +98,13 @@ def plan_serving(
         active=servers.active,
         fleet=servers.fleet,
         rollout=rollout,
-        fresh=target.fresh,
-        good=target.good,
-        trouble=trouble,
+        target_deployment=target.deployment,
+        last_known_good=target.last_known_good,
+        diagnosis=diagnosis,
         lost=servers.lost,
         pulling=servers.pulling(target.revision),
         sizes=step.sizes,
-        superseded=[item for item in servers.live if item is not target.fresh and item.started],
+        superseded=[item for item in servers.live if item is not target.deployment and item.started],
         contested=companions.contested,
         actions=[*companions.actions, *created, *changes],
         notes=[*companions.notes, *step.notes, *announced, *put_back],
@@ -137,39 +144,45 @@ def _kept(
     )
 
 
-def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, Marks]:
+def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, AnnotationChanges]:
     """Return what Deployments of earlier versions are to remember of their claims."""
     return {item.revision: claim_noted(item.meta, claims.get(item.claim)) for item in servers.live}
 
 
 def _decide_rollout(
     model: Model, target: Target, servers: Servers, look: str, now: datetime
-) -> tuple[Rollout, Trouble | None]:
+) -> tuple[Rollout, PodDiagnosis | None]:
     """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
-    trouble = servers.trouble(model, target.revision)
-    serving = servers.active is not None and servers.active is target.fresh
-    limit = _limit(model, target, servers, trouble)
-    rollout = judge(model, target.fresh, target.good, servers.fleet, limit, now, serving=serving, look=look)
-    if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
-        trouble = servers.trouble(model, target.good.revision)
-    return rollout, trouble
+    diagnosis = servers.diagnose(model, target.revision)
+    serving = servers.active is not None and servers.active is target.deployment
+    limit = _progress_deadline(model, target, servers, diagnosis)
+    rollout = evaluate_rollout(
+        model, target.deployment, target.last_known_good, servers.fleet, limit, now, serving=serving, look=look
+    )
+    if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
+        diagnosis = servers.diagnose(model, target.last_known_good.revision)
+    return rollout, diagnosis
 
 
-def _limit(model: Model, target: Target, servers: Servers, trouble: Trouble | None) -> Limit:
+def _progress_deadline(
+    model: Model, target: Target, servers: Servers, diagnosis: PodDiagnosis | None
+) -> ProgressDeadline:
     """Say how long the rollout may go on without progress.
 
     The first one, which takes nothing from anybody, is told to be stalled also where it has only waited.
     """
-    fresh, rollout = target.fresh, spec_of(model).serving.rollout
-    if fresh is None or fresh.started is None:
-        return Limit()
-    deadline, started = rollout.progress_deadline_seconds, fresh.started
-    waited = bool(fresh.waiting[1]) or "Drain" in (fresh.way, rollout.strategy) or rollout.strategy == "Recreate"
+    deployment, rollout = target.deployment, spec_of(model).serving.rollout
+    if deployment is None or deployment.started is None:
+        return ProgressDeadline()
+    deadline, started = rollout.progress_deadline_seconds, deployment.started
+    waited = (
+        bool(deployment.waiting[1]) or "Drain" in (deployment.way, rollout.strategy) or rollout.strategy == "Recreate"
+    )
     pods, events = servers.fleet.pods, servers.events
     overdue = deadline_of(target.revision, pods, events, started=started, deadline=deadline, has_waited=waited)
-    if target.good is None and overdue is None:
-        return Limit(started + timedelta(seconds=deadline), trouble)
-    return Limit(overdue, servers.blame(model, target.revision))
+    if target.last_known_good is None and overdue is None:
+        return ProgressDeadline(started + timedelta(seconds=deadline), diagnosis)
+    return ProgressDeadline(overdue, servers.diagnose_placed(model, target.revision))
 
 
 def _deployment(
@@ -190,19 +203,21 @@ def _deployment(
         gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
-        marks={key: value for key, value in {**step.marks, **looked}.items() if value is not None},
+        annotations={key: value for key, value in {**step.annotations, **looked}.items() if value is not None},
     )
     return Create(body)
 
 
-def _noted_now(model: Model, weights: WeightsStage, fresh: DeploymentView | None, seen: Observed) -> Marks:
+def _noted_now(
+    model: Model, weights: WeightsStage, deployment: DeploymentView | None, seen: Observed
+) -> AnnotationChanges:
     """Return what the target is to remember of where its artifact lies and of the last look at it, as Jobs may go."""
-    if fresh is None:
+    if deployment is None:
         return {}
     claim = seen.claims.get(claim_name(model))
     uid = claim.meta.uid if claim is not None and not claim.meta.deleting else None
     now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.look or None}
-    return {key: value for key, value in now.items() if value and fresh.meta.annotations.get(key) != value}
+    return {key: value for key, value in now.items() if value and deployment.meta.annotations.get(key) != value}
 
 
 def _announced(target: Target) -> Note:
@@ -215,17 +230,21 @@ def _changes(
     servers: Servers,
     rollout: Rollout,
     step: Step,
-    noted: Mapping[str, Marks],
+    noted: Mapping[str, AnnotationChanges],
 ) -> tuple[Sequence[Action], Sequence[Note]]:
     """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.
 
     `noted` has something for each of them and for the target, be it nothing.
     """
-    others = [item for item in servers.live if item is not target.fresh]
-    leftovers = {item.revision: UNMARKED for item in others if item.started or item.failed}
-    told = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
-    marks = {name: {**known, **told.get(name, {})} for name, known in noted.items()}
-    changes, put_back = resize(servers.live, step.sizes, marks)
-    in_use = [target.fresh, servers.active, None if rollout.stand is Stand.STEADY else target.good]
+    others = [item for item in servers.live if item is not target.deployment]
+    leftovers = {item.revision: CLEARED for item in others if item.started or item.failed}
+    told = {**leftovers, target.revision: {**target.annotations(model), **step.annotations}}
+    annotations = {name: {**known, **told.get(name, {})} for name, known in noted.items()}
+    changes, put_back = resize(servers.live, step.sizes, annotations)
+    in_use = [
+        target.deployment,
+        servers.active,
+        None if rollout.state is RolloutState.COMPLETE else target.last_known_good,
+    ]
     pruned = prune(servers.live, in_use, step.sizes, spec_of(model).storage.keep_revisions)
     return [*changes, *pruned], put_back

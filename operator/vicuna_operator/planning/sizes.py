@@ -75,11 +75,13 @@ class Fleet:
         sizes = self._shares(target, base, max(0, min(keep, self.wanted)))
         return {**sizes, target: min(self.wanted, max(ready, start))}
 
-    def restore(self, good: DeploymentView, *, starved: bool) -> Mapping[str, int]:
-        """Take the next step back to `good`; what else is ready stays until one replica less than wanted is."""
-        start = max(good.replicas, self.wanted + 1 - self.elsewhere(good.revision))
-        sizes = self._shares(good.revision, None, max(0, self._left_to_others(good.revision, starved)))
-        return {**sizes, good.revision: min(self.wanted, start)}
+    def restore(self, last_known_good: DeploymentView, *, starved: bool) -> Mapping[str, int]:
+        """Take the next step back to `last_known_good`; what else is ready stays until one replica less than wanted is."""
+        start = max(last_known_good.replicas, self.wanted + 1 - self.elsewhere(last_known_good.revision))
+        sizes = self._shares(
+            last_known_good.revision, None, max(0, self._left_to_others(last_known_good.revision, starved))
+        )
+        return {**sizes, last_known_good.revision: min(self.wanted, start)}
 
     def standing(self, revision: str) -> Sequence[PodView]:
         """Return the pods of all other revisions that have a place and were not told to end."""

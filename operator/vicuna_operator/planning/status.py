@@ -19,13 +19,13 @@ from vicuna_operator.api.conditions import (
 )
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.blocking import refusal
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
-from vicuna_operator.planning.obstacles import refusal
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
@@ -247,8 +247,8 @@ def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any
         told: Mapping[str, Any] = failure_report(weights.failure)
     elif serving.rollout.failure is not None:
         told = serving.rollout.failure
-    elif serving.trouble is not None and serving.trouble.failure is not None:
-        told = failure_report(serving.trouble.failure)
+    elif serving.diagnosis is not None and serving.diagnosis.failure is not None:
+        told = failure_report(serving.diagnosis.failure)
     else:
         return None
     members = ("message", "exitCode", "pod", "time", "log")

@@ -8,7 +8,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Note
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks, Rollout, Stand
+from vicuna_operator.planning.rollout import AnnotationChanges, Rollout, RolloutState
 from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.planning.target import Target
@@ -23,7 +23,7 @@ class Step:
     """How many pods each revision should have, and how that came about."""
 
     sizes: Mapping[str, int]
-    marks: Marks
+    annotations: AnnotationChanges
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
 
@@ -31,43 +31,43 @@ class Step:
 def decide_sizes(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
     """Go a step forward, a step back, or keep what the rollout has come to."""
     fleet = servers.fleet
-    if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
-        wait = look(model, target.fresh, target.good, servers, now)
-        sizes = fleet.restore(target.good, starved=wait.over)
-        return Step(sizes, {**rollout.marks, **wait.marks}, requeue_after=wait.left)
+    if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
+        wait = look(model, target.deployment, target.last_known_good, servers, now)
+        sizes = fleet.restore(target.last_known_good, starved=wait.over)
+        return Step(sizes, {**rollout.annotations, **wait.annotations}, requeue_after=wait.left)
     if fleet.wanted == 0:
-        return Step(fleet.all_on(target.revision), rollout.marks)
+        return Step(fleet.all_on(target.revision), rollout.annotations)
     return _forward(model, target, servers, rollout, now)
 
 
 def _is_done(target: Target, servers: Servers, rollout: Rollout) -> bool:
     """Tell whether no other revision has to make way: the target may have all its pods at once."""
-    if rollout.stand is Stand.STEADY and not servers.fleet.others_serve(target.revision):
+    if rollout.state is RolloutState.COMPLETE and not servers.fleet.others_serve(target.revision):
         return True
     return servers.fleet.is_alone(target.revision)
 
 
 def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
-    fleet, fresh, starting = servers.fleet, target.fresh, rollout.stand is Stand.STARTING
-    base = servers.active if servers.active is not fresh else None
-    before = fresh.way if fresh is not None and not starting else ""
+    fleet, deployment, starting = servers.fleet, target.deployment, rollout.state is RolloutState.STARTING
+    base = servers.active if servers.active is not deployment else None
+    before = deployment.way if deployment is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
     strategy, way = _way(model, target, before, base, fleet, wait)
-    marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, base, fleet, rollout)
+    annotations, notes = {**rollout.annotations, **wait.annotations}, _outage(model, target, base, fleet, rollout)
     if way != before and not starting:
-        marks = {**marks, c.ANNOTATION_ROLLOUT: way or None}
+        annotations = {**annotations, c.ANNOTATION_ROLLOUT: way or None}
         notes = [*notes, *_changed(target, fleet, way)]
     if way != "Surge" and _is_done(target, servers, rollout):
-        return Step(fleet.all_on(target.revision), marks, notes, wait.left)
+        return Step(fleet.all_on(target.revision), annotations, notes, wait.left)
     starved = wait.over and strategy == "Drain"
-    return Step(fleet.roll(target.revision, base, strategy, starved=starved), marks, notes, wait.left)
+    return Step(fleet.roll(target.revision, base, strategy, starved=starved), annotations, notes, wait.left)
 
 
 def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
     """Look how the target's pods wait; where there is no other revision, nobody could make way."""
     if base is None and not servers.fleet.standing(target.revision):
         return Wait()
-    return look(model, target.fresh, target.fresh, servers, now)
+    return look(model, target.deployment, target.deployment, servers, now)
 
 
 def _way(
@@ -128,7 +128,7 @@ def _outage(
     model: Model, target: Target, base: DeploymentView | None, fleet: Fleet, rollout: Rollout
 ) -> Sequence[Note]:
     """Announce, as a rollout begins, what the chosen strategy costs; Auto tells once it knows."""
-    if rollout.stand is not Stand.STARTING or not fleet.others_serve(target.revision):
+    if rollout.state is not RolloutState.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
     if strategy in ("Auto", "Surge") and (told := _may_preempt(model, target, base, fleet)):

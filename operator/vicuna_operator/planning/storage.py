@@ -8,7 +8,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import StorageSpec
 from vicuna_operator.planning.actions import Action, Create, Patch, Ref
 from vicuna_operator.planning.observed import ClaimView
-from vicuna_operator.resources.claim import claim_marks, claim_owners, is_ours, storage_claim
+from vicuna_operator.resources.claim import claim_changes, claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
 
 __all__ = ["claim_step", "growth", "unfollowed"]
@@ -32,7 +32,7 @@ def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tup
         )
         return [], (Reason.NAME_CONFLICT, message)
     wanted = claim_owners(model)
-    change = claim_marks(model, claim.meta.labels, claim.foreign)
+    change = claim_changes(model, claim.meta.labels, claim.foreign)
     if claim.meta.owner_uid != (model.uid if wanted else None):
         change["ownerReferences"] = wanted
     return ([Patch(_ref(name), claim.meta.uid, {"metadata": change})] if change else []), None

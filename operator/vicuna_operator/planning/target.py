@@ -9,7 +9,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks, last_good
+from vicuna_operator.planning.rollout import AnnotationChanges, find_last_known_good
 from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.servers import Servers, noted_revision
 from vicuna_operator.resources.common import spec_of
@@ -22,19 +22,19 @@ __all__ = ["Target", "choose_target"]
 class Target:
     """The revision that should serve.
 
-    `fresh` is its Deployment, None before there is one; `good` the revision to go back to, None where there is none.
+    `deployment` is its own, None before there is one; `last_known_good` the revision to go back to, None where there is none.
     """
 
     revision: str
     artifact_id: str
     digest: str | None
     image: str
-    fresh: DeploymentView | None
-    good: DeploymentView | None
+    deployment: DeploymentView | None
+    last_known_good: DeploymentView | None
 
-    def marks(self, model: Model) -> Marks:
+    def annotations(self, model: Model) -> AnnotationChanges:
         """Return what its Deployment does not tell yet: that the present spec makes it by this default image."""
-        noted = self.fresh is None or self.fresh.default_image == self.image
+        noted = self.deployment is None or self.deployment.default_image == self.image
         return {} if noted or spec_of(model).serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: self.image}
 
 
@@ -47,8 +47,8 @@ def choose_target(model: Model, artifact_id: str, digest: str | None, servers: S
         artifact_id=artifact_id,
         digest=digest,
         image=image,
-        fresh=servers.find(name),
-        good=last_good(servers.live, name, servers.active),
+        deployment=servers.find(name),
+        last_known_good=find_last_known_good(servers.live, name, servers.active),
     )
 
 

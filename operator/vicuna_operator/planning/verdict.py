@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from vicuna_operator.api.conditions import Phase, Reason, format_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.diagnosis import PodDiagnosis
 from vicuna_operator.planning.observed import PodView
-from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.rollout import RolloutState
 from vicuna_operator.planning.serving import ServingStage
-from vicuna_operator.planning.trouble import Trouble
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Verdict", "verdict_of"]
@@ -59,8 +59,8 @@ def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
     settled = _settled(model, serving, ready_all)
     if settled is not None:
         return settled
-    if serving.trouble is not None:
-        return _in_trouble(serving, serving.trouble, ready_all)
+    if serving.diagnosis is not None:
+        return _blocked(serving, serving.diagnosis, ready_all)
     return _moving(serving, ready_all)
 
 
@@ -68,24 +68,24 @@ def _settled(model: Model, serving: ServingStage, ready_all: int) -> Verdict | N
     """Judge what comes to no other end by waiting: gone back, complete, or failed with nowhere to go back to."""
     target, active = serving.target or "", serving.active.revision if serving.active is not None else None
     target_ready, rollout = serving.fleet.ready(target), serving.rollout
-    if rollout.stand is Stand.ROLLED_BACK:
+    if rollout.state is RolloutState.ROLLED_BACK:
         return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
     if target_ready >= serving.fleet.wanted and active == target and ready_all == target_ready:
         return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
-    if rollout.stand is Stand.HOPELESS and (failure := rollout.failure):
+    if rollout.state is RolloutState.FAILED and (failure := rollout.failure):
         message = f"{failure['message']}; there is no earlier revision to go back to"
         return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
     return None
 
 
-def _in_trouble(serving: ServingStage, trouble: Trouble, ready_all: int) -> Verdict:
+def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> Verdict:
     """Judge a rollout whose pods do not get ready, and may yet."""
-    reason, message = trouble.obstacle.reason, trouble.obstacle.message
+    reason, message = diagnosis.blocking.reason, diagnosis.blocking.message
     phase = Phase.FAILED
     if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
         phase = Phase.PENDING
         message = "; ".join([message, *map(_ending, serving.fleet.leaving)])
-    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=trouble.step)
+    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=diagnosis.step)
 
 
 def _moving(serving: ServingStage, ready_all: int) -> Verdict:
@@ -116,10 +116,10 @@ def _pulling(pod: PodView) -> str:
 
 def _rolled_back(model: Model, serving: ServingStage) -> str:
     failure = serving.rollout.failure or {}
-    back = serving.good.revision if serving.good is not None else "the last good one"
+    back = serving.last_known_good.revision if serving.last_known_good is not None else "the last good one"
     message = f"revision {serving.target} failed and {back} is back: {failure.get('reason')}: {failure.get('message')}"
-    if serving.trouble is not None:
-        message += f"; revision {back}: {serving.trouble.obstacle.message}"
+    if serving.diagnosis is not None:
+        message += f"; revision {back}: {serving.diagnosis.blocking.message}"
     return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"
 
 

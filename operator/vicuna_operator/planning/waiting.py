@@ -34,7 +34,7 @@ class Wait:
     over: bool = False
     in_vain: bool = False
     left: float | None = None
-    marks: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def look(
@@ -49,17 +49,19 @@ def look(
         return Wait()
     since, known = keeper.waiting
     if since is None or known != situation:
-        since, marks = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
+        since, annotations = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
     else:
-        marks = {}
+        annotations = {}
     left = _patience(model, fleet, wanted.revision) - (now - since).total_seconds()
     if left > 0:
-        return Wait(left=left, marks=marks)
+        return Wait(left=left, annotations=annotations)
     # What is on its way out or in changes the situation by itself.
     if fleet.leaving or fleet.coming(wanted.revision):
-        return Wait(marks=marks)
+        return Wait(annotations=annotations)
     return Wait(
-        over=_would_help(wanted, servers, fleet.queue(wanted.revision)), in_vain=_alone(fleet, wanted), marks=marks
+        over=_would_help(wanted, servers, fleet.queue(wanted.revision)),
+        in_vain=_alone(fleet, wanted),
+        annotations=annotations,
     )
 
 

@@ -14,13 +14,13 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.diagnosis import POLL_SECONDS
 from vicuna_operator.planning.doubts import Doubt, claim_noted, find_doubt, is_void
 from vicuna_operator.planning.endings import END_NOW, merge_ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.rehearsal import rehearsed_stage
 from vicuna_operator.planning.storage import claim_step
-from vicuna_operator.planning.trouble import POLL_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.identity import merge_key, merge_series
 

@@ -88,15 +88,15 @@ def retry(kubectl: Kubectl, name: str) -> int:
     before, moment = read_model(kubectl, name), str(int(time.time()))
     stalled = _condition(before, ConditionType.STALLED)
     failed = stalled.get("reason") if stalled.get("status") == "True" else None
-    marks = {c.ANNOTATION_RETRY: moment}
+    annotations = {c.ANNOTATION_RETRY: moment}
     told = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
     damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
     if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
-        marks[c.ANNOTATION_VERIFY] = moment
+        annotations[c.ANNOTATION_VERIFY] = moment
         told += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
     elif failed is None:
         told += ": what has failed so far is tried again at once, with all its retries"
-    _annotate(kubectl, name, marks)
+    _annotate(kubectl, name, annotations)
     say(told)
     return 0
 
@@ -220,8 +220,8 @@ def _warn_of_absence(kubectl: Kubectl, body: Mapping[str, Any], now: Callable[[]
         warn(f"warning: {told}")
 
 
-def _annotate(kubectl: Kubectl, name: str, marks: Mapping[str, str]) -> None:
-    words = [f"{key}={value}" for key, value in marks.items()]
+def _annotate(kubectl: Kubectl, name: str, annotations: Mapping[str, str]) -> None:
+    words = [f"{key}={value}" for key, value in annotations.items()]
     kubectl.write("annotate", _RESOURCE, name, *words, "--overwrite", "--field-manager=kubectl-vicuna")
 
 

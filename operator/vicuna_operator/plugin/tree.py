@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vicuna_operator.api.conditions import ConditionType, find_condition
+from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, PodView
-from vicuna_operator.planning.obstacles import obstacle
 from vicuna_operator.planning.sizes import ready_pods
 from vicuna_operator.plugin.family import Family
 
@@ -136,9 +136,9 @@ def _pod(family: Family, pod: PodView) -> Node:
 
 
 def _pod_cause(family: Family, pod: PodView) -> str:
-    found = obstacle(pod, family.events.get(pod.meta.uid, ()))
-    trouble = found or (server_failure(pod) if pod.is_server else None)
-    return f"{trouble.reason}: {trouble.message}" if trouble is not None else ""
+    found = find_blocking_reason(pod, family.events.get(pod.meta.uid, ()))
+    diagnosis = found or (server_failure(pod) if pod.is_server else None)
+    return f"{diagnosis.reason}: {diagnosis.message}" if diagnosis is not None else ""
 
 
 def _last_failure(status: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.resources.common import claim_name, foreign, labels, owner, spec_of
 
-__all__ = ["KEPT", "claim_marks", "claim_owners", "is_ours", "storage_claim"]
+__all__ = ["KEPT", "claim_changes", "claim_owners", "is_ours", "storage_claim"]
 
 _NAME = "vicuna-weights"
 KEPT: Mapping[str, str] = {
@@ -37,7 +37,7 @@ def storage_claim(model: Model) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def claim_marks(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
+def claim_changes(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
     """Return the change of metadata that a claim needs: what is stated for it now, and what keeps it from being pruned.
 
     What is not stated any more stays, as nobody knows who wrote it.

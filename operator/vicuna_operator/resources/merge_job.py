@@ -62,7 +62,9 @@ def merge_job(
         shared_volume=shared_volume,
         platform_user=platform_user,
     )
-    marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid})
+    own_labels = labels(
+        model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid}
+    )
     annotations = {
         c.ANNOTATION_ATTEMPT: str(attempt),
         c.ANNOTATION_SERIES: series,
@@ -71,7 +73,7 @@ def merge_job(
         **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
         **({c.ANNOTATION_VERIFY: look} if look else {}),
     }
-    return volume_job(model, job_name(model, attempt), marks=marks, annotations=annotations, pod=pod)
+    return volume_job(model, job_name(model, attempt), own_labels=own_labels, annotations=annotations, pod=pod)
 
 
 def _inputs(model: Model) -> list[tuple[str, WeightsSource]]:

@@ -32,7 +32,7 @@ def prune_job(
 ) -> dict[str, Any]:
     """Build the Job that keeps these artifacts and nothing else; it removes the damaged copies of those in `aside`."""
     kept = sorted(keep)
-    marks = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
+    own_labels = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
     tmp = "/tmp"  # noqa: S108  # an emptyDir of the pod
     pod = volume_pod(
         model,
@@ -55,4 +55,4 @@ def prune_job(
     annotations = {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)}
     if aside:
         annotations[c.ANNOTATION_ASIDE] = json.dumps(list(aside))
-    return volume_job(model, prune_job_name(model, kept), marks=marks, annotations=annotations, pod=pod)
+    return volume_job(model, prune_job_name(model, kept), own_labels=own_labels, annotations=annotations, pod=pod)

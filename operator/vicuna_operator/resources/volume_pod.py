@@ -82,14 +82,14 @@ def _placement(model: Model, affinity: Mapping[str, Any], *, shared_volume: bool
 
 
 def volume_job(
-    model: Model, name: str, *, marks: Mapping[str, str], annotations: Mapping[str, str], pod: Mapping[str, Any]
+    model: Model, name: str, *, own_labels: Mapping[str, str], annotations: Mapping[str, str], pod: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Build the Job around such a pod: one attempt, never retried by Kubernetes itself.
 
-    `marks` are the labels of Job and pod, beside those that the user states.
+    `own_labels` are the labels of Job and pod, beside those that the user states.
     """
     merge = spec_of(model).merge
-    template: dict[str, Any] = {"labels": {**foreign(merge.pod_labels), **marks}}
+    template: dict[str, Any] = {"labels": {**foreign(merge.pod_labels), **own_labels}}
     if stated := foreign(merge.pod_annotations):
         template["annotations"] = stated
     return {
@@ -98,7 +98,7 @@ def volume_job(
         "metadata": {
             "name": name,
             "namespace": model.namespace,
-            "labels": {**foreign(merge.job_labels), **marks},
+            "labels": {**foreign(merge.job_labels), **own_labels},
             "annotations": {**foreign(merge.job_annotations), **annotations},
             "ownerReferences": [owner(model)],
         },

@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from vicuna_contract.exits import TERMINAL_EXITS
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.types import ServingSpec
+from vicuna_operator.planning.blocking import BlockingReason, find_blocking_reason, refusal
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.observed import EventView, PodView
-from vicuna_operator.planning.obstacles import Obstacle, obstacle, refusal
 
 __all__ = [
     "POLL_SECONDS",
     "STUCK_SECONDS",
-    "Trouble",
+    "PodDiagnosis",
     "deadline_of",
-    "find_trouble",
+    "diagnose_pods",
     "is_pulling",
     "rollout_failure",
     "unexplained",
@@ -31,54 +31,54 @@ _CRASHES = 3  # so many ends in a row are no accident
 
 
 @dataclass(frozen=True)
-class Trouble:
+class PodDiagnosis:
     """The worst thing known about a revision's pods; `failure` where a container ended badly."""
 
-    obstacle: Obstacle
+    blocking: BlockingReason
     failure: Failure | None = None
 
     @property
     def step(self) -> str:
         """Return what would help; empty where a container has ended, whose words are anybody's."""
-        return "" if self.failure is not None else self.obstacle.step
+        return "" if self.failure is not None else self.blocking.step
 
 
-def find_trouble(
+def diagnose_pods(
     spec: ServingSpec,
     revision: str,
     deployments: Sequence[DeploymentView],
     pods: Sequence[PodView],
     events: Mapping[str, Sequence[EventView]],
-) -> Trouble | None:
+) -> PodDiagnosis | None:
     """Find what keeps a revision's pods from being ready."""
     for item in deployments:
         if item.revision == revision and item.refused:
-            return Trouble(refusal(item.refused))
+            return PodDiagnosis(refusal(item.refused))
     for pod in pods:
         if pod.revision == revision and not (pod.ready or pod.meta.deleting):
-            found = _pod_trouble(spec, pod, events.get(pod.meta.uid, ()))
+            found = _diagnose_pod(spec, pod, events.get(pod.meta.uid, ()))
             if found is not None:
                 return found
     return None
 
 
-def _pod_trouble(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -> Trouble | None:
+def _diagnose_pod(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -> PodDiagnosis | None:
     """Tell what keeps one pod from being ready: what it waits for, else how its container ended."""
-    found = obstacle(pod, events)
+    found = find_blocking_reason(pod, events)
     if found is not None:
         subject = _asked(spec) if found.reason == Reason.UNSCHEDULABLE else f"pod {pod.meta.name}: "
-        return Trouble(Obstacle(found.reason, f"{subject}{found.message}"))
+        return PodDiagnosis(BlockingReason(found.reason, f"{subject}{found.message}"))
     failure = server_failure(pod)
     if failure is not None and (pod.restarts or not pod.running):
         restart = f" (restart {pod.restarts})" if pod.running else ""
-        return Trouble(Obstacle(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
+        return PodDiagnosis(BlockingReason(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
     return None
 
 
 def rollout_failure(
     revision: str,
     pods: Sequence[PodView],
-    trouble: Trouble | None,
+    diagnosis: PodDiagnosis | None,
     *,
     overdue: datetime | None,
     deadline: int,
@@ -86,7 +86,7 @@ def rollout_failure(
 ) -> Failure | None:
     """Tell why a rollout must be given up; None while it may still succeed.
 
-    `overdue` is when it makes no progress any more, `deadline` for how many seconds it then made none; `trouble` is
+    `overdue` is when it makes no progress any more, `deadline` for how many seconds it then made none; `diagnosis` is
     what is known of the pods that make none.
     """
     mine = [pod for pod in pods if pod.revision == revision and not pod.meta.deleting]
@@ -95,20 +95,20 @@ def rollout_failure(
             return failure
     if overdue is None or now < overdue:
         return None
-    return _too_late(revision, trouble, deadline, format_time(overdue))
+    return _too_late(revision, diagnosis, deadline, format_time(overdue))
 
 
-def _too_late(revision: str, trouble: Trouble | None, deadline: int, overdue: str) -> Failure:
+def _too_late(revision: str, diagnosis: PodDiagnosis | None, deadline: int, overdue: str) -> Failure:
     """Say what a rollout still waited for at its deadline."""
     late = f"not ready within {deadline} s (spec.serving.rollout.progressDeadlineSeconds)"
-    if trouble is None:
+    if diagnosis is None:
         return Failure(
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"revision {revision} is {late}; see `kubectl logs` of its pods",
             retryable=False,
             time=overdue,
         )
-    found, ended = trouble.obstacle, trouble.failure
+    found, ended = diagnosis.blocking, diagnosis.failure
     told = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
     if ended is None:
         return told
