@@ -147,7 +147,7 @@ async def _lead(
     )
     ends = {holding, stopping, changing, watching, leading}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    code = _verdict(holding, stopping, changing, watching, leading)
+    code = _exit_code(holding, stopping, changing, watching, leading)
     await loops.close()  # from here on nothing is written any more, so another replica may begin
     others = (holding, stopping, changing, watching, signals)
     for task in others:
@@ -161,7 +161,7 @@ async def _lead(
     return code
 
 
-def _verdict(
+def _exit_code(
     holding: asyncio.Task[Any],
     stopping: asyncio.Task[Any],
     changing: asyncio.Task[str],

@@ -15,7 +15,7 @@ from vicuna_operator.controller.snapshot import Key, Snapshot, View
 from vicuna_operator.kube.connection import Connection
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
 
 __all__ = ["Wakeups", "register"]
 
@@ -25,7 +25,7 @@ _VIEWS: Mapping[str, Callable[[Mapping[str, Any]], View]] = {
     "deployments": DeploymentView.of,
     "pods": PodView.of,
     "claims": ClaimView.of,
-    "services": CompanionView.of,
+    "services": ManagedObjectView.of,
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import EventView, Rehearsed
+from vicuna_operator.planning.observed import DryRunResult, EventView
 
 __all__ = ["Memory", "newer_body"]
 
@@ -38,7 +38,7 @@ class Memory:
     gone: bool = False
     audited: float = NEVER
     # what the API server thought of the objects that the spec comes to
-    rehearsed: Rehearsed | None = None
+    dry_run: DryRunResult | None = None
     # why the model is left to another operator; empty: it is ours
     left: str = ""
     # how often another took our mark off the status, and until when it is left to that one for it

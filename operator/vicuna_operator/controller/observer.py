@@ -19,7 +19,7 @@ from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.aside import put_aside
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import CompanionView, EventView, Observed, PodView
+from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed, PodView
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -63,23 +63,23 @@ class Observer:
         await self._forget_solved_conflicts(model, memory)
         budgets_offered = await self._kube.offers("policy/v1")
         several = model.spec is not None and model.spec.serving.replicas > 1
-        budget = await self._companion(model, memory, _BUDGET, wanted=several) if budgets_offered else None
-        policy = await self._companion(model, memory, _POLICY, wanted=self._policies)
+        budget = await self._managed_object(model, memory, _BUDGET, wanted=several) if budgets_offered else None
+        policy = await self._managed_object(model, memory, _POLICY, wanted=self._policies)
         return Observed(
             jobs=children.jobs,
             deployments=children.deployments,
             pods=children.pods,
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
-            budget=CompanionView.of(budget) if budget else None,
-            policy=CompanionView.of(policy) if policy else None,
+            budget=ManagedObjectView.of(budget) if budget else None,
+            policy=ManagedObjectView.of(policy) if policy else None,
             claims=await self._claims.read(model),
             events=await self._events(model, memory),
             progress=await self._progress(model, memory),
             neighbours=self._neighbours(model),
             neighbour_pods=self._neighbour_pods(model, children.jobs),
             conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
-            rehearsed=memory.rehearsed,
+            dry_run=memory.dry_run,
             relabelled=tuple(sorted(memory.relabelled.values())),
         )
 
@@ -115,7 +115,7 @@ class Observer:
         artifacts = {item.artifact_id for item in put_aside(jobs)}
         return self._snapshot.servers_of(artifacts, claim_name(model), besides=(model.namespace, model.name))
 
-    async def _companion(
+    async def _managed_object(
         self, model: Model, memory: Memory, what: tuple[str, str], *, wanted: bool
     ) -> Mapping[str, Any] | None:
         """Read what stands beside a model by its name, without a watch, which cannot wait for an API to appear.

@@ -11,11 +11,11 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.claims import Claims
+from vicuna_operator.controller.dry_runs import DryRuns
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
 from vicuna_operator.controller.memory import NEVER, Memory, newer_body
 from vicuna_operator.controller.notes import Notes
 from vicuna_operator.controller.observer import Observer
-from vicuna_operator.controller.rehearsing import Rehearsals
 from vicuna_operator.controller.rivals import Rivals
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
@@ -93,7 +93,7 @@ class Reconciler:
         self._now = now
         self._clock = clock
         self._notes = Notes(kube, instance, clock=clock)
-        self._rehearsals = Rehearsals(kube, clock=clock)
+        self._dry_runs = DryRuns(kube, clock=clock)
         self._rivals = Rivals(kube, manager, now=now, clock=clock)
         self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
@@ -204,11 +204,11 @@ class Reconciler:
         # of a model that somebody's finalizer keeps no child is touched
         seen = Observed() if model.deleting else await self._observer.observe(model, memory)
         plan = self._planning.plan(model, seen, self._config, self._now())
-        if plan.rehearsal is None:
+        if plan.dry_run is None:
             return plan
-        answer = await self._rehearsals.rehearse(model, plan.rehearsal)
-        memory.rehearsed = replace(answer, fresh=False)
-        return self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
+        answer = await self._dry_runs.ask(model, plan.dry_run)
+        memory.dry_run = replace(answer, is_new=False)
+        return self._planning.plan(model, replace(seen, dry_run=answer), self._config, self._now())
 
     def _when_again(self, memory: Memory, plan: Plan) -> float | None:
         wishes = [] if plan.requeue_after is None else [plan.requeue_after]

@@ -8,7 +8,7 @@ from vicuna_contract import names as c
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 
@@ -43,7 +43,7 @@ class Children:
     deployments: tuple[DeploymentView, ...] = ()
     pods: tuple[PodView, ...] = ()
     claims: tuple[ClaimView, ...] = ()
-    services: tuple[CompanionView, ...] = ()
+    services: tuple[ManagedObjectView, ...] = ()
 
     def all(self) -> tuple[View, ...]:
         """Return the children of every kind."""
@@ -59,7 +59,7 @@ class Snapshot:
     deployments: Index[DeploymentView] = field(default_factory=dict)
     pods: Index[PodView] = field(default_factory=dict)
     claims: Index[ClaimView] = field(default_factory=dict)
-    services: Index[CompanionView] = field(default_factory=dict)
+    services: Index[ManagedObjectView] = field(default_factory=dict)
 
     def model(self, key: Key) -> Mapping[str, Any] | None:
         """Return the newest body of a model; two are there for a moment when it is deleted and made anew."""

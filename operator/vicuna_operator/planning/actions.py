@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref", "Rehearsal", "summary"]
+__all__ = ["Action", "Apply", "Create", "Delete", "DryRun", "Note", "Patch", "Plan", "Ref", "summary"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """Objects of which the API server should say whether it would take them; the answer is good for one `key`."""
 
     key: str
@@ -83,7 +83,7 @@ class Plan:
     `status` is the whole status object, None to leave it alone. `requeue_after` is in seconds, None: only on an event.
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
-    `rehearsal` is to be asked first; with the answer another plan is made in place of this one.
+    `dry_run` is to be asked first; with the answer another plan is made in place of this one.
     `figures` are what the decision rests on, for whoever debugs it.
     """
 
@@ -93,5 +93,5 @@ class Plan:
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
-    rehearsal: Rehearsal | None = None
+    dry_run: DryRun | None = None
     figures: Mapping[str, object] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 A Deployment is adopted if its pods are made as an operator made them, by the hash it carries; its pods go on. A Job is
 never believed: it is removed, and merges again in seconds what is there. What stands beside the revisions is adopted
-where it is as it should be (`companions`).
+where it is as it should be (`managed`).
 """
 
 from collections.abc import Sequence

@@ -33,12 +33,14 @@ def put_aside(jobs: Iterable[JobView]) -> Sequence[Aside]:
     Nothing while a look is under way, has failed, or has not been read yet: it may have put aside another copy.
     Whatever it did, servers that began before its end count.
     """
-    looks = sorted((job for job in jobs if job.meta.look and not job.is_prune), key=lambda job: job.attempt)
-    ended = [Aside(job.artifact_id, job.finished) for job in looks if job.artifact_id and job.finished]
-    if len(ended) < len(looks):
+    verifications = sorted(
+        (job for job in jobs if job.meta.verification and not job.is_prune), key=lambda job: job.attempt
+    )
+    ended = [Aside(job.artifact_id, job.finished) for job in verifications if job.artifact_id and job.finished]
+    if len(ended) < len(verifications):
         return []
     last = {item.artifact_id: item for item in ended}
-    return [last[artifact_id] for artifact_id in sorted(_artifacts(looks))]
+    return [last[artifact_id] for artifact_id in sorted(_artifacts(verifications))]
 
 
 def free(aside: Sequence[Aside], pods: Sequence[PodView]) -> Sequence[str]:
@@ -56,8 +58,8 @@ def cleared(jobs: Iterable[JobView], removed: Sequence[str]) -> Sequence[Patch]:
     ]
 
 
-def _artifacts(looks: Iterable[JobView]) -> set[str]:
-    return {job.artifact_id for job in looks if job.artifact_id and _has_put_aside(job)}
+def _artifacts(verifications: Iterable[JobView]) -> set[str]:
+    return {job.artifact_id for job in verifications if job.artifact_id and _has_put_aside(job)}
 
 
 def _has_put_aside(job: JobView) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref, Rehearsal
+from vicuna_operator.planning.actions import Action, Create, Delete, DryRun, Note, Ref
 from vicuna_operator.planning.blocking import (
     claim_blocking_reason,
     find_blocking_reason,
@@ -45,8 +45,8 @@ class WeightsStage:
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False
-    look: str = ""  # the last look at every byte of the artifact that was settled, or is under way
-    in_vain: str = ""  # why the artifact is no good for a server although it was looked at
+    verification: str = ""  # the last look at every byte of the artifact that was settled, or is under way
+    unresolved: str = ""  # why the artifact is no good for a server although it was looked at
     attempt: int | None = None
     merge_pod: str | None = None
     progress: Mapping[str, Any] | None = None
@@ -55,7 +55,7 @@ class WeightsStage:
     notes: Sequence[Note] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
-    rehearsal: Rehearsal | None = None
+    dry_run: DryRun | None = None
 
 
 def claims_to_read(model: Model) -> Sequence[str]:
@@ -82,12 +82,12 @@ class Attempts:
     pods: Mapping[str, PodView]  # by Job name
     series: str
     shared_volume: bool
-    look: str = ""  # what doubts the artifact, if anything does
+    verification: str = ""  # what doubts the artifact, if anything does
 
     def next(self) -> WeightsStage:
         """Decide from the last attempt what comes now."""
         last = self.jobs[-1] if self.jobs else None
-        if last is None or last.claim != claim_name(self.model) or last.meta.look != self.look:
+        if last is None or last.claim != claim_name(self.model) or last.meta.verification != self.verification:
             return self._start()
         pod = self.pods.get(last.meta.name)
         if last.succeeded:
@@ -136,7 +136,7 @@ class Attempts:
             shared_volume=self.shared_volume,
             capacity=self._capacity(),
             claim_uid=self._claim.meta.uid if self._claim is not None else "",
-            look=self.look,
+            verification=self.verification,
             platform_user=self.config.platform_user,
         )
 

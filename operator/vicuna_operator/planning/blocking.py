@@ -15,8 +15,8 @@ from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 __all__ = [
     "BlockingReason",
     "claim_blocking_reason",
-    "is_admission",
     "find_blocking_reason",
+    "is_admission",
     "refusal",
     "unbound_claims",
     "waits_for_volume",

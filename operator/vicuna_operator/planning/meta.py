@@ -36,7 +36,7 @@ class Meta:
         return text if is_digest(text) else None
 
     @property
-    def look(self) -> str:
+    def verification(self) -> str:
         """Return which look at every byte of the artifact this belongs to; empty: none."""
         return self.annotations.get(c.ANNOTATION_VERIFY, "")
 

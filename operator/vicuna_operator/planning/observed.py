@@ -14,11 +14,11 @@ from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = [
     "ClaimView",
-    "CompanionView",
+    "DryRunResult",
     "EventView",
+    "ManagedObjectView",
     "Observed",
     "PodView",
-    "Rehearsed",
 ]
 
 
@@ -170,7 +170,7 @@ def _modes(value: object) -> Sequence[str]:
 
 
 @dataclass(frozen=True)
-class CompanionView:
+class ManagedObjectView:
     """What stands beside all revisions under the model's name: Service, PodDisruptionBudget or NetworkPolicy."""
 
     meta: Meta
@@ -197,16 +197,16 @@ class EventView:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class DryRunResult:
     """What the API server said when objects were tried out.
 
-    `refused` are its findings about the objects themselves (422); `fresh` is true in the first plan that knows of it.
+    `refused` are its findings about the objects themselves (422); `is_new` is true in the first plan that knows of it.
     """
 
     key: str
     refused: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    fresh: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ class Observed:
     jobs: Sequence[JobView] = ()
     deployments: Sequence[DeploymentView] = ()
     pods: Sequence[PodView] = ()
-    service: CompanionView | None = None
+    service: ManagedObjectView | None = None
     budgets_offered: bool = False
-    budget: CompanionView | None = None
-    policy: CompanionView | None = None
+    budget: ManagedObjectView | None = None
+    policy: ManagedObjectView | None = None
     claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None
@@ -237,7 +237,7 @@ class Observed:
     relabelled: Sequence[str] = ()  # children that no watch shows: a label of ours is not what it was made with
     neighbours: Sequence[str] = ()
     neighbour_pods: Sequence[PodView] = ()
-    rehearsed: Rehearsed | None = None  # None: nothing was tried out yet
+    dry_run: DryRunResult | None = None  # None: nothing was tried out yet
 
     @property
     def merges(self) -> Sequence[JobView]:

@@ -86,7 +86,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
         requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
-        rehearsal=weights.rehearsal,
+        dry_run=weights.dry_run,
         figures=figures(model, weights, serving, status, actions, again),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.planning.lenient import fingerprint, moment
-from vicuna_operator.planning.observed import CompanionView
+from vicuna_operator.planning.observed import ManagedObjectView
 
 __all__ = ["differing", "put_back", "seconds_left"]
 
@@ -22,13 +22,13 @@ _NEWER = {"unhealthyPodEvictionPolicy"}  # an API server before 1.26 drops it
 _RIVALS = {"maxUnavailable": "minAvailable"}  # of which the API server takes one
 
 
-def differing(found: CompanionView, body: Mapping[str, Any]) -> Sequence[str]:
+def differing(found: ManagedObjectView, body: Mapping[str, Any]) -> Sequence[str]:
     """Name the fields and labels that are not as stated."""
     labels = (f"label {key}" for key in _labels(found, body))
     return [*labels, *(f"spec.{key}" for key in _fields(found, body))]
 
 
-def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -> float:
+def seconds_left(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) -> float:
     """Return for how long the very change that is seen is let be, because it came back when it was put back last."""
     at, _, known = found.meta.annotations.get(c.ANNOTATION_PUT_BACK, "").partition(" ")
     since = moment(at)
@@ -38,7 +38,7 @@ def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -
     return _PATIENCE - passed if 0 <= passed < _PATIENCE else 0.0
 
 
-def put_back(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
+def put_back(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
     """Return the merge-patch that makes an object as stated again."""
     spec = {key: _patched(found.spec.get(key), body["spec"][key], key) for key in _fields(found, body)}
     rivals = {rival: None for key, rival in _RIVALS.items() if key in spec and rival in found.spec}
@@ -48,19 +48,19 @@ def put_back(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Ma
     return {"metadata": metadata} | ({"spec": {**spec, **rivals}} if spec else {})
 
 
-def _labels(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
+def _labels(found: ManagedObjectView, body: Mapping[str, Any]) -> Iterator[str]:
     wanted: Mapping[str, str] = body["metadata"]["labels"]
     yield from (key for key in wanted if found.meta.labels.get(key) != wanted[key])
 
 
-def _fields(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
+def _fields(found: ManagedObjectView, body: Mapping[str, Any]) -> Iterator[str]:
     for key, value in body["spec"].items():
         unknown = key in _NEWER and key not in found.spec
         if not unknown and not _agrees(found.spec.get(key), value, key):
             yield key
 
 
-def _state(found: CompanionView, body: Mapping[str, Any]) -> str:
+def _state(found: ManagedObjectView, body: Mapping[str, Any]) -> str:
     """Return what is there in place of what differs, in short."""
     labels = {key: found.meta.labels.get(key) for key in _labels(found, body)}
     spec = {key: found.spec.get(key) for key in _fields(found, body)}

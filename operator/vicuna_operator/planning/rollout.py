@@ -22,8 +22,8 @@ from vicuna_operator.resources.identity import rollout_attempt
 
 __all__ = [
     "CLEARED",
-    "ProgressDeadline",
     "AnnotationChanges",
+    "ProgressDeadline",
     "Rollout",
     "RolloutState",
     "evaluate_rollout",
@@ -90,14 +90,14 @@ def evaluate_rollout(
     now: datetime,
     *,
     serving: bool,
-    look: str,
+    verification: str,
 ) -> Rollout:
     """Decide where the rollout of the target stands.
 
-    `target` is its Deployment, None before there is one; `serving` tells whether it is the active revision. `look` is
+    `target` is its Deployment, None before there is one; `serving` tells whether it is the active revision. `verification` is
     the last one at its artifact, empty where there was none: weights that were found or made right are tried again.
     """
-    attempt = _attempt(model, look)
+    attempt = _attempt(model, verification)
     if target is None:
         return _starting(now) if fleet.wanted else Rollout(RolloutState.IDLE)
     if last_known_good is not None and _was_given_up(target, attempt):
@@ -119,8 +119,8 @@ def _is_complete(target: DeploymentView, fleet: Fleet) -> bool:
     return enough or (target.started is not None and fleet.goes_no_further(target.revision))
 
 
-def _attempt(model: Model, look: str) -> str:
-    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([look] if look else [])]
+def _attempt(model: Model, verification: str) -> str:
+    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([verification] if verification else [])]
     return rollout_attempt(spec_of(model), retry=" ".join(words))
 
 

@@ -13,11 +13,10 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Note
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.capacity import capacity_notes
-from vicuna_operator.planning.companions import Companions, plan_companions
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of
-from vicuna_operator.planning.doubts import claim_noted
+from vicuna_operator.planning.managed_objects import ManagedObjects, plan_managed_objects
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.rollout import (
     CLEARED,
@@ -32,6 +31,7 @@ from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
 from vicuna_operator.planning.step import Step, decide_sizes
 from vicuna_operator.planning.target import Target, choose_target
+from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
@@ -79,11 +79,11 @@ def plan_serving(
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
-    companions = plan_companions(model, seen, config, now, shared_volume=weights.shared_volume)
+    managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
     if weights.artifact_id is None:
-        return _kept(weights, servers, companions, seen.claims)
+        return _kept(weights, servers, managed, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
-    rollout, diagnosis = _decide_rollout(model, target, servers, weights.look, now)
+    rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
     step = decide_sizes(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[Note] = []
@@ -105,30 +105,30 @@ def plan_serving(
         pulling=servers.pulling(target.revision),
         sizes=step.sizes,
         superseded=[item for item in servers.live if item is not target.deployment and item.started],
-        contested=companions.contested,
-        actions=[*companions.actions, *created, *changes],
-        notes=[*companions.notes, *step.notes, *announced, *put_back],
-        requeue_after=_look_again(servers, companions, rollout, step, now),
+        contested=managed.contested,
+        actions=[*managed.actions, *created, *changes],
+        notes=[*managed.notes, *step.notes, *announced, *put_back],
+        requeue_after=_look_again(servers, managed, rollout, step, now),
     )
 
 
-def _look_again(servers: Servers, companions: Companions, rollout: Rollout, step: Step, now: datetime) -> float | None:
+def _look_again(servers: Servers, managed: ManagedObjects, rollout: Rollout, step: Step, now: datetime) -> float | None:
     """Return in how many seconds a deadline, a wait or the grace period of a pod is over."""
-    known = (companions.requeue_after, rollout.requeue_after, step.requeue_after)
+    known = (managed.requeue_after, rollout.requeue_after, step.requeue_after)
     waits = [wait for wait in known if wait is not None]
     lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.leaving if pod.ends is not None]
     return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
 def _kept(
-    weights: WeightsStage, servers: Servers, companions: Companions, claims: Mapping[str, ClaimView | None]
+    weights: WeightsStage, servers: Servers, managed: ManagedObjects, claims: Mapping[str, ClaimView | None]
 ) -> ServingStage:
     """Let what serves go on serving, at the size asked for, until the new weights are known.
 
     Pods that only fail to load an artifact that is being looked at are stopped: others begin at once when it is whole.
     """
     active, fleet = servers.active, servers.fleet
-    stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.look)
+    stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.verification)
     sizes = fleet.all_on(active.revision) if active and stays else {item.revision: 0 for item in servers.live}
     changes, put_back = resize(servers.live, sizes, _noted(servers, claims))
     return ServingStage(
@@ -137,27 +137,34 @@ def _kept(
         active=active,
         fleet=fleet,
         sizes=sizes,
-        contested=companions.contested,
-        actions=[*companions.actions, *changes],
-        notes=[*companions.notes, *put_back],
-        requeue_after=companions.requeue_after,
+        contested=managed.contested,
+        actions=[*managed.actions, *changes],
+        notes=[*managed.notes, *put_back],
+        requeue_after=managed.requeue_after,
     )
 
 
 def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, AnnotationChanges]:
     """Return what Deployments of earlier versions are to remember of their claims."""
-    return {item.revision: claim_noted(item.meta, claims.get(item.claim)) for item in servers.live}
+    return {item.revision: claim_annotations(item.meta, claims.get(item.claim)) for item in servers.live}
 
 
 def _decide_rollout(
-    model: Model, target: Target, servers: Servers, look: str, now: datetime
+    model: Model, target: Target, servers: Servers, verification: str, now: datetime
 ) -> tuple[Rollout, PodDiagnosis | None]:
     """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
     diagnosis = servers.diagnose(model, target.revision)
     serving = servers.active is not None and servers.active is target.deployment
     limit = _progress_deadline(model, target, servers, diagnosis)
     rollout = evaluate_rollout(
-        model, target.deployment, target.last_known_good, servers.fleet, limit, now, serving=serving, look=look
+        model,
+        target.deployment,
+        target.last_known_good,
+        servers.fleet,
+        limit,
+        now,
+        serving=serving,
+        verification=verification,
     )
     if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
         diagnosis = servers.diagnose(model, target.last_known_good.revision)
@@ -189,7 +196,7 @@ def _deployment(
     model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage, seen: Observed
 ) -> Create:
     claim = seen.claims.get(claim_name(model))
-    looked = {c.ANNOTATION_VERIFY: weights.look} if weights.look else {}
+    verified = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
     body = revision_deployment(
         model,
         revision=target.revision,
@@ -203,7 +210,7 @@ def _deployment(
         gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
-        annotations={key: value for key, value in {**step.annotations, **looked}.items() if value is not None},
+        annotations={key: value for key, value in {**step.annotations, **verified}.items() if value is not None},
     )
     return Create(body)
 
@@ -216,7 +223,7 @@ def _noted_now(
         return {}
     claim = seen.claims.get(claim_name(model))
     uid = claim.meta.uid if claim is not None and not claim.meta.deleting else None
-    now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.look or None}
+    now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.verification or None}
     return {key: value for key, value in now.items() if value and deployment.meta.annotations.get(key) != value}
 
 

@@ -26,8 +26,8 @@ from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
+from vicuna_operator.planning.ready_summary import ReadySummary, summarize_ready
 from vicuna_operator.planning.serving import ServingStage
-from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
@@ -48,19 +48,19 @@ def build_status(
     """Say where a model with a valid spec stands; `drift` is reason and message of what is not as the spec says."""
     pods, wanted = [pod for pod in serving.fleet.pods if not pod.meta.deleting], serving.fleet.wanted
     ready_all = sum(1 for pod in pods if pod.ready)
-    verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
+    summary = _steady(model, summarize_ready(model, weights, serving, ready_all))
     status = {
-        "action": next_step(model.name, verdict.reason, verdict.step),
+        "action": next_step(model.name, summary.reason, summary.step),
         "observedGeneration": model.generation,
-        "phase": str(verdict.phase),
-        "reason": _reason(verdict.reason),
+        "phase": str(summary.phase),
+        "reason": _reason(summary.reason),
         "ready": f"{ready_all}/{wanted}",
         "gpus": wanted * spec_of(model).serving.num_gpus,
         "replicas": len(pods),
         "readyReplicas": ready_all,
         "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": _merged_conditions(model, [*_conditions(weights, verdict, ready_all), *_drifted(drift)], now),
+        "conditions": _merged_conditions(model, [*_conditions(weights, summary, ready_all), *_drifted(drift)], now),
         "active": _active(model, serving, ready_all, now),
         "formerUIDs": _former_uids(model, serving),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
@@ -89,18 +89,18 @@ def _selector(model: Model) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items()))
 
 
-def _conditions(weights: WeightsStage, verdict: Verdict, ready_all: int) -> Sequence[Condition]:
-    reason = _reason(verdict.reason)
-    at_rest = Reason.COMPLETE if verdict.ready else Reason.IDLE
+def _conditions(weights: WeightsStage, summary: ReadySummary, ready_all: int) -> Sequence[Condition]:
+    reason = _reason(summary.reason)
+    at_rest = Reason.COMPLETE if summary.ready else Reason.IDLE
     return [
-        Condition(ConditionType.READY, verdict.ready, reason, verdict.message),
+        Condition(ConditionType.READY, summary.ready, reason, summary.message),
         Condition(
             ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
         ),
         _available(ready_all),
         # Ready says why; once is enough on a screen. Stalled says it again, since kstatus reads only that.
-        _while(ConditionType.PROGRESSING, verdict.progressing, replace(verdict, message=""), otherwise=at_rest),
-        _while(ConditionType.STALLED, verdict.stalled, verdict, otherwise=Reason.IDLE),
+        _while(ConditionType.PROGRESSING, summary.progressing, replace(summary, message=""), otherwise=at_rest),
+        _while(ConditionType.STALLED, summary.stalled, summary, otherwise=Reason.IDLE),
     ]
 
 
@@ -109,10 +109,10 @@ def _drifted(drift: Mapping[str, str] | None) -> Sequence[Condition]:
     return [] if drift is None else [Condition(ConditionType.DRIFTED, True, drift["reason"], drift["message"])]
 
 
-def _while(kind: ConditionType, holds: bool, verdict: Verdict, *, otherwise: Reason) -> Condition:
+def _while(kind: ConditionType, holds: bool, summary: ReadySummary, *, otherwise: Reason) -> Condition:
     """Make a condition that has the verdict's reason and message only while it holds."""
     if holds:
-        return Condition(kind, True, _reason(verdict.reason), verdict.message)
+        return Condition(kind, True, _reason(summary.reason), summary.message)
     return Condition(kind, False, otherwise, "")
 
 
@@ -191,12 +191,12 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
     return _harmless(told)
 
 
-def _steady(model: Model, verdict: Verdict) -> Verdict:
+def _steady(model: Model, summary: ReadySummary) -> ReadySummary:
     """Keep what the registry said while the kubelet only says that it waits before asking again."""
     before = find_condition(model.status, ConditionType.READY)
-    if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
-        return replace(verdict, message=str(before.get("message")))
-    return verdict
+    if "Back-off pulling image" in summary.message and before.get("reason") == summary.reason:
+        return replace(summary, message=str(before.get("message")))
+    return summary
 
 
 def _available(ready_all: int) -> Condition:

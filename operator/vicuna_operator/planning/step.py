@@ -12,7 +12,7 @@ from vicuna_operator.planning.rollout import AnnotationChanges, Rollout, Rollout
 from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.planning.target import Target
-from vicuna_operator.planning.waiting import Wait, look
+from vicuna_operator.planning.waiting import Wait, assess_wait
 from vicuna_operator.resources.common import spec_of
 
 __all__ = ["Step", "decide_sizes"]
@@ -32,7 +32,7 @@ def decide_sizes(model: Model, target: Target, servers: Servers, rollout: Rollou
     """Go a step forward, a step back, or keep what the rollout has come to."""
     fleet = servers.fleet
     if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
-        wait = look(model, target.deployment, target.last_known_good, servers, now)
+        wait = assess_wait(model, target.deployment, target.last_known_good, servers, now)
         sizes = fleet.restore(target.last_known_good, starved=wait.over)
         return Step(sizes, {**rollout.annotations, **wait.annotations}, requeue_after=wait.left)
     if fleet.wanted == 0:
@@ -67,7 +67,7 @@ def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Se
     """Look how the target's pods wait; where there is no other revision, nobody could make way."""
     if base is None and not servers.fleet.standing(target.revision):
         return Wait()
-    return look(model, target.deployment, target.deployment, servers, now)
+    return assess_wait(model, target.deployment, target.deployment, servers, now)
 
 
 def _way(
@@ -79,7 +79,7 @@ def _way(
     stopped and a pod still finds no place, stopping has freed nothing: whatever the strategy, the old ones start again.
     """
     stated = spec_of(model).serving.rollout.strategy
-    if before == "Surge" or (wait.in_vain and base is not None and stated != "Surge"):
+    if before == "Surge" or (wait.futile and base is not None and stated != "Surge"):
         return "Surge", "Surge"
     if stated != "Auto":
         return stated, ""

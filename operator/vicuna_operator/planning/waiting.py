@@ -18,7 +18,7 @@ from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Wait", "look"]
+__all__ = ["Wait", "assess_wait"]
 
 _SCHEDULER_SECONDS = 30
 
@@ -27,27 +27,27 @@ _SCHEDULER_SECONDS = 30
 class Wait:
     """What a rollout waits for.
 
-    `over`: a pod has waited long enough for what a running pod of another revision holds. `in_vain`: it waits although
+    `over`: a pod has waited long enough for what a running pod of another revision holds. `futile`: it waits although
     no other pod runs any more. `left`: seconds until that may change.
     """
 
     over: bool = False
-    in_vain: bool = False
+    futile: bool = False
     left: float | None = None
     annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def look(
-    model: Model, keeper: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
+def assess_wait(
+    model: Model, record: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
 ) -> Wait:
-    """Look how the pods of `wanted` wait; `keeper` is the Deployment that remembers since when."""
-    if keeper is None or wanted is None:
+    """Look how the pods of `wanted` wait; `record` is the Deployment that remembers since when."""
+    if record is None or wanted is None:
         return Wait()
     fleet = servers.fleet
     situation = fleet.situation(wanted.revision)
     if not situation:
         return Wait()
-    since, known = keeper.waiting
+    since, known = record.waiting
     if since is None or known != situation:
         since, annotations = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
     else:
@@ -60,7 +60,7 @@ def look(
         return Wait(annotations=annotations)
     return Wait(
         over=_would_help(wanted, servers, fleet.queue(wanted.revision)),
-        in_vain=_alone(fleet, wanted),
+        futile=_alone(fleet, wanted),
         annotations=annotations,
     )
 

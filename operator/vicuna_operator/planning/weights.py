@@ -15,12 +15,17 @@ from vicuna_operator.planning.actions import Action, Create, Note, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.diagnosis import POLL_SECONDS
-from vicuna_operator.planning.doubts import Doubt, claim_noted, find_doubt, is_void
+from vicuna_operator.planning.dry_run import with_dry_run
 from vicuna_operator.planning.endings import END_NOW, merge_ended, outlived, pods_of
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.rehearsal import rehearsed_stage
 from vicuna_operator.planning.storage import claim_step
+from vicuna_operator.planning.verification import (
+    VerificationRequest,
+    claim_annotations,
+    find_verification_request,
+    is_on_former_claim,
+)
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.identity import merge_key, merge_series
 
@@ -31,13 +36,13 @@ __all__ = ["plan_weights"]
 class _Known:
     """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once.
 
-    `digest` is of its files, None where no merge told it; `look` is the last look at all of them, if there was one.
+    `digest` is of its files, None where no merge told it; `verification` is the last look at all of them, if there was one.
     """
 
     artifact_id: str
     chat_template: str | None = None
     digest: str | None = None
-    look: str = ""
+    verification: str = ""
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
@@ -53,17 +58,21 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     jobs = [merge_ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
-    doubt = find_doubt(model, known.artifact_id, claim, jobs, seen) if known is not None else Doubt()
-    if known is not None and (doubt.settled or spec_of(model).suspend):
-        stage = replace(_merged(known, jobs), in_vain=_in_vain(known, doubt))
-    elif (held := _held(model, jobs, blocked)) is not None:
-        stage = held
+    request = (
+        find_verification_request(model, known.artifact_id, claim, jobs, seen)
+        if known is not None
+        else VerificationRequest()
+    )
+    if known is not None and (request.settled or spec_of(model).suspend):
+        stage = replace(_merged(known, jobs), unresolved=_unresolved(known, request))
+    elif (blocked_stage := _blocked(model, jobs, blocked)) is not None:
+        stage = blocked_stage
     else:
-        series = _series(model, doubt.look)
-        attempts = Attempts(model, seen, config, now, jobs, pods, series, shared_volume, doubt.look)
-        next_step = _looking(attempts.next(), known, doubt)
+        series = _series(model, request.key)
+        attempts = Attempts(model, seen, config, now, jobs, pods, series, shared_volume, request.key)
+        next_step = _verifying(attempts.next(), known, request)
         next_step, prepared = replace(next_step, actions=[*prepared, *next_step.actions]), []
-        stage = rehearsed_stage(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
+        stage = with_dry_run(next_step, model, seen, config, shared_volume=shared_volume, job=attempts.job)
     cleared = [*_superseded(mine, key), *_let_go(jobs, claim)]
     return replace(stage, actions=[*prepared, *cleared, *stage.actions], shared_volume=shared_volume)
 
@@ -75,31 +84,31 @@ def _let_go(jobs: Sequence[JobView], claim: ClaimView | None) -> Sequence[Action
     return [delete_job(job) for job in jobs if job.claim == claim.meta.name and (job.succeeded or job.failed)]
 
 
-def _held(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | None) -> WeightsStage | None:
+def _blocked(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | None) -> WeightsStage | None:
     """Say what keeps a merge from being begun or gone on with: its claim, or the user."""
     if blocked is not None:
         return WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
     return _suspended(jobs) if spec_of(model).suspend else None
 
 
-def _looking(stage: WeightsStage, known: _Known | None, doubt: Doubt) -> WeightsStage:
+def _verifying(stage: WeightsStage, known: _Known | None, request: VerificationRequest) -> WeightsStage:
     """Say that it is an artifact that is there which is looked at, and why."""
     if known is None:
         return stage
-    said = f"a server says {doubt.failure.reason}" if doubt.failure is not None else "as asked"
+    said = f"a server says {request.failure.reason}" if request.failure is not None else "as asked"
     why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({said})"
-    begins = [Note("Warning" if doubt.failure else "Normal", "ArtifactDoubted", why)]
+    begins = [Note("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
     notes = [*stage.notes, *(begins if begun else [])]
-    return replace(stage, message=f"{why}; {stage.message}", look=doubt.look, notes=notes)
+    return replace(stage, message=f"{why}; {stage.message}", verification=request.key, notes=notes)
 
 
-def _in_vain(known: _Known, doubt: Doubt) -> str:
-    if doubt.in_vain is None or doubt.failure is None:
+def _unresolved(known: _Known, request: VerificationRequest) -> str:
+    if request.unresolved is None or request.failure is None:
         return ""
     return (
-        f"Job {doubt.in_vain.meta.name} has read every byte of artifact {known.artifact_id} and left it right, and pod"
-        f" {doubt.failure.pod} still says {doubt.failure.reason}: {doubt.failure.message}; look at the volume and at"
+        f"Job {request.unresolved.meta.name} has read every byte of artifact {known.artifact_id} and left it right, and pod"
+        f" {request.failure.pod} still says {request.failure.reason}: {request.failure.message}; look at the volume and at"
         f" what mounts it, then `kubectl vicuna retry`"
     )
 
@@ -121,7 +130,7 @@ def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
         told,
         known.chat_template,
         known.digest,
-        look=known.look,
+        verification=known.verification,
         actions=actions,
         notes=known.notes,
     )
@@ -133,8 +142,8 @@ def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
     return WeightsStage(None, Reason.SUSPENDED, "suspended before the merge was done", actions=running)
 
 
-def _series(model: Model, look: str) -> str:
-    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([look] if look else [])]
+def _series(model: Model, verification: str) -> str:
+    words = [model.annotations.get(c.ANNOTATION_RETRY, ""), *([verification] if verification else [])]
     return merge_series(spec_of(model), claim=claim_name(model), retry=" ".join(words))
 
 
@@ -154,7 +163,7 @@ def _known_artifact(
     here = claim_name(model)
     claim = seen.claims.get(here)
     for job in reversed(jobs):
-        if job.succeeded and job.claim == here and not is_void(job.meta, claim):
+        if job.succeeded and job.claim == here and not is_on_former_claim(job.meta, claim):
             known = _noted(job, claim) or _told(job, pods.get(job.meta.name), claim)
             if known is not None:
                 return known
@@ -165,20 +174,20 @@ def _noted(job: JobView, claim: ClaimView | None) -> _Known | None:
     """Return what is noted on a Job; one of an earlier version notes the claim now."""
     if not job.artifact_id:
         return None
-    noted = claim_noted(job.meta, claim)
+    noted = claim_annotations(job.meta, claim)
     change = {"metadata": {"annotations": noted}}
     actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if noted else []
-    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.meta.look, job.warnings, actions)
+    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.meta.verification, job.warnings, actions)
 
 
 def _served(model: Model, seen: Observed, claim: ClaimView | None) -> _Known | None:
     """Find the artifact by a Deployment that serves it, the youngest first."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
-    there = [item for item in own if not is_void(item.meta, claim)]
+    there = [item for item in own if not is_on_former_claim(item.meta, claim)]
     fit = [item for item in there if item.merge_key == key and item.claim == here]
     fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
-    known = (_Known(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.look) for item in fit)
+    known = (_Known(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.verification) for item in fit)
     return next(known, None)
 
 
@@ -189,12 +198,12 @@ def _told(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _Known 
         return None
     resolved = said.chat_template if job.asked_template == AUTO else None
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
-    annotations = _annotations(said, resolved) | claim_noted(job.meta, claim)
+    annotations = _annotations(said, resolved) | claim_annotations(job.meta, claim)
     metadata |= {"annotations": annotations} if annotations else {}
     change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if outlived(pod) else {})
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
     notes = [Note("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, resolved, said.digest, job.meta.look, said.warnings, [patch], notes)
+    return _Known(said.artifact_id, resolved, said.digest, job.meta.verification, said.warnings, [patch], notes)
 
 
 def _annotations(said: Report, resolved: str | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
 from vicuna_operator.errors import PluginError
-from vicuna_operator.planning.doubts import DAMAGE
+from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
 from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import companion
+from vicuna_operator.resources.common import managed_object
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["disruption_budget"]
@@ -16,4 +16,4 @@ def disruption_budget(model: Model) -> dict[str, Any]:
         "selector": {"matchLabels": pod_selector(model)},
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     }
-    return companion(model, "policy/v1", "PodDisruptionBudget", spec)
+    return managed_object(model, "policy/v1", "PodDisruptionBudget", spec)

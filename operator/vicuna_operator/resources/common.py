@@ -13,10 +13,10 @@ __all__ = [
     "CONTAINER_SECURITY",
     "affinity_to_volume",
     "claim_name",
-    "companion",
     "environment",
     "foreign",
     "labels",
+    "managed_object",
     "owner",
     "pod_security",
     "spec_of",
@@ -72,7 +72,7 @@ def foreign(stated: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in stated.items() if not key.startswith(f"{c.GROUP}/")}
 
 
-def companion(
+def managed_object(
     model: Model,
     api_version: str,
     kind: str,

@@ -41,13 +41,13 @@ def merge_job(
     shared_volume: bool,
     capacity: str,
     claim_uid: str = "",
-    look: str = "",
+    verification: str = "",
     platform_user: bool = False,
 ) -> dict[str, Any]:
     """Build one attempt.
 
     `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound, as
-    is its uid while there is none. `look` names what doubts the artifact that is there: it is read in full.
+    is its uid while there is none. `verification` names what doubts the artifact that is there: it is read in full.
     `platform_user` leaves user and groups of the pod to the platform.
     """
     volumes, mounts = _volumes(model)
@@ -56,7 +56,7 @@ def merge_job(
         image=image,
         pull_policy=pull_policy,
         arguments=_arguments(model),
-        environment=[*_environment(model), *([{"name": c.VERIFY_VARIABLE, "value": "1"}] if look else [])],
+        environment=[*_environment(model), *([{"name": c.VERIFY_VARIABLE, "value": "1"}] if verification else [])],
         volumes=volumes,
         mounts=mounts,
         shared_volume=shared_volume,
@@ -71,7 +71,7 @@ def merge_job(
         c.ANNOTATION_CLAIM: claim_name(model),
         c.ANNOTATION_CAPACITY: capacity,
         **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
-        **({c.ANNOTATION_VERIFY: look} if look else {}),
+        **({c.ANNOTATION_VERIFY: verification} if verification else {}),
     }
     return volume_job(model, job_name(model, attempt), own_labels=own_labels, annotations=annotations, pod=pod)
 

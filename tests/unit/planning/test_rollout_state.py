@@ -84,13 +84,24 @@ def judged(
     last_known_good: DeploymentView | None = None,
     limit: ProgressDeadline | None = None,
     serving: bool = False,
-    look: str = "",
+    verification: str = "",
 ) -> Rollout:
-    return evaluate_rollout(model, fresh, last_known_good, ships, limit or ProgressDeadline(), NOW, serving=serving, look=look)
+    return evaluate_rollout(
+        model,
+        fresh,
+        last_known_good,
+        ships,
+        limit or ProgressDeadline(),
+        NOW,
+        serving=serving,
+        verification=verification,
+    )
 
 
 @pytest.mark.parametrize("good", [None, OLD])
-def test_a_revision_without_a_deployment_begins_unless_no_pods_are_wanted(last_known_good: DeploymentView | None) -> None:
+def test_a_revision_without_a_deployment_begins_unless_no_pods_are_wanted(
+    last_known_good: DeploymentView | None,
+) -> None:
     assert judged(None, fleet(1), last_known_good=last_known_good) == Rollout(RolloutState.STARTING, BEGUN)
     assert judged(None, fleet(0), last_known_good=last_known_good) == Rollout(RolloutState.IDLE)
 
@@ -111,7 +122,7 @@ def test_another_attempt_begins_anew() -> None:
     begun = Rollout(RolloutState.STARTING, BEGUN)
     for model in (edited, retried):
         assert judged(fresh, fleet(), model=model, last_known_good=OLD) == begun
-    assert judged(fresh, fleet(), last_known_good=OLD, look="look-1") == begun, (
+    assert judged(fresh, fleet(), last_known_good=OLD, verification="look-1") == begun, (
         "its weights were found or made right since"
     )
 
@@ -119,12 +130,15 @@ def test_another_attempt_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("retry", "look", "words"), [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")]
 )
-def test_an_attempt_is_known_again_by_later_versions(retry: str, look: str, words: str) -> None:
+def test_an_attempt_is_known_again_by_later_versions(retry: str, verification: str, words: str) -> None:
     """Else an upgrade of the operator would try again what has failed."""
     metadata = {**MODEL_BODY["metadata"], "annotations": {c.ANNOTATION_RETRY: retry} if retry else {}}
     model = parse_model({**MODEL_BODY, "metadata": metadata})
     fresh = deployment(failed=failed(attempt(model, words=words)))
-    assert judged(fresh, fleet(), model=model, last_known_good=OLD, look=look).state is RolloutState.ROLLED_BACK
+    assert (
+        judged(fresh, fleet(), model=model, last_known_good=OLD, verification=verification).state
+        is RolloutState.ROLLED_BACK
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,7 +216,9 @@ def test_a_rollout_runs_until_its_deadline_and_asks_to_be_looked_at_then() -> No
     for last_known_good in (None, OLD):
         waits = judged(fresh, ships, last_known_good=last_known_good, limit=ProgressDeadline())
         assert waits == Rollout(RolloutState.PROGRESSING)
-        runs = judged(fresh, ships, last_known_good=last_known_good, limit=ProgressDeadline(NOW + timedelta(seconds=40)))
+        runs = judged(
+            fresh, ships, last_known_good=last_known_good, limit=ProgressDeadline(NOW + timedelta(seconds=40))
+        )
         assert runs == Rollout(RolloutState.PROGRESSING, requeue_after=40)
 
 
@@ -231,7 +247,7 @@ def test_a_rollout_that_is_overdue_is_given_up_and_says_for_which_attempt_and_wh
     told = {**TOLD, "attempt": attempt(), "at": format_time(NOW)}
     given_up(told, judged(fresh, ships, last_known_good=OLD, limit=OVERDUE))
     again = {**TOLD, "attempt": attempt(words=" look-1"), "at": format_time(NOW)}
-    given_up(again, judged(fresh, ships, last_known_good=OLD, limit=OVERDUE, look="look-1"))
+    given_up(again, judged(fresh, ships, last_known_good=OLD, limit=OVERDUE, verification="look-1"))
 
 
 def test_a_server_that_cannot_start_is_given_up_before_any_deadline() -> None:

@@ -17,7 +17,7 @@ from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, CompanionView, EventView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, EventView, ManagedObjectView, Observed, PodView
 from vicuna_operator.planning.rollout import Rollout, RolloutState
 from vicuna_operator.planning.serving import ServingStage, plan_serving
 from vicuna_operator.planning.sizes import LOST_AFTER
@@ -67,7 +67,7 @@ def deployment(model: Model, *, has: int = 2, set_to: int | None = None, **annot
             claim_uid="uid-claim",
         )
     )
-    marks = {f"vicuna.dev/{key.replace('_', '-')}": value for key, value in marks.items()}
+    marks = {f"vicuna.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
     noted = {c.ANNOTATION_TEMPLATE: DeploymentView.of(body).template.noted, **body["metadata"]["annotations"], **marks}
     metadata = {**body["metadata"], "uid": f"uid-{name_of(model)}", "creationTimestamp": EARLIER}
     metadata["annotations"] = {key: value for key, value in noted.items() if value is not None}
@@ -105,10 +105,10 @@ def claim(uid: str = "uid-claim", *, deleting: bool = False) -> ClaimView:
     return ClaimView.of({"metadata": {"name": CLAIM, "uid": uid, **ending}, "status": {"phase": "Bound"}})
 
 
-def service(model: Model, **spec: Any) -> CompanionView:
+def service(model: Model, **spec: Any) -> ManagedObjectView:
     """Make the model's Service; what is given was changed by hand."""
     body = model_service(model)
-    return CompanionView.of(
+    return ManagedObjectView.of(
         {**body, "metadata": {**body["metadata"], "uid": "uid-s"}, "spec": {**body["spec"], **spec}}
     )
 
@@ -154,7 +154,9 @@ def written(stage: ServingStage, model: Model) -> Mapping[str, Any]:
 @pytest.mark.parametrize("shared_volume", [False, True])
 def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platform_user: bool) -> None:
     digest = f"sha256:{'a' * 64}"
-    weights = replace(WEIGHTS, chat_template="vicuna_v1.1", digest=digest, look="l1", shared_volume=shared_volume)
+    weights = replace(
+        WEIGHTS, chat_template="vicuna_v1.1", digest=digest, verification="l1", shared_volume=shared_volume
+    )
     config = PlanConfig("registry.example/server:2", "Always", platform_user=platform_user)
     stage = staged(OLD, weights=weights, config=config)
     named = revision(spec_of(OLD), artifact_id=ARTIFACT, image=config.server_image)
@@ -262,9 +264,13 @@ def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
         ("loading", "l1", False),  # it only fails again and again until the artifact is whole
     ],
 )
-def test_what_only_fails_to_load_stops_while_its_weights_are_looked_at(state: str, look: str, stays: bool) -> None:
+def test_what_only_fails_to_load_stops_while_its_weights_are_looked_at(
+    state: str, verification: str, stays: bool
+) -> None:
     model = a_model(status=active(OLD))
-    stage = staged(model, live=[deployment(OLD)], pods=[pod(OLD, "p1", state)], weights=replace(MERGING, look=look))
+    stage = staged(
+        model, live=[deployment(OLD)], pods=[pod(OLD, "p1", state)], weights=replace(MERGING, verification=verification)
+    )
     assert stage.sizes == {name_of(OLD): 2 if stays else 0}
 
 
@@ -294,15 +300,19 @@ def test_deployments_of_earlier_versions_are_told_the_claim_they_are_on(weights:
     ],
 )
 def test_the_target_notes_where_its_artifact_lies_and_the_last_look_at_it(
-    known: str, look: str, there: ClaimView | None, noted: Mapping[str, str]
+    known: str, verification: str, there: ClaimView | None, noted: Mapping[str, str]
 ) -> None:
     """Jobs may go, and with them what they knew."""
     fresh = deployment(NEW, rollout_completed=EARLIER, claim_uid=known)
     model, pods = a_model(32, status=active(NEW)), [pod(NEW, "p1"), pod(NEW, "p2")]
-    stage = staged(model, live=[fresh], pods=pods, weights=replace(WEIGHTS, look=look), claims={CLAIM: there})
+    stage = staged(
+        model, live=[fresh], pods=pods, weights=replace(WEIGHTS, verification=verification), claims={CLAIM: there}
+    )
     assert written(stage, NEW) == noted
-    looked = deployment(NEW, rollout_completed=EARLIER, claim_uid=known, verify=look or None)
-    stage = staged(model, live=[looked], pods=pods, weights=replace(WEIGHTS, look=look), claims={CLAIM: there})
+    verified = deployment(NEW, rollout_completed=EARLIER, claim_uid=known, verify=verification or None)
+    stage = staged(
+        model, live=[verified], pods=pods, weights=replace(WEIGHTS, verification=verification), claims={CLAIM: there}
+    )
     assert written(stage, NEW) == {key: value for key, value in noted.items() if key != "verify"}
 
 
@@ -397,7 +407,7 @@ def test_a_look_at_the_weights_tries_again_what_was_given_up() -> None:
     back = deployment(NEW, has=0, rollout_failed=failed)
     stage = staged(NEW, live=[old, back], pods=serve)
     assert (stage.rollout.state, stage.actions) == (RolloutState.ROLLED_BACK, [])
-    again = staged(NEW, live=[old, back], pods=serve, weights=replace(WEIGHTS, look="l1"))
+    again = staged(NEW, live=[old, back], pods=serve, weights=replace(WEIGHTS, verification="l1"))
     assert again.rollout.state is RolloutState.STARTING
     assert again.sizes == {name_of(OLD): 2, name_of(NEW): 1}
 

@@ -17,68 +17,68 @@ from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 
-__all__ = ["DAMAGE", "Doubt", "claim_noted", "find_doubt", "is_void"]
+__all__ = ["DAMAGE", "VerificationRequest", "claim_annotations", "find_verification_request", "is_on_former_claim"]
 
 DAMAGE = {"ArtifactDamaged", "ManifestBroken", "ModelNotFound"}
 
 
 @dataclass(frozen=True)
-class Doubt:
+class VerificationRequest:
     """Why an artifact is looked at again, if it is; `failure` is a server's, None where the user asks.
 
-    `look` names the look, empty where there is no doubt. `in_vain` is the Job that had looked before the server failed
+    `key` names the look, empty where there is no doubt. `unresolved` is the Job that had looked before the server failed
     once more: there is nothing left to try.
     """
 
-    look: str = ""
+    key: str = ""
     failure: Failure | None = None
-    in_vain: JobView | None = None
+    unresolved: JobView | None = None
 
     @property
     def settled(self) -> bool:
         """Tell whether there is nothing to look at."""
-        return not self.look or self.in_vain is not None
+        return not self.key or self.unresolved is not None
 
 
-def find_doubt(
+def find_verification_request(
     model: Model, artifact_id: str, claim: ClaimView | None, jobs: Sequence[JobView], seen: Observed
-) -> Doubt:
+) -> VerificationRequest:
     """Find a doubt that no look has settled yet. `jobs` are those of the present merge key, by attempt."""
-    done = [job for job in jobs if job.meta.look and job.succeeded]
-    failure, now = _reported(model, artifact_id, seen, done), _look(model, claim)
-    if under_way := _open_look(jobs):
-        return Doubt(now if jobs[-1].failed else under_way, failure)
-    if _is_asked(model, [job.meta.look for job in done], seen):
-        return Doubt(now, failure)
-    return Doubt() if failure is None else Doubt(now, failure, _of_look(done, now))
+    verified = [job for job in jobs if job.meta.verification and job.succeeded]
+    failure, now = _reported(model, artifact_id, seen, verified), _present_key(model, claim)
+    if under_way := _key_under_way(jobs):
+        return VerificationRequest(now if jobs[-1].failed else under_way, failure)
+    if _is_requested(model, [job.meta.verification for job in verified], seen):
+        return VerificationRequest(now, failure)
+    return VerificationRequest() if failure is None else VerificationRequest(now, failure, _finished(verified, now))
 
 
-def _of_look(done: Sequence[JobView], look: str) -> JobView | None:
-    return next((job for job in done if job.meta.look == look), None)
+def _finished(verified: Sequence[JobView], key: str) -> JobView | None:
+    return next((job for job in verified if job.meta.verification == key), None)
 
 
-def _look(model: Model, claim: ClaimView | None) -> str:
+def _present_key(model: Model, claim: ClaimView | None) -> str:
     """Name the look that the present claim, generation and wish of the user allow."""
     uid = claim.meta.uid if claim is not None else ""
     return "/".join([uid, str(model.generation), model.annotations.get(c.ANNOTATION_VERIFY, "")])
 
 
-def _open_look(jobs: Sequence[JobView]) -> str:
+def _key_under_way(jobs: Sequence[JobView]) -> str:
     """Return the look that the last attempt belongs to, if that has not come to its end."""
-    return jobs[-1].meta.look if jobs and not jobs[-1].succeeded else ""
+    return jobs[-1].meta.verification if jobs and not jobs[-1].succeeded else ""
 
 
-def _is_asked(model: Model, done: Sequence[str], seen: Observed) -> bool:
+def _is_requested(model: Model, verified: Sequence[str], seen: Observed) -> bool:
     """Tell whether the user wants a look that has not been taken yet; its Job may have been tidied away."""
     asked = model.annotations.get(c.ANNOTATION_VERIFY, "")
-    taken = [*done, *(item.meta.look for item in seen.deployments)]
-    return bool(asked) and not any(look.endswith(f"/{asked}") for look in taken)
+    taken = [*verified, *(item.meta.verification for item in seen.deployments)]
+    return bool(asked) and not any(key.endswith(f"/{asked}") for key in taken)
 
 
-def _reported(model: Model, artifact_id: str, seen: Observed, done: Sequence[JobView]) -> Failure | None:
+def _reported(model: Model, artifact_id: str, seen: Observed, verified: Sequence[JobView]) -> Failure | None:
     """Return what a server says of the artifact since it was looked at last."""
-    looked = max((job.finished for job in done if job.finished is not None), default=None)
-    found = [failure for failure in _failures(model, artifact_id, seen) if _is_news(failure, looked, done)]
+    verified_at = max((job.finished for job in verified if job.finished is not None), default=None)
+    found = [failure for failure in _failures(model, artifact_id, seen) if _is_news(failure, verified_at, verified)]
     return max(found, key=lambda failure: failure.time, default=None)
 
 
@@ -96,12 +96,12 @@ def _damage(pod: PodView) -> Failure | None:
     return failure if failure is not None and failure.reason in DAMAGE else None
 
 
-def _is_news(failure: Failure, looked: datetime | None, done: Sequence[JobView]) -> bool:
+def _is_news(failure: Failure, verified_at: datetime | None, verified: Sequence[JobView]) -> bool:
     at = moment(failure.time)
-    return not done if at is None or looked is None else at > looked
+    return not verified if at is None or verified_at is None else at > verified_at
 
 
-def is_void(child: Meta, claim: ClaimView | None) -> bool:
+def is_on_former_claim(child: Meta, claim: ClaimView | None) -> bool:
     """Tell whether what an object tells of is not on the present claim, but on an earlier one of its name.
 
     Earlier versions did not note the claim's uid: there the object must be younger than the claim.
@@ -113,9 +113,14 @@ def is_void(child: Meta, claim: ClaimView | None) -> bool:
     return claim.meta.created is not None and child.created is not None and child.created < claim.meta.created
 
 
-def claim_noted(child: Meta, claim: ClaimView | None) -> dict[str, str]:
+def claim_annotations(child: Meta, claim: ClaimView | None) -> dict[str, str]:
     """Return what an object of an earlier version, or one older than its claim's uid, is to remember at first sight."""
-    if claim is None or claim.meta.deleting or c.ANNOTATION_CLAIM_UID in child.annotations or is_void(child, claim):
+    if (
+        claim is None
+        or claim.meta.deleting
+        or c.ANNOTATION_CLAIM_UID in child.annotations
+        or is_on_former_claim(child, claim)
+    ):
         return {}
     here = child.annotations.get(c.ANNOTATION_CLAIM) == claim.meta.name
     return {c.ANNOTATION_CLAIM_UID: claim.meta.uid} if here else {}

@@ -7,7 +7,7 @@ import pytest
 from support.world import CONFIG, World, model_body
 from vicuna_operator.errors import InvalidError
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.rehearsal import shape
+from vicuna_operator.planning.dry_run import shape
 
 WRONG = 'Deployment.apps "demo" is invalid: spec.template.labels: Invalid value: "b c"'
 PODS = (

@@ -14,11 +14,11 @@ from typing import Any
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import UNPROCESSABLE, InvalidError, KubeError
 from vicuna_operator.kube.port import Kube, ref_of
-from vicuna_operator.planning.actions import Rehearsal
-from vicuna_operator.planning.observed import Rehearsed
-from vicuna_operator.planning.rehearsal import shape
+from vicuna_operator.planning.actions import DryRun
+from vicuna_operator.planning.dry_run import shape
+from vicuna_operator.planning.observed import DryRunResult
 
-__all__ = ["Rehearsals"]
+__all__ = ["DryRuns"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Answer:
     holds: bool = False
 
 
-class Rehearsals:
+class DryRuns:
     """Tries objects out, of each shape in a namespace one at a time."""
 
     def __init__(self, kube: Kube, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,14 +43,14 @@ class Rehearsals:
         self._clock = clock
         self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[_Answer]]] = {}  # namespace, shape → when, answer
 
-    async def rehearse(self, model: Model, rehearsal: Rehearsal) -> Rehearsed:
+    async def ask(self, model: Model, dry_run: DryRun) -> DryRunResult:
         """Try all objects out at once. Never raises KubeError: what is no finding about an object is only logged."""
-        answers = await asyncio.gather(*(self._answer(model, body) for body in rehearsal.bodies))
-        return Rehearsed(
-            rehearsal.key,
+        answers = await asyncio.gather(*(self._answer(model, body) for body in dry_run.bodies))
+        return DryRunResult(
+            dry_run.key,
             refused=[text for answer in answers for text in answer.refused],
             warnings=[text for answer in answers for text in answer.warnings],
-            fresh=True,
+            is_new=True,
         )
 
     async def _answer(self, model: Model, body: Mapping[str, Any]) -> _Answer:

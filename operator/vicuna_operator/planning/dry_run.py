@@ -12,22 +12,22 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note, Rehearsal
+from vicuna_operator.planning.actions import DryRun, Note
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.blocking import is_admission
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.observed import Observed, Rehearsed
+from vicuna_operator.planning.observed import DryRunResult, Observed
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
 
-__all__ = ["rehearsed_stage", "shape"]
+__all__ = ["shape", "with_dry_run"]
 
 _ARTIFACT = "0" * 16  # stands for the one that the merge will name
 _POD_SECURITY = "violate PodSecurity"
 
 
-def rehearsed_stage(
+def with_dry_run(
     stage: WeightsStage,
     model: Model,
     seen: Observed,
@@ -41,11 +41,11 @@ def rehearsed_stage(
     `job` builds the Job of the next attempt.
     """
     key = _key(model, config)
-    if seen.rehearsed is None or seen.rehearsed.key != key:
-        return replace(stage, rehearsal=Rehearsal(key, [_deployment(model, config, shared_volume), job()]))
-    if seen.rehearsed.refused:
-        return _refused(stage, seen.rehearsed)
-    return _warned(stage, seen.rehearsed)
+    if seen.dry_run is None or seen.dry_run.key != key:
+        return replace(stage, dry_run=DryRun(key, [_deployment(model, config, shared_volume), job()]))
+    if seen.dry_run.refused:
+        return _refused(stage, seen.dry_run)
+    return _warned(stage, seen.dry_run)
 
 
 def shape(body: Mapping[str, Any]) -> str:
@@ -99,7 +99,7 @@ def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mappin
     )
 
 
-def _refused(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
+def _refused(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
     """Stop before anything is made; a merge that runs already is left alone."""
     said = "; ".join(answer.refused)
     if is_admission(said):
@@ -112,12 +112,12 @@ def _refused(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
     )
 
 
-def _warned(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
+def _warned(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
     """Tell of Pod Security, which lets Jobs and Deployments pass and refuses their pods."""
     found = list(dict.fromkeys(text for text in answer.warnings if _POD_SECURITY in text))
     if not found:
         return stage
     step = "correct spec.serving.podSecurityContext, or ask who runs the namespace"
     told = f"the pods {'; '.join(found)}; {step}"
-    notes = [Note("Warning", "PodSecurityWarning", told)] if answer.fresh else []
+    notes = [Note("Warning", "PodSecurityWarning", told)] if answer.is_new else []
     return replace(stage, message=f"{stage.message}; {told}", notes=[*notes, *stage.notes])

@@ -11,11 +11,11 @@ from vicuna_operator.planning.rollout import RolloutState
 from vicuna_operator.planning.serving import ServingStage
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Verdict", "verdict_of"]
+__all__ = ["ReadySummary", "summarize_ready"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReadySummary:
     """The five conditions in the making: what Ready says, and whether anything still moves."""
 
     reason: str
@@ -27,23 +27,23 @@ class Verdict:
     step: str = ""  # what would help, where the cause tells
 
 
-def verdict_of(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> Verdict:
+def summarize_ready(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> ReadySummary:
     """Judge a model with a valid spec; `ready_all` counts the ready pods of all its revisions."""
     if spec_of(model).suspend:
-        return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
+        return ReadySummary(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
     if weights.artifact_id is None:
         return _merging(weights, ready_all)
     if serving.fleet.wanted == 0:
-        return Verdict(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
-    return _serving(model, serving, ready_all, weights.in_vain)
+        return ReadySummary(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
+    return _serving(model, serving, ready_all, weights.unresolved)
 
 
-def _serving(model: Model, serving: ServingStage, ready_all: int, in_vain: str) -> Verdict:
-    verdict = _of_pods(model, serving, ready_all)
-    if in_vain and not verdict.ready:
-        message = f"{verdict.message}; {in_vain}"
-        verdict = replace(verdict, message=message, stalled=True, progressing=False)
-    return replace(verdict, message="; ".join([verdict.message, *map(_still_there, serving.lost)]))
+def _serving(model: Model, serving: ServingStage, ready_all: int, unresolved: str) -> ReadySummary:
+    summary = _of_pods(model, serving, ready_all)
+    if unresolved and not summary.ready:
+        message = f"{summary.message}; {unresolved}"
+        summary = replace(summary, message=message, stalled=True, progressing=False)
+    return replace(summary, message="; ".join([summary.message, *map(_still_there, serving.lost)]))
 
 
 def _still_there(pod: PodView) -> str:
@@ -55,7 +55,7 @@ def _still_there(pod: PodView) -> str:
     )
 
 
-def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
+def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> ReadySummary:
     settled = _settled(model, serving, ready_all)
     if settled is not None:
         return settled
@@ -64,45 +64,47 @@ def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> Verdict:
     return _moving(serving, ready_all)
 
 
-def _settled(model: Model, serving: ServingStage, ready_all: int) -> Verdict | None:
+def _settled(model: Model, serving: ServingStage, ready_all: int) -> ReadySummary | None:
     """Judge what comes to no other end by waiting: gone back, complete, or failed with nowhere to go back to."""
     target, active = serving.target or "", serving.active.revision if serving.active is not None else None
     target_ready, rollout = serving.fleet.ready(target), serving.rollout
     if rollout.state is RolloutState.ROLLED_BACK:
-        return Verdict(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
+        return ReadySummary(Reason.ROLLED_BACK, _rolled_back(model, serving), Phase.DEGRADED, stalled=True)
     if target_ready >= serving.fleet.wanted and active == target and ready_all == target_ready:
-        return Verdict(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
+        return ReadySummary(Reason.READY, f"revision {active} serves", Phase.READY, ready=True)
     if rollout.state is RolloutState.FAILED and (failure := rollout.failure):
         message = f"{failure['message']}; there is no earlier revision to go back to"
-        return Verdict(str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True)
+        return ReadySummary(
+            str(failure["reason"]), message, Phase.DEGRADED if ready_all else Phase.FAILED, stalled=True
+        )
     return None
 
 
-def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> Verdict:
+def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> ReadySummary:
     """Judge a rollout whose pods do not get ready, and may yet."""
     reason, message = diagnosis.blocking.reason, diagnosis.blocking.message
     phase = Phase.FAILED
     if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
         phase = Phase.PENDING
         message = "; ".join([message, *map(_ending, serving.fleet.leaving)])
-    return Verdict(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=diagnosis.step)
+    return ReadySummary(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=diagnosis.step)
 
 
-def _moving(serving: ServingStage, ready_all: int) -> Verdict:
+def _moving(serving: ServingStage, ready_all: int) -> ReadySummary:
     """Judge pods that come and go as they should."""
     wanted, target, active = serving.fleet.wanted, serving.target or "", serving.active
     target_ready = serving.fleet.ready(target)
     if active is not None and active.revision != target:
         message = f"revision {active.revision} serves, {target} has {target_ready} of {wanted} pods ready"
         message = "; ".join([message, *map(_ending, serving.fleet.leaving), *map(_pulling, serving.pulling)])
-        return Verdict(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
+        return ReadySummary(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
     if ready_all > target_ready or target_ready > wanted:
-        return Verdict(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
+        return ReadySummary(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)
     if target_ready:
         message = f"{target_ready} of {wanted} pods are ready"
-        return Verdict(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
+        return ReadySummary(Reason.PARTLY_AVAILABLE, message, Phase.DEPLOYING, progressing=True)
     message = "; ".join(["the pods are loading the model", *map(_pulling, serving.pulling)])
-    return Verdict(Reason.STARTING, message, Phase.DEPLOYING, progressing=True)
+    return ReadySummary(Reason.STARTING, message, Phase.DEPLOYING, progressing=True)
 
 
 def _ending(pod: PodView) -> str:
@@ -123,11 +125,11 @@ def _rolled_back(model: Model, serving: ServingStage) -> str:
     return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"
 
 
-def _merging(weights: WeightsStage, ready_all: int) -> Verdict:
+def _merging(weights: WeightsStage, ready_all: int) -> ReadySummary:
     phase = Phase.MERGING if weights.running else Phase.PENDING
     if weights.stalled:
         phase = Phase.DEGRADED if ready_all else Phase.FAILED
-    return Verdict(
+    return ReadySummary(
         weights.reason,
         weights.message,
         phase,
