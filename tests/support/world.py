@@ -38,7 +38,7 @@ class World(Cluster):
         super().__init__(body or model_body(), gpus=gpus)
         self.config = config
         self.events: dict[str, list[EventView]] = {}
-        self.notes: list[tuple[str, str, str]] = []
+        self.new_events: list[tuple[str, str, str]] = []
         self.noted_at: list[datetime] = []
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
@@ -56,8 +56,8 @@ class World(Cluster):
         change = None if made.status is None else status_patch(self.status, made.status)
         if change is not None:
             _at_once(self.kube.patch(ref_of(self.body), NAMESPACE, {"status": change}, subresource="status"))
-        self.notes += [(note.type, note.reason, note.message) for note in made.notes]
-        self.noted_at += [self.now for _ in made.notes]
+        self.new_events += [(event.type, event.reason, event.message) for event in made.new_events]
+        self.noted_at += [self.now for _ in made.new_events]
         return made
 
     def wait(self, at_most: float = 3600) -> float:

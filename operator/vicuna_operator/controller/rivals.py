@@ -16,10 +16,10 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.api.model import Model
-from vicuna_operator.controller.memory import NEVER, Memory
+from vicuna_operator.controller.model_state import NEVER, ModelState
 from vicuna_operator.errors import ForbiddenError, KubeError
 from vicuna_operator.kube.port import Kube
-from vicuna_operator.planning.actions import Note, Ref
+from vicuna_operator.planning.actions import NewEvent, Ref
 
 __all__ = ["Elsewhere", "Rivals"]
 
@@ -35,7 +35,7 @@ _YIELD_SECONDS = 600.0
 class Elsewhere:
     """That a model is left to another operator, and why."""
 
-    note: Note
+    event: NewEvent
     requeue_after: float = _LOOK_SECONDS
 
 
@@ -63,21 +63,21 @@ class Rivals:
         self._clock = clock
         self._looked: dict[str, tuple[float, bool]] = {}  # Lease → when, whether it is kept
 
-    async def elsewhere(self, model: Model, memory: Memory, status: Mapping[str, Any]) -> Elsewhere | None:
+    async def elsewhere(self, model: Model, state: ModelState, status: Mapping[str, Any]) -> Elsewhere | None:
         """Say that a model is left alone, None where it is ours. `status` is what the object has now."""
         if not self.manager:
             return None
         asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")
         holder = asked or str(status.get("managedBy") or "")
         if holder not in ("", self.manager) and (asked or await self._is_kept(holder)):
-            return self._left(model, memory, self._told(model, holder))
-        if not holder and self._is_taken_away(memory):
+            return self._left(model, state, self._told(model, holder))
+        if not holder and self._is_taken_away(state):
             why = (
                 "another operator, of a version that does not know status.managedBy, writes this model too; stop one"
                 " of the two"
             )
-            return self._left(model, memory, why, _YIELD_SECONDS)
-        memory.left = ""
+            return self._left(model, state, why, _YIELD_SECONDS)
+        state.left = ""
         return None
 
     def marked(self, status: dict[str, Any]) -> dict[str, Any]:
@@ -90,23 +90,23 @@ class Rivals:
             f" `kubectl vicuna takeover {model.name} --by {self.manager}` moves it"
         )
 
-    def _left(self, model: Model, memory: Memory, why: str, wait: float = _LOOK_SECONDS) -> Elsewhere:
-        if memory.left != why:
+    def _left(self, model: Model, state: ModelState, why: str, wait: float = _LOOK_SECONDS) -> Elsewhere:
+        if state.left != why:
             logger.warning("%s/%s: %s", model.namespace, model.name, why)
-            memory.left = why
-        return Elsewhere(Note("Warning", "ManagedElsewhere", why), wait)
+            state.left = why
+        return Elsewhere(NewEvent("Warning", "ManagedElsewhere", why), wait)
 
-    def _is_taken_away(self, memory: Memory) -> bool:
+    def _is_taken_away(self, state: ModelState) -> bool:
         """Tell whether our mark was taken away several times by now; after a while it is tried again."""
         now = self._clock()
-        if now < memory.yields_until:
+        if now < state.yields_until:
             return True
-        if (memory.kept or {}).get("managedBy") == self.manager:
-            memory.stripped += 1
-            memory.kept = None  # counted once for each write
-        if memory.stripped < _STRIPPED_TIMES:
+        if (state.kept or {}).get("managedBy") == self.manager:
+            state.stripped += 1
+            state.kept = None  # counted once for each write
+        if state.stripped < _STRIPPED_TIMES:
             return False
-        memory.stripped, memory.yields_until = 0, now + _YIELD_SECONDS
+        state.stripped, state.yields_until = 0, now + _YIELD_SECONDS
         return True
 
     async def _is_kept(self, holder: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Action", "Apply", "Create", "Delete", "DryRun", "Note", "Patch", "Plan", "Ref", "summary"]
+__all__ = ["Action", "Apply", "Create", "Delete", "DryRun", "NewEvent", "Patch", "Plan", "Ref", "summary"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def summary(action: Action) -> str:
 
 
 @dataclass(frozen=True)
-class Note:
+class NewEvent:
     """A Kubernetes Event to post on the model; type Normal or Warning."""
 
     type: str
@@ -84,14 +84,14 @@ class Plan:
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
     `dry_run` is to be asked first; with the answer another plan is made in place of this one.
-    `figures` are what the decision rests on, for whoever debugs it.
+    `decision` are what the decision rests on, for whoever debugs it.
     """
 
     actions: Sequence[Action] = ()
     status: Mapping[str, Any] | None = None
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
     dry_run: DryRun | None = None
-    figures: Mapping[str, object] = field(default_factory=dict)
+    decision: Mapping[str, object] = field(default_factory=dict)

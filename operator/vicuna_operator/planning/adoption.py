@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, NewEvent, Patch, Ref
 from vicuna_operator.planning.allowed import may_be_adopted
 from vicuna_operator.planning.attempts import delete_job
 from vicuna_operator.planning.config import PlanConfig
@@ -21,17 +21,19 @@ from vicuna_operator.resources.common import claim_name, owner
 __all__ = ["adopt", "adopted_as", "strays"]
 
 
-def adopt(model: Model, seen: Observed, config: PlanConfig) -> tuple[Sequence[Action], Sequence[Note]]:
+def adopt(model: Model, seen: Observed, config: PlanConfig) -> tuple[Sequence[Action], Sequence[NewEvent]]:
     """Make what can be told to be this model's its own again, and remove Jobs that nobody owns."""
     lost = [job for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
     actions: list[Action] = [delete_job(job) for job in lost if _was_ours(model, job)]
-    notes = []
+    new_events = []
     for item in seen.deployments:
         if item.meta.is_orphan_of(model.name, model.uid) and _is_adoptable(model, item, config):
             ref = Ref("apps/v1", "Deployment", item.meta.name)
             actions.append(Patch(ref, item.meta.uid, {"metadata": adopted_as(model)}))
-            notes.append(Note("Normal", "Adopted", f"Deployment {item.meta.name} had no owner any more and goes on"))
-    return actions, notes
+            new_events.append(
+                NewEvent("Normal", "Adopted", f"Deployment {item.meta.name} had no owner any more and goes on")
+            )
+    return actions, new_events
 
 
 def adopted_as(model: Model) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, DryRun, Note, Ref
+from vicuna_operator.planning.actions import Action, Create, Delete, DryRun, NewEvent, Ref
 from vicuna_operator.planning.blocking import (
     claim_blocking_reason,
     find_blocking_reason,
@@ -16,8 +16,8 @@ from vicuna_operator.planning.blocking import (
 )
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.diagnosis import POLL_SECONDS, STUCK_SECONDS
-from vicuna_operator.planning.endings import note_disruption, stop_sidecars
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
+from vicuna_operator.planning.job_outcome import mark_disrupted, stop_sidecars
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
@@ -52,7 +52,7 @@ class WeightsStage:
     progress: Mapping[str, Any] | None = None
     shared_volume: bool = False
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
     dry_run: DryRun | None = None
@@ -150,7 +150,7 @@ class Attempts:
             None,
             *_NOTHING_KNOWN,
             actions=[Create(self.job())],
-            notes=[Note("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
+            new_events=[NewEvent("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
             attempt=attempt,
         )
 
@@ -221,7 +221,7 @@ class Attempts:
         # What the pod said is in the status before it goes.
         actions: list[Action] = [*stop_sidecars(last, pod)] if known is not None else []
         if failure.disruption and not last.disrupted:
-            actions.append(note_disruption(last))
+            actions.append(mark_disrupted(last))
         stage = self._next_try(last, failure)
         return replace(stage, failure=failure, actions=[*actions, *stage.actions])
 

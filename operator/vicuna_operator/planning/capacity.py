@@ -6,11 +6,11 @@ from vicuna_contract.quantity import parse_quantity
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import VicunaModelSpec
-from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.actions import NewEvent
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.resources.common import claim_name, spec_of
 
-__all__ = ["capacity_notes"]
+__all__ = ["capacity_warnings"]
 
 _BYTES = {"float16": 2.0, "bfloat16": 2.0, "float32": 4.0}
 _WIDEST = max(_BYTES.values())
@@ -19,7 +19,7 @@ _QUANTIZED = {"int8": 1.0, "nf4": 0.5}
 _GIBIBYTE = 2**30
 
 
-def capacity_notes(model: Model, artifact_id: str, seen: Observed) -> Iterator[Note]:
+def capacity_warnings(model: Model, artifact_id: str, seen: Observed) -> Iterator[NewEvent]:
     """Hold an artifact's size against GPU memory and volume, where all of it is known."""
     size = _size(artifact_id, seen)
     if size is not None:
@@ -27,7 +27,7 @@ def capacity_notes(model: Model, artifact_id: str, seen: Observed) -> Iterator[N
         yield from _volume(model, size, seen)
 
 
-def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
+def _gpu_memory(model: Model, size: int) -> Iterator[NewEvent]:
     """Compare what the weights take at least with `numGpus` times `maxGpuMemory`."""
     spec = spec_of(model)
     serving = spec.serving
@@ -40,7 +40,7 @@ def _gpu_memory(model: Model, size: int) -> Iterator[Note]:
             f"the weights take {_words(needed)} or more, numGpus x maxGpuMemory is {_words(allowed)}: the servers will "
             "refuse to start; raise numGpus or maxGpuMemory, or quantize"
         )
-        yield Note("Warning", "GpuMemoryTooSmall", message)
+        yield NewEvent("Warning", "GpuMemoryTooSmall", message)
 
 
 def _share(spec: VicunaModelSpec) -> float:
@@ -53,7 +53,7 @@ def _share(spec: VicunaModelSpec) -> float:
     return each / _BYTES.get(spec.merge.dtype, _WIDEST)
 
 
-def _volume(model: Model, size: int, seen: Observed) -> Iterator[Note]:
+def _volume(model: Model, size: int, seen: Observed) -> Iterator[NewEvent]:
     """Compare the claim with the artifacts of all revisions that are to be kept, and the one in the making."""
     claim, kept = seen.claims.get(claim_name(model)), spec_of(model).storage.keep_revisions
     stated = (claim.capacity or claim.requested) if claim is not None else ""
@@ -63,7 +63,7 @@ def _volume(model: Model, size: int, seen: Observed) -> Iterator[Note]:
             f"PersistentVolumeClaim {claim_name(model)} has {_words(room)}; artifacts of keepRevisions + 1 revisions "
             f"like this take {_words(needed)}, {_words(needed - room)} more: raise storage.size or lower keepRevisions"
         )
-        yield Note("Warning", "StorageTooSmall", message)
+        yield NewEvent("Warning", "StorageTooSmall", message)
 
 
 def _size(artifact_id: str, seen: Observed) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import DryRun, Note
+from vicuna_operator.planning.actions import DryRun, NewEvent
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.blocking import is_admission
 from vicuna_operator.planning.config import PlanConfig
@@ -108,7 +108,7 @@ def _refused(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
         reason, message = Reason.INVALID_SPEC, f"the API server would refuse what this spec comes to: {said}"
     step = "nothing was merged for it; correct the field that it names"
     return replace(
-        stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), notes=()
+        stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), new_events=()
     )
 
 
@@ -119,5 +119,5 @@ def _warned(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
         return stage
     step = "correct spec.serving.podSecurityContext, or ask who runs the namespace"
     told = f"the pods {'; '.join(found)}; {step}"
-    notes = [Note("Warning", "PodSecurityWarning", told)] if answer.is_new else []
-    return replace(stage, message=f"{stage.message}; {told}", notes=[*notes, *stage.notes])
+    new_events = [NewEvent("Warning", "PodSecurityWarning", told)] if answer.is_new else []
+    return replace(stage, message=f"{stage.message}; {told}", new_events=[*new_events, *stage.new_events])

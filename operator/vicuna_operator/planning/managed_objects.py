@@ -7,7 +7,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import ManagedObjectView, Observed
 from vicuna_operator.planning.putting_back import differing, put_back, seconds_left
@@ -24,7 +24,7 @@ class ManagedObjects:
     """What is done to them; `contested` says what somebody rewrites as soon as it is put back."""
 
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     contested: Sequence[str] = ()
     requeue_after: float | None = None
 
@@ -32,7 +32,7 @@ class ManagedObjects:
         waits = [wait for wait in (self.requeue_after, other.requeue_after) if wait is not None]
         return ManagedObjects(
             [*self.actions, *other.actions],
-            [*self.notes, *other.notes],
+            [*self.new_events, *other.new_events],
             [*self.contested, *other.contested],
             min(waits, default=None),
         )
@@ -91,7 +91,9 @@ def _restored(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) 
         return ManagedObjects(contested=[what], requeue_after=left)
     ref = Ref(str(body["apiVersion"]), str(body["kind"]), found.meta.name)
     told = f"{what}: changed by somebody else, and put back; change the VicunaModel instead"
-    return ManagedObjects([Patch(ref, found.meta.uid, put_back(found, body, now))], [Note("Warning", "PutBack", told)])
+    return ManagedObjects(
+        [Patch(ref, found.meta.uid, put_back(found, body, now))], [NewEvent("Warning", "PutBack", told)]
+    )
 
 
 def _ours(model: Model, found: ManagedObjectView) -> bool:

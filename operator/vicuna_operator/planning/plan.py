@@ -9,14 +9,14 @@ from typing import Any
 
 from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, Reason, find_condition
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note, Plan
+from vicuna_operator.planning.actions import NewEvent, Plan
 from vicuna_operator.planning.adoption import adopt
 from vicuna_operator.planning.allowed import not_allowed
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
+from vicuna_operator.planning.decision import decision_fields
 from vicuna_operator.planning.diagnosis import POLL_SECONDS, unexplained
 from vicuna_operator.planning.drift import drift_told, find_drift
-from vicuna_operator.planning.figures import figures
 from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
@@ -46,16 +46,16 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
     made = _next_step(model, seen, config, now)
     adopting, adopted = adopt(model, seen, config)
     if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
-        return Plan(actions=adopting, status=made.status, notes=adopted, requeue_after=_ADOPTED_SECONDS)
+        return Plan(actions=adopting, status=made.status, new_events=adopted, requeue_after=_ADOPTED_SECONDS)
     return made
 
 
 def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
     """Plan nothing but to say why nothing is done; None where there is nothing to say."""
     if status is None:
-        return Plan(figures={"reason": "Deleting"})
+        return Plan(decision={"reason": "Deleting"})
     told = {"generation": model.generation, "reason": status.get("reason", "")}
-    return Plan(status=status, notes=_transitions(model, status), figures=told)
+    return Plan(status=status, new_events=_transitions(model, status), decision=told)
 
 
 def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
@@ -77,30 +77,30 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     ]
     again = min((wait for wait in waits if wait is not None), default=None)
     grown = growth(model, seen.claims.get(claim_name(model)))
-    notes = [*weights.notes, *serving.notes, *pruned]
+    new_events = [*weights.new_events, *serving.new_events, *pruned]
     actions = without_taken([*weights.actions, *serving.actions, *pruning, *grown], seen)
     return Plan(
         actions=actions,
         status=status,
-        notes=[*notes, *_transitions(model, status, notes)],
+        new_events=[*new_events, *_transitions(model, status, new_events)],
         requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
         dry_run=weights.dry_run,
-        figures=figures(model, weights, serving, status, actions, again),
+        decision=decision_fields(model, weights, serving, status, actions, again),
     )
 
 
-def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[Note] = ()) -> Sequence[Note]:
+def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[NewEvent] = ()) -> Sequence[NewEvent]:
     """Tell the user when what Ready says has changed, and when something has drifted.
 
     That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
     """
-    told = {Reason.MERGE_PENDING} if any(note.reason == "MergeStarted" for note in said) else set()
-    notes = []
+    told = {Reason.MERGE_PENDING} if any(event.reason == "MergeStarted" for event in said) else set()
+    new_events = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
         before, after = find_condition(model.status, kind), find_condition(status, kind)
         if after and after["reason"] not in (*told, before.get("reason")):
             calm = after["reason"] in CALM_REASONS
-            notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
-    return notes
+            new_events.append(NewEvent("Normal" if calm else "Warning", after["reason"], after["message"]))
+    return new_events

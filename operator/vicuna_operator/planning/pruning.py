@@ -13,11 +13,11 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Create, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.aside import cleared, free, put_aside
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.endings import ended, pods_of
+from vicuna_operator.planning.job_outcome import pods_by_job, with_outcome
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment, parsed
 from vicuna_operator.planning.observed import ClaimView, Observed
@@ -30,7 +30,7 @@ __all__ = ["PruningStage", "plan_pruning"]
 _MIN_AGE = timedelta(minutes=15)
 _TRY_AGAIN = timedelta(hours=1)
 
-PruningStage = tuple[Sequence[Action], Sequence[Note], float | None]
+PruningStage = tuple[Sequence[Action], Sequence[NewEvent], float | None]
 _NOTHING: PruningStage = ((), (), None)
 
 
@@ -56,8 +56,8 @@ def plan_pruning(
 
 def _clean_ups(model: Model, seen: Observed) -> Sequence[JobView]:
     mine = [job for job in seen.jobs if job.is_prune and job.meta.is_child_of(model.uid)]
-    pods = pods_of(mine, seen.pods)
-    return [ended(job, pods.get(job.meta.name)) for job in mine]
+    pods = pods_by_job(mine, seen.pods)
+    return [with_outcome(job, pods.get(job.meta.name)) for job in mine]
 
 
 def _begin(
@@ -81,7 +81,7 @@ def _begin(
     body = _job(model, keep, aside, config, shared_volume=weights.shared_volume)
     going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in aside)]
     message = f"Job {prune_job_name(model, keep)} removes {', '.join(going)} from {claim_name(model)}"
-    return [Create(body)], [Note("Normal", "PruneStarted", message)], None
+    return [Create(body)], [NewEvent("Normal", "PruneStarted", message)], None
 
 
 def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
@@ -114,7 +114,7 @@ def _follow(
 ) -> PruningStage:
     """Clear away a Job that is done, or that might remove what is needed (None: a merge will tell)."""
     actions: list[Action] = []
-    notes: list[Note] = []
+    new_events: list[NewEvent] = []
     wait = None
     for job in jobs:
         remove = Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
@@ -128,8 +128,8 @@ def _follow(
             actions += [remove] if now >= again else []
             wait = max(0.1, (again - now).total_seconds())
             message = f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and it is tried again"
-            notes.append(Note("Warning", "PruneFailed", message))
-    return actions, notes, wait
+            new_events.append(NewEvent("Warning", "PruneFailed", message))
+    return actions, new_events, wait
 
 
 def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from vicuna_contract import names as c
-from vicuna_operator.planning.actions import Action, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import AnnotationChanges
 
@@ -13,10 +13,10 @@ __all__ = ["last_use", "prune", "resize"]
 
 def resize(
     live: Sequence[DeploymentView], sizes: Mapping[str, int], annotations: Mapping[str, AnnotationChanges]
-) -> tuple[list[Action], list[Note]]:
+) -> tuple[list[Action], list[NewEvent]]:
     """Write replicas and marks in one call each; tell where somebody else had set the replicas."""
     actions: list[Action] = []
-    notes: list[Note] = []
+    new_events: list[NewEvent] = []
     for item in live:
         size, change = sizes[item.revision], dict(annotations.get(item.revision, {}))
         body: dict[str, object] = {}
@@ -26,11 +26,11 @@ def resize(
             change[c.ANNOTATION_REPLICAS] = str(size)
             if item.replicas != size and item.set_replicas not in (None, item.replicas):
                 message = f"Deployment {item.meta.name} was scaled to {item.replicas} by hand; scale the VicunaModel"
-                notes.append(Note("Warning", "ScaledByHand", f"{message} instead: it goes back to {size}"))
+                new_events.append(NewEvent("Warning", "ScaledByHand", f"{message} instead: it goes back to {size}"))
         if change:
             body["metadata"] = {"annotations": change}
             actions.append(Patch(_ref(item), item.meta.uid, body))
-    return actions, notes
+    return actions, new_events
 
 
 def _template_noted(item: DeploymentView) -> dict[str, str]:

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Note
+from vicuna_operator.planning.actions import Action, Create, NewEvent
 from vicuna_operator.planning.attempts import WeightsStage
-from vicuna_operator.planning.capacity import capacity_notes
+from vicuna_operator.planning.capacity import capacity_warnings
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of
@@ -63,7 +63,7 @@ class ServingStage:
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
     contested: Sequence[str] = ()  # what somebody rewrites as soon as it is put back
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
 
     def rollout_since(self, now: datetime) -> datetime | None:
@@ -86,10 +86,10 @@ def plan_serving(
     rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
     step = decide_sizes(model, target, servers, rollout, now)
     created: list[Action] = []
-    announced: list[Note] = []
+    announced: list[NewEvent] = []
     if target.deployment is None:
         created = [_deployment(model, target, step, config, weights, seen)]
-        announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
+        announced = [_announced(target), *capacity_warnings(model, weights.artifact_id, seen)]
     noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.deployment, seen)}
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
@@ -107,7 +107,7 @@ def plan_serving(
         superseded=[item for item in servers.live if item is not target.deployment and item.started],
         contested=managed.contested,
         actions=[*managed.actions, *created, *changes],
-        notes=[*managed.notes, *step.notes, *announced, *put_back],
+        new_events=[*managed.new_events, *step.new_events, *announced, *put_back],
         requeue_after=_look_again(servers, managed, rollout, step, now),
     )
 
@@ -139,7 +139,7 @@ def _kept(
         sizes=sizes,
         contested=managed.contested,
         actions=[*managed.actions, *changes],
-        notes=[*managed.notes, *put_back],
+        new_events=[*managed.new_events, *put_back],
         requeue_after=managed.requeue_after,
     )
 
@@ -227,8 +227,8 @@ def _noted_now(
     return {key: value for key, value in now.items() if value and deployment.meta.annotations.get(key) != value}
 
 
-def _announced(target: Target) -> Note:
-    return Note("Normal", "RevisionCreated", f"revision {target.revision} serves artifact {target.artifact_id}")
+def _announced(target: Target) -> NewEvent:
+    return NewEvent("Normal", "RevisionCreated", f"revision {target.revision} serves artifact {target.artifact_id}")
 
 
 def _changes(
@@ -238,7 +238,7 @@ def _changes(
     rollout: Rollout,
     step: Step,
     noted: Mapping[str, AnnotationChanges],
-) -> tuple[Sequence[Action], Sequence[Note]]:
+) -> tuple[Sequence[Action], Sequence[NewEvent]]:
     """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.
 
     `noted` has something for each of them and for the target, be it nothing.

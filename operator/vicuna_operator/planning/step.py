@@ -6,7 +6,7 @@ from datetime import datetime
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.actions import NewEvent
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import AnnotationChanges, Rollout, RolloutState
 from vicuna_operator.planning.servers import Servers
@@ -24,7 +24,7 @@ class Step:
 
     sizes: Mapping[str, int]
     annotations: AnnotationChanges
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
 
 
@@ -53,14 +53,14 @@ def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, n
     before = deployment.way if deployment is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
     strategy, way = _way(model, target, before, base, fleet, wait)
-    annotations, notes = {**rollout.annotations, **wait.annotations}, _outage(model, target, base, fleet, rollout)
+    annotations, new_events = {**rollout.annotations, **wait.annotations}, _outage(model, target, base, fleet, rollout)
     if way != before and not starting:
         annotations = {**annotations, c.ANNOTATION_ROLLOUT: way or None}
-        notes = [*notes, *_changed(target, fleet, way)]
+        new_events = [*new_events, *_changed(target, fleet, way)]
     if way != "Surge" and _is_done(target, servers, rollout):
-        return Step(fleet.all_on(target.revision), annotations, notes, wait.left)
+        return Step(fleet.all_on(target.revision), annotations, new_events, wait.left)
     starved = wait.over and strategy == "Drain"
-    return Step(fleet.roll(target.revision, base, strategy, starved=starved), annotations, notes, wait.left)
+    return Step(fleet.roll(target.revision, base, strategy, starved=starved), annotations, new_events, wait.left)
 
 
 def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
@@ -126,30 +126,30 @@ def _may_preempt(model: Model, target: Target, base: DeploymentView | None, flee
 
 def _outage(
     model: Model, target: Target, base: DeploymentView | None, fleet: Fleet, rollout: Rollout
-) -> Sequence[Note]:
+) -> Sequence[NewEvent]:
     """Announce, as a rollout begins, what the chosen strategy costs; Auto tells once it knows."""
     if rollout.state is not RolloutState.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
     if strategy in ("Auto", "Surge") and (told := _may_preempt(model, target, base, fleet)):
-        return [Note("Warning", "MayPreempt", told)]
+        return [NewEvent("Warning", "MayPreempt", told)]
     if strategy == "Recreate" or (strategy == "Drain" and fleet.wanted == 1):
         message = (
             f"revision {target.revision}: strategy {strategy} stops every pod first; "
             "no answers until the new one is loaded"
         )
-        return [Note("Warning", "OutageAhead", message)]
+        return [NewEvent("Warning", "OutageAhead", message)]
     return ()
 
 
-def _changed(target: Target, fleet: Fleet, way: str) -> Sequence[Note]:
+def _changed(target: Target, fleet: Fleet, way: str) -> Sequence[NewEvent]:
     """Say that Auto goes on by draining, or that this did not help."""
     if way == "Surge":
         message = f"revision {target.revision}: the pods that stopped have made no room for it, so they start again"
-        return [Note("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
+        return [NewEvent("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
     if not way:
         return ()
     one_by_one, all_at_once = "old pods go one at a time first", "the only pod stops until the new one is loaded"
     cost = one_by_one if fleet.wanted > 1 else all_at_once
     message = f"revision {target.revision}: no room for an extra pod, so {cost}"
-    return [Note("Normal", "NoRoomToSurge", message)]
+    return [NewEvent("Normal", "NoRoomToSurge", message)]

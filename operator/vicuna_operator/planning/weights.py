@@ -11,12 +11,12 @@ from vicuna_contract.templates import AUTO
 from vicuna_contract.termination import Report, read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Create, NewEvent, Patch, Ref
 from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.diagnosis import POLL_SECONDS
 from vicuna_operator.planning.dry_run import with_dry_run
-from vicuna_operator.planning.endings import END_NOW, merge_ended, outlived, pods_of
+from vicuna_operator.planning.job_outcome import END_NOW, pods_by_job, running_sidecars, with_merge_outcome
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
 from vicuna_operator.planning.storage import claim_step
@@ -45,7 +45,7 @@ class _Known:
     verification: str = ""
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
 
 
 def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> WeightsStage:
@@ -54,8 +54,8 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
     shared_volume = _is_shared(model, claim)
     prepared, blocked = claim_step(model, claim)
     mine = sorted((job for job in seen.merges if job.meta.is_child_of(model.uid)), key=lambda job: job.attempt)
-    pods = pods_of(mine, seen.pods)
-    jobs = [merge_ended(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
+    pods = pods_by_job(mine, seen.pods)
+    jobs = [with_merge_outcome(job, pods.get(job.meta.name)) for job in mine if job.merge_key == key]
 
     known = _known_artifact(model, jobs, pods, seen)
     request = (
@@ -97,10 +97,10 @@ def _verifying(stage: WeightsStage, known: _Known | None, request: VerificationR
         return stage
     said = f"a server says {request.failure.reason}" if request.failure is not None else "as asked"
     why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({said})"
-    begins = [Note("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
+    begins = [NewEvent("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
-    notes = [*stage.notes, *(begins if begun else [])]
-    return replace(stage, message=f"{why}; {stage.message}", verification=request.key, notes=notes)
+    new_events = [*stage.new_events, *(begins if begun else [])]
+    return replace(stage, message=f"{why}; {stage.message}", verification=request.key, new_events=new_events)
 
 
 def _unresolved(known: _Known, request: VerificationRequest) -> str:
@@ -132,7 +132,7 @@ def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
         known.digest,
         verification=known.verification,
         actions=actions,
-        notes=known.notes,
+        new_events=known.new_events,
     )
 
 
@@ -200,10 +200,10 @@ def _told(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _Known 
     metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
     annotations = _annotations(said, resolved) | claim_annotations(job.meta, claim)
     metadata |= {"annotations": annotations} if annotations else {}
-    change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if outlived(pod) else {})
+    change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if running_sidecars(pod) else {})
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
-    notes = [Note("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, resolved, said.digest, job.meta.verification, said.warnings, [patch], notes)
+    new_events = [NewEvent("Warning", reason, message) for reason, message in said.warnings]
+    return _Known(said.artifact_id, resolved, said.digest, job.meta.verification, said.warnings, [patch], new_events)
 
 
 def _annotations(said: Report, resolved: str | None) -> dict[str, str]:

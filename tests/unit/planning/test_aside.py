@@ -79,7 +79,7 @@ def test_when_its_servers_have_begun_anew_it_goes_once() -> None:
     begin(world, restarts=1)
     world.reconcile()
     assert removed(world) == [ARTIFACT]
-    assert any("damaged copy" in text for _, reason, text in world.notes if reason == "PruneStarted")
+    assert any("damaged copy" in text for _, reason, text in world.new_events if reason == "PruneStarted")
     end(world)
     assert prunes(world) == []
     before = world.writes

@@ -26,7 +26,7 @@ def stored() -> World:
 
 
 def shown(world: World) -> list[str]:
-    lines = describe(world.body, world.notes)
+    lines = describe(world.body, world.new_events)
     return lines[lines.index("Status:") :]
 
 
@@ -49,7 +49,7 @@ def test_a_newcomers_first_failure_fits_a_screen_with_the_next_step_first() -> N
 def test_one_event_says_that_the_merge_has_begun() -> None:
     world = stored()
     world.reconcile()
-    assert [reason for _, reason, _ in world.notes] == ["MergeStarted"]
+    assert [reason for _, reason, _ in world.new_events] == ["MergeStarted"]
     assert world.condition("Ready")["reason"] == "MergePending"
 
 

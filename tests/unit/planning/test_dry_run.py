@@ -112,7 +112,7 @@ def test_pod_security_is_told_once_and_stops_nothing() -> None:
         world.reconcile()
     assert len(world.all("Job")) == 1
     assert [
-        (kind, text.count("would violate")) for kind, reason, text in world.notes if reason == "PodSecurityWarning"
+        (kind, text.count("would violate")) for kind, reason, text in world.new_events if reason == "PodSecurityWarning"
     ] == [("Warning", 1)]
     ready: dict[str, Any] = world.condition("Ready")
     assert ready["reason"] == "MergePending"

@@ -98,7 +98,7 @@ def judged(
     )
 
 
-@pytest.mark.parametrize("good", [None, OLD])
+@pytest.mark.parametrize("last_known_good", [None, OLD])
 def test_a_revision_without_a_deployment_begins_unless_no_pods_are_wanted(
     last_known_good: DeploymentView | None,
 ) -> None:
@@ -128,7 +128,7 @@ def test_another_attempt_begins_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry", "look", "words"), [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")]
+    ("retry", "verification", "words"), [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")]
 )
 def test_an_attempt_is_known_again_by_later_versions(retry: str, verification: str, words: str) -> None:
     """Else an upgrade of the operator would try again what has failed."""

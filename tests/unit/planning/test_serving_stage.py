@@ -12,7 +12,7 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.planning.actions import Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
@@ -175,7 +175,7 @@ def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platfor
         annotations={c.ANNOTATION_ROLLOUT_STARTED: format_time(NOW), c.ANNOTATION_VERIFY: "l1"},
     )
     assert stage.actions == [Create(body)]
-    assert stage.notes == [Note("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
+    assert stage.new_events == [NewEvent("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
     assert (stage.target, stage.image, stage.sizes) == (named, "registry.example/server:2", {named: 2})
     assert (stage.active, stage.target_deployment, stage.last_known_good, stage.diagnosis) == (None, None, None, None)
     assert stage.rollout.state is RolloutState.STARTING
@@ -196,7 +196,7 @@ def test_a_revision_that_cannot_fit_is_warned_of_as_it_is_made() -> None:
     done = {c.ANNOTATION_ARTIFACT_BYTES: str(26 * 10**9)}
     metadata = {"name": "demo-merge-0", "labels": {c.LABEL_ARTIFACT_ID: ARTIFACT}, "annotations": done}
     jobs = [JobView.of({"metadata": metadata})]
-    assert [note.reason for note in staged(a_model(maxGpuMemory="10Gi"), jobs=jobs).notes] == [
+    assert [note.reason for note in staged(a_model(maxGpuMemory="10Gi"), jobs=jobs).new_events] == [
         "RevisionCreated",
         "GpuMemoryTooSmall",
     ]
@@ -218,7 +218,7 @@ def test_services_and_the_like_stand_beside_it() -> None:
 def test_what_somebody_changes_beside_it_is_told(weights: WeightsStage) -> None:
     live, pods = [deployment(OLD)], [pod(OLD, "p1"), pod(OLD, "p2")]
     changed = staged(OLD, live=live, pods=pods, service=service(OLD, type="NodePort"), weights=weights)
-    (note,) = changed.notes
+    (note,) = changed.new_events
     assert (note.type, note.reason) == ("Warning", "PutBack")
     (patch,) = (action for action in changed.actions if isinstance(action, Patch) and action.ref.kind == "Service")
     mark = patch.body["metadata"]["annotations"][c.ANNOTATION_PUT_BACK]
@@ -227,7 +227,7 @@ def test_what_somebody_changes_beside_it_is_told(weights: WeightsStage) -> None:
     contested = staged(OLD, live=live, pods=pods, service=replace(again, meta=noted), weights=weights)
     assert contested.contested == ["Service demo: spec.type"]
     assert contested.requeue_after == 600
-    assert not contested.notes
+    assert not contested.new_events
 
 
 # while the weights are not known
@@ -246,17 +246,17 @@ def test_while_new_weights_merge_what_serves_goes_on_at_the_size_asked_for() -> 
     assert stage.sizes == {name_of(OLD): 2, name_of(OTHER): 0}
     assert patches(stage)[name_of(OLD)]["spec"] == {"replicas": 2}
     assert patches(stage)[name_of(OTHER)]["spec"] == {"replicas": 0}
-    assert (stage.requeue_after, stage.notes, stage.contested) == (None, [], [])
+    assert (stage.requeue_after, stage.new_events, stage.contested) == (None, [], [])
 
 
 def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
     stage = staged(OLD, live=[deployment(OLD, has=5, set_to=2)], pods=[pod(OLD, "p1")], weights=MERGING)
-    assert [note.reason for note in stage.notes] == ["ScaledByHand"]
+    assert [note.reason for note in stage.new_events] == ["ScaledByHand"]
     assert stage.sizes == {name_of(OLD): 2}
 
 
 @pytest.mark.parametrize(
-    ("state", "look", "stays"),
+    ("state", "verification", "stays"),
     [
         ("ready", "", True),
         ("loading", "", True),
@@ -288,7 +288,7 @@ def test_deployments_of_earlier_versions_are_told_the_claim_they_are_on(weights:
 
 
 @pytest.mark.parametrize(
-    ("known", "look", "there", "noted"),
+    ("known", "verification", "there", "noted"),
     [
         ("uid-claim", "", claim(), {}),
         ("uid-claim", "l1", claim(), {"verify": "l1"}),
@@ -332,7 +332,7 @@ def test_a_default_image_that_a_stated_one_has_become_is_noted() -> None:
 def test_what_nobody_touches_is_left_alone() -> None:
     live = [deployment(NEW, rollout_completed=EARLIER)]
     stage = staged(a_model(32, status=active(NEW)), live=live, pods=[pod(NEW, "p1"), pod(NEW, "p2")])
-    assert (stage.actions, stage.notes, stage.requeue_after) == ([], [], None)
+    assert (stage.actions, stage.new_events, stage.requeue_after) == ([], [], None)
     assert (stage.rollout, stage.diagnosis, stage.superseded, stage.lost) == (
         Rollout(RolloutState.COMPLETE),
         None,
@@ -439,7 +439,7 @@ def test_the_oldest_idle_revisions_go_but_none_that_is_in_use() -> None:
     assert deleted == gone[1:]
 
 
-@pytest.mark.parametrize("stand", list(RolloutState))
+@pytest.mark.parametrize("state", list(RolloutState))
 def test_a_rollout_is_since_it_began_and_only_while_it_is_under_way(state: RolloutState) -> None:
     fresh = deployment(NEW, rollout_started=EARLIER)
     stage = replace(staged(NEW), rollout=Rollout(state), target_deployment=fresh)

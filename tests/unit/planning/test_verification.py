@@ -58,7 +58,7 @@ def test_what_a_server_finds_damaged_is_looked_at_and_serves_again(reason: str) 
     assert looks(world)[1]
     (container,) = merges(world)[1]["spec"]["template"]["spec"]["containers"]
     assert {"name": c.VERIFY_VARIABLE, "value": "1"} in container["env"]
-    assert ("Warning", "ArtifactDoubted") in {(kind, told) for kind, told, _ in world.notes}
+    assert ("Warning", "ArtifactDoubted") in {(kind, told) for kind, told, _ in world.new_events}
     assert reason in world.condition("Ready")["message"]
     heal(world)
     assert world.condition("Ready")["status"] == "True"
@@ -225,7 +225,7 @@ def test_a_claim_that_is_being_deleted_under_its_pods_is_told() -> None:
     assert (drifted["status"], drifted["reason"]) == ("True", "ClaimTerminating")
     assert NAME in drifted["message"]
     assert world.condition("Ready")["status"] == "True"
-    assert ("Warning", "ClaimTerminating") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "ClaimTerminating") in {(kind, reason) for kind, reason, _ in world.new_events}
     assert world.all("Job") == [], "the pod of a merge that has ended holds the claim too"
     world.edit(suspend=True)
     world.settle()
@@ -259,8 +259,8 @@ def test_the_weights_cannot_be_pruned_by_gitops() -> None:
 def test_a_claim_of_an_earlier_version_gets_that_too_once_and_keeps_what_others_wrote() -> None:
     world = serving()
     claim = world.find("PersistentVolumeClaim", NAME)
-    notes = {"argocd.argoproj.io/sync-options": None, "kustomize.toolkit.fluxcd.io/prune": "mine"}
-    before = {"metadata": {"annotations": notes, "labels": {c.LABEL_INSTANCE: "demo"}}}
+    new_events = {"argocd.argoproj.io/sync-options": None, "kustomize.toolkit.fluxcd.io/prune": "mine"}
+    before = {"metadata": {"annotations": new_events, "labels": {c.LABEL_INSTANCE: "demo"}}}
     world.kube.change("PersistentVolumeClaim", claim["metadata"]["name"], before, "team")
     world.reconcile()
     metadata = world.find("PersistentVolumeClaim", NAME)["metadata"]

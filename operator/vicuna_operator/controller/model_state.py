@@ -7,13 +7,13 @@ from typing import Any
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.observed import DryRunResult, EventView
 
-__all__ = ["Memory", "newer_body"]
+__all__ = ["ModelState", "newer_body"]
 
 NEVER = float("-inf")
 
 
 @dataclass
-class Memory:
+class ModelState:
     """Memory of one model, by uid; times are of a monotonic clock."""
 
     uid: str

@@ -14,21 +14,29 @@ from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.observed import PodView
 
-__all__ = ["END_NOW", "ended", "merge_ended", "note_disruption", "outlived", "pods_of", "stop_sidecars"]
+__all__ = [
+    "END_NOW",
+    "mark_disrupted",
+    "pods_by_job",
+    "running_sidecars",
+    "stop_sidecars",
+    "with_merge_outcome",
+    "with_outcome",
+]
 
 # A Job may get a deadline while it runs. It then fails, its pod goes, and Job and termination message stay readable;
 # a pod that is deleted would be made anew by some versions of Kubernetes, and a Job that is deleted is forgotten.
 END_NOW = {"activeDeadlineSeconds": 1}
 
 
-def pods_of(jobs: Iterable[JobView], pods: Iterable[PodView]) -> Mapping[str, PodView]:
+def pods_by_job(jobs: Iterable[JobView], pods: Iterable[PodView]) -> Mapping[str, PodView]:
     """Return the pod of each Job by the Job's name: the youngest, and none of an earlier Job of that name."""
     uids = {job.meta.uid: job.meta.name for job in jobs}
     old_to_young = sorted(pods, key=lambda pod: pod.meta.created.timestamp() if pod.meta.created else 0.0)
     return {uids[pod.meta.owner_uid]: pod for pod in old_to_young if pod.meta.owner_uid in uids}
 
 
-def ended(job: JobView, pod: PodView | None) -> JobView:
+def with_outcome(job: JobView, pod: PodView | None) -> JobView:
     """Return a Job as its own container left it, whatever the Job's conditions say."""
     if job.artifact_id:
         return replace(job, succeeded=True, failed=False)
@@ -43,9 +51,9 @@ def ended(job: JobView, pod: PodView | None) -> JobView:
     return replace(job, failed=True, finished=job.finished or moment(last.finished))
 
 
-def merge_ended(job: JobView, pod: PodView | None) -> JobView:
-    """Return a merge's Job as `ended` does; one that ended well without naming its artifact has failed."""
-    job = ended(job, pod)
+def with_merge_outcome(job: JobView, pod: PodView | None) -> JobView:
+    """Return a merge's Job as `with_outcome` does; one that ended well without naming its artifact has failed."""
+    job = with_outcome(job, pod)
     last = pod.terminated if pod is not None else None
     if not job.succeeded or job.artifact_id or last is None or last.exit_code != 0:
         return job
@@ -54,7 +62,7 @@ def merge_ended(job: JobView, pod: PodView | None) -> JobView:
     return job if told else replace(job, succeeded=False, failed=True, finished=job.finished or moment(last.finished))
 
 
-def outlived(pod: PodView | None) -> Sequence[str]:
+def running_sidecars(pod: PodView | None) -> Sequence[str]:
     """Return the containers that run on although the pod's own one has ended, and so hold up its Job."""
     if pod is None or pod.terminated is None or pod.over:
         return ()
@@ -63,12 +71,12 @@ def outlived(pod: PodView | None) -> Sequence[str]:
 
 def stop_sidecars(job: JobView, pod: PodView | None) -> list[Patch]:
     """End a Job that only sidecars keep from ending: its pod holds the volume."""
-    if job.deadline or not outlived(pod):
+    if job.deadline or not running_sidecars(pod):
         return []
     return [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, {"spec": END_NOW})]
 
 
-def note_disruption(job: JobView) -> Patch:
+def mark_disrupted(job: JobView) -> Patch:
     """Note on a Job that it does not count against `spec.merge.retries`; its pod may be gone when that is asked."""
     change = {"metadata": {"annotations": {c.ANNOTATION_DISRUPTED: "true"}}}
     return Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)

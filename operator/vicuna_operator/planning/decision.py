@@ -8,10 +8,10 @@ from vicuna_operator.planning.actions import Action, summary
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.serving import ServingStage
 
-__all__ = ["figures"]
+__all__ = ["decision_fields"]
 
 
-def figures(
+def decision_fields(
     model: Model,
     weights: WeightsStage,
     serving: ServingStage,
@@ -26,14 +26,14 @@ def figures(
         "weights": weights.reason,
         "artifact": weights.artifact_id,
         "attempt": weights.attempt,
-        **_of_serving(serving),
+        **_serving_fields(serving),
         "actions": [summary(action) for action in actions],
         "again": None if again is None else round(again, 1),
     }
     return {name: value for name, value in told.items() if value not in (None, "", [], {})}
 
 
-def _of_serving(serving: ServingStage) -> Mapping[str, object]:
+def _serving_fields(serving: ServingStage) -> Mapping[str, object]:
     fleet, target, active = serving.fleet, serving.target_deployment, serving.active
     since, situation = target.waiting if target is not None else (None, "")
     return {
