@@ -41,7 +41,7 @@ def expressions() -> Iterator[str]:
 
 def told() -> set[str]:
     metrics = Metrics(Snapshot())
-    metrics.requested("GET", 200, 0.1)
+    metrics.record_request("GET", 200, 0.1)
     text = metrics.render().decode()
     samples = set(re.findall(r"^(vicuna_\w+?)(?:\{| )", text, flags=re.MULTILINE))
     return samples | set(re.findall(r"^# TYPE (vicuna_\w+) gauge", text, flags=re.MULTILINE))

@@ -56,11 +56,11 @@ async def run_operator(config: OperatorConfig) -> int:
             config.plan,
             instance=config.identity,
             manager=f"{config.namespace}/{config.lease_name}",
-            told=metrics.status_changed,
+            on_status=metrics.record_status,
             wake=lambda key: loops.wake(key),
         )
         metrics.left_alone.set_function(lambda: reconciler.left_alone)
-        loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget, told=metrics.passed)
+        loops = Loops(reconciler.exists, reconciler.reconcile, on_gone=reconciler.forget, on_pass=metrics.record_pass)
         async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)
             health.ready = True
@@ -217,7 +217,7 @@ async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
 @contextlib.asynccontextmanager
 async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
     try:
-        kube = await KubeClient.connect(told=metrics.requested)
+        kube = await KubeClient.connect(on_request=metrics.record_request)
     except KubeError as error:
         raise StartError(str(error), ExitCode.UNREACHABLE) from error
     try:

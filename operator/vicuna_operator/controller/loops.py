@@ -52,14 +52,14 @@ class Loops:
         exists: Callable[[Key], bool],
         work: Callable[[Key], Awaitable[float | None]],
         *,
-        forget: Callable[[Key], None] = lambda _: None,
-        told: Callable[..., None] = lambda *_, **__: None,
+        on_gone: Callable[[Key], None] = lambda _: None,
+        on_pass: Callable[..., None] = lambda *_, **__: None,
         timing: LoopTiming | None = None,
     ) -> None:
-        self._told = told
+        self._on_pass = on_pass
         self._exists = exists
         self._work = work
-        self._forget = forget
+        self._on_gone = on_gone
         self._timing = timing or LoopTiming()
         self._loops: dict[Key, _Loop] = {}
         self._closed = False
@@ -99,7 +99,7 @@ class Loops:
             await _woken(loop.wake, delay - floor)
         # no await between the look at the index and here, so no event gets lost
         del self._loops[key]
-        self._forget(key)
+        self._on_gone(key)
 
     async def _pass(self, key: Key, loop: _Loop) -> tuple[float, float]:
         """Make one pass; return how long to be deaf, and how long to wait for an event."""
@@ -109,7 +109,7 @@ class Loops:
             async with asyncio.timeout(timing.pass_timeout):
                 again = await self._work(key)
         except Exception as error:  # a loop that dies is deaf for ever
-            self._told(time.monotonic() - loop.pass_started, failed=True)
+            self._on_pass(time.monotonic() - loop.pass_started, failed=True)
             loop.failures += 1
             delay = min(timing.backoff * 2.0 ** min(loop.failures - 1, 16), timing.backoff_max)
             floor = timing.error_floor
@@ -124,7 +124,7 @@ class Loops:
         finally:
             spent = time.monotonic() - loop.pass_started
             loop.pass_started = None
-        self._told(spent, failed=False)
+        self._on_pass(spent, failed=False)
         loop.failures = 0
         resync_after = timing.resync * random.uniform(0.9, 1.1)  # noqa: S311  # spreads the load, no secret
         delay = resync_after if again is None else min(again, resync_after)

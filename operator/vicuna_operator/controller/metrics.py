@@ -65,17 +65,17 @@ class Metrics:
         """Return the metrics in Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
 
-    def passed(self, seconds: float, *, failed: bool) -> None:
+    def record_pass(self, seconds: float, *, failed: bool) -> None:
         """Count a pass over a model."""
         self._passes.labels("error" if failed else "success").inc()
         self._pass_seconds.observe(seconds)
 
-    def requested(self, method: str, status: int | None, seconds: float) -> None:
+    def record_request(self, method: str, status: int | None, seconds: float) -> None:
         """Count a request; status None: there was no answer."""
         self._requests.labels(method, str(status or "none")).inc()
         self._request_seconds.labels(method).observe(seconds)
 
-    def status_changed(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
+    def record_status(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
         """Count what ended between two statuses of a model."""
         self._rollouts_ended(old, new)
         self._merge_ended(old, new, now)

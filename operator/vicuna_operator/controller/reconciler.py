@@ -16,7 +16,7 @@ from vicuna_operator.controller.event_recorder import EventRecorder
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
 from vicuna_operator.controller.model_state import NEVER, ModelState, newer_body
 from vicuna_operator.controller.observer import Observer
-from vicuna_operator.controller.rivals import Rivals
+from vicuna_operator.controller.other_operators import OtherOperators
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
 from vicuna_operator.errors import ConflictError, NotFoundError
@@ -35,7 +35,7 @@ _STALE_MAX = 30.0
 _PROGRESS_SECONDS = 5.0
 _CONFLICT_SECONDS = 10.0
 
-StatusTold = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
+OnStatus = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
 Refused = Callable[[Model, str, str, datetime], Mapping[str, Any]]  # model, action, the API's words, when
 Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 
@@ -80,7 +80,7 @@ class Reconciler:
         *,
         instance: str = c.MANAGED_BY,
         manager: str = "",
-        told: StatusTold = lambda *_: None,
+        on_status: OnStatus = lambda *_: None,
         wake: Callable[[Key], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -89,12 +89,12 @@ class Reconciler:
         self._snapshot = snapshot
         self._planning = planning
         self._config = config
-        self._told = told
+        self._on_status = on_status
         self._now = now
         self._clock = clock
         self._recorder = EventRecorder(kube, instance, clock=clock)
         self._dry_runs = DryRuns(kube, clock=clock)
-        self._rivals = Rivals(kube, manager, now=now, clock=clock)
+        self._others = OtherOperators(kube, manager, now=now, clock=clock)
         self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
             kube,
@@ -172,7 +172,7 @@ class Reconciler:
                 if model.going:
                     decided = {"reason": "Deleting"}
                     return None  # the garbage collector takes what it owns
-                if (elsewhere := await self._rivals.elsewhere(model, state, body.get("status") or {})) is not None:
+                if (elsewhere := await self._others.elsewhere(model, state, body.get("status") or {})) is not None:
                     decided = {"reason": elsewhere.event.reason}
                     await self._recorder.record(body, [elsewhere.event])
                     return elsewhere.requeue_after
@@ -226,7 +226,7 @@ class Reconciler:
         self, key: Key, state: ModelState, body: Mapping[str, Any], status: Mapping[str, Any]
     ) -> None:
         """Write the status if it says something new, and only onto the very object it was computed from."""
-        old, new = body.get("status") or {}, self._rivals.marked(without_nulls(status))
+        old, new = body.get("status") or {}, self._others.marked(without_nulls(status))
         patch = status_patch(old, new)
         if patch is None:
             return
@@ -244,5 +244,5 @@ class Reconciler:
             )
         except (ConflictError, NotFoundError) as error:
             raise StaleError(str(error)) from error
-        self._told(old, new, self._now())
+        self._on_status(old, new, self._now())
         state.newest, state.sent, state.kept = answer, new, answer.get("status") or {}

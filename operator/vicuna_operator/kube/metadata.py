@@ -15,7 +15,7 @@ import aiohttp
 from vicuna_operator.errors import KubeError, UnavailableError
 from vicuna_operator.planning.lenient import table, tables, text
 
-__all__ = ["ExpiredError", "Mark", "MetadataSource", "Opener", "Page", "Stream"]
+__all__ = ["ExpiredError", "MetadataSource", "ObjectIdentity", "Opener", "Page", "Stream"]
 
 _PAGE = 500
 _WATCH_SECONDS = 290
@@ -30,7 +30,7 @@ class ExpiredError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ObjectIdentity:
     """All that is taken of an object."""
 
     namespace: str
@@ -39,7 +39,7 @@ class Mark:
     deleting: bool
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Mark":
+    def of(cls, body: Mapping[str, Any]) -> "ObjectIdentity":
         """Read an object, whatever else it carries."""
         metadata = table(body, "metadata")
         namespace, name, uid = (text(metadata.get(field)) for field in ("namespace", "name", "uid"))
@@ -51,8 +51,8 @@ class Page:
     """A part of a list, or of its changes: the objects that are there, those that are gone, and the version of both."""
 
     version: str
-    there: Sequence[Mark] = ()
-    gone: Sequence[Mark] = ()
+    there: Sequence[ObjectIdentity] = ()
+    gone: Sequence[ObjectIdentity] = ()
 
 
 class MetadataSource(Protocol):
@@ -93,7 +93,10 @@ class Stream:
             async with answer:
                 found = _parsed(b"".join([part async for part in _parts(answer)]))
             metadata = table(found, "metadata")
-            yield Page(text(metadata.get("resourceVersion")) or "0", [Mark.of(item) for item in tables(found["items"])])
+            yield Page(
+                text(metadata.get("resourceVersion")) or "0",
+                [ObjectIdentity.of(item) for item in tables(found["items"])],
+            )
             if not (token := text(metadata.get("continue"))):
                 return
             query = {"limit": str(_PAGE), "continue": token}
@@ -124,10 +127,10 @@ def _change(event: Mapping[str, Any]) -> Page:
     kind, item = event.get("type"), table(event, "object")
     if kind == "ERROR":
         raise ExpiredError(text(item.get("message")) or "the watch failed")
-    version, mark = text(table(item, "metadata").get("resourceVersion")), Mark.of(item)
+    version, identity = text(table(item, "metadata").get("resourceVersion")), ObjectIdentity.of(item)
     if kind == "DELETED":
-        return Page(version, gone=[mark])
-    return Page(version, there=[mark] if kind in ("ADDED", "MODIFIED") else [])
+        return Page(version, gone=[identity])
+    return Page(version, there=[identity] if kind in ("ADDED", "MODIFIED") else [])
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

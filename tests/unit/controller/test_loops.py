@@ -20,7 +20,7 @@ class World:
         self.ended = asyncio.Event()
         self.script: list[object] = []
         self.changed = asyncio.Condition()
-        self.loops = Loops(self.alive.__contains__, self.work, forget=self.forget, timing=timing)
+        self.loops = Loops(self.alive.__contains__, self.work, on_gone=self.forget, timing=timing)
 
     def forget(self, key: tuple[str, str]) -> None:
         self.gone.append(key)

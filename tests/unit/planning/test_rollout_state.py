@@ -128,7 +128,8 @@ def test_another_attempt_begins_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry", "verification", "words"), [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")]
+    ("retry", "verification", "words"),
+    [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")],
 )
 def test_an_attempt_is_known_again_by_later_versions(retry: str, verification: str, words: str) -> None:
     """Else an upgrade of the operator would try again what has failed."""

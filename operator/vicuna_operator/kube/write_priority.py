@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-__all__ = ["Turns"]
+__all__ = ["WritePriority"]
 
-_AHEAD = frozenset({"PersistentVolumeClaim", "Job", "Deployment"})
-_WAITS_FOR_NOBODY = frozenset({"Lease"})  # or a busy API server would cost us the lead
+_HIGH = frozenset({"PersistentVolumeClaim", "Job", "Deployment"})
+_EXEMPT = frozenset({"Lease"})  # or a busy API server would cost us the lead
 
 
-class Turns:
+class WritePriority:
     """Gives every write its turn.
 
     Args:
@@ -25,28 +25,28 @@ class Turns:
             for instance, and must not keep the other models waiting.
     """
 
-    def __init__(self, *, ahead: int = 28, behind: int = 2, patience: float = 1.0) -> None:
-        self._ahead, self._behind = asyncio.Semaphore(ahead), asyncio.Semaphore(behind)
-        self.patience = patience
+    def __init__(self, *, high: int = 28, low: int = 2, count_seconds: float = 1.0) -> None:
+        self._high, self._low = asyncio.Semaphore(high), asyncio.Semaphore(low)
+        self.count_seconds = count_seconds
 
     @contextlib.asynccontextmanager
-    async def turn(self, kind: str) -> AsyncIterator[None]:
+    async def slot(self, kind: str) -> AsyncIterator[None]:
         """Wait until an object of this kind may be written, and count it while it is."""
-        if kind in _WAITS_FOR_NOBODY:
+        if kind in _EXEMPT:
             yield
             return
-        places, counted = self._ahead if kind in _AHEAD else self._behind, True
+        slots, held = self._high if kind in _HIGH else self._low, True
 
-        def leave() -> None:
-            nonlocal counted
-            if counted:
-                counted = False
-                places.release()
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                slots.release()
 
-        await places.acquire()
-        timer = asyncio.get_running_loop().call_later(self.patience, leave)
+        await slots.acquire()
+        timer = asyncio.get_running_loop().call_later(self.count_seconds, release)
         try:
             yield
         finally:
             timer.cancel()
-            leave()
+            release()

@@ -21,7 +21,7 @@ from vicuna_operator.errors import ForbiddenError, KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import NewEvent, Ref
 
-__all__ = ["Elsewhere", "Rivals"]
+__all__ = ["ManagedElsewhere", "OtherOperators"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ _YIELD_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ManagedElsewhere:
     """That a model is left to another operator, and why."""
 
     event: NewEvent
     requeue_after: float = _LOOK_SECONDS
 
 
-class Rivals:
+class OtherOperators:
     """Tells which models this operator leaves alone.
 
     Args:
@@ -63,20 +63,20 @@ class Rivals:
         self._clock = clock
         self._looked: dict[str, tuple[float, bool]] = {}  # Lease → when, whether it is kept
 
-    async def elsewhere(self, model: Model, state: ModelState, status: Mapping[str, Any]) -> Elsewhere | None:
+    async def elsewhere(self, model: Model, state: ModelState, status: Mapping[str, Any]) -> ManagedElsewhere | None:
         """Say that a model is left alone, None where it is ours. `status` is what the object has now."""
         if not self.manager:
             return None
         asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")
         holder = asked or str(status.get("managedBy") or "")
         if holder not in ("", self.manager) and (asked or await self._is_kept(holder)):
-            return self._left(model, state, self._told(model, holder))
+            return self._leave(model, state, self._message(model, holder))
         if not holder and self._is_taken_away(state):
             why = (
                 "another operator, of a version that does not know status.managedBy, writes this model too; stop one"
                 " of the two"
             )
-            return self._left(model, state, why, _YIELD_SECONDS)
+            return self._leave(model, state, why, _YIELD_SECONDS)
         state.left = ""
         return None
 
@@ -84,17 +84,17 @@ class Rivals:
         """Return a status with the mark of who works on the model."""
         return {**status, "managedBy": self.manager} if self.manager else status
 
-    def _told(self, model: Model, holder: str) -> str:
+    def _message(self, model: Model, holder: str) -> str:
         return (
             f"the operator with the Lease {holder} works on this model, so the one with {self.manager} leaves it alone;"
             f" `kubectl vicuna takeover {model.name} --by {self.manager}` moves it"
         )
 
-    def _left(self, model: Model, state: ModelState, why: str, wait: float = _LOOK_SECONDS) -> Elsewhere:
+    def _leave(self, model: Model, state: ModelState, why: str, wait: float = _LOOK_SECONDS) -> ManagedElsewhere:
         if state.left != why:
             logger.warning("%s/%s: %s", model.namespace, model.name, why)
             state.left = why
-        return Elsewhere(NewEvent("Warning", "ManagedElsewhere", why), wait)
+        return ManagedElsewhere(NewEvent("Warning", "ManagedElsewhere", why), wait)
 
     def _is_taken_away(self, state: ModelState) -> bool:
         """Tell whether our mark was taken away several times by now; after a while it is tried again."""
