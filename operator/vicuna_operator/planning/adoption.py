@@ -18,7 +18,7 @@ from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.resources.common import claim_name, owner
 
-__all__ = ["adopt", "adopted_as", "strays"]
+__all__ = ["adopt", "adopted_as", "unadopted_orphans"]
 
 
 def adopt(model: Model, seen: Observed, config: PlanConfig) -> tuple[Sequence[Action], Sequence[NewEvent]]:
@@ -41,7 +41,7 @@ def adopted_as(model: Model) -> dict[str, object]:
     return {"ownerReferences": [owner(model)], "labels": {c.LABEL_MODEL_UID: model.uid}}
 
 
-def strays(model: Model, seen: Observed, config: PlanConfig) -> Sequence[DeploymentView]:
+def unadopted_orphans(model: Model, seen: Observed, config: PlanConfig) -> Sequence[DeploymentView]:
     """Return Deployments of a model of this name that are not adopted; their pods are behind the model's Service."""
     lost = [item for item in seen.deployments if item.meta.is_orphan_of(model.name, model.uid)]
     return [item for item in lost if not _is_adoptable(model, item, config)]

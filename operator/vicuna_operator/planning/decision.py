@@ -38,14 +38,14 @@ def _serving_fields(serving: ServingStage) -> Mapping[str, object]:
     since, situation = target.waiting if target is not None else (None, "")
     return {
         "rollout": serving.rollout.state.name,
-        "way": target.way if target is not None else None,
+        "way": target.auto_strategy if target is not None else None,
         "target": serving.target,
         "active": active.revision if active is not None else None,
         "wanted": fleet.wanted,
         "sizes": dict(serving.sizes),
         "ready": {item.revision: ready for item in fleet.live if (ready := fleet.ready(item.revision))},
         "pods": {item.revision: item.current for item in fleet.live if item.current},
-        "leaving": len(fleet.leaving),
+        "leaving": len(fleet.terminating),
         "lost": len(serving.lost),
         "waits": f"{situation} since {since:%H:%M:%S}" if since is not None else None,
     }

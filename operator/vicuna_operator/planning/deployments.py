@@ -63,7 +63,7 @@ class DeploymentView:
             for digest in dict.fromkeys((None, self.artifact_digest))
         )
 
-    def is_twin_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+    def is_restart_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
         """Tell whether a spec makes this revision but for the moment of its restart."""
         return self.is_made_by(restarted_as(spec, self._restarted()), artifact_id, image)
 
@@ -113,7 +113,7 @@ class DeploymentView:
         return self.template.differs(self.made_with)
 
     @property
-    def way(self) -> str:
+    def auto_strategy(self) -> str:
         """Return how `Auto` rolls this revision out by now: Drain, or Surge where draining was in vain; else empty."""
         return self.meta.annotations.get(c.ANNOTATION_ROLLOUT, "")
 

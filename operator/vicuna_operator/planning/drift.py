@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.adoption import strays
+from vicuna_operator.planning.adoption import unadopted_orphans
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.held import held_children
@@ -39,7 +39,7 @@ def find_drift(
     told = [*_lost(model, claim, live)]
     told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
     told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
-    told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen, config)]
+    told += [Drift(Reason.ORPHANED, _stray(item)) for item in unadopted_orphans(model, seen, config)]
     told += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:

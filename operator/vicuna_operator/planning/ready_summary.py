@@ -86,7 +86,7 @@ def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> 
     phase = Phase.FAILED
     if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
         phase = Phase.PENDING
-        message = "; ".join([message, *map(_ending, serving.fleet.leaving)])
+        message = "; ".join([message, *map(_ending, serving.fleet.terminating)])
     return ReadySummary(reason, message, Phase.DEGRADED if ready_all else phase, progressing=True, step=diagnosis.step)
 
 
@@ -96,7 +96,7 @@ def _moving(serving: ServingStage, ready_all: int) -> ReadySummary:
     target_ready = serving.fleet.ready(target)
     if active is not None and active.revision != target:
         message = f"revision {active.revision} serves, {target} has {target_ready} of {wanted} pods ready"
-        message = "; ".join([message, *map(_ending, serving.fleet.leaving), *map(_pulling, serving.pulling)])
+        message = "; ".join([message, *map(_ending, serving.fleet.terminating), *map(_pulling, serving.pulling)])
         return ReadySummary(Reason.ROLLING_OUT, message, Phase.DEPLOYING, progressing=True)
     if ready_all > target_ready or target_ready > wanted:
         return ReadySummary(Reason.ROLLING_OUT, "pods of an earlier size or revision are ending", Phase.DEPLOYING)

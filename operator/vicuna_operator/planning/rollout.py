@@ -144,7 +144,7 @@ def _starting(now: datetime) -> Rollout:
 
 def _at_rest(target: DeploymentView, fleet: Fleet) -> Rollout:
     """Let it be; how it made room for itself is forgotten once it has to share with no other revision."""
-    remembers = target.way or target.waiting[1]
+    remembers = target.auto_strategy or target.waiting[1]
     return Rollout(RolloutState.COMPLETE, CLEARED if remembers and not fleet.elsewhere(target.revision) else {})
 
 

@@ -14,7 +14,7 @@ from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.sizes import Fleet, is_lost
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Servers", "noted_revision", "observe_servers"]
+__all__ = ["Servers", "observe_servers", "status_revision"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Servers:
 
     def pulling(self, revision: str) -> Sequence[PodView]:
         """Return the pods of a revision whose image is on its way."""
-        return [pod for pod in self.fleet.coming(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
+        return [pod for pod in self.fleet.starting(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
 
     def diagnose_placed(self, model: Model, revision: str) -> PodDiagnosis | None:
         """Find what keeps those of a revision's pods from being ready that have a node."""
-        return diagnose_pods(spec_of(model).serving, revision, (), self.fleet.coming(revision), self.events)
+        return diagnose_pods(spec_of(model).serving, revision, (), self.fleet.starting(revision), self.events)
 
 
 def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
@@ -83,7 +83,7 @@ def _last_words(ended: Sequence[PodView], fleet: Fleet) -> Sequence[PodView]:
     return [pod for revision, pod in last.items() if revision not in present]
 
 
-def noted_revision(model: Model, key: str) -> str | None:
+def status_revision(model: Model, key: str) -> str | None:
     """Return the revision that the status notes as `active` or as `target`."""
     revision: str | None = (model.status.get(key) or {}).get("revision")
     return revision
@@ -94,7 +94,7 @@ def _active(model: Model, fleet: Fleet) -> DeploymentView | None:
 
     Where the status is lost, the one that was complete last takes the place of the noted one.
     """
-    noted = noted_revision(model, "active")
+    noted = status_revision(model, "active")
     last = next((item for item in fleet.live if item.revision == noted), None)
     best = max(fleet.live, key=lambda item: fleet.ready(item.revision), default=None)
     for item in (last, best):

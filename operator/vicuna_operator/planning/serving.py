@@ -29,7 +29,7 @@ from vicuna_operator.planning.rollout import (
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
-from vicuna_operator.planning.step import Step, decide_sizes
+from vicuna_operator.planning.step import RolloutStep, decide_step
 from vicuna_operator.planning.target import Target, choose_target
 from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.resources.common import claim_name, spec_of
@@ -84,7 +84,7 @@ def plan_serving(
         return _kept(weights, servers, managed, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
     rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
-    step = decide_sizes(model, target, servers, rollout, now)
+    step = decide_step(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[NewEvent] = []
     if target.deployment is None:
@@ -112,11 +112,13 @@ def plan_serving(
     )
 
 
-def _look_again(servers: Servers, managed: ManagedObjects, rollout: Rollout, step: Step, now: datetime) -> float | None:
+def _look_again(
+    servers: Servers, managed: ManagedObjects, rollout: Rollout, step: RolloutStep, now: datetime
+) -> float | None:
     """Return in how many seconds a deadline, a wait or the grace period of a pod is over."""
     known = (managed.requeue_after, rollout.requeue_after, step.requeue_after)
     waits = [wait for wait in known if wait is not None]
-    lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.leaving if pod.ends is not None]
+    lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.terminating if pod.ends is not None]
     return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
@@ -183,7 +185,9 @@ def _progress_deadline(
         return ProgressDeadline()
     deadline, started = rollout.progress_deadline_seconds, deployment.started
     waited = (
-        bool(deployment.waiting[1]) or "Drain" in (deployment.way, rollout.strategy) or rollout.strategy == "Recreate"
+        bool(deployment.waiting[1])
+        or "Drain" in (deployment.auto_strategy, rollout.strategy)
+        or rollout.strategy == "Recreate"
     )
     pods, events = servers.fleet.pods, servers.events
     overdue = deadline_of(target.revision, pods, events, started=started, deadline=deadline, has_waited=waited)
@@ -193,7 +197,7 @@ def _progress_deadline(
 
 
 def _deployment(
-    model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage, seen: Observed
+    model: Model, target: Target, step: RolloutStep, config: PlanConfig, weights: WeightsStage, seen: Observed
 ) -> Create:
     claim = seen.claims.get(claim_name(model))
     verified = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
@@ -236,7 +240,7 @@ def _changes(
     target: Target,
     servers: Servers,
     rollout: Rollout,
-    step: Step,
+    step: RolloutStep,
     noted: Mapping[str, AnnotationChanges],
 ) -> tuple[Sequence[Action], Sequence[NewEvent]]:
     """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.

@@ -45,7 +45,7 @@ class Fleet:
         return sum(1 for pod in self.pods if pod.revision != revision)
 
     @property
-    def leaving(self) -> Sequence[PodView]:
+    def terminating(self) -> Sequence[PodView]:
         """Return the pods that hold a place and are ending, which may take as long as their streams do."""
         return [pod for pod in self.pods if pod.meta.deleting and pod.node]
 
@@ -92,7 +92,7 @@ class Fleet:
         mine = [pod for pod in self.pods if pod.revision == revision and not pod.meta.deleting]
         return [pod for pod in mine if pod.unschedulable and not (pod.gated or pod.node)]
 
-    def coming(self, revision: str) -> Sequence[PodView]:
+    def starting(self, revision: str) -> Sequence[PodView]:
         """Return the pods of a revision that have a place and may become ready."""
         mine = [pod for pod in self.pods if pod.revision == revision and not pod.meta.deleting]
         return [pod for pod in mine if pod.node and not pod.ready]

@@ -15,11 +15,11 @@ from vicuna_operator.planning.target import Target
 from vicuna_operator.planning.waiting import Wait, assess_wait
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Step", "decide_sizes"]
+__all__ = ["RolloutStep", "decide_step"]
 
 
 @dataclass(frozen=True)
-class Step:
+class RolloutStep:
     """How many pods each revision should have, and how that came about."""
 
     sizes: Mapping[str, int]
@@ -28,15 +28,15 @@ class Step:
     requeue_after: float | None = None
 
 
-def decide_sizes(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
+def decide_step(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> RolloutStep:
     """Go a step forward, a step back, or keep what the rollout has come to."""
     fleet = servers.fleet
     if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
         wait = assess_wait(model, target.deployment, target.last_known_good, servers, now)
         sizes = fleet.restore(target.last_known_good, starved=wait.over)
-        return Step(sizes, {**rollout.annotations, **wait.annotations}, requeue_after=wait.left)
+        return RolloutStep(sizes, {**rollout.annotations, **wait.annotations}, requeue_after=wait.left)
     if fleet.wanted == 0:
-        return Step(fleet.all_on(target.revision), rollout.annotations)
+        return RolloutStep(fleet.all_on(target.revision), rollout.annotations)
     return _forward(model, target, servers, rollout, now)
 
 
@@ -47,20 +47,20 @@ def _is_done(target: Target, servers: Servers, rollout: Rollout) -> bool:
     return servers.fleet.is_alone(target.revision)
 
 
-def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
+def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> RolloutStep:
     fleet, deployment, starting = servers.fleet, target.deployment, rollout.state is RolloutState.STARTING
     base = servers.active if servers.active is not deployment else None
-    before = deployment.way if deployment is not None and not starting else ""
+    before = deployment.auto_strategy if deployment is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
-    strategy, way = _way(model, target, before, base, fleet, wait)
+    strategy, auto_strategy = _resolve_strategy(model, target, before, base, fleet, wait)
     annotations, new_events = {**rollout.annotations, **wait.annotations}, _outage(model, target, base, fleet, rollout)
-    if way != before and not starting:
-        annotations = {**annotations, c.ANNOTATION_ROLLOUT: way or None}
-        new_events = [*new_events, *_changed(target, fleet, way)]
-    if way != "Surge" and _is_done(target, servers, rollout):
-        return Step(fleet.all_on(target.revision), annotations, new_events, wait.left)
+    if auto_strategy != before and not starting:
+        annotations = {**annotations, c.ANNOTATION_ROLLOUT: auto_strategy or None}
+        new_events = [*new_events, *_changed(target, fleet, auto_strategy)]
+    if auto_strategy != "Surge" and _is_done(target, servers, rollout):
+        return RolloutStep(fleet.all_on(target.revision), annotations, new_events, wait.left)
     starved = wait.over and strategy == "Drain"
-    return Step(fleet.roll(target.revision, base, strategy, starved=starved), annotations, new_events, wait.left)
+    return RolloutStep(fleet.roll(target.revision, base, strategy, starved=starved), annotations, new_events, wait.left)
 
 
 def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
@@ -70,7 +70,7 @@ def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Se
     return assess_wait(model, target.deployment, target.deployment, servers, now)
 
 
-def _way(
+def _resolve_strategy(
     model: Model, target: Target, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait
 ) -> tuple[str, str]:
     """Return the strategy that applies now, and what the Deployment must remember of how it came about.
@@ -97,7 +97,7 @@ def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: 
     """
     if base is None or fleet.wanted > 1:
         return False
-    return fleet.ready(base.revision) > 0 and base.is_twin_of(spec_of(model), target.artifact_id, target.image)
+    return fleet.ready(base.revision) > 0 and base.is_restart_of(spec_of(model), target.artifact_id, target.image)
 
 
 def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
@@ -142,12 +142,12 @@ def _outage(
     return ()
 
 
-def _changed(target: Target, fleet: Fleet, way: str) -> Sequence[NewEvent]:
+def _changed(target: Target, fleet: Fleet, auto_strategy: str) -> Sequence[NewEvent]:
     """Say that Auto goes on by draining, or that this did not help."""
-    if way == "Surge":
+    if auto_strategy == "Surge":
         message = f"revision {target.revision}: the pods that stopped have made no room for it, so they start again"
         return [NewEvent("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
-    if not way:
+    if not auto_strategy:
         return ()
     one_by_one, all_at_once = "old pods go one at a time first", "the only pod stops until the new one is loaded"
     cost = one_by_one if fleet.wanted > 1 else all_at_once

@@ -11,7 +11,7 @@ from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import AnnotationChanges, find_last_known_good
 from vicuna_operator.planning.scaling import last_use
-from vicuna_operator.planning.servers import Servers, noted_revision
+from vicuna_operator.planning.servers import Servers, status_revision
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.identity import revision
 
@@ -80,7 +80,7 @@ def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig)
     kept, twins = _kept(model, servers)
     found = chain(
         (_inherited(item, partial(item.is_made_by, spec, artifact_id)) for item in kept),
-        (_inherited(item, partial(item.is_twin_of, spec, artifact_id)) for item in twins),
+        (_inherited(item, partial(item.is_restart_of, spec, artifact_id)) for item in twins),
     )
     return next((image for image in found if image is not None), config.server_image)
 
@@ -91,7 +91,7 @@ def _kept(model: Model, servers: Servers) -> tuple[Sequence[DeploymentView], Seq
     A restart is no upgrade, and takes none back: what an upgrade gave up, the revision's restarts give up with it.
     """
     outdated = model.annotations.get(c.ANNOTATION_UPGRADE)
-    noted = [noted_revision(model, key) for key in ("target", "active")]
+    noted = [status_revision(model, key) for key in ("target", "active")]
     kept = sorted((item for item in servers.live if item.revision != outdated), key=last_use, reverse=True)
     kept.sort(
         key=lambda item: (

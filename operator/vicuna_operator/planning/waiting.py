@@ -56,7 +56,7 @@ def assess_wait(
     if left > 0:
         return Wait(left=left, annotations=annotations)
     # What is on its way out or in changes the situation by itself.
-    if fleet.leaving or fleet.coming(wanted.revision):
+    if fleet.terminating or fleet.starting(wanted.revision):
         return Wait(annotations=annotations)
     return Wait(
         over=_would_help(wanted, servers, fleet.queue(wanted.revision)),

@@ -11,9 +11,9 @@ from vicuna_operator.api.conditions import ConditionType, find_condition, format
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
-from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
+from vicuna_operator.plugin.model_objects import ModelObjects, read_model
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
 from vicuna_operator.plugin.terminal import say, warn
 from vicuna_operator.plugin.tree import render, status_tree
@@ -31,9 +31,9 @@ def status(
     kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> int:
     """Print a model's tree."""
-    family = Family.read(kubectl, name, events=True)
-    _warn_of_absence(kubectl, family.body, now)
-    tree = status_tree(family)
+    objects = ModelObjects.read(kubectl, name, events=True)
+    _warn_of_absence(kubectl, objects.body, now)
+    tree = status_tree(objects)
     say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
     return 0
 
@@ -50,7 +50,7 @@ def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetim
 
 def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
     """Print the last rollouts, and which of their revisions can be gone back to."""
-    rows = history_rows(Family.read(kubectl, name))
+    rows = history_rows(ModelObjects.read(kubectl, name))
     if as_json:
         say(json.dumps(rows, indent=2))
     else:
@@ -60,20 +60,20 @@ def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
 
 def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> int:
     """Set the spec back to a kept revision's; nothing is merged or rendered for it."""
-    family = Family.read(kubectl, name)
-    item = choose_revision(family, to)
-    after = spec_of_revision(family, item)
-    if item.revision in stated_revisions(family):
+    objects = ModelObjects.read(kubectl, name)
+    item = choose_revision(objects, to)
+    after = spec_of_revision(objects, item)
+    if item.revision in stated_revisions(objects):
         say(f"{name} is set to revision {item.revision} already")
         return 0
-    for manager, field in managers_of(family.body, after):
+    for manager, field in managers_of(objects.body, after):
         warn(f"warning: {field} is managed by {manager}, which may set it again; change it at its source too")
     if dry_run:
         say(json.dumps({"spec": after}, indent=2))
         return 0
     # The generation is tested, not the resourceVersion: status is written all the time, the spec must be what we read.
     patch = [
-        {"op": "test", "path": "/metadata/generation", "value": family.model.generation},
+        {"op": "test", "path": "/metadata/generation", "value": objects.model.generation},
         {"op": "replace", "path": "/spec", "value": after},
     ]
     kubectl.write(

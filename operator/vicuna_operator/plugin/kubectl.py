@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin.terminal import show_piece
+from vicuna_operator.plugin.terminal import show_chunk
 
-__all__ = ["Kubectl", "Process"]
+__all__ = ["Kubectl", "KubectlProcess"]
 
 _SECONDS = 60.0
 _LOG_LINE = re.compile(r"[EWI]\d{4} ")  # klog's, which kubectl prints before it says what is wrong
@@ -41,7 +41,7 @@ class Kubectl(Protocol):
         ...
 
 
-class Process:
+class KubectlProcess:
     """kubectl on PATH."""
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
@@ -65,7 +65,7 @@ class Process:
             assert process.stdout is not None  # noqa: S101  # as asked for
             try:
                 for line in process.stdout:
-                    show_piece(line.decode(errors="replace"))
+                    show_chunk(line.decode(errors="replace"))
             except BrokenPipeError:  # whoever reads, such as `head`, has enough
                 process.terminate()
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ import sys
 
 from vicuna_contract.printable import printable
 
-__all__ = ["say", "show_piece", "warn"]
+__all__ = ["say", "show_chunk", "warn"]
 
 
 def say(text: str) -> None:
@@ -12,7 +12,7 @@ def say(text: str) -> None:
     sys.stdout.write(f"{printable(text)}\n")
 
 
-def show_piece(text: str) -> None:
+def show_chunk(text: str) -> None:
     """Print a part of something that comes bit by bit, at once."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()

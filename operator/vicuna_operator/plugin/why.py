@@ -12,7 +12,7 @@ from vicuna_operator.api.conditions import ConditionType, Phase, Reason, find_co
 from vicuna_operator.planning.lenient import moment, whole
 from vicuna_operator.planning.next_step import next_step
 
-__all__ = ["Why", "explain", "render"]
+__all__ = ["Explanation", "explain", "render"]
 
 _EVENTS = 5
 _SHOWN = 120  # letters of an Event; the cause above is whole
@@ -22,7 +22,7 @@ Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Why:
+class Explanation:
     """The answer. `by_itself`: it goes on without the user; `events` are the last ones, newest first."""
 
     name: str
@@ -43,7 +43,7 @@ class Why:
         return {named.get(key, key): value for key, value in asdict(self).items()}
 
 
-def explain(body: Body, events: Sequence[Body]) -> Why:
+def explain(body: Body, events: Sequence[Body]) -> Explanation:
     """Say what a model waits for."""
     metadata, status = body["metadata"], body.get("status") or {}
     name, generation = str(metadata["name"]), whole(metadata.get("generation"))
@@ -57,11 +57,13 @@ def explain(body: Body, events: Sequence[Body]) -> Why:
     return _seen(name, generation, status, ready, since, told)
 
 
-def _seen(name: str, generation: int, status: Body, ready: Body, since: str, told: Sequence[Mapping[str, str]]) -> Why:
+def _seen(
+    name: str, generation: int, status: Body, ready: Body, since: str, told: Sequence[Mapping[str, str]]
+) -> Explanation:
     reason, is_ready = str(ready.get("reason", "")), ready.get("status") == "True"
     stalled = find_condition(status, ConditionType.STALLED).get("status") == "True"
     step = str(status.get("action") or next_step(name, reason) or "")
-    return Why(
+    return Explanation(
         name=name,
         generation=generation,
         ready=is_ready,
@@ -76,12 +78,12 @@ def _seen(name: str, generation: int, status: Body, ready: Body, since: str, tol
     )
 
 
-def render(why: Why, now: datetime) -> str:
+def render(why: Explanation, now: datetime) -> str:
     """Lay the answer out for people."""
     return "\n".join(_lines(why, now))
 
 
-def _lines(why: Why, now: datetime) -> Iterator[str]:
+def _lines(why: Explanation, now: datetime) -> Iterator[str]:
     yield f"{why.name} (generation {why.generation}) {'is ready' if why.ready else f'is not ready: {why.reason}'}"
     since = moment(why.since)
     told = {
@@ -100,18 +102,18 @@ def _lines(why: Why, now: datetime) -> Iterator[str]:
         yield f"  {ago:<12}  {event['type']} {event['reason']}: {message[:_SHOWN]}{'…' * (len(message) > _SHOWN)}"
 
 
-def _going(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Why:
+def _going(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Explanation:
     holders = ", ".join(map(str, metadata.get("finalizers") or ()))
     waits = f"finalizers of others: {holders}" if holders else "its pods, which end once their streams have"
     change = "ask whoever set the finalizers, or remove them" if holders else "nothing: it goes by itself"
     since = str(metadata["deletionTimestamp"])
-    return Why(name, generation, False, "Deleting", waits, since, change, not holders, events=told)
+    return Explanation(name, generation, False, "Deleting", waits, since, change, not holders, events=told)
 
 
-def _unseen(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Why:
+def _unseen(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Explanation:
     waits = f"an operator to look at generation {generation}"
     since = str(metadata.get("creationTimestamp", "")) if generation <= 1 else ""
-    return Why(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=told)
+    return Explanation(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=told)
 
 
 def _since(ready: Body, events: Sequence[Body]) -> str:

@@ -33,7 +33,7 @@ def pod(
     created: float | None = 0,
     placed: float | None = None,
     refused: str = "",
-    leaving: bool = False,
+    terminating: bool = False,
     phase: str = "Running",
     disrupted: bool = False,
     **container: Any,
@@ -43,7 +43,7 @@ def pod(
     metadata["labels"] = {c.LABEL_REVISION: revision, c.LABEL_NAME: c.NAME_SERVER}
     if created is not None:
         metadata["creationTimestamp"] = format_time(at(created))
-    if leaving:
+    if terminating:
         metadata["deletionTimestamp"] = format_time(NOW)
     conditions: list[Body] = []
     if ready is not None:
@@ -98,7 +98,7 @@ def test_the_first_pod_that_has_a_trouble_speaks() -> None:
     silent = [
         crashing("other", revision="r2", waits="CrashLoopBackOff"),
         crashing("serves", ready=0, waits="CrashLoopBackOff"),
-        crashing("leaves", leaving=True, waits="CrashLoopBackOff"),
+        crashing("leaves", terminating=True, waits="CrashLoopBackOff"),
         pod("loads", state={"running": {}}),
     ]
     assert diagnosis(*silent) is None
@@ -222,7 +222,7 @@ def test_only_pods_of_the_revision_that_stay_and_do_not_serve_end_its_rollout() 
     assert given_up(pod("p1", **hopeless)).pod == "p1"
     silent = [
         pod("other", revision="r2", **hopeless),
-        pod("leaves", leaving=True, **hopeless),
+        pod("leaves", terminating=True, **hopeless),
         pod("serves", ready=0, **hopeless),
         pod("loads", state={"running": {}}),
     ]
@@ -246,7 +246,7 @@ def test_there_is_no_deadline_while_no_pod_has_what_it_needs() -> None:
         (),
         (pod(refused="no room"),),
         (pod(ready=5),),
-        (pod(leaving=True),),
+        (pod(terminating=True),),
         (pod(revision="r2", placed=0),),
     ):
         assert overdue(*waits) is None
@@ -330,7 +330,7 @@ def test_events_tell_nothing_of_other_pods() -> None:
         pod(refused="no room"),
         pod(placed=0, created=None),
         pod(placed=0, ready=0),
-        pod(placed=0, leaving=True),
+        pod(placed=0, terminating=True),
         pod(placed=0, phase="Failed"),
         pod(placed=0, revision="r2"),
     ]

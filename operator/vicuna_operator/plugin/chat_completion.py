@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from vicuna_contract.names import REVISION_HEADER
 from vicuna_operator.errors import PluginError
 
-__all__ = ["Talk", "served_name"]
+__all__ = ["ChatCompletion", "served_name"]
 
 _SECONDS = 300.0
 
 
 @dataclass
-class Talk:
+class ChatCompletion:
     """One request and its answer.
 
     Attributes:
@@ -32,7 +32,7 @@ class Talk:
     first: float | None = None
     tokens: int = 0
 
-    def pieces(self) -> Iterator[str]:
+    def chunks(self) -> Iterator[str]:
         """Send the request and yield the answer's text as it comes; closing the iterator leaves the server.
 
         Raises:

@@ -10,11 +10,11 @@ from typing import Any
 
 from vicuna_contract.printable import printable
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin.family import Family, read_model
+from vicuna_operator.plugin.chat_completion import ChatCompletion, served_name
 from vicuna_operator.plugin.history import table
 from vicuna_operator.plugin.kubectl import Kubectl
-from vicuna_operator.plugin.talk import Talk, served_name
-from vicuna_operator.plugin.terminal import say, show_piece
+from vicuna_operator.plugin.model_objects import ModelObjects, read_model
+from vicuna_operator.plugin.terminal import say, show_chunk
 
 __all__ = ["chat", "test"]
 
@@ -39,7 +39,7 @@ def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[st
                 messages = list(start)
             elif line.strip():
                 messages.append({"role": "user", "content": line})
-                said = _answer(Talk(url, {"model": model, "messages": messages, **options}))
+                said = _answer(ChatCompletion(url, {"model": model, "messages": messages, **options}))
                 messages.append({"role": "assistant", "content": said})
     return 0
 
@@ -50,11 +50,11 @@ def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool
     Returns:
         0, or 1 when a replica did not answer or none is ready.
     """
-    family = Family.read(kubectl, name)
-    pods = sorted(pod.meta.name for pod in family.pods if pod.is_server and pod.ready)
+    objects = ModelObjects.read(kubectl, name)
+    pods = sorted(pod.meta.name for pod in objects.pods if pod.is_server and pod.ready)
     if not pods:
         raise PluginError(f"{name} has no ready server; see `kubectl vicuna status {name}`")
-    body = {"model": served_name(family.body), "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
+    body = {"model": served_name(objects.body), "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
     rows = [_ask(kubectl, pod, body) for pod in pods]
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -65,27 +65,39 @@ def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool
 
 
 def _ask(kubectl: Kubectl, pod: str, body: Mapping[str, Any]) -> dict[str, object]:
-    talk, started = None, time.monotonic()
+    completion, started = None, time.monotonic()
     try:
         with kubectl.forward(f"pod/{pod}", _PORT) as url:
-            talk, started = Talk(url, body), time.monotonic()
-            answer = "".join(talk.pieces())
+            completion, started = ChatCompletion(url, body), time.monotonic()
+            answer = "".join(completion.chunks())
     except PluginError as error:
-        return {"pod": pod, "revision": talk.revision if talk else "", "answered": False, "answer": str(error)}
+        return {
+            "pod": pod,
+            "revision": completion.revision if completion else "",
+            "answered": False,
+            "answer": str(error),
+        }
     seconds = time.monotonic() - started
-    first = f"{talk.first * 1e3:.0f} ms" if talk.first is not None else ""
-    rate = f"{talk.tokens / seconds:.1f}/s"
-    return {"pod": pod, "revision": talk.revision, "answered": True, "first": first, "rate": rate, "answer": answer}
+    first = f"{completion.first * 1e3:.0f} ms" if completion.first is not None else ""
+    rate = f"{completion.tokens / seconds:.1f}/s"
+    return {
+        "pod": pod,
+        "revision": completion.revision,
+        "answered": True,
+        "first": first,
+        "rate": rate,
+        "answer": answer,
+    }
 
 
-def _answer(talk: Talk) -> str:
+def _answer(completion: ChatCompletion) -> str:
     """Print an answer as it comes and return it, or as much as came before Ctrl-C."""
     said: list[str] = []
     try:
-        with contextlib.closing(talk.pieces()) as pieces:  # type: ignore[type-var]
-            for text in pieces:
+        with contextlib.closing(completion.chunks()) as chunks:  # type: ignore[type-var]
+            for text in chunks:
                 said.append(text)
-                show_piece(text)
+                show_chunk(text)
     except KeyboardInterrupt:
         sys.stderr.write(" (stopped)")
     except PluginError as error:
