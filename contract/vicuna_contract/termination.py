@@ -44,7 +44,7 @@ class Merged:
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        told = [{"reason": reason, "message": message} for reason, message in self.warnings]
+        warnings = [{"reason": reason, "message": message} for reason, message in self.warnings]
         fields: dict[str, object] = {
             "reason": MERGED,
             "artifactID": self.artifact_id,
@@ -53,7 +53,7 @@ class Merged:
             "bytes": self.bytes,
         }
         fields |= {"digest": self.digest} if self.digest else {}
-        return {**fields, "warnings": told} if told else fields
+        return {**fields, "warnings": warnings} if warnings else fields
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Failed:
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        told: dict[str, object] = {"reason": self.reason, "message": self.message, "retryable": self.retryable}
-        return {**told, "log": self.log} if self.log else told
+        fields: dict[str, object] = {"reason": self.reason, "message": self.message, "retryable": self.retryable}
+        return {**fields, "log": self.log} if self.log else fields
 
 
 def encode(message: Mapping[str, object]) -> bytes:
@@ -159,22 +159,22 @@ class Report:
 def read_report(text: str) -> Report | None:
     """Read a termination message; None when it is text, not the JSON of the contract. Never raises."""
     try:
-        said = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not (reason := _text(said, "reason")):
+    if not isinstance(message, dict) or not (reason := _text(message, "reason")):
         return None
-    retryable = said.get("retryable")
+    retryable = message.get("retryable")
     return Report(
         reason=reason,
-        message=_text(said, "message"),
+        message=_text(message, "message"),
         retryable=retryable if isinstance(retryable, bool) else None,
-        log=_text(said, "log"),
-        artifact_id=name if _ARTIFACT.fullmatch(name := _text(said, "artifactID")) else None,
-        bytes=_size(said.get("bytes")),
-        warnings=tuple(_warnings(said.get("warnings"))),
-        chat_template=said["chatTemplate"] if is_resolved(said.get("chatTemplate")) else None,
-        digest=digest if is_digest(digest := _text(said, "digest")) else None,
+        log=_text(message, "log"),
+        artifact_id=name if _ARTIFACT.fullmatch(name := _text(message, "artifactID")) else None,
+        bytes=_size(message.get("bytes")),
+        warnings=tuple(_warnings(message.get("warnings"))),
+        chat_template=message["chatTemplate"] if is_resolved(message.get("chatTemplate")) else None,
+        digest=digest if is_digest(digest := _text(message, "digest")) else None,
     )
 
 
@@ -193,8 +193,8 @@ def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said.get(key)
+def _text(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key)
     return printable(value) if isinstance(value, str) else ""
 
 

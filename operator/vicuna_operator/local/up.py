@@ -74,12 +74,12 @@ class LocalRun:
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch, "termination-log")
             code = self._run_merge(command, log)
-            said = read_report(_read(log))
+            report = read_report(_read(log))
         if code != 0:
             raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else ExitCode.INTERRUPTED)
-        if said is None or said.artifact_id is None:
+        if report is None or report.artifact_id is None:
             raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", ExitCode.ENGINE)
-        return said.artifact_id, said.chat_template, said.digest
+        return report.artifact_id, report.chat_template, report.digest
 
     def serve(
         self, artifact_id: str, chat_template: str | None, digest: str | None, command: Sequence[str] = ()

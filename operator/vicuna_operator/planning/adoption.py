@@ -61,5 +61,5 @@ def _was_ours(model: Model, job: JobView) -> bool:
 
 def _is_as_made(model: Model, item: DeploymentView) -> bool:
     named = item.meta.name == c.deployment(model.name, item.revision)
-    told = bool(item.made_with and item.artifact_id) and item.claim == claim_name(model)
-    return named and told and not item.altered
+    recorded = bool(item.made_with and item.artifact_id) and item.claim == claim_name(model)
+    return named and recorded and not item.altered

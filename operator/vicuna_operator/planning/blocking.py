@@ -81,8 +81,10 @@ def _waiting(pod: PodView) -> BlockingReason | None:
         step = "check the image's name, and spec.serving.imagePullSecrets where the registry is private"
         return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
     if pod.waiting_reason in _CONFIG_FAILURES:
-        said = pod.waiting_message or pod.waiting_reason
-        return _absent(said) or BlockingReason(Reason.CONTAINER_CONFIG_ERROR, f"{said}; correct what the pod refers to")
+        cause = pod.waiting_message or pod.waiting_reason
+        return _absent(cause) or BlockingReason(
+            Reason.CONTAINER_CONFIG_ERROR, f"{cause}; correct what the pod refers to"
+        )
     return None
 
 
@@ -118,9 +120,9 @@ def _beside(pod: PodView) -> BlockingReason | None:
         ("sidecar", Reason.SIDECAR_FAILED, pod.others),
     ):
         for item in found:
-            if said := _fails(item):
+            if cause := _fails(item):
                 step = f"ask who adds it to pods, and see `kubectl logs {pod.meta.name} --container={item.name}`"
-                return BlockingReason(reason, f"{kind} {item.name}: {said}; {step}")
+                return BlockingReason(reason, f"{kind} {item.name}: {cause}; {step}")
     return None
 
 
@@ -209,12 +211,12 @@ def _probe(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
 
 def _killed(events: Sequence[EventView], complaints: Sequence[str]) -> BlockingReason | None:
     """Tell which probe the kubelet kills the container for."""
-    said = f": {complaints[-1]}" if complaints else ""
+    cause = f": {complaints[-1]}" if complaints else ""
     for event in reversed(events):
         if event.reason == "Killing" and (match := _KILLED_BY_PROBE.search(event.message)):
             return BlockingReason(
                 Reason.PROBE_FAILED,
-                f"the kubelet restarts the container because its {match['probe']} probe fails{said}; {_SEE_LOGS}",
+                f"the kubelet restarts the container because its {match['probe']} probe fails{cause}; {_SEE_LOGS}",
             )
     return None
 

@@ -72,9 +72,9 @@ def _size(artifact_id: str, seen: Observed) -> int | None:
         if job.artifact_id == artifact_id and job.artifact_bytes is not None:
             return job.artifact_bytes
     for pod in seen.pods:
-        said = read_report(pod.terminated.message) if pod.terminated is not None else None
-        if said is not None and said.artifact_id == artifact_id:
-            return said.bytes
+        report = read_report(pod.terminated.message) if pod.terminated is not None else None
+        if report is not None and report.artifact_id == artifact_id:
+            return report.bytes
     return None
 
 

@@ -20,7 +20,7 @@ def decision_fields(
     again: float | None,
 ) -> Mapping[str, object]:
     """Return what was seen and decided; what is not known or not there is left out."""
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "generation": model.generation,
         "reason": status.get("reason"),
         "weights": weights.reason,
@@ -30,7 +30,7 @@ def decision_fields(
         "actions": [summary(action) for action in actions],
         "again": None if again is None else round(again, 1),
     }
-    return {name: value for name, value in told.items() if value not in (None, "", [], {})}
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
 def _serving_fields(serving: ServingStage) -> Mapping[str, object]:

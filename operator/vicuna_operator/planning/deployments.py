@@ -137,12 +137,12 @@ class DeploymentView:
     def failed(self) -> Mapping[str, Any] | None:
         """Return why its last rollout was given up: `attempt` and the members of status.lastFailure."""
         value = table(parsed(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED)))
-        told: dict[str, Any] = {key: text(value[key]) for key in _FAILED if text(value.get(key))}
-        if not {"attempt", "reason"} <= set(told):
+        failure: dict[str, Any] = {key: text(value[key]) for key in _FAILED if text(value.get(key))}
+        if not {"attempt", "reason"} <= set(failure):
             return None
         times = {key: format_time(at) for key in ("at", "time") if (at := moment(value.get(key))) is not None}
         code = {"exitCode": whole(value["exitCode"], 1, most=INT32)} if "exitCode" in value else {}
-        return {"message": told["reason"], **told, **times, **code}
+        return {"message": failure["reason"], **failure, **times, **code}
 
     @property
     def set_replicas(self) -> int | None:

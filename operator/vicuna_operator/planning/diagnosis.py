@@ -109,10 +109,10 @@ def _too_late(revision: str, diagnosis: PodDiagnosis | None, deadline: int, over
             time=overdue,
         )
     found, ended = diagnosis.blocking, diagnosis.failure
-    told = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
+    failure = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
     if ended is None:
-        return told
-    return replace(told, exit_code=ended.exit_code, pod=ended.pod, time=ended.time or overdue, log=ended.log)
+        return failure
+    return replace(failure, exit_code=ended.exit_code, pod=ended.pod, time=ended.time or overdue, log=ended.log)
 
 
 def deadline_of(
@@ -141,8 +141,8 @@ def deadline_of(
 
 def is_pulling(events: Sequence[EventView]) -> bool:
     """Tell whether a pod's image is on its way, by the last that the kubelet told of it."""
-    told = [event.reason for event in events if event.reason in _PULL_EVENTS]
-    return told[-1:] == ["Pulling"]
+    reasons = [event.reason for event in events if event.reason in _PULL_EVENTS]
+    return reasons[-1:] == ["Pulling"]
 
 
 def _may_progress(pod: PodView) -> bool:

@@ -18,7 +18,7 @@ from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.storage import unfollowed
 from vicuna_operator.resources.common import claim_name, labels, spec_of
 
-__all__ = ["Drift", "drift_told", "find_drift"]
+__all__ = ["Drift", "drift_condition", "find_drift"]
 
 _MOST_NAMED = 3
 
@@ -36,15 +36,15 @@ def find_drift(
 ) -> list[Drift]:
     """Find what is not as the spec says; `contested` is what somebody rewrites as soon as it is put back."""
     claim = seen.claims.get(claim_name(model))
-    told = [*_lost(model, claim, live)]
-    told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
-    told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
-    told += [Drift(Reason.ORPHANED, _stray(item)) for item in unadopted_orphans(model, seen, config)]
-    told += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
+    drifts = [*_lost(model, claim, live)]
+    drifts += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
+    drifts += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
+    drifts += [Drift(Reason.ORPHANED, _stray(item)) for item in unadopted_orphans(model, seen, config)]
+    drifts += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
-        told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
-    return told
+        drifts.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
+    return drifts
 
 
 def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView]) -> Iterator[Drift]:
@@ -112,8 +112,8 @@ def _children(model: Model, seen: Observed) -> Iterator[tuple[str, Meta, str]]:
             yield "Pod", pod.meta, c.NAME_SERVER
 
 
-def drift_told(told: Sequence[Drift]) -> Mapping[str, str] | None:
+def drift_condition(drifts: Sequence[Drift]) -> Mapping[str, str] | None:
     """Return reason and message of the condition; None where there is nothing to tell."""
-    if not told:
+    if not drifts:
         return None
-    return {"reason": str(told[0].reason), "message": "; ".join(item.message for item in told)}
+    return {"reason": str(drifts[0].reason), "message": "; ".join(item.message for item in drifts)}

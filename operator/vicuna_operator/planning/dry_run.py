@@ -101,11 +101,11 @@ def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mappin
 
 def _refused(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
     """Stop before anything is made; a merge that runs already is left alone."""
-    said = "; ".join(answer.refused)
-    if is_admission(said):
-        reason, message = Reason.ADMISSION_REFUSED, f"{said}; correct what it objects to"
+    refusal_text = "; ".join(answer.refused)
+    if is_admission(refusal_text):
+        reason, message = Reason.ADMISSION_REFUSED, f"{refusal_text}; correct what it objects to"
     else:
-        reason, message = Reason.INVALID_SPEC, f"the API server would refuse what this spec comes to: {said}"
+        reason, message = Reason.INVALID_SPEC, f"the API server would refuse what this spec comes to: {refusal_text}"
     step = "nothing was merged for it; correct the field that it names"
     return replace(
         stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), new_events=()
@@ -118,6 +118,6 @@ def _warned(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
     if not found:
         return stage
     step = "correct spec.serving.podSecurityContext, or ask who runs the namespace"
-    told = f"the pods {'; '.join(found)}; {step}"
-    new_events = [NewEvent("Warning", "PodSecurityWarning", told)] if answer.is_new else []
-    return replace(stage, message=f"{stage.message}; {told}", new_events=[*new_events, *stage.new_events])
+    warning = f"the pods {'; '.join(found)}; {step}"
+    new_events = [NewEvent("Warning", "PodSecurityWarning", warning)] if answer.is_new else []
+    return replace(stage, message=f"{stage.message}; {warning}", new_events=[*new_events, *stage.new_events])

@@ -97,7 +97,7 @@ def server_failure(pod: PodView) -> Failure | None:
 
 def failure_report(failure: Failure) -> dict[str, Any]:
     """Render a failure as `status.lastFailure` has it."""
-    told = {
+    fields = {
         "reason": failure.reason,
         "message": one_line(failure.message)[:4096],
         "exitCode": failure.exit_code,
@@ -105,7 +105,7 @@ def failure_report(failure: Failure) -> dict[str, Any]:
         "time": failure.time or None,
         "log": failure.log or None,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _pod_failure(pod: PodView, what: str) -> Failure | None:
@@ -140,10 +140,10 @@ def _has_spoken(pod: PodView) -> bool:
 
 
 def _taken(pod: PodView, ended: Termination | None, what: str) -> Failure:
-    said = pod.status_message or pod.status_reason or pod.disruption or (ended.message if ended is not None else "")
+    cause = pod.status_message or pod.status_reason or pod.disruption or (ended.message if ended is not None else "")
     return Failure(
         Reason.EVICTED,
-        f"the {what} pod was taken off its node: {said}; another pod is made by itself; if it happens again, free the"
+        f"the {what} pod was taken off its node: {cause}; another pod is made by itself; if it happens again, free the"
         f" node or raise the pod's requests",
         retryable=True,
         pod=pod.meta.name,
@@ -175,8 +175,8 @@ def _not_begun(pod: PodView, what: str) -> Failure | None:
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
-    said = read_report(ended.message)
-    log = _kept_lines(said.log if said else ended.message.strip())
+    report = read_report(ended.message)
+    log = _kept_lines(report.log if report else ended.message.strip())
     failure = Failure(
         Reason.CRASHED,
         f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
@@ -190,12 +190,12 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
         field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
         message = f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(log)}"
         return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
-    if said is not None:
+    if report is not None:
         return replace(
             failure,
-            reason=said.reason,
-            message=said.message or said.reason,
-            retryable=ended.exit_code in RETRYABLE_EXITS if said.retryable is None else said.retryable,
+            reason=report.reason,
+            message=report.message or report.reason,
+            retryable=ended.exit_code in RETRYABLE_EXITS if report.retryable is None else report.retryable,
         )
     return failure
 

@@ -34,9 +34,9 @@ def held_status(model: Model, now: datetime) -> dict[str, Any] | None:
         f" {_STEP}"
     )
     before = [item for item in model.status.get("conditions") or () if item.get("type") != ConditionType.DRIFTED]
-    told = Condition(ConditionType.DRIFTED, True, Reason.DELETION_HELD, message)
+    condition = Condition(ConditionType.DRIFTED, True, Reason.DELETION_HELD, message)
     old = find_condition(model.status, ConditionType.DRIFTED)
-    drifted = merge_conditions([told], [old] if old else [], generation=model.generation, now=now)
+    drifted = merge_conditions([condition], [old] if old else [], generation=model.generation, now=now)
     return {**model.status, "action": _STEP, "conditions": [*before, *drifted]}
 
 

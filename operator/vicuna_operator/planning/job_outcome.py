@@ -44,8 +44,8 @@ def with_outcome(job: JobView, pod: PodView | None) -> JobView:
     if last is None or job.succeeded:
         return job
     if last.exit_code == 0:
-        said = read_report(last.message)
-        published = said is not None and said.artifact_id is not None
+        report = read_report(last.message)
+        published = report is not None and report.artifact_id is not None
         done = published or not job.failed
         return replace(job, succeeded=done, failed=not done, finished=job.finished or moment(last.finished))
     return replace(job, failed=True, finished=job.finished or moment(last.finished))
@@ -57,9 +57,9 @@ def with_merge_outcome(job: JobView, pod: PodView | None) -> JobView:
     last = pod.terminated if pod is not None else None
     if not job.succeeded or job.artifact_id or last is None or last.exit_code != 0:
         return job
-    said = read_report(last.message)
-    told = said is not None and said.artifact_id is not None
-    return job if told else replace(job, succeeded=False, failed=True, finished=job.finished or moment(last.finished))
+    report = read_report(last.message)
+    named = report is not None and report.artifact_id is not None
+    return job if named else replace(job, succeeded=False, failed=True, finished=job.finished or moment(last.finished))
 
 
 def running_sidecars(pod: PodView | None) -> Sequence[str]:

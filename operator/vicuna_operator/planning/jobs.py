@@ -36,14 +36,14 @@ class JobView:
     @property
     def kept(self) -> Sequence[str]:
         """Return the artifacts that a clean-up leaves."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_KEPT))
-        return [str(item) for item in told] if isinstance(told, list) else ()
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_KEPT))
+        return [str(item) for item in value] if isinstance(value, list) else ()
 
     @property
     def aside(self) -> Sequence[str]:
         """Return the artifacts whose damaged copies a clean-up removes too."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
-        return [str(item) for item in told] if isinstance(told, list) else ()
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
+        return [str(item) for item in value] if isinstance(value, list) else ()
 
     @property
     def merge_key(self) -> str:
@@ -68,8 +68,8 @@ class JobView:
     @property
     def warnings(self) -> Sequence[tuple[str, str]]:
         """Return what the merge told that is odd about its artifact: pairs of reason and sentence."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_WARNINGS))
-        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_WARNINGS))
+        pairs = [one for one in value if isinstance(one, list) and len(one) == 2] if isinstance(value, list) else []
         return [(str(reason), str(message)) for reason, message in pairs]
 
     @property

@@ -90,9 +90,9 @@ def _restored(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) 
     if left > 0:
         return ManagedObjects(contested=[what], requeue_after=left)
     ref = Ref(str(body["apiVersion"]), str(body["kind"]), found.meta.name)
-    told = f"{what}: changed by somebody else, and put back; change the VicunaModel instead"
+    message = f"{what}: changed by somebody else, and put back; change the VicunaModel instead"
     return ManagedObjects(
-        [Patch(ref, found.meta.uid, put_back(found, body, now))], [NewEvent("Warning", "PutBack", told)]
+        [Patch(ref, found.meta.uid, put_back(found, body, now))], [NewEvent("Warning", "PutBack", message)]
     )
 
 

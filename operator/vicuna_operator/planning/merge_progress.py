@@ -38,8 +38,8 @@ def _counted(progress: Mapping[str, Any]) -> Mapping[str, int]:
     if not total:
         return {}
     done = min(_count(progress.get("bytesDone")), total)
-    told = {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
-    return {**told, "bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)} if rate else told
+    counted = {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
+    return {**counted, "bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)} if rate else counted
 
 
 def _count(value: object) -> int:

@@ -125,7 +125,7 @@ def _while(condition: Mapping[str, Any], value: str) -> str:
     """Return reason and message of a condition while it has this value."""
     if condition.get("status") != value:
         return ""
-    return ": ".join(told for member in ("reason", "message") if (told := text(condition.get(member)))) or "disrupted"
+    return ": ".join(part for member in ("reason", "message") if (part := text(condition.get(member)))) or "disrupted"
 
 
 def _since(condition: Mapping[str, Any], value: str) -> datetime | None:

@@ -16,7 +16,7 @@ from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.decision import decision_fields
 from vicuna_operator.planning.diagnosis import POLL_SECONDS, unexplained
-from vicuna_operator.planning.drift import drift_told, find_drift
+from vicuna_operator.planning.drift import drift_condition, find_drift
 from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
@@ -54,8 +54,8 @@ def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
     """Plan nothing but to say why nothing is done; None where there is nothing to say."""
     if status is None:
         return Plan(decision={"reason": "Deleting"})
-    told = {"generation": model.generation, "reason": status.get("reason", "")}
-    return Plan(status=status, new_events=_transitions(model, status), decision=told)
+    decision = {"generation": model.generation, "reason": status.get("reason", "")}
+    return Plan(status=status, new_events=_transitions(model, status), decision=decision)
 
 
 def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
@@ -65,7 +65,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
-        drift = drift_told(find_drift(model, seen, config, serving.fleet.live, serving.contested))
+        drift = drift_condition(find_drift(model, seen, config, serving.fleet.live, serving.contested))
         status = build_status(model, weights, serving, config, now, drift)
     stuck, look_again = unexplained(seen.pods, serving.target, now)
     waits = [
@@ -91,16 +91,16 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     )
 
 
-def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[NewEvent] = ()) -> Sequence[NewEvent]:
+def _transitions(model: Model, status: Mapping[str, Any], others: Sequence[NewEvent] = ()) -> Sequence[NewEvent]:
     """Tell the user when what Ready says has changed, and when something has drifted.
 
     That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
     """
-    told = {Reason.MERGE_PENDING} if any(event.reason == "MergeStarted" for event in said) else set()
+    unchanged = {Reason.MERGE_PENDING} if any(event.reason == "MergeStarted" for event in others) else set()
     new_events = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
         before, after = find_condition(model.status, kind), find_condition(status, kind)
-        if after and after["reason"] not in (*told, before.get("reason")):
+        if after and after["reason"] not in (*unchanged, before.get("reason")):
             calm = after["reason"] in CALM_REASONS
             new_events.append(NewEvent("Normal" if calm else "Warning", after["reason"], after["message"]))
     return new_events

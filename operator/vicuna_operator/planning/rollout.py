@@ -178,6 +178,6 @@ def _under_way(
 
 
 def _given_up(failure: Failure, attempt: str, now: datetime) -> Rollout:
-    told = {**failure_report(failure), "attempt": attempt, "at": format_time(now)}
-    told["message"] = str(told["message"])[:_MAX_MESSAGE]
-    return Rollout(RolloutState.ROLLED_BACK, {**CLEARED, c.ANNOTATION_ROLLOUT_FAILED: json.dumps(told)}, told)
+    record = {**failure_report(failure), "attempt": attempt, "at": format_time(now)}
+    record["message"] = str(record["message"])[:_MAX_MESSAGE]
+    return Rollout(RolloutState.ROLLED_BACK, {**CLEARED, c.ANNOTATION_ROLLOUT_FAILED: json.dumps(record)}, record)

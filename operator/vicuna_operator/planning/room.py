@@ -28,29 +28,29 @@ def makes_room(message: str, incoming: DeploymentView, running: DeploymentView) 
 
     In doubt it does not: a pod that serves is not stopped for one that could not start in its place either.
     """
-    told = message.split("preemption:")[0]
-    if _CORDONED.search(told):
+    words = message.split("preemption:")[0]
+    if _CORDONED.search(words):
         return False  # where the old pod's own node is meant, it could not even come back
     same_place = incoming.placement == running.placement
     helps: list[int] = []
-    for resource, count in _lacks(told):
+    for resource, count in _lacks(words):
         if _holds(running, resource):
             helps.append(count)
-        elif count >= _nodes(told):
+        elif count >= _nodes(words):
             return False  # no node has it, and no pod of ours gives it
     if same_place:
-        helps += [int(match["count"]) for match in _BETWEEN_PODS.finditer(told)]
+        helps += [int(match["count"]) for match in _BETWEEN_PODS.finditer(words)]
     # Placed by other rules, the old pods' node is surely among those that only lack room if all of them do.
-    return bool(helps) and (same_place or max(helps) >= _nodes(told))
+    return bool(helps) and (same_place or max(helps) >= _nodes(words))
 
 
-def _lacks(told: str) -> Iterator[tuple[str, int]]:
-    for match in _LACK.finditer(told):
+def _lacks(words: str) -> Iterator[tuple[str, int]]:
+    for match in _LACK.finditer(words):
         yield match["resource"] or "pods", int(match["count"] or 1)
 
 
-def _nodes(told: str) -> int:
-    match = _TOTAL.search(told)
+def _nodes(words: str) -> int:
+    match = _TOTAL.search(words)
     return int(match["total"]) if match else 1
 
 

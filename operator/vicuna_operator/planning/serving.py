@@ -249,8 +249,8 @@ def _changes(
     """
     others = [item for item in servers.live if item is not target.deployment]
     leftovers = {item.revision: CLEARED for item in others if item.started or item.failed}
-    told = {**leftovers, target.revision: {**target.annotations(model), **step.annotations}}
-    annotations = {name: {**known, **told.get(name, {})} for name, known in noted.items()}
+    specific = {**leftovers, target.revision: {**target.annotations(model), **step.annotations}}
+    annotations = {name: {**known, **specific.get(name, {})} for name, known in noted.items()}
     changes, put_back = resize(servers.live, step.sizes, annotations)
     in_use = [
         target.deployment,

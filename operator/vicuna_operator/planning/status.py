@@ -145,20 +145,22 @@ def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, 
 def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
     """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
     step = "grant the operator the chart's roles, or correct what the message names"
-    return _no(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
+    return _refused_by_server(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
 
 
 def unfit(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
     """Say that the API server finds an object wrong in itself, which the spec made so."""
-    return _no(model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now)
+    return _refused_by_server(
+        model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now
+    )
 
 
-def _no(model: Model, said: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
+def _refused_by_server(model: Model, answer: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
     """Say that the API server does not do something; whoever says so in its place comes first."""
-    found = refusal(said)
+    found = refusal(answer)
     if found.reason != Reason.PODS_REFUSED:
         return _stopped(model, Reason(found.reason), found.message, now)
-    return _stopped(model, reason, f"{said}; {step}", now)
+    return _stopped(model, reason, f"{answer}; {step}", now)
 
 
 def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         Condition(ConditionType.STALLED, True, reason, message),
         *([kept(ConditionType.DRIFTED)] if ConditionType.DRIFTED in before else []),
     ]
-    told = {
+    changed = {
         **model.status,
         "action": next_step(model.name, reason),
         "observedGeneration": model.generation,
@@ -188,7 +190,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         "reason": str(reason),
         "conditions": _merged_conditions(model, conditions, now),
     }
-    return _harmless(told)
+    return _harmless(changed)
 
 
 def _steady(model: Model, summary: ReadySummary) -> ReadySummary:
@@ -244,15 +246,15 @@ def _image_outdated(model: Model, serving: ServingStage, config: PlanConfig) -> 
 def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any] | None:
     """Return the failure this pass knows of, as the status has it."""
     if weights.failure is not None:
-        told: Mapping[str, Any] = failure_report(weights.failure)
+        failure: Mapping[str, Any] = failure_report(weights.failure)
     elif serving.rollout.failure is not None:
-        told = serving.rollout.failure
+        failure = serving.rollout.failure
     elif serving.diagnosis is not None and serving.diagnosis.failure is not None:
-        told = failure_report(serving.diagnosis.failure)
+        failure = failure_report(serving.diagnosis.failure)
     else:
         return None
     members = ("message", "exitCode", "pod", "time", "log")
-    return {"reason": _reason(str(told["reason"])), **{key: told[key] for key in members if key in told}}
+    return {"reason": _reason(str(failure["reason"])), **{key: failure[key] for key in members if key in failure}}
 
 
 def _reason(text: str) -> str:

@@ -131,8 +131,8 @@ def _outage(
     if rollout.state is not RolloutState.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
-    if strategy in ("Auto", "Surge") and (told := _may_preempt(model, target, base, fleet)):
-        return [NewEvent("Warning", "MayPreempt", told)]
+    if strategy in ("Auto", "Surge") and (warning := _may_preempt(model, target, base, fleet)):
+        return [NewEvent("Warning", "MayPreempt", warning)]
     if strategy == "Recreate" or (strategy == "Drain" and fleet.wanted == 1):
         message = (
             f"revision {target.revision}: strategy {strategy} stops every pod first; "

@@ -33,7 +33,7 @@ __all__ = ["plan_weights"]
 
 
 @dataclass(frozen=True)
-class _Known:
+class _KnownArtifact:
     """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once.
 
     `digest` is of its files, None where no merge told it; `verification` is the last look at all of them, if there was one.
@@ -91,19 +91,19 @@ def _blocked(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | N
     return _suspended(jobs) if spec_of(model).suspend else None
 
 
-def _verifying(stage: WeightsStage, known: _Known | None, request: VerificationRequest) -> WeightsStage:
+def _verifying(stage: WeightsStage, known: _KnownArtifact | None, request: VerificationRequest) -> WeightsStage:
     """Say that it is an artifact that is there which is looked at, and why."""
     if known is None:
         return stage
-    said = f"a server says {request.failure.reason}" if request.failure is not None else "as asked"
-    why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({said})"
+    cause = f"a server says {request.failure.reason}" if request.failure is not None else "as asked"
+    why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({cause})"
     begins = [NewEvent("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
     new_events = [*stage.new_events, *(begins if begun else [])]
     return replace(stage, message=f"{why}; {stage.message}", verification=request.key, new_events=new_events)
 
 
-def _unresolved(known: _Known, request: VerificationRequest) -> str:
+def _unresolved(known: _KnownArtifact, request: VerificationRequest) -> str:
     if request.unresolved is None or request.failure is None:
         return ""
     return (
@@ -118,7 +118,7 @@ def _superseded(jobs: Sequence[JobView], key: str) -> Sequence[Action]:
     return [delete_job(job) for job in jobs if job.merge_key != key]
 
 
-def _merged(known: _Known, jobs: Sequence[JobView]) -> WeightsStage:
+def _merged(known: _KnownArtifact, jobs: Sequence[JobView]) -> WeightsStage:
     """Clear away the attempts that failed before one succeeded."""
     failed = [delete_job(job) for job in jobs if job.failed]
     odd = "".join(f"; {reason}: {message}" for reason, message in known.warnings)
@@ -154,7 +154,7 @@ def _is_shared(model: Model, claim: ClaimView | None) -> bool:
 
 def _known_artifact(
     model: Model, jobs: Sequence[JobView], pods: Mapping[str, PodView], seen: Observed
-) -> _Known | None:
+) -> _KnownArtifact | None:
     """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment.
 
     What was made on an earlier claim of its name is lost with that: a merge finds out whether the artifact has been
@@ -164,54 +164,61 @@ def _known_artifact(
     claim = seen.claims.get(here)
     for job in reversed(jobs):
         if job.succeeded and job.claim == here and not is_on_former_claim(job.meta, claim):
-            known = _noted(job, claim) or _told(job, pods.get(job.meta.name), claim)
+            known = _from_annotations(job, claim) or _from_report(job, pods.get(job.meta.name), claim)
             if known is not None:
                 return known
-    return _served(model, seen, claim)
+    return _from_deployment(model, seen, claim)
 
 
-def _noted(job: JobView, claim: ClaimView | None) -> _Known | None:
+def _from_annotations(job: JobView, claim: ClaimView | None) -> _KnownArtifact | None:
     """Return what is noted on a Job; one of an earlier version notes the claim now."""
     if not job.artifact_id:
         return None
-    noted = claim_annotations(job.meta, claim)
-    change = {"metadata": {"annotations": noted}}
-    actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if noted else []
-    return _Known(job.artifact_id, job.chat_template, job.artifact_digest, job.meta.verification, job.warnings, actions)
+    recorded = claim_annotations(job.meta, claim)
+    change = {"metadata": {"annotations": recorded}}
+    actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if recorded else []
+    return _KnownArtifact(
+        job.artifact_id, job.chat_template, job.artifact_digest, job.meta.verification, job.warnings, actions
+    )
 
 
-def _served(model: Model, seen: Observed, claim: ClaimView | None) -> _Known | None:
+def _from_deployment(model: Model, seen: Observed, claim: ClaimView | None) -> _KnownArtifact | None:
     """Find the artifact by a Deployment that serves it, the youngest first."""
     key, here = merge_key(spec_of(model)), claim_name(model)
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid) and item.artifact_id]
     there = [item for item in own if not is_on_former_claim(item.meta, claim)]
     fit = [item for item in there if item.merge_key == key and item.claim == here]
     fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
-    known = (_Known(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.verification) for item in fit)
+    known = (
+        _KnownArtifact(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.verification)
+        for item in fit
+    )
     return next(known, None)
 
 
-def _told(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _Known | None:
+def _from_report(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _KnownArtifact | None:
     """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
-    said = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
-    if said is None or said.artifact_id is None:
+    report = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
+    if report is None or report.artifact_id is None:
         return None
-    resolved = said.chat_template if job.asked_template == AUTO else None
-    metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: said.artifact_id}}
-    annotations = _annotations(said, resolved) | claim_annotations(job.meta, claim)
+    resolved = report.chat_template if job.asked_template == AUTO else None
+    metadata: dict[str, Any] = {"labels": {c.LABEL_ARTIFACT_ID: report.artifact_id}}
+    annotations = _annotations(report, resolved) | claim_annotations(job.meta, claim)
     metadata |= {"annotations": annotations} if annotations else {}
     change: dict[str, Any] = {"metadata": metadata} | ({"spec": END_NOW} if running_sidecars(pod) else {})
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
-    new_events = [NewEvent("Warning", reason, message) for reason, message in said.warnings]
-    return _Known(said.artifact_id, resolved, said.digest, job.meta.verification, said.warnings, [patch], new_events)
+    new_events = [NewEvent("Warning", reason, message) for reason, message in report.warnings]
+    return _KnownArtifact(
+        report.artifact_id, resolved, report.digest, job.meta.verification, report.warnings, [patch], new_events
+    )
 
 
-def _annotations(said: Report, resolved: str | None) -> dict[str, str]:
+def _annotations(report: Report, resolved: str | None) -> dict[str, str]:
     """Return what a Job is to remember of its merge's message."""
     notable = {
-        c.ANNOTATION_ARTIFACT_BYTES: str(said.bytes or ""),
-        c.ANNOTATION_ARTIFACT_DIGEST: said.digest,
-        c.ANNOTATION_WARNINGS: json.dumps(said.warnings) if said.warnings else "",
+        c.ANNOTATION_ARTIFACT_BYTES: str(report.bytes or ""),
+        c.ANNOTATION_ARTIFACT_DIGEST: report.digest,
+        c.ANNOTATION_WARNINGS: json.dumps(report.warnings) if report.warnings else "",
         c.ANNOTATION_CHAT_TEMPLATE: resolved,
     }
     return {key: value for key, value in notable.items() if value}

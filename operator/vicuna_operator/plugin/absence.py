@@ -34,9 +34,9 @@ def absence(holder: str, spec: Mapping[str, Any], now: datetime) -> str:
     """Judge a Lease's spec; an empty one is of a Lease that is not there."""
     renewed = moment(spec.get("renewTime"))
     if renewed is None:
-        told = f"the Lease {holder} of the operator that works on this model is not there"
+        message = f"the Lease {holder} of the operator that works on this model is not there"
     elif now - renewed >= _AWAY:
-        told = f"no operator has renewed the Lease {holder} for {int((now - renewed).total_seconds()) // 60} min"
+        message = f"no operator has renewed the Lease {holder} for {int((now - renewed).total_seconds()) // 60} min"
     else:
         return ""
-    return f"{told}: what is said here may be of then; see that the operator runs"
+    return f"{message}: what is said here may be of then; see that the operator runs"

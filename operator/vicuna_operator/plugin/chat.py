@@ -39,8 +39,8 @@ def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[st
                 messages = list(start)
             elif line.strip():
                 messages.append({"role": "user", "content": line})
-                said = _answer(ChatCompletion(url, {"model": model, "messages": messages, **options}))
-                messages.append({"role": "assistant", "content": said})
+                text = _answer(ChatCompletion(url, {"model": model, "messages": messages, **options}))
+                messages.append({"role": "assistant", "content": text})
     return 0
 
 
@@ -92,12 +92,12 @@ def _ask(kubectl: Kubectl, pod: str, body: Mapping[str, Any]) -> dict[str, objec
 
 def _answer(completion: ChatCompletion) -> str:
     """Print an answer as it comes and return it, or as much as came before Ctrl-C."""
-    said: list[str] = []
+    parts: list[str] = []
     try:
         with contextlib.closing(completion.chunks()) as chunks:  # type: ignore[type-var]
-            for text in chunks:
-                said.append(text)
-                show_chunk(text)
+            for chunk in chunks:
+                parts.append(chunk)
+                show_chunk(chunk)
     except KeyboardInterrupt:
         sys.stderr.write(" (stopped)")
     except PluginError as error:
@@ -105,7 +105,7 @@ def _answer(completion: ChatCompletion) -> str:
         if not sys.stdin.isatty():
             raise
     sys.stdout.write("\n")
-    return "".join(said)
+    return "".join(parts)
 
 
 def _line(prompt: str) -> str | None:

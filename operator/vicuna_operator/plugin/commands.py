@@ -89,15 +89,15 @@ def retry(kubectl: Kubectl, name: str) -> int:
     stalled = _condition(before, ConditionType.STALLED)
     failed = stalled.get("reason") if stalled.get("status") == "True" else None
     annotations = {c.ANNOTATION_RETRY: moment}
-    told = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
+    message = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
     damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
     if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
         annotations[c.ANNOTATION_VERIFY] = moment
-        told += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
+        message += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
     elif failed is None:
-        told += ": what has failed so far is tried again at once, with all its retries"
+        message += ": what has failed so far is tried again at once, with all its retries"
     _annotate(kubectl, name, annotations)
-    say(told)
+    say(message)
     return 0
 
 
@@ -197,7 +197,7 @@ def wait(
 ) -> int:
     """Wait until the model is Ready; 1 as soon as it is stalled, 124 when the time is over."""
     end = clock() + timeout
-    said = ""
+    shown = ""
     while True:
         body = read_model(kubectl, name)
         ready, stalled = _condition(body, ConditionType.READY), _condition(body, ConditionType.STALLED)
@@ -207,17 +207,17 @@ def wait(
         if stalled.get("status") == "True":
             raise PluginError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")
         now = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'no operator has seen this generation yet')}"
-        if now != said:
+        if now != shown:
             warn(now)
-            said = now
+            shown = now
         if clock() >= end:
             raise PluginError(f"{name} is not ready within {timeout:.0f} s: {now}", 124)
         sleep(_LOOK_SECONDS)
 
 
 def _warn_of_absence(kubectl: Kubectl, body: Mapping[str, Any], now: Callable[[], datetime]) -> None:
-    if told := read_absence(kubectl, body, now()):
-        warn(f"warning: {told}")
+    if message := read_absence(kubectl, body, now()):
+        warn(f"warning: {message}")
 
 
 def _annotate(kubectl: Kubectl, name: str, annotations: Mapping[str, str]) -> None:

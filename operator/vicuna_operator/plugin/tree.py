@@ -30,8 +30,8 @@ class Node:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the tree for machines."""
-        told = {"kind": self.kind, "name": self.name, "state": self.state, "cause": self.cause}
-        return {key: value for key, value in told.items() if value} | (
+        fields = {"kind": self.kind, "name": self.name, "state": self.state, "cause": self.cause}
+        return {key: value for key, value in fields.items() if value} | (
             {"children": [child.as_dict() for child in self.children]} if self.children else {}
         )
 

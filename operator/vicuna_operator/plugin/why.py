@@ -47,18 +47,18 @@ def explain(body: Body, events: Sequence[Body]) -> Explanation:
     """Say what a model waits for."""
     metadata, status = body["metadata"], body.get("status") or {}
     name, generation = str(metadata["name"]), whole(metadata.get("generation"))
-    told = _told(sorted(events, key=_when, reverse=True))
+    recent = _recent_events(sorted(events, key=_when, reverse=True))
     if "deletionTimestamp" in metadata:
-        return _going(name, generation, metadata, told)
+        return _going(name, generation, metadata, recent)
     ready = find_condition(status, ConditionType.READY)
     if not ready or status.get("observedGeneration") != metadata.get("generation"):
-        return _unseen(name, generation, metadata, told)
+        return _unseen(name, generation, metadata, recent)
     since = _since(ready, [event for event in events if event.get("reason") == ready.get("reason")])
-    return _seen(name, generation, status, ready, since, told)
+    return _seen(name, generation, status, ready, since, recent)
 
 
 def _seen(
-    name: str, generation: int, status: Body, ready: Body, since: str, told: Sequence[Mapping[str, str]]
+    name: str, generation: int, status: Body, ready: Body, since: str, recent: Sequence[Mapping[str, str]]
 ) -> Explanation:
     reason, is_ready = str(ready.get("reason", "")), ready.get("status") == "True"
     stalled = find_condition(status, ConditionType.STALLED).get("status") == "True"
@@ -74,7 +74,7 @@ def _seen(
         by_itself=not (is_ready or stalled or status.get("phase") == Phase.SUSPENDED),
         serves=_serves(status),
         progress=_progress(status) if reason in (Reason.MERGING, Reason.MERGE_PENDING) else "",
-        events=told,
+        events=recent,
     )
 
 
@@ -86,7 +86,7 @@ def render(why: Explanation, now: datetime) -> str:
 def _lines(why: Explanation, now: datetime) -> Iterator[str]:
     yield f"{why.name} (generation {why.generation}) {'is ready' if why.ready else f'is not ready: {why.reason}'}"
     since = moment(why.since)
-    told = {
+    rows = {
         "to change it": why.change,
         "waits for" if why.by_itself else "because": why.waits_for,
         "so far": why.progress,
@@ -94,7 +94,7 @@ def _lines(why: Explanation, now: datetime) -> Iterator[str]:
         "then": "" if why.ready else "it goes on by itself" if why.by_itself else "nothing changes without you",
         "serves": why.serves,
     }
-    yield from (f"  {name:<12}  {text}" for name, text in told.items() if text)
+    yield from (f"  {name:<12}  {text}" for name, text in rows.items() if text)
     for event in why.events:
         at = moment(event["time"])
         ago = f"{_span(at, now)} ago" if at is not None else "some time ago"
@@ -102,18 +102,18 @@ def _lines(why: Explanation, now: datetime) -> Iterator[str]:
         yield f"  {ago:<12}  {event['type']} {event['reason']}: {message[:_SHOWN]}{'…' * (len(message) > _SHOWN)}"
 
 
-def _going(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Explanation:
+def _going(name: str, generation: int, metadata: Body, recent: Sequence[Mapping[str, str]]) -> Explanation:
     holders = ", ".join(map(str, metadata.get("finalizers") or ()))
     waits = f"finalizers of others: {holders}" if holders else "its pods, which end once their streams have"
     change = "ask whoever set the finalizers, or remove them" if holders else "nothing: it goes by itself"
     since = str(metadata["deletionTimestamp"])
-    return Explanation(name, generation, False, "Deleting", waits, since, change, not holders, events=told)
+    return Explanation(name, generation, False, "Deleting", waits, since, change, not holders, events=recent)
 
 
-def _unseen(name: str, generation: int, metadata: Body, told: Sequence[Mapping[str, str]]) -> Explanation:
+def _unseen(name: str, generation: int, metadata: Body, recent: Sequence[Mapping[str, str]]) -> Explanation:
     waits = f"an operator to look at generation {generation}"
     since = str(metadata.get("creationTimestamp", "")) if generation <= 1 else ""
-    return Explanation(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=told)
+    return Explanation(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=recent)
 
 
 def _since(ready: Body, events: Sequence[Body]) -> str:
@@ -136,7 +136,7 @@ def _progress(status: Body) -> str:
     return f"{merge['percent']} % merged" + (f", about {max(1, left // 60)} min left" if left else "")
 
 
-def _told(events: Sequence[Body]) -> list[Mapping[str, str]]:
+def _recent_events(events: Sequence[Body]) -> list[Mapping[str, str]]:
     """Return the newest Events, the same one once."""
     found: dict[tuple[str, str], Mapping[str, str]] = {}
     for event in events:

@@ -95,15 +95,15 @@ def _uri(model: Model, role: str, source: WeightsSource) -> str:
 
 def _arguments(model: Model) -> list[str]:
     spec = spec_of(model)
-    told = {role: (_uri(model, role, source), _digest(source)) for role, source in _inputs(model)}
-    base, base_digest = told.pop("base")
-    delta, delta_digest = told.pop("delta", (None, None))
+    inputs = {role: (_uri(model, role, source), _digest(source)) for role, source in _inputs(model)}
+    base, base_digest = inputs.pop("base")
+    delta, delta_digest = inputs.pop("delta", (None, None))
     return MergeArguments(
         base=base,
         base_digest=base_digest,
         delta=delta,
         delta_digest=delta_digest,
-        adapters=tuple(told.values()),
+        adapters=tuple(inputs.values()),
         kind=spec.weights.delta.kind if spec.weights.delta is not None else AUTO,
         output=Path(c.ARTIFACTS_ROOT),
         dtype=spec.merge.dtype,
