@@ -1,4 +1,4 @@
-"""What a plan asks for: a few plain instructions that the reconciler carries out in order."""
+"""A plan: a few plain instructions that the reconciler carries out in order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Create:
-    """Create an object by POST; if the name is taken, by us: fine; by somebody else: a name conflict."""
+    """Create an object by POST. An existing object of that name is fine if it is ours, else a name conflict."""
 
     body: Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Patch:
-    """Merge-patch an object that is known to be ours; a precondition on the uid keeps it that one."""
+    """Merge-patch an object that is known to be ours; the uid is a precondition."""
 
     ref: Ref
     uid: str
@@ -70,7 +70,7 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class DryRun:
-    """Objects of which the API server should say whether it would take them; the answer is good for one `key`."""
+    """Objects that the API server should validate by a dry run; the answer is good for one `key`."""
 
     key: str
     bodies: Sequence[Mapping[str, Any]]
@@ -78,13 +78,13 @@ class DryRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The next step: actions in order, the status to show, Events to post, when to look again.
+    """The next step: actions in order, the status to write, Events to post, when to reconcile again.
 
     `status` is the whole status object, None to leave it alone. `requeue_after` is in seconds, None: only on an event.
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
-    `dry_run` is to be asked first; with the answer another plan is made in place of this one.
-    `decision` are what the decision rests on, for whoever debugs it.
+    `dry_run` comes first: with its answer another plan is made in place of this one.
+    `decision` has the fields of the debug log line.
     """
 
     actions: Sequence[Action] = ()

@@ -1,8 +1,8 @@
-"""Children that stand here without their model: after a restore from a backup, or a deletion that left orphans.
+"""Orphans of a model: children without their owner, after a restore from a backup or an orphaning deletion.
 
-A Deployment is adopted if its pods are made as an operator made them, by the hash it carries; its pods go on. A Job is
-never believed: it is removed, and merges again in seconds what is there. What stands beside the revisions is adopted
-where it is as it should be (`managed`).
+A Deployment is adopted if the hash it carries says that its pod template is the operator's own; its pods go on running.
+A Job is never adopted: it is removed, and the new one finds the artifact in seconds. Service, PodDisruptionBudget and
+NetworkPolicy are adopted where they are as stated (`managed_objects`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["adopt", "adopted_as", "unadopted_orphans"]
 
 
 def adopt(model: Model, seen: Observed, config: PlanConfig) -> tuple[Sequence[Action], Sequence[NewEvent]]:
-    """Make what can be told to be this model's its own again, and remove Jobs that nobody owns."""
+    """Adopt the Deployments that are certainly this model's, and remove Jobs without an owner."""
     lost = [job for job in seen.jobs if job.meta.is_orphan_of(model.name, model.uid)]
     actions: list[Action] = [delete_job(job) for job in lost if _was_ours(model, job)]
     new_events = []
@@ -42,7 +42,7 @@ def adopted_as(model: Model) -> dict[str, object]:
 
 
 def unadopted_orphans(model: Model, seen: Observed, config: PlanConfig) -> Sequence[DeploymentView]:
-    """Return Deployments of a model of this name that are not adopted; their pods are behind the model's Service."""
+    """Return orphaned Deployments that are not adopted. The model's Service still routes to their pods."""
     lost = [item for item in seen.deployments if item.meta.is_orphan_of(model.name, model.uid)]
     return [item for item in lost if not _is_adoptable(model, item, config)]
 
@@ -52,7 +52,7 @@ def _is_adoptable(model: Model, item: DeploymentView, config: PlanConfig) -> boo
 
 
 def _was_ours(model: Model, job: JobView) -> bool:
-    """Tell a Job that an operator made from one that only carries the model's label."""
+    """Tell whether an operator made this Job; others may carry the model's label too."""
     kinds = (("merge", c.ANNOTATION_ATTEMPT), ("prune", c.ANNOTATION_KEPT))
     return any(
         job.meta.name.startswith(f"{model.name}-{kind}-") and mark in job.meta.annotations for kind, mark in kinds

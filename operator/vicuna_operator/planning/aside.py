@@ -1,7 +1,7 @@
-"""Damaged artifacts that a look has put aside on the model's own claim: removed once no server reads them any more.
+"""Damaged artifacts that a verification has put aside on the model's own claim, removed once no server reads them.
 
-Until then they lie beside the artifact that was made anew: a server that has loaded one goes on reading its files. What
-is not known here (a Job that is gone, a claim of the user's) goes by the age that merges and `prune` go by themselves.
+Until then they lie beside the artifact that was made anew: a server that has loaded one goes on reading its files.
+Where the Job is gone, or the claim is the user's, merges and `prune` remove such copies by their age.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ class Aside:
 
 
 def put_aside(jobs: Iterable[JobView]) -> Sequence[Aside]:
-    """Find what looks have put aside and no clean-up has removed.
+    """Find what verifications have put aside and no clean-up has removed.
 
-    Nothing while a look is under way, has failed, or has not been read yet: it may have put aside another copy.
-    Whatever it did, servers that began before its end count.
+    Returns nothing while a verification is under way, has failed, or has not been read yet: it may put aside another
+    copy. Servers that started before its end count as readers.
     """
     verifications = sorted(
         (job for job in jobs if job.meta.verification and not job.is_prune), key=lambda job: job.attempt
@@ -44,12 +44,12 @@ def put_aside(jobs: Iterable[JobView]) -> Sequence[Aside]:
 
 
 def free(aside: Sequence[Aside], pods: Sequence[PodView]) -> Sequence[str]:
-    """Return the artifacts whose damaged copies no server can have open."""
+    """Return the artifacts whose damaged copies no server can still read."""
     return [item.artifact_id for item in aside if not any(_may_read(pod, item) for pod in pods)]
 
 
 def cleared(jobs: Iterable[JobView], removed: Sequence[str]) -> Sequence[Patch]:
-    """Note on the Jobs of looks that what they put aside is gone."""
+    """Record on the Jobs of verifications that what they put aside is removed."""
     change = {"metadata": {"annotations": {c.ANNOTATION_ASIDE: "removed"}}}
     return [
         Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
@@ -68,7 +68,7 @@ def _has_put_aside(job: JobView) -> bool:
 
 
 def _may_read(pod: PodView, aside: Aside) -> bool:
-    """Tell whether a server may have loaded the damaged copy; whose container began later has loaded the new one."""
+    """Tell whether a server may have loaded the damaged copy. One that started later has loaded the new artifact."""
     if pod.over or not pod.running or not pod.is_server:
         return False
     mine = pod.meta.labels.get(c.LABEL_ARTIFACT_ID) == aside.artifact_id

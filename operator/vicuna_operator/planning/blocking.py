@@ -1,4 +1,4 @@
-"""What keeps a pod from being made, from starting or from getting ready: one reason, and the next step.
+"""What blocks a pod from being created, from starting or from getting ready: one reason, and the next step.
 
 Where the words come from: reasons and messages of the kubelet, scheduler, volume and admission controllers, as
 https://kubernetes.io/docs/tasks/debug/debug-application/ shows them; tests quote them.
@@ -25,7 +25,7 @@ __all__ = [
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _SANDBOX_EVENTS = {"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"}
 _DEVICE_EVENTS = {"FailedPrepareDynamicResources", "UnexpectedAdmissionError"}
-# Volumes, devices and sandbox are there by then.
+# Events that come only after volumes, devices and sandbox are there.
 _PAST = {"Pulling", "Pulled", "Created", "Started"}
 _PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -34,26 +34,26 @@ _KEY_ABSENT = re.compile(r"references non-existent (?P<kind>secret|config) key: 
 _CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
 _UNBOUND = re.compile(r"unbound immediate persistentvolumeclaims?", re.IGNORECASE)
 _KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
-# /readyz says 503 while the model loads: that is no failure.
+# /readyz answers 503 while the model loads: that is not a failure.
 _LOADING = "statuscode: 503"
 _SEE_LOGS = "see `kubectl vicuna logs` for what it does instead"
 
 
 @dataclass(frozen=True)
 class BlockingReason:
-    """Something that has not ended, but does not go on either; the message is its cause, `; ` and the next step."""
+    """Why something does not go on although it has not ended; the message is the cause, `; ` and the next step."""
 
     reason: str
     message: str
 
     @property
     def step(self) -> str:
-        """Return what would help; empty where nobody has said."""
+        """Return the next step; empty where it is not known."""
         return "" if self.reason == Reason.PODS_REFUSED else self.message.rpartition("; ")[2]
 
 
 def find_blocking_reason(pod: PodView | None, events: Sequence[EventView]) -> BlockingReason | None:
-    """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
+    """Tell what blocks a pod, or its creation where `pod` is None; None when nothing is known to."""
     if pod is None:
         return _not_made(events)
     return _waiting(pod) or _beside(pod) or _not_begun(pod, events) or _probe(pod, events)
@@ -67,7 +67,7 @@ def _not_made(events: Sequence[EventView]) -> BlockingReason | None:
 def _waiting(pod: PodView) -> BlockingReason | None:
     """Tell what the pod itself says that it waits for: a node, its image, or what its container refers to."""
     if pod.gated:
-        step = "it starts once whoever set the scheduling gate admits it (Kueue: see its queue and quota)"
+        step = "it starts once the controller that set the scheduling gate removes it (Kueue: see its queue and quota)"
         return BlockingReason(Reason.SCHEDULING_GATED, f"scheduler: {pod.unschedulable or 'the pod is gated'}; {step}")
     if pod.unschedulable:
         step = "free or add nodes that have it, or ask for less"
@@ -89,7 +89,7 @@ def _waiting(pod: PodView) -> BlockingReason | None:
 
 
 def _not_begun(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
-    """Tell what node, volume or network controllers say of a pod whose container has never begun."""
+    """Tell what node, volume or network controllers report about a pod whose container has never started."""
     if pod.running or pod.terminated or pod.last_terminated:
         return None
     for event in reversed(events):
@@ -102,26 +102,28 @@ def _not_begun(pod: PodView, events: Sequence[EventView]) -> BlockingReason | No
 
 def _complaint(event: EventView) -> BlockingReason | None:
     if event.reason in _MOUNT_EVENTS:
-        step = "see that the volume exists and is used on one node only, unless it can be shared"
+        step = "check that the volume exists and is used on one node only, unless it can be shared"
         return _absent(event.message) or BlockingReason(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
     if event.reason in _SANDBOX_EVENTS:
-        step = "ask who runs the node: its network plugin, its free addresses, or the pod's runtime class is at fault"
+        step = (
+            "ask the node's administrator to check its network plugin, its free addresses and the pod's runtime class"
+        )
         return BlockingReason(Reason.SANDBOX_FAILED, f"{event.message}; {step}")
     if event.reason in _DEVICE_EVENTS:
-        step = "see that the device plugin or driver of the node works and has devices to give"
+        step = "check that the device plugin or driver of the node works and has free devices"
         return BlockingReason(Reason.NODE_REFUSED, f"{event.reason}: {event.message}; {step}")
     return None
 
 
 def _beside(pod: PodView) -> BlockingReason | None:
-    """Tell which container that somebody has added keeps the pod from being ready."""
+    """Tell which added container, such as a service mesh's proxy, keeps the pod from being ready."""
     for kind, reason, found in (
         ("init container", Reason.INIT_CONTAINER_FAILED, pod.init),
         ("sidecar", Reason.SIDECAR_FAILED, pod.others),
     ):
         for item in found:
             if cause := _fails(item):
-                step = f"ask who adds it to pods, and see `kubectl logs {pod.meta.name} --container={item.name}`"
+                step = f"see `kubectl logs {pod.meta.name} --container={item.name}`, or ask who adds it to pods"
                 return BlockingReason(reason, f"{kind} {item.name}: {cause}; {step}")
     return None
 
@@ -136,7 +138,7 @@ def _fails(item: ContainerView) -> str:
 
 
 def refusal(message: str) -> BlockingReason:
-    """Tell who does not let an object be made: a quota, an admission webhook or policy, or RBAC."""
+    """Tell who refuses to create an object: a quota, an admission webhook or policy, or RBAC."""
     text = message.lower()
     if "must specify" in text:
         step = "the ResourceQuota wants that stated: set it in spec.merge.resources and spec.serving.resources"
@@ -152,7 +154,7 @@ def refusal(message: str) -> BlockingReason:
         )
         return BlockingReason(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if is_admission(message):
-        step = "correct what it objects to, or ask who runs it for an exception"
+        step = "correct what it objects to, or ask its administrator for an exception"
         return BlockingReason(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if "storageclass that provisions the pvc must support resize" in text:
         step = "set spec.storage.size back, or use a StorageClass with allowVolumeExpansion"
@@ -161,7 +163,7 @@ def refusal(message: str) -> BlockingReason:
 
 
 def is_admission(message: str) -> bool:
-    """Tell whether an admission webhook, a policy or Pod Security says so, and not the API server itself."""
+    """Tell whether an admission webhook, a policy or Pod Security refuses, and not the API server itself."""
     text = message.lower()
     return "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text
 
@@ -172,14 +174,14 @@ def unbound_claims(claims: Iterable[ClaimView | None]) -> list[ClaimView]:
 
 
 def waits_for_volume(pod: PodView | None, found: BlockingReason) -> bool:
-    """Tell whether a pod has no place only because the volume of a claim is still to be made."""
+    """Tell whether a pod is unschedulable only because the volume of a claim is not there yet."""
     return pod is not None and found.reason == Reason.UNSCHEDULABLE and bool(_UNBOUND.search(pod.unschedulable))
 
 
 def claim_blocking_reason(
     claims: Sequence[ClaimView], events: Mapping[str, Sequence[EventView]]
 ) -> BlockingReason | None:
-    """Tell why a claim has no volume; None where nobody complains, as about one that waits for its first pod."""
+    """Tell why a claim has no volume; None where no Event says so, as while it waits for its first pod."""
     for claim in claims:
         for event in reversed(events.get(claim.meta.uid, ())):
             where = f"PersistentVolumeClaim {claim.meta.name}: {event.message}"

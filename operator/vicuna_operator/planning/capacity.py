@@ -1,4 +1,4 @@
-"""Warnings where a model cannot fit what its spec allows it; server and merge themselves have the last word."""
+"""Warnings where a model cannot fit into what its spec allows; server and merge themselves decide."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ __all__ = ["capacity_warnings"]
 _BYTES = {"float16": 2.0, "bfloat16": 2.0, "float32": 4.0}
 _WIDEST = max(_BYTES.values())
 _QUANTIZED = {"int8": 1.0, "nf4": 0.5}
-"""Bytes of one weight; embedding and head stay as they are, so that this is the least that it takes."""
+"""Bytes of one weight. Embedding and head are not quantized, so this is a lower bound."""
 _GIBIBYTE = 2**30
 
 
@@ -49,7 +49,7 @@ def _share(spec: VicunaModelSpec) -> float:
     each = _QUANTIZED.get(serving.quantization) or _BYTES.get(serving.dtype)
     if each is None:
         return 1.0  # auto: in the artifact's own type
-    # What the base's own type is, which auto takes, nothing here tells: the widest makes the least of it.
+    # `auto` takes the base's own type, which is not known here: the widest type gives the lower bound.
     return each / _BYTES.get(spec.merge.dtype, _WIDEST)
 
 
@@ -67,7 +67,7 @@ def _volume(model: Model, size: int, seen: Observed) -> Iterator[NewEvent]:
 
 
 def _size(artifact_id: str, seen: Observed) -> int | None:
-    """Return an artifact's bytes: as noted on its Job, or as its pod has just told."""
+    """Return an artifact's bytes: from the annotation of its Job, or from its pod's termination message."""
     for job in seen.jobs:
         if job.artifact_id == artifact_id and job.artifact_bytes is not None:
             return job.artifact_bytes

@@ -1,4 +1,4 @@
-"""What a decision rests on, in a few figures: one line of the operator's log per pass, at level debug."""
+"""What a decision rests on, in a few fields: one line of the operator's log per pass, at level debug."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def decision_fields(
     actions: Sequence[Action],
     again: float | None,
 ) -> Mapping[str, object]:
-    """Return what was seen and decided; what is not known or not there is left out."""
+    """Return what was observed and decided; empty fields are left out."""
     fields: dict[str, object] = {
         "generation": model.generation,
         "reason": status.get("reason"),

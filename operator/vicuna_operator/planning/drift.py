@@ -1,6 +1,6 @@
-"""Where the cluster is not as the spec says and stays so: edits that nothing can follow, and changes by somebody else.
+"""Where the cluster stays other than the spec says: edits that cannot be followed, and changes by somebody else.
 
-The condition `Drifted` tells it, with the next step, until they agree again. It says nothing about readiness.
+The condition `Drifted` says so, with the next step, until both agree again. It says nothing about readiness.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,17 +48,17 @@ def find_drift(
 
 
 def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView]) -> Iterator[Drift]:
-    """Tell of a claim that goes, or is gone, under pods that mount it."""
+    """Report a claim that is deleted, or is being deleted, while pods mount it."""
     name = claim_name(model)
     if not any(item.claim == name for item in live):
-        return  # nothing serves from it: Ready tells
-    kept = "pods that run keep what they have, and no other can start"
+        return  # nothing serves from it: the condition Ready says so
+    kept = "running pods go on, and no new pod can start"
     if claim is not None and claim.meta.deleting:
         yield Drift(
             Reason.CLAIM_TERMINATING,
             f"PersistentVolumeClaim {name} is being deleted, which cannot be undone: {kept}; name another claim in"
-            f" spec.storage.claimName, and the weights are merged onto it while these pods serve; or let it go by"
-            f" spec.suspend, then by false again, and it is made and merged onto anew",
+            f" spec.storage.claimName, and the weights are merged onto it while these pods serve; or set spec.suspend"
+            f" to true and then to false, and the claim is made and merged onto anew",
         )
     elif claim is None and spec_of(model).storage.claim_name is not None:
         yield Drift(
@@ -70,16 +70,16 @@ def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView])
 
 def _changed(item: DeploymentView) -> str:
     return (
-        f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with;"
-        f" it is left as it is: state what you want in the spec of the VicunaModel, or `kubectl delete deployment"
-        f" {item.meta.name}`, which is then made anew"
+        f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with,"
+        f" and is left as it is; change the spec of the VicunaModel instead, or run `kubectl delete deployment"
+        f" {item.meta.name}`, and it is made anew"
     )
 
 
 def _stray(item: DeploymentView) -> str:
     return (
-        f"Deployment {item.meta.name} carries this model's label, has no owner and is not as an operator made it, so"
-        f" it is not adopted: `kubectl delete deployment {item.meta.name}`, or take the label {c.LABEL_MODEL} off it"
+        f"Deployment {item.meta.name} has this model's label and no owner, and its pod template is not an operator's;"
+        f" it is not adopted: run `kubectl delete deployment {item.meta.name}`, or remove its label {c.LABEL_MODEL}"
     )
 
 
@@ -92,7 +92,7 @@ def _by_policy(rewritten: Sequence[str]) -> str:
 
 
 def _rewritten(model: Model, seen: Observed) -> Iterator[str]:
-    """Name the labels of ours that Jobs, Deployments, pods and the claim do not have any more."""
+    """Name the operator's labels that Jobs, Deployments and pods have lost."""
     for kind, meta, name in _children(model, seen):
         wanted = labels(model, name)
         for key in wanted:
@@ -113,7 +113,7 @@ def _children(model: Model, seen: Observed) -> Iterator[tuple[str, Meta, str]]:
 
 
 def drift_condition(drifts: Sequence[Drift]) -> Mapping[str, str] | None:
-    """Return reason and message of the condition; None where there is nothing to tell."""
+    """Return reason and message of the condition; None without any drift."""
     if not drifts:
         return None
     return {"reason": str(drifts[0].reason), "message": "; ".join(item.message for item in drifts)}

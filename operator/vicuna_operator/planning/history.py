@@ -15,13 +15,13 @@ _LENGTH = 10
 
 
 def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, now: datetime) -> list[Any]:
-    """Return the history with what has ended since; each end stands there once, however often it is seen."""
+    """Return the history with the rollouts that have ended since; each end is recorded once."""
     known = {_identity(item) for item in before}
     return [*(item for item in _ended(serving, now) if _identity(item) not in known), *before][:_LENGTH]
 
 
 def _ended(serving: ServingStage, now: datetime) -> list[dict[str, str]]:
-    """Return the rollouts that this pass sees at their end: those overtaken first, then the target's own."""
+    """Return the rollouts that have ended: superseded ones first, then the target's own."""
     ended = [_entry(item, Outcome.SUPERSEDED, format_time(now)) for item in serving.superseded]
     target, rollout = serving.target_deployment, serving.rollout
     if target is not None and rollout.state is RolloutState.ROLLED_BACK and rollout.failure is not None:

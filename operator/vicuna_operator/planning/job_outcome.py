@@ -1,7 +1,7 @@
-"""How a Job's work ended, which its pod tells before the Job does, or instead of it.
+"""How a Job's work ended, as its pod says before the Job does, or instead of it.
 
-Kubernetes ends a Job when all containers of its pod have ended. A sidecar that somebody's admission webhook has put
-there (a service mesh's proxy, say) never does; what counts is the operator's own container.
+Kubernetes ends a Job when all containers of its pod have ended. A sidecar that an admission webhook has added, such as
+a service mesh's proxy, never ends. So only the operator's own container counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,13 +24,13 @@ __all__ = [
     "with_outcome",
 ]
 
-# A Job may get a deadline while it runs. It then fails, its pod goes, and Job and termination message stay readable;
-# a pod that is deleted would be made anew by some versions of Kubernetes, and a Job that is deleted is forgotten.
+# A running Job may get a deadline. Then it fails, and Job and termination message stay readable. Some versions of
+# Kubernetes would replace a deleted pod, and a deleted Job would take its record with it.
 END_NOW = {"activeDeadlineSeconds": 1}
 
 
 def pods_by_job(jobs: Iterable[JobView], pods: Iterable[PodView]) -> Mapping[str, PodView]:
-    """Return the pod of each Job by the Job's name: the youngest, and none of an earlier Job of that name."""
+    """Return the youngest pod of each Job by the Job's name; pods of an earlier Job of that name do not count."""
     uids = {job.meta.uid: job.meta.name for job in jobs}
     old_to_young = sorted(pods, key=lambda pod: pod.meta.created.timestamp() if pod.meta.created else 0.0)
     return {uids[pod.meta.owner_uid]: pod for pod in old_to_young if pod.meta.owner_uid in uids}
@@ -63,7 +63,7 @@ def with_merge_outcome(job: JobView, pod: PodView | None) -> JobView:
 
 
 def running_sidecars(pod: PodView | None) -> Sequence[str]:
-    """Return the containers that run on although the pod's own one has ended, and so hold up its Job."""
+    """Return the containers that still run although the operator's own has ended, and so keep the Job open."""
     if pod is None or pod.terminated is None or pod.over:
         return ()
     return [item.name for item in pod.others if item.running]
@@ -77,6 +77,6 @@ def stop_sidecars(job: JobView, pod: PodView | None) -> list[Patch]:
 
 
 def mark_disrupted(job: JobView) -> Patch:
-    """Note on a Job that it does not count against `spec.merge.retries`; its pod may be gone when that is asked."""
+    """Record on a Job that it does not count against `spec.merge.retries`; its pod may be gone by then."""
     change = {"metadata": {"annotations": {c.ANNOTATION_DISRUPTED: "true"}}}
     return Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)

@@ -1,4 +1,4 @@
-"""What stands beside the revisions of a model, whatever they do: Service, PodDisruptionBudget and NetworkPolicy."""
+"""The objects that a model has once, whatever its revisions: Service, PodDisruptionBudget and NetworkPolicy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ __all__ = ["ManagedObjects", "plan_managed_objects"]
 
 @dataclass(frozen=True)
 class ManagedObjects:
-    """What is done to them; `contested` says what somebody rewrites as soon as it is put back."""
+    """What is done to them; `contested` names fields that somebody rewrites each time they are put back."""
 
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()
@@ -41,10 +41,10 @@ class ManagedObjects:
 def plan_managed_objects(
     model: Model, seen: Observed, config: PlanConfig, now: datetime, *, shared_volume: bool
 ) -> ManagedObjects:
-    """Make what is missing, apply what differs, put back what somebody changed, remove what is no longer wanted.
+    """Create what is missing, apply what differs, put back what somebody changed, delete what is not wanted any more.
 
-    Where the volume belongs to one node there is no budget: the pods must be on that node together, so that one pod at
-    a time could never leave it.
+    Where the volume belongs to one node there is no PodDisruptionBudget. All pods must be on that node, and a budget
+    that lets one pod go at a time would block its drain for ever.
     """
     found = _kept(model, seen.service, model_service(model), now)
     if seen.budgets_offered:
@@ -81,7 +81,7 @@ def _kept(model: Model, found: ManagedObjectView | None, body: Mapping[str, Any]
 
 
 def _restored(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) -> ManagedObjects:
-    """Put back what was changed by hand; whoever changes it again and again is named instead."""
+    """Put back what was changed by hand; a field that is changed again at once is reported instead."""
     fields = differing(found, body)
     if not fields:
         return ManagedObjects()
@@ -90,7 +90,7 @@ def _restored(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) 
     if left > 0:
         return ManagedObjects(contested=[what], requeue_after=left)
     ref = Ref(str(body["apiVersion"]), str(body["kind"]), found.meta.name)
-    message = f"{what}: changed by somebody else, and put back; change the VicunaModel instead"
+    message = f"{what}: somebody else changed it, and the operator put it back; change the VicunaModel instead"
     return ManagedObjects(
         [Patch(ref, found.meta.uid, put_back(found, body, now))], [NewEvent("Warning", "PutBack", message)]
     )

@@ -1,4 +1,4 @@
-"""plan(): from what is seen to what should be done next. Pure and level-triggered: any event may be lost.
+"""plan(): from the observed state to the next actions. Pure and level-triggered: any event may be lost.
 
 The stages are those of the model's way through the system (docs/architecture.md): weights, then serving, then status.
 """
@@ -34,8 +34,8 @@ _ADOPTED_SECONDS = 1.0
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     """Decide the next step for one model.
 
-    A model that is being deleted needs nothing but a word where somebody's finalizer keeps it: the garbage collector
-    follows the ownerReferences. A wrong spec changes no child. `now` is an aware UTC time.
+    A model that is being deleted needs no action, since the garbage collector follows the ownerReferences. Its status
+    says so where a finalizer keeps it. An invalid spec changes no child. `now` is an aware UTC time.
     """
     if model.deleting:
         return _only_told(model, held_status(model, now))
@@ -45,13 +45,13 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         return _only_told(model, disallowed(model, refused, now))
     made = _next_step(model, seen, config, now)
     adopting, adopted = adopt(model, seen, config)
-    if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
+    if adopting:  # alone and first: the next pass then sees children with an owner
         return Plan(actions=adopting, status=made.status, new_events=adopted, requeue_after=_ADOPTED_SECONDS)
     return made
 
 
 def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
-    """Plan nothing but to say why nothing is done; None where there is nothing to say."""
+    """Plan no action, only the status that says why; None where there is nothing to say."""
     if status is None:
         return Plan(decision={"reason": "Deleting"})
     decision = {"generation": model.generation, "reason": status.get("reason", "")}
@@ -92,9 +92,9 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
 
 
 def _transitions(model: Model, status: Mapping[str, Any], others: Sequence[NewEvent] = ()) -> Sequence[NewEvent]:
-    """Tell the user when what Ready says has changed, and when something has drifted.
+    """Return Events where the reason of Ready or Drifted has changed.
 
-    That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
+    That a merge waits for its pod is left out where this pass already reports that its Job was created.
     """
     unchanged = {Reason.MERGE_PENDING} if any(event.reason == "MergeStarted" for event in others) else set()
     new_events = []

@@ -1,8 +1,7 @@
-"""Which artifacts on the model's own claim nothing refers to any more, and the Job that removes them.
+"""Which artifacts on the model's own claim are unused, and the Job that removes them.
 
-The claim itself remembers, in an annotation, which artifacts were put on it and when: revisions, Jobs and the status
-may all be gone by the time an artifact is not needed. A claim the user provided is never pruned: who else uses it
-cannot be known.
+An annotation of the claim records which artifacts were put on it and when. Revisions, Jobs and the status may all be
+gone by the time an artifact is not needed. A claim of the user's own is never pruned: others may use it.
 """
 
 import json
@@ -26,7 +25,7 @@ from vicuna_operator.resources.prune_job import prune_job, prune_job_name
 
 __all__ = ["PruningStage", "plan_pruning"]
 
-# `artifacts prune` touches nothing younger than ten minutes; the rest is for clocks that differ.
+# `artifacts prune` removes nothing younger than ten minutes; the rest allows for clocks that differ.
 _MIN_AGE = timedelta(minutes=15)
 _TRY_AGAIN = timedelta(hours=1)
 
@@ -37,7 +36,7 @@ _NOTHING: PruningStage = ((), (), None)
 def plan_pruning(
     model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
 ) -> PruningStage:
-    """Note new artifacts on the claim; start, follow and clear away the Job that removes old ones."""
+    """Record new artifacts on the claim; start, follow and delete the Job that removes old ones."""
     claim = seen.claims.get(claim_name(model))
     if spec_of(model).storage.claim_name is not None or claim is None or claim.meta.deleting:
         return _NOTHING
@@ -71,7 +70,7 @@ def _begin(
     now: datetime,
 ) -> PruningStage:
     old = _old(known, used)
-    # While a merge is under way nobody can say what it will need.
+    # The artifact that a running merge will need is not known yet.
     if not (old or aside) or weights.artifact_id is None:
         return _NOTHING
     young = {item for item, due in old.items() if now < due}
@@ -85,7 +84,7 @@ def _begin(
 
 
 def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
-    """Return what is not needed any more, and from when on it may go."""
+    """Return the unused artifacts, and from when on each may be removed."""
     return {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
 
 
@@ -112,7 +111,7 @@ def _follow(
     merges: Sequence[JobView],
     now: datetime,
 ) -> PruningStage:
-    """Clear away a Job that is done, or that might remove what is needed (None: a merge will tell)."""
+    """Delete a Job that is done, or that might remove what is needed; None: not known until the merge has ended."""
     actions: list[Action] = []
     new_events: list[NewEvent] = []
     wait = None
@@ -127,7 +126,9 @@ def _follow(
             again = (job.finished or now) + _TRY_AGAIN
             actions += [remove] if now >= again else []
             wait = max(0.1, (again - now).total_seconds())
-            message = f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and it is tried again"
+            message = (
+                f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and the operator tries again"
+            )
             new_events.append(NewEvent("Warning", "PruneFailed", message))
     return actions, new_events, wait
 
@@ -142,7 +143,7 @@ def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:
 def _known(claim: ClaimView) -> dict[str, str]:
     value = parsed(claim.meta.annotations.get(c.ANNOTATION_ARTIFACTS))
     if not isinstance(value, dict):
-        return {}  # somebody wrote something else there: from here on it is ours again
+        return {}  # malformed: the record starts anew
     return {str(item): format_time(put) for item, at in value.items() if (put := moment(at)) is not None}
 
 

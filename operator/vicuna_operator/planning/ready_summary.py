@@ -1,4 +1,4 @@
-"""What a model's `Ready` says, and whether anything still moves: one verdict over weights and serving."""
+"""What the condition Ready says, and whether the model still progresses: one summary over weights and serving."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ __all__ = ["ReadySummary", "summarize_ready"]
 
 @dataclass(frozen=True)
 class ReadySummary:
-    """The five conditions in the making: what Ready says, and whether anything still moves."""
+    """What the conditions are made from: reason and message of Ready, and whether the model still progresses."""
 
     reason: str
     message: str
@@ -24,11 +24,11 @@ class ReadySummary:
     ready: bool = False
     stalled: bool = False
     progressing: bool = False
-    step: str = ""  # what would help, where the cause tells
+    step: str = ""  # the next step for the user, where the cause names one
 
 
 def summarize_ready(model: Model, weights: WeightsStage, serving: ServingStage, ready_all: int) -> ReadySummary:
-    """Judge a model with a valid spec; `ready_all` counts the ready pods of all its revisions."""
+    """Summarize a model with a valid spec; `ready_all` counts the ready pods of all its revisions."""
     if spec_of(model).suspend:
         return ReadySummary(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
     if weights.artifact_id is None:
@@ -47,11 +47,11 @@ def _serving(model: Model, serving: ServingStage, ready_all: int, unresolved: st
 
 
 def _still_there(pod: PodView) -> str:
-    """Name a pod that should have ended, which is for the user to clear away."""
+    """Report a pod that should have ended, which the user has to delete."""
     by = format_time(pod.ends) if pod.ends is not None else "now"
     return (
         f"pod {pod.meta.name} on node {pod.node or '(none)'} should have ended by {by} and counts no more; where its"
-        f" node is gone, `kubectl delete pod {pod.meta.name} --force`; where a finalizer holds it, remove that"
+        f" node is gone, run `kubectl delete pod {pod.meta.name} --force`; where a finalizer keeps it, remove that"
     )
 
 
@@ -65,7 +65,7 @@ def _of_pods(model: Model, serving: ServingStage, ready_all: int) -> ReadySummar
 
 
 def _settled(model: Model, serving: ServingStage, ready_all: int) -> ReadySummary | None:
-    """Judge what comes to no other end by waiting: gone back, complete, or failed with nowhere to go back to."""
+    """Summarize a rollout that has ended: rolled back, complete, or failed without an earlier revision."""
     target, active = serving.target or "", serving.active.revision if serving.active is not None else None
     target_ready, rollout = serving.fleet.ready(target), serving.rollout
     if rollout.state is RolloutState.ROLLED_BACK:
@@ -81,7 +81,7 @@ def _settled(model: Model, serving: ServingStage, ready_all: int) -> ReadySummar
 
 
 def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> ReadySummary:
-    """Judge a rollout whose pods do not get ready, and may yet."""
+    """Summarize a rollout whose pods are blocked, but may still become ready."""
     reason, message = diagnosis.blocking.reason, diagnosis.blocking.message
     phase = Phase.FAILED
     if reason in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
@@ -91,7 +91,7 @@ def _blocked(serving: ServingStage, diagnosis: PodDiagnosis, ready_all: int) -> 
 
 
 def _moving(serving: ServingStage, ready_all: int) -> ReadySummary:
-    """Judge pods that come and go as they should."""
+    """Summarize a rollout that progresses."""
     wanted, target, active = serving.fleet.wanted, serving.target or "", serving.active
     target_ready = serving.fleet.ready(target)
     if active is not None and active.revision != target:
@@ -118,8 +118,10 @@ def _pulling(pod: PodView) -> str:
 
 def _rolled_back(model: Model, serving: ServingStage) -> str:
     failure = serving.rollout.failure or {}
-    back = serving.last_known_good.revision if serving.last_known_good is not None else "the last good one"
-    message = f"revision {serving.target} failed and {back} is back: {failure.get('reason')}: {failure.get('message')}"
+    back = serving.last_known_good.revision if serving.last_known_good is not None else "the last known good one"
+    message = (
+        f"revision {serving.target} failed and {back} serves again: {failure.get('reason')}: {failure.get('message')}"
+    )
     if serving.diagnosis is not None:
         message += f"; revision {back}: {serving.diagnosis.blocking.message}"
     return f"{message}; correct the spec, or try again with `kubectl vicuna retry {model.name}`"

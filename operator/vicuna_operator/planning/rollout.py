@@ -1,7 +1,7 @@
-"""Where the rollout of the target revision stands, and what its Deployment must remember of it.
+"""The state of the target revision's rollout, and what its Deployment records of it.
 
-The marks are annotations (see `deployments`): `started` while a rollout is under way, `completed` once all replicas
-were ready together, `failed` when it was given up. A failed one is not tried again for the same attempt.
+The record is in annotations (see `deployments`): `started` while a rollout is under way, `completed` once all replicas
+were ready together, `failed` once it has failed. A failed rollout is not tried again for the same attempt.
 """
 
 import json
@@ -45,16 +45,16 @@ class RolloutState(Enum):
     """What the target revision is doing."""
 
     IDLE = auto()  # no pods wanted
-    STARTING = auto()  # its rollout begins with this plan
+    STARTING = auto()  # its rollout starts with this plan
     PROGRESSING = auto()
-    COMPLETE = auto()  # it was complete; what happens to its pods now is no rollout
+    COMPLETE = auto()  # all pods were ready once; what happens to them now is not a rollout
     ROLLED_BACK = auto()
-    FAILED = auto()  # it failed, and there is nothing to go back to
+    FAILED = auto()  # it failed, and there is no earlier revision to go back to
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The verdict; `annotations` are the annotations to set or (None) remove, `failure` members of status.lastFailure."""
+    """State of a rollout; `annotations` are to be set or (None) removed, `failure` is as in status.lastFailure."""
 
     state: RolloutState
     annotations: AnnotationChanges = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ProgressDeadline:
-    """When a rollout is overdue, None while it only waits; and what is known of the pods that make no progress."""
+    """When a rollout is overdue, None while it only waits; and the diagnosis of the pods that make no progress."""
 
     overdue: datetime | None = None
     diagnosis: PodDiagnosis | None = None
@@ -92,10 +92,10 @@ def evaluate_rollout(
     serving: bool,
     verification: str,
 ) -> Rollout:
-    """Decide where the rollout of the target stands.
+    """Return the state of the target's rollout.
 
-    `target` is its Deployment, None before there is one; `serving` tells whether it is the active revision. `verification` is
-    the last one at its artifact, empty where there was none: weights that were found or made right are tried again.
+    `target` is its Deployment, None before there is one; `serving` says whether it is the active revision.
+    `verification` is the key of the artifact's last one, empty where there was none: verified weights are tried again.
     """
     attempt = _attempt(model, verification)
     if target is None:
@@ -109,7 +109,7 @@ def evaluate_rollout(
     if target.started is not None:
         return _under_way(model, target, last_known_good, fleet, limit, attempt, now)
     if serving and _has_succeeded(target):
-        return _at_rest(target, fleet)  # its pods may come and go: that is not a rollout
+        return _at_rest(target, fleet)  # a pod that restarts or is rescheduled does not start a rollout
     return _starting(now)
 
 
@@ -125,7 +125,7 @@ def _attempt(model: Model, verification: str) -> str:
 
 
 def _was_given_up(target: DeploymentView, attempt: str) -> bool:
-    """Tell whether this very attempt has failed before; another one may try again."""
+    """Tell whether this attempt has failed before."""
     return target.failed is not None and target.failed.get("attempt") == attempt
 
 
@@ -134,7 +134,7 @@ def _has_succeeded(target: DeploymentView) -> bool:
 
 
 def _idle(target: DeploymentView) -> Rollout:
-    """Forget a rollout that nobody waits for any more."""
+    """Clear the record of a rollout that is not wanted any more."""
     return Rollout(RolloutState.IDLE, CLEARED if target.started or target.failed else {})
 
 
@@ -143,13 +143,13 @@ def _starting(now: datetime) -> Rollout:
 
 
 def _at_rest(target: DeploymentView, fleet: Fleet) -> Rollout:
-    """Let it be; how it made room for itself is forgotten once it has to share with no other revision."""
+    """Change nothing, but clear the record of `Auto`'s strategy once no other revision has pods."""
     remembers = target.auto_strategy or target.waiting[1]
     return Rollout(RolloutState.COMPLETE, CLEARED if remembers and not fleet.elsewhere(target.revision) else {})
 
 
 def _steady(target: DeploymentView, fleet: Fleet, now: datetime) -> Rollout:
-    """Mark the rollout as complete, once."""
+    """Record that the rollout is complete, once."""
     if _has_succeeded(target) and not target.started:
         return _at_rest(target, fleet)
     return Rollout(RolloutState.COMPLETE, {**CLEARED, c.ANNOTATION_ROLLOUT_COMPLETED: format_time(now)})
@@ -164,7 +164,7 @@ def _under_way(
     attempt: str,
     now: datetime,
 ) -> Rollout:
-    """Let it run until its deadline or a failure for good; then go back, where there is something to go back to."""
+    """Let it run until its deadline or a terminal failure; then roll back where there is a revision to go back to."""
     deadline = spec_of(model).serving.rollout.progress_deadline_seconds
     failure = rollout_failure(
         target.revision, fleet.pods, limit.diagnosis, overdue=limit.overdue, deadline=deadline, now=now

@@ -1,7 +1,7 @@
 """The serving stage: which revision should serve, and the next step towards it.
 
-In order: what is there (`servers`), which revision is wanted (`target`), where its rollout stands (`rollout`), how many
-pods each revision gets now (`step`), and what has to be written for that.
+In order: what is there (`servers`), which revision is wanted (`target`), the state of its rollout (`rollout`), how many
+pods each revision gets now (`step`). Then what has to be written for that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class ServingStage:
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
-    contested: Sequence[str] = ()  # what somebody rewrites as soon as it is put back
+    contested: Sequence[str] = ()  # fields that somebody rewrites each time they are put back
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
@@ -125,9 +125,9 @@ def _look_again(
 def _kept(
     weights: WeightsStage, servers: Servers, managed: ManagedObjects, claims: Mapping[str, ClaimView | None]
 ) -> ServingStage:
-    """Let what serves go on serving, at the size asked for, until the new weights are known.
+    """Let the active revision go on serving, at the stated size, until the new weights are known.
 
-    Pods that only fail to load an artifact that is being looked at are stopped: others begin at once when it is whole.
+    Pods that only fail to load an artifact that is being verified are stopped: new ones start at once when it is good.
     """
     active, fleet = servers.active, servers.fleet
     stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.verification)
@@ -147,14 +147,14 @@ def _kept(
 
 
 def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, AnnotationChanges]:
-    """Return what Deployments of earlier versions are to remember of their claims."""
+    """Return what Deployments of earlier versions have yet to record about their claims."""
     return {item.revision: claim_annotations(item.meta, claims.get(item.claim)) for item in servers.live}
 
 
 def _decide_rollout(
     model: Model, target: Target, servers: Servers, verification: str, now: datetime
 ) -> tuple[Rollout, PodDiagnosis | None]:
-    """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
+    """Return the rollout's state, and the diagnosis of the revision that should serve: after a rollback, the former."""
     diagnosis = servers.diagnose(model, target.revision)
     serving = servers.active is not None and servers.active is target.deployment
     limit = _progress_deadline(model, target, servers, diagnosis)
@@ -176,9 +176,9 @@ def _decide_rollout(
 def _progress_deadline(
     model: Model, target: Target, servers: Servers, diagnosis: PodDiagnosis | None
 ) -> ProgressDeadline:
-    """Say how long the rollout may go on without progress.
+    """Return when the rollout is overdue.
 
-    The first one, which takes nothing from anybody, is told to be stalled also where it has only waited.
+    The first rollout of a model replaces no other revision: it is reported as stalled also while it only waits.
     """
     deployment, rollout = target.deployment, spec_of(model).serving.rollout
     if deployment is None or deployment.started is None:
@@ -222,7 +222,7 @@ def _deployment(
 def _noted_now(
     model: Model, weights: WeightsStage, deployment: DeploymentView | None, seen: Observed
 ) -> AnnotationChanges:
-    """Return what the target is to remember of where its artifact lies and of the last look at it, as Jobs may go."""
+    """Return what the target has yet to record about its claim and its artifact's verification: Jobs may be deleted."""
     if deployment is None:
         return {}
     claim = seen.claims.get(claim_name(model))
@@ -243,9 +243,9 @@ def _changes(
     step: RolloutStep,
     noted: Mapping[str, AnnotationChanges],
 ) -> tuple[Sequence[Action], Sequence[NewEvent]]:
-    """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.
+    """Write sizes and annotations to existing Deployments, and delete the oldest idle ones.
 
-    `noted` has something for each of them and for the target, be it nothing.
+    `noted` has an entry, maybe an empty one, for each of them and for the target.
     """
     others = [item for item in servers.live if item is not target.deployment]
     leftovers = {item.revision: CLEARED for item in others if item.started or item.failed}

@@ -1,4 +1,4 @@
-"""The status object of a VicunaModel: what was observed, said once for machines and once for people."""
+"""The status object of a VicunaModel: what was observed, for machines and for people."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def build_status(
     now: datetime,
     drift: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Say where a model with a valid spec stands; `drift` is reason and message of what is not as the spec says."""
+    """Build the status of a model with a valid spec; `drift` is reason and message of the condition Drifted."""
     pods, wanted = [pod for pod in serving.fleet.pods if not pod.meta.deleting], serving.fleet.wanted
     ready_all = sum(1 for pod in pods if pod.ready)
     summary = _steady(model, summarize_ready(model, weights, serving, ready_all))
@@ -73,7 +73,7 @@ def build_status(
 
 
 def _harmless(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the control characters out of whatever containers, kubelets and hubs have said: terminals show a status."""
+    """Remove control characters from the texts of containers, kubelets and hubs: terminals show a status."""
     return {key: _shown(item) for key, item in status.items()}
 
 
@@ -98,19 +98,19 @@ def _conditions(weights: WeightsStage, summary: ReadySummary, ready_all: int) ->
             ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
         ),
         _available(ready_all),
-        # Ready says why; once is enough on a screen. Stalled says it again, since kstatus reads only that.
+        # Ready has the message already. Stalled repeats it, since kstatus reads only that.
         _while(ConditionType.PROGRESSING, summary.progressing, replace(summary, message=""), otherwise=at_rest),
         _while(ConditionType.STALLED, summary.stalled, summary, otherwise=Reason.IDLE),
     ]
 
 
 def _drifted(drift: Mapping[str, str] | None) -> Sequence[Condition]:
-    """Make the condition that is there only while there is something to tell."""
+    """Return the condition Drifted, which exists only while something has drifted."""
     return [] if drift is None else [Condition(ConditionType.DRIFTED, True, drift["reason"], drift["message"])]
 
 
 def _while(kind: ConditionType, holds: bool, summary: ReadySummary, *, otherwise: Reason) -> Condition:
-    """Make a condition that has the verdict's reason and message only while it holds."""
+    """Return a condition that has the summary's reason and message only while it is True."""
     if holds:
         return Condition(kind, True, _reason(summary.reason), summary.message)
     return Condition(kind, False, otherwise, "")
@@ -122,20 +122,20 @@ def _merged_conditions(model: Model, conditions: Sequence[Condition], now: datet
 
 
 def invalid(model: Model, now: datetime) -> dict[str, Any]:
-    """Say that the spec cannot be followed; what runs goes on running and is still counted."""
+    """Report an invalid spec; running pods go on and are still counted."""
     error = model.spec_error
     message = f"{error}; what was running before goes on" if model.status.get("active") else str(error)
     return _stopped(model, Reason.INVALID_SPEC, message, now)
 
 
 def disallowed(model: Model, refused: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Say that the operator's settings do not let a model name what it names; what runs goes on."""
-    step = "name another, or ask who runs the operator (the chart's value `allowed`)"
+    """Report that the operator's settings forbid what the spec names; running pods go on."""
+    step = "name another, or ask the operator's administrator (the chart's value `allowed`)"
     return _stopped(model, Reason.NOT_ALLOWED, f"{'; '.join(refused)}: {step}", now)
 
 
 def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Say that another object holds a name this model needs."""
+    """Report that another object has a name that this model needs."""
     message = (
         f"{', '.join(sorted(names))} exists and belongs to something else; delete or rename it, or rename this model"
     )
@@ -143,20 +143,20 @@ def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, 
 
 
 def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
+    """Report that the API server refused an action: a quota, an admission webhook, missing rights."""
     step = "grant the operator the chart's roles, or correct what the message names"
     return _refused_by_server(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
 
 
 def unfit(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server finds an object wrong in itself, which the spec made so."""
+    """Report that the API server finds an object invalid, which is the spec's fault."""
     return _refused_by_server(
         model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now
     )
 
 
 def _refused_by_server(model: Model, answer: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server does not do something; whoever says so in its place comes first."""
+    """Report a refusal with the reason of whoever refused: a quota or webhook, else the API server."""
     found = refusal(answer)
     if found.reason != Reason.PODS_REFUSED:
         return _stopped(model, Reason(found.reason), found.message, now)
@@ -194,7 +194,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
 
 
 def _steady(model: Model, summary: ReadySummary) -> ReadySummary:
-    """Keep what the registry said while the kubelet only says that it waits before asking again."""
+    """Keep the registry's message while the kubelet only reports that it backs off."""
     before = find_condition(model.status, ConditionType.READY)
     if "Back-off pulling image" in summary.message and before.get("reason") == summary.reason:
         return replace(summary, message=str(before.get("message")))
@@ -208,7 +208,7 @@ def _available(ready_all: int) -> Condition:
 
 
 def _former_uids(model: Model, serving: ServingStage) -> list[str] | None:
-    """Return the uids that pods of adopted Deployments were made for: a gateway signs for them too."""
+    """Return the model uids that pods of adopted Deployments carry: a gateway signs for them too."""
     former = uids_on_pods(model.uid, serving.fleet.live) - {model.uid, ""}
     return sorted(uid[:_MOST_OF_A_UID] for uid in former)[:_MOST_FORMER_UIDS] or None
 
@@ -228,7 +228,7 @@ def _active(model: Model, serving: ServingStage, ready_all: int, now: datetime) 
 
 
 def _target(model: Model, weights: WeightsStage, serving: ServingStage, now: datetime) -> Mapping[str, Any] | None:
-    """Describe the revision that should serve; until the weights are known it is the one of before."""
+    """Describe the revision that should serve; until the weights are known it stays the former one."""
     if serving.target is None:
         return model.status.get("target") or None
     since = serving.rollout_since(now)
@@ -258,6 +258,6 @@ def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any
 
 
 def _reason(text: str) -> str:
-    """Make a container's word fit metav1.Condition's pattern."""
+    """Return a container's reason in the form that metav1.Condition demands."""
     word = _NOT_A_REASON.sub("", str(text))[:128]
     return word if word[:1].isalpha() else f"Other{word}"

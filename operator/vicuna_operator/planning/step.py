@@ -1,4 +1,4 @@
-"""The next step of a rollout: how many pods each revision should have after this pass, and what that costs."""
+"""The next step of a rollout: how many pods each revision should have after this pass, and which outage that means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class RolloutStep:
 
 
 def decide_step(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> RolloutStep:
-    """Go a step forward, a step back, or keep what the rollout has come to."""
+    """Return the next step forward or back, or keep what the rollout has reached."""
     fleet = servers.fleet
     if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
         wait = assess_wait(model, target.deployment, target.last_known_good, servers, now)
@@ -41,7 +41,7 @@ def decide_step(model: Model, target: Target, servers: Servers, rollout: Rollout
 
 
 def _is_done(target: Target, servers: Servers, rollout: Rollout) -> bool:
-    """Tell whether no other revision has to make way: the target may have all its pods at once."""
+    """Tell whether no other revision serves or has pods: then the target may have all its pods at once."""
     if rollout.state is RolloutState.COMPLETE and not servers.fleet.others_serve(target.revision):
         return True
     return servers.fleet.is_alone(target.revision)
@@ -64,7 +64,7 @@ def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, n
 
 
 def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
-    """Look how the target's pods wait; where there is no other revision, nobody could make way."""
+    """Assess how the target's pods wait; without pods of another revision there is nothing to stop for them."""
     if base is None and not servers.fleet.standing(target.revision):
         return Wait()
     return assess_wait(model, target.deployment, target.deployment, servers, now)
@@ -73,10 +73,11 @@ def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Se
 def _resolve_strategy(
     model: Model, target: Target, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait
 ) -> tuple[str, str]:
-    """Return the strategy that applies now, and what the Deployment must remember of how it came about.
+    """Return the strategy that applies now, and the one that the Deployment records for `Auto`.
 
-    The scheduler is asked, not the nodes: a surge pod that finds no place in time makes `Auto` drain. Where all have
-    stopped and a pod still finds no place, stopping has freed nothing: whatever the strategy, the old ones start again.
+    The scheduler decides, not our view of the nodes: `Auto` drains when a surge pod stays unschedulable for too long.
+    Where all old pods have stopped and a new one still is unschedulable, stopping was futile. Then the old ones start
+    again, whatever the strategy.
     """
     stated = spec_of(model).serving.rollout.strategy
     if before == "Surge" or (wait.futile and base is not None and stated != "Surge"):
@@ -91,9 +92,9 @@ def _resolve_strategy(
 
 
 def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> bool:
-    """Tell whether `Auto` only restarts the only pod: it serves what the new one would, so it stays meanwhile.
+    """Tell whether `Auto` only restarts a single pod: it serves the same as the new one, so it stays until then.
 
-    Whoever wants it stopped all the same states Drain or Recreate.
+    A user who wants it stopped states Drain or Recreate.
     """
     if base is None or fleet.wanted > 1:
         return False
@@ -101,9 +102,9 @@ def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: 
 
 
 def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
-    """Tell whether a surge pod's PriorityClass might push the model's own pods out: then one of them goes first.
+    """Tell whether a surge pod might preempt the model's own pods by its PriorityClass: then one is stopped first.
 
-    The only pod is not stopped for that: it can be pushed out only where there is no room, and then it has to go.
+    A single pod is not stopped for that: it is preempted only where there is no room, and then it has to stop anyway.
     """
     return _other_priority(model, base) and fleet.wanted > 1
 
@@ -113,21 +114,21 @@ def _other_priority(model: Model, base: DeploymentView | None) -> bool:
 
 
 def _may_preempt(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> str:
-    """Say that the extra pod may push out one that serves, where the strategy does not keep it from that."""
+    """Return a warning that the extra pod may preempt a serving one, where the strategy does not prevent that."""
     stated = spec_of(model).serving
     if base is None or not _other_priority(model, base) or (stated.rollout.strategy == "Auto" and fleet.wanted > 1):
         return ""
     return (
         f"revision {target.revision} has PriorityClass {stated.priority_class_name or '(default)'}, the pods that serve"
-        f" have {base.priority or '(default)'}: where there is no room for an extra pod, the scheduler may push one of"
-        f" them out at once; see that there is room, or use a PriorityClass with preemptionPolicy Never"
+        f" have {base.priority or '(default)'}: without room for an extra pod, the scheduler may preempt one of them at"
+        f" once; make room, or use a PriorityClass with preemptionPolicy Never"
     )
 
 
 def _outage(
     model: Model, target: Target, base: DeploymentView | None, fleet: Fleet, rollout: Rollout
 ) -> Sequence[NewEvent]:
-    """Announce, as a rollout begins, what the chosen strategy costs; Auto tells once it knows."""
+    """Announce at the start of a rollout which outage its strategy means; Auto announces it once it drains."""
     if rollout.state is not RolloutState.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
@@ -143,9 +144,9 @@ def _outage(
 
 
 def _changed(target: Target, fleet: Fleet, auto_strategy: str) -> Sequence[NewEvent]:
-    """Say that Auto goes on by draining, or that this did not help."""
+    """Announce that Auto drains, or that draining was futile."""
     if auto_strategy == "Surge":
-        message = f"revision {target.revision}: the pods that stopped have made no room for it, so they start again"
+        message = f"revision {target.revision}: stopping pods has made no room for it, so they start again"
         return [NewEvent("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
     if not auto_strategy:
         return ()

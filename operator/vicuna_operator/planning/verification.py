@@ -1,7 +1,7 @@
-"""Whether an artifact that a merge told of must be looked at again: a server could not load it, or the user asks.
+"""Whether a merged artifact must be verified: a server could not load it, or the user asks.
 
-The look is a merge Job with another environment: it reads every byte, and makes anew what is damaged. There is one
-per claim and generation, and one more for each time the user asks.
+A verification is a merge Job with another environment: it reads every byte, and makes anew what is damaged. There is
+one per claim and generation, and one more for each time the user asks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,10 +24,10 @@ DAMAGE = {"ArtifactDamaged", "ManifestBroken", "ModelNotFound"}
 
 @dataclass(frozen=True)
 class VerificationRequest:
-    """Why an artifact is looked at again, if it is; `failure` is a server's, None where the user asks.
+    """Why an artifact is to be verified, if it is; `failure` is a server's, None where the user asks.
 
-    `key` names the look, empty where there is no doubt. `unresolved` is the Job that had looked before the server failed
-    once more: there is nothing left to try.
+    `key` identifies the verification, empty where none is needed. `unresolved` is the Job that had verified the
+    artifact before the server failed once more: there is nothing left to try.
     """
 
     key: str = ""
@@ -36,14 +36,14 @@ class VerificationRequest:
 
     @property
     def settled(self) -> bool:
-        """Tell whether there is nothing to look at."""
+        """Tell whether no verification is needed, or none would help."""
         return not self.key or self.unresolved is not None
 
 
 def find_verification_request(
     model: Model, artifact_id: str, claim: ClaimView | None, jobs: Sequence[JobView], seen: Observed
 ) -> VerificationRequest:
-    """Find a doubt that no look has settled yet. `jobs` are those of the present merge key, by attempt."""
+    """Find a verification that is still to be done. `jobs` are those of the present merge key, by attempt."""
     verified = [job for job in jobs if job.meta.verification and job.succeeded]
     failure, now = _reported(model, artifact_id, seen, verified), _present_key(model, claim)
     if under_way := _key_under_way(jobs):
@@ -58,25 +58,25 @@ def _finished(verified: Sequence[JobView], key: str) -> JobView | None:
 
 
 def _present_key(model: Model, claim: ClaimView | None) -> str:
-    """Name the look that the present claim, generation and wish of the user allow."""
+    """Return the key of the verification for the present claim, generation and request of the user."""
     uid = claim.meta.uid if claim is not None else ""
     return "/".join([uid, str(model.generation), model.annotations.get(c.ANNOTATION_VERIFY, "")])
 
 
 def _key_under_way(jobs: Sequence[JobView]) -> str:
-    """Return the look that the last attempt belongs to, if that has not come to its end."""
+    """Return the key of the verification that the last attempt belongs to, if that has not succeeded."""
     return jobs[-1].meta.verification if jobs and not jobs[-1].succeeded else ""
 
 
 def _is_requested(model: Model, verified: Sequence[str], seen: Observed) -> bool:
-    """Tell whether the user wants a look that has not been taken yet; its Job may have been tidied away."""
+    """Tell whether the user asks for a verification that is not done yet; its Job may have been deleted since."""
     asked = model.annotations.get(c.ANNOTATION_VERIFY, "")
     taken = [*verified, *(item.meta.verification for item in seen.deployments)]
     return bool(asked) and not any(key.endswith(f"/{asked}") for key in taken)
 
 
 def _reported(model: Model, artifact_id: str, seen: Observed, verified: Sequence[JobView]) -> Failure | None:
-    """Return what a server says of the artifact since it was looked at last."""
+    """Return a server's failure to load the artifact since it was verified last."""
     verified_at = max((job.finished for job in verified if job.finished is not None), default=None)
     found = [failure for failure in _failures(model, artifact_id, seen) if _is_news(failure, verified_at, verified)]
     return max(found, key=lambda failure: failure.time, default=None)
@@ -102,9 +102,9 @@ def _is_news(failure: Failure, verified_at: datetime | None, verified: Sequence[
 
 
 def is_on_former_claim(child: Meta, claim: ClaimView | None) -> bool:
-    """Tell whether what an object tells of is not on the present claim, but on an earlier one of its name.
+    """Tell whether the artifact of an object is on an earlier claim of this name, not on the present one.
 
-    Earlier versions did not note the claim's uid: there the object must be younger than the claim.
+    Earlier versions did not record the claim's uid: there the object must be younger than the claim.
     """
     if claim is None:
         return False
@@ -114,7 +114,7 @@ def is_on_former_claim(child: Meta, claim: ClaimView | None) -> bool:
 
 
 def claim_annotations(child: Meta, claim: ClaimView | None) -> dict[str, str]:
-    """Return what an object of an earlier version, or one older than its claim's uid, is to remember at first sight."""
+    """Return the claim's uid as an annotation for an object that has not recorded it yet."""
     if (
         claim is None
         or claim.meta.deleting

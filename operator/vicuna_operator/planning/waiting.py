@@ -1,7 +1,7 @@
-"""How long a rollout has waited for room, and whether one of the pods that run has to make it.
+"""How long a rollout has waited for room, and whether a running pod must be stopped for it.
 
-Measured by the operator's own clock from when it first saw the situation, which the Deployment remembers: how far the
-scheduler's clock is ahead or behind does not matter.
+The operator's own clock measures it, from when it first saw the situation, which the Deployment records. So the
+scheduler's clock does not matter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Wait:
 def assess_wait(
     model: Model, record: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
 ) -> Wait:
-    """Look how the pods of `wanted` wait; `record` is the Deployment that remembers since when."""
+    """Assess how the pods of `wanted` wait; `record` is the Deployment that records since when."""
     if record is None or wanted is None:
         return Wait()
     fleet = servers.fleet
@@ -55,7 +55,7 @@ def assess_wait(
     left = _patience(model, fleet, wanted.revision) - (now - since).total_seconds()
     if left > 0:
         return Wait(left=left, annotations=annotations)
-    # What is on its way out or in changes the situation by itself.
+    # Terminating or starting pods will change the situation anyway.
     if fleet.terminating or fleet.starting(wanted.revision):
         return Wait(annotations=annotations)
     return Wait(
@@ -66,9 +66,9 @@ def assess_wait(
 
 
 def _patience(model: Model, fleet: Fleet, revision: str) -> int:
-    """Return how many seconds a pod waits before another has to make way.
+    """Return how many seconds a pod waits before another is stopped for it.
 
-    Where fewer run than are wanted, room may just have been made: the scheduler comes back to a pod after 10 s at most.
+    Where fewer run than are wanted, room may just have been made: the scheduler retries a pod within 10 s.
     """
     stated = spec_of(model).serving.rollout.surge_wait_seconds
     return stated if len(fleet.standing(revision)) >= fleet.wanted else max(stated, _SCHEDULER_SECONDS)
@@ -79,7 +79,7 @@ def _alone(fleet: Fleet, wanted: DeploymentView) -> bool:
 
 
 def _would_help(wanted: DeploymentView, servers: Servers, queue: Sequence[PodView]) -> bool:
-    """Tell whether a pod that runs holds what one of those that wait lacks."""
+    """Tell whether a running pod holds what a waiting one lacks."""
     standing = {pod.revision for pod in servers.fleet.standing(wanted.revision)}
     holders = [item for item in servers.live if item.revision in standing]
     return any(makes_room(pod.unschedulable, wanted, item) for pod in queue for item in holders)

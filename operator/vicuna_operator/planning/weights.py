@@ -1,4 +1,4 @@
-"""The weights stage: the claim, then the merge, and in the end the artifact's ID."""
+"""The weights stage: the claim, then the merge, then the artifact's ID."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ __all__ = ["plan_weights"]
 
 @dataclass(frozen=True)
 class _KnownArtifact:
-    """An artifact that is there: what auto comes to with it, what is odd about it, how that is noted and told, once.
+    """An existing artifact, with its chat template and warnings, and what is still to be recorded and reported.
 
-    `digest` is of its files, None where no merge told it; `verification` is the last look at all of them, if there was one.
+    `digest` is of its files, None where no merge reported it; `verification` is the key of the last one, if any.
     """
 
     artifact_id: str
@@ -78,24 +78,24 @@ def plan_weights(model: Model, seen: Observed, config: PlanConfig, now: datetime
 
 
 def _let_go(jobs: Sequence[JobView], claim: ClaimView | None) -> Sequence[Action]:
-    """Remove what has ended and still holds a claim that is being deleted: Kubernetes waits for its pods too."""
+    """Delete ended Jobs that still hold a claim that is being deleted: Kubernetes waits for their pods too."""
     if claim is None or not claim.meta.deleting:
         return []
     return [delete_job(job) for job in jobs if job.claim == claim.meta.name and (job.succeeded or job.failed)]
 
 
 def _blocked(model: Model, jobs: Sequence[JobView], blocked: tuple[str, str] | None) -> WeightsStage | None:
-    """Say what keeps a merge from being begun or gone on with: its claim, or the user."""
+    """Report what keeps a merge from starting: its claim, or spec.suspend."""
     if blocked is not None:
         return WeightsStage(None, *blocked, requeue_after=POLL_SECONDS)
     return _suspended(jobs) if spec_of(model).suspend else None
 
 
 def _verifying(stage: WeightsStage, known: _KnownArtifact | None, request: VerificationRequest) -> WeightsStage:
-    """Say that it is an artifact that is there which is looked at, and why."""
+    """Add to the stage that an existing artifact is being verified, and why."""
     if known is None:
         return stage
-    cause = f"a server says {request.failure.reason}" if request.failure is not None else "as asked"
+    cause = f"a server reports {request.failure.reason}" if request.failure is not None else "as requested"
     why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({cause})"
     begins = [NewEvent("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
@@ -107,19 +107,19 @@ def _unresolved(known: _KnownArtifact, request: VerificationRequest) -> str:
     if request.unresolved is None or request.failure is None:
         return ""
     return (
-        f"Job {request.unresolved.meta.name} has read every byte of artifact {known.artifact_id} and left it right, and pod"
-        f" {request.failure.pod} still says {request.failure.reason}: {request.failure.message}; look at the volume and at"
-        f" what mounts it, then `kubectl vicuna retry`"
+        f"Job {request.unresolved.meta.name} has verified every byte of artifact {known.artifact_id}, and pod"
+        f" {request.failure.pod} still reports {request.failure.reason}: {request.failure.message}; check the volume"
+        f" and what mounts it, then run `kubectl vicuna retry`"
     )
 
 
 def _superseded(jobs: Sequence[JobView], key: str) -> Sequence[Action]:
-    """Stop what was merged for other weights than the present ones; artifacts stay."""
+    """Delete the Jobs of other weights than the present ones; artifacts stay."""
     return [delete_job(job) for job in jobs if job.merge_key != key]
 
 
 def _merged(known: _KnownArtifact, jobs: Sequence[JobView]) -> WeightsStage:
-    """Clear away the attempts that failed before one succeeded."""
+    """Delete the attempts that failed before one succeeded."""
     failed = [delete_job(job) for job in jobs if job.failed]
     odd = "".join(f"; {reason}: {message}" for reason, message in known.warnings)
     told = f"artifact {known.artifact_id}{odd}"
@@ -137,7 +137,7 @@ def _merged(known: _KnownArtifact, jobs: Sequence[JobView]) -> WeightsStage:
 
 
 def _suspended(jobs: Sequence[JobView]) -> WeightsStage:
-    """Stop what runs; what has failed stays for its diagnosis."""
+    """Delete unfinished Jobs; failed ones stay for their diagnosis."""
     running = [delete_job(job) for job in jobs if not (job.failed or job.succeeded)]
     return WeightsStage(None, Reason.SUSPENDED, "suspended before the merge was done", actions=running)
 
@@ -157,8 +157,7 @@ def _known_artifact(
 ) -> _KnownArtifact | None:
     """Find the artifact of the present merge key on the present claim: by a Job, its pod, or a Deployment.
 
-    What was made on an earlier claim of its name is lost with that: a merge finds out whether the artifact has been
-    brought back.
+    Artifacts on an earlier claim of that name do not count: a merge finds out whether they were restored onto this one.
     """
     here = claim_name(model)
     claim = seen.claims.get(here)
@@ -171,7 +170,7 @@ def _known_artifact(
 
 
 def _from_annotations(job: JobView, claim: ClaimView | None) -> _KnownArtifact | None:
-    """Return what is noted on a Job; one of an earlier version notes the claim now."""
+    """Return the artifact that a Job's annotations record; a Job of an earlier version records its claim now."""
     if not job.artifact_id:
         return None
     recorded = claim_annotations(job.meta, claim)
@@ -197,7 +196,7 @@ def _from_deployment(model: Model, seen: Observed, claim: ClaimView | None) -> _
 
 
 def _from_report(job: JobView, pod: PodView | None, claim: ClaimView | None) -> _KnownArtifact | None:
-    """Read the artifact from the message of a Job's pod, and note it on the Job, which outlives the pod."""
+    """Read the artifact from the termination message of a Job's pod, and record it on the Job: pods go first."""
     report = read_report(pod.terminated.message) if pod is not None and pod.terminated is not None else None
     if report is None or report.artifact_id is None:
         return None
@@ -214,7 +213,7 @@ def _from_report(job: JobView, pod: PodView | None, claim: ClaimView | None) -> 
 
 
 def _annotations(report: Report, resolved: str | None) -> dict[str, str]:
-    """Return what a Job is to remember of its merge's message."""
+    """Return what a Job records of its merge's termination message."""
     notable = {
         c.ANNOTATION_ARTIFACT_BYTES: str(report.bytes or ""),
         c.ANNOTATION_ARTIFACT_DIGEST: report.digest,

@@ -59,7 +59,7 @@ def revision_deployment(
         pull_policy: of the image.
         replicas: pods it begins with.
         shared_volume: whether pods of several nodes can mount the volume.
-        marks: further annotations.
+        annotations: further ones of the Deployment.
         chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
         digest: of the artifact's files; None: unknown, so its pods take any.
         claim_uid: of the claim that its pods mount; empty: unknown.
