@@ -32,7 +32,7 @@ class EventRecorder:
         self._posted: dict[tuple[str, str, str, str], float] = {}
 
     async def record(self, body: Mapping[str, Any], new_events: Sequence[NewEvent]) -> None:
-        """Post notes on the model whose object this is."""
+        """Post Events on the model whose object this is."""
         for event in new_events:
             key = (str(body["metadata"]["uid"]), event.type, event.reason, event.message)
             now = self._clock()

@@ -1,4 +1,4 @@
-"""Puts together what planning sees of one model: indices, and the few things worth a read of their own."""
+"""Collects what planning sees of one model: from the indices, and by a few reads of the API."""
 
 import asyncio
 import logging
@@ -88,7 +88,7 @@ class Observer:
         return self._clock() - state.audited >= AUDIT_SECONDS
 
     async def audit(self, key: Key, state: ModelState) -> None:
-        """Compare the indices with the API: a watch that had to start anew never tells what went away meanwhile."""
+        """Compare the indices with the API: a watch that is restarted never reports what was deleted meanwhile."""
         namespace, name = key
         found = await self._kube.get(Ref(c.API_VERSION, c.KIND, name), namespace)
         state.gone = found is None or found["metadata"].get("uid") != state.uid
@@ -118,14 +118,14 @@ class Observer:
     async def _managed_object(
         self, model: Model, state: ModelState, what: tuple[str, str], *, wanted: bool
     ) -> Mapping[str, Any] | None:
-        """Read what stands beside a model by its name, without a watch, which cannot wait for an API to appear.
+        """Read a managed object by its name. A watch of it would fail on clusters that do not have its API.
 
-        Also what is not wanted is looked for, since it may have been once; when it was not there, not again. A model
-        that has just come has had none: the look can wait until its merge has been started.
+        An object that is not wanted is read once, since it may be left from before. A new model cannot have any: there,
+        the read is put off until the merge has been started.
         """
         api_version, kind = what
         if wanted:
-            state.absent.discard(kind)  # it is about to be made
+            state.absent.discard(kind)  # it is about to be created
         elif kind in state.absent or model.status.get("observedGeneration", -1) == -1:
             return None
         found = await self._kube.get(Ref(api_version, kind, model.name), model.namespace)
@@ -161,7 +161,7 @@ class Observer:
                     tail_lines=_LOG_LINES,
                     limit_bytes=_LOG_BYTES,
                 )
-            except KubeError as error:  # not started yet, gone already, no right: nothing depends on it
+            except KubeError as error:  # not started, already gone, or forbidden: the progress is not essential
                 logger.debug("no log of %s: %s", pod, error)
             else:
                 state.progress = last_progress(text) or state.progress

@@ -1,9 +1,9 @@
-"""Whether another operator works on a model: two that do not know of each other would write for ever.
+"""Whether another operator manages a model: two that do not know of each other would overwrite each other for ever.
 
-`status.managedBy` names the Lease, as NAMESPACE/NAME, of the operator that works on it; the annotation
-`vicuna.dev/managed-by` of the model overrules it (`kubectl vicuna takeover`). An operator whose Lease is gone, or has
-not been renewed for ten minutes, is taken over from. Operators before this one know nothing of the field and take it
-away with every write: whoever sees that happen again and again leaves the model to them and says so.
+`status.managedBy` names the Lease of the managing operator, as NAMESPACE/NAME. The annotation `vicuna.dev/managed-by`
+of the model overrules it (`kubectl vicuna takeover`). Another operator takes over where that Lease is gone, or has not
+been renewed for ten minutes. Operators before this version do not know the field and remove it with every write. Where
+that happens repeatedly, this operator leaves the model to the other one and reports it.
 """
 
 import logging
@@ -63,8 +63,10 @@ class OtherOperators:
         self._clock = clock
         self._looked: dict[str, tuple[float, bool]] = {}  # Lease → when, whether it is kept
 
-    async def elsewhere(self, model: Model, state: ModelState, status: Mapping[str, Any]) -> ManagedElsewhere | None:
-        """Say that a model is left alone, None where it is ours. `status` is what the object has now."""
+    async def managed_elsewhere(
+        self, model: Model, state: ModelState, status: Mapping[str, Any]
+    ) -> ManagedElsewhere | None:
+        """Return that a model is left to another operator, None where it is ours. `status` is the object's present one."""
         if not self.manager:
             return None
         asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")
@@ -74,14 +76,14 @@ class OtherOperators:
         if not holder and self._is_taken_away(state):
             why = (
                 "another operator, of a version that does not know status.managedBy, writes this model too; stop one"
-                " of the two"
+                " of the two operators"
             )
             return self._leave(model, state, why, _YIELD_SECONDS)
         state.left = ""
         return None
 
     def marked(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Return a status with the mark of who works on the model."""
+        """Return a status with the operator that manages the model."""
         return {**status, "managedBy": self.manager} if self.manager else status
 
     def _message(self, model: Model, holder: str) -> str:
@@ -97,13 +99,13 @@ class OtherOperators:
         return ManagedElsewhere(NewEvent("Warning", "ManagedElsewhere", why), wait)
 
     def _is_taken_away(self, state: ModelState) -> bool:
-        """Tell whether our mark was taken away several times by now; after a while it is tried again."""
+        """Tell whether status.managedBy was removed several times; after a while it is written again."""
         now = self._clock()
         if now < state.yields_until:
             return True
         if (state.kept or {}).get("managedBy") == self.manager:
             state.stripped += 1
-            state.kept = None  # counted once for each write
+            state.kept = None  # count it once for each write
         if state.stripped < _STRIPPED_TIMES:
             return False
         state.stripped, state.yields_until = 0, now + _YIELD_SECONDS
@@ -120,7 +122,7 @@ class OtherOperators:
     async def _look(self, holder: str) -> bool:
         namespace, _, name = holder.partition("/")
         if not namespace or not name:
-            return False  # nobody's word
+            return False  # not the name of a Lease
         try:
             found = await self._kube.get(Ref("coordination.k8s.io/v1", "Lease", name), namespace)
         except ForbiddenError:

@@ -1,4 +1,4 @@
-"""One pass over one model: observe, plan, act, tell."""
+"""One pass over one model: observe, plan, act, report."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 class Planning:
     """The pure functions that decide.
 
-    `refused` renders the status of a model whose action the API refused, `unfit` of one whose object it finds wrong.
+    `refused` renders the status of a model whose action the API refused, `unfit` where it finds the object invalid.
     """
 
     plan: Planner
@@ -54,7 +54,7 @@ class Planning:
 
 
 class _Line:
-    """Figures as one line, made only if it is printed."""
+    """The fields of a decision as one line, rendered only if it is printed."""
 
     def __init__(self, decision: Mapping[str, object]) -> None:
         self._decision = decision
@@ -64,12 +64,12 @@ class _Line:
 
 
 def _possible(actions: Sequence[Action], there: set[Ref]) -> Sequence[Action]:
-    """Leave out the creation of what is there, foreign or not to be seen by a watch, so that the rest goes on."""
+    """Leave out creations that would meet an existing object, so that the other actions are carried out."""
     return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in there)]
 
 
 class Reconciler:
-    """Makes passes; everything it keeps in memory may be lost at any moment."""
+    """Makes passes over models; what it keeps in memory may be lost at any moment."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Reconciler:
             del self._states[key]
 
     async def reconcile(self, key: Key) -> float | None:
-        """Make one pass; return after how many seconds to look again, None: only on an event.
+        """Make one pass; return after how many seconds to make the next, None: only on an event.
 
         Raises:
             KubeError: the API refused or failed; the pass should be repeated after a while.
@@ -142,7 +142,7 @@ class Reconciler:
             again = await self._plan_and_act(key, state)
         except StaleError as stale:
             logger.debug("%s/%s: plan again: %s", *key, stale)
-            state.audited = NEVER  # the index may be the one that is wrong
+            state.audited = NEVER  # the index may be wrong: compare it with the API
             state.stale += 1
             return min(_SOON * 2.0 ** min(state.stale, 10), _STALE_MAX)
         state.stale = 0
@@ -151,7 +151,7 @@ class Reconciler:
     def _state(self, key: Key, uid: str) -> ModelState:
         state = self._states.get(key)
         if state is None or state.uid != uid:
-            # a fresh start needs no audit: the watches have just listed everything
+            # No audit at first: the watches have just listed everything.
             state = self._states[key] = ModelState(uid, audited=self._clock())
         return state
 
@@ -165,14 +165,16 @@ class Reconciler:
         decided: Mapping[str, object] = {}
         state.relabelled.clear()
         try:
-            # Each round finds one name conflict more; there are far fewer names than rounds.
+            # Each round finds one more name conflict; a model has far fewer names than there are rounds.
             for _ in range(8):
                 body = self._body(key, state)
                 model = parse_model(body)
                 if model.going:
                     decided = {"reason": "Deleting"}
-                    return None  # the garbage collector takes what it owns
-                if (elsewhere := await self._others.elsewhere(model, state, body.get("status") or {})) is not None:
+                    return None  # the garbage collector deletes its children
+                if (
+                    elsewhere := await self._others.managed_elsewhere(model, state, body.get("status") or {})
+                ) is not None:
                     decided = {"reason": elsewhere.event.reason}
                     await self._recorder.record(body, [elsewhere.event])
                     return elsewhere.requeue_after
@@ -200,8 +202,8 @@ class Reconciler:
             logger.debug("%s/%s: pass: %s", *key, _Line(decided))
 
     async def _plan(self, model: Model, state: ModelState) -> Plan:
-        """Look, ask the API server first where the plan wants that, and decide."""
-        # of a model that somebody's finalizer keeps no child is touched
+        """Observe and plan; where the plan asks for a dry run, make it and plan again with the answer."""
+        # The children of a model that a finalizer keeps are not touched, and so not observed.
         seen = Observed() if model.deleting else await self._observer.observe(model, state)
         plan = self._planning.plan(model, seen, self._config, self._now())
         if plan.dry_run is None:
@@ -214,7 +216,7 @@ class Reconciler:
         wishes = [] if plan.requeue_after is None else [plan.requeue_after]
         read_progress = plan.read_progress if self._config.merge_progress else None
         if set(plan.ask_events) - set(state.ask_events) or read_progress not in (None, state.read_progress):
-            wishes.append(_SOON)  # what is asked for now is there in the next pass
+            wishes.append(_SOON)  # the next pass reads what this plan asks for
         if read_progress:
             wishes.append(_PROGRESS_SECONDS)
         if state.conflicts:
@@ -225,7 +227,7 @@ class Reconciler:
     async def _write_status(
         self, key: Key, state: ModelState, body: Mapping[str, Any], status: Mapping[str, Any]
     ) -> None:
-        """Write the status if it says something new, and only onto the very object it was computed from."""
+        """Write the status if it has changed, with the object it was computed from as precondition."""
         old, new = body.get("status") or {}, self._others.marked(without_nulls(status))
         patch = status_patch(old, new)
         if patch is None:

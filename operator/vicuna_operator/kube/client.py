@@ -48,7 +48,7 @@ class KubeClient:
 
     @classmethod
     async def connect(cls, *, on_request: OnRequest = lambda *_: None) -> Self:
-        """Find the credentials; nothing is sent yet. `on_request` hears of every request, see `OnRequest`.
+        """Find the credentials; nothing is sent yet. `on_request` is called after every request, see `OnRequest`.
 
         Raises:
             UnavailableError: there are none, or they cannot be read.
@@ -60,7 +60,7 @@ class KubeClient:
         await self._api.close()
 
     async def connection(self) -> Connection:
-        """Read the credentials afresh, for whoever opens connections of their own."""
+        """Read the credentials again, for kopf's own connections."""
         await self._reload()
         return await connection_of(self._api.configuration)
 
@@ -199,7 +199,7 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
         status, data, headers = await self._send(method, path, query, body, content_type)
-        if status == _UNAUTHORIZED:  # tokens rotate; whoever wrote the new one has told only the file
+        if status == _UNAUTHORIZED:  # the token may have been rotated: read its file again
             await self._reload()
             status, data, headers = await self._send(method, path, query, body, content_type)
         if not 200 <= status <= 299:
@@ -227,7 +227,7 @@ class KubeClient:
     ) -> aiohttp.ClientResponse:
         begun, status = time.monotonic(), None
         try:
-            # the body does not go through this, which would copy it piece by piece: it is JSON already
+            # The body is left out: this function would copy it member by member, and it is plain JSON data already.
             method, url, sent, *_ = await self._api.param_serialize(
                 method, path, query_params=list(query), header_params=dict(headers), auth_settings=["BearerToken"]
             )

@@ -1,6 +1,6 @@
-"""The objects of a kind by their metadata alone: a list in pages, then what changes.
+"""The objects of a kind by their metadata alone: a list in pages, then a watch.
 
-Ten thousand objects pass through a page at a time, and nothing of them is kept here.
+Ten thousand objects are read a page at a time, and none of them is kept here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (metadata-only fetches, efficient detection of
 changes, retrieving large results sets in chunks)
 """
@@ -21,17 +21,17 @@ _PAGE = 500
 _WATCH_SECONDS = 290
 _GONE = 410
 _LIST = aiohttp.ClientTimeout(total=60, connect=10)
-# bookmarks come every minute: a watch silent for longer is a connection that nobody holds any more
+# Bookmarks come every minute: a watch that is silent for longer is a dead connection.
 _WATCH = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 
 
 class ExpiredError(Exception):
-    """The server has forgotten the version that was asked from: list again."""
+    """The server does not have the requested version any more: list again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectIdentity:
-    """All that is taken of an object."""
+    """The part of an object's metadata that is used."""
 
     namespace: str
     name: str
@@ -63,7 +63,7 @@ class MetadataSource(Protocol):
         ...
 
     def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page]:
-        """Tell what changes after a version, until the server ends the answer. Raises KubeError, ExpiredError."""
+        """Yield the changes after a version, until the server ends the response. Raises KubeError, ExpiredError."""
         ...
 
 
@@ -144,7 +144,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Split into lines of any length: annotations alone may have 256 kB. What an end of the answer cuts is no line."""
+    """Split into lines of any length: annotations alone may have 256 kB. A last line without its end is dropped."""
     held: list[bytes] = []
     async for part in _parts(answer):
         *ended, rest = part.split(b"\n")

@@ -1,8 +1,8 @@
-"""Who may write to the API server now.
+"""Which writes to the API server go first.
 
-A hundred models made at once want five writes each, all at the same moment. What merges and serves goes first: of the
-rest (Services, Events, status) few are under way at a time. It also keeps down the number of new connections, each of
-which costs the API server a signature.
+A hundred models created at once need five writes each at the same moment. Claims, Jobs and Deployments have priority:
+of the rest (Services, Events, status) few are under way at a time. That also limits the number of new connections, each
+of which costs the API server a signature.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator
 __all__ = ["WritePriority"]
 
 _HIGH = frozenset({"PersistentVolumeClaim", "Job", "Deployment"})
-_EXEMPT = frozenset({"Lease"})  # or a busy API server would cost us the lead
+_EXEMPT = frozenset({"Lease"})  # a renewal that waits could cost us the Lease
 
 
 class WritePriority:
-    """Gives every write its turn.
+    """Limits concurrent writes, separately for each priority.
 
     Args:
-        ahead: how many claims, Jobs and Deployments may be written at a time.
-        behind: how many objects of the other kinds.
-        patience: seconds after which a write is not counted any more. It waits for something slow, an admission webhook
-            for instance, and must not keep the other models waiting.
+        high: how many claims, Jobs and Deployments may be written at a time.
+        low: how many objects of the other kinds.
+        count_seconds: after so many seconds a write is not counted any more. It waits for something slow, such as an
+            admission webhook, and must not hold up the other models.
     """
 
     def __init__(self, *, high: int = 28, low: int = 2, count_seconds: float = 1.0) -> None:
