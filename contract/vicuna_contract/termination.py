@@ -1,4 +1,4 @@
-"""A container's last words: one JSON object where Kubernetes looks for a termination message."""
+"""A container's termination message: one JSON object where Kubernetes looks for it."""
 
 import hashlib
 import json
@@ -31,8 +31,8 @@ class Merged:
         kind: the resolved kind of delta.
         chat_template: the resolved one.
         bytes: the artifact's size.
-        warnings: pairs of reason and sentence: what is odd about it, the most telling first.
-        digest: 64 hex digits over its files, see `digest_of`; empty: not told.
+        warnings: about it, pairs of reason and sentence, the most important first.
+        digest: 64 hex digits over its files, see `digest_of`; empty: not reported.
     """
 
     artifact_id: str
@@ -138,10 +138,10 @@ class Report:
         message: a sentence with the next step.
         retryable: whether trying again may help; None where it does not say.
         log: the container's last lines.
-        artifact_id: of a merge; one that is no label's value, or no folder's name, does not count.
+        artifact_id: of a merge; None where it is not valid as the value of a label and the name of a folder.
         bytes: size of a merge's artifact, more than 0.
-        warnings: pairs of reason and sentence: what is odd about a merge's artifact.
-        chat_template: name of the template that a merge came to.
+        warnings: about a merge's artifact, pairs of reason and sentence.
+        chat_template: name of the template that a merge has resolved.
         digest: 64 hex digits over the files of a merge's artifact.
     """
 
@@ -184,7 +184,7 @@ def is_digest(text: str) -> bool:
 
 
 def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
-    """Return what stands for the bytes of an artifact: sha256 over a line per file, `<sha256> <size> <path>`, sorted.
+    """Return the digest of an artifact's files: sha256 over a line per file, `<sha256> <size> <path>`, sorted.
 
     Args:
         files: path, size in bytes and sha256 in hex of every file but the manifest, which names tool and sources.

@@ -66,7 +66,7 @@ class OtherOperators:
     async def managed_elsewhere(
         self, model: Model, state: ModelState, status: Mapping[str, Any]
     ) -> ManagedElsewhere | None:
-        """Return that a model is left to another operator, None where it is ours. `status` is the object's present one."""
+        """Return why a model is left to another operator, None where it is ours; `status` is its present one."""
         if not self.manager:
             return None
         asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")

@@ -1,4 +1,4 @@
-"""`kubectl vicuna chat` and `kubectl vicuna test`: words with a model through the API server, by port-forward."""
+"""`kubectl vicuna chat` and `kubectl vicuna test`: chat with a model through the API server, by port-forward."""
 
 import contextlib
 import importlib
@@ -29,7 +29,7 @@ def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[st
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         with contextlib.suppress(ImportError):
-            importlib.import_module("readline")  # editing and history, by being there
+            importlib.import_module("readline")  # gives `input` editing and history
         sys.stderr.write(f"{name}: !!reset begins anew, Ctrl-D ends\n")
     start = [{"role": "system", "content": system}] if system else []
     messages = list(start)
@@ -91,7 +91,7 @@ def _ask(kubectl: Kubectl, pod: str, body: Mapping[str, Any]) -> dict[str, objec
 
 
 def _answer(completion: ChatCompletion) -> str:
-    """Print an answer as it comes and return it, or as much as came before Ctrl-C."""
+    """Print a completion as it comes and return its text, or as much as came before Ctrl-C."""
     parts: list[str] = []
     try:
         with contextlib.closing(completion.chunks()) as chunks:  # type: ignore[type-var]
@@ -109,7 +109,7 @@ def _answer(completion: ChatCompletion) -> str:
 
 
 def _line(prompt: str) -> str | None:
-    """Read one turn; None at the end, or at Ctrl-C in place of one."""
+    """Read one line; None at the end of the input, or at Ctrl-C."""
     try:
         return input(prompt)
     except (EOFError, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""`kubectl vicuna`: see how a VicunaModel stands, go back, try again, wait."""
+"""`kubectl vicuna`: the state of a VicunaModel, rollback, retry, wait."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "why",
-        "what the model waits for, since when, and what would change it",
+        "what the model waits for, since when, and the next step",
         lambda kubectl, args: commands.why(kubectl, args.name, as_json=shown(args)),
         output,
     )

@@ -1,4 +1,4 @@
-"""What each word after `kubectl vicuna` does."""
+"""The subcommands of `kubectl vicuna`."""
 
 import json
 import time
@@ -39,7 +39,7 @@ def status(
 
 
 def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
-    """Print what a model waits for, since when, and what would change it."""
+    """Print what a model waits for, since when, and the next step."""
     body = read_model(kubectl, name)
     _warn_of_absence(kubectl, body, now)
     selector = f"--field-selector=involvedObject.uid={body['metadata'].get('uid', '')}"
@@ -49,7 +49,7 @@ def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetim
 
 
 def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
-    """Print the last rollouts, and which of their revisions can be gone back to."""
+    """Print the last rollouts, and which of their revisions are kept for a rollback."""
     rows = history_rows(ModelObjects.read(kubectl, name))
     if as_json:
         say(json.dumps(rows, indent=2))
@@ -59,7 +59,7 @@ def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
 
 
 def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> int:
-    """Set the spec back to a kept revision's; nothing is merged or rendered for it."""
+    """Set the spec back to that of a kept revision; nothing is merged for it."""
     objects = ModelObjects.read(kubectl, name)
     item = choose_revision(objects, to)
     after = spec_of_revision(objects, item)
@@ -71,7 +71,7 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
     if dry_run:
         say(json.dumps({"spec": after}, indent=2))
         return 0
-    # The generation is tested, not the resourceVersion: status is written all the time, the spec must be what we read.
+    # The generation is tested, not the resourceVersion: only the spec must be as we read it, the status changes often.
     patch = [
         {"op": "test", "path": "/metadata/generation", "value": objects.model.generation},
         {"op": "replace", "path": "/spec", "value": after},
@@ -84,18 +84,18 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
 
 
 def retry(kubectl: Kubectl, name: str) -> int:
-    """Ask for another try of what failed; where nothing has, or the artifact is in doubt, for a look at every byte."""
+    """Request a retry of what failed; where nothing has, or the artifact is damaged, request its verification."""
     before, moment = read_model(kubectl, name), str(int(time.time()))
     stalled = _condition(before, ConditionType.STALLED)
     failed = stalled.get("reason") if stalled.get("status") == "True" else None
     annotations = {c.ANNOTATION_RETRY: moment}
-    message = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
+    message = f"{name} ({failed}): the operator tries again what failed" if failed else f"{name} is not stalled"
     damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
     if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
         annotations[c.ANNOTATION_VERIFY] = moment
         message += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
     elif failed is None:
-        message += ": what has failed so far is tried again at once, with all its retries"
+        message += ": the operator tries again at once what has failed so far, with all its retries"
     _annotate(kubectl, name, annotations)
     say(message)
     return 0
@@ -181,7 +181,7 @@ def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bo
 def _last_lines(name: str, body: Mapping[str, Any]) -> int:
     last = body.get("status", {}).get("lastFailure") or {}
     if not last.get("log"):
-        raise PluginError(f"{name} has no pod to read from; `kubectl vicuna status {name}` says why")
+        raise PluginError(f"{name} has no pod to read logs from; see `kubectl vicuna status {name}`")
     warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
     say(str(last["log"]))
     return 0
@@ -226,7 +226,7 @@ def _annotate(kubectl: Kubectl, name: str, annotations: Mapping[str, str]) -> No
 
 
 def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Find a condition that speaks of the present generation; empty where there is none."""
+    """Find a condition of the present generation; empty where there is none."""
     generation = body["metadata"].get("generation")
     found = find_condition(body.get("status") or {}, kind)
     return found if found.get("observedGeneration") == generation else {}

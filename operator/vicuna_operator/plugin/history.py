@@ -1,4 +1,4 @@
-"""`kubectl vicuna history`: the last rollouts, with which of them can be gone back to."""
+"""`kubectl vicuna history`: the last rollouts, and which of their revisions are kept for a rollback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _COLUMNS = ("revision", "artifactID", "image", "since", "outcome", "reason", "ke
 
 
 def history_rows(objects: ModelObjects) -> list[dict[str, Any]]:
-    """Return the rollouts, newest first; `kept` revisions can be gone back to, `now` says active or target."""
+    """Return the rollouts, newest first; `kept`: a rollback to it is possible, `now`: it is active or target."""
     kept = {item.revision for item in objects.deployments if not item.meta.deleting}
     rows = []
     for entry in objects.status.get("history") or ():

@@ -1,4 +1,4 @@
-"""Going back to a revision that is kept: the spec its snapshot tells. Pure; the operator then scales it up."""
+"""Rollback to a kept revision: the spec in its snapshot. Pure; the operator then scales the revision up."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ from vicuna_operator.resources.identity import merge_key
 
 __all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisions"]
 
-# What applies manifests again and again, by the name under which it does (metadata.managedFields)
+# Tools that apply manifests repeatedly, by their manager's name in metadata.managedFields
 _GITOPS = ("argocd", "flux", "kustomize-controller", "helm-controller", "helm", "fleet", "rancher", "config-sync")
 _OWN = ("replicas", "rollout")  # of serving: not part of a revision
 
 
 def choose_revision(objects: ModelObjects, wanted: str | None) -> DeploymentView:
-    """Find the revision to go back to: the one asked for, else what serves or was complete last, unless it is stated.
+    """Find the revision to go back to: the requested one, else the last complete one that the spec does not make.
 
     Raises:
         PluginError: it is not kept, or there is none.
@@ -42,13 +42,13 @@ def _last_good(objects: ModelObjects, kept: Sequence[DeploymentView]) -> Deploym
     others = [item for item in others if not _is_restart(objects, item, stated)]
     good = [(item.completed, item) for item in others if item.completed is not None]
     if not good:
-        raise PluginError("there is no other revision that ever was complete; see `kubectl vicuna history`")
+        raise PluginError("no other kept revision was ever complete; see `kubectl vicuna history`")
     active = objects.revision_in("active")
     return max(good, key=lambda entry: (entry[1].revision == active, entry[0]))[1]
 
 
 def _is_restart(objects: ModelObjects, item: DeploymentView, stated: set[str]) -> bool:
-    """Tell whether a revision is the present one before or after a restart: going back to it would change nothing."""
+    """Tell whether a revision differs from the present one only by a restart: a rollback to it would change nothing."""
     spec = objects.model.spec
     present = [other for other in objects.deployments if other.revision in stated]
     if spec is None or not any((item.merge_key, item.image) == (other.merge_key, other.image) for other in present):
@@ -68,8 +68,8 @@ def stated_revisions(objects: ModelObjects) -> set[str]:
 def spec_of_revision(objects: ModelObjects, item: DeploymentView) -> dict[str, Any]:
     """Return the present spec with the parts that make the revision put back; replicas and rollout stay.
 
-    Where two kept revisions differ in nothing but a default image, the image is stated, else the operator could not
-    tell which of them is meant.
+    Where two kept revisions differ only in a default image, the image is stated: otherwise the operator could not know
+    which of them is meant.
 
     Raises:
         PluginError: the Deployment has no snapshot, or the spec it gives makes another revision.
@@ -88,7 +88,7 @@ def spec_of_revision(objects: ModelObjects, item: DeploymentView) -> dict[str, A
 
 
 def managers_of(body: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (manager, field) where something that applies manifests owns a field the new spec changes."""
+    """Return (manager, field) for each changed field that a tool which applies manifests owns."""
     changed = list(_changes(body.get("spec") or {}, after, ()))
     found = []
     for entry in body["metadata"].get("managedFields") or ():
@@ -106,7 +106,7 @@ def _snapshot(item: DeploymentView) -> dict[str, Any]:
         return {"weights": dict(snapshot["weights"]), **snapshot}
     except (KeyError, TypeError, ValueError):
         raise PluginError(
-            f"Deployment {item.meta.name} carries no spec to go back to (annotation {c.ANNOTATION_SPEC_SNAPSHOT})"
+            f"Deployment {item.meta.name} has no valid annotation {c.ANNOTATION_SPEC_SNAPSHOT}; set the spec by hand"
         ) from None
 
 

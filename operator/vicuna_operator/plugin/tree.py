@@ -1,4 +1,4 @@
-"""`kubectl vicuna status`: a model, its Jobs, revisions and pods as a tree, each with what is wrong with it."""
+"""`kubectl vicuna status`: a model, its Jobs, revisions and pods as a tree, each with its problem."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _WIDTH = 400  # of a cause; the whole of it is on the object
 
 @dataclass(frozen=True)
 class Node:
-    """One thing: its kind and name, what state it is in, and what keeps it from a better one."""
+    """One object: its kind, name and state, and the cause of a bad state."""
 
     kind: str
     name: str
@@ -66,7 +66,7 @@ def _outdated(status: Mapping[str, Any]) -> str:
 
 
 def _shown(objects: ModelObjects) -> Sequence[DeploymentView]:
-    """Return the revisions that have pods or stand in the status, the active one first."""
+    """Return the revisions that have pods or are in the status, the active one first."""
     shown = [item for item in objects.deployments if item.replicas or item.current or _noted(objects, item)]
     return sorted(shown, key=lambda item: (item.revision != objects.revision_in("active"), item.meta.name))
 

@@ -1,4 +1,4 @@
-"""`kubectl vicuna why`: what a model waits for, since when, and what would change it, from its status and Events alone.
+"""`kubectl vicuna why`: what a model waits for, since when, and the next step, from its status and Events alone.
 
 Pure: whoever may read VicunaModels and Events can ask; no child is read.
 """
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer. `by_itself`: it goes on without the user; `events` are the last ones, newest first."""
+    """Why a model is not ready. `by_itself`: it goes on without the user; `events` are the last ones, newest first."""
 
     name: str
     generation: int
@@ -38,7 +38,7 @@ class Explanation:
     events: Sequence[Mapping[str, str]] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer for machines."""
+        """Render it for machines."""
         named = {"waits_for": "waitsFor", "by_itself": "byItself"}
         return {named.get(key, key): value for key, value in asdict(self).items()}
 
@@ -79,7 +79,7 @@ def _seen(
 
 
 def render(why: Explanation, now: datetime) -> str:
-    """Lay the answer out for people."""
+    """Render it for people."""
     return "\n".join(_lines(why, now))
 
 
@@ -105,7 +105,7 @@ def _lines(why: Explanation, now: datetime) -> Iterator[str]:
 def _going(name: str, generation: int, metadata: Body, recent: Sequence[Mapping[str, str]]) -> Explanation:
     holders = ", ".join(map(str, metadata.get("finalizers") or ()))
     waits = f"finalizers of others: {holders}" if holders else "its pods, which end once their streams have"
-    change = "ask whoever set the finalizers, or remove them" if holders else "nothing: it goes by itself"
+    change = "ask whoever set the finalizers, or remove them" if holders else "nothing: it goes on automatically"
     since = str(metadata["deletionTimestamp"])
     return Explanation(name, generation, False, "Deleting", waits, since, change, not holders, events=recent)
 
@@ -117,7 +117,7 @@ def _unseen(name: str, generation: int, metadata: Body, recent: Sequence[Mapping
 
 
 def _since(ready: Body, events: Sequence[Body]) -> str:
-    """Return since when this is the reason: the condition tells only since when the model is, or is not, ready."""
+    """Return since when this is the reason; the condition's own time is that of the last change of its status."""
     known = [moment(ready.get("lastTransitionTime")), *(moment(_when(event)) for event in events)]
     found = [at for at in known if at is not None]
     return format_time(max(found)) if found else ""

@@ -10,7 +10,7 @@ __all__ = ["disruption_budget"]
 
 
 def disruption_budget(model: Model) -> dict[str, Any]:
-    """Build the PodDisruptionBudget `<model>`; pods that are not ready, such as those that load, hold up no drain."""
+    """Build the PodDisruptionBudget `<model>`; pods that are not ready do not hold up a drain."""
     spec = {
         "maxUnavailable": 1,
         "selector": {"matchLabels": pod_selector(model)},

@@ -46,9 +46,17 @@ def merge_job(
 ) -> dict[str, Any]:
     """Build one attempt.
 
-    `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound, as
-    is its uid while there is none. `verification` names what doubts the artifact that is there: it is read in full.
-    `platform_user` leaves user and groups of the pod to the platform.
+    Args:
+        model: with a valid spec.
+        attempt: its number.
+        series: identifies the attempts that share a budget of retries.
+        image: of the container.
+        pull_policy: of the image.
+        shared_volume: whether pods of several nodes can mount the volume.
+        capacity: of the claim; empty while it is unbound.
+        claim_uid: of the claim; empty while it does not exist.
+        verification: key of the verification that this Job makes; empty: none.
+        platform_user: leave user and groups of the pod to the platform.
     """
     volumes, mounts = _volumes(model)
     pod = volume_pod(
