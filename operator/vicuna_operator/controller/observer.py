@@ -17,9 +17,9 @@ from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.aside import put_aside
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed, PodView
+from vicuna_operator.planning.quarantine import find_quarantined
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -112,7 +112,7 @@ class Observer:
     def _neighbour_pods(self, model: Model, jobs: Sequence[JobView]) -> Sequence[PodView]:
         if model.spec is None or model.spec.storage.claim_name is not None:
             return ()
-        artifacts = {item.artifact_id for item in put_aside(jobs)}
+        artifacts = {item.artifact_id for item in find_quarantined(jobs)}
         return self._snapshot.servers_of(artifacts, claim_name(model), besides=(model.namespace, model.name))
 
     async def _managed_object(

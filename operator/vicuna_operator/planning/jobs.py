@@ -40,7 +40,7 @@ class JobView:
         return [str(item) for item in value] if isinstance(value, list) else ()
 
     @property
-    def aside(self) -> Sequence[str]:
+    def quarantined(self) -> Sequence[str]:
         """Return the artifacts whose damaged copies a clean-up removes too."""
         value = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
         return [str(item) for item in value] if isinstance(value, list) else ()

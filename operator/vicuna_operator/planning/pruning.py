@@ -13,13 +13,13 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, NewEvent, Patch, Ref
-from vicuna_operator.planning.aside import cleared, free, put_aside
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.job_outcome import pods_by_job, with_outcome
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment, parsed
 from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.quarantine import find_quarantined, mark_removed, removable
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.prune_job import prune_job, prune_job_name
 
@@ -49,8 +49,8 @@ def plan_pruning(
     if jobs:
         needed = None if weights.artifact_id is None else used | set(seen.neighbours)
         return _follow(claim, known, needed, jobs, merges, now)
-    aside = free(put_aside(merges), [*seen.pods, *seen.neighbour_pods])
-    return _begin(model, weights, seen, config, known, used, aside, now)
+    quarantined = removable(find_quarantined(merges), [*seen.pods, *seen.neighbour_pods])
+    return _begin(model, weights, seen, config, known, used, quarantined, now)
 
 
 def _clean_ups(model: Model, seen: Observed) -> Sequence[JobView]:
@@ -66,19 +66,19 @@ def _begin(
     config: PlanConfig,
     known: Mapping[str, str],
     used: set[str],
-    aside: Sequence[str],
+    quarantined: Sequence[str],
     now: datetime,
 ) -> PruningStage:
     old = _old(known, used)
     # The artifact that a running merge will need is not known yet.
-    if not (old or aside) or weights.artifact_id is None:
+    if not (old or quarantined) or weights.artifact_id is None:
         return _NOTHING
     young = {item for item, due in old.items() if now < due}
-    if young and not aside:
+    if young and not quarantined:
         return (), (), (max(old.values()) - now).total_seconds()
     keep = used | set(seen.neighbours) | young
-    body = _job(model, keep, aside, config, shared_volume=weights.shared_volume)
-    going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in aside)]
+    body = _job(model, keep, quarantined, config, shared_volume=weights.shared_volume)
+    going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in quarantined)]
     message = f"Job {prune_job_name(model, keep)} removes {', '.join(going)} from {claim_name(model)}"
     return [Create(body)], [NewEvent("Normal", "PruneStarted", message)], None
 
@@ -89,13 +89,13 @@ def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
 
 
 def _job(
-    model: Model, keep: set[str], aside: Sequence[str], config: PlanConfig, *, shared_volume: bool
+    model: Model, keep: set[str], quarantined: Sequence[str], config: PlanConfig, *, shared_volume: bool
 ) -> Mapping[str, Any]:
     serving = spec_of(model).serving
     return prune_job(
         model,
         keep=keep,
-        aside=aside,
+        quarantined=quarantined,
         image=serving.image or config.server_image,
         pull_policy=serving.image_pull_policy or config.server_image_pull_policy,
         shared_volume=shared_volume,
@@ -119,7 +119,7 @@ def _follow(
         remove = Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
         if job.succeeded:
             kept = {item: at for item, at in known.items() if item in job.kept}
-            actions += [_remember(claim, kept), *cleared(merges, job.aside), remove]
+            actions += [_remember(claim, kept), *mark_removed(merges, job.quarantined), remove]
         elif needed is None or not needed <= set(job.kept):
             actions.append(remove)
         elif job.failed:
