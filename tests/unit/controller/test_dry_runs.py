@@ -111,7 +111,7 @@ def burst(kube: MemoryKube, count: int, **serving: Any) -> list[tuple[str, str]]
     return [("team", name) for name in names]
 
 
-async def test_of_a_burst_of_one_shape_the_first_is_tried_out() -> None:
+async def test_of_a_burst_of_one_shape_the_first_has_a_dry_run() -> None:
     kube = cluster()
     one = operator(kube)
     await asyncio.gather(*(one.reconcile(key) for key in burst(kube, 20)))

@@ -393,7 +393,7 @@ async def test_a_model_made_anew_under_its_name_starts_with_a_clean_memory() -> 
     assert world.status == {"observedGeneration": 1}
 
 
-async def test_a_companion_that_is_neither_wanted_nor_there_is_looked_for_once() -> None:
+async def test_a_managed_object_that_is_neither_wanted_nor_there_is_read_once() -> None:
     world = World(once(job_body))
 
     def reads() -> int:

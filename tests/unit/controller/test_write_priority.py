@@ -35,7 +35,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_merges_and_serves_does_not_stand_behind_what_is_told() -> None:
+async def test_what_merges_and_serves_does_not_wait_behind_the_rest() -> None:
     priority = WritePriority(high=4, low=2)
     async with writing(priority, *["Event"] * 50, *["Service"] * 50, "VicunaModel") as told:
         assert told == ["Event"] * 2

@@ -107,7 +107,7 @@ def test_every_reason_but_ready_has_a_step(reason: str) -> None:
     assert "{" not in (step or "")
 
 
-def test_an_obstacles_own_step_comes_before_the_tables() -> None:
+def test_a_blocking_reasons_own_step_comes_before_the_tables() -> None:
     assert BlockingReason(Reason.UNSCHEDULABLE, "scheduler: no; add a node").step == "add a node"
     assert next_step("demo", Reason.UNSCHEDULABLE, "add a node") == "add a node"
     assert BlockingReason(Reason.PODS_REFUSED, "pods cannot be created: a; b").step == ""

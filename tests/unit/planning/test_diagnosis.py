@@ -93,7 +93,7 @@ def test_a_deployment_that_may_make_no_pods_comes_first() -> None:
         assert found.blocking.reason == Reason.UNSCHEDULABLE
 
 
-def test_the_first_pod_that_has_a_trouble_speaks() -> None:
+def test_the_first_blocked_pod_is_reported() -> None:
     """Those of other revisions, ready ones and those on their way out have nothing to say."""
     silent = [
         crashing("other", revision="r2", waits="CrashLoopBackOff"),
@@ -339,7 +339,7 @@ def test_events_tell_nothing_of_other_pods() -> None:
     assert looked_at(pod(placed=0), after=60, revision=None) == ([], None)
 
 
-def test_the_next_look_is_when_the_first_is_due() -> None:
+def test_the_next_read_of_events_is_when_the_first_is_due() -> None:
     stuck, young = pod("stuck", placed=0), pod("young", placed=0, created=58)
     loading = pod("loading", placed=0, created=40, state={"running": {}})
     assert looked_at(stuck, young, after=60) == (["uid-stuck"], 1)

@@ -56,7 +56,7 @@ def test_it_is_asked_once_per_generation_image_and_retry() -> None:
     assert tried(world) == ["Deployment", "Job"] * 4
 
 
-def test_the_objects_that_are_tried_out_are_those_that_will_be_made() -> None:
+def test_a_dry_run_is_of_the_objects_that_will_be_made() -> None:
     world = World(model_body(serving={"podLabels": {"team": "a"}}))
     world.reconcile()
     deployment, job = (call.body for call in world.kube.calls if call.verb == "dry-run")
@@ -74,7 +74,7 @@ def test_the_objects_that_are_tried_out_are_those_that_will_be_made() -> None:
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == CONFIG.server_image
 
 
-def test_nothing_is_tried_out_once_the_artifact_is_there_nor_while_suspended() -> None:
+def test_no_dry_run_once_the_artifact_is_there_nor_while_suspended() -> None:
     world = World(model_body(suspend=True))
     world.reconcile()
     assert not tried(world)

@@ -71,7 +71,7 @@ def test_nothing_is_written_where_nothing_changes() -> None:
     assert resize([as_made(replicas=2, set_to=2)], {"r1": 2}, {"r1": {}}) == ([], [])
 
 
-def test_marks_are_written_alone_or_with_the_size() -> None:
+def test_annotations_are_written_alone_or_with_the_size() -> None:
     marks = {"r1": {"vicuna.dev/rollout": "Drain", "vicuna.dev/claim": None}, "other": {"vicuna.dev/claim": "c"}}
     alone, _ = resize([as_made(replicas=2, set_to=2)], {"r1": 2}, marks)
     assert alone == [patch({"metadata": marked(rollout="Drain", claim=None)})]

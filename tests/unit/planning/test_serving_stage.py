@@ -202,7 +202,7 @@ def test_a_revision_that_cannot_fit_is_warned_of_as_it_is_made() -> None:
     ]
 
 
-def test_services_and_the_like_stand_beside_it() -> None:
+def test_managed_objects_are_part_of_it() -> None:
     for made in (staged(OLD, service=None), staged(OLD, service=None, weights=WeightsStage(None, "Merging", ""))):
         assert [action.body["kind"] for action in made.actions if isinstance(action, Create)][:1] == ["Service"]
     for shared, budgets in ((True, 1), (False, 0)):
@@ -264,7 +264,7 @@ def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
         ("loading", "l1", False),  # it only fails again and again until the artifact is whole
     ],
 )
-def test_what_only_fails_to_load_stops_while_its_weights_are_looked_at(
+def test_what_only_fails_to_load_stops_while_its_weights_are_verified(
     state: str, verification: str, stays: bool
 ) -> None:
     model = a_model(status=active(OLD))
@@ -299,7 +299,7 @@ def test_deployments_of_earlier_versions_are_told_the_claim_they_are_on(weights:
         ("uid-before", "l1", None, {"verify": "l1"}),
     ],
 )
-def test_the_target_notes_where_its_artifact_lies_and_the_last_look_at_it(
+def test_the_target_records_its_claim_and_the_last_verification(
     known: str, verification: str, there: ClaimView | None, noted: Mapping[str, str]
 ) -> None:
     """Jobs may go, and with them what they knew."""
@@ -400,7 +400,7 @@ def test_what_ails_the_new_revision_is_told_and_after_a_rollback_what_ails_the_g
     assert first.diagnosis.failure is not None
 
 
-def test_a_look_at_the_weights_tries_again_what_was_given_up() -> None:
+def test_a_verification_tries_again_what_was_given_up() -> None:
     old, new = deployment(OLD, rollout_completed=EARLIER), deployment(NEW, has=1, rollout_started=at(-10))
     serve = [pod(OLD, "p1"), pod(OLD, "p2")]
     failed = written(staged(NEW, live=[old, new], pods=[*serve, pod(NEW, "p3", "crashing")]), NEW)["rollout-failed"]
