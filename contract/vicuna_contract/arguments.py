@@ -1,4 +1,4 @@
-"""What the command lines of all our programs have in common: the exit code of wrong usage, and kinds of values."""
+"""What the command lines of all our programs share: the exit code of wrong usage, and types of values."""
 
 import argparse
 import math
@@ -53,7 +53,7 @@ class Declare:
         variable = "VICUNA_" + flag.removeprefix("--").replace("-", "_").upper()
         value = self._environ.get(variable) or default
         choices = options.get("choices")
-        # argparse checks neither the default's choice nor says where a bad default came from.
+        # argparse does not check a default against the choices, and could not name the variable it came from.
         if choices is not None and value is not None and value not in choices:
             self._parser.error(f"{variable} is {value!r}; use one of {', '.join(choices)}")
         self._parser.add_argument(flag, required=required and value is None, default=value, **options)

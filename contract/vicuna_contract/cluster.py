@@ -1,4 +1,4 @@
-"""How our programs come by a connection to an API server: one order of places, one proxy."""
+"""How our programs find the API server and its credentials: one order of places, one proxy."""
 
 import os.path
 from collections.abc import Mapping
@@ -33,9 +33,9 @@ async def configure(configuration: Any, loaders: Any, environ: Mapping[str, str]
                 persist_config=False,
             )
     except Exception as error:  # the loader lets YAML, key and type errors through
-        told = error if str(error) else type(error).__name__
-        raise ValueError(f"no cluster: {told}; set KUBECONFIG, or run inside a cluster") from error
-    # Left to itself, aiohttp asks the environment in another thread, twice before each request.
+        cause = error if str(error) else type(error).__name__
+        raise ValueError(f"no cluster: {cause}; set KUBECONFIG, or run inside a cluster") from error
+    # Otherwise aiohttp reads the environment in another thread, twice before each request.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
 

@@ -27,7 +27,7 @@ def done(artifact_id: str, path: str) -> dict[str, object]:
 
 
 def read_event(line: str) -> Mapping[str, Any] | None:
-    """Read one line; None where it is no event: other text, or a line cut short. Never raises."""
+    """Read one line; None where it is not an event: other text, or a line cut short. Never raises."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What `pip install vicuna-operator` alone leaves out, said in a sentence where a command needs it."""
+"""The message of a command whose extra is not installed: `pip install vicuna-operator` alone has few dependencies."""
 
 import sys
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ def require(module: str) -> None:
 
 
 def missing_extra(error: ModuleNotFoundError, extra: str) -> str | None:
-    """Return what to install; None where the module is one of ours or of Python's, which is a bug."""
+    """Return what to install; None where the module is one of ours or of Python's: then it is a bug."""
     while error.name is None and isinstance(error.__cause__, ModuleNotFoundError):
         error = error.__cause__  # transformers wraps it in one that names nothing
     name = error.name or ""

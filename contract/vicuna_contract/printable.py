@@ -1,4 +1,4 @@
-"""Text of others made fit to be shown: what a container prints must not steer the terminal of whoever reads it."""
+"""Texts of others, safe to show: what a container prints must not steer the terminal of its reader."""
 
 import re
 

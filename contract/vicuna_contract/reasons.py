@@ -1,4 +1,4 @@
-"""Every reason that a container's last words can have, and every warning of a merge: CamelCase, told apart by name.
+"""Every reason that a termination message can have, and every warning of a merge, in CamelCase.
 
 What each means and what to do is in docs/merging.md and docs/troubleshooting.md. Tests hold this list, those pages and
 what the containers say in their code against each other.
@@ -97,7 +97,7 @@ MERGE_WARNINGS: Final = frozenset(
         "TokensWithoutRow",
     }
 )
-"""What is odd about weights but stops nothing."""
+"""Warnings about weights, which stop nothing."""
 
 SERVE_REASONS: Final = frozenset(
     {

@@ -42,9 +42,9 @@ SKEW_SECONDS: Final = 30
 MOST_TOKEN_CHARACTERS: Final = 4096
 
 GATEWAY_KEYS_VARIABLE: Final = "VICUNA_GATEWAY_KEYS"
-"""What a server's `--gateway-keys` is where it is not stated; images before it take no notice."""
+"""Value of a server's `--gateway-keys` where that is not stated; images of earlier versions ignore it."""
 AUDIENCE_VARIABLE: Final = "VICUNA_AUDIENCE"
-"""What a server's `--audience` is where it is not stated."""
+"""Value of a server's `--audience` where that is not stated."""
 
 _KEY_BYTES = 32
 _MOST_KEYS = 8
@@ -97,5 +97,5 @@ def _public_key(word: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _KEY_BYTES:
-        raise ValueError(f"{word[:60]!r} is no Ed25519 public key: {_KEY_BYTES} bytes in base64")
+        raise ValueError(f"{word[:60]!r} is not an Ed25519 public key; give {_KEY_BYTES} bytes in base64")
     return key

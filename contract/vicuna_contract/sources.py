@@ -1,8 +1,8 @@
-"""Where weights come from, as a VicunaModel declares it and as a merge container is told it.
+"""Where weights come from, as a VicunaModel declares it and as a merge container gets it.
 
-A VicunaModel says `hf://ORG/NAME`, `pvc://CLAIM/PATH` or `file:///PATH` (local runs only); PATH is literal there: `#`,
-`?`, `%` and blanks stand for themselves. A container is told `hf://ORG/NAME@REVISION`, a `file:` URL (RFC 8089), in
-which those are percent-encoded, or a plain path.
+A VicunaModel has `hf://ORG/NAME`, `pvc://CLAIM/PATH` or `file:///PATH` (local runs only). PATH is literal there: `#`,
+`?`, `%` and blanks stand for themselves. A container gets `hf://ORG/NAME@REVISION`, a plain path, or a `file:` URL
+(RFC 8089), in which those characters are percent-encoded.
 """
 
 import re
@@ -45,12 +45,12 @@ class HubSource:
 
     @property
     def commit(self) -> str | None:
-        """The revision where it is a commit, which never changes; None for a branch or tag."""
+        """Return the revision where it is a commit, which never changes; None for a branch or tag."""
         return self.revision if _COMMIT.fullmatch(self.revision) else None
 
     @property
     def uri(self) -> str:
-        """As a container is told it."""
+        """Return it as a container gets it."""
         return f"hf://{self.repo}@{self.revision}"
 
 
@@ -62,7 +62,7 @@ class FileSource:
 
     @property
     def uri(self) -> str:
-        """As a container is told it; of an absolute path only."""
+        """Return it as a container gets it; for an absolute path only."""
         return f"file://{_AMBIGUOUS.sub(lambda found: quote(found[0]), self.path)}"
 
 
@@ -82,7 +82,7 @@ Location = HubSource | ClaimSource | FileSource
 
 
 def parse_declared(uri: str, revision: str | None = None) -> Location:
-    """Understand a source as a VicunaModel declares it.
+    """Read a source as a VicunaModel declares it.
 
     Raises:
         ValueError: the scheme is unknown, a part is missing, or the path leaves its root by `..`, also by one that
@@ -106,7 +106,7 @@ def parse_declared(uri: str, revision: str | None = None) -> Location:
 
 
 def parse_argument(text: str) -> HubSource | FileSource:
-    """Understand a source as a command is told it: `hf://ORG/NAME@REVISION`, `file:///PATH` or a plain path.
+    """Read a source as a command gets it: `hf://ORG/NAME@REVISION`, `file:///PATH` or a plain path.
 
     Raises:
         ValueError: it is none of these, or a URL's path has a `..`.
@@ -155,7 +155,9 @@ def _path_of_url(url: str) -> str:
         raise ValueError(f"{url!r} is not of the form file:///PATH")
     for mark in "?#":
         if mark in rest:
-            raise ValueError(f"{url!r} has a {mark!r}, which means no folder in a URL; write {quote(mark)} for it")
+            raise ValueError(
+                f"{url!r} has a {mark!r}, which is not part of a path in a URL; write {quote(mark)} for it"
+            )
     path = slash + unquote(rest)
     _refuse_parents(url, path)
     return path

@@ -1,4 +1,4 @@
-"""A container's last words: one JSON object where Kubernetes looks for a termination message."""
+"""A container's termination message: one JSON object where Kubernetes looks for it."""
 
 import hashlib
 import json
@@ -31,8 +31,8 @@ class Merged:
         kind: the resolved kind of delta.
         chat_template: the resolved one.
         bytes: the artifact's size.
-        warnings: pairs of reason and sentence: what is odd about it, the most telling first.
-        digest: 64 hex digits over its files, see `digest_of`; empty: not told.
+        warnings: about it, pairs of reason and sentence, the most important first.
+        digest: 64 hex digits over its files, see `digest_of`; empty: not reported.
     """
 
     artifact_id: str
@@ -44,7 +44,7 @@ class Merged:
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        told = [{"reason": reason, "message": message} for reason, message in self.warnings]
+        warnings = [{"reason": reason, "message": message} for reason, message in self.warnings]
         fields: dict[str, object] = {
             "reason": MERGED,
             "artifactID": self.artifact_id,
@@ -53,7 +53,7 @@ class Merged:
             "bytes": self.bytes,
         }
         fields |= {"digest": self.digest} if self.digest else {}
-        return {**fields, "warnings": told} if told else fields
+        return {**fields, "warnings": warnings} if warnings else fields
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Failed:
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
-        told: dict[str, object] = {"reason": self.reason, "message": self.message, "retryable": self.retryable}
-        return {**told, "log": self.log} if self.log else told
+        fields: dict[str, object] = {"reason": self.reason, "message": self.message, "retryable": self.retryable}
+        return {**fields, "log": self.log} if self.log else fields
 
 
 def encode(message: Mapping[str, object]) -> bytes:
@@ -138,10 +138,10 @@ class Report:
         message: a sentence with the next step.
         retryable: whether trying again may help; None where it does not say.
         log: the container's last lines.
-        artifact_id: of a merge; one that is no label's value, or no folder's name, does not count.
+        artifact_id: of a merge; None where it is not valid as the value of a label and the name of a folder.
         bytes: size of a merge's artifact, more than 0.
-        warnings: pairs of reason and sentence: what is odd about a merge's artifact.
-        chat_template: name of the template that a merge came to.
+        warnings: about a merge's artifact, pairs of reason and sentence.
+        chat_template: name of the template that a merge has resolved.
         digest: 64 hex digits over the files of a merge's artifact.
     """
 
@@ -159,22 +159,22 @@ class Report:
 def read_report(text: str) -> Report | None:
     """Read a termination message; None when it is text, not the JSON of the contract. Never raises."""
     try:
-        said = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not (reason := _text(said, "reason")):
+    if not isinstance(message, dict) or not (reason := _text(message, "reason")):
         return None
-    retryable = said.get("retryable")
+    retryable = message.get("retryable")
     return Report(
         reason=reason,
-        message=_text(said, "message"),
+        message=_text(message, "message"),
         retryable=retryable if isinstance(retryable, bool) else None,
-        log=_text(said, "log"),
-        artifact_id=name if _ARTIFACT.fullmatch(name := _text(said, "artifactID")) else None,
-        bytes=_size(said.get("bytes")),
-        warnings=tuple(_warnings(said.get("warnings"))),
-        chat_template=said["chatTemplate"] if is_resolved(said.get("chatTemplate")) else None,
-        digest=digest if is_digest(digest := _text(said, "digest")) else None,
+        log=_text(message, "log"),
+        artifact_id=name if _ARTIFACT.fullmatch(name := _text(message, "artifactID")) else None,
+        bytes=_size(message.get("bytes")),
+        warnings=tuple(_warnings(message.get("warnings"))),
+        chat_template=message["chatTemplate"] if is_resolved(message.get("chatTemplate")) else None,
+        digest=digest if is_digest(digest := _text(message, "digest")) else None,
     )
 
 
@@ -184,7 +184,7 @@ def is_digest(text: str) -> bool:
 
 
 def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
-    """Return what stands for the bytes of an artifact: sha256 over a line per file, `<sha256> <size> <path>`, sorted.
+    """Return the digest of an artifact's files: sha256 over a line per file, `<sha256> <size> <path>`, sorted.
 
     Args:
         files: path, size in bytes and sha256 in hex of every file but the manifest, which names tool and sources.
@@ -193,8 +193,8 @@ def digest_of(files: Iterable[tuple[str, int, str]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said.get(key)
+def _text(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key)
     return printable(value) if isinstance(value, str) else ""
 
 

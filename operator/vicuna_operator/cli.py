@@ -43,7 +43,7 @@ def _main(arguments: Sequence[str]) -> int:
         flag = "--" + variable.removeprefix("VICUNA_").lower().replace("_", "-")
         run.add_argument(flag, dest=variable, metavar="VALUE", help=f"{text} [{variable}]")
     up = commands.add_parser("up", help="merge and serve one VicunaModel file on this machine, without a cluster")
-    if arguments[:1] == ["up"]:  # a cluster's image never loads it
+    if arguments[:1] == ["up"]:  # loaded only for `up`: a cluster's image has no need of it
         importlib.import_module("vicuna_operator.local.cli").add_arguments(up)
     commands.add_parser("version", help="print the version")
     # argparse cannot tell optional words after `--` from its own, so they are taken off first
@@ -68,7 +68,7 @@ def _run(flags: dict[str, str | None]) -> int:
     from vicuna_operator.controller.logs import configure_logging
 
     configure_logging(config.log_level, config.log_format)
-    gc.freeze()  # else every full collection looks through all that kopf and we have loaded: 40 ms, and nothing to find
+    gc.freeze()  # else every full collection scans all loaded modules: 40 ms that free nothing
     try:
         return asyncio.run(run_operator(config))
     except StartError as error:

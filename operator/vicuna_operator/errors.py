@@ -38,7 +38,7 @@ __all__ = [
 
 
 UNPROCESSABLE: Final = 422
-"""The status by which the API server finds an object wrong in itself."""
+"""The status of an object that the API server finds invalid."""
 
 
 class OperatorError(Exception):
@@ -112,7 +112,7 @@ class InvalidError(KubeError):
 
 
 class ForbiddenError(KubeError):
-    """RBAC, a quota or an admission webhook says no."""
+    """RBAC, a quota or an admission webhook refuses."""
 
 
 class UnavailableError(KubeError):

@@ -1,4 +1,4 @@
-"""Alerts, dashboard and monitors: they ask for what the operator really tells."""
+"""Alerts, dashboard, monitors and pages: they name what operator, server and gateway really export."""
 
 import json
 import re
@@ -11,17 +11,24 @@ from typing import Any
 import pytest
 import yaml
 
-from vicuna_operator.controller.metrics import Metrics
+from vicuna_operator.controller.metrics import Metrics as OperatorMetrics
 from vicuna_operator.controller.snapshot import Snapshot
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.gateway.metrics import Metrics as GatewayMetrics
+from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.http.metrics import Metrics as ServerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "vicuna-operator"
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
+# Packages, chat templates, and labels that Prometheus makes of Kubernetes' own.
+NOT_METRICS = {"vicuna_contract", "vicuna_operator", "vicuna_server", "vicuna_v0", "vicuna_v1", "vicuna_dev_model"}
 
 
-def rendered(*enabled: str) -> list[dict[str, Any]]:
-    words = [word for name in enabled for word in ("--set", f"metrics.{name}.enabled=true")]
+def rendered(*enabled: str, gateway: bool = False) -> list[dict[str, Any]]:
+    values = [*(f"metrics.{name}.enabled=true" for name in enabled), f"gateway.enabled={str(gateway).lower()}"]
+    words = [word for value in values for word in ("--set", value)]
     done = subprocess.run(
         ["helm", "template", "vo", str(CHART), "--namespace", "sys", *words],
         capture_output=True,
@@ -39,19 +46,49 @@ def expressions() -> Iterator[str]:
         yield from (target["expr"] for target in panel["targets"])
 
 
-def told() -> set[str]:
-    metrics = Metrics(Snapshot())
-    metrics.requested("GET", 200, 0.1)
-    text = metrics.render().decode()
-    samples = set(re.findall(r"^(vicuna_\w+?)(?:\{| )", text, flags=re.MULTILINE))
-    return samples | set(re.findall(r"^# TYPE (vicuna_\w+) gauge", text, flags=re.MULTILINE))
+def exported() -> dict[str, set[str]]:
+    """Return the series of each program, by the families that its registry declares."""
+    server = ServerMetrics(ScriptedEngine(ScriptedSettings()), Lifecycle())
+    programs = {"operator": OperatorMetrics(Snapshot()), "server": server, "gateway": GatewayMetrics()}
+    return {name: series(metrics.render().decode()) for name, metrics in programs.items()}
+
+
+def series(text: str) -> set[str]:
+    families = dict(re.findall(r"^# TYPE (vicuna_\w+) (\w+)$", text, flags=re.MULTILINE))
+    plain = {name for name, kind in families.items() if kind != "histogram" and not name.endswith("_created")}
+    parts = ("bucket", "sum", "count")
+    return plain | {f"{name}_{part}" for name, kind in families.items() if kind == "histogram" for part in parts}
+
+
+def names_in(text: str) -> set[str]:
+    """Return the names of metrics in a text; a page names a histogram without the suffix of a series."""
+    return set(re.findall(r"\bvicuna_\w+", text)) - NOT_METRICS
+
+
+def without_suffix(name: str) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", name)
 
 
 @pytest.mark.parametrize("expression", sorted(set(expressions())))
-def test_alerts_and_panels_ask_for_what_is_told(expression: str) -> None:
-    asked = set(re.findall(r"vicuna_\w+", expression))
+def test_alerts_and_panels_ask_for_what_is_exported(expression: str) -> None:
+    asked = names_in(expression)
     assert asked
-    assert asked <= told()
+    assert asked <= set().union(*exported().values())
+
+
+def test_every_program_has_panels_and_alerts() -> None:
+    panels = names_in(json.dumps(DASHBOARD))
+    alerts = names_in(json.dumps(ALERTS))
+    for program, names in exported().items():
+        families = {without_suffix(name) for name in names}
+        assert families == families & {without_suffix(name) for name in panels}, f"{program}: a metric without a panel"
+        assert names & alerts, program
+
+
+def test_pages_name_every_metric_and_no_other() -> None:
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
+    families = {without_suffix(name) for names in exported().values() for name in names}
+    assert names_in(pages) == families
 
 
 def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
@@ -84,6 +121,18 @@ def test_the_monitor_finds_the_service_and_the_service_the_pods() -> None:
     (port,) = service["spec"]["ports"]
     assert port["name"] == monitor["spec"]["endpoints"][0]["port"]
     assert port["targetPort"] in {item["name"] for item in template["spec"]["containers"][0]["ports"]}
+
+
+def test_the_gateways_monitor_finds_its_pods_and_their_metrics_port() -> None:
+    objects = rendered("gatewayMonitor", gateway=True)
+    (monitor,) = [item for item in objects if item["kind"] == "PodMonitor"]
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    pods = [item["spec"]["template"] for item in objects if item["kind"] == "Deployment"]
+    (pod,) = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    ports = {item["name"] for container in pod["spec"]["containers"] for item in container["ports"]}
+    assert endpoint["port"] in ports
+    assert "PodMonitor" not in {item["kind"] for item in rendered("gatewayMonitor")}
 
 
 def test_rules_and_dashboard_arrive_whole() -> None:

@@ -8,7 +8,7 @@ from vicuna_contract import names as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
 
 
 class LiveIndex:
@@ -65,7 +65,7 @@ WATCHED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Key | None], Call
     "deployments": ("Deployment", child_key, DeploymentView.of),
     "pods": ("Pod", child_key, PodView.of),
     "claims": ("PersistentVolumeClaim", child_key, ClaimView.of),
-    "services": ("Service", child_key, CompanionView.of),
+    "services": ("Service", child_key, ManagedObjectView.of),
 }
 
 

@@ -12,17 +12,17 @@ from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.status import status_patch
 from vicuna_operator.errors import InvalidError
 from vicuna_operator.kube.port import ref_of
-from vicuna_operator.planning.actions import Action, Apply, Create, Delete, Patch, Plan, Rehearsal
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, DryRun, Patch, Plan
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import (
     ClaimView,
-    CompanionView,
+    DryRunResult,
     EventView,
+    ManagedObjectView,
     Observed,
     PodView,
-    Rehearsed,
 )
 from vicuna_operator.planning.plan import claims_to_read, plan
 
@@ -38,11 +38,11 @@ class World(Cluster):
         super().__init__(body or model_body(), gpus=gpus)
         self.config = config
         self.events: dict[str, list[EventView]] = {}
-        self.notes: list[tuple[str, str, str]] = []
+        self.new_events: list[tuple[str, str, str]] = []
         self.noted_at: list[datetime] = []
         self.progress: dict[str, Any] | None = None
         self.budgets_offered = True
-        self.rehearsed: Rehearsed | None = None
+        self.dry_run: DryRunResult | None = None
         self.neighbour_pods: list[PodView] = []
         self.neighbours: list[str] = []  # artifacts other models use on this claim
 
@@ -56,8 +56,8 @@ class World(Cluster):
         change = None if made.status is None else status_patch(self.status, made.status)
         if change is not None:
             _at_once(self.kube.patch(ref_of(self.body), NAMESPACE, {"status": change}, subresource="status"))
-        self.notes += [(note.type, note.reason, note.message) for note in made.notes]
-        self.noted_at += [self.now for _ in made.notes]
+        self.new_events += [(event.type, event.reason, event.message) for event in made.new_events]
+        self.noted_at += [self.now for _ in made.new_events]
         return made
 
     def wait(self, at_most: float = 3600) -> float:
@@ -83,16 +83,16 @@ class World(Cluster):
             jobs=[JobView.of(item) for item in self.all("Job")],
             deployments=[DeploymentView.of(item) for item in self.all("Deployment")],
             pods=[PodView.of(item) for item in self.all("Pod")],
-            service=CompanionView.of(services[0]) if services else None,
+            service=ManagedObjectView.of(services[0]) if services else None,
             budgets_offered=self.budgets_offered,
-            budget=CompanionView.of(budgets[0]) if budgets else None,
-            policy=CompanionView.of(policies[0]) if policies else None,
+            budget=ManagedObjectView.of(budgets[0]) if budgets else None,
+            policy=ManagedObjectView.of(policies[0]) if policies else None,
             claims={name: claims.get(name) for name in claims_to_read(model)},
             events=self.events,
             progress=self.progress,
             neighbours=self.neighbours,
             neighbour_pods=self.neighbour_pods,
-            rehearsed=self.rehearsed,
+            dry_run=self.dry_run,
         )
 
     def _plan(self) -> Plan:
@@ -101,20 +101,20 @@ class World(Cluster):
     def plan_for(self, model: Model) -> Plan:
         """Plan for a model, and do nothing but try out what the plan wants tried."""
         made = plan(model, self.observe(model), self.config, self.now)
-        if made.rehearsal is not None:
-            answer = self._rehearsed(made.rehearsal)
-            self.rehearsed = replace(answer, fresh=False)
-            made = plan(model, replace(self.observe(model), rehearsed=answer), self.config, self.now)
+        if made.dry_run is not None:
+            answer = self._dry_run(made.dry_run)
+            self.dry_run = replace(answer, is_new=False)
+            made = plan(model, replace(self.observe(model), dry_run=answer), self.config, self.now)
         return made
 
-    def _rehearsed(self, rehearsal: Rehearsal) -> Rehearsed:
+    def _dry_run(self, dry_run: DryRun) -> DryRunResult:
         refused, warnings = [], []
-        for body in rehearsal.bodies:
+        for body in dry_run.bodies:
             try:
                 warnings += _at_once(self.kube.dry_run(body, NAMESPACE))
             except InvalidError as error:
                 refused.append(str(error))
-        return Rehearsed(rehearsal.key, refused, warnings, fresh=True)
+        return DryRunResult(dry_run.key, refused, warnings, is_new=True)
 
     async def _carry_out(self, action: Action) -> None:
         """Do as the executor, which forgives races: here there are none, and whatever the API refuses is a fault."""

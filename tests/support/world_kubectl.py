@@ -27,7 +27,7 @@ class WorldKubectl:
         if words[1] == "events":
             uid = words[2].rpartition("=")[2]
             if uid == body["metadata"]["uid"]:
-                return {"items": [*map(_event, self.world.notes, self.world.noted_at)]}
+                return {"items": [*map(_event, self.world.new_events, self.world.noted_at)]}
             found = self.world.events.get(uid, [])
             return {"items": [{"type": e.type, "reason": e.reason, "message": e.message} for e in found]}
         ours = {"vicuna.dev/model": body["metadata"]["name"], "app.kubernetes.io/managed-by": "vicuna-operator"}

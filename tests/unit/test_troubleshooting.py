@@ -59,7 +59,7 @@ def of_server(rooms: tuple[str, ...] = ROOMS) -> dict[str, Path]:
 
 def of_events() -> set[str]:
     planning = ROOT / "operator" / "vicuna_operator" / "planning"
-    return {word for _, call, name in calls(planning) if name == "Note" for word in strings(call.args[1:2])}
+    return {word for _, call, name in calls(planning) if name == "NewEvent" for word in strings(call.args[1:2])}
 
 
 def test_every_reason_has_an_entry() -> None:

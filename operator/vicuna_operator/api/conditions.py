@@ -121,7 +121,7 @@ class Reason(StrEnum):
     IDLE = "Idle"
 
 
-# What Ready may say without anything being wrong; every other reason is worth a Warning.
+# Reasons of Ready without a fault; every other reason makes a Warning Event.
 CALM_REASONS = frozenset(
     {
         Reason.READY,
@@ -139,7 +139,7 @@ CALM_REASONS = frozenset(
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition before it meets the clock: status True, False or Unknown."""
+    """One condition before it gets its times: status True, False or Unknown (None)."""
 
     type: ConditionType
     status: bool | None
@@ -162,7 +162,7 @@ def merge_conditions(
                 "type": str(condition.type),
                 "status": status,
                 "reason": str(condition.reason),
-                # never empty: some API servers take an empty string for a missing one, and the field is required
+                # Never empty: some API servers take an empty string for a missing one, and the field is required.
                 "message": one_line(condition.message)[:MAX_MESSAGE] or str(condition.reason),
                 "observedGeneration": generation,
                 "lastTransitionTime": last["lastTransitionTime"] if same else format_time(now),

@@ -1,4 +1,4 @@
-"""Finalizers of others: what keeps an object that is deleted until somebody takes them away."""
+"""Finalizers of others: they keep a deleted object until somebody removes them."""
 
 from vicuna_contract.printable import printable
 
@@ -9,7 +9,7 @@ _DOMAIN = "kubernetes.io"
 
 
 def foreign_finalizers(value: object) -> tuple[str, ...]:
-    """Return those that Kubernetes itself does not set and take away again."""
+    """Return the finalizers that Kubernetes itself does not set and remove."""
     found = [printable(item) for item in value if isinstance(item, str)] if isinstance(value, list) else []
     return tuple(item for item in found if item not in _OF_KUBERNETES and not _is_own(item))
 

@@ -39,7 +39,7 @@ class Model:
 
     @property
     def going(self) -> bool:
-        """Tell whether it is deleted, and nobody but Kubernetes keeps it."""
+        """Tell whether it is being deleted and no finalizer of others keeps it."""
         return self.deleting and not self.finalizers
 
 
@@ -71,7 +71,7 @@ def parse_model(body: Mapping[str, Any], *, local: bool = False) -> Model:
 
 
 def _flattened(status: object) -> dict[str, Any]:
-    """Read a status whose members have the form they should have; what has another one is left out."""
+    """Read a status; members of the wrong form are left out."""
     known = status if isinstance(status, Mapping) else {}
     plain = _members(known)
     objects = {key: _members(known[key]) for key in _OBJECTS if isinstance(known.get(key), Mapping)}

@@ -101,7 +101,7 @@ class RolloutSpec(_Part):
 
 
 class ServingSpec(_Part):
-    """The serving pods. Everything makes the revision, except `replicas`, `rollout` and what is said of the Service."""
+    """The serving pods. All fields are part of the revision, except `replicas`, `rollout` and those of the Service."""
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     num_gpus: Annotated[int, Field(ge=0, le=16)] = 1

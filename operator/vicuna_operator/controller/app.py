@@ -1,4 +1,4 @@
-"""The whole operator process: health server, Lease, kopf as the leading task, and an orderly end."""
+"""The operator process: health server, Lease, kopf as the leading task, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -56,23 +56,23 @@ async def run_operator(config: OperatorConfig) -> int:
             config.plan,
             instance=config.identity,
             manager=f"{config.namespace}/{config.lease_name}",
-            told=metrics.status_changed,
+            on_status=metrics.record_status,
             wake=lambda key: loops.wake(key),
         )
         metrics.left_alone.set_function(lambda: reconciler.left_alone)
-        loops = Loops(reconciler.exists, reconciler.reconcile, forget=reconciler.forget, told=metrics.passed)
+        loops = Loops(reconciler.exists, reconciler.reconcile, on_gone=reconciler.forget, on_pass=metrics.record_pass)
         async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)
             health.ready = True
             lease = Lease(kube, config.namespace, config.lease_name, config.identity)
             if not await _unless(stop, _acquire(lease)):
-                await lease.release()  # the signal may have come between the API's answer and our reading it
+                await lease.release()  # the signal may have come after the API granted the Lease
                 return 0
             metrics.leading.set(1)
             async with _given_back(lease):
-                reach = await check_cluster(kube, config)  # much may have changed while another replica led
+                reach = await check_cluster(kube, config)  # again: the standby may have waited for days
             for namespace, error in reach.refused.items():
-                logger.error("The namespace %s is left out, and looked at again: %s", namespace, error)
+                logger.error("The namespace %s is left out, and checked again later: %s", namespace, error)
             metrics.namespaces_refused.set(len(reach.refused))
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)
@@ -81,7 +81,7 @@ async def run_operator(config: OperatorConfig) -> int:
 
 
 async def check_cluster(kube: Kube, config: OperatorConfig) -> Reach:
-    """See that the CRD is there and that everything the operator watches may be read, in one namespace at least.
+    """Check that the CRD is installed and that everything the operator watches may be read, in one namespace at least.
 
     Raises:
         StartError: says what is missing.
@@ -110,7 +110,7 @@ async def _acquire(lease: Lease) -> None:
 
 @contextlib.asynccontextmanager
 async def _given_back(lease: Lease) -> AsyncIterator[None]:
-    """Let no other replica wait for a Lease whose holder has come to its end before it led."""
+    """Release the Lease where the holder fails before it leads, so that no other replica has to wait for it."""
     try:
         yield
     except BaseException:
@@ -127,7 +127,7 @@ async def _lead(
     changed: Coroutine[Any, Any, str],
     claims: Coroutine[Any, Any, None],
 ) -> int:
-    # kopf ends every task that is younger than itself, so these come first
+    # kopf ends every task that was created after it, so these come first
     holding = asyncio.create_task(lease.hold(), name="hold the Lease")
     stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
     changing = asyncio.create_task(changed, name="wait for other namespaces")
@@ -147,8 +147,8 @@ async def _lead(
     )
     ends = {holding, stopping, changing, watching, leading}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    code = _verdict(holding, stopping, changing, watching, leading)
-    await loops.close()  # from here on nothing is written any more, so another replica may begin
+    code = _exit_code(holding, stopping, changing, watching, leading)
+    await loops.close()  # nothing is written any more from here on, so another replica may start
     others = (holding, stopping, changing, watching, signals)
     for task in others:
         task.cancel()
@@ -161,7 +161,7 @@ async def _lead(
     return code
 
 
-def _verdict(
+def _exit_code(
     holding: asyncio.Task[Any],
     stopping: asyncio.Task[Any],
     changing: asyncio.Task[str],
@@ -174,9 +174,9 @@ def _verdict(
     if holding.done():
         logger.error("No longer leading: %s", holding.exception())
     elif changing.done() and (failure := changing.exception()) is not None:
-        logger.error("The look at the namespaces ended: %s", failure)
+        logger.error("Checking the namespaces failed: %s", failure)
     elif changing.done():
-        logger.warning("Other namespaces may be watched than before (%s): starting again.", changing.result())
+        logger.warning("Access to namespaces has changed (%s): restarting.", changing.result())
         return 0
     elif watching.done():
         logger.error("The watch of claims ended: %s", watching.exception())
@@ -187,7 +187,7 @@ def _verdict(
 
 
 async def _signals_back(started: asyncio.Event, stop: asyncio.Event) -> None:
-    """Kopf takes SIGTERM for itself when it starts; the Lease must be released before it has ended."""
+    """Take SIGTERM back from kopf, which claims it at its start: the Lease must be released before kopf ends."""
     await started.wait()
     _stop_on_signals(stop)
 
@@ -217,7 +217,7 @@ async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
 @contextlib.asynccontextmanager
 async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
     try:
-        kube = await KubeClient.connect(told=metrics.requested)
+        kube = await KubeClient.connect(on_request=metrics.record_request)
     except KubeError as error:
         raise StartError(str(error), ExitCode.UNREACHABLE) from error
     try:
@@ -228,11 +228,11 @@ async def _client(metrics: Metrics) -> AsyncIterator[KubeClient]:
 
 @contextlib.asynccontextmanager
 async def _health(config: OperatorConfig, loops: Loops, metrics: Metrics) -> AsyncIterator[Health]:
-    def trouble() -> str | None:
+    def problem() -> str | None:
         longest = loops.longest_pass()
         return f"a pass has been running for {longest:.0f} s" if longest > _STUCK_SECONDS else None
 
-    health = Health(config.health_port, trouble, metrics=metrics.render)
+    health = Health(config.health_port, problem, metrics=metrics.render)
     if config.health_port:
         await health.start()
     try:

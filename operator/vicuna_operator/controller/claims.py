@@ -1,7 +1,7 @@
 """The claims that models name: read by name, and watched by their metadata, since most do not carry our label.
 
-A claim that is deleted, on its way to be, or made anew wakes the models that have named it in their last pass. Of all
-claims in the cluster only those are remembered, each by its uid and whether it is being deleted.
+A claim that is created, deleted or being deleted wakes the models that named it in their last pass. Only such claims
+are kept in memory, each by its uid and whether it is being deleted.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.snapshot import Key
 from vicuna_operator.errors import KubeError
-from vicuna_operator.kube.metadata import ExpiredError, Mark, MetadataSource, Page
+from vicuna_operator.kube.metadata import ExpiredError, MetadataSource, ObjectIdentity, Page
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.observed import ClaimView
@@ -32,12 +32,12 @@ State = tuple[str, bool] | None  # uid, whether it is being deleted; None: it is
 
 
 class Claims:
-    """Reads claims, and knows who wants to hear of them.
+    """Reads claims, and knows which models name them.
 
     Args:
         kube: reads.
         names_of: the claims that a model names.
-        wake: called with the key of a model when a claim that it names has come, is going, or is gone.
+        on_change: called with the key of a model when a claim that it names was created, deleted or is being deleted.
         clock: seconds, monotonic.
     """
 
@@ -45,13 +45,13 @@ class Claims:
         self,
         kube: Kube,
         names_of: Callable[[Model], Sequence[str]],
-        wake: Callable[[Key], None] = lambda _: None,
+        on_change: Callable[[Key], None] = lambda _: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._names_of = names_of
-        self._wake = wake
+        self._on_change = on_change
         self._clock = clock
         self._asked: dict[Place, tuple[float, asyncio.Task[Mapping[str, Any] | None]]] = {}  # when, answer
         self._named: dict[Key, Sequence[Place]] = {}
@@ -59,33 +59,33 @@ class Claims:
         self._states: dict[Place, State] = {}
 
     def __len__(self) -> int:
-        """Count the claims that are remembered."""
+        """Return the number of claims in memory."""
         return len(self._states)
 
     async def read(self, model: Model) -> Mapping[str, ClaimView | None]:
-        """Read the claims that a model names; from now on it is woken when one of them comes or goes."""
+        """Read the claims that a model names; from now on their changes wake it."""
         names = self._names_of(model) if model.spec is not None else ()
         foreign = [(model.namespace, name) for name in names if not _is_own(model, name)]
-        self._note((model.namespace, model.name), foreign)  # first: what changes after the answer wakes the model
+        self._set_names((model.namespace, model.name), foreign)  # before reading, so that no change is missed
         found = await asyncio.gather(*(self._read(model, name) for name in names))
         return {name: ClaimView.of(body) if body else None for name, body in zip(names, found, strict=True)}
 
     def forget(self, key: Key) -> None:
-        """Drop what a model has named."""
-        self._note(key, ())
+        """Drop the claims that a model named."""
+        self._set_names(key, ())
 
-    def took(self, page: Page) -> None:
-        """Take what the watch tells, or a part of a list."""
-        for mark in page.there:
-            self._became((mark.namespace, mark.name), (mark.uid, mark.deleting))
-        for mark in page.gone:
-            self._became((mark.namespace, mark.name), None)
+    def apply_page(self, page: Page) -> None:
+        """Apply changes of the watch, or a part of a list."""
+        for identity in page.there:
+            self._set_state((identity.namespace, identity.name), (identity.uid, identity.deleting))
+        for identity in page.gone:
+            self._set_state((identity.namespace, identity.name), None)
 
     def named_in(self, namespace: str | None) -> set[Place]:
-        """Return what models name in a namespace, or in all (None)."""
+        """Return the claims that models name in a namespace, or in all (None)."""
         return {place for place in self._users if namespace in (None, place[0])}
 
-    def _note(self, key: Key, places: Sequence[Place]) -> None:
+    def _set_names(self, key: Key, places: Sequence[Place]) -> None:
         if list(before := self._named.get(key, ())) == list(places):
             return
         for place in set(before) - set(places):
@@ -100,16 +100,16 @@ class Claims:
         else:
             self._named.pop(key, None)
 
-    def _became(self, place: Place, state: State) -> None:
+    def _set_state(self, place: Place, state: State) -> None:
         if place not in self._users or (place in self._states and self._states[place] == state):
             return
         self._states[place] = state
-        self._asked.pop(place, None)  # an answer from before
+        self._asked.pop(place, None)  # the shared answer is stale
         for key in tuple(self._users[place]):
-            self._wake(key)
+            self._on_change(key)
 
     async def _read(self, model: Model, name: str) -> Mapping[str, Any] | None:
-        """Read a claim; models that share it and look within half a second share the answer.
+        """Read a claim; models that read it within half a second share the answer.
 
         The model's own claim is always read: it may be this model that has just changed it.
         """
@@ -121,7 +121,7 @@ class Claims:
         if place not in self._asked:
             self._asked[place] = (now, asyncio.create_task(self._kube.get(ref, model.namespace)))
         _, asked = self._asked[place]
-        return await asyncio.shield(asked)  # a pass that is cut off takes no other's answer away
+        return await asyncio.shield(asked)  # a cancelled pass must not cancel the read that others share
 
 
 def _is_own(model: Model, name: str) -> bool:
@@ -158,7 +158,7 @@ async def _watch(
         try:
             version = version or await _list(source, claims, namespace)
             async for page in source.changes(namespace, version):
-                claims.took(page)
+                claims.apply_page(page)
                 version, delay, complaint = page.version or version, _FIRST_DELAY, ""
         except ExpiredError as error:
             logger.debug("The claims of %s are listed again: %s", namespace or "all namespaces", error)
@@ -167,14 +167,14 @@ async def _watch(
             if (message := str(error)) != complaint:
                 logger.warning("Cannot watch the claims of %s: %s", namespace or "all namespaces", message)
             version, complaint, delay = "", message, min(delay * 2, _MOST_DELAY)
-        await sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load, no secret
+        await sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
 
 
 async def _list(source: MetadataSource, claims: Claims, namespace: str | None) -> str:
-    version, missing = "0", claims.named_in(namespace)  # what is named from now on is read after the list began
+    version, missing = "0", claims.named_in(namespace)  # claims named later are read by `read` itself
     async for page in source.pages(namespace):
-        claims.took(page)
-        missing -= {(mark.namespace, mark.name) for mark in page.there}
+        claims.apply_page(page)
+        missing -= {(identity.namespace, identity.name) for identity in page.there}
         version = page.version
-    claims.took(Page(version, gone=[Mark(*place, uid="", deleting=False) for place in missing]))
+    claims.apply_page(Page(version, gone=[ObjectIdentity(*place, uid="", deleting=False) for place in missing]))
     return version

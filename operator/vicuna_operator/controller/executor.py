@@ -1,4 +1,4 @@
-"""Carries out a plan's actions, and tells apart what can go wrong with each."""
+"""Carries out a plan's actions, with an exception for each way in which one can fail."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class NameTakenError(Exception):
 
 
 class RelabelledError(Exception):
-    """A Create met an object of ours without the label by which the watches find it, and it cannot be put back."""
+    """A Create met an object of ours without the label that the watches select by, and the label cannot be restored."""
 
     def __init__(self, ref: Ref, found: str) -> None:
         super().__init__(f"{ref.kind} {ref.name}: label {c.LABEL_MODEL} is {found!r}")
@@ -41,17 +41,17 @@ class RelabelledError(Exception):
 
 
 class StaleError(Exception):
-    """The plan was made from something that has changed meanwhile: plan again."""
+    """The plan rests on a state that has changed since: plan again."""
 
 
 class ActionRefusedError(Exception):
-    """The API server says no, and will say so again: the model's status must tell."""
+    """The API server refuses an action and would refuse it again: the model's status must say so."""
 
     def __init__(self, description: str, error: KubeError, *, invalid: bool) -> None:
         super().__init__(f"{description}: {error}")
         self.description = description
         self.error = error
-        self.invalid = invalid  # a new object is wrong as it is: the spec made it so
+        self.invalid = invalid  # the object itself is invalid, which is the spec's fault
 
 
 async def execute(kube: Kube, model: Model, actions: Sequence[Action]) -> None:
@@ -113,7 +113,7 @@ async def _check_existing(kube: Kube, model: Model, body: Mapping[str, Any]) -> 
 
 
 async def _put_label_back(kube: Kube, model: Model, ref: Ref, found: Mapping[str, Any]) -> None:
-    """See that the watches show an object, which they find by its label."""
+    """Restore the label that the watches select by."""
     if _label_of(found) == model.name:
         return
     metadata = {"uid": found["metadata"]["uid"], "labels": {c.LABEL_MODEL: model.name}}

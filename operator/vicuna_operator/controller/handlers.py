@@ -1,7 +1,7 @@
-"""Every kopf decorator of the operator, and no logic: indices are kept, loops are woken.
+"""Every kopf decorator of the operator, without logic: indices are kept, loops are woken.
 
-No daemon, timer, create, update or delete handler: each of them makes kopf write to the object (annotations, a
-finalizer), and a finalizer of a stopped operator blocks the deletion of models and whole namespaces.
+There is no daemon, timer, create, update or delete handler: each of them makes kopf write annotations or a finalizer to
+the object. A finalizer of a stopped operator would block the deletion of models and whole namespaces.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from vicuna_operator.controller.snapshot import Key, Snapshot, View
 from vicuna_operator.kube.connection import Connection
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
 
 __all__ = ["Wakeups", "register"]
 
@@ -25,15 +25,15 @@ _VIEWS: Mapping[str, Callable[[Mapping[str, Any]], View]] = {
     "deployments": DeploymentView.of,
     "pods": PodView.of,
     "claims": ClaimView.of,
-    "services": CompanionView.of,
+    "services": ManagedObjectView.of,
 }
 
 
 class Wakeups(Protocol):
-    """Whoever runs the reconcile loops."""
+    """What runs the reconcile loops."""
 
     def wake(self, key: Key) -> None:
-        """Look at this model soon."""
+        """Let this model's loop make a pass soon."""
         ...
 
     async def close(self) -> None:
@@ -57,7 +57,7 @@ def register(
     async def startup(settings: kopf.OperatorSettings, **indices: Any) -> None:
         configure(settings)
         for name in ("models", *_VIEWS):
-            setattr(snapshot, name, indices[name])  # kopf fills these very objects, and keeps them
+            setattr(snapshot, name, indices[name])  # kopf updates these objects in place
 
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:

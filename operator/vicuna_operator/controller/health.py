@@ -24,14 +24,14 @@ class Health:
     def __init__(
         self,
         port: int,
-        trouble: Callable[[], str | None],
+        problem: Callable[[], str | None],
         *,
         host: str | None = None,
         metrics: Callable[[], bytes] = bytes,
     ) -> None:
         self.port = port
         self.ready = False
-        self._trouble = trouble
+        self._problem = problem
         self._host = host
         self._render = metrics
         app = web.Application()
@@ -61,8 +61,8 @@ class Health:
         await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        trouble = self._trouble()
-        return web.Response(text=f"{trouble or 'ok'}\n", status=500 if trouble else 200)
+        problem = self._problem()
+        return web.Response(text=f"{problem or 'ok'}\n", status=500 if problem else 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         if self.ready:

@@ -21,10 +21,10 @@ class LoopTiming:
     """All in seconds."""
 
     floor: float = 0.2  # between the starts of two passes of one model
-    error_floor: float = 1.0  # the same after a failed pass, even when events pour in
+    error_floor: float = 1.0  # the same after a failed pass, however many events come
     backoff: float = 1.0  # after the first failed pass without an event; doubles
     backoff_max: float = 60.0
-    resync: float = 300.0  # a look without any reason, give or take a tenth
+    resync: float = 300.0  # longest time between two passes, with 10 % of jitter
     pass_timeout: float = 180.0
 
 
@@ -41,10 +41,10 @@ class Loops:
 
     Args:
         exists: tells whether a model is (still) there; a loop ends when it is not.
-        work: one pass. It returns after how many seconds it wants to be called again, None: only on an event.
-            Whatever it raises is logged and tried again.
-        forget: told the key of a model that is gone.
-        told: told the seconds of every pass, and whether it `failed`.
+        work: one pass. It returns after how many seconds it is to be called again, None: only on an event.
+            Whatever it raises is logged, and the pass is repeated.
+        on_gone: called with the key of a model that is gone.
+        on_pass: called with the seconds of every pass, and whether it `failed`.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Loops:
         exists: Callable[[Key], bool],
         work: Callable[[Key], Awaitable[float | None]],
         *,
-        forget: Callable[[Key], None] = lambda _: None,
-        told: Callable[..., None] = lambda *_, **__: None,
+        on_gone: Callable[[Key], None] = lambda _: None,
+        on_pass: Callable[..., None] = lambda *_, **__: None,
         timing: LoopTiming | None = None,
     ) -> None:
-        self._told = told
+        self._on_pass = on_pass
         self._exists = exists
         self._work = work
-        self._forget = forget
+        self._on_gone = on_gone
         self._timing = timing or LoopTiming()
         self._loops: dict[Key, _Loop] = {}
         self._closed = False
@@ -97,19 +97,19 @@ class Loops:
             floor, delay = await self._pass(key, loop)
             await asyncio.sleep(floor)
             await _woken(loop.wake, delay - floor)
-        # no await between the look at the index and here, so no event gets lost
+        # No await since `exists` was asked, so that no event is lost.
         del self._loops[key]
-        self._forget(key)
+        self._on_gone(key)
 
     async def _pass(self, key: Key, loop: _Loop) -> tuple[float, float]:
-        """Make one pass; return how long to be deaf, and how long to wait for an event."""
+        """Make one pass; return for how many seconds to ignore events, and for how many to wait for one."""
         timing = self._timing
         loop.pass_started = time.monotonic()
         try:
             async with asyncio.timeout(timing.pass_timeout):
                 again = await self._work(key)
-        except Exception as error:  # a loop that dies is deaf for ever
-            self._told(time.monotonic() - loop.pass_started, failed=True)
+        except Exception as error:  # a loop that ended would ignore its model for ever
+            self._on_pass(time.monotonic() - loop.pass_started, failed=True)
             loop.failures += 1
             delay = min(timing.backoff * 2.0 ** min(loop.failures - 1, 16), timing.backoff_max)
             floor = timing.error_floor
@@ -124,9 +124,9 @@ class Loops:
         finally:
             spent = time.monotonic() - loop.pass_started
             loop.pass_started = None
-        self._told(spent, failed=False)
+        self._on_pass(spent, failed=False)
         loop.failures = 0
-        resync_after = timing.resync * random.uniform(0.9, 1.1)  # noqa: S311  # spreads the load, no secret
+        resync_after = timing.resync * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret
         delay = resync_after if again is None else min(again, resync_after)
         floor = max(0.0, timing.floor - spent)
         return floor, max(delay, floor)

@@ -1,7 +1,7 @@
-"""The operator's own metrics, for Prometheus: what it does, and how the models stand.
+"""The operator's own metrics, for Prometheus: what it does, and the states of the models.
 
-Counters of merges and rollouts follow from what a status write changes, so that nothing has to be remembered; models by
-phase are counted when somebody asks.
+Merges and rollouts are counted by what a status write changes, so that nothing has to be remembered. Models by phase
+are counted at each scrape.
 """
 
 from collections import Counter as Tally
@@ -65,18 +65,18 @@ class Metrics:
         """Return the metrics in Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
 
-    def passed(self, seconds: float, *, failed: bool) -> None:
+    def record_pass(self, seconds: float, *, failed: bool) -> None:
         """Count a pass over a model."""
         self._passes.labels("error" if failed else "success").inc()
         self._pass_seconds.observe(seconds)
 
-    def requested(self, method: str, status: int | None, seconds: float) -> None:
+    def record_request(self, method: str, status: int | None, seconds: float) -> None:
         """Count a request; status None: there was no answer."""
         self._requests.labels(method, str(status or "none")).inc()
         self._request_seconds.labels(method).observe(seconds)
 
-    def status_changed(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
-        """Count what ended between two statuses of a model."""
+    def record_status(self, old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> None:
+        """Count the merges and rollouts that ended between two statuses of a model."""
         self._rollouts_ended(old, new)
         self._merge_ended(old, new, now)
 
@@ -99,7 +99,7 @@ class Metrics:
 
 
 class _Models(Collector):
-    """Counts models by phase, and what they say is wrong by reason."""
+    """Counts models by phase, and stalled ones by reason."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot

@@ -1,4 +1,4 @@
-"""Which namespaces may be watched: one of several that is gone or forbidden holds up none of the others."""
+"""Which namespaces may be watched: one that is gone or forbidden must not hold up the others."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ async def find_reach(kube: Kube, namespaces: Sequence[str]) -> Reach:
 
 
 async def until_changed(kube: Kube, reach: Reach, *, every: float = _LOOK_SECONDS) -> str:
-    """Wait until another set of namespaces may be watched; say which has changed. A dumb API server changes nothing."""
+    """Wait until access to namespaces changes; return which. An API server that does not answer changes nothing."""
     names = [*reach.usable, *reach.refused]
     while True:
         await asyncio.sleep(every)
@@ -59,7 +59,7 @@ async def until_changed(kube: Kube, reach: Reach, *, every: float = _LOOK_SECOND
         try:
             now = await find_reach(kube, names)
         except KubeError as error:
-            logger.debug("Cannot look at the namespaces: %s", error)
+            logger.debug("Cannot check the namespaces: %s", error)
             continue
         if set(now.usable) != set(reach.usable):
             return ", ".join(sorted(set(now.usable) ^ set(reach.usable)))

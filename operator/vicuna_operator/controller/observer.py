@@ -1,4 +1,4 @@
-"""Puts together what planning sees of one model: indices, and the few things worth a read of their own."""
+"""Collects what planning sees of one model: from the indices, and by a few reads of the API."""
 
 import asyncio
 import logging
@@ -11,15 +11,15 @@ from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.executor import is_ours
-from vicuna_operator.controller.memory import Memory
+from vicuna_operator.controller.model_state import ModelState
 from vicuna_operator.controller.settings import WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.aside import put_aside
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import CompanionView, EventView, Observed, PodView
+from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed, PodView
+from vicuna_operator.planning.quarantine import find_quarantined
 from vicuna_operator.resources.common import claim_name
 
 __all__ = ["Observer"]
@@ -55,43 +55,43 @@ class Observer:
         self._policies = policies
         self._clock = clock
 
-    async def observe(self, model: Model, memory: Memory) -> Observed:
+    async def observe(self, model: Model, state: ModelState) -> Observed:
         """Look at everything around a model."""
         children = self._snapshot.children(
-            (model.namespace, model.name), lambda view: view.meta.uid not in memory.ghosts
+            (model.namespace, model.name), lambda view: view.meta.uid not in state.ghosts
         )
-        await self._forget_solved_conflicts(model, memory)
+        await self._forget_solved_conflicts(model, state)
         budgets_offered = await self._kube.offers("policy/v1")
         several = model.spec is not None and model.spec.serving.replicas > 1
-        budget = await self._companion(model, memory, _BUDGET, wanted=several) if budgets_offered else None
-        policy = await self._companion(model, memory, _POLICY, wanted=self._policies)
+        budget = await self._managed_object(model, state, _BUDGET, wanted=several) if budgets_offered else None
+        policy = await self._managed_object(model, state, _POLICY, wanted=self._policies)
         return Observed(
             jobs=children.jobs,
             deployments=children.deployments,
             pods=children.pods,
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
-            budget=CompanionView.of(budget) if budget else None,
-            policy=CompanionView.of(policy) if policy else None,
+            budget=ManagedObjectView.of(budget) if budget else None,
+            policy=ManagedObjectView.of(policy) if policy else None,
             claims=await self._claims.read(model),
-            events=await self._events(model, memory),
-            progress=await self._progress(model, memory),
+            events=await self._events(model, state),
+            progress=await self._progress(model, state),
             neighbours=self._neighbours(model),
             neighbour_pods=self._neighbour_pods(model, children.jobs),
-            conflicts=tuple(sorted(ref.name for ref in memory.conflicts)),
-            rehearsed=memory.rehearsed,
-            relabelled=tuple(sorted(memory.relabelled.values())),
+            conflicts=tuple(sorted(ref.name for ref in state.conflicts)),
+            dry_run=state.dry_run,
+            relabelled=tuple(sorted(state.relabelled.values())),
         )
 
-    def audit_due(self, memory: Memory) -> bool:
+    def audit_due(self, state: ModelState) -> bool:
         """Tell whether the indices have gone unchecked for long."""
-        return self._clock() - memory.audited >= AUDIT_SECONDS
+        return self._clock() - state.audited >= AUDIT_SECONDS
 
-    async def audit(self, key: Key, memory: Memory) -> None:
-        """Compare the indices with the API: a watch that had to start anew never tells what went away meanwhile."""
+    async def audit(self, key: Key, state: ModelState) -> None:
+        """Compare the indices with the API: a watch that is restarted never reports what was deleted meanwhile."""
         namespace, name = key
         found = await self._kube.get(Ref(c.API_VERSION, c.KIND, name), namespace)
-        memory.gone = found is None or found["metadata"].get("uid") != memory.uid
+        state.gone = found is None or found["metadata"].get("uid") != state.uid
         selector = f"{c.LABEL_MODEL}={name}"
         lists = await asyncio.gather(
             *(
@@ -101,8 +101,8 @@ class Observer:
         )
         alive = {str(item["metadata"].get("uid")) for items in lists for item in items}
         indexed = {view.meta.uid for view in self._snapshot.children(key, lambda _: True).all()}
-        memory.ghosts = indexed - alive
-        memory.audited = self._clock()
+        state.ghosts = indexed - alive
+        state.audited = self._clock()
 
     def _neighbours(self, model: Model) -> Sequence[str]:
         if model.spec is None or model.spec.storage.claim_name is not None:
@@ -112,47 +112,47 @@ class Observer:
     def _neighbour_pods(self, model: Model, jobs: Sequence[JobView]) -> Sequence[PodView]:
         if model.spec is None or model.spec.storage.claim_name is not None:
             return ()
-        artifacts = {item.artifact_id for item in put_aside(jobs)}
+        artifacts = {item.artifact_id for item in find_quarantined(jobs)}
         return self._snapshot.servers_of(artifacts, claim_name(model), besides=(model.namespace, model.name))
 
-    async def _companion(
-        self, model: Model, memory: Memory, what: tuple[str, str], *, wanted: bool
+    async def _managed_object(
+        self, model: Model, state: ModelState, what: tuple[str, str], *, wanted: bool
     ) -> Mapping[str, Any] | None:
-        """Read what stands beside a model by its name, without a watch, which cannot wait for an API to appear.
+        """Read a managed object by its name. A watch of it would fail on clusters that do not have its API.
 
-        Also what is not wanted is looked for, since it may have been once; when it was not there, not again. A model
-        that has just come has had none: the look can wait until its merge has been started.
+        An object that is not wanted is read once, since it may be left from before. A new model cannot have any: there,
+        the read is put off until the merge has been started.
         """
         api_version, kind = what
         if wanted:
-            memory.absent.discard(kind)  # it is about to be made
-        elif kind in memory.absent or model.status.get("observedGeneration", -1) == -1:
+            state.absent.discard(kind)  # it is about to be created
+        elif kind in state.absent or model.status.get("observedGeneration", -1) == -1:
             return None
         found = await self._kube.get(Ref(api_version, kind, model.name), model.namespace)
         if found is None and not wanted:
-            memory.absent.add(kind)
+            state.absent.add(kind)
         return found
 
-    async def _events(self, model: Model, memory: Memory) -> Mapping[str, Sequence[EventView]]:
+    async def _events(self, model: Model, state: ModelState) -> Mapping[str, Sequence[EventView]]:
         now = self._clock()
-        memory.events = {uid: memory.events[uid] for uid in memory.ask_events if uid in memory.events}
-        for uid in memory.ask_events:
-            read_at, _ = memory.events.get(uid, (float("-inf"), ()))
+        state.events = {uid: state.events[uid] for uid in state.ask_events if uid in state.events}
+        for uid in state.ask_events:
+            read_at, _ = state.events.get(uid, (float("-inf"), ()))
             if now - read_at < _EVENTS_SECONDS:
                 continue
             bodies = await self._kube.list("v1", "Event", model.namespace, field_selector=f"involvedObject.uid={uid}")
             bodies.sort(key=lambda body: str(body.get("lastTimestamp") or body.get("eventTime") or ""))
-            memory.events[uid] = (now, tuple(EventView.of(body) for body in bodies))
-        return {uid: events for uid, (_, events) in memory.events.items()}
+            state.events[uid] = (now, tuple(EventView.of(body) for body in bodies))
+        return {uid: events for uid, (_, events) in state.events.items()}
 
-    async def _progress(self, model: Model, memory: Memory) -> Mapping[str, Any] | None:
-        pod = memory.read_progress
+    async def _progress(self, model: Model, state: ModelState) -> Mapping[str, Any] | None:
+        pod = state.read_progress
         if pod is None or not self._merge_progress:
             return None
-        if pod != memory.progress_pod:
-            memory.progress_pod, memory.progress, memory.progress_at = pod, None, float("-inf")
-        if self._clock() - memory.progress_at >= _PROGRESS_SECONDS:
-            memory.progress_at = self._clock()
+        if pod != state.progress_pod:
+            state.progress_pod, state.progress, state.progress_at = pod, None, float("-inf")
+        if self._clock() - state.progress_at >= _PROGRESS_SECONDS:
+            state.progress_at = self._clock()
             try:
                 text = await self._kube.logs(
                     model.namespace,
@@ -161,14 +161,14 @@ class Observer:
                     tail_lines=_LOG_LINES,
                     limit_bytes=_LOG_BYTES,
                 )
-            except KubeError as error:  # not started yet, gone already, no right: nothing depends on it
+            except KubeError as error:  # not started, already gone, or forbidden: the progress is not essential
                 logger.debug("no log of %s: %s", pod, error)
             else:
-                memory.progress = last_progress(text) or memory.progress
-        return memory.progress
+                state.progress = last_progress(text) or state.progress
+        return state.progress
 
-    async def _forget_solved_conflicts(self, model: Model, memory: Memory) -> None:
-        for ref in tuple(memory.conflicts):
+    async def _forget_solved_conflicts(self, model: Model, state: ModelState) -> None:
+        for ref in tuple(state.conflicts):
             found = await self._kube.get(ref, model.namespace)
             if found is None or is_ours(model, found):
-                memory.conflicts.discard(ref)
+                state.conflicts.discard(ref)

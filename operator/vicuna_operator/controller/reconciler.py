@@ -1,4 +1,4 @@
-"""One pass over one model: observe, plan, act, tell."""
+"""One pass over one model: observe, plan, act, report."""
 
 import json
 import logging
@@ -11,12 +11,12 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.claims import Claims
+from vicuna_operator.controller.dry_runs import DryRuns
+from vicuna_operator.controller.event_recorder import EventRecorder
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
-from vicuna_operator.controller.memory import NEVER, Memory, newer_body
-from vicuna_operator.controller.notes import Notes
+from vicuna_operator.controller.model_state import NEVER, ModelState, newer_body
 from vicuna_operator.controller.observer import Observer
-from vicuna_operator.controller.rehearsing import Rehearsals
-from vicuna_operator.controller.rivals import Rivals
+from vicuna_operator.controller.other_operators import OtherOperators
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.controller.status import status_patch, without_nulls
 from vicuna_operator.errors import ConflictError, NotFoundError
@@ -35,7 +35,7 @@ _STALE_MAX = 30.0
 _PROGRESS_SECONDS = 5.0
 _CONFLICT_SECONDS = 10.0
 
-StatusTold = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
+OnStatus = Callable[[Mapping[str, Any], Mapping[str, Any], datetime], None]  # old status, new status, when
 Refused = Callable[[Model, str, str, datetime], Mapping[str, Any]]  # model, action, the API's words, when
 Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 
@@ -44,7 +44,7 @@ Planner = Callable[[Model, Observed, PlanConfig, datetime], Plan]
 class Planning:
     """The pure functions that decide.
 
-    `refused` renders the status of a model whose action the API refused, `unfit` of one whose object it finds wrong.
+    `refused` renders the status of a model whose action the API refused, `unfit` where it finds the object invalid.
     """
 
     plan: Planner
@@ -54,22 +54,22 @@ class Planning:
 
 
 class _Line:
-    """Figures as one line, made only if it is printed."""
+    """The fields of a decision as one line, rendered only if it is printed."""
 
-    def __init__(self, figures: Mapping[str, object]) -> None:
-        self._figures = figures
+    def __init__(self, decision: Mapping[str, object]) -> None:
+        self._decision = decision
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={json.dumps(value)}" for name, value in self._figures.items()) or "nothing decided"
+        return " ".join(f"{name}={json.dumps(value)}" for name, value in self._decision.items()) or "nothing decided"
 
 
 def _possible(actions: Sequence[Action], there: set[Ref]) -> Sequence[Action]:
-    """Leave out the creation of what is there, foreign or not to be seen by a watch, so that the rest goes on."""
+    """Leave out creations that would meet an existing object, so that the other actions are carried out."""
     return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in there)]
 
 
 class Reconciler:
-    """Makes passes; everything it keeps in memory may be lost at any moment."""
+    """Makes passes over models; what it keeps in memory may be lost at any moment."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Reconciler:
         *,
         instance: str = c.MANAGED_BY,
         manager: str = "",
-        told: StatusTold = lambda *_: None,
+        on_status: OnStatus = lambda *_: None,
         wake: Callable[[Key], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -89,12 +89,12 @@ class Reconciler:
         self._snapshot = snapshot
         self._planning = planning
         self._config = config
-        self._told = told
+        self._on_status = on_status
         self._now = now
         self._clock = clock
-        self._notes = Notes(kube, instance, clock=clock)
-        self._rehearsals = Rehearsals(kube, clock=clock)
-        self._rivals = Rivals(kube, manager, now=now, clock=clock)
+        self._recorder = EventRecorder(kube, instance, clock=clock)
+        self._dry_runs = DryRuns(kube, clock=clock)
+        self._others = OtherOperators(kube, manager, now=now, clock=clock)
         self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
         self._observer = Observer(
             kube,
@@ -104,28 +104,28 @@ class Reconciler:
             policies=config.network_peers is not None,
             clock=clock,
         )
-        self._memories: dict[Key, Memory] = {}
+        self._states: dict[Key, ModelState] = {}
 
     @property
     def left_alone(self) -> int:
         """Return how many models are left to other operators."""
-        return sum(1 for memory in self._memories.values() if memory.left and not memory.gone)
+        return sum(1 for state in self._states.values() if state.left and not state.gone)
 
     def exists(self, key: Key) -> bool:
         """Tell whether the model is there, as far as is known."""
         body = self._snapshot.model(key)
-        memory = self._memories.get(key)
-        return body is not None and not (memory and memory.gone and memory.uid == body["metadata"]["uid"])
+        state = self._states.get(key)
+        return body is not None and not (state and state.gone and state.uid == body["metadata"]["uid"])
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a model that is gone."""
         self.claims.forget(key)
-        memory = self._memories.get(key)
-        if memory is not None and not memory.gone:
-            del self._memories[key]
+        state = self._states.get(key)
+        if state is not None and not state.gone:
+            del self._states[key]
 
     async def reconcile(self, key: Key) -> float | None:
-        """Make one pass; return after how many seconds to look again, None: only on an event.
+        """Make one pass; return after how many seconds to make the next, None: only on an event.
 
         Raises:
             KubeError: the API refused or failed; the pass should be repeated after a while.
@@ -133,108 +133,112 @@ class Reconciler:
         indexed = self._snapshot.model(key)
         if indexed is None:
             return None
-        memory = self._memory(key, str(indexed["metadata"]["uid"]))
-        if self._observer.audit_due(memory):
-            await self._observer.audit(key, memory)
-            if memory.gone:
+        state = self._state(key, str(indexed["metadata"]["uid"]))
+        if self._observer.audit_due(state):
+            await self._observer.audit(key, state)
+            if state.gone:
                 return None
         try:
-            again = await self._plan_and_act(key, memory)
+            again = await self._plan_and_act(key, state)
         except StaleError as stale:
             logger.debug("%s/%s: plan again: %s", *key, stale)
-            memory.audited = NEVER  # the index may be the one that is wrong
-            memory.stale += 1
-            return min(_SOON * 2.0 ** min(memory.stale, 10), _STALE_MAX)
-        memory.stale = 0
+            state.audited = NEVER  # the index may be wrong: compare it with the API
+            state.stale += 1
+            return min(_SOON * 2.0 ** min(state.stale, 10), _STALE_MAX)
+        state.stale = 0
         return again
 
-    def _memory(self, key: Key, uid: str) -> Memory:
-        memory = self._memories.get(key)
-        if memory is None or memory.uid != uid:
-            # a fresh start needs no audit: the watches have just listed everything
-            memory = self._memories[key] = Memory(uid, audited=self._clock())
-        return memory
+    def _state(self, key: Key, uid: str) -> ModelState:
+        state = self._states.get(key)
+        if state is None or state.uid != uid:
+            # No audit at first: the watches have just listed everything.
+            state = self._states[key] = ModelState(uid, audited=self._clock())
+        return state
 
-    def _body(self, key: Key, memory: Memory) -> Mapping[str, Any]:
+    def _body(self, key: Key, state: ModelState) -> Mapping[str, Any]:
         indexed = self._snapshot.model(key)
-        if indexed is None or indexed["metadata"]["uid"] != memory.uid:
+        if indexed is None or indexed["metadata"]["uid"] != state.uid:
             raise StaleError("the model is gone")
-        return newer_body(indexed, memory.newest)
+        return newer_body(indexed, state.newest)
 
-    async def _plan_and_act(self, key: Key, memory: Memory) -> float | None:
+    async def _plan_and_act(self, key: Key, state: ModelState) -> float | None:
         decided: Mapping[str, object] = {}
-        memory.relabelled.clear()
+        state.relabelled.clear()
         try:
-            # Each round finds one name conflict more; there are far fewer names than rounds.
+            # Each round finds one more name conflict; a model has far fewer names than there are rounds.
             for _ in range(8):
-                body = self._body(key, memory)
+                body = self._body(key, state)
                 model = parse_model(body)
                 if model.going:
                     decided = {"reason": "Deleting"}
-                    return None  # the garbage collector takes what it owns
-                if (elsewhere := await self._rivals.elsewhere(model, memory, body.get("status") or {})) is not None:
-                    decided = {"reason": elsewhere.note.reason}
-                    await self._notes.post(body, [elsewhere.note])
+                    return None  # the garbage collector deletes its children
+                if (
+                    elsewhere := await self._others.managed_elsewhere(model, state, body.get("status") or {})
+                ) is not None:
+                    decided = {"reason": elsewhere.event.reason}
+                    await self._recorder.record(body, [elsewhere.event])
                     return elsewhere.requeue_after
-                plan = await self._plan(model, memory)
-                decided = plan.figures
+                plan = await self._plan(model, state)
+                decided = plan.decision
                 try:
-                    await execute(self._kube, model, _possible(plan.actions, {*memory.conflicts, *memory.relabelled}))
+                    await execute(self._kube, model, _possible(plan.actions, {*state.conflicts, *state.relabelled}))
                 except NameTakenError as taken:
-                    memory.conflicts.add(taken.ref)
+                    state.conflicts.add(taken.ref)
                     continue
                 except RelabelledError as relabelled:
-                    memory.relabelled[relabelled.ref] = str(relabelled)
+                    state.relabelled[relabelled.ref] = str(relabelled)
                     continue
                 except ActionRefusedError as refusal:
                     tell = self._planning.unfit if refusal.invalid else self._planning.refused
                     status = tell(model, refusal.description, str(refusal.error), self._now())
-                    await self._write_status(key, memory, body, status)
+                    await self._write_status(key, state, body, status)
                     raise refusal.error from refusal
-                await self._notes.post(body, plan.notes)
+                await self._recorder.record(body, plan.new_events)
                 if plan.status is not None:
-                    await self._write_status(key, memory, body, plan.status)
-                return self._when_again(memory, plan)
+                    await self._write_status(key, state, body, plan.status)
+                return self._when_again(state, plan)
             raise StaleError("one name conflict after the other")
         finally:
             logger.debug("%s/%s: pass: %s", *key, _Line(decided))
 
-    async def _plan(self, model: Model, memory: Memory) -> Plan:
-        """Look, ask the API server first where the plan wants that, and decide."""
-        # of a model that somebody's finalizer keeps no child is touched
-        seen = Observed() if model.deleting else await self._observer.observe(model, memory)
+    async def _plan(self, model: Model, state: ModelState) -> Plan:
+        """Observe and plan; where the plan asks for a dry run, make it and plan again with the answer."""
+        # The children of a model that a finalizer keeps are not touched, and so not observed.
+        seen = Observed() if model.deleting else await self._observer.observe(model, state)
         plan = self._planning.plan(model, seen, self._config, self._now())
-        if plan.rehearsal is None:
+        if plan.dry_run is None:
             return plan
-        answer = await self._rehearsals.rehearse(model, plan.rehearsal)
-        memory.rehearsed = replace(answer, fresh=False)
-        return self._planning.plan(model, replace(seen, rehearsed=answer), self._config, self._now())
+        answer = await self._dry_runs.ask(model, plan.dry_run)
+        state.dry_run = replace(answer, is_new=False)
+        return self._planning.plan(model, replace(seen, dry_run=answer), self._config, self._now())
 
-    def _when_again(self, memory: Memory, plan: Plan) -> float | None:
+    def _when_again(self, state: ModelState, plan: Plan) -> float | None:
         wishes = [] if plan.requeue_after is None else [plan.requeue_after]
         read_progress = plan.read_progress if self._config.merge_progress else None
-        if set(plan.ask_events) - set(memory.ask_events) or read_progress not in (None, memory.read_progress):
-            wishes.append(_SOON)  # what is asked for now is there in the next pass
+        if set(plan.ask_events) - set(state.ask_events) or read_progress not in (None, state.read_progress):
+            wishes.append(_SOON)  # the next pass reads what this plan asks for
         if read_progress:
             wishes.append(_PROGRESS_SECONDS)
-        if memory.conflicts:
+        if state.conflicts:
             wishes.append(_CONFLICT_SECONDS)
-        memory.ask_events, memory.read_progress = tuple(plan.ask_events), plan.read_progress
+        state.ask_events, state.read_progress = tuple(plan.ask_events), plan.read_progress
         return min(wishes) if wishes else None
 
-    async def _write_status(self, key: Key, memory: Memory, body: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        """Write the status if it says something new, and only onto the very object it was computed from."""
-        old, new = body.get("status") or {}, self._rivals.marked(without_nulls(status))
+    async def _write_status(
+        self, key: Key, state: ModelState, body: Mapping[str, Any], status: Mapping[str, Any]
+    ) -> None:
+        """Write the status if it has changed, with the object it was computed from as precondition."""
+        old, new = body.get("status") or {}, self._others.marked(without_nulls(status))
         patch = status_patch(old, new)
         if patch is None:
             return
-        if new == memory.sent and old == memory.kept:
+        if new == state.sent and old == state.kept:
             logger.debug("%s/%s: the CRD does not keep all of the status", *key)
             return
-        current = self._body(key, memory)
+        current = self._body(key, state)
         if current["metadata"].get("generation") != body["metadata"].get("generation"):
             raise StaleError("the spec changed during the pass")
-        precondition = {"uid": memory.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
+        precondition = {"uid": state.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
         ref = Ref(c.API_VERSION, c.KIND, key[1])
         try:
             answer = await self._kube.patch(
@@ -242,5 +246,5 @@ class Reconciler:
             )
         except (ConflictError, NotFoundError) as error:
             raise StaleError(str(error)) from error
-        self._told(old, new, self._now())
-        memory.newest, memory.sent, memory.kept = answer, new, answer.get("status") or {}
+        self._on_status(old, new, self._now())
+        state.newest, state.sent, state.kept = answer, new, answer.get("status") or {}

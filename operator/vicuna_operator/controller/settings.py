@@ -23,14 +23,14 @@ WATCHED_CHILDREN = (
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """Keeps nothing: no handler asks what has changed, and kopf copies every object it sees to be able to tell."""
+    """Keeps nothing: kopf would copy every object for a diff that no handler asks for."""
 
     def build(self, **_: Any) -> Any:
         """Return an empty essence."""
         return {}
 
     def fetch(self, **_: Any) -> None:
-        """Remember nothing."""
+        """Return nothing."""
 
     def store(self, **_: Any) -> None:
         """Write nothing to the object."""
@@ -38,11 +38,11 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 def configure(settings: kopf.OperatorSettings) -> None:
     """Set everything that the operator relies on."""
-    settings.persistence.finalizer = f"{c.GROUP}/operator"  # never set: there is no handler that needs it
+    settings.persistence.finalizer = f"{c.GROUP}/operator"  # never set: no handler needs a finalizer
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.peering.standalone = True  # the Lease decides who is active
     settings.scanning.disabled = True  # no rights on namespaces and CRDs needed
-    settings.posting.enabled = False  # Events are posted by the reconciler, deliberately
+    settings.posting.enabled = False  # the reconciler posts the Events
     settings.posting.loggers = False
     settings.posting.level = logging.CRITICAL
     settings.networking.request_timeout = 30

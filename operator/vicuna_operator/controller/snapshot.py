@@ -1,4 +1,4 @@
-"""What the watches have brought together: models, and their children by (namespace, model)."""
+"""The watches' indices: models, and their children by (namespace, model)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from vicuna_contract import names as c
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, CompanionView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 
@@ -28,7 +28,7 @@ class View(Protocol):
 
 
 class Index(Protocol[T_co]):
-    """A kopf index, as far as it is needed: one key to the values of all objects under it."""
+    """A kopf index, as far as it is used: each key has the values of all objects under it."""
 
     def __contains__(self, key: object, /) -> bool: ...
     def __iter__(self) -> Iterator[Any]: ...
@@ -43,7 +43,7 @@ class Children:
     deployments: tuple[DeploymentView, ...] = ()
     pods: tuple[PodView, ...] = ()
     claims: tuple[ClaimView, ...] = ()
-    services: tuple[CompanionView, ...] = ()
+    services: tuple[ManagedObjectView, ...] = ()
 
     def all(self) -> tuple[View, ...]:
         """Return the children of every kind."""
@@ -52,17 +52,17 @@ class Children:
 
 @dataclass
 class Snapshot:
-    """The indices; kopf fills them before any event handler runs, and keeps them true to the watches."""
+    """The indices; kopf fills them before any event handler runs, and updates them from the watches."""
 
     models: Index[Mapping[str, Any]] = field(default_factory=dict)
     jobs: Index[JobView] = field(default_factory=dict)
     deployments: Index[DeploymentView] = field(default_factory=dict)
     pods: Index[PodView] = field(default_factory=dict)
     claims: Index[ClaimView] = field(default_factory=dict)
-    services: Index[CompanionView] = field(default_factory=dict)
+    services: Index[ManagedObjectView] = field(default_factory=dict)
 
     def model(self, key: Key) -> Mapping[str, Any] | None:
-        """Return the newest body of a model; two are there for a moment when it is deleted and made anew."""
+        """Return the newest body of a model; there may be two for a moment when it is deleted and created again."""
         bodies = _values(self.models, key)
         return max(bodies, key=lambda body: str(body["metadata"].get("creationTimestamp"))) if bodies else None
 

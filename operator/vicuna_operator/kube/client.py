@@ -17,8 +17,8 @@ from vicuna_operator.errors import NotFoundError, UnavailableError
 from vicuna_operator.kube.connection import Connection, connection_of
 from vicuna_operator.kube.errors import error_from_answer
 from vicuna_operator.kube.port import Body, ref_of
-from vicuna_operator.kube.turns import Turns
 from vicuna_operator.kube.warnings import warnings_in
+from vicuna_operator.kube.write_priority import WritePriority
 from vicuna_operator.planning.actions import Ref
 
 __all__ = ["KubeClient"]
@@ -32,35 +32,35 @@ _OK, _UNAUTHORIZED = 200, 401
 _APPLY_PATCH = "application/apply-patch+yaml"
 
 Query = Sequence[tuple[str, str]]
-Told = Callable[[str, int | None, float], None]  # method, status (None: no answer), seconds
+OnRequest = Callable[[str, int | None, float], None]  # method, status (None: no answer), seconds
 aio_config: Any = untyped_config
 
 
 class KubeClient:
     """The API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
 
-    def __init__(self, configuration: Any, *, told: Told = lambda *_: None) -> None:
+    def __init__(self, configuration: Any, *, on_request: OnRequest = lambda *_: None) -> None:
         self._api: Any = aio_client.ApiClient(configuration)
         self._api.user_agent = "vicuna-operator"
-        self._told = told
+        self._on_request = on_request
         self._offers: dict[str, tuple[float, bool]] = {}
-        self._turns = Turns()
+        self._priority = WritePriority()
 
     @classmethod
-    async def connect(cls, *, told: Told = lambda *_: None) -> Self:
-        """Find the credentials; nothing is sent yet. `told` hears of every request, see `Told`.
+    async def connect(cls, *, on_request: OnRequest = lambda *_: None) -> Self:
+        """Find the credentials; nothing is sent yet. `on_request` is called after every request, see `OnRequest`.
 
         Raises:
             UnavailableError: there are none, or they cannot be read.
         """
-        return cls(await _load_configuration(), told=told)
+        return cls(await _load_configuration(), on_request=on_request)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._api.close()
 
     async def connection(self) -> Connection:
-        """Read the credentials afresh, for whoever opens connections of their own."""
+        """Read the credentials again, for kopf's own connections."""
         await self._reload()
         return await connection_of(self._api.configuration)
 
@@ -96,14 +96,14 @@ class KubeClient:
     async def create(self, body: Mapping[str, Any], namespace: str) -> Body:
         """Create an object by POST."""
         path = _path(body["apiVersion"], body["kind"], namespace)
-        async with self._turns.turn(body["kind"]):
+        async with self._priority.slot(body["kind"]):
             return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
 
     async def dry_run(self, body: Mapping[str, Any], namespace: str) -> Sequence[str]:
         """Create an object by POST with `dryRun=All`; return the texts of the answer's Warning headers."""
         path = _path(body["apiVersion"], body["kind"], namespace)
         query = [("fieldManager", FIELD_MANAGER), ("dryRun", "All")]
-        async with self._turns.turn(body["kind"]):
+        async with self._priority.slot(body["kind"]):
             _, headers = await self._request("POST", path, query, body)
         return warnings_in(headers)
 
@@ -112,7 +112,7 @@ class KubeClient:
         ref = ref_of(body)
         path = _path(ref.api_version, ref.kind, namespace, ref.name)
         query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        async with self._turns.turn(ref.kind):
+        async with self._priority.slot(ref.kind):
             return await self._json("PATCH", path, query, body, _APPLY_PATCH)
 
     async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
@@ -120,7 +120,7 @@ class KubeClient:
         path = _path(ref.api_version, ref.kind, namespace, ref.name)
         if subresource:
             path += f"/{subresource}"
-        async with self._turns.turn(ref.kind):
+        async with self._priority.slot(ref.kind):
             return await self._json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
 
     async def delete(self, ref: Ref, namespace: str, *, uid: str | None = None) -> None:
@@ -128,7 +128,7 @@ class KubeClient:
         options: Body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
-        async with self._turns.turn(ref.kind):
+        async with self._priority.slot(ref.kind):
             await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
 
     async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
@@ -199,7 +199,7 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> tuple[bytes, Mapping[str, str]]:
         status, data, headers = await self._send(method, path, query, body, content_type)
-        if status == _UNAUTHORIZED:  # tokens rotate; whoever wrote the new one has told only the file
+        if status == _UNAUTHORIZED:  # the token may have been rotated: read its file again
             await self._reload()
             status, data, headers = await self._send(method, path, query, body, content_type)
         if not 200 <= status <= 299:
@@ -227,7 +227,7 @@ class KubeClient:
     ) -> aiohttp.ClientResponse:
         begun, status = time.monotonic(), None
         try:
-            # the body does not go through this, which would copy it piece by piece: it is JSON already
+            # The body is left out: this function would copy it member by member, and it is plain JSON data already.
             method, url, sent, *_ = await self._api.param_serialize(
                 method, path, query_params=list(query), header_params=dict(headers), auth_settings=["BearerToken"]
             )
@@ -241,7 +241,7 @@ class KubeClient:
         except aio_config.ConfigException as error:
             raise UnavailableError(f"no usable credentials: {error}") from error
         finally:
-            self._told(method, status, time.monotonic() - begun)
+            self._on_request(method, status, time.monotonic() - begun)
 
     async def _reload(self) -> None:
         self._api.configuration = await _load_configuration()

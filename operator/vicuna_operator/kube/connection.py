@@ -1,6 +1,6 @@
-"""Where the API server is and how to prove who we are, as plain values.
+"""Address of the API server and our credentials, as plain values.
 
-kopf opens its own connections: they get these values, so that both always speak as the same user.
+kopf opens its own connections: they get these values, so that both always act as the same user.
 """
 
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ def error_from_answer(status: int, body: bytes, headers: Mapping[str, str]) -> K
     if reason == "AlreadyExists":
         kind = AlreadyExistsError
     elif kind is InvalidError and "metadata.uid" in causes:
-        # A patch carries the uid it means; another object of that name answers that its uid cannot change.
+        # A patch has the uid as precondition; an object of another uid answers that its uid cannot change.
         kind = ConflictError
     return kind(message or f"the API server answered {status}", status, _retry_after(headers))
 

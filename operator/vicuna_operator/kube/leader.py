@@ -1,6 +1,6 @@
-"""One active replica: a coordination.k8s.io/v1 Lease, taken, renewed and given back.
+"""One active replica: a coordination.k8s.io/v1 Lease, acquired, renewed and released.
 
-Clocks of other machines are not trusted: a lease counts as abandoned when *we* have seen no change of it for its
+Clocks of other machines are not trusted. A lease counts as abandoned when we have seen no change of it for its
 duration, on our own monotonic clock. The protocol is that of client-go's leaderelection
 (https://pkg.go.dev/k8s.io/client-go/tools/leaderelection), which also gives the field names their meaning.
 """
@@ -35,14 +35,14 @@ class LeaseTiming:
 
     duration: int = 12
     renew_every: float = 4.0
-    # A leader that cannot renew stops before the others may begin: less than `duration`.
+    # Less than `duration`: a leader that cannot renew stops before another may start.
     renew_deadline: float = 10.0
     poll: float = 2.0
     request_timeout: float = 4.0
 
 
 class Lease:
-    """Our claim to be the one active replica."""
+    """The Lease that makes us the one active replica."""
 
     def __init__(
         self,
@@ -117,12 +117,12 @@ class Lease:
         raise LeaseLostError(f"the Lease {self._where} could not be renewed in time: {problem}")
 
     async def release(self) -> None:
-        """Give the lease back, so that another replica takes over at its next look; never raises."""
+        """Release the lease, so that another replica acquires it at its next poll; never raises."""
         if self._mine is None:
             return
         try:
             async with asyncio.timeout(self._timing.request_timeout):
-                await self._look_again()  # a renewal cut short by the end of `hold` may have been written all the same
+                await self._look_again()  # a renewal that `hold` was cancelled in may have been written
                 await self._write({**self._spec(renewing=True), "holderIdentity": "", "leaseDurationSeconds": 1})
         except (KubeError, LeaseLostError, TimeoutError) as error:
             logger.warning("Cannot release the Lease %s: %s", self._where, error)
@@ -172,7 +172,7 @@ class Lease:
         return self._clock() - self._observed_at >= duration
 
     async def _look_again(self) -> None:
-        """After a failed renewal: see whether the lease is still ours, under a newer resourceVersion maybe."""
+        """Check after a failed renewal whether the lease is still ours, maybe under a newer resourceVersion."""
         try:
             async with asyncio.timeout(self._timing.request_timeout):
                 found = await self._kube.get(self._ref, self._namespace)

@@ -1,6 +1,6 @@
-"""The objects of a kind by their metadata alone: a list in pages, then what changes.
+"""The objects of a kind by their metadata alone: a list in pages, then a watch.
 
-Ten thousand objects pass through a page at a time, and nothing of them is kept here.
+Ten thousand objects are read a page at a time, and none of them is kept here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (metadata-only fetches, efficient detection of
 changes, retrieving large results sets in chunks)
 """
@@ -15,23 +15,23 @@ import aiohttp
 from vicuna_operator.errors import KubeError, UnavailableError
 from vicuna_operator.planning.lenient import table, tables, text
 
-__all__ = ["ExpiredError", "Mark", "MetadataSource", "Opener", "Page", "Stream"]
+__all__ = ["ExpiredError", "MetadataSource", "ObjectIdentity", "Opener", "Page", "Stream"]
 
 _PAGE = 500
 _WATCH_SECONDS = 290
 _GONE = 410
 _LIST = aiohttp.ClientTimeout(total=60, connect=10)
-# bookmarks come every minute: a watch silent for longer is a connection that nobody holds any more
+# Bookmarks come every minute: a watch that is silent for longer is a dead connection.
 _WATCH = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 
 
 class ExpiredError(Exception):
-    """The server has forgotten the version that was asked from: list again."""
+    """The server does not have the requested version any more: list again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """All that is taken of an object."""
+class ObjectIdentity:
+    """The part of an object's metadata that is used."""
 
     namespace: str
     name: str
@@ -39,7 +39,7 @@ class Mark:
     deleting: bool
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Mark":
+    def of(cls, body: Mapping[str, Any]) -> "ObjectIdentity":
         """Read an object, whatever else it carries."""
         metadata = table(body, "metadata")
         namespace, name, uid = (text(metadata.get(field)) for field in ("namespace", "name", "uid"))
@@ -51,8 +51,8 @@ class Page:
     """A part of a list, or of its changes: the objects that are there, those that are gone, and the version of both."""
 
     version: str
-    there: Sequence[Mark] = ()
-    gone: Sequence[Mark] = ()
+    there: Sequence[ObjectIdentity] = ()
+    gone: Sequence[ObjectIdentity] = ()
 
 
 class MetadataSource(Protocol):
@@ -63,7 +63,7 @@ class MetadataSource(Protocol):
         ...
 
     def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page]:
-        """Tell what changes after a version, until the server ends the answer. Raises KubeError, ExpiredError."""
+        """Yield the changes after a version, until the server ends the response. Raises KubeError, ExpiredError."""
         ...
 
 
@@ -93,7 +93,10 @@ class Stream:
             async with answer:
                 found = _parsed(b"".join([part async for part in _parts(answer)]))
             metadata = table(found, "metadata")
-            yield Page(text(metadata.get("resourceVersion")) or "0", [Mark.of(item) for item in tables(found["items"])])
+            yield Page(
+                text(metadata.get("resourceVersion")) or "0",
+                [ObjectIdentity.of(item) for item in tables(found["items"])],
+            )
             if not (token := text(metadata.get("continue"))):
                 return
             query = {"limit": str(_PAGE), "continue": token}
@@ -124,10 +127,10 @@ def _change(event: Mapping[str, Any]) -> Page:
     kind, item = event.get("type"), table(event, "object")
     if kind == "ERROR":
         raise ExpiredError(text(item.get("message")) or "the watch failed")
-    version, mark = text(table(item, "metadata").get("resourceVersion")), Mark.of(item)
+    version, identity = text(table(item, "metadata").get("resourceVersion")), ObjectIdentity.of(item)
     if kind == "DELETED":
-        return Page(version, gone=[mark])
-    return Page(version, there=[mark] if kind in ("ADDED", "MODIFIED") else [])
+        return Page(version, gone=[identity])
+    return Page(version, there=[identity] if kind in ("ADDED", "MODIFIED") else [])
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Split into lines of any length: annotations alone may have 256 kB. What an end of the answer cuts is no line."""
+    """Split into lines of any length: annotations alone may have 256 kB. A last line without its end is dropped."""
     held: list[bytes] = []
     async for part in _parts(answer):
         *ended, rest = part.split(b"\n")

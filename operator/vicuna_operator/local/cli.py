@@ -70,12 +70,12 @@ def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
 def _volume(text: str) -> tuple[str, Path]:
     claim, equals, folder = text.partition("=")
     if not (claim and equals and folder):
-        raise LocalRunError(f"--volume {text}: say CLAIM=FOLDER", ExitCode.USAGE)
+        raise LocalRunError(f"--volume {text}: give CLAIM=FOLDER", ExitCode.USAGE)
     return claim, Path(folder)
 
 
 def _check_port(host: str, port: int) -> None:
-    """Find out before the merge, not after it, that the server would have no address."""
+    """Check before the merge, not after it, that the server can listen."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

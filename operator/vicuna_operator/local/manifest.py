@@ -20,7 +20,7 @@ def read_model(path: Path) -> Model:
     """Read the one VicunaModel in a manifest; other objects in it are left alone.
 
     Raises:
-        LocalRunError: the file cannot be read, is no YAML, holds no or several models, or the spec is wrong.
+        LocalRunError: the file cannot be read or is not YAML, has not exactly one model, or the spec is invalid.
     """
     models = [doc for doc in _documents(path) if isinstance(doc, dict) and doc.get("kind") == KIND]
     if len(models) != 1:
@@ -38,12 +38,12 @@ def _documents(path: Path) -> list[Any]:
     except OSError as error:
         raise LocalRunError(f"{path}: {error.strerror or error}", _NO_INPUT) from None
     except UnicodeDecodeError:
-        raise LocalRunError(f"{path} is no UTF-8 text", ExitCode.BAD_INPUT) from None
+        raise LocalRunError(f"{path} is not UTF-8 text; save it in that encoding", ExitCode.BAD_INPUT) from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where is not None else ""
         problem = getattr(error, "problem", None) or "cannot be read"
-        raise LocalRunError(f"{path}{line} is no YAML: {problem}", ExitCode.BAD_INPUT) from None
+        raise LocalRunError(f"{path}{line} is not valid YAML: {problem}", ExitCode.BAD_INPUT) from None
 
 
 def _checked(body: dict[str, Any], path: Path) -> Model:
@@ -61,7 +61,7 @@ def _checked(body: dict[str, Any], path: Path) -> Model:
 
 
 def _both(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the variables that have a value and a reference to one."""
+    """Yield the variables that have both a value and a reference to one."""
     for part in ("merge", "serving"):
         for index, item in enumerate((spec.get(part) or {}).get("env", ())):
             if "value" in item and "valueFrom" in item:
@@ -69,7 +69,7 @@ def _both(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _claims(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the claims on devices that name no claim, or two."""
+    """Yield the resource claims that name no claim, or two."""
     kinds = {"resourceClaimName", "resourceClaimTemplateName"}
     for index, item in enumerate((spec.get("serving") or {}).get("resourceClaims", ())):
         if len(kinds & item.keys()) != 1:

@@ -1,4 +1,4 @@
-"""Child processes of a local run: started so that none outlives its parent, stopped so that none is cut short."""
+"""Child processes of a local run: none outlives its parent, and each gets its grace period."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What an API server would refuse of a VicunaModel by its definition (CRD), so that a laptop refuses it too.
+"""What an API server would refuse in a VicunaModel by its definition (CRD), so that a local run refuses it too.
 
 The definition itself is the list: `vicunamodels.yaml` beside this module is the file that is installed in clusters.
 Rules across fields (CEL) are not read from it: `api.model` states them in code. Patterns mean the same in both
@@ -70,17 +70,17 @@ def _members(value: Mapping[str, Any], node: Schema, path: str) -> Iterator[tupl
         if isinstance(child, Mapping):
             yield from _faults(item, child, f"{path}.{name}")
         else:
-            yield f"{path}.{name}", "this field does not exist"
+            yield f"{path}.{name}", "this field does not exist; remove it or correct its name"
 
 
 def _repeated(value: list[Any], node: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the entries of a list that should be told apart by some of their members, and cannot be."""
+    """Yield the entries of a list whose key members are not unique."""
     keys = node.get("x-kubernetes-list-map-keys", ())
     seen: set[tuple[str, ...]] = set()
     for index, item in enumerate(value if keys else ()):
         mark = tuple(str(item.get(key)) for key in keys) if isinstance(item, Mapping) else ()
         if mark in seen:
-            yield f"{path}[{index}]", f"{', '.join(mark)} stands there twice"
+            yield f"{path}[{index}]", f"{', '.join(mark)} is there twice; remove one"
         seen.add(mark)
 
 
@@ -110,7 +110,7 @@ _SIZES: Mapping[type, tuple[str, str]] = {
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Match as Go does, where the end of the text is its end: Python's `$` matches before a last newline too."""
+    """Match as Go does: Python's `$` would also match before a newline at the end of the text."""
     return re.search(pattern.removesuffix("$") + r"\Z", text, re.ASCII) is not None
 
 

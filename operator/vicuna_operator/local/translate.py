@@ -12,7 +12,7 @@ from vicuna_operator.errors import LocalRunError
 
 __all__ = ["LocalCommand", "claims_of", "translate"]
 
-_THE_USERS = ("HOME", TOKEN_PATH_VARIABLE)  # a container's writable home and mounted token; a person has both
+_THE_USERS = ("HOME", TOKEN_PATH_VARIABLE)  # for a container's home and mounted token; a local run uses the user's own
 
 
 @dataclass(frozen=True)

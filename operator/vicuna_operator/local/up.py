@@ -56,12 +56,12 @@ class LocalRun:
         """Run the merge Job's container; seconds if the artifact is there already.
 
         Returns:
-            The artifact's ID, the name of the template that it is served with, and the digest of its files; None where
-            an image does not say.
+            The artifact's ID, the name of its chat template and the digest of its files; None where the merge did not
+            report them.
 
         Raises:
-            LocalRunError: the merge failed; it has said why on standard error. Or a volume is named that the model
-                does not use.
+            LocalRunError: the merge failed, with the cause on standard error. Or a volume is named that the model does
+                not use.
         """
         job = merge_job(
             self.model, attempt=0, series="", image=_IMAGE, pull_policy="Never", shared_volume=True, capacity=""
@@ -74,12 +74,14 @@ class LocalRun:
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch, "termination-log")
             code = self._run_merge(command, log)
-            said = read_report(_read(log))
+            report = read_report(_read(log))
         if code != 0:
-            raise LocalRunError(f"the merge failed (exit code {code})", code if code > 0 else ExitCode.INTERRUPTED)
-        if said is None or said.artifact_id is None:
+            raise LocalRunError(
+                f"the merge failed (exit code {code}); see above", code if code > 0 else ExitCode.INTERRUPTED
+            )
+        if report is None or report.artifact_id is None:
             raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", ExitCode.ENGINE)
-        return said.artifact_id, said.chat_template, said.digest
+        return report.artifact_id, report.chat_template, report.digest
 
     def serve(
         self, artifact_id: str, chat_template: str | None, digest: str | None, command: Sequence[str] = ()
@@ -87,7 +89,7 @@ class LocalRun:
         """Serve the artifact until interrupted, or until `command` (which finds VICUNA_URL in its environment) ends.
 
         Raises:
-            LocalRunError: the server ended by itself; it has said why on standard error.
+            LocalRunError: the server ended unexpectedly, with the cause on standard error.
         """
         target = revision(spec_of(self.model), artifact_id=artifact_id, image=_IMAGE)
         deployment = revision_deployment(
@@ -98,14 +100,14 @@ class LocalRun:
             pull_policy="Never",
             replicas=1,
             shared_volume=True,
-            marks={},
+            annotations={},
             chat_template=chat_template,
             digest=digest,
         )
         pod = deployment["spec"]["template"]["spec"]
         here = self._command(pod)
         here = LocalCommand([*_with_option(here.argv, "--port", str(self.port)), "--host", self.host], here.env)
-        # Nobody routes to this server but the user: it need not wait for endpoints to be withdrawn.
+        # No load balancer routes to this server: it need not wait until it is taken out of the endpoints.
         quick = {"VICUNA_DRAIN_SECONDS": "0"}
         with child(start(here, quick, read_output=False), pod["terminationGracePeriodSeconds"]) as server:
             self._wait_until_ready(server)
@@ -116,7 +118,7 @@ class LocalRun:
             return _foreground(command, self.url)
 
     def _require_use(self, claims: Sequence[str]) -> None:
-        """A misspelt claim would be taken for an empty folder."""
+        """Refuse a claim that the model does not use: a misspelt one would be taken for an empty folder."""
         unused = sorted(set(self.volumes) - set(claims))
         if unused:
             known = ", ".join(sorted(set(claims)))
@@ -128,7 +130,7 @@ class LocalRun:
             if name not in self.volumes:
                 folder.mkdir(parents=True, exist_ok=True)
             elif not folder.is_dir():
-                raise LocalRunError(f"--volume {name}: {folder} is no folder", 66)
+                raise LocalRunError(f"--volume {name}: {folder} is not a folder; create it or correct the path", 66)
         command = translate(pod, folders)
         roots = os.pathsep.join(str(folder) for folder in folders.values())
         return LocalCommand(command.argv, {**command.env, SOURCE_ROOTS_VARIABLE: roots})
@@ -154,11 +156,11 @@ class LocalRun:
 
     def _ended(self, server: subprocess.Popen[str]) -> int:
         code = server.wait()
-        raise LocalRunError(f"the server ended by itself (exit code {code})", code if code > 0 else 70)
+        raise LocalRunError(f"the server ended unexpectedly (exit code {code}); see above", code if code > 0 else 70)
 
 
 def _foreground(command: Sequence[str], url: str) -> int:
-    """Run the user's command on our terminal; Ctrl-C there is its affair, not ours."""
+    """Run the user's command on our terminal, which handles Ctrl-C itself."""
     with undisturbed():
         try:
             process = subprocess.Popen(list(command), env={**os.environ, "VICUNA_URL": url})  # noqa: S603

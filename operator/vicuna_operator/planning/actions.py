@@ -1,10 +1,10 @@
-"""What a plan asks for: a few plain instructions that the reconciler carries out in order."""
+"""A plan: a few plain instructions that the reconciler carries out in order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Action", "Apply", "Create", "Delete", "Note", "Patch", "Plan", "Ref", "Rehearsal", "summary"]
+__all__ = ["Action", "Apply", "Create", "Delete", "DryRun", "NewEvent", "Patch", "Plan", "Ref", "summary"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Create:
-    """Create an object by POST; if the name is taken, by us: fine; by somebody else: a name conflict."""
+    """Create an object by POST. An existing object of that name is fine if it is ours, else a name conflict."""
 
     body: Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Patch:
-    """Merge-patch an object that is known to be ours; a precondition on the uid keeps it that one."""
+    """Merge-patch an object that is known to be ours; the uid is a precondition."""
 
     ref: Ref
     uid: str
@@ -60,7 +60,7 @@ def summary(action: Action) -> str:
 
 
 @dataclass(frozen=True)
-class Note:
+class NewEvent:
     """A Kubernetes Event to post on the model; type Normal or Warning."""
 
     type: str
@@ -69,8 +69,8 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """Objects of which the API server should say whether it would take them; the answer is good for one `key`."""
+class DryRun:
+    """Objects that the API server should validate by a dry run; the answer is good for one `key`."""
 
     key: str
     bodies: Sequence[Mapping[str, Any]]
@@ -78,20 +78,20 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Plan:
-    """The next step: actions in order, the status to show, Events to post, when to look again.
+    """The next step: actions in order, the status to write, Events to post, when to reconcile again.
 
     `status` is the whole status object, None to leave it alone. `requeue_after` is in seconds, None: only on an event.
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
-    `rehearsal` is to be asked first; with the answer another plan is made in place of this one.
-    `figures` are what the decision rests on, for whoever debugs it.
+    `dry_run` comes first: with its answer another plan is made in place of this one.
+    `decision` has the fields of the debug log line.
     """
 
     actions: Sequence[Action] = ()
     status: Mapping[str, Any] | None = None
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
-    rehearsal: Rehearsal | None = None
-    figures: Mapping[str, object] = field(default_factory=dict)
+    dry_run: DryRun | None = None
+    decision: Mapping[str, object] = field(default_factory=dict)

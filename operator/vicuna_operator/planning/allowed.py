@@ -1,4 +1,4 @@
-"""What a VicunaModel may name, where the chart's value `allowed` narrows it; what it does not state is not."""
+"""What a VicunaModel may name, where the chart's value `allowed` narrows it; a kind it leaves out is not limited."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ def _expression(pattern: str) -> str:
 
 
 def may_be_adopted(item: DeploymentView, allowed: Allowed, default_image: str) -> bool:
-    """Tell whether a Deployment's image and account are such as a model may name today."""
+    """Tell whether a model may name a Deployment's image and service account today."""
     images, accounts = allowed.get("images"), allowed.get("serviceAccounts")
     image = images is None or item.image == default_image or is_allowed(item.image, images)
     return image and (accounts is None or not item.account or is_allowed(item.account, accounts))

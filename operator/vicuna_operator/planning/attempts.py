@@ -7,15 +7,20 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, Note, Ref, Rehearsal
+from vicuna_operator.planning.actions import Action, Create, Delete, DryRun, NewEvent, Ref
+from vicuna_operator.planning.blocking import (
+    claim_blocking_reason,
+    find_blocking_reason,
+    unbound_claims,
+    waits_for_volume,
+)
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.endings import note_disruption, stop_sidecars
+from vicuna_operator.planning.diagnosis import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.planning.failures import Failure, merge_failure, remembered
+from vicuna_operator.planning.job_outcome import mark_disrupted, stop_sidecars
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.obstacles import claim_obstacle, obstacle, unbound_claims, waits_for_volume
-from vicuna_operator.planning.trouble import POLL_SECONDS, STUCK_SECONDS
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
 
@@ -34,27 +39,27 @@ class WeightsStage:
     artifact_id: str | None
     reason: str
     message: str
-    chat_template: str | None = None  # what auto came to, where a merge has told it
-    digest: str | None = None  # of the artifact's files, where the merge told it
-    step: str = ""  # what would help, where the cause tells
+    chat_template: str | None = None  # what `auto` was resolved to, where a merge has reported it
+    digest: str | None = None  # of the artifact's files, where the merge has reported it
+    step: str = ""  # the next step for the user, where the cause names one
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user
     running: bool = False
-    look: str = ""  # the last look at every byte of the artifact that was settled, or is under way
-    in_vain: str = ""  # why the artifact is no good for a server although it was looked at
+    verification: str = ""  # key of the last verification of the artifact, finished or under way
+    unresolved: str = ""  # why servers still refuse the artifact although it was verified
     attempt: int | None = None
     merge_pod: str | None = None
     progress: Mapping[str, Any] | None = None
     shared_volume: bool = False
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
     ask_events: Sequence[str] = ()
-    rehearsal: Rehearsal | None = None
+    dry_run: DryRun | None = None
 
 
 def claims_to_read(model: Model) -> Sequence[str]:
-    """Return the claims a plan for this model wants to know about, its own storage first."""
+    """Return the claims that a plan for this model reads, its own storage first."""
     if model.spec is None:
         return ()
     return tuple(dict.fromkeys([claim_name(model), *(source.claim for source in source_claims(model).values())]))
@@ -67,7 +72,7 @@ def delete_job(job: JobView) -> Delete:
 
 @dataclass(frozen=True)
 class Attempts:
-    """All that deciding about the next attempt needs. `jobs` are those of the present merge key, by attempt."""
+    """Everything that decides about the next attempt. `jobs` are those of the present merge key, by attempt."""
 
     model: Model
     seen: Observed
@@ -77,12 +82,12 @@ class Attempts:
     pods: Mapping[str, PodView]  # by Job name
     series: str
     shared_volume: bool
-    look: str = ""  # what doubts the artifact, if anything does
+    verification: str = ""  # key of the verification that is requested; empty: none
 
     def next(self) -> WeightsStage:
-        """Decide from the last attempt what comes now."""
+        """Decide about the next attempt from the last one."""
         last = self.jobs[-1] if self.jobs else None
-        if last is None or last.claim != claim_name(self.model) or last.meta.look != self.look:
+        if last is None or last.claim != claim_name(self.model) or last.meta.verification != self.verification:
             return self._start()
         pod = self.pods.get(last.meta.name)
         if last.succeeded:
@@ -93,9 +98,9 @@ class Attempts:
         return self._unfinished(last, pod)
 
     def _after_success(self, last: JobView, pod: PodView | None) -> WeightsStage:
-        """Wait for the message of a Job that is done, as the artifact is not known without it.
+        """Wait for the termination message of a completed Job: it names the artifact.
 
-        If it is lost for good, the merge runs again and finds its own work in seconds.
+        If the message is lost, the merge runs again and finds the artifact in seconds.
         """
         late = last.finished is not None and self.now - last.finished < _LATE_MESSAGE
         if late and pod is not None and pod.terminated is None:
@@ -131,7 +136,7 @@ class Attempts:
             shared_volume=self.shared_volume,
             capacity=self._capacity(),
             claim_uid=self._claim.meta.uid if self._claim is not None else "",
-            look=self.look,
+            verification=self.verification,
             platform_user=self.config.platform_user,
         )
 
@@ -145,16 +150,16 @@ class Attempts:
             None,
             *_NOTHING_KNOWN,
             actions=[Create(self.job())],
-            notes=[Note("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
+            new_events=[NewEvent("Normal", "MergeStarted", f"created Job {job_name(model, attempt)}")],
             attempt=attempt,
         )
 
     def _unfinished(self, job: JobView, pod: PodView | None) -> WeightsStage:
         if pod is None or pod.phase == "Pending":
             if job.series != self.series:
-                # Other resources or placement replace what has not begun; a running merge is left alone.
-                fresh = self._start()
-                return replace(fresh, actions=[delete_job(job), *fresh.actions])
+                # A Job that has not begun is replaced when resources or placement change; a running merge goes on.
+                restart = self._start()
+                return replace(restart, actions=[delete_job(job), *restart.actions])
             return self._not_started(job, pod)
         follow = self.config.merge_progress and pod.running
         return WeightsStage(
@@ -171,7 +176,7 @@ class Attempts:
     def _not_started(self, job: JobView, pod: PodView | None) -> WeightsStage:
         """Say what keeps the merge pod from starting."""
         subject = pod.meta if pod is not None else job.meta
-        # A pod that waits for its volume has no node: the claim knows why.
+        # A pod without a node may wait for its volume; the Events of the claim say why.
         unbound = unbound_claims(self.seen.claims.values()) if pod is None or not pod.scheduled else []
         age = self._age(subject)
         stuck = age >= STUCK_SECONDS
@@ -190,17 +195,19 @@ class Attempts:
         self, pod: PodView | None, subject: Meta, unbound: Sequence[ClaimView], age: float
     ) -> tuple[str, str, str]:
         """Return reason, message and next step of what keeps a merge pod from starting."""
-        found = claim_obstacle(unbound, self.seen.events) or obstacle(pod, self.seen.events.get(subject.uid, ()))
+        found = claim_blocking_reason(unbound, self.seen.events) or find_blocking_reason(
+            pod, self.seen.events.get(subject.uid, ())
+        )
         if found is None:
             return *_NOTHING_KNOWN, ""
         if waits_for_volume(pod, found) and age < _VOLUME_SECONDS:
-            # Of every volume that is made the scheduler says at first that it is not there.
+            # The scheduler reports every new volume as missing at first.
             names = ", ".join(claim.meta.name for claim in unbound) or claim_name(self.model)
             return Reason.MERGE_PENDING, f"waiting for the volume of PersistentVolumeClaim {names}", ""
         return found.reason, f"merge: {found.message}", found.step
 
     def _age(self, subject: Meta) -> float:
-        """Return an object's age in seconds; what does not tell is old enough to be looked at."""
+        """Return an object's age in seconds; without a creation time it counts as stuck."""
         return (self.now - subject.created).total_seconds() if subject.created else STUCK_SECONDS
 
     def _ended(self, last: JobView) -> Sequence[JobView]:
@@ -208,13 +215,13 @@ class Attempts:
         return [job for job in self.jobs if job.series == self.series and job.claim == last.claim and job.failed]
 
     def _after_failure(self, last: JobView, pod: PodView | None) -> WeightsStage:
-        # The pod may have been collected since it was diagnosed: what was seen then still holds.
+        # The pod may have been deleted since it was diagnosed: that diagnosis still holds.
         known = remembered(self.model.status, last)
         failure = (known if pod is None else None) or merge_failure(last, pod)
-        # What the pod said is in the status before it goes.
+        # The sidecars are stopped only once the status has the diagnosis: stopping them removes the pod.
         actions: list[Action] = [*stop_sidecars(last, pod)] if known is not None else []
         if failure.disruption and not last.disrupted:
-            actions.append(note_disruption(last))
+            actions.append(mark_disrupted(last))
         stage = self._next_try(last, failure)
         return replace(stage, failure=failure, actions=[*actions, *stage.actions])
 
@@ -234,11 +241,11 @@ class Attempts:
         return WeightsStage(
             None,
             Reason.MERGE_RETRYING,
-            f"attempt {counted}: {failure.reason}: {failure.message}; tried again by itself",
+            f"attempt {counted}: {failure.reason}: {failure.message}; the operator tries again by itself",
             attempt=last.attempt,
             requeue_after=max(0.1, left),
         )
 
     def _left(self, last: JobView, wait: float) -> float:
-        """Return how many seconds of a wait after an attempt are left; none where it is unknown when that ended."""
+        """Return how many seconds of the wait after an attempt are left; 0 if its end is not known."""
         return wait - (self.now - last.finished).total_seconds() if last.finished else 0.0

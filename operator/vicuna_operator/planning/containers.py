@@ -1,4 +1,4 @@
-"""The containers of a pod as planning sees them: the operator's own by its name, whatever else stands beside it."""
+"""The containers of a pod as planning sees them: the operator's own, found by its name, and all others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def _termination(state: Mapping[str, Any]) -> Termination | None:
     if not ended:
         return None
     return Termination(
-        exit_code=whole(ended.get("exitCode", 0), 1, most=INT32),  # what cannot be read did not end well
+        exit_code=whole(ended.get("exitCode", 0), 1, most=INT32),  # an exit code that cannot be read is a failure
         reason=text(ended.get("reason")),
         message=text(ended.get("message")),
         finished=format_time(finished) if (finished := moment(ended.get("finishedAt"))) is not None else "",

@@ -1,7 +1,7 @@
-"""The Deployment of one revision as planning sees it, and what its annotations remember of its rollout.
+"""The Deployment of one revision as planning sees it, and what its annotations record of its rollout.
 
-What must outlive a restart of the operator stands here and not in the status: it is written in one call with the
-number of replicas, so that no moment exists in which one is known and the other is not.
+What must outlive a restart of the operator is here and not in the status. Annotations and the number of replicas are
+written in one call: a crash cannot come between them.
 """
 
 import json
@@ -33,9 +33,9 @@ class DeploymentView:
     replicas: int  # spec.replicas
     current: int  # pods it has, status.replicas
     ready: int
-    image: str  # what its pods run by now, which an admission policy may have rewritten
+    image: str  # of its pod template, which an admission policy may have rewritten
     refused: str  # why its pods cannot be created (quota, webhook); empty when they can
-    resources: frozenset[str] = frozenset()  # what each of its pods takes away from a node, by name
+    resources: frozenset[str] = frozenset()  # names of the resources that each of its pods requests
     placement: str = ""  # what decides on which nodes its pods may run, as canonical JSON
     account: str = ""  # its pods' service account; empty for the namespace's default
     priority: str = ""  # its pods' PriorityClass; empty for the cluster's default
@@ -53,18 +53,18 @@ class DeploymentView:
 
     @property
     def artifact_digest(self) -> str | None:
-        """Return the digest that its pods want the artifact's files to have; None where they take any."""
+        """Return the digest that its pods demand of the artifact's files; None where they accept any."""
         return self.meta.digest
 
     def is_made_by(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
-        """Tell whether a spec makes this very revision of an artifact, be it of its first bytes or of later ones."""
+        """Tell whether a spec gives this revision, with the artifact's digest or without it."""
         return any(
             self.revision == revision(spec, artifact_id=artifact_id, image=image, digest=digest)
             for digest in dict.fromkeys((None, self.artifact_digest))
         )
 
-    def is_twin_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
-        """Tell whether a spec makes this revision but for the moment of its restart."""
+    def is_restart_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+        """Tell whether a spec gives this revision except for the time of a restart."""
         return self.is_made_by(restarted_as(spec, self._restarted()), artifact_id, image)
 
     def _restarted(self) -> str | None:
@@ -86,25 +86,25 @@ class DeploymentView:
     def default_image(self) -> str | None:
         """Return the operator's default image it was made with; None where the spec stated the image.
 
-        Earlier versions noted it only in that the snapshot of the spec states none.
+        Earlier versions did not record it: there, a snapshot without an image means the default.
         """
         noted = self.meta.annotations.get(c.ANNOTATION_DEFAULT_IMAGE)
         return noted or (None if self._states_image() else self.image)
 
     def _states_image(self) -> bool:
-        return bool(self._snapshot_of_serving().get("image"))  # in doubt, what runs goes on running
+        return bool(self._snapshot_of_serving().get("image"))  # without a snapshot the image counts as the default
 
     def _snapshot_of_serving(self) -> Mapping[str, Any]:
         return table(parsed(self.meta.annotations.get(c.ANNOTATION_SPEC_SNAPSHOT)), "serving")
 
     @property
     def chat_template(self) -> str | None:
-        """Return what `auto` came to when the weights were merged, where that was told."""
+        """Return what `auto` was resolved to when the weights were merged, where the merge reported it."""
         return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
 
     @property
     def made_with(self) -> str:
-        """Return the pod template as the API server took it at first, in short; empty where it is not noted."""
+        """Return the recorded fingerprint of the pod template as the API server first stored it; empty: none."""
         return self.meta.annotations.get(c.ANNOTATION_TEMPLATE, "")
 
     @property
@@ -113,8 +113,8 @@ class DeploymentView:
         return self.template.differs(self.made_with)
 
     @property
-    def way(self) -> str:
-        """Return how `Auto` rolls this revision out by now: Drain, or Surge where draining was in vain; else empty."""
+    def auto_strategy(self) -> str:
+        """Return the strategy that `Auto` has switched to: Drain, or Surge after a futile Drain; empty: not yet."""
         return self.meta.annotations.get(c.ANNOTATION_ROLLOUT, "")
 
     @property
@@ -137,16 +137,16 @@ class DeploymentView:
     def failed(self) -> Mapping[str, Any] | None:
         """Return why its last rollout was given up: `attempt` and the members of status.lastFailure."""
         value = table(parsed(self.meta.annotations.get(c.ANNOTATION_ROLLOUT_FAILED)))
-        told: dict[str, Any] = {key: text(value[key]) for key in _FAILED if text(value.get(key))}
-        if not {"attempt", "reason"} <= set(told):
+        failure: dict[str, Any] = {key: text(value[key]) for key in _FAILED if text(value.get(key))}
+        if not {"attempt", "reason"} <= set(failure):
             return None
         times = {key: format_time(at) for key in ("at", "time") if (at := moment(value.get(key))) is not None}
         code = {"exitCode": whole(value["exitCode"], 1, most=INT32)} if "exitCode" in value else {}
-        return {"message": told["reason"], **told, **times, **code}
+        return {"message": failure["reason"], **failure, **times, **code}
 
     @property
     def set_replicas(self) -> int | None:
-        """Return the replicas the operator set last; None where it has not said so."""
+        """Return the replicas that the operator set last; None where it has not recorded them."""
         noted = whole(self.meta.annotations.get(c.ANNOTATION_REPLICAS), -1, most=INT32)
         return noted if noted >= 0 else None
 

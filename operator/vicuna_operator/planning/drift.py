@@ -1,6 +1,6 @@
-"""Where the cluster is not as the spec says and stays so: edits that nothing can follow, and changes by somebody else.
+"""Where the cluster stays other than the spec says: edits that cannot be followed, and changes by somebody else.
 
-The condition `Drifted` tells it, with the next step, until they agree again. It says nothing about readiness.
+The condition `Drifted` says so, with the next step, until both agree again. It says nothing about readiness.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.adoption import strays
+from vicuna_operator.planning.adoption import unadopted_orphans
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.held import held_children
@@ -18,7 +18,7 @@ from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.storage import unfollowed
 from vicuna_operator.resources.common import claim_name, labels, spec_of
 
-__all__ = ["Drift", "drift_told", "find_drift"]
+__all__ = ["Drift", "drift_condition", "find_drift"]
 
 _MOST_NAMED = 3
 
@@ -36,29 +36,29 @@ def find_drift(
 ) -> list[Drift]:
     """Find what is not as the spec says; `contested` is what somebody rewrites as soon as it is put back."""
     claim = seen.claims.get(claim_name(model))
-    told = [*_lost(model, claim, live)]
-    told += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
-    told += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
-    told += [Drift(Reason.ORPHANED, _stray(item)) for item in strays(model, seen, config)]
-    told += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
+    drifts = [*_lost(model, claim, live)]
+    drifts += [Drift(Reason.STORAGE_NOT_FOLLOWED, message) for message in unfollowed(model, claim)]
+    drifts += [Drift(Reason.POD_TEMPLATE_CHANGED, _changed(item)) for item in live if item.altered]
+    drifts += [Drift(Reason.ORPHANED, _stray(item)) for item in unadopted_orphans(model, seen, config)]
+    drifts += [Drift(Reason.DELETION_HELD, message) for message in held_children(model, seen)]
     rewritten = [*contested, *seen.relabelled, *_rewritten(model, seen)]
     if rewritten:
-        told.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
-    return told
+        drifts.append(Drift(Reason.REWRITTEN, _by_policy(list(dict.fromkeys(rewritten)))))
+    return drifts
 
 
 def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView]) -> Iterator[Drift]:
-    """Tell of a claim that goes, or is gone, under pods that mount it."""
+    """Report a claim that is deleted, or is being deleted, while pods mount it."""
     name = claim_name(model)
     if not any(item.claim == name for item in live):
-        return  # nothing serves from it: Ready tells
-    kept = "pods that run keep what they have, and no other can start"
+        return  # nothing serves from it: the condition Ready says so
+    kept = "running pods go on, and no new pod can start"
     if claim is not None and claim.meta.deleting:
         yield Drift(
             Reason.CLAIM_TERMINATING,
             f"PersistentVolumeClaim {name} is being deleted, which cannot be undone: {kept}; name another claim in"
-            f" spec.storage.claimName, and the weights are merged onto it while these pods serve; or let it go by"
-            f" spec.suspend, then by false again, and it is made and merged onto anew",
+            f" spec.storage.claimName, and the weights are merged onto it while these pods serve; or set spec.suspend"
+            f" to true and then to false, and the claim is made and merged onto anew",
         )
     elif claim is None and spec_of(model).storage.claim_name is not None:
         yield Drift(
@@ -70,16 +70,16 @@ def _lost(model: Model, claim: ClaimView | None, live: Sequence[DeploymentView])
 
 def _changed(item: DeploymentView) -> str:
     return (
-        f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with;"
-        f" it is left as it is: state what you want in the spec of the VicunaModel, or `kubectl delete deployment"
-        f" {item.meta.name}`, which is then made anew"
+        f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with,"
+        f" and is left as it is; change the spec of the VicunaModel instead, or run `kubectl delete deployment"
+        f" {item.meta.name}`, and it is made anew"
     )
 
 
 def _stray(item: DeploymentView) -> str:
     return (
-        f"Deployment {item.meta.name} carries this model's label, has no owner and is not as an operator made it, so"
-        f" it is not adopted: `kubectl delete deployment {item.meta.name}`, or take the label {c.LABEL_MODEL} off it"
+        f"Deployment {item.meta.name} has this model's label and no owner, and its pod template is not an operator's;"
+        f" it is not adopted: run `kubectl delete deployment {item.meta.name}`, or remove its label {c.LABEL_MODEL}"
     )
 
 
@@ -92,7 +92,7 @@ def _by_policy(rewritten: Sequence[str]) -> str:
 
 
 def _rewritten(model: Model, seen: Observed) -> Iterator[str]:
-    """Name the labels of ours that Jobs, Deployments, pods and the claim do not have any more."""
+    """Name the operator's labels that Jobs, Deployments and pods have lost."""
     for kind, meta, name in _children(model, seen):
         wanted = labels(model, name)
         for key in wanted:
@@ -112,8 +112,8 @@ def _children(model: Model, seen: Observed) -> Iterator[tuple[str, Meta, str]]:
             yield "Pod", pod.meta, c.NAME_SERVER
 
 
-def drift_told(told: Sequence[Drift]) -> Mapping[str, str] | None:
-    """Return reason and message of the condition; None where there is nothing to tell."""
-    if not told:
+def drift_condition(drifts: Sequence[Drift]) -> Mapping[str, str] | None:
+    """Return reason and message of the condition; None without any drift."""
+    if not drifts:
         return None
-    return {"reason": str(told[0].reason), "message": "; ".join(item.message for item in told)}
+    return {"reason": str(drifts[0].reason), "message": "; ".join(item.message for item in drifts)}

@@ -1,4 +1,4 @@
-"""Why a pod or a Job did not do what it should: one reason, one message with the next step, retry or not."""
+"""Why a pod or a Job failed: one reason, one message with the next step, and whether to retry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,18 +9,18 @@ from vicuna_contract.exits import RETRYABLE_EXITS, ExitCode
 from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
+from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import table, text, whole
 from vicuna_operator.planning.observed import PodView
-from vicuna_operator.planning.obstacles import obstacle
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 
 _LOG_TOLD = 600  # characters, in a message
 _SAID_NOTHING = (
-    "the merge ended with exit code 0 and did not say which artifact it made; use an image of this operator's version,"
-    " and let no policy change the container's command or its terminationMessagePath"
+    "the merge ended with exit code 0 and did not name its artifact; use an image of this operator's version, and let"
+    " no policy change the container's command or its terminationMessagePath"
 )
 _LOG_KEPT = 2048
 _LINES_KEPT = 12
@@ -52,7 +52,7 @@ def merge_failure(job: JobView, pod: PodView | None) -> Failure:
     if pod is None:
         return Failure(
             Reason.POD_LOST,
-            f"the pod of Job {job.meta.name} is gone before it said how it ended"
+            f"the pod of Job {job.meta.name} was deleted before it reported how it ended"
             + (f" ({job.condition_reason}: {job.condition_message})" if job.condition_reason else ""),
             retryable=True,
             time=when,
@@ -72,7 +72,7 @@ def _see_log(pod: PodView) -> str:
 
 
 def remembered(status: Mapping[str, Any], job: JobView) -> Failure | None:
-    """Read back the diagnosis of a Job's pod that the status keeps; None where it is of another pod."""
+    """Read the diagnosis of a Job's pod from `status.lastFailure`; None where that is about another pod."""
     last = table(status, "lastFailure")
     pod, reason = text(last.get("pod")), text(last.get("reason"))
     exit_code = whole(last["exitCode"], 1) if "exitCode" in last else None
@@ -97,7 +97,7 @@ def server_failure(pod: PodView) -> Failure | None:
 
 def failure_report(failure: Failure) -> dict[str, Any]:
     """Render a failure as `status.lastFailure` has it."""
-    told = {
+    fields = {
         "reason": failure.reason,
         "message": one_line(failure.message)[:4096],
         "exitCode": failure.exit_code,
@@ -105,7 +105,7 @@ def failure_report(failure: Failure) -> dict[str, Any]:
         "time": failure.time or None,
         "log": failure.log or None,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _pod_failure(pod: PodView, what: str) -> Failure | None:
@@ -133,18 +133,18 @@ def _cut_short(pod: PodView, ended: Termination | None, what: str) -> Failure | 
 
 
 def _has_spoken(pod: PodView) -> bool:
-    """Tell whether the container ended by itself, with a reason of its own, before its pod was taken or timed out."""
+    """Tell whether the container ended by itself and gave a reason, before its pod was evicted or timed out."""
     if pod.terminated is None or pod.terminated.exit_code > 128 or pod.terminated.exit_code in _BY_SIGNAL:
         return False
     return read_report(pod.terminated.message) is not None
 
 
 def _taken(pod: PodView, ended: Termination | None, what: str) -> Failure:
-    said = pod.status_message or pod.status_reason or pod.disruption or (ended.message if ended is not None else "")
+    cause = pod.status_message or pod.status_reason or pod.disruption or (ended.message if ended is not None else "")
     return Failure(
         Reason.EVICTED,
-        f"the {what} pod was taken off its node: {said}; another pod is made by itself; if it happens again, free the"
-        f" node or raise the pod's requests",
+        f"the {what} pod was evicted from its node: {cause}; another pod is made automatically; if it happens again,"
+        f" free the node or raise the pod's requests",
         retryable=True,
         pod=pod.meta.name,
         time=_time(ended),
@@ -161,22 +161,22 @@ def _is_lost(ended: Termination | None) -> bool:
 
 
 def _not_begun(pod: PodView, what: str) -> Failure | None:
-    """Tell why a pod is over whose own container never began."""
+    """Tell why a pod failed before its own container started."""
     if pod.status_reason:
         return Failure(
             Reason.NODE_REFUSED,
-            f"node {pod.node or '?'} refused the {what} pod: {pod.status_reason}: {pod.status_message}; see"
-            f" that the node has what the pod asks for, and that its device plugin works",
+            f"node {pod.node or '?'} refused the {what} pod: {pod.status_reason}: {pod.status_message}; check that"
+            f" the node has what the pod requests, and that its device plugin works",
             retryable=True,
             pod=pod.meta.name,
         )
-    found = obstacle(pod, ())
+    found = find_blocking_reason(pod, ())
     return Failure(found.reason, found.message, retryable=True, pod=pod.meta.name) if found is not None else None
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
-    said = read_report(ended.message)
-    log = _kept_lines(said.log if said else ended.message.strip())
+    report = read_report(ended.message)
+    log = _kept_lines(report.log if report else ended.message.strip())
     failure = Failure(
         Reason.CRASHED,
         f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
@@ -190,18 +190,18 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
         field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
         message = f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(log)}"
         return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
-    if said is not None:
+    if report is not None:
         return replace(
             failure,
-            reason=said.reason,
-            message=said.message or said.reason,
-            retryable=ended.exit_code in RETRYABLE_EXITS if said.retryable is None else said.retryable,
+            reason=report.reason,
+            message=report.message or report.reason,
+            retryable=ended.exit_code in RETRYABLE_EXITS if report.retryable is None else report.retryable,
         )
     return failure
 
 
 def _kept_lines(log: str) -> str:
-    """Return the end of a log: what fits a status that people look at."""
+    """Return the last lines of a log, as many as fit into the status."""
     return "\n".join(printable(log).splitlines()[-_LINES_KEPT:])[-_LOG_KEPT:]
 
 

@@ -1,7 +1,7 @@
-"""Deletions that do not end because of somebody's finalizer: of the model itself, and of what belongs to it.
+"""Deletions that another party's finalizer holds up: of the model itself, and of its children.
 
-Kubernetes keeps such an object for good, and nobody says so. A model that is held serves on as it is and follows no
-edit; a child that is held keeps its name, so that none can be made in its place.
+Kubernetes keeps such an object until the finalizer is removed, and reports it nowhere. A model that is held goes on
+serving and follows no edit. A child that is held keeps its name, so that no other can be made in its place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from vicuna_operator.planning.observed import Observed
 
 __all__ = ["held_children", "held_status", "without_taken"]
 
-_STEP = "ask whoever set it, or take it out of metadata.finalizers"
+_STEP = "ask whoever set it, or remove it from metadata.finalizers"
 
 
 def held_status(model: Model, now: datetime) -> dict[str, Any] | None:
@@ -30,18 +30,18 @@ def held_status(model: Model, now: datetime) -> dict[str, Any] | None:
     if not model.finalizers:
         return None
     message = (
-        f"deleted, and kept by the finalizer {_named(model.finalizers)}: what runs goes on, and no edit is followed;"
+        f"deleted, and kept by the finalizer {_named(model.finalizers)}: its pods go on, and no edit is followed;"
         f" {_STEP}"
     )
     before = [item for item in model.status.get("conditions") or () if item.get("type") != ConditionType.DRIFTED]
-    told = Condition(ConditionType.DRIFTED, True, Reason.DELETION_HELD, message)
+    condition = Condition(ConditionType.DRIFTED, True, Reason.DELETION_HELD, message)
     old = find_condition(model.status, ConditionType.DRIFTED)
-    drifted = merge_conditions([told], [old] if old else [], generation=model.generation, now=now)
+    drifted = merge_conditions([condition], [old] if old else [], generation=model.generation, now=now)
     return {**model.status, "action": _STEP, "conditions": [*before, *drifted]}
 
 
 def held_children(model: Model, seen: Observed) -> Iterator[str]:
-    """Say which children are deleted and do not go. Pods are not among them: rollouts name those that do not end."""
+    """Say which children are deleted and kept by a finalizer; pods that do not end are named with the rollout."""
     for kind, meta in _children(seen):
         if meta.deleting and meta.finalizers and meta.owner_uid == model.uid:
             yield (
@@ -51,7 +51,7 @@ def held_children(model: Model, seen: Observed) -> Iterator[str]:
 
 
 def without_taken(actions: Sequence[Action], seen: Observed) -> Sequence[Action]:
-    """Leave out the creation of what is deleted and not gone yet: its name is taken until then, and its end is told."""
+    """Leave out creations whose name is still taken by an object that is being deleted; its end wakes the model."""
     leaving = {(kind, meta.name) for kind, meta in _children(seen) if meta.deleting}
     return [item for item in actions if not (isinstance(item, Create) and _name_of(item) in leaving)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Outcome, format_time
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Stand
+from vicuna_operator.planning.rollout import RolloutState
 from vicuna_operator.planning.serving import ServingStage
 
 __all__ = ["with_outcomes"]
@@ -15,22 +15,22 @@ _LENGTH = 10
 
 
 def with_outcomes(before: Sequence[Mapping[str, Any]], serving: ServingStage, now: datetime) -> list[Any]:
-    """Return the history with what has ended since; each end stands there once, however often it is seen."""
+    """Return the history with the rollouts that have ended since; each end is recorded once."""
     known = {_identity(item) for item in before}
     return [*(item for item in _ended(serving, now) if _identity(item) not in known), *before][:_LENGTH]
 
 
 def _ended(serving: ServingStage, now: datetime) -> list[dict[str, str]]:
-    """Return the rollouts that this pass sees at their end: those overtaken first, then the target's own."""
+    """Return the rollouts that have ended: superseded ones first, then the target's own."""
     ended = [_entry(item, Outcome.SUPERSEDED, format_time(now)) for item in serving.superseded]
-    fresh, rollout = serving.fresh, serving.rollout
-    if fresh is not None and rollout.stand is Stand.ROLLED_BACK and rollout.failure is not None:
+    target, rollout = serving.target_deployment, serving.rollout
+    if target is not None and rollout.state is RolloutState.ROLLED_BACK and rollout.failure is not None:
         failure = rollout.failure
         at = str(failure.get("at") or format_time(now))
-        ended.append({**_entry(fresh, Outcome.ROLLED_BACK, at), "reason": str(failure["reason"])})
-    elif fresh is not None and rollout.stand is Stand.STEADY:
-        completed = now if rollout.marks else fresh.completed or now
-        ended.append(_entry(fresh, Outcome.SUCCEEDED, format_time(completed)))
+        ended.append({**_entry(target, Outcome.ROLLED_BACK, at), "reason": str(failure["reason"])})
+    elif target is not None and rollout.state is RolloutState.COMPLETE:
+        completed = now if rollout.annotations else target.completed or now
+        ended.append(_entry(target, Outcome.SUCCEEDED, format_time(completed)))
     return ended
 
 

@@ -23,27 +23,27 @@ class JobView:
     succeeded: bool
     failed: bool
     finished: datetime | None
-    deadline: bool = False  # spec.activeDeadlineSeconds is set: the operator ends what only sidecars keep alive
+    deadline: bool = False  # spec.activeDeadlineSeconds is set, as the operator does where only sidecars still run
     condition_reason: str = ""
     condition_message: str = ""
     asked_template: str = ""  # with which --chat-template it runs
 
     @property
     def is_prune(self) -> bool:
-        """Tell a clean-up from a merge."""
+        """Tell whether it is a clean-up and not a merge."""
         return self.meta.labels.get(c.LABEL_NAME) == c.NAME_PRUNE
 
     @property
     def kept(self) -> Sequence[str]:
         """Return the artifacts that a clean-up leaves."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_KEPT))
-        return [str(item) for item in told] if isinstance(told, list) else ()
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_KEPT))
+        return [str(item) for item in value] if isinstance(value, list) else ()
 
     @property
-    def aside(self) -> Sequence[str]:
+    def quarantined(self) -> Sequence[str]:
         """Return the artifacts whose damaged copies a clean-up removes too."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
-        return [str(item) for item in told] if isinstance(told, list) else ()
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_ASIDE))
+        return [str(item) for item in value] if isinstance(value, list) else ()
 
     @property
     def merge_key(self) -> str:
@@ -52,41 +52,41 @@ class JobView:
 
     @property
     def artifact_id(self) -> str | None:
-        """Return the artifact this Job published, once the operator has noted it."""
+        """Return the artifact this Job published, once the operator has recorded it."""
         return self.meta.labels.get(c.LABEL_ARTIFACT_ID)
 
     @property
     def artifact_bytes(self) -> int | None:
-        """Return the size of that artifact, where the merge told it."""
+        """Return the size of that artifact in bytes, where the merge reported it."""
         return whole(self.meta.annotations.get(c.ANNOTATION_ARTIFACT_BYTES)) or None
 
     @property
     def chat_template(self) -> str | None:
-        """Return what `auto` came to, once the operator has noted it."""
+        """Return what `auto` was resolved to, once the operator has recorded it."""
         return self.meta.annotations.get(c.ANNOTATION_CHAT_TEMPLATE)
 
     @property
     def warnings(self) -> Sequence[tuple[str, str]]:
-        """Return what the merge told that is odd about its artifact: pairs of reason and sentence."""
-        told = parsed(self.meta.annotations.get(c.ANNOTATION_WARNINGS))
-        pairs = [one for one in told if isinstance(one, list) and len(one) == 2] if isinstance(told, list) else []
+        """Return the merge's warnings about its artifact: pairs of reason and sentence."""
+        value = parsed(self.meta.annotations.get(c.ANNOTATION_WARNINGS))
+        pairs = [one for one in value if isinstance(one, list) and len(one) == 2] if isinstance(value, list) else []
         return [(str(reason), str(message)) for reason, message in pairs]
 
     @property
     def artifact_digest(self) -> str | None:
-        """Return the digest of that artifact's files, where the merge told it."""
+        """Return the digest of that artifact's files, where the merge reported it."""
         return self.meta.digest
 
     @property
     def attempt(self) -> int:
         """Return the attempt number, counted from 0 over all Jobs of one merge key."""
         noted = whole(self.meta.annotations.get(c.ANNOTATION_ATTEMPT), -1, most=_MOST_ATTEMPTS)
-        # The name ends with it too.
+        # Without a valid annotation, the name's last part has the number too.
         return noted if noted >= 0 else whole(self.meta.name.rpartition("-")[2], most=_MOST_ATTEMPTS)
 
     @property
     def disrupted(self) -> bool:
-        """Tell whether this attempt ended for no fault of its own, such as a drained node."""
+        """Tell whether the cluster ended this attempt, for instance by draining its node."""
         return c.ANNOTATION_DISRUPTED in self.meta.annotations
 
     @property
@@ -101,7 +101,7 @@ class JobView:
 
     @property
     def capacity(self) -> str:
-        """Return what the claim held when this attempt was made; empty where it was not bound."""
+        """Return the claim's capacity when this attempt was created; empty where it was not bound."""
         return self.meta.annotations.get(c.ANNOTATION_CAPACITY, "")
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Values that others may have written: annotations, termination messages, statuses. What is malformed is the default.
+"""Values that others may have written: annotations, termination messages, statuses. Malformed ones give the default.
 
-A pass over a model must never end because somebody edited an annotation by hand, or because a status is not of the form
-it should have. Texts lose their control characters here, so that none reaches the terminal of whoever reads a status.
+A pass over a model must never fail because somebody edited an annotation by hand, or because a status is malformed.
+Texts lose their control characters here, so that none reaches the terminal of whoever reads a status.
 """
 
 import json
@@ -18,11 +18,11 @@ __all__ = ["INT32", "fingerprint", "moment", "parsed", "quantity", "table", "tab
 
 INT32 = 2**31 - 1
 _MOST = 2**63 - 1
-_YEARS = range(1970, 9000)  # a margin, so that adding a deadline cannot overflow
+_YEARS = range(1970, 9000)  # below datetime's limit, so that adding a deadline cannot overflow
 
 
 def whole(value: object, default: int = 0, *, most: int = _MOST) -> int:
-    """Read a whole number from 0 to `most`, from a number or from ASCII digits; whatever else is the default."""
+    """Read a whole number from 0 to `most`, from a number or from ASCII digits; anything else gives the default."""
     found = value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_MOST)):
         found = int(value)
@@ -31,7 +31,7 @@ def whole(value: object, default: int = 0, *, most: int = _MOST) -> int:
 
 
 def text(value: object) -> str:
-    """Read a text, without its control characters; empty where it is none."""
+    """Read a text, without its control characters; empty where it is not a text."""
     return printable(value) if isinstance(value, str) else ""
 
 
@@ -53,7 +53,7 @@ def tables(value: object) -> Sequence[Mapping[str, Any]]:
 
 
 def quantity(value: object) -> str:
-    """Read a quantity as it is written; empty where it is none."""
+    """Read a quantity as it is written; empty where it is not a quantity."""
     try:
         _ = parse_quantity(value) if isinstance(value, str | int) else parse_quantity("")
     except ValueError:
@@ -62,7 +62,7 @@ def quantity(value: object) -> str:
 
 
 def fingerprint(value: object) -> str:
-    """Return 16 hex that tell a value from others; empty where it has no JSON."""
+    """Return 16 hex digits that identify a value; empty where it has no JSON form."""
     try:
         return short_hash(value, 16)
     except (RecursionError, TypeError, ValueError):
@@ -70,7 +70,7 @@ def fingerprint(value: object) -> str:
 
 
 def parsed(value: object) -> Any:
-    """Read JSON; None where it is none, or nested beyond what can be read."""
+    """Read JSON; None where it is not JSON, or is nested too deeply."""
     try:
         return json.loads(value) if isinstance(value, str) else None
     except (RecursionError, ValueError):
@@ -78,7 +78,7 @@ def parsed(value: object) -> Any:
 
 
 def moment(value: object) -> datetime | None:
-    """Read an RFC 3339 time, in UTC; None where it is none. A time without a zone is UTC."""
+    """Read an RFC 3339 time, in UTC; None where it is not a time. A time without a zone is UTC."""
     try:
         found = parse_time(value) if isinstance(value, str) and value else None
         found = found if found is None or found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""How far a merge has come, as `status.merge` tells it: bytes, percent, rate and the time that is left."""
+"""The progress of a merge for `status.merge`: bytes, percent, rate and remaining time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from vicuna_operator.planning.attempts import WeightsStage
 
 __all__ = ["merge_progress"]
 
-_MOST = 2**63  # infinity, which JSON can make of a number, is beyond it
+_MOST = 2**63  # excludes infinity, which JSON may contain
 
 
 def merge_progress(before: Mapping[str, Any] | None, weights: WeightsStage) -> Mapping[str, Any] | None:
@@ -33,13 +33,13 @@ def _finished(before: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def _counted(progress: Mapping[str, Any]) -> Mapping[str, int]:
-    """Compute what a progress line tells; 100 percent only when the artifact is there."""
+    """Read a progress line; 100 percent is reported only with the artifact."""
     total, rate = _count(progress.get("bytesTotal")), _count(progress.get("bytesPerSecond"))
     if not total:
         return {}
     done = min(_count(progress.get("bytesDone")), total)
-    told = {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
-    return {**told, "bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)} if rate else told
+    counted = {"percent": min(99, 100 * done // total), "bytesDone": done, "bytesTotal": total}
+    return {**counted, "bytesPerSecond": rate, "remainingSeconds": -(-(total - done) // rate)} if rate else counted
 
 
 def _count(value: object) -> int:

@@ -17,7 +17,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Meta:
-    """Name, identity, owner and our marks; `annotations` holds those of our own group only."""
+    """Name, identity, owner and labels; `annotations` has those of our own group only."""
 
     name: str
     uid: str
@@ -31,21 +31,21 @@ class Meta:
 
     @property
     def digest(self) -> str | None:
-        """Return the digest of an artifact's files that is noted, if one is."""
+        """Return the recorded digest of an artifact's files, if there is one."""
         text = self.annotations.get(c.ANNOTATION_ARTIFACT_DIGEST, "")
         return text if is_digest(text) else None
 
     @property
-    def look(self) -> str:
-        """Return which look at every byte of the artifact this belongs to; empty: none."""
+    def verification(self) -> str:
+        """Return the key of the verification that this object belongs to; empty: none."""
         return self.annotations.get(c.ANNOTATION_VERIFY, "")
 
     def is_child_of(self, uid: str) -> bool:
-        """Tell whether the object belongs to the model with this uid, and is there to stay."""
+        """Tell whether the object belongs to the model with this uid and is not being deleted."""
         return self.owner_uid == uid and not self.deleting
 
     def is_orphan_of(self, name: str, uid: str) -> bool:
-        """Tell whether the object has no controller, or a model of this name that is not there any more."""
+        """Tell whether the object has no controller, or an earlier model of this name as its controller."""
         former = self.owner_model == name and self.owner_uid != uid
         return not self.deleting and (self.owner_uid is None or former)
 

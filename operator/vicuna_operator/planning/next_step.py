@@ -1,6 +1,6 @@
-"""What would change a model's present state, as one sentence for people: `status.action`.
+"""The next step for the user, as one sentence: `status.action`.
 
-Whoever knows the cause knows best (an obstacle's own step); else the reason tells.
+A blocking reason brings its own step; otherwise the reason decides.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ __all__ = ["next_step"]
 
 _MOST = 1024
 _RETRY = "correct what the message names, then `kubectl vicuna retry {name}`"
-_MERGE_ENDS = "nothing: it goes on by itself; see `kubectl vicuna logs {name} --merge --follow`"
-_LOADS = "nothing: it goes on by itself; see `kubectl vicuna logs {name} --follow`"
+_MERGE_ENDS = "nothing: it goes on automatically; see `kubectl vicuna logs {name} --merge --follow`"
+_LOADS = "nothing: it goes on automatically; see `kubectl vicuna logs {name} --follow`"
 _LOOK = "see `kubectl vicuna status {name}`, and correct what the message names"
 
 _BY_REASON: Mapping[str, str] = {
     Reason.SUSPENDED: "set spec.suspend to false",
     Reason.SCALED_TO_ZERO: "`kubectl scale vicunamodel/{name} --replicas=1`",
-    Reason.NOT_ALLOWED: "name something that is allowed here, or ask who runs the operator",
+    Reason.NOT_ALLOWED: "name something that is allowed here, or ask the operator's administrator",
     Reason.INVALID_SPEC: "correct the field that the message names",
     Reason.NAME_CONFLICT: "delete or rename what the message names, or rename this model",
     Reason.API_REFUSED: "grant the operator the chart's roles, or correct what the message names",
     Reason.CLAIM_NOT_FOUND: "create the PersistentVolumeClaim that the message names, or correct its name in the spec",
-    Reason.CLAIM_PENDING: "nothing, once the old claim is gone; see what still uses it",
+    Reason.CLAIM_PENDING: "nothing once the old claim is gone; find what still uses it",
     Reason.MERGE_PENDING: _MERGE_ENDS,
     Reason.MERGING: _MERGE_ENDS,
-    Reason.MERGE_RETRYING: "nothing: it is tried again by itself; sooner once the cause is removed",
+    Reason.MERGE_RETRYING: "nothing: the operator tries again; remove the cause that the message names",
     Reason.STARTING: _LOADS,
     Reason.PARTLY_AVAILABLE: _LOADS,
     Reason.ROLLING_OUT: _LOADS,
@@ -35,7 +35,7 @@ _BY_REASON: Mapping[str, str] = {
     Reason.OOM_KILLED: "raise the memory limit that the message names",
     Reason.DEADLINE_EXCEEDED: "raise spec.merge.activeDeadlineSeconds",
     Reason.EVICTED: "nothing: another pod is made; free its node, or raise the pod's requests, if it happens again",
-    Reason.POD_LOST: "nothing: it is tried again by itself",
+    Reason.POD_LOST: "nothing: the operator tries again",
     Reason.CRASHED: "see `kubectl vicuna logs {name} --previous`",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "see `kubectl vicuna logs {name}`; raise"
     " spec.serving.rollout.progressDeadlineSeconds for a model that loads slowly",
@@ -44,9 +44,9 @@ _BY_REASON: Mapping[str, str] = {
 
 
 def next_step(name: str, reason: str, step: str = "") -> str | None:
-    """Return what would change the state that `reason` stands for; None where nothing is waited for.
+    """Return the next step for a state with this reason; None for a model that is ready.
 
-    `step` is what the cause itself suggests, if it does.
+    `step` is the blocking reason's own, empty where there is none.
     """
     if reason == Reason.READY:
         return None

@@ -14,11 +14,11 @@ from vicuna_operator.planning.meta import Body, Meta, conditions_of
 
 __all__ = [
     "ClaimView",
-    "CompanionView",
+    "DryRunResult",
     "EventView",
+    "ManagedObjectView",
     "Observed",
     "PodView",
-    "Rehearsed",
 ]
 
 
@@ -26,8 +26,7 @@ __all__ = [
 class PodView:
     """A pod of a merge Job or of a serving Deployment, with the state of the operator's own container in it.
 
-    `others` are containers that stand beside it, which somebody's admission webhook has added; `init` those that come
-    before it.
+    `others` are the other containers, which an admission webhook has added; `init` are its init containers.
     """
 
     meta: Meta
@@ -41,8 +40,8 @@ class PodView:
     waiting_reason: str
     waiting_message: str
     running: bool
-    terminated: Termination | None  # now ended
-    last_terminated: Termination | None  # ended before the present try
+    terminated: Termination | None  # how it ended, where it does not run now
+    last_terminated: Termination | None  # how it ended before its last restart
     restarts: int
     unscheduled_since: datetime | None = None
     ready_since: datetime | None = None
@@ -50,10 +49,10 @@ class PodView:
     init: Sequence[ContainerView] = ()
     scheduling: str = ""  # why the scheduler has not placed it, in a word: Unschedulable, SchedulingGated
     scheduled_since: datetime | None = None
-    started: datetime | None = None  # when its container began to run; None where that was not its first try
-    disruption: str = ""  # why the cluster takes it away: preemption, eviction, a taint, a shutdown; empty: it does not
-    began: datetime | None = None  # when the present try of its container began to run; None while none runs
-    ends: datetime | None = None  # when its grace period is over; None while nobody has told it to end
+    started: datetime | None = None  # when its container started; None after a restart
+    disruption: str = ""  # why the cluster removes it (preemption, eviction, taint, shutdown); empty: it does not
+    began: datetime | None = None  # when its container started last; None while it does not run
+    ends: datetime | None = None  # when its grace period is over; None while it is not being deleted
 
     @property
     def revision(self) -> str:
@@ -67,7 +66,7 @@ class PodView:
 
     @property
     def over(self) -> bool:
-        """Tell whether it has ended for good and holds nothing any more; an evicted pod stays so until collected."""
+        """Tell whether it has ended and holds no resources any more; an evicted pod stays so until it is deleted."""
         return self.phase in {"Failed", "Succeeded"}
 
     @property
@@ -125,7 +124,7 @@ def _while(condition: Mapping[str, Any], value: str) -> str:
     """Return reason and message of a condition while it has this value."""
     if condition.get("status") != value:
         return ""
-    return ": ".join(told for member in ("reason", "message") if (told := text(condition.get(member)))) or "disrupted"
+    return ": ".join(part for member in ("reason", "message") if (part := text(condition.get(member)))) or "disrupted"
 
 
 def _since(condition: Mapping[str, Any], value: str) -> datetime | None:
@@ -170,8 +169,8 @@ def _modes(value: object) -> Sequence[str]:
 
 
 @dataclass(frozen=True)
-class CompanionView:
-    """What stands beside all revisions under the model's name: Service, PodDisruptionBudget or NetworkPolicy."""
+class ManagedObjectView:
+    """An object that a model has once, under its name: Service, PodDisruptionBudget or NetworkPolicy."""
 
     meta: Meta
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -197,16 +196,16 @@ class EventView:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
-    """What the API server said when objects were tried out.
+class DryRunResult:
+    """What the API server answered to a dry run.
 
-    `refused` are its findings about the objects themselves (422); `fresh` is true in the first plan that knows of it.
+    `refused` are its findings about the objects themselves (422); `is_new` is true in the first plan that knows of it.
     """
 
     key: str
     refused: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    fresh: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,18 +225,18 @@ class Observed:
     jobs: Sequence[JobView] = ()
     deployments: Sequence[DeploymentView] = ()
     pods: Sequence[PodView] = ()
-    service: CompanionView | None = None
+    service: ManagedObjectView | None = None
     budgets_offered: bool = False
-    budget: CompanionView | None = None
-    policy: CompanionView | None = None
+    budget: ManagedObjectView | None = None
+    policy: ManagedObjectView | None = None
     claims: Mapping[str, ClaimView | None] = field(default_factory=dict)
     events: Mapping[str, Sequence[EventView]] = field(default_factory=dict)
     progress: Mapping[str, Any] | None = None
-    conflicts: Sequence[str] = ()  # names on which a create met a foreign object
-    relabelled: Sequence[str] = ()  # children that no watch shows: a label of ours is not what it was made with
+    conflicts: Sequence[str] = ()  # names that objects of others have taken
+    relabelled: Sequence[str] = ()  # children that no watch shows, since somebody changed our label
     neighbours: Sequence[str] = ()
     neighbour_pods: Sequence[PodView] = ()
-    rehearsed: Rehearsed | None = None  # None: nothing was tried out yet
+    dry_run: DryRunResult | None = None  # None: there was none yet
 
     @property
     def merges(self) -> Sequence[JobView]:

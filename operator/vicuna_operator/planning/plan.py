@@ -1,4 +1,4 @@
-"""plan(): from what is seen to what should be done next. Pure and level-triggered: any event may be lost.
+"""plan(): from the observed state to the next actions. Pure and level-triggered: any event may be lost.
 
 The stages are those of the model's way through the system (docs/architecture.md): weights, then serving, then status.
 """
@@ -9,20 +9,20 @@ from typing import Any
 
 from vicuna_operator.api.conditions import CALM_REASONS, ConditionType, Reason, find_condition
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note, Plan
+from vicuna_operator.planning.actions import NewEvent, Plan
 from vicuna_operator.planning.adoption import adopt
 from vicuna_operator.planning.allowed import not_allowed
 from vicuna_operator.planning.attempts import claims_to_read
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.drift import drift_told, find_drift
-from vicuna_operator.planning.figures import figures
+from vicuna_operator.planning.decision import decision_fields
+from vicuna_operator.planning.diagnosis import POLL_SECONDS, unexplained
+from vicuna_operator.planning.drift import drift_condition, find_drift
 from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.status import build_status, conflicting, disallowed, invalid
 from vicuna_operator.planning.storage import growth
-from vicuna_operator.planning.trouble import POLL_SECONDS, unexplained
 from vicuna_operator.planning.weights import plan_weights
 from vicuna_operator.resources.common import claim_name
 
@@ -34,8 +34,8 @@ _ADOPTED_SECONDS = 1.0
 def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
     """Decide the next step for one model.
 
-    A model that is being deleted needs nothing but a word where somebody's finalizer keeps it: the garbage collector
-    follows the ownerReferences. A wrong spec changes no child. `now` is an aware UTC time.
+    A model that is being deleted needs no action, since the garbage collector follows the ownerReferences. Its status
+    says so where a finalizer keeps it. An invalid spec changes no child. `now` is an aware UTC time.
     """
     if model.deleting:
         return _only_told(model, held_status(model, now))
@@ -45,17 +45,17 @@ def plan(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Pla
         return _only_told(model, disallowed(model, refused, now))
     made = _next_step(model, seen, config, now)
     adopting, adopted = adopt(model, seen, config)
-    if adopting:  # first of all; then look again: it is as if nothing had ever been without an owner
-        return Plan(actions=adopting, status=made.status, notes=adopted, requeue_after=_ADOPTED_SECONDS)
+    if adopting:  # alone and first: the next pass then sees children with an owner
+        return Plan(actions=adopting, status=made.status, new_events=adopted, requeue_after=_ADOPTED_SECONDS)
     return made
 
 
 def _only_told(model: Model, status: Mapping[str, Any] | None) -> Plan:
-    """Plan nothing but to say why nothing is done; None where there is nothing to say."""
+    """Plan no action, only the status that says why; None where there is nothing to say."""
     if status is None:
-        return Plan(figures={"reason": "Deleting"})
-    told = {"generation": model.generation, "reason": status.get("reason", "")}
-    return Plan(status=status, notes=_transitions(model, status), figures=told)
+        return Plan(decision={"reason": "Deleting"})
+    decision = {"generation": model.generation, "reason": status.get("reason", "")}
+    return Plan(status=status, new_events=_transitions(model, status), decision=decision)
 
 
 def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
@@ -65,7 +65,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     if seen.conflicts:
         status = conflicting(model, seen.conflicts, now)
     else:
-        drift = drift_told(find_drift(model, seen, config, serving.fleet.live, serving.contested))
+        drift = drift_condition(find_drift(model, seen, config, serving.fleet.live, serving.contested))
         status = build_status(model, weights, serving, config, now, drift)
     stuck, look_again = unexplained(seen.pods, serving.target, now)
     waits = [
@@ -77,30 +77,30 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     ]
     again = min((wait for wait in waits if wait is not None), default=None)
     grown = growth(model, seen.claims.get(claim_name(model)))
-    notes = [*weights.notes, *serving.notes, *pruned]
+    new_events = [*weights.new_events, *serving.new_events, *pruned]
     actions = without_taken([*weights.actions, *serving.actions, *pruning, *grown], seen)
     return Plan(
         actions=actions,
         status=status,
-        notes=[*notes, *_transitions(model, status, notes)],
+        new_events=[*new_events, *_transitions(model, status, new_events)],
         requeue_after=again,
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
-        rehearsal=weights.rehearsal,
-        figures=figures(model, weights, serving, status, actions, again),
+        dry_run=weights.dry_run,
+        decision=decision_fields(model, weights, serving, status, actions, again),
     )
 
 
-def _transitions(model: Model, status: Mapping[str, Any], said: Sequence[Note] = ()) -> Sequence[Note]:
-    """Tell the user when what Ready says has changed, and when something has drifted.
+def _transitions(model: Model, status: Mapping[str, Any], others: Sequence[NewEvent] = ()) -> Sequence[NewEvent]:
+    """Return Events where the reason of Ready or Drifted has changed.
 
-    That a merge waits for its pod is no news while the Event of this very pass says that its Job was made.
+    That a merge waits for its pod is left out where this pass already reports that its Job was created.
     """
-    told = {Reason.MERGE_PENDING} if any(note.reason == "MergeStarted" for note in said) else set()
-    notes = []
+    unchanged = {Reason.MERGE_PENDING} if any(event.reason == "MergeStarted" for event in others) else set()
+    new_events = []
     for kind in (ConditionType.READY, ConditionType.DRIFTED):
         before, after = find_condition(model.status, kind), find_condition(status, kind)
-        if after and after["reason"] not in (*told, before.get("reason")):
+        if after and after["reason"] not in (*unchanged, before.get("reason")):
             calm = after["reason"] in CALM_REASONS
-            notes.append(Note("Normal" if calm else "Warning", after["reason"], after["message"]))
-    return notes
+            new_events.append(NewEvent("Normal" if calm else "Warning", after["reason"], after["message"]))
+    return new_events

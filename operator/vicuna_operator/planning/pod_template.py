@@ -1,8 +1,8 @@
 """A Deployment's pod template, and whether somebody has changed it since it was made.
 
-Neither generation nor resourceVersion tells: both move with annotations and replicas. A hash alone would call it a
-change when a newer API server fills in a field that older ones did not know. Such a field makes the template longer,
-and no manager but the operator owns any of it, as the object's managedFields tell.
+Neither generation nor resourceVersion can say so: both change with annotations and replicas. A hash alone would report
+a change when a newer API server fills in a field that older ones did not know. Such a field makes the template longer,
+and in managedFields no manager but the operator owns a part of it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
 @dataclass(frozen=True)
 class PodTemplate:
-    """What pods are made from: a fingerprint, how many values it has, whether somebody else owns one of them."""
+    """The pod template in short: a fingerprint, its number of values, and whether another manager owns one of them."""
 
     fingerprint: str = ""  # empty where it could not be read
     values: int = 0
@@ -28,7 +28,7 @@ class PodTemplate:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
-        """Read a Deployment's, without the mark of `kubectl rollout restart`, which changes nothing that is served."""
+        """Read a Deployment's, without the annotation of `kubectl rollout restart`, which changes nothing served."""
         template = table(body, "spec", "template")
         annotations = table(template, "metadata", "annotations")
         stated = {key: value for key, value in annotations.items() if key != _RESTARTED}
@@ -39,11 +39,11 @@ class PodTemplate:
 
     @property
     def noted(self) -> str:
-        """Return it as an annotation has it."""
+        """Return the text that an annotation records."""
         return f"{self.fingerprint} {self.values}"
 
     def differs(self, noted: str) -> bool:
-        """Tell whether somebody changed it since it was noted; what is malformed counts as not noted."""
+        """Tell whether somebody changed it since it was recorded; a malformed record counts as none."""
         known, _, values = noted.partition(" ")
         if not self.fingerprint or len(known) != len(self.fingerprint) or known == self.fingerprint:
             return False
@@ -65,14 +65,14 @@ def _count(value: object) -> int:
 
 
 def _is_shared(body: Mapping[str, Any]) -> bool:
-    """Tell whether another manager than the operator owns a part of the template, where the object tells at all."""
+    """Tell whether another manager than the operator owns a part of the template; True without managedFields."""
     managers = tables(table(body, "metadata").get("managedFields"))
     others = [item for item in managers if text(item.get("manager")) != c.FIELD_MANAGER]
     return not managers or any(map(_owns, others))
 
 
 def _owns(manager: Mapping[str, Any]) -> bool:
-    """Tell whether a manager owns more of the template than the mark of a restart."""
+    """Tell whether a manager owns more of the template than the annotation of a restart."""
     template = table(manager, "fieldsV1", "f:spec", "f:template")
-    marks = table(template, "f:metadata", "f:annotations").keys() - {".", f"f:{_RESTARTED}"}
-    return "f:spec" in template or bool(marks) or "f:labels" in table(template, "f:metadata")
+    annotations = table(template, "f:metadata", "f:annotations").keys() - {".", f"f:{_RESTARTED}"}
+    return "f:spec" in template or bool(annotations) or "f:labels" in table(template, "f:metadata")

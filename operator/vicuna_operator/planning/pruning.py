@@ -1,8 +1,7 @@
-"""Which artifacts on the model's own claim nothing refers to any more, and the Job that removes them.
+"""Which artifacts on the model's own claim are unused, and the Job that removes them.
 
-The claim itself remembers, in an annotation, which artifacts were put on it and when: revisions, Jobs and the status
-may all be gone by the time an artifact is not needed. A claim the user provided is never pruned: who else uses it
-cannot be known.
+An annotation of the claim records which artifacts were put on it and when. Revisions, Jobs and the status may all be
+gone by the time an artifact is not needed. A claim of the user's own is never pruned: others may use it.
 """
 
 import json
@@ -13,31 +12,31 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, Note, Patch, Ref
-from vicuna_operator.planning.aside import cleared, free, put_aside
+from vicuna_operator.planning.actions import Action, Create, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.endings import ended, pods_of
+from vicuna_operator.planning.job_outcome import pods_by_job, with_outcome
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment, parsed
 from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.quarantine import find_quarantined, mark_removed, removable
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.prune_job import prune_job, prune_job_name
 
 __all__ = ["PruningStage", "plan_pruning"]
 
-# `artifacts prune` touches nothing younger than ten minutes; the rest is for clocks that differ.
+# `artifacts prune` removes nothing younger than ten minutes; the rest allows for clocks that differ.
 _MIN_AGE = timedelta(minutes=15)
 _TRY_AGAIN = timedelta(hours=1)
 
-PruningStage = tuple[Sequence[Action], Sequence[Note], float | None]
+PruningStage = tuple[Sequence[Action], Sequence[NewEvent], float | None]
 _NOTHING: PruningStage = ((), (), None)
 
 
 def plan_pruning(
     model: Model, weights: WeightsStage, seen: Observed, config: PlanConfig, now: datetime
 ) -> PruningStage:
-    """Note new artifacts on the claim; start, follow and clear away the Job that removes old ones."""
+    """Record new artifacts on the claim; start, follow and delete the Job that removes old ones."""
     claim = seen.claims.get(claim_name(model))
     if spec_of(model).storage.claim_name is not None or claim is None or claim.meta.deleting:
         return _NOTHING
@@ -50,14 +49,14 @@ def plan_pruning(
     if jobs:
         needed = None if weights.artifact_id is None else used | set(seen.neighbours)
         return _follow(claim, known, needed, jobs, merges, now)
-    aside = free(put_aside(merges), [*seen.pods, *seen.neighbour_pods])
-    return _begin(model, weights, seen, config, known, used, aside, now)
+    quarantined = removable(find_quarantined(merges), [*seen.pods, *seen.neighbour_pods])
+    return _begin(model, weights, seen, config, known, used, quarantined, now)
 
 
 def _clean_ups(model: Model, seen: Observed) -> Sequence[JobView]:
     mine = [job for job in seen.jobs if job.is_prune and job.meta.is_child_of(model.uid)]
-    pods = pods_of(mine, seen.pods)
-    return [ended(job, pods.get(job.meta.name)) for job in mine]
+    pods = pods_by_job(mine, seen.pods)
+    return [with_outcome(job, pods.get(job.meta.name)) for job in mine]
 
 
 def _begin(
@@ -67,36 +66,36 @@ def _begin(
     config: PlanConfig,
     known: Mapping[str, str],
     used: set[str],
-    aside: Sequence[str],
+    quarantined: Sequence[str],
     now: datetime,
 ) -> PruningStage:
     old = _old(known, used)
-    # While a merge is under way nobody can say what it will need.
-    if not (old or aside) or weights.artifact_id is None:
+    # The artifact that a running merge will need is not known yet.
+    if not (old or quarantined) or weights.artifact_id is None:
         return _NOTHING
     young = {item for item, due in old.items() if now < due}
-    if young and not aside:
+    if young and not quarantined:
         return (), (), (max(old.values()) - now).total_seconds()
     keep = used | set(seen.neighbours) | young
-    body = _job(model, keep, aside, config, shared_volume=weights.shared_volume)
-    going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in aside)]
+    body = _job(model, keep, quarantined, config, shared_volume=weights.shared_volume)
+    going = [*sorted(set(old) - young), *(f"the damaged copy of {item}" for item in quarantined)]
     message = f"Job {prune_job_name(model, keep)} removes {', '.join(going)} from {claim_name(model)}"
-    return [Create(body)], [Note("Normal", "PruneStarted", message)], None
+    return [Create(body)], [NewEvent("Normal", "PruneStarted", message)], None
 
 
 def _old(known: Mapping[str, str], used: set[str]) -> dict[str, datetime]:
-    """Return what is not needed any more, and from when on it may go."""
+    """Return the unused artifacts, and from when on each may be removed."""
     return {item: parse_time(known[item]) + _MIN_AGE for item in known if item not in used}
 
 
 def _job(
-    model: Model, keep: set[str], aside: Sequence[str], config: PlanConfig, *, shared_volume: bool
+    model: Model, keep: set[str], quarantined: Sequence[str], config: PlanConfig, *, shared_volume: bool
 ) -> Mapping[str, Any]:
     serving = spec_of(model).serving
     return prune_job(
         model,
         keep=keep,
-        aside=aside,
+        quarantined=quarantined,
         image=serving.image or config.server_image,
         pull_policy=serving.image_pull_policy or config.server_image_pull_policy,
         shared_volume=shared_volume,
@@ -112,24 +111,26 @@ def _follow(
     merges: Sequence[JobView],
     now: datetime,
 ) -> PruningStage:
-    """Clear away a Job that is done, or that might remove what is needed (None: a merge will tell)."""
+    """Delete a Job that is done, or that might remove what is needed; None: not known until the merge has ended."""
     actions: list[Action] = []
-    notes: list[Note] = []
+    new_events: list[NewEvent] = []
     wait = None
     for job in jobs:
         remove = Delete(Ref("batch/v1", "Job", job.meta.name), job.meta.uid)
         if job.succeeded:
             kept = {item: at for item, at in known.items() if item in job.kept}
-            actions += [_remember(claim, kept), *cleared(merges, job.aside), remove]
+            actions += [_remember(claim, kept), *mark_removed(merges, job.quarantined), remove]
         elif needed is None or not needed <= set(job.kept):
             actions.append(remove)
         elif job.failed:
             again = (job.finished or now) + _TRY_AGAIN
             actions += [remove] if now >= again else []
             wait = max(0.1, (again - now).total_seconds())
-            message = f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and it is tried again"
-            notes.append(Note("Warning", "PruneFailed", message))
-    return actions, notes, wait
+            message = (
+                f"Job {job.meta.name} failed; old artifacts stay on {claim.meta.name}, and the operator tries again"
+            )
+            new_events.append(NewEvent("Warning", "PruneFailed", message))
+    return actions, new_events, wait
 
 
 def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:
@@ -142,7 +143,7 @@ def _used(model: Model, weights: WeightsStage, seen: Observed) -> set[str]:
 def _known(claim: ClaimView) -> dict[str, str]:
     value = parsed(claim.meta.annotations.get(c.ANNOTATION_ARTIFACTS))
     if not isinstance(value, dict):
-        return {}  # somebody wrote something else there: from here on it is ours again
+        return {}  # malformed: the record starts anew
     return {str(item): format_time(put) for item, at in value.items() if (put := moment(at)) is not None}
 
 

@@ -1,8 +1,8 @@
-"""What somebody changed in an object that is wholly ours, and the patch that puts it back.
+"""What somebody changed in a managed object, and the patch that puts it back.
 
-Only what we state is compared: what the API server fills in, what a cloud assigns (clusterIP, nodePort, annotations of
-a load balancer) and what somebody adds beside it stays. An admission policy that rewrites what we state would be fought
-with every pass; so the object remembers what was put back last, and the same change is put back once in ten minutes.
+Only the fields that we state are compared. Whatever an API server or a cloud fills in (clusterIP, nodePort, annotations
+of a load balancer) stays, and so do additions. An admission policy may rewrite a field with each write. So the object
+records what was put back last, and the same change is put back once in ten minutes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,24 +12,24 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.planning.lenient import fingerprint, moment
-from vicuna_operator.planning.observed import CompanionView
+from vicuna_operator.planning.observed import ManagedObjectView
 
 __all__ = ["differing", "put_back", "seconds_left"]
 
 _PATIENCE = 600.0
-_WHOLE = {"selector", "matchLabels"}  # one more member would leave pods out
+_WHOLE = {"selector", "matchLabels"}  # an added member would exclude pods
 _NEWER = {"unhealthyPodEvictionPolicy"}  # an API server before 1.26 drops it
-_RIVALS = {"maxUnavailable": "minAvailable"}  # of which the API server takes one
+_RIVALS = {"maxUnavailable": "minAvailable"}  # the API server accepts one of the two
 
 
-def differing(found: CompanionView, body: Mapping[str, Any]) -> Sequence[str]:
+def differing(found: ManagedObjectView, body: Mapping[str, Any]) -> Sequence[str]:
     """Name the fields and labels that are not as stated."""
     labels = (f"label {key}" for key in _labels(found, body))
     return [*labels, *(f"spec.{key}" for key in _fields(found, body))]
 
 
-def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -> float:
-    """Return for how long the very change that is seen is let be, because it came back when it was put back last."""
+def seconds_left(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) -> float:
+    """Return for how many seconds a change is left alone, as it came back after it was put back last."""
     at, _, known = found.meta.annotations.get(c.ANNOTATION_PUT_BACK, "").partition(" ")
     since = moment(at)
     if since is None or known != _state(found, body):
@@ -38,7 +38,7 @@ def seconds_left(found: CompanionView, body: Mapping[str, Any], now: datetime) -
     return _PATIENCE - passed if 0 <= passed < _PATIENCE else 0.0
 
 
-def put_back(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
+def put_back(found: ManagedObjectView, body: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
     """Return the merge-patch that makes an object as stated again."""
     spec = {key: _patched(found.spec.get(key), body["spec"][key], key) for key in _fields(found, body)}
     rivals = {rival: None for key, rival in _RIVALS.items() if key in spec and rival in found.spec}
@@ -48,27 +48,27 @@ def put_back(found: CompanionView, body: Mapping[str, Any], now: datetime) -> Ma
     return {"metadata": metadata} | ({"spec": {**spec, **rivals}} if spec else {})
 
 
-def _labels(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
+def _labels(found: ManagedObjectView, body: Mapping[str, Any]) -> Iterator[str]:
     wanted: Mapping[str, str] = body["metadata"]["labels"]
     yield from (key for key in wanted if found.meta.labels.get(key) != wanted[key])
 
 
-def _fields(found: CompanionView, body: Mapping[str, Any]) -> Iterator[str]:
+def _fields(found: ManagedObjectView, body: Mapping[str, Any]) -> Iterator[str]:
     for key, value in body["spec"].items():
         unknown = key in _NEWER and key not in found.spec
         if not unknown and not _agrees(found.spec.get(key), value, key):
             yield key
 
 
-def _state(found: CompanionView, body: Mapping[str, Any]) -> str:
-    """Return what is there in place of what differs, in short."""
+def _state(found: ManagedObjectView, body: Mapping[str, Any]) -> str:
+    """Return a fingerprint of the values that differ."""
     labels = {key: found.meta.labels.get(key) for key in _labels(found, body)}
     spec = {key: found.spec.get(key) for key in _fields(found, body)}
     return fingerprint([labels, spec])
 
 
 def _agrees(found: object, wanted: object, key: str) -> bool:
-    """Tell whether all that is stated is there; what is empty need not be."""
+    """Tell whether everything that is stated is there; empty objects and lists may be absent."""
     if isinstance(wanted, Mapping):
         members = found if isinstance(found, Mapping) else {}
         extra = key in _WHOLE and not members.keys() <= wanted.keys()

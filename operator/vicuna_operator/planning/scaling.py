@@ -1,24 +1,24 @@
-"""What is done to the Deployments that exist: their replicas and marks are written, the oldest idle ones go."""
+"""What is done to existing Deployments: replicas and annotations are written, the oldest idle ones are deleted."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from vicuna_contract import names as c
-from vicuna_operator.planning.actions import Action, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Action, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks
+from vicuna_operator.planning.rollout import AnnotationChanges
 
 __all__ = ["last_use", "prune", "resize"]
 
 
 def resize(
-    live: Sequence[DeploymentView], sizes: Mapping[str, int], marks: Mapping[str, Marks]
-) -> tuple[list[Action], list[Note]]:
-    """Write replicas and marks in one call each; tell where somebody else had set the replicas."""
+    live: Sequence[DeploymentView], sizes: Mapping[str, int], annotations: Mapping[str, AnnotationChanges]
+) -> tuple[list[Action], list[NewEvent]]:
+    """Write replicas and annotations in one call each; report replicas that somebody else had set."""
     actions: list[Action] = []
-    notes: list[Note] = []
+    new_events: list[NewEvent] = []
     for item in live:
-        size, change = sizes[item.revision], dict(marks.get(item.revision, {}))
+        size, change = sizes[item.revision], dict(annotations.get(item.revision, {}))
         body: dict[str, object] = {}
         change |= _template_noted(item)
         if item.replicas != size or item.set_replicas != size:
@@ -26,17 +26,17 @@ def resize(
             change[c.ANNOTATION_REPLICAS] = str(size)
             if item.replicas != size and item.set_replicas not in (None, item.replicas):
                 message = f"Deployment {item.meta.name} was scaled to {item.replicas} by hand; scale the VicunaModel"
-                notes.append(Note("Warning", "ScaledByHand", f"{message} instead: it goes back to {size}"))
+                new_events.append(NewEvent("Warning", "ScaledByHand", f"{message} instead: it goes back to {size}"))
         if change:
             body["metadata"] = {"annotations": change}
             actions.append(Patch(_ref(item), item.meta.uid, body))
-    return actions, notes
+    return actions, new_events
 
 
 def _template_noted(item: DeploymentView) -> dict[str, str]:
-    """Note the pod template as the API server took it, at first sight, and what a newer one fills in.
+    """Record the pod template as the API server first stored it, and again when a newer one adds fields.
 
-    What somebody has changed since is not noted: it is told, until it is put back.
+    A change by somebody else is not recorded: it stays reported as drift.
     """
     noted = item.template.noted
     if not item.template.fingerprint or item.altered or item.made_with == noted:
@@ -47,14 +47,14 @@ def _template_noted(item: DeploymentView) -> dict[str, str]:
 def prune(
     live: Sequence[DeploymentView], in_use: Sequence[DeploymentView | None], sizes: Mapping[str, int], keep: int
 ) -> list[Action]:
-    """Delete what was used longest ago, revisions that never were complete first; `keep` idle ones stay."""
+    """Delete the revisions that were used longest ago, never complete ones first; `keep` idle ones stay."""
     idle = [item for item in live if item not in in_use and not (sizes[item.revision] or item.replicas or item.current)]
     idle.sort(key=last_use, reverse=True)
     return [Delete(_ref(item), item.meta.uid) for item in idle[keep:]]
 
 
 def last_use(item: DeploymentView) -> tuple[datetime, str]:
-    """Order revisions by when they were complete last; those that never were come first."""
+    """Return the sort key of a revision: when it was complete last; those that never were come first."""
     return (item.completed or datetime.min.replace(tzinfo=UTC), item.meta.name)
 
 

@@ -1,4 +1,4 @@
-"""The serving side of what is seen: one model's Deployments and pods, and which revision serves."""
+"""The observed serving side of a model: its Deployments and pods, and which revision serves."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from datetime import datetime
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView, uids_on_pods
+from vicuna_operator.planning.diagnosis import PodDiagnosis, diagnose_pods, is_pulling
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import EventView, Observed, PodView
 from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.sizes import Fleet, is_lost
-from vicuna_operator.planning.trouble import Trouble, find_trouble, is_pulling
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Servers", "noted_revision", "observe_servers"]
+__all__ = ["Servers", "observe_servers", "status_revision"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Servers:
     """
 
     fleet: Fleet
-    pods: Sequence[PodView]  # of the fleet, and the last one of a revision that has none there
+    pods: Sequence[PodView]  # of the fleet, and the last ended one of each revision without others
     lost: Sequence[PodView]
     events: Mapping[str, Sequence[EventView]]
     active: DeploymentView | None
@@ -40,21 +40,21 @@ class Servers:
         """Return the Deployment of a revision, None where there is none."""
         return next((item for item in self.live if item.revision == revision), None)
 
-    def trouble(self, model: Model, revision: str) -> Trouble | None:
+    def diagnose(self, model: Model, revision: str) -> PodDiagnosis | None:
         """Find what keeps a revision's pods from being ready."""
-        return find_trouble(spec_of(model).serving, revision, self.live, self.pods, self.events)
+        return diagnose_pods(spec_of(model).serving, revision, self.live, self.pods, self.events)
 
     def pulling(self, revision: str) -> Sequence[PodView]:
-        """Return the pods of a revision whose image is on its way."""
-        return [pod for pod in self.fleet.coming(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
+        """Return the pods of a revision whose image is being pulled."""
+        return [pod for pod in self.fleet.starting(revision) if is_pulling(self.events.get(pod.meta.uid, ()))]
 
-    def blame(self, model: Model, revision: str) -> Trouble | None:
-        """Find what keeps those of a revision's pods from being ready that have a node."""
-        return find_trouble(spec_of(model).serving, revision, (), self.fleet.coming(revision), self.events)
+    def diagnose_placed(self, model: Model, revision: str) -> PodDiagnosis | None:
+        """Find what keeps a revision's scheduled pods from being ready."""
+        return diagnose_pods(spec_of(model).serving, revision, (), self.fleet.starting(revision), self.events)
 
 
 def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
-    """Pick out what belongs to this very model, not to an earlier one of its name."""
+    """Select what belongs to this model, not to an earlier one of its name."""
     own = [item for item in seen.deployments if item.meta.is_child_of(model.uid)]
     live = sorted(own, key=lambda item: _made(item.meta), reverse=True)
     wanted = 0 if spec_of(model).suspend else spec_of(model).serving.replicas
@@ -77,24 +77,24 @@ def _sorted_out(
 
 
 def _last_words(ended: Sequence[PodView], fleet: Fleet) -> Sequence[PodView]:
-    """Return what ended last of each revision without another pod; leftovers of other days do not speak for today."""
+    """Return the last ended pod of each revision without another pod: older ones do not explain the present state."""
     present = {pod.revision for pod in fleet.pods}
     last = {pod.revision: pod for pod in sorted(ended, key=lambda pod: _made(pod.meta))}
     return [pod for revision, pod in last.items() if revision not in present]
 
 
-def noted_revision(model: Model, key: str) -> str | None:
-    """Return the revision that the status notes as `active` or as `target`."""
+def status_revision(model: Model, key: str) -> str | None:
+    """Return the revision in `status.active` or `status.target`."""
     revision: str | None = (model.status.get(key) or {}).get("revision")
     return revision
 
 
 def _active(model: Model, fleet: Fleet) -> DeploymentView | None:
-    """Find the revision that serves: the noted one while it has ready pods, else the one with most, else the noted.
+    """Find the revision that serves: the one in the status while it has ready pods, else the one with most of them.
 
-    Where the status is lost, the one that was complete last takes the place of the noted one.
+    Without ready pods it is the one in the status, and without a status the one that was complete last.
     """
-    noted = noted_revision(model, "active")
+    noted = status_revision(model, "active")
     last = next((item for item in fleet.live if item.revision == noted), None)
     best = max(fleet.live, key=lambda item: fleet.ready(item.revision), default=None)
     for item in (last, best):

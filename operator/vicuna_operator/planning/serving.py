@@ -1,7 +1,7 @@
 """The serving stage: which revision should serve, and the next step towards it.
 
-In order: what is there (`servers`), which revision is wanted (`target`), where its rollout stands (`rollout`), how many
-pods each revision gets now (`step`), and what has to be written for that.
+In order: what is there (`servers`), which revision is wanted (`target`), the state of its rollout (`rollout`), how many
+pods each revision gets now (`step`). Then what has to be written for that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,34 @@ from datetime import datetime, timedelta
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Note
+from vicuna_operator.planning.actions import Action, Create, NewEvent
 from vicuna_operator.planning.attempts import WeightsStage
-from vicuna_operator.planning.capacity import capacity_notes
-from vicuna_operator.planning.companions import Companions, plan_companions
+from vicuna_operator.planning.capacity import capacity_warnings
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.doubts import claim_noted
+from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of
+from vicuna_operator.planning.managed_objects import ManagedObjects, plan_managed_objects
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
-from vicuna_operator.planning.rollout import UNMARKED, Limit, Marks, Rollout, Stand, judge
+from vicuna_operator.planning.rollout import (
+    CLEARED,
+    AnnotationChanges,
+    ProgressDeadline,
+    Rollout,
+    RolloutState,
+    evaluate_rollout,
+)
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
-from vicuna_operator.planning.step import Step, decide_sizes
+from vicuna_operator.planning.step import RolloutStep, decide_step
 from vicuna_operator.planning.target import Target, choose_target
-from vicuna_operator.planning.trouble import Trouble, deadline_of
+from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
 __all__ = ["ServingStage", "plan_serving"]
 
-_IDLE = Rollout(Stand.IDLE)
+_IDLE = Rollout(RolloutState.IDLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +54,24 @@ class ServingStage:
     active: DeploymentView | None
     fleet: Fleet
     rollout: Rollout = _IDLE
-    fresh: DeploymentView | None = None
-    good: DeploymentView | None = None
-    trouble: Trouble | None = None
+    target_deployment: DeploymentView | None = None
+    last_known_good: DeploymentView | None = None
+    diagnosis: PodDiagnosis | None = None
     superseded: Sequence[DeploymentView] = ()
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
-    contested: Sequence[str] = ()  # what somebody rewrites as soon as it is put back
+    contested: Sequence[str] = ()  # fields that somebody rewrites each time they are put back
     actions: Sequence[Action] = ()
-    notes: Sequence[Note] = ()
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
 
     def rollout_since(self, now: datetime) -> datetime | None:
         """Return when the rollout of the target began; None when none is under way."""
-        if self.rollout.stand is Stand.STARTING:
+        if self.rollout.state is RolloutState.STARTING:
             return now
-        under_way = self.rollout.stand in (Stand.RUNNING, Stand.HOPELESS)
-        return self.fresh.started if under_way and self.fresh is not None else None
+        under_way = self.rollout.state in (RolloutState.PROGRESSING, RolloutState.FAILED)
+        return self.target_deployment.started if under_way and self.target_deployment is not None else None
 
 
 def plan_serving(
@@ -72,18 +79,18 @@ def plan_serving(
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
-    companions = plan_companions(model, seen, config, now, shared_volume=weights.shared_volume)
+    managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
     if weights.artifact_id is None:
-        return _kept(weights, servers, companions, seen.claims)
+        return _kept(weights, servers, managed, seen.claims)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
-    rollout, trouble = _decide_rollout(model, target, servers, weights.look, now)
-    step = decide_sizes(model, target, servers, rollout, now)
+    rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
+    step = decide_step(model, target, servers, rollout, now)
     created: list[Action] = []
-    announced: list[Note] = []
-    if target.fresh is None:
+    announced: list[NewEvent] = []
+    if target.deployment is None:
         created = [_deployment(model, target, step, config, weights, seen)]
-        announced = [_announced(target), *capacity_notes(model, weights.artifact_id, seen)]
-    noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.fresh, seen)}
+        announced = [_announced(target), *capacity_warnings(model, weights.artifact_id, seen)]
+    noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.deployment, seen)}
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
         target=target.revision,
@@ -91,37 +98,39 @@ def plan_serving(
         active=servers.active,
         fleet=servers.fleet,
         rollout=rollout,
-        fresh=target.fresh,
-        good=target.good,
-        trouble=trouble,
+        target_deployment=target.deployment,
+        last_known_good=target.last_known_good,
+        diagnosis=diagnosis,
         lost=servers.lost,
         pulling=servers.pulling(target.revision),
         sizes=step.sizes,
-        superseded=[item for item in servers.live if item is not target.fresh and item.started],
-        contested=companions.contested,
-        actions=[*companions.actions, *created, *changes],
-        notes=[*companions.notes, *step.notes, *announced, *put_back],
-        requeue_after=_look_again(servers, companions, rollout, step, now),
+        superseded=[item for item in servers.live if item is not target.deployment and item.started],
+        contested=managed.contested,
+        actions=[*managed.actions, *created, *changes],
+        new_events=[*managed.new_events, *step.new_events, *announced, *put_back],
+        requeue_after=_look_again(servers, managed, rollout, step, now),
     )
 
 
-def _look_again(servers: Servers, companions: Companions, rollout: Rollout, step: Step, now: datetime) -> float | None:
+def _look_again(
+    servers: Servers, managed: ManagedObjects, rollout: Rollout, step: RolloutStep, now: datetime
+) -> float | None:
     """Return in how many seconds a deadline, a wait or the grace period of a pod is over."""
-    known = (companions.requeue_after, rollout.requeue_after, step.requeue_after)
+    known = (managed.requeue_after, rollout.requeue_after, step.requeue_after)
     waits = [wait for wait in known if wait is not None]
-    lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.leaving if pod.ends is not None]
+    lost = [pod.ends + LOST_AFTER - now for pod in servers.fleet.terminating if pod.ends is not None]
     return min([*waits, *(left.total_seconds() for left in lost)], default=None)
 
 
 def _kept(
-    weights: WeightsStage, servers: Servers, companions: Companions, claims: Mapping[str, ClaimView | None]
+    weights: WeightsStage, servers: Servers, managed: ManagedObjects, claims: Mapping[str, ClaimView | None]
 ) -> ServingStage:
-    """Let what serves go on serving, at the size asked for, until the new weights are known.
+    """Let the active revision go on serving, at the stated size, until the new weights are known.
 
-    Pods that only fail to load an artifact that is being looked at are stopped: others begin at once when it is whole.
+    Pods that only fail to load an artifact that is being verified are stopped: new ones start at once when it is good.
     """
     active, fleet = servers.active, servers.fleet
-    stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.look)
+    stays = active is not None and (fleet.ready(active.revision) > 0 or not weights.verification)
     sizes = fleet.all_on(active.revision) if active and stays else {item.revision: 0 for item in servers.live}
     changes, put_back = resize(servers.live, sizes, _noted(servers, claims))
     return ServingStage(
@@ -130,53 +139,68 @@ def _kept(
         active=active,
         fleet=fleet,
         sizes=sizes,
-        contested=companions.contested,
-        actions=[*companions.actions, *changes],
-        notes=[*companions.notes, *put_back],
-        requeue_after=companions.requeue_after,
+        contested=managed.contested,
+        actions=[*managed.actions, *changes],
+        new_events=[*managed.new_events, *put_back],
+        requeue_after=managed.requeue_after,
     )
 
 
-def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, Marks]:
-    """Return what Deployments of earlier versions are to remember of their claims."""
-    return {item.revision: claim_noted(item.meta, claims.get(item.claim)) for item in servers.live}
+def _noted(servers: Servers, claims: Mapping[str, ClaimView | None]) -> Mapping[str, AnnotationChanges]:
+    """Return what Deployments of earlier versions have yet to record about their claims."""
+    return {item.revision: claim_annotations(item.meta, claims.get(item.claim)) for item in servers.live}
 
 
 def _decide_rollout(
-    model: Model, target: Target, servers: Servers, look: str, now: datetime
-) -> tuple[Rollout, Trouble | None]:
-    """Say where the rollout stands, and what ails the revision that is to serve: after a rollback, the good one."""
-    trouble = servers.trouble(model, target.revision)
-    serving = servers.active is not None and servers.active is target.fresh
-    limit = _limit(model, target, servers, trouble)
-    rollout = judge(model, target.fresh, target.good, servers.fleet, limit, now, serving=serving, look=look)
-    if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
-        trouble = servers.trouble(model, target.good.revision)
-    return rollout, trouble
+    model: Model, target: Target, servers: Servers, verification: str, now: datetime
+) -> tuple[Rollout, PodDiagnosis | None]:
+    """Return the rollout's state, and the diagnosis of the revision that should serve: after a rollback, the former."""
+    diagnosis = servers.diagnose(model, target.revision)
+    serving = servers.active is not None and servers.active is target.deployment
+    limit = _progress_deadline(model, target, servers, diagnosis)
+    rollout = evaluate_rollout(
+        model,
+        target.deployment,
+        target.last_known_good,
+        servers.fleet,
+        limit,
+        now,
+        serving=serving,
+        verification=verification,
+    )
+    if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
+        diagnosis = servers.diagnose(model, target.last_known_good.revision)
+    return rollout, diagnosis
 
 
-def _limit(model: Model, target: Target, servers: Servers, trouble: Trouble | None) -> Limit:
-    """Say how long the rollout may go on without progress.
+def _progress_deadline(
+    model: Model, target: Target, servers: Servers, diagnosis: PodDiagnosis | None
+) -> ProgressDeadline:
+    """Return when the rollout is overdue.
 
-    The first one, which takes nothing from anybody, is told to be stalled also where it has only waited.
+    The first rollout of a model replaces no other revision: it is reported as stalled also while it only waits.
     """
-    fresh, rollout = target.fresh, spec_of(model).serving.rollout
-    if fresh is None or fresh.started is None:
-        return Limit()
-    deadline, started = rollout.progress_deadline_seconds, fresh.started
-    waited = bool(fresh.waiting[1]) or "Drain" in (fresh.way, rollout.strategy) or rollout.strategy == "Recreate"
+    deployment, rollout = target.deployment, spec_of(model).serving.rollout
+    if deployment is None or deployment.started is None:
+        return ProgressDeadline()
+    deadline, started = rollout.progress_deadline_seconds, deployment.started
+    waited = (
+        bool(deployment.waiting[1])
+        or "Drain" in (deployment.auto_strategy, rollout.strategy)
+        or rollout.strategy == "Recreate"
+    )
     pods, events = servers.fleet.pods, servers.events
     overdue = deadline_of(target.revision, pods, events, started=started, deadline=deadline, has_waited=waited)
-    if target.good is None and overdue is None:
-        return Limit(started + timedelta(seconds=deadline), trouble)
-    return Limit(overdue, servers.blame(model, target.revision))
+    if target.last_known_good is None and overdue is None:
+        return ProgressDeadline(started + timedelta(seconds=deadline), diagnosis)
+    return ProgressDeadline(overdue, servers.diagnose_placed(model, target.revision))
 
 
 def _deployment(
-    model: Model, target: Target, step: Step, config: PlanConfig, weights: WeightsStage, seen: Observed
+    model: Model, target: Target, step: RolloutStep, config: PlanConfig, weights: WeightsStage, seen: Observed
 ) -> Create:
     claim = seen.claims.get(claim_name(model))
-    looked = {c.ANNOTATION_VERIFY: weights.look} if weights.look else {}
+    verified = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
     body = revision_deployment(
         model,
         revision=target.revision,
@@ -190,23 +214,25 @@ def _deployment(
         gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
-        marks={key: value for key, value in {**step.marks, **looked}.items() if value is not None},
+        annotations={key: value for key, value in {**step.annotations, **verified}.items() if value is not None},
     )
     return Create(body)
 
 
-def _noted_now(model: Model, weights: WeightsStage, fresh: DeploymentView | None, seen: Observed) -> Marks:
-    """Return what the target is to remember of where its artifact lies and of the last look at it, as Jobs may go."""
-    if fresh is None:
+def _noted_now(
+    model: Model, weights: WeightsStage, deployment: DeploymentView | None, seen: Observed
+) -> AnnotationChanges:
+    """Return what the target has yet to record about its claim and its artifact's verification: Jobs may be deleted."""
+    if deployment is None:
         return {}
     claim = seen.claims.get(claim_name(model))
     uid = claim.meta.uid if claim is not None and not claim.meta.deleting else None
-    now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.look or None}
-    return {key: value for key, value in now.items() if value and fresh.meta.annotations.get(key) != value}
+    now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.verification or None}
+    return {key: value for key, value in now.items() if value and deployment.meta.annotations.get(key) != value}
 
 
-def _announced(target: Target) -> Note:
-    return Note("Normal", "RevisionCreated", f"revision {target.revision} serves artifact {target.artifact_id}")
+def _announced(target: Target) -> NewEvent:
+    return NewEvent("Normal", "RevisionCreated", f"revision {target.revision} serves artifact {target.artifact_id}")
 
 
 def _changes(
@@ -214,18 +240,22 @@ def _changes(
     target: Target,
     servers: Servers,
     rollout: Rollout,
-    step: Step,
-    noted: Mapping[str, Marks],
-) -> tuple[Sequence[Action], Sequence[Note]]:
-    """Write sizes and marks to the Deployments that exist, and delete the oldest idle ones.
+    step: RolloutStep,
+    noted: Mapping[str, AnnotationChanges],
+) -> tuple[Sequence[Action], Sequence[NewEvent]]:
+    """Write sizes and annotations to existing Deployments, and delete the oldest idle ones.
 
-    `noted` has something for each of them and for the target, be it nothing.
+    `noted` has an entry, maybe an empty one, for each of them and for the target.
     """
-    others = [item for item in servers.live if item is not target.fresh]
-    leftovers = {item.revision: UNMARKED for item in others if item.started or item.failed}
-    told = {**leftovers, target.revision: {**target.marks(model), **step.marks}}
-    marks = {name: {**known, **told.get(name, {})} for name, known in noted.items()}
-    changes, put_back = resize(servers.live, step.sizes, marks)
-    in_use = [target.fresh, servers.active, None if rollout.stand is Stand.STEADY else target.good]
+    others = [item for item in servers.live if item is not target.deployment]
+    leftovers = {item.revision: CLEARED for item in others if item.started or item.failed}
+    specific = {**leftovers, target.revision: {**target.annotations(model), **step.annotations}}
+    annotations = {name: {**known, **specific.get(name, {})} for name, known in noted.items()}
+    changes, put_back = resize(servers.live, step.sizes, annotations)
+    in_use = [
+        target.deployment,
+        servers.active,
+        None if rollout.state is RolloutState.COMPLETE else target.last_known_good,
+    ]
     pruned = prune(servers.live, in_use, step.sizes, spec_of(model).storage.keep_revisions)
     return [*changes, *pruned], put_back

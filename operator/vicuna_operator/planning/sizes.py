@@ -1,8 +1,8 @@
-"""How many pods each revision's Deployment should have now: formulas over what exists, nothing remembered.
+"""How many pods each revision's Deployment should have now: formulas over what exists, without any memory.
 
-Whatever the strategy, a pod that is ready goes only when another is ready in its place (Drain: one less than that),
-and terminating pods count as long as they may run, because each still holds its GPUs. Past its grace period and a
-margin a pod holds nothing that anybody could wait for: its node is dead, or somebody's finalizer keeps the object.
+Whatever the strategy, a ready pod is stopped only when another is ready in its place (Drain: one may be missing).
+Terminating pods count as long as they may run, because each still holds its GPUs. Past its grace period and a margin a
+pod does not count any more: its node is dead, or a finalizer keeps the object.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,24 @@ from vicuna_operator.planning.observed import PodView
 
 __all__ = ["LOST_AFTER", "Fleet", "is_lost", "ready_pods"]
 
-LOST_AFTER = timedelta(seconds=60)  # beyond the grace period: the kubelet's last kill, and clocks that differ
+LOST_AFTER = timedelta(
+    seconds=60
+)  # beyond the grace period: time for the kubelet's last kill, and for clocks that differ
 
 
 def is_lost(pod: PodView, now: datetime) -> bool:
-    """Tell whether a pod that was told to end should be gone long since."""
+    """Tell whether a pod that is being deleted should have been gone for long."""
     return pod.ends is not None and now >= pod.ends + LOST_AFTER
 
 
 def ready_pods(pods: Sequence[PodView], revision_name: str) -> int:
-    """Count a revision's pods that take traffic: ready and not on their way out."""
+    """Count a revision's pods that take traffic: ready and not terminating."""
     return sum(1 for pod in pods if pod.revision == revision_name and pod.ready and not pod.meta.deleting)
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All revisions of a model with their pods. `wanted` is the number of replicas once everything is done."""
+    """All revisions of a model with their pods. `wanted` is the number of replicas at the end of the rollout."""
 
     live: Sequence[DeploymentView]
     pods: Sequence[PodView]
@@ -45,8 +47,8 @@ class Fleet:
         return sum(1 for pod in self.pods if pod.revision != revision)
 
     @property
-    def leaving(self) -> Sequence[PodView]:
-        """Return the pods that hold a place and are ending, which may take as long as their streams do."""
+    def terminating(self) -> Sequence[PodView]:
+        """Return the terminating pods on a node; they may run as long as their streams do."""
         return [pod for pod in self.pods if pod.meta.deleting and pod.node]
 
     def others_serve(self, revision: str) -> bool:
@@ -68,37 +70,39 @@ class Fleet:
             keep = self.wanted - ready
             start = ready + 1 if has > ready or elsewhere <= self.wanted else ready
         elif strategy == "Drain":
-            # A pod that waits keeps its turn in the scheduler's queue.
+            # A pod that waits for room is kept: a new one would start at the end of the scheduler's queue.
             keep, start = self._left_to_others(target, starved), max(self.wanted - elsewhere, min(has, ready + 1))
         else:
             keep, start = 0, self.wanted if elsewhere == 0 else 0
         sizes = self._shares(target, base, max(0, min(keep, self.wanted)))
         return {**sizes, target: min(self.wanted, max(ready, start))}
 
-    def restore(self, good: DeploymentView, *, starved: bool) -> Mapping[str, int]:
-        """Take the next step back to `good`; what else is ready stays until one replica less than wanted is."""
-        start = max(good.replicas, self.wanted + 1 - self.elsewhere(good.revision))
-        sizes = self._shares(good.revision, None, max(0, self._left_to_others(good.revision, starved)))
-        return {**sizes, good.revision: min(self.wanted, start)}
+    def restore(self, last_known_good: DeploymentView, *, starved: bool) -> Mapping[str, int]:
+        """Take the next step back to `last_known_good`; other ready pods stay until only one replica is missing."""
+        start = max(last_known_good.replicas, self.wanted + 1 - self.elsewhere(last_known_good.revision))
+        sizes = self._shares(
+            last_known_good.revision, None, max(0, self._left_to_others(last_known_good.revision, starved))
+        )
+        return {**sizes, last_known_good.revision: min(self.wanted, start)}
 
     def standing(self, revision: str) -> Sequence[PodView]:
-        """Return the pods of all other revisions that have a place and were not told to end."""
+        """Return the pods of all other revisions that are on a node and not terminating."""
         return [pod for pod in self.pods if pod.revision != revision and pod.node and not pod.meta.deleting]
 
     def queue(self, revision: str) -> Sequence[PodView]:
-        """Return the pods of a revision for which the scheduler finds no place; it has not looked at gated ones."""
+        """Return the unschedulable pods of a revision; gated ones are not among them."""
         mine = [pod for pod in self.pods if pod.revision == revision and not pod.meta.deleting]
         return [pod for pod in mine if pod.unschedulable and not (pod.gated or pod.node)]
 
-    def coming(self, revision: str) -> Sequence[PodView]:
-        """Return the pods of a revision that have a place and may become ready."""
+    def starting(self, revision: str) -> Sequence[PodView]:
+        """Return the pods of a revision that are on a node and may become ready."""
         mine = [pod for pod in self.pods if pod.revision == revision and not pod.meta.deleting]
         return [pod for pod in mine if pod.node and not pod.ready]
 
     def situation(self, revision: str) -> str:
-        """Name what a revision waits in, empty where it does not: another text once a pod or a place came or went.
+        """Return a text that changes when the situation changes in which a revision waits; empty: it does not wait.
 
-        The scheduler's times are only told apart here, never compared with the operator's clock.
+        The scheduler's times are compared with each other only, never with the operator's clock.
         """
         queue = self.queue(revision)
         if not queue:
@@ -107,14 +111,14 @@ class Fleet:
         return f"{len(queue)}/{sum(1 for pod in self.pods if pod.node)}/{youngest}"
 
     def goes_no_further(self, revision: str) -> bool:
-        """Tell whether a revision has all that runs: nothing else does, and what it still wants only waits for room."""
+        """Tell whether a revision has all running pods, some of them ready, and its other pods only wait for room."""
         mine = [pod for pod in self.pods if pod.revision == revision]
         rest = [pod for pod in mine if not pod.ready]
         waits = len(mine) >= self.wanted and all(pod.unschedulable for pod in rest)
         return waits and self.is_alone(revision) and self.ready(revision) > 0
 
     def is_alone(self, revision: str) -> bool:
-        """Tell whether no other revision has pods, nor is to have any."""
+        """Tell whether no other revision has pods or replicas."""
         held = any(item.replicas for item in self.live if item.revision != revision)
         return not held and not self.elsewhere(revision)
 
@@ -122,14 +126,14 @@ class Fleet:
         return next((item.replicas for item in self.live if item.revision == revision), 0)
 
     def _left_to_others(self, revision: str, starved: bool) -> int:
-        """Return how many pods the others keep while they make way: of those that run, one less at most.
+        """Return how many pods the others keep while the target drains them: at most one is stopped at a time.
 
-        Where fewer run than are wanted, one goes only for a pod that waits for just that.
+        Where fewer run than are wanted, one is stopped only for a pod that waits for what it holds.
         """
         return min(self.wanted - 1 - self.ready(revision), len(self.standing(revision)) - starved)
 
     def _shares(self, apart: str, base: DeploymentView | None, budget: int) -> dict[str, int]:
-        """Divide a number of pods among the other revisions: to each what is ready, the rest to `base`."""
+        """Divide a number of pods among the other revisions: each gets its ready ones, `base` the rest."""
         others = [item for item in self.live if item.revision != apart]
         others.sort(key=lambda item: item is not base)
         sizes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The status object of a VicunaModel: what was observed, said once for machines and once for people."""
+"""The status object of a VicunaModel: what was observed, for machines and for people."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from vicuna_operator.api.conditions import (
 )
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.blocking import refusal
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
-from vicuna_operator.planning.obstacles import refusal
+from vicuna_operator.planning.ready_summary import ReadySummary, summarize_ready
 from vicuna_operator.planning.serving import ServingStage
-from vicuna_operator.planning.verdict import Verdict, verdict_of
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
@@ -45,22 +45,22 @@ def build_status(
     now: datetime,
     drift: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Say where a model with a valid spec stands; `drift` is reason and message of what is not as the spec says."""
+    """Build the status of a model with a valid spec; `drift` is reason and message of the condition Drifted."""
     pods, wanted = [pod for pod in serving.fleet.pods if not pod.meta.deleting], serving.fleet.wanted
     ready_all = sum(1 for pod in pods if pod.ready)
-    verdict = _steady(model, verdict_of(model, weights, serving, ready_all))
+    summary = _steady(model, summarize_ready(model, weights, serving, ready_all))
     status = {
-        "action": next_step(model.name, verdict.reason, verdict.step),
+        "action": next_step(model.name, summary.reason, summary.step),
         "observedGeneration": model.generation,
-        "phase": str(verdict.phase),
-        "reason": _reason(verdict.reason),
+        "phase": str(summary.phase),
+        "reason": _reason(summary.reason),
         "ready": f"{ready_all}/{wanted}",
         "gpus": wanted * spec_of(model).serving.num_gpus,
         "replicas": len(pods),
         "readyReplicas": ready_all,
         "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": _merged_conditions(model, [*_conditions(weights, verdict, ready_all), *_drifted(drift)], now),
+        "conditions": _merged_conditions(model, [*_conditions(weights, summary, ready_all), *_drifted(drift)], now),
         "active": _active(model, serving, ready_all, now),
         "formerUIDs": _former_uids(model, serving),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
@@ -73,7 +73,7 @@ def build_status(
 
 
 def _harmless(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the control characters out of whatever containers, kubelets and hubs have said: terminals show a status."""
+    """Remove control characters from the texts of containers, kubelets and hubs: terminals show a status."""
     return {key: _shown(item) for key, item in status.items()}
 
 
@@ -89,30 +89,30 @@ def _selector(model: Model) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items()))
 
 
-def _conditions(weights: WeightsStage, verdict: Verdict, ready_all: int) -> Sequence[Condition]:
-    reason = _reason(verdict.reason)
-    at_rest = Reason.COMPLETE if verdict.ready else Reason.IDLE
+def _conditions(weights: WeightsStage, summary: ReadySummary, ready_all: int) -> Sequence[Condition]:
+    reason = _reason(summary.reason)
+    at_rest = Reason.COMPLETE if summary.ready else Reason.IDLE
     return [
-        Condition(ConditionType.READY, verdict.ready, reason, verdict.message),
+        Condition(ConditionType.READY, summary.ready, reason, summary.message),
         Condition(
             ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
         ),
         _available(ready_all),
-        # Ready says why; once is enough on a screen. Stalled says it again, since kstatus reads only that.
-        _while(ConditionType.PROGRESSING, verdict.progressing, replace(verdict, message=""), otherwise=at_rest),
-        _while(ConditionType.STALLED, verdict.stalled, verdict, otherwise=Reason.IDLE),
+        # Ready has the message already. Stalled repeats it, since kstatus reads only that.
+        _while(ConditionType.PROGRESSING, summary.progressing, replace(summary, message=""), otherwise=at_rest),
+        _while(ConditionType.STALLED, summary.stalled, summary, otherwise=Reason.IDLE),
     ]
 
 
 def _drifted(drift: Mapping[str, str] | None) -> Sequence[Condition]:
-    """Make the condition that is there only while there is something to tell."""
+    """Return the condition Drifted, which exists only while something has drifted."""
     return [] if drift is None else [Condition(ConditionType.DRIFTED, True, drift["reason"], drift["message"])]
 
 
-def _while(kind: ConditionType, holds: bool, verdict: Verdict, *, otherwise: Reason) -> Condition:
-    """Make a condition that has the verdict's reason and message only while it holds."""
+def _while(kind: ConditionType, holds: bool, summary: ReadySummary, *, otherwise: Reason) -> Condition:
+    """Return a condition that has the summary's reason and message only while it is True."""
     if holds:
-        return Condition(kind, True, _reason(verdict.reason), verdict.message)
+        return Condition(kind, True, _reason(summary.reason), summary.message)
     return Condition(kind, False, otherwise, "")
 
 
@@ -122,20 +122,20 @@ def _merged_conditions(model: Model, conditions: Sequence[Condition], now: datet
 
 
 def invalid(model: Model, now: datetime) -> dict[str, Any]:
-    """Say that the spec cannot be followed; what runs goes on running and is still counted."""
+    """Report an invalid spec; running pods go on and are still counted."""
     error = model.spec_error
     message = f"{error}; what was running before goes on" if model.status.get("active") else str(error)
     return _stopped(model, Reason.INVALID_SPEC, message, now)
 
 
 def disallowed(model: Model, refused: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Say that the operator's settings do not let a model name what it names; what runs goes on."""
-    step = "name another, or ask who runs the operator (the chart's value `allowed`)"
+    """Report that the operator's settings forbid what the spec names; running pods go on."""
+    step = "name another, or ask the operator's administrator (the chart's value `allowed`)"
     return _stopped(model, Reason.NOT_ALLOWED, f"{'; '.join(refused)}: {step}", now)
 
 
 def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Say that another object holds a name this model needs."""
+    """Report that another object has a name that this model needs."""
     message = (
         f"{', '.join(sorted(names))} exists and belongs to something else; delete or rename it, or rename this model"
     )
@@ -143,22 +143,24 @@ def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, 
 
 
 def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server refused an action for good: a quota, an admission webhook, missing rights."""
+    """Report that the API server refused an action: a quota, an admission webhook, missing rights."""
     step = "grant the operator the chart's roles, or correct what the message names"
-    return _no(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
+    return _refused_by_server(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
 
 
 def unfit(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server finds an object wrong in itself, which the spec made so."""
-    return _no(model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now)
+    """Report that the API server finds an object invalid, which is the spec's fault."""
+    return _refused_by_server(
+        model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now
+    )
 
 
-def _no(model: Model, said: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
-    """Say that the API server does not do something; whoever says so in its place comes first."""
-    found = refusal(said)
+def _refused_by_server(model: Model, answer: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
+    """Report a refusal with the reason of whoever refused: a quota or webhook, else the API server."""
+    found = refusal(answer)
     if found.reason != Reason.PODS_REFUSED:
         return _stopped(model, Reason(found.reason), found.message, now)
-    return _stopped(model, reason, f"{said}; {step}", now)
+    return _stopped(model, reason, f"{answer}; {step}", now)
 
 
 def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         Condition(ConditionType.STALLED, True, reason, message),
         *([kept(ConditionType.DRIFTED)] if ConditionType.DRIFTED in before else []),
     ]
-    told = {
+    changed = {
         **model.status,
         "action": next_step(model.name, reason),
         "observedGeneration": model.generation,
@@ -188,15 +190,15 @@ def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[
         "reason": str(reason),
         "conditions": _merged_conditions(model, conditions, now),
     }
-    return _harmless(told)
+    return _harmless(changed)
 
 
-def _steady(model: Model, verdict: Verdict) -> Verdict:
-    """Keep what the registry said while the kubelet only says that it waits before asking again."""
+def _steady(model: Model, summary: ReadySummary) -> ReadySummary:
+    """Keep the registry's message while the kubelet only reports that it backs off."""
     before = find_condition(model.status, ConditionType.READY)
-    if "Back-off pulling image" in verdict.message and before.get("reason") == verdict.reason:
-        return replace(verdict, message=str(before.get("message")))
-    return verdict
+    if "Back-off pulling image" in summary.message and before.get("reason") == summary.reason:
+        return replace(summary, message=str(before.get("message")))
+    return summary
 
 
 def _available(ready_all: int) -> Condition:
@@ -206,7 +208,7 @@ def _available(ready_all: int) -> Condition:
 
 
 def _former_uids(model: Model, serving: ServingStage) -> list[str] | None:
-    """Return the uids that pods of adopted Deployments were made for: a gateway signs for them too."""
+    """Return the model uids that pods of adopted Deployments carry: a gateway signs for them too."""
     former = uids_on_pods(model.uid, serving.fleet.live) - {model.uid, ""}
     return sorted(uid[:_MOST_OF_A_UID] for uid in former)[:_MOST_FORMER_UIDS] or None
 
@@ -226,7 +228,7 @@ def _active(model: Model, serving: ServingStage, ready_all: int, now: datetime) 
 
 
 def _target(model: Model, weights: WeightsStage, serving: ServingStage, now: datetime) -> Mapping[str, Any] | None:
-    """Describe the revision that should serve; until the weights are known it is the one of before."""
+    """Describe the revision that should serve; until the weights are known it stays the former one."""
     if serving.target is None:
         return model.status.get("target") or None
     since = serving.rollout_since(now)
@@ -244,18 +246,18 @@ def _image_outdated(model: Model, serving: ServingStage, config: PlanConfig) -> 
 def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any] | None:
     """Return the failure this pass knows of, as the status has it."""
     if weights.failure is not None:
-        told: Mapping[str, Any] = failure_report(weights.failure)
+        failure: Mapping[str, Any] = failure_report(weights.failure)
     elif serving.rollout.failure is not None:
-        told = serving.rollout.failure
-    elif serving.trouble is not None and serving.trouble.failure is not None:
-        told = failure_report(serving.trouble.failure)
+        failure = serving.rollout.failure
+    elif serving.diagnosis is not None and serving.diagnosis.failure is not None:
+        failure = failure_report(serving.diagnosis.failure)
     else:
         return None
     members = ("message", "exitCode", "pod", "time", "log")
-    return {"reason": _reason(str(told["reason"])), **{key: told[key] for key in members if key in told}}
+    return {"reason": _reason(str(failure["reason"])), **{key: failure[key] for key in members if key in failure}}
 
 
 def _reason(text: str) -> str:
-    """Make a container's word fit metav1.Condition's pattern."""
+    """Return a container's reason in the form that metav1.Condition demands."""
     word = _NOT_A_REASON.sub("", str(text))[:128]
     return word if word[:1].isalpha() else f"Other{word}"

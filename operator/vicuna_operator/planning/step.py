@@ -1,4 +1,4 @@
-"""The next step of a rollout: how many pods each revision should have after this pass, and what that costs."""
+"""The next step of a rollout: how many pods each revision should have after this pass, and which outage that means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,80 +6,81 @@ from datetime import datetime
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.actions import NewEvent
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks, Rollout, Stand
+from vicuna_operator.planning.rollout import AnnotationChanges, Rollout, RolloutState
 from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.planning.target import Target
-from vicuna_operator.planning.waiting import Wait, look
+from vicuna_operator.planning.waiting import Wait, assess_wait
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Step", "decide_sizes"]
+__all__ = ["RolloutStep", "decide_step"]
 
 
 @dataclass(frozen=True)
-class Step:
+class RolloutStep:
     """How many pods each revision should have, and how that came about."""
 
     sizes: Mapping[str, int]
-    marks: Marks
-    notes: Sequence[Note] = ()
+    annotations: AnnotationChanges
+    new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
 
 
-def decide_sizes(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
-    """Go a step forward, a step back, or keep what the rollout has come to."""
+def decide_step(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> RolloutStep:
+    """Return the next step forward or back, or keep what the rollout has reached."""
     fleet = servers.fleet
-    if rollout.stand is Stand.ROLLED_BACK and target.good is not None:
-        wait = look(model, target.fresh, target.good, servers, now)
-        sizes = fleet.restore(target.good, starved=wait.over)
-        return Step(sizes, {**rollout.marks, **wait.marks}, requeue_after=wait.left)
+    if rollout.state is RolloutState.ROLLED_BACK and target.last_known_good is not None:
+        wait = assess_wait(model, target.deployment, target.last_known_good, servers, now)
+        sizes = fleet.restore(target.last_known_good, starved=wait.over)
+        return RolloutStep(sizes, {**rollout.annotations, **wait.annotations}, requeue_after=wait.left)
     if fleet.wanted == 0:
-        return Step(fleet.all_on(target.revision), rollout.marks)
+        return RolloutStep(fleet.all_on(target.revision), rollout.annotations)
     return _forward(model, target, servers, rollout, now)
 
 
 def _is_done(target: Target, servers: Servers, rollout: Rollout) -> bool:
-    """Tell whether no other revision has to make way: the target may have all its pods at once."""
-    if rollout.stand is Stand.STEADY and not servers.fleet.others_serve(target.revision):
+    """Tell whether no other revision serves or has pods: then the target may have all its pods at once."""
+    if rollout.state is RolloutState.COMPLETE and not servers.fleet.others_serve(target.revision):
         return True
     return servers.fleet.is_alone(target.revision)
 
 
-def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> Step:
-    fleet, fresh, starting = servers.fleet, target.fresh, rollout.stand is Stand.STARTING
-    base = servers.active if servers.active is not fresh else None
-    before = fresh.way if fresh is not None and not starting else ""
+def _forward(model: Model, target: Target, servers: Servers, rollout: Rollout, now: datetime) -> RolloutStep:
+    fleet, deployment, starting = servers.fleet, target.deployment, rollout.state is RolloutState.STARTING
+    base = servers.active if servers.active is not deployment else None
+    before = deployment.auto_strategy if deployment is not None and not starting else ""
     wait = _wait(model, target, base, servers, now)
-    strategy, way = _way(model, target, before, base, fleet, wait)
-    marks, notes = {**rollout.marks, **wait.marks}, _outage(model, target, base, fleet, rollout)
-    if way != before and not starting:
-        marks = {**marks, c.ANNOTATION_ROLLOUT: way or None}
-        notes = [*notes, *_changed(target, fleet, way)]
-    if way != "Surge" and _is_done(target, servers, rollout):
-        return Step(fleet.all_on(target.revision), marks, notes, wait.left)
+    strategy, auto_strategy = _resolve_strategy(model, target, before, base, fleet, wait)
+    annotations, new_events = {**rollout.annotations, **wait.annotations}, _outage(model, target, base, fleet, rollout)
+    if auto_strategy != before and not starting:
+        annotations = {**annotations, c.ANNOTATION_ROLLOUT: auto_strategy or None}
+        new_events = [*new_events, *_changed(target, fleet, auto_strategy)]
+    if auto_strategy != "Surge" and _is_done(target, servers, rollout):
+        return RolloutStep(fleet.all_on(target.revision), annotations, new_events, wait.left)
     starved = wait.over and strategy == "Drain"
-    return Step(fleet.roll(target.revision, base, strategy, starved=starved), marks, notes, wait.left)
+    return RolloutStep(fleet.roll(target.revision, base, strategy, starved=starved), annotations, new_events, wait.left)
 
 
 def _wait(model: Model, target: Target, base: DeploymentView | None, servers: Servers, now: datetime) -> Wait:
-    """Look how the target's pods wait; where there is no other revision, nobody could make way."""
+    """Assess how the target's pods wait; without pods of another revision there is nothing to stop for them."""
     if base is None and not servers.fleet.standing(target.revision):
         return Wait()
-    return look(model, target.fresh, target.fresh, servers, now)
+    return assess_wait(model, target.deployment, target.deployment, servers, now)
 
 
-def _way(
+def _resolve_strategy(
     model: Model, target: Target, before: str, base: DeploymentView | None, fleet: Fleet, wait: Wait
 ) -> tuple[str, str]:
-    """Return the strategy that applies now, and what the Deployment must remember of how it came about.
+    """Return the strategy that applies now, and the one that the Deployment records for `Auto`.
 
-    The scheduler is asked, not the nodes: a surge pod that finds no place in time makes `Auto` drain. Where all have
-    stopped and a pod still finds no place, stopping has freed nothing: whatever the strategy, the old ones start again.
+    The scheduler decides, not our view of the nodes: `Auto` drains when a surge pod stays unschedulable for too long.
+    Where all old pods have stopped and a new one still is unschedulable, stopping was futile. Then the old ones start
+    again, whatever the strategy.
     """
     stated = spec_of(model).serving.rollout.strategy
-    if before == "Surge" or (wait.in_vain and base is not None and stated != "Surge"):
+    if before == "Surge" or (wait.futile and base is not None and stated != "Surge"):
         return "Surge", "Surge"
     if stated != "Auto":
         return stated, ""
@@ -91,19 +92,19 @@ def _way(
 
 
 def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> bool:
-    """Tell whether `Auto` only restarts the only pod: it serves what the new one would, so it stays meanwhile.
+    """Tell whether `Auto` only restarts a single pod: it serves the same as the new one, so it stays until then.
 
-    Whoever wants it stopped all the same states Drain or Recreate.
+    A user who wants it stopped states Drain or Recreate.
     """
     if base is None or fleet.wanted > 1:
         return False
-    return fleet.ready(base.revision) > 0 and base.is_twin_of(spec_of(model), target.artifact_id, target.image)
+    return fleet.ready(base.revision) > 0 and base.is_restart_of(spec_of(model), target.artifact_id, target.image)
 
 
 def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:
-    """Tell whether a surge pod's PriorityClass might push the model's own pods out: then one of them goes first.
+    """Tell whether a surge pod might preempt the model's own pods by its PriorityClass: then one is stopped first.
 
-    The only pod is not stopped for that: it can be pushed out only where there is no room, and then it has to go.
+    A single pod is not stopped for that: it is preempted only where there is no room, and then it has to stop anyway.
     """
     return _other_priority(model, base) and fleet.wanted > 1
 
@@ -113,43 +114,43 @@ def _other_priority(model: Model, base: DeploymentView | None) -> bool:
 
 
 def _may_preempt(model: Model, target: Target, base: DeploymentView | None, fleet: Fleet) -> str:
-    """Say that the extra pod may push out one that serves, where the strategy does not keep it from that."""
+    """Return a warning that the extra pod may preempt a serving one, where the strategy does not prevent that."""
     stated = spec_of(model).serving
     if base is None or not _other_priority(model, base) or (stated.rollout.strategy == "Auto" and fleet.wanted > 1):
         return ""
     return (
         f"revision {target.revision} has PriorityClass {stated.priority_class_name or '(default)'}, the pods that serve"
-        f" have {base.priority or '(default)'}: where there is no room for an extra pod, the scheduler may push one of"
-        f" them out at once; see that there is room, or use a PriorityClass with preemptionPolicy Never"
+        f" have {base.priority or '(default)'}: without room for an extra pod, the scheduler may preempt one of them at"
+        f" once; make room, or use a PriorityClass with preemptionPolicy Never"
     )
 
 
 def _outage(
     model: Model, target: Target, base: DeploymentView | None, fleet: Fleet, rollout: Rollout
-) -> Sequence[Note]:
-    """Announce, as a rollout begins, what the chosen strategy costs; Auto tells once it knows."""
-    if rollout.stand is not Stand.STARTING or not fleet.others_serve(target.revision):
+) -> Sequence[NewEvent]:
+    """Announce at the start of a rollout which outage its strategy means; Auto announces it once it drains."""
+    if rollout.state is not RolloutState.STARTING or not fleet.others_serve(target.revision):
         return ()
     strategy = spec_of(model).serving.rollout.strategy
-    if strategy in ("Auto", "Surge") and (told := _may_preempt(model, target, base, fleet)):
-        return [Note("Warning", "MayPreempt", told)]
+    if strategy in ("Auto", "Surge") and (warning := _may_preempt(model, target, base, fleet)):
+        return [NewEvent("Warning", "MayPreempt", warning)]
     if strategy == "Recreate" or (strategy == "Drain" and fleet.wanted == 1):
         message = (
             f"revision {target.revision}: strategy {strategy} stops every pod first; "
             "no answers until the new one is loaded"
         )
-        return [Note("Warning", "OutageAhead", message)]
+        return [NewEvent("Warning", "OutageAhead", message)]
     return ()
 
 
-def _changed(target: Target, fleet: Fleet, way: str) -> Sequence[Note]:
-    """Say that Auto goes on by draining, or that this did not help."""
-    if way == "Surge":
-        message = f"revision {target.revision}: the pods that stopped have made no room for it, so they start again"
-        return [Note("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
-    if not way:
+def _changed(target: Target, fleet: Fleet, auto_strategy: str) -> Sequence[NewEvent]:
+    """Announce that Auto drains, or that draining was futile."""
+    if auto_strategy == "Surge":
+        message = f"revision {target.revision}: stopping pods has made no room for it, so they start again"
+        return [NewEvent("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
+    if not auto_strategy:
         return ()
     one_by_one, all_at_once = "old pods go one at a time first", "the only pod stops until the new one is loaded"
     cost = one_by_one if fleet.wanted > 1 else all_at_once
     message = f"revision {target.revision}: no room for an extra pod, so {cost}"
-    return [Note("Normal", "NoRoomToSurge", message)]
+    return [NewEvent("Normal", "NoRoomToSurge", message)]

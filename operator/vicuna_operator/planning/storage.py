@@ -1,4 +1,4 @@
-"""The claim that holds a model's artifacts: made, adopted again, made larger; never made smaller, never deleted."""
+"""The claim that holds a model's artifacts: created, adopted, expanded; never shrunk, never deleted."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,14 +8,14 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import StorageSpec
 from vicuna_operator.planning.actions import Action, Create, Patch, Ref
 from vicuna_operator.planning.observed import ClaimView
-from vicuna_operator.resources.claim import claim_marks, claim_owners, is_ours, storage_claim
+from vicuna_operator.resources.claim import claim_changes, claim_owners, is_ours, storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of
 
 __all__ = ["claim_step", "growth", "unfollowed"]
 
 
 def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tuple[str, str] | None]:
-    """Make or adopt the operator's claim; say what stands in the way, if anything does."""
+    """Create or adopt the operator's claim; return reason and message of what blocks that, if anything does."""
     name = claim_name(model)
     if claim is not None and claim.meta.deleting:
         return [], (Reason.CLAIM_PENDING, f"PersistentVolumeClaim {name} is being deleted; waiting until it is gone")
@@ -28,20 +28,20 @@ def claim_step(model: Model, claim: ClaimView | None) -> tuple[list[Action], tup
         return [Create(storage_claim(model))], None
     if not is_ours(model, claim.meta.labels):
         message = (
-            f"PersistentVolumeClaim {name} was not made for this model; say so in spec.storage.claimName to use it"
+            f"PersistentVolumeClaim {name} was not made for this model; name it in spec.storage.claimName to use it"
         )
         return [], (Reason.NAME_CONFLICT, message)
     wanted = claim_owners(model)
-    change = claim_marks(model, claim.meta.labels, claim.foreign)
+    change = claim_changes(model, claim.meta.labels, claim.foreign)
     if claim.meta.owner_uid != (model.uid if wanted else None):
         change["ownerReferences"] = wanted
     return ([Patch(_ref(name), claim.meta.uid, {"metadata": change})] if change else []), None
 
 
 def growth(model: Model, claim: ClaimView | None) -> Sequence[Action]:
-    """Ask for a larger volume where the spec now says more than the claim; its StorageClass must allow that.
+    """Expand the claim where the spec asks for more than it has; its StorageClass must allow that.
 
-    Whoever carries this out does it last: where the class refuses, everything else has been done.
+    This action comes last in a plan: where the StorageClass refuses it, everything else has been done.
     """
     size = spec_of(model).storage.size
     if claim is None or claim.meta.deleting or size is None or not claim.requested:
@@ -53,7 +53,7 @@ def growth(model: Model, claim: ClaimView | None) -> Sequence[Action]:
 
 
 def unfollowed(model: Model, claim: ClaimView | None) -> Sequence[str]:
-    """Say which stated fields a claim that exists cannot follow, what it has instead, and the next step."""
+    """Report the stated fields that an existing claim cannot follow: what it has instead, and the next step."""
     if claim is None or claim.meta.deleting:
         return ()
     storage, found = spec_of(model).storage, []
@@ -62,8 +62,8 @@ def unfollowed(model: Model, claim: ClaimView | None) -> Sequence[str]:
     if _other_mode(storage, claim):
         found.append(("accessMode", storage.access_mode, ", ".join(claim.access_modes)))
     move = (
-        "or make a claim of your own as you want it and name it in spec.storage.claimName: the weights are merged onto"
-        " it, and the pods move there"
+        "or create another claim and name it in spec.storage.claimName: the weights are merged onto it, and the pods"
+        " move there"
     )
     return [
         f"spec.storage.{name} says {stated}, and PersistentVolumeClaim {claim.meta.name} has {has}, which cannot be"
@@ -83,7 +83,7 @@ def _class(storage: StorageSpec, claim: ClaimView) -> Iterator[tuple[str, str, s
 
 
 def _other_mode(storage: StorageSpec, claim: ClaimView) -> bool:
-    """Tell whether the volume is shared otherwise than stated; a claim of the user's own may offer more."""
+    """Tell whether the claim's access modes contradict the spec; a claim of the user's own may offer more."""
     if not claim.access_modes or storage.access_mode in claim.access_modes:
         return False
     return storage.claim_name is None or storage.access_mode == "ReadWriteMany"

@@ -9,9 +9,9 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.rollout import Marks, last_good
+from vicuna_operator.planning.rollout import AnnotationChanges, find_last_known_good
 from vicuna_operator.planning.scaling import last_use
-from vicuna_operator.planning.servers import Servers, noted_revision
+from vicuna_operator.planning.servers import Servers, status_revision
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.identity import revision
 
@@ -22,24 +22,24 @@ __all__ = ["Target", "choose_target"]
 class Target:
     """The revision that should serve.
 
-    `fresh` is its Deployment, None before there is one; `good` the revision to go back to, None where there is none.
+    `deployment` is None before there is one, `last_known_good` where there is no revision to go back to.
     """
 
     revision: str
     artifact_id: str
     digest: str | None
     image: str
-    fresh: DeploymentView | None
-    good: DeploymentView | None
+    deployment: DeploymentView | None
+    last_known_good: DeploymentView | None
 
-    def marks(self, model: Model) -> Marks:
-        """Return what its Deployment does not tell yet: that the present spec makes it by this default image."""
-        noted = self.fresh is None or self.fresh.default_image == self.image
+    def annotations(self, model: Model) -> AnnotationChanges:
+        """Return what its Deployment has yet to record: the default image by which the present spec makes it."""
+        noted = self.deployment is None or self.deployment.default_image == self.image
         return {} if noted or spec_of(model).serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: self.image}
 
 
 def choose_target(model: Model, artifact_id: str, digest: str | None, servers: Servers, config: PlanConfig) -> Target:
-    """Say which revision the spec asks for; `digest` is of the artifact's files, None where it is not known."""
+    """Return the revision that the spec asks for; `digest` is of the artifact's files, None where it is not known."""
     image = _image(model, artifact_id, servers, config)
     name = _name(model, artifact_id, digest, image, servers)
     return Target(
@@ -47,16 +47,16 @@ def choose_target(model: Model, artifact_id: str, digest: str | None, servers: S
         artifact_id=artifact_id,
         digest=digest,
         image=image,
-        fresh=servers.find(name),
-        good=last_good(servers.live, name, servers.active),
+        deployment=servers.find(name),
+        last_known_good=find_last_known_good(servers.live, name, servers.active),
     )
 
 
 def _name(model: Model, artifact_id: str, digest: str | None, image: str, servers: Servers) -> str:
-    """Name the revision; bytes that another merge made of the same inputs are another's, if one of the first is there.
+    """Return the revision's name. The digest is a part of it only beside a revision with other bytes.
 
-    So nothing that runs changes its name when its digest becomes known, and pods that want the first bytes are never
-    given others.
+    Two merges of the same inputs may give different bytes. So a running revision keeps its name when its digest becomes
+    known, and pods that demand the first bytes never get others.
     """
     first = revision(spec_of(model), artifact_id=artifact_id, image=image)
     if digest is None:
@@ -68,11 +68,11 @@ def _name(model: Model, artifact_id: str, digest: str | None, image: str, server
 
 
 def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig) -> str:
-    """Resolve the image once per revision: a revision that exists keeps the default it was made with.
+    """Resolve the image once per revision: an existing revision keeps the default image it was made with.
 
-    So does one that is started anew (`kubectl vicuna restart`). An image that the spec stated is gone with the field.
-    The revision that the annotation `vicuna.dev/upgrade` names gives its image up for the present default, and one
-    that was given up is taken again only if no other fits.
+    So does a revision that is restarted (`kubectl vicuna restart`). An image that the spec stated is not kept. The
+    revision that the annotation `vicuna.dev/upgrade` names changes to the present default. A revision whose rollout
+    failed is chosen only if no other fits.
     """
     spec = spec_of(model)
     if spec.serving.image is not None:
@@ -80,18 +80,18 @@ def _image(model: Model, artifact_id: str, servers: Servers, config: PlanConfig)
     kept, twins = _kept(model, servers)
     found = chain(
         (_inherited(item, partial(item.is_made_by, spec, artifact_id)) for item in kept),
-        (_inherited(item, partial(item.is_twin_of, spec, artifact_id)) for item in twins),
+        (_inherited(item, partial(item.is_restart_of, spec, artifact_id)) for item in twins),
     )
     return next((image for image in found if image is not None), config.server_image)
 
 
 def _kept(model: Model, servers: Servers) -> tuple[Sequence[DeploymentView], Sequence[DeploymentView]]:
-    """Return the revisions that may keep their image, and those whose image a restart may keep: the likeliest first.
+    """Return the revisions that may keep their image, and those whose image a restart may keep, in order of choice.
 
-    A restart is no upgrade, and takes none back: what an upgrade gave up, the revision's restarts give up with it.
+    A restart neither upgrades nor reverts an upgrade: an image that an upgrade has replaced is not kept by restarts.
     """
     outdated = model.annotations.get(c.ANNOTATION_UPGRADE)
-    noted = [noted_revision(model, key) for key in ("target", "active")]
+    noted = [status_revision(model, key) for key in ("target", "active")]
     kept = sorted((item for item in servers.live if item.revision != outdated), key=last_use, reverse=True)
     kept.sort(
         key=lambda item: (
@@ -107,6 +107,6 @@ def _inherited(item: DeploymentView, fits: Callable[[str], bool]) -> str | None:
     """Return the default image by which the spec makes a revision; None where it makes another."""
     if item.default_image is None:
         return None
-    # Earlier versions did not note the image, and a policy may have pinned it by digest since.
+    # Earlier versions did not record the image, and a policy may have pinned it by digest since.
     candidates = (item.default_image, item.default_image.partition("@")[0])
     return next((image for image in candidates if fits(image)), None)

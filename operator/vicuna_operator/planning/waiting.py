@@ -1,7 +1,7 @@
-"""How long a rollout has waited for room, and whether one of the pods that run has to make it.
+"""How long a rollout has waited for room, and whether a running pod must be stopped for it.
 
-Measured by the operator's own clock from when it first saw the situation, which the Deployment remembers: how far the
-scheduler's clock is ahead or behind does not matter.
+The operator's own clock measures it, from when it first saw the situation, which the Deployment records. So the
+scheduler's clock does not matter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.resources.common import spec_of
 
-__all__ = ["Wait", "look"]
+__all__ = ["Wait", "assess_wait"]
 
 _SCHEDULER_SECONDS = 30
 
@@ -27,46 +27,48 @@ _SCHEDULER_SECONDS = 30
 class Wait:
     """What a rollout waits for.
 
-    `over`: a pod has waited long enough for what a running pod of another revision holds. `in_vain`: it waits although
+    `over`: a pod has waited long enough for what a running pod of another revision holds. `futile`: it waits although
     no other pod runs any more. `left`: seconds until that may change.
     """
 
     over: bool = False
-    in_vain: bool = False
+    futile: bool = False
     left: float | None = None
-    marks: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def look(
-    model: Model, keeper: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
+def assess_wait(
+    model: Model, record: DeploymentView | None, wanted: DeploymentView | None, servers: Servers, now: datetime
 ) -> Wait:
-    """Look how the pods of `wanted` wait; `keeper` is the Deployment that remembers since when."""
-    if keeper is None or wanted is None:
+    """Assess how the pods of `wanted` wait; `record` is the Deployment that records since when."""
+    if record is None or wanted is None:
         return Wait()
     fleet = servers.fleet
     situation = fleet.situation(wanted.revision)
     if not situation:
         return Wait()
-    since, known = keeper.waiting
+    since, known = record.waiting
     if since is None or known != situation:
-        since, marks = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
+        since, annotations = now, {c.ANNOTATION_ROLLOUT_WAITING: f"{format_time(now)} {situation}"}
     else:
-        marks = {}
+        annotations = {}
     left = _patience(model, fleet, wanted.revision) - (now - since).total_seconds()
     if left > 0:
-        return Wait(left=left, marks=marks)
-    # What is on its way out or in changes the situation by itself.
-    if fleet.leaving or fleet.coming(wanted.revision):
-        return Wait(marks=marks)
+        return Wait(left=left, annotations=annotations)
+    # Terminating or starting pods will change the situation anyway.
+    if fleet.terminating or fleet.starting(wanted.revision):
+        return Wait(annotations=annotations)
     return Wait(
-        over=_would_help(wanted, servers, fleet.queue(wanted.revision)), in_vain=_alone(fleet, wanted), marks=marks
+        over=_would_help(wanted, servers, fleet.queue(wanted.revision)),
+        futile=_alone(fleet, wanted),
+        annotations=annotations,
     )
 
 
 def _patience(model: Model, fleet: Fleet, revision: str) -> int:
-    """Return how many seconds a pod waits before another has to make way.
+    """Return how many seconds a pod waits before another is stopped for it.
 
-    Where fewer run than are wanted, room may just have been made: the scheduler comes back to a pod after 10 s at most.
+    Where fewer run than are wanted, room may just have been made: the scheduler retries a pod within 10 s.
     """
     stated = spec_of(model).serving.rollout.surge_wait_seconds
     return stated if len(fleet.standing(revision)) >= fleet.wanted else max(stated, _SCHEDULER_SECONDS)
@@ -77,7 +79,7 @@ def _alone(fleet: Fleet, wanted: DeploymentView) -> bool:
 
 
 def _would_help(wanted: DeploymentView, servers: Servers, queue: Sequence[PodView]) -> bool:
-    """Tell whether a pod that runs holds what one of those that wait lacks."""
+    """Tell whether a running pod holds what a waiting one lacks."""
     standing = {pod.revision for pod in servers.fleet.standing(wanted.revision)}
     holders = [item for item in servers.live if item.revision in standing]
     return any(makes_room(pod.unschedulable, wanted, item) for pod in queue for item in holders)

@@ -1,6 +1,6 @@
-"""Whether anybody works on a model: its status stays as it is while the operator is away.
+"""Whether an operator runs that manages a model: without one, the status is out of date.
 
-The status names the Lease of the operator that wrote it. Who may not read that Lease is told nothing.
+The status names the Lease of the operator that wrote it. A user who may not read that Lease gets no warning.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from vicuna_operator.plugin.kubectl import Kubectl
 
 __all__ = ["absence", "read_absence"]
 
-_AWAY = timedelta(minutes=2)  # a Lease is renewed every 4 s; the rest is a restart, and clocks that differ
+_AWAY = timedelta(minutes=2)  # a Lease is renewed every 4 s; the rest allows for a restart, and for clocks that differ
 _FORGOTTEN = "NotFound"
 
 
 def read_absence(kubectl: Kubectl, body: Mapping[str, Any], now: datetime) -> str:
-    """Say that no operator works on a model, and since when; empty where one does, or where that cannot be known."""
+    """Return a warning that no operator manages a model; empty where one does, or where that cannot be known."""
     holder = text(table(body, "status").get("managedBy"))
     namespace, _, name = holder.partition("/")
     if not namespace or not name:
@@ -31,12 +31,12 @@ def read_absence(kubectl: Kubectl, body: Mapping[str, Any], now: datetime) -> st
 
 
 def absence(holder: str, spec: Mapping[str, Any], now: datetime) -> str:
-    """Judge a Lease's spec; an empty one is of a Lease that is not there."""
+    """Return the warning for a Lease's spec; an empty one means that the Lease does not exist."""
     renewed = moment(spec.get("renewTime"))
     if renewed is None:
-        told = f"the Lease {holder} of the operator that works on this model is not there"
+        message = f"the Lease {holder} of the operator that manages this model does not exist"
     elif now - renewed >= _AWAY:
-        told = f"no operator has renewed the Lease {holder} for {int((now - renewed).total_seconds()) // 60} min"
+        message = f"no operator has renewed the Lease {holder} for {int((now - renewed).total_seconds()) // 60} min"
     else:
         return ""
-    return f"{told}: what is said here may be of then; see that the operator runs"
+    return f"{message}: this status may be out of date; check that the operator runs"

@@ -1,4 +1,4 @@
-"""`kubectl vicuna`: see how a VicunaModel stands, go back, try again, wait."""
+"""`kubectl vicuna`: the state of a VicunaModel, rollback, retry, wait."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from vicuna_contract.arguments import Parser
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin import commands, talking
+from vicuna_operator.plugin import chat, commands
 from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
-from vicuna_operator.plugin.kubectl import Kubectl, Process
+from vicuna_operator.plugin.kubectl import Kubectl, KubectlProcess
 from vicuna_operator.plugin.terminal import warn
 
 __all__ = ["main"]
@@ -16,7 +16,7 @@ __all__ = ["main"]
 EXIT_INTERRUPTED = 130
 
 
-def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = Process) -> int:
+def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = KubectlProcess) -> int:
     """Run the command line; return its exit code (64: wrong usage, else kubectl's own)."""
     args = _parser().parse_args(argv)
     flags = [
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "why",
-        "what the model waits for, since when, and what would change it",
+        "what the model waits for, since when, and the next step",
         lambda kubectl, args: commands.why(kubectl, args.name, as_json=shown(args)),
         output,
     )
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     chats = add(
         "chat",
         "talk with the model from this terminal, through the API server",
-        lambda kubectl, args: talking.chat(kubectl, args.name, system=args.system, options=_sampling(args)),
+        lambda kubectl, args: chat.chat(kubectl, args.name, system=args.system, options=_sampling(args)),
     )
     chats.add_argument("--system", metavar="TEXT", help="the system message")
     chats.add_argument("--temperature", type=float, help="0: always the likeliest word (default: the server's)")
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     tests = add(
         "test",
         "send one message to every ready replica: who answers, which revision, how soon",
-        lambda kubectl, args: talking.test(
+        lambda kubectl, args: chat.test(
             kubectl, args.name, prompt=args.prompt, tokens=args.max_tokens, as_json=shown(args)
         ),
         output,

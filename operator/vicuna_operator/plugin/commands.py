@@ -1,4 +1,4 @@
-"""What each word after `kubectl vicuna` does."""
+"""The subcommands of `kubectl vicuna`."""
 
 import json
 import time
@@ -9,11 +9,11 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
 from vicuna_operator.errors import PluginError
-from vicuna_operator.planning.doubts import DAMAGE
+from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
-from vicuna_operator.plugin.family import Family, read_model
 from vicuna_operator.plugin.history import history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
+from vicuna_operator.plugin.model_objects import ModelObjects, read_model
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
 from vicuna_operator.plugin.terminal import say, warn
 from vicuna_operator.plugin.tree import render, status_tree
@@ -31,15 +31,15 @@ def status(
     kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> int:
     """Print a model's tree."""
-    family = Family.read(kubectl, name, events=True)
-    _warn_of_absence(kubectl, family.body, now)
-    tree = status_tree(family)
+    objects = ModelObjects.read(kubectl, name, events=True)
+    _warn_of_absence(kubectl, objects.body, now)
+    tree = status_tree(objects)
     say(json.dumps(tree.as_dict(), indent=2) if as_json else render(tree))
     return 0
 
 
 def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
-    """Print what a model waits for, since when, and what would change it."""
+    """Print what a model waits for, since when, and the next step."""
     body = read_model(kubectl, name)
     _warn_of_absence(kubectl, body, now)
     selector = f"--field-selector=involvedObject.uid={body['metadata'].get('uid', '')}"
@@ -49,8 +49,8 @@ def why(kubectl: Kubectl, name: str, *, as_json: bool, now: Callable[[], datetim
 
 
 def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
-    """Print the last rollouts, and which of their revisions can be gone back to."""
-    rows = history_rows(Family.read(kubectl, name))
+    """Print the last rollouts, and which of their revisions are kept for a rollback."""
+    rows = history_rows(ModelObjects.read(kubectl, name))
     if as_json:
         say(json.dumps(rows, indent=2))
     else:
@@ -59,21 +59,21 @@ def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
 
 
 def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> int:
-    """Set the spec back to a kept revision's; nothing is merged or rendered for it."""
-    family = Family.read(kubectl, name)
-    item = choose_revision(family, to)
-    after = spec_of_revision(family, item)
-    if item.revision in stated_revisions(family):
+    """Set the spec back to that of a kept revision; nothing is merged for it."""
+    objects = ModelObjects.read(kubectl, name)
+    item = choose_revision(objects, to)
+    after = spec_of_revision(objects, item)
+    if item.revision in stated_revisions(objects):
         say(f"{name} is set to revision {item.revision} already")
         return 0
-    for manager, field in managers_of(family.body, after):
+    for manager, field in managers_of(objects.body, after):
         warn(f"warning: {field} is managed by {manager}, which may set it again; change it at its source too")
     if dry_run:
         say(json.dumps({"spec": after}, indent=2))
         return 0
-    # The generation is tested, not the resourceVersion: status is written all the time, the spec must be what we read.
+    # The generation is tested, not the resourceVersion: only the spec must be as we read it, the status changes often.
     patch = [
-        {"op": "test", "path": "/metadata/generation", "value": family.model.generation},
+        {"op": "test", "path": "/metadata/generation", "value": objects.model.generation},
         {"op": "replace", "path": "/spec", "value": after},
     ]
     kubectl.write(
@@ -84,20 +84,20 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
 
 
 def retry(kubectl: Kubectl, name: str) -> int:
-    """Ask for another try of what failed; where nothing has, or the artifact is in doubt, for a look at every byte."""
+    """Request a retry of what failed; where nothing has, or the artifact is damaged, request its verification."""
     before, moment = read_model(kubectl, name), str(int(time.time()))
     stalled = _condition(before, ConditionType.STALLED)
     failed = stalled.get("reason") if stalled.get("status") == "True" else None
-    marks = {c.ANNOTATION_RETRY: moment}
-    told = f"{name} ({failed}): what failed is tried again" if failed else f"{name} is not stalled"
+    annotations = {c.ANNOTATION_RETRY: moment}
+    message = f"{name} ({failed}): the operator tries again what failed" if failed else f"{name} is not stalled"
     damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
     if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
-        marks[c.ANNOTATION_VERIFY] = moment
-        told += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
+        annotations[c.ANNOTATION_VERIFY] = moment
+        message += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
     elif failed is None:
-        told += ": what has failed so far is tried again at once, with all its retries"
-    _annotate(kubectl, name, marks)
-    say(told)
+        message += ": the operator tries again at once what has failed so far, with all its retries"
+    _annotate(kubectl, name, annotations)
+    say(message)
     return 0
 
 
@@ -181,7 +181,7 @@ def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bo
 def _last_lines(name: str, body: Mapping[str, Any]) -> int:
     last = body.get("status", {}).get("lastFailure") or {}
     if not last.get("log"):
-        raise PluginError(f"{name} has no pod to read from; `kubectl vicuna status {name}` says why")
+        raise PluginError(f"{name} has no pod to read logs from; see `kubectl vicuna status {name}`")
     warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
     say(str(last["log"]))
     return 0
@@ -197,7 +197,7 @@ def wait(
 ) -> int:
     """Wait until the model is Ready; 1 as soon as it is stalled, 124 when the time is over."""
     end = clock() + timeout
-    said = ""
+    shown = ""
     while True:
         body = read_model(kubectl, name)
         ready, stalled = _condition(body, ConditionType.READY), _condition(body, ConditionType.STALLED)
@@ -207,26 +207,26 @@ def wait(
         if stalled.get("status") == "True":
             raise PluginError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")
         now = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'no operator has seen this generation yet')}"
-        if now != said:
+        if now != shown:
             warn(now)
-            said = now
+            shown = now
         if clock() >= end:
             raise PluginError(f"{name} is not ready within {timeout:.0f} s: {now}", 124)
         sleep(_LOOK_SECONDS)
 
 
 def _warn_of_absence(kubectl: Kubectl, body: Mapping[str, Any], now: Callable[[], datetime]) -> None:
-    if told := read_absence(kubectl, body, now()):
-        warn(f"warning: {told}")
+    if message := read_absence(kubectl, body, now()):
+        warn(f"warning: {message}")
 
 
-def _annotate(kubectl: Kubectl, name: str, marks: Mapping[str, str]) -> None:
-    words = [f"{key}={value}" for key, value in marks.items()]
+def _annotate(kubectl: Kubectl, name: str, annotations: Mapping[str, str]) -> None:
+    words = [f"{key}={value}" for key, value in annotations.items()]
     kubectl.write("annotate", _RESOURCE, name, *words, "--overwrite", "--field-manager=kubectl-vicuna")
 
 
 def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Find a condition that speaks of the present generation; empty where there is none."""
+    """Find a condition of the present generation; empty where there is none."""
     generation = body["metadata"].get("generation")
     found = find_condition(body.get("status") or {}, kind)
     return found if found.get("observedGeneration") == generation else {}

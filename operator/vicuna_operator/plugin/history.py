@@ -1,22 +1,22 @@
-"""`kubectl vicuna history`: the last rollouts, with which of them can be gone back to."""
+"""`kubectl vicuna history`: the last rollouts, and which of their revisions are kept for a rollback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vicuna_operator.plugin.family import Family
+from vicuna_operator.plugin.model_objects import ModelObjects
 
 __all__ = ["history_rows", "table"]
 
 _COLUMNS = ("revision", "artifactID", "image", "since", "outcome", "reason", "kept", "now")
 
 
-def history_rows(family: Family) -> list[dict[str, Any]]:
-    """Return the rollouts, newest first; `kept` revisions can be gone back to, `now` says active or target."""
-    kept = {item.revision for item in family.deployments if not item.meta.deleting}
+def history_rows(objects: ModelObjects) -> list[dict[str, Any]]:
+    """Return the rollouts, newest first; `kept`: a rollback to it is possible, `now`: it is active or target."""
+    kept = {item.revision for item in objects.deployments if not item.meta.deleting}
     rows = []
-    for entry in family.status.get("history") or ():
+    for entry in objects.status.get("history") or ():
         revision = str(entry.get("revision", ""))
-        roles = [role for role in ("active", "target") if revision == family.revision_in(role)]
+        roles = [role for role in ("active", "target") if revision == objects.revision_in(role)]
         rows.append({**entry, "kept": revision in kept, "now": ",".join(roles)})
     return rows
 

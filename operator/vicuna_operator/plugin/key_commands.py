@@ -50,7 +50,7 @@ def add_key_arguments(parser: argparse.ArgumentParser, *parents: argparse.Argume
 
 
 def run_key(kubectl: Kubectl, args: argparse.Namespace) -> int:
-    """Do what the word says."""
+    """Run the subcommand."""
     return int(args.run_word(kubectl, args))
 
 
@@ -68,7 +68,7 @@ def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     entry = entry_of(key, models=args.models, rpm=args.rpm, expires=expires, default_namespace=home)
     if found is None:
         kubectl.write("create", "secret", "generic", secret, f"--namespace={namespace}", _MANAGER)
-    # one entry alone: whoever adds another key at this moment loses nothing
+    # The patch has this entry alone, so that a key that is added at the same time is not lost.
     _patch(kubectl, namespace, secret, {name: entry})
     sys.stderr.write(f"key {name} is in Secret {namespace}/{secret}; it works within seconds and is shown only now:\n")
     sys.stdout.write(f"{key}\n")

@@ -53,7 +53,7 @@ def expiry(text: str, now: datetime) -> datetime:
     """Read when a key ends: a span such as 30d, 12h or 90m, or a date.
 
     Raises:
-        PluginError: it is neither, or over already.
+        PluginError: it is neither, or in the past.
     """
     if match := _SPAN.fullmatch(text):
         return now + timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
@@ -63,7 +63,7 @@ def expiry(text: str, now: datetime) -> datetime:
         raise PluginError(f"--expires {text}: give a span such as 30d or 12h, or a date such as 2027-01-31") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment <= now:
-        raise PluginError(f"--expires {text}: that is over already")
+        raise PluginError(f"--expires {text}: this time is in the past; give a later one")
     return moment
 
 
@@ -71,10 +71,10 @@ def check_name(name: str) -> str:
     """Return a key's name.
 
     Raises:
-        PluginError: a Secret cannot have an entry of that name.
+        PluginError: it cannot be the name of an entry in a Secret.
     """
     if not _NAME.fullmatch(name):
-        raise PluginError(f"{name!r} is no name of a key: use letters, digits, '.', '_' and '-'")
+        raise PluginError(f"{name!r} is not a name for a key; use letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -90,7 +90,7 @@ def check_namespace(name: str) -> str:
 
 
 def key_rows(secret: Mapping[str, Any]) -> list[dict[str, object]]:
-    """Return one row per key: name, models, requests a minute, expiry, default namespace; what is broken says so."""
+    """Return one row per key: name, models, requests a minute, expiry, default namespace; or that it is broken."""
     rows: list[dict[str, object]] = []
     for name, value in sorted((secret.get("data") or {}).items()):
         try:

@@ -1,4 +1,4 @@
-"""The user's own kubectl: it knows the cluster, the credentials and the context, so the plugin need not."""
+"""The user's own kubectl, which knows the cluster, the credentials and the context."""
 
 import contextlib
 import json
@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin.terminal import show_piece
+from vicuna_operator.plugin.terminal import show_chunk
 
-__all__ = ["Kubectl", "Process"]
+__all__ = ["Kubectl", "KubectlProcess"]
 
 _SECONDS = 60.0
 _LOG_LINE = re.compile(r"[EWI]\d{4} ")  # klog's, which kubectl prints before it says what is wrong
@@ -22,7 +22,7 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 class Kubectl(Protocol):
-    """kubectl in one context and namespace; what it complains about becomes a PluginError with its exit code."""
+    """kubectl in one context and namespace; its errors become a PluginError with its exit code."""
 
     def read(self, *words: str) -> dict[str, Any]:
         """Run `kubectl WORDS --output json` and return the object."""
@@ -41,7 +41,7 @@ class Kubectl(Protocol):
         ...
 
 
-class Process:
+class KubectlProcess:
     """kubectl on PATH."""
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
@@ -65,8 +65,8 @@ class Process:
             assert process.stdout is not None  # noqa: S101  # as asked for
             try:
                 for line in process.stdout:
-                    show_piece(line.decode(errors="replace"))
-            except BrokenPipeError:  # whoever reads, such as `head`, has enough
+                    show_chunk(line.decode(errors="replace"))
+            except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
                 process.terminate()
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return process.returncode
@@ -75,7 +75,7 @@ class Process:
     def forward(self, target: str, port: int) -> Iterator[str]:
         """Forward a port of a pod or Service to this machine while the block runs; give its URL."""
         words = ["kubectl", *self._flags, "port-forward", target, f":{port}", "--address=127.0.0.1"]
-        # a session of its own: Ctrl-C is meant for the answer, not for the way to it
+        # In a session of its own: Ctrl-C must stop the completion, not the port-forward.
         with (
             _answering(),
             tempfile.TemporaryFile("w+") as complaints,
@@ -113,9 +113,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise PluginError("kubectl is not on PATH", 127) from error
+        raise PluginError("kubectl is not on PATH; install it, or add its folder to PATH", 127) from error
     except subprocess.TimeoutExpired as error:
-        raise PluginError(f"kubectl had no answer within {_SECONDS:.0f} s; is the cluster there?") from error
+        raise PluginError(f"kubectl did not answer within {_SECONDS:.0f} s; check the cluster's address") from error
 
 
 def _complaint(text: str) -> str:

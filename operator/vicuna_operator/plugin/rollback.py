@@ -1,4 +1,4 @@
-"""Going back to a revision that is kept: the spec its snapshot tells. Pure; the operator then scales it up."""
+"""Rollback to a kept revision: the spec in its snapshot. Pure; the operator then scales the revision up."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,24 +8,24 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import parse_spec
 from vicuna_operator.errors import PluginError, SpecError
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.plugin.family import Family
+from vicuna_operator.plugin.model_objects import ModelObjects
 from vicuna_operator.resources.identity import merge_key
 
 __all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisions"]
 
-# What applies manifests again and again, by the name under which it does (metadata.managedFields)
+# Tools that apply manifests repeatedly, by their manager's name in metadata.managedFields
 _GITOPS = ("argocd", "flux", "kustomize-controller", "helm-controller", "helm", "fleet", "rancher", "config-sync")
 _OWN = ("replicas", "rollout")  # of serving: not part of a revision
 
 
-def choose_revision(family: Family, wanted: str | None) -> DeploymentView:
-    """Find the revision to go back to: the one asked for, else what serves or was complete last, unless it is stated.
+def choose_revision(objects: ModelObjects, wanted: str | None) -> DeploymentView:
+    """Find the revision to go back to: the requested one, else the last complete one that the spec does not make.
 
     Raises:
         PluginError: it is not kept, or there is none.
     """
-    kept = [item for item in family.deployments if not item.meta.deleting]
-    return _named(kept, wanted) if wanted is not None else _last_good(family, kept)
+    kept = [item for item in objects.deployments if not item.meta.deleting]
+    return _named(kept, wanted) if wanted is not None else _last_good(objects, kept)
 
 
 def _named(kept: Sequence[DeploymentView], wanted: str) -> DeploymentView:
@@ -36,50 +36,50 @@ def _named(kept: Sequence[DeploymentView], wanted: str) -> DeploymentView:
     raise PluginError(f"revision {wanted} is not kept (kept: {names}); spec.storage.keepRevisions says how many are")
 
 
-def _last_good(family: Family, kept: Sequence[DeploymentView]) -> DeploymentView:
-    stated = stated_revisions(family)
+def _last_good(objects: ModelObjects, kept: Sequence[DeploymentView]) -> DeploymentView:
+    stated = stated_revisions(objects)
     others = [item for item in kept if item.revision not in stated]
-    others = [item for item in others if not _is_restart(family, item, stated)]
+    others = [item for item in others if not _is_restart(objects, item, stated)]
     good = [(item.completed, item) for item in others if item.completed is not None]
     if not good:
-        raise PluginError("there is no other revision that ever was complete; see `kubectl vicuna history`")
-    active = family.revision_in("active")
+        raise PluginError("no other kept revision was ever complete; see `kubectl vicuna history`")
+    active = objects.revision_in("active")
     return max(good, key=lambda entry: (entry[1].revision == active, entry[0]))[1]
 
 
-def _is_restart(family: Family, item: DeploymentView, stated: set[str]) -> bool:
-    """Tell whether a revision is the present one before or after a restart: going back to it would change nothing."""
-    spec = family.model.spec
-    present = [other for other in family.deployments if other.revision in stated]
+def _is_restart(objects: ModelObjects, item: DeploymentView, stated: set[str]) -> bool:
+    """Tell whether a revision differs from the present one only by a restart: a rollback to it would change nothing."""
+    spec = objects.model.spec
+    present = [other for other in objects.deployments if other.revision in stated]
     if spec is None or not any((item.merge_key, item.image) == (other.merge_key, other.image) for other in present):
         return False
-    return item.is_twin_of(spec, item.artifact_id, spec.serving.image or item.default_image or item.image)
+    return item.is_restart_of(spec, item.artifact_id, spec.serving.image or item.default_image or item.image)
 
 
-def stated_revisions(family: Family) -> set[str]:
+def stated_revisions(objects: ModelObjects) -> set[str]:
     """Return the kept revisions that the present spec makes; several where they differ in a default image only."""
-    if family.model.spec is None:
+    if objects.model.spec is None:
         return set()
-    made = {item.revision for item in family.deployments if _serves(family, item, family.body["spec"])}
-    target = family.revision_in("target")
+    made = {item.revision for item in objects.deployments if _serves(objects, item, objects.body["spec"])}
+    target = objects.revision_in("target")
     return {target} if target in made else made
 
 
-def spec_of_revision(family: Family, item: DeploymentView) -> dict[str, Any]:
+def spec_of_revision(objects: ModelObjects, item: DeploymentView) -> dict[str, Any]:
     """Return the present spec with the parts that make the revision put back; replicas and rollout stay.
 
-    Where two kept revisions differ in nothing but a default image, the image is stated, else the operator could not
-    tell which of them is meant.
+    Where two kept revisions differ only in a default image, the image is stated: otherwise the operator could not know
+    which of them is meant.
 
     Raises:
         PluginError: the Deployment has no snapshot, or the spec it gives makes another revision.
     """
     snapshot = _snapshot(item)
-    spec = _restored(family, snapshot)
-    rivals = [other for other in family.deployments if other is not item and _serves(family, other, spec)]
+    spec = _restored(objects, snapshot)
+    rivals = [other for other in objects.deployments if other is not item and _serves(objects, other, spec)]
     if rivals and "image" not in spec["serving"]:
         spec["serving"]["image"] = item.default_image or item.image
-    if not _serves(family, item, spec):
+    if not _serves(objects, item, spec):
         raise PluginError(
             f"the snapshot of {item.meta.name} does not make revision {item.revision}: another version of the operator"
             " made it; set the spec by hand"
@@ -88,7 +88,7 @@ def spec_of_revision(family: Family, item: DeploymentView) -> dict[str, Any]:
 
 
 def managers_of(body: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (manager, field) where something that applies manifests owns a field the new spec changes."""
+    """Return (manager, field) for each changed field that a tool which applies manifests owns."""
     changed = list(_changes(body.get("spec") or {}, after, ()))
     found = []
     for entry in body["metadata"].get("managedFields") or ():
@@ -106,12 +106,12 @@ def _snapshot(item: DeploymentView) -> dict[str, Any]:
         return {"weights": dict(snapshot["weights"]), **snapshot}
     except (KeyError, TypeError, ValueError):
         raise PluginError(
-            f"Deployment {item.meta.name} carries no spec to go back to (annotation {c.ANNOTATION_SPEC_SNAPSHOT})"
+            f"Deployment {item.meta.name} has no valid annotation {c.ANNOTATION_SPEC_SNAPSHOT}; set the spec by hand"
         ) from None
 
 
-def _restored(family: Family, snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    before = family.body.get("spec") or {}
+def _restored(objects: ModelObjects, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    before = objects.body.get("spec") or {}
     serving = before.get("serving") or {}
     kept = {key: serving[key] for key in _OWN if key in serving}
     return {
@@ -119,11 +119,11 @@ def _restored(family: Family, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "weights": snapshot["weights"],
         "serving": {**(snapshot.get("serving") or {}), **kept},
         "merge": {**(before.get("merge") or {}), **(snapshot.get("merge") or {})},
-        "storage": _restored_storage(family, before.get("storage") or {}, snapshot.get("storage") or {}),
+        "storage": _restored_storage(objects, before.get("storage") or {}, snapshot.get("storage") or {}),
     }
 
 
-def _restored_storage(family: Family, before: Mapping[str, Any], snapshot: Mapping[str, Any]) -> dict[str, Any]:
+def _restored_storage(objects: ModelObjects, before: Mapping[str, Any], snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """Return to the claim of the snapshot: one of the user's, or the one that the operator made."""
     storage, claim = dict(before), snapshot.get("claimName")
     if claim is not None:
@@ -131,13 +131,13 @@ def _restored_storage(family: Family, before: Mapping[str, Any], snapshot: Mappi
             storage.pop(name, None)
         storage["claimName"] = claim
     elif storage.pop("claimName", None) is not None:
-        storage["size"] = family.claim_sizes.get(f"{family.model.name}-weights", "")
+        storage["size"] = objects.claim_sizes.get(f"{objects.model.name}-weights", "")
     return storage
 
 
-def _serves(family: Family, item: DeploymentView, spec: Mapping[str, Any]) -> bool:
+def _serves(objects: ModelObjects, item: DeploymentView, spec: Mapping[str, Any]) -> bool:
     try:
-        parsed = parse_spec(spec, name=family.model.name)
+        parsed = parse_spec(spec, name=objects.model.name)
     except SpecError as error:
         raise PluginError(f"the spec of that revision is no longer valid: {error}") from error
     image = parsed.serving.image or item.default_image

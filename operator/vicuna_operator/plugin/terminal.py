@@ -1,23 +1,23 @@
-"""What the plugin prints: nothing of it steers the user's terminal, whoever said it."""
+"""The plugin's output, without control characters: texts of others must not steer the user's terminal."""
 
 import sys
 
 from vicuna_contract.printable import printable
 
-__all__ = ["say", "show_piece", "warn"]
+__all__ = ["say", "show_chunk", "warn"]
 
 
 def say(text: str) -> None:
-    """Print an answer, with the end of its line."""
+    """Print one line of output."""
     sys.stdout.write(f"{printable(text)}\n")
 
 
-def show_piece(text: str) -> None:
-    """Print a part of something that comes bit by bit, at once."""
+def show_chunk(text: str) -> None:
+    """Print a chunk of streamed text at once."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()
 
 
 def warn(text: str) -> None:
-    """Print what is no part of the answer."""
+    """Print a line to standard error: it is not part of the output."""
     sys.stderr.write(f"{printable(text)}\n")

@@ -1,17 +1,17 @@
-"""`kubectl vicuna status`: a model, its Jobs, revisions and pods as a tree, each with what is wrong with it."""
+"""`kubectl vicuna status`: a model, its Jobs, revisions and pods as a tree, each with its problem."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vicuna_operator.api.conditions import ConditionType, find_condition
+from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, PodView
-from vicuna_operator.planning.obstacles import obstacle
 from vicuna_operator.planning.sizes import ready_pods
-from vicuna_operator.plugin.family import Family
+from vicuna_operator.plugin.model_objects import ModelObjects
 
 __all__ = ["Node", "render", "status_tree"]
 
@@ -20,7 +20,7 @@ _WIDTH = 400  # of a cause; the whole of it is on the object
 
 @dataclass(frozen=True)
 class Node:
-    """One thing: its kind and name, what state it is in, and what keeps it from a better one."""
+    """One object: its kind, name and state, and the cause of a bad state."""
 
     kind: str
     name: str
@@ -30,22 +30,22 @@ class Node:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the tree for machines."""
-        told = {"kind": self.kind, "name": self.name, "state": self.state, "cause": self.cause}
-        return {key: value for key, value in told.items() if value} | (
+        fields = {"kind": self.kind, "name": self.name, "state": self.state, "cause": self.cause}
+        return {key: value for key, value in fields.items() if value} | (
             {"children": [child.as_dict() for child in self.children]} if self.children else {}
         )
 
 
-def status_tree(family: Family) -> Node:
+def status_tree(objects: ModelObjects) -> Node:
     """Build the tree of a model."""
-    status = family.status
+    status = objects.status
     state = f"{status.get('phase') or 'not seen by an operator yet'}, {status.get('ready', '0/0')} ready"
     cause = _not_ready(status) or _drifted(status) or _outdated(status) or _last_failure(status)
-    children = [_weights(family), *(_revision(family, item) for item in _shown(family))]
+    children = [_weights(objects), *(_revision(objects, item) for item in _shown(objects))]
     endpoint = str(status.get("endpoint", ""))
     if endpoint:
-        children.append(Node("Service", family.model.name, endpoint))
-    name = f"{family.model.namespace}/{family.model.name}"
+        children.append(Node("Service", objects.model.name, endpoint))
+    name = f"{objects.model.namespace}/{objects.model.name}"
     return Node("VicunaModel", name, state, cause, children)
 
 
@@ -65,10 +65,10 @@ def _outdated(status: Mapping[str, Any]) -> str:
     return hint if status.get("imageOutdated") else ""
 
 
-def _shown(family: Family) -> Sequence[DeploymentView]:
-    """Return the revisions that have pods or stand in the status, the active one first."""
-    shown = [item for item in family.deployments if item.replicas or item.current or _noted(family, item)]
-    return sorted(shown, key=lambda item: (item.revision != family.revision_in("active"), item.meta.name))
+def _shown(objects: ModelObjects) -> Sequence[DeploymentView]:
+    """Return the revisions that have pods or are in the status, the active one first."""
+    shown = [item for item in objects.deployments if item.replicas or item.current or _noted(objects, item)]
+    return sorted(shown, key=lambda item: (item.revision != objects.revision_in("active"), item.meta.name))
 
 
 def render(node: Node) -> str:
@@ -86,43 +86,43 @@ def _lines(node: Node, first: str, rest: str) -> list[str]:
     return lines
 
 
-def _weights(family: Family) -> Node:
-    artifact = next((str((family.status.get(key) or {}).get("artifactID")) for key in ("target", "active")), "")
-    condition = find_condition(family.status, ConditionType.WEIGHTS_READY)
-    merge = family.status.get("merge") or {}
+def _weights(objects: ModelObjects) -> Node:
+    artifact = next((str((objects.status.get(key) or {}).get("artifactID")) for key in ("target", "active")), "")
+    condition = find_condition(objects.status, ConditionType.WEIGHTS_READY)
+    merge = objects.status.get("merge") or {}
     if condition.get("status") == "True":
         state, cause = f"artifact {artifact}", ""
     else:
         percent = f", {merge['percent']} % merged" if "percent" in merge else ""
         state, cause = f"{condition.get('reason', 'unknown')}{percent}", str(condition.get("message", ""))
-    jobs = [_job(family, job) for job in sorted(family.jobs, key=lambda job: job.attempt) if not job.is_prune]
-    return Node("weights of", family.model.name, state, cause, [*map(_claim, family.claims), *jobs])
+    jobs = [_job(objects, job) for job in sorted(objects.jobs, key=lambda job: job.attempt) if not job.is_prune]
+    return Node("weights of", objects.model.name, state, cause, [*map(_claim, objects.claims), *jobs])
 
 
 def _claim(claim: ClaimView) -> Node:
     return Node("PersistentVolumeClaim", claim.meta.name, f"{claim.phase} {claim.capacity}".strip())
 
 
-def _job(family: Family, job: JobView) -> Node:
-    pods = [pod for pod in family.pods if pod.job_name == job.meta.name]
-    children = [_pod(family, pod) for pod in pods]
+def _job(objects: ModelObjects, job: JobView) -> Node:
+    pods = [pod for pod in objects.pods if pod.job_name == job.meta.name]
+    children = [_pod(objects, pod) for pod in pods]
     if job.failed:
         failure = merge_failure(job, pods[0] if pods else None)
         return Node("Job", job.meta.name, "failed", f"{failure.reason}: {failure.message}", children)
     return Node("Job", job.meta.name, "succeeded" if job.succeeded else "running", "", children)
 
 
-def _revision(family: Family, item: DeploymentView) -> Node:
-    pods = [pod for pod in family.pods if pod.revision == item.revision]
+def _revision(objects: ModelObjects, item: DeploymentView) -> Node:
+    pods = [pod for pod in objects.pods if pod.revision == item.revision]
     ready = ready_pods(pods, item.revision)
-    roles = [member for member in ("active", "target") if item.revision == family.revision_in(member)]
+    roles = [member for member in ("active", "target") if item.revision == objects.revision_in(member)]
     state = ", ".join([*roles, f"{ready} of {item.replicas} ready", item.image])
     failed = item.failed or {}
     cause = f"{failed['reason']}: {failed.get('message', '')}" if "reason" in failed else item.refused
-    return Node("revision", item.revision, state, cause, [_pod(family, pod) for pod in pods])
+    return Node("revision", item.revision, state, cause, [_pod(objects, pod) for pod in pods])
 
 
-def _pod(family: Family, pod: PodView) -> Node:
+def _pod(objects: ModelObjects, pod: PodView) -> Node:
     where = f" on {pod.node}" if pod.node else ""
     if pod.meta.deleting:
         return Node("Pod", pod.meta.name, f"stopping{where}")
@@ -132,13 +132,13 @@ def _pod(family: Family, pod: PodView) -> Node:
         return Node("Pod", pod.meta.name, "done")
     state = "running, not ready" if pod.running else pod.phase.lower()
     restarts = f", {pod.restarts} restarts" if pod.restarts else ""
-    return Node("Pod", pod.meta.name, f"{state}{restarts}{where}", _pod_cause(family, pod))
+    return Node("Pod", pod.meta.name, f"{state}{restarts}{where}", _pod_cause(objects, pod))
 
 
-def _pod_cause(family: Family, pod: PodView) -> str:
-    found = obstacle(pod, family.events.get(pod.meta.uid, ()))
-    trouble = found or (server_failure(pod) if pod.is_server else None)
-    return f"{trouble.reason}: {trouble.message}" if trouble is not None else ""
+def _pod_cause(objects: ModelObjects, pod: PodView) -> str:
+    found = find_blocking_reason(pod, objects.events.get(pod.meta.uid, ()))
+    diagnosis = found or (server_failure(pod) if pod.is_server else None)
+    return f"{diagnosis.reason}: {diagnosis.message}" if diagnosis is not None else ""
 
 
 def _last_failure(status: Mapping[str, Any]) -> str:
@@ -146,8 +146,8 @@ def _last_failure(status: Mapping[str, Any]) -> str:
     return f"last failure {last.get('time', '')}: {last['reason']}: {last.get('message', '')}" if last else ""
 
 
-def _noted(family: Family, item: DeploymentView) -> bool:
-    return item.revision in (family.revision_in("active"), family.revision_in("target"))
+def _noted(objects: ModelObjects, item: DeploymentView) -> bool:
+    return item.revision in (objects.revision_in("active"), objects.revision_in("target"))
 
 
 def _short(text: str) -> str:

@@ -3,17 +3,17 @@
 from typing import Any
 
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import companion
+from vicuna_operator.resources.common import managed_object
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["disruption_budget"]
 
 
 def disruption_budget(model: Model) -> dict[str, Any]:
-    """Build the PodDisruptionBudget `<model>`; pods that are not ready, such as those that load, hold up no drain."""
+    """Build the PodDisruptionBudget `<model>`; pods that are not ready do not hold up a drain."""
     spec = {
         "maxUnavailable": 1,
         "selector": {"matchLabels": pod_selector(model)},
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     }
-    return companion(model, "policy/v1", "PodDisruptionBudget", spec)
+    return managed_object(model, "policy/v1", "PodDisruptionBudget", spec)

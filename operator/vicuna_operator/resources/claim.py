@@ -7,14 +7,14 @@ from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.resources.common import claim_name, foreign, labels, owner, spec_of
 
-__all__ = ["KEPT", "claim_marks", "claim_owners", "is_ours", "storage_claim"]
+__all__ = ["KEPT", "claim_changes", "claim_owners", "is_ours", "storage_claim"]
 
 _NAME = "vicuna-weights"
 KEPT: Mapping[str, str] = {
     "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
-"""What keeps GitOps tools from pruning the weights with whatever they take for theirs."""
+"""Annotations that keep GitOps tools from pruning the weights."""
 
 
 def storage_claim(model: Model) -> dict[str, Any]:
@@ -37,10 +37,10 @@ def storage_claim(model: Model) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def claim_marks(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
-    """Return the change of metadata that a claim needs: what is stated for it now, and what keeps it from being pruned.
+def claim_changes(model: Model, found: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, Any]:
+    """Return the changes to a claim's metadata: what the spec states now, and what protects it from pruning.
 
-    What is not stated any more stays, as nobody knows who wrote it.
+    Entries that the spec does not state any more stay, since somebody else may have written them.
     """
     storage, own = spec_of(model).storage, _own_labels(model)
     unkept = {key: value for key, value in KEPT.items() if key not in noted}
@@ -57,7 +57,7 @@ def _missing(wanted: Mapping[str, str], there: Mapping[str, str]) -> dict[str, s
 
 
 def _is_tracked(found: Mapping[str, str], stated: Mapping[str, str]) -> bool:
-    """Tell whether a claim of an earlier version has the label by which Argo CD takes for its own what has no owner."""
+    """Tell whether a claim of an earlier version has the label by which Argo CD claims objects without an owner."""
     return c.LABEL_INSTANCE in found and c.LABEL_INSTANCE not in stated
 
 
@@ -71,6 +71,6 @@ def claim_owners(model: Model) -> list[dict[str, Any]]:
 
 
 def is_ours(model: Model, claim_labels: Mapping[str, str]) -> bool:
-    """Tell a claim the operator made for a model of this name from a stranger's, whatever policy rewrote one label."""
+    """Tell whether the operator made a claim for a model of this name, even where a policy rewrote one label."""
     made = claim_labels.get(c.LABEL_MANAGED_BY) == c.MANAGED_BY or claim_labels.get(c.LABEL_NAME) == _NAME
     return made and claim_labels.get(c.LABEL_MODEL) == model.name

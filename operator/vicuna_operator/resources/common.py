@@ -1,4 +1,4 @@
-"""What all children have in common: names, labels, ownership, hardened security contexts, the volume's place."""
+"""What all children have in common: names, labels, ownership, security contexts, affinity to the volume."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -13,10 +13,10 @@ __all__ = [
     "CONTAINER_SECURITY",
     "affinity_to_volume",
     "claim_name",
-    "companion",
     "environment",
     "foreign",
     "labels",
+    "managed_object",
     "owner",
     "pod_security",
     "spec_of",
@@ -68,11 +68,11 @@ def owner(model: Model) -> dict[str, Any]:
 
 
 def foreign(stated: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels or annotations that a user may state: those of our own group are the operator's memory."""
+    """Return the labels or annotations that a user may state: not those of our own group, which are the operator's."""
     return {key: value for key, value in stated.items() if not key.startswith(f"{c.GROUP}/")}
 
 
-def companion(
+def managed_object(
     model: Model,
     api_version: str,
     kind: str,
@@ -81,7 +81,7 @@ def companion(
     stated_labels: Mapping[str, str] = MappingProxyType({}),
     stated_annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Build an object of the model's own name that stands beside all its revisions; what the user states yields."""
+    """Build an object that a model has once, under its name; our own labels and annotations have precedence."""
     metadata: dict[str, Any] = {
         "name": model.name,
         "namespace": model.namespace,
@@ -130,13 +130,13 @@ def affinity_to_volume(model: Model, affinity: Mapping[str, Any], *, required: b
 
 
 def environment(own: Sequence[Mapping[str, Any]], stated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return a container's variables: where the user's name one of ours, ours is left out."""
+    """Return a container's variables; the user's have precedence over ours."""
     names = {item.get("name") for item in stated}
     return [*(item for item in own if item["name"] not in names), *stated]
 
 
 def with_hash(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the object with an annotation that tells whether it must be applied again."""
+    """Return the object with a hash annotation, which shows when it must be applied again."""
     metadata = dict(body["metadata"])
     annotations = {**(metadata.get("annotations") or {}), c.ANNOTATION_APPLIED_HASH: short_hash(body, 16)}
     return {**body, "metadata": {**metadata, "annotations": annotations}}

@@ -42,7 +42,7 @@ def revision_deployment(
     pull_policy: str,
     replicas: int,
     shared_volume: bool,
-    marks: Mapping[str, str],
+    annotations: Mapping[str, str],
     chat_template: str | None = None,
     digest: str | None = None,
     claim_uid: str = "",
@@ -59,12 +59,12 @@ def revision_deployment(
         pull_policy: of the image.
         replicas: pods it begins with.
         shared_volume: whether pods of several nodes can mount the volume.
-        marks: further annotations.
-        chat_template: what `auto` came to when the weights were merged; None: unknown, so the server decides.
+        annotations: further ones of the Deployment.
+        chat_template: what `auto` was resolved to when the weights were merged; None: unknown, so the server decides.
         digest: of the artifact's files; None: unknown, so its pods take any.
         claim_uid: of the claim that its pods mount; empty: unknown.
         platform_user: leave user and groups of the pods to the platform.
-        gateway_keys: public keys of gateways that its pods demand a signature of; empty: they answer whoever asks.
+        gateway_keys: public keys of gateways; its pods answer only what one of them has signed; empty: all requests.
     """
     spec = spec_of(model)
     security = pod_security(spec.serving.pod_security_context, platform_user=platform_user)
@@ -89,14 +89,14 @@ def revision_deployment(
                 **({} if digest is None else {c.ANNOTATION_ARTIFACT_DIGEST: digest}),
                 **({} if spec.serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: image}),
                 **({c.ANNOTATION_CHAT_TEMPLATE: chat_template} if chat_template else {}),
-                **marks,
+                **annotations,
             },
             "ownerReferences": [owner(model)],
         },
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,
-            # A Deployment's own verdict would say nothing the operator does not see earlier in the pods.
+            # Never exceeded: the operator sees in the pods, and earlier, what the condition would say.
             "progressDeadlineSeconds": 2147483647,
             "selector": {"matchLabels": selector},
             "template": {
@@ -140,7 +140,7 @@ def _device(serving: ServingSpec) -> str:
 
 def _resources(serving: ServingSpec) -> dict[str, Any]:
     resources: dict[str, Any] = dict(serving.resources)
-    if serving.num_gpus > 0 and not serving.resource_claims:  # else they come by the claims
+    if serving.num_gpus > 0 and not serving.resource_claims:  # else the resource claims give the GPUs
         resources["limits"] = {**resources.get("limits", {}), serving.gpu_resource: str(serving.num_gpus)}
     return resources
 
@@ -168,10 +168,10 @@ def _variables(model: Model, digest: str | None, gateway_keys: str) -> list[Mapp
 
 
 def _spread(model: Model, revision: str, shared: bool) -> list[dict[str, Any]]:
-    """Return how a revision's pods spread; by default over the nodes, where the volume lets them and the scheduler can.
+    """Return how a revision's pods spread: by default over the nodes, where the volume can be shared.
 
-    A constraint without a selector would match no pod at all: it gets the revision's own. Its label among the others
-    is what `matchLabelKeys` comes to, and no API server is too old for it.
+    A constraint without a selector would match no pod: it gets the revision's own. The revision's label in it has the
+    effect of `matchLabelKeys`, which older API servers do not have.
     """
     stated = spec_of(model).serving.topology_spread_constraints
     over_nodes = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}

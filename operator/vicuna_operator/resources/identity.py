@@ -21,7 +21,7 @@ __all__ = [
     "spec_snapshot",
 ]
 
-# What does not change what a pod serves.
+# Fields that do not change what a pod serves.
 _NOT_IN_REVISION = {"replicas", "rollout", "service_type", "service_labels", "service_annotations", "image"}
 
 
@@ -83,7 +83,7 @@ def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str, digest: str
 
 
 def restarted_as(spec: VicunaModelSpec, moment: str | None) -> VicunaModelSpec:
-    """Return the spec as of another restart: what differs in nothing else serves the same in other pods."""
+    """Return the spec with another time of restart: equal specs then differ by a restart only."""
     others = {key: value for key, value in spec.serving.pod_annotations.items() if key != ANNOTATION_RESTARTED}
     annotations = others if moment is None else {**others, ANNOTATION_RESTARTED: moment}
     serving = spec.serving.model_copy(update={"pod_annotations": annotations})
@@ -97,7 +97,7 @@ def _stated(part: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any
 def rollout_attempt(spec: VicunaModelSpec, *, retry: str) -> str:
     """Return 8 hex over all that could make a failed rollout end differently now.
 
-    How many replicas there are, or whether there are any at all, is no such thing: an autoscaler must not retry.
+    The number of replicas and `suspend` are not part of it: an autoscaler must not cause a retry.
     """
     stated = _stated(spec, leave_out={"suspend"})
     (stated.get("serving") or {}).pop("replicas", None)

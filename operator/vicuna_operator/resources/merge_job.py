@@ -41,14 +41,22 @@ def merge_job(
     shared_volume: bool,
     capacity: str,
     claim_uid: str = "",
-    look: str = "",
+    verification: str = "",
     platform_user: bool = False,
 ) -> dict[str, Any]:
     """Build one attempt.
 
-    `series` marks the attempts that share a budget of retries; `capacity` is the claim's, empty while it is unbound, as
-    is its uid while there is none. `look` names what doubts the artifact that is there: it is read in full.
-    `platform_user` leaves user and groups of the pod to the platform.
+    Args:
+        model: with a valid spec.
+        attempt: its number.
+        series: identifies the attempts that share a budget of retries.
+        image: of the container.
+        pull_policy: of the image.
+        shared_volume: whether pods of several nodes can mount the volume.
+        capacity: of the claim; empty while it is unbound.
+        claim_uid: of the claim; empty while it does not exist.
+        verification: key of the verification that this Job makes; empty: none.
+        platform_user: leave user and groups of the pod to the platform.
     """
     volumes, mounts = _volumes(model)
     pod = volume_pod(
@@ -56,22 +64,24 @@ def merge_job(
         image=image,
         pull_policy=pull_policy,
         arguments=_arguments(model),
-        environment=[*_environment(model), *([{"name": c.VERIFY_VARIABLE, "value": "1"}] if look else [])],
+        environment=[*_environment(model), *([{"name": c.VERIFY_VARIABLE, "value": "1"}] if verification else [])],
         volumes=volumes,
         mounts=mounts,
         shared_volume=shared_volume,
         platform_user=platform_user,
     )
-    marks = labels(model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid})
+    own_labels = labels(
+        model, c.NAME_MERGE, **{c.LABEL_MERGE_KEY: merge_key(spec_of(model)), c.LABEL_MODEL_UID: model.uid}
+    )
     annotations = {
         c.ANNOTATION_ATTEMPT: str(attempt),
         c.ANNOTATION_SERIES: series,
         c.ANNOTATION_CLAIM: claim_name(model),
         c.ANNOTATION_CAPACITY: capacity,
         **({c.ANNOTATION_CLAIM_UID: claim_uid} if claim_uid else {}),
-        **({c.ANNOTATION_VERIFY: look} if look else {}),
+        **({c.ANNOTATION_VERIFY: verification} if verification else {}),
     }
-    return volume_job(model, job_name(model, attempt), marks=marks, annotations=annotations, pod=pod)
+    return volume_job(model, job_name(model, attempt), own_labels=own_labels, annotations=annotations, pod=pod)
 
 
 def _inputs(model: Model) -> list[tuple[str, WeightsSource]]:
@@ -93,15 +103,15 @@ def _uri(model: Model, role: str, source: WeightsSource) -> str:
 
 def _arguments(model: Model) -> list[str]:
     spec = spec_of(model)
-    told = {role: (_uri(model, role, source), _digest(source)) for role, source in _inputs(model)}
-    base, base_digest = told.pop("base")
-    delta, delta_digest = told.pop("delta", (None, None))
+    inputs = {role: (_uri(model, role, source), _digest(source)) for role, source in _inputs(model)}
+    base, base_digest = inputs.pop("base")
+    delta, delta_digest = inputs.pop("delta", (None, None))
     return MergeArguments(
         base=base,
         base_digest=base_digest,
         delta=delta,
         delta_digest=delta_digest,
-        adapters=tuple(told.values()),
+        adapters=tuple(inputs.values()),
         kind=spec.weights.delta.kind if spec.weights.delta is not None else AUTO,
         output=Path(c.ARTIFACTS_ROOT),
         dtype=spec.merge.dtype,

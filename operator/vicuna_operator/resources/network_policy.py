@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import companion
+from vicuna_operator.resources.common import managed_object
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["network_policy"]
@@ -19,4 +19,4 @@ def network_policy(model: Model, peers: Sequence[Mapping[str, Any]]) -> dict[str
     """
     rules = [{"from": list(peers), "ports": [{"port": "http", "protocol": "TCP"}]}] if peers else []
     spec = {"podSelector": {"matchLabels": pod_selector(model)}, "policyTypes": ["Ingress"], "ingress": rules}
-    return companion(model, "networking.k8s.io/v1", "NetworkPolicy", spec)
+    return managed_object(model, "networking.k8s.io/v1", "NetworkPolicy", spec)

@@ -24,15 +24,15 @@ def prune_job(
     model: Model,
     *,
     keep: Iterable[str],
-    aside: Sequence[str] = (),
+    quarantined: Sequence[str] = (),
     image: str,
     pull_policy: str,
     shared_volume: bool,
     platform_user: bool = False,
 ) -> dict[str, Any]:
-    """Build the Job that keeps these artifacts and nothing else; it removes the damaged copies of those in `aside`."""
+    """Build the Job that keeps these artifacts only; it removes the damaged copies of those in `quarantined`."""
     kept = sorted(keep)
-    marks = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
+    own_labels = labels(model, c.NAME_PRUNE, **{c.LABEL_MODEL_UID: model.uid})
     tmp = "/tmp"  # noqa: S108  # an emptyDir of the pod
     pod = volume_pod(
         model,
@@ -42,7 +42,7 @@ def prune_job(
         environment=[
             {"name": "HOME", "value": tmp},
             {"name": "HF_HUB_OFFLINE", "value": "1"},
-            *([{"name": c.ASIDE_VARIABLE, "value": ",".join(aside)}] if aside else []),
+            *([{"name": c.ASIDE_VARIABLE, "value": ",".join(quarantined)}] if quarantined else []),
         ],
         volumes=[
             {"name": "models", "persistentVolumeClaim": {"claimName": claim_name(model)}},
@@ -53,6 +53,6 @@ def prune_job(
         platform_user=platform_user,
     )
     annotations = {c.ANNOTATION_CLAIM: claim_name(model), c.ANNOTATION_KEPT: json.dumps(kept)}
-    if aside:
-        annotations[c.ANNOTATION_ASIDE] = json.dumps(list(aside))
-    return volume_job(model, prune_job_name(model, kept), marks=marks, annotations=annotations, pod=pod)
+    if quarantined:
+        annotations[c.ANNOTATION_ASIDE] = json.dumps(list(quarantined))
+    return volume_job(model, prune_job_name(model, kept), own_labels=own_labels, annotations=annotations, pod=pod)

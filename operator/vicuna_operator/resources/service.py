@@ -4,7 +4,7 @@ from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
-from vicuna_operator.resources.common import companion, spec_of
+from vicuna_operator.resources.common import managed_object, spec_of
 
 __all__ = ["model_service", "pod_selector"]
 
@@ -21,7 +21,7 @@ def model_service(model: Model) -> dict[str, Any]:
         "selector": pod_selector(model),
         "ports": [{"name": "http", "port": c.SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
     }
-    return companion(
+    return managed_object(
         model,
         "v1",
         "Service",

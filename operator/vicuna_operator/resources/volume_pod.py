@@ -37,7 +37,7 @@ def volume_pod(
     """Build the pod's spec; it runs once, never asks for a GPU, and ends at `spec.merge.activeDeadlineSeconds`."""
     spec = spec_of(model)
     serving = spec.serving
-    # Where the volume belongs to one node, the pod goes where the servers are, or will be.
+    # Where the volume belongs to one node, the pod must run on the node of the servers.
     affinity = {} if shared_volume else affinity_to_volume(model, serving.affinity, required=False)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -66,7 +66,7 @@ def volume_pod(
 
 
 def _placement(model: Model, affinity: Mapping[str, Any], *, shared_volume: bool) -> dict[str, Any]:
-    """Return what decides where and when such a pod runs, and as whom; only what is stated."""
+    """Return the fields for placement, priority, image pulls and service account that are stated."""
     spec, serving = spec_of(model), spec_of(model).serving
     optional: dict[str, Any] = {
         "nodeSelector": spec.merge.node_selector or ({} if shared_volume else serving.node_selector),
@@ -82,14 +82,14 @@ def _placement(model: Model, affinity: Mapping[str, Any], *, shared_volume: bool
 
 
 def volume_job(
-    model: Model, name: str, *, marks: Mapping[str, str], annotations: Mapping[str, str], pod: Mapping[str, Any]
+    model: Model, name: str, *, own_labels: Mapping[str, str], annotations: Mapping[str, str], pod: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Build the Job around such a pod: one attempt, never retried by Kubernetes itself.
 
-    `marks` are the labels of Job and pod, beside those that the user states.
+    `own_labels` are the labels of Job and pod, beside those that the user states.
     """
     merge = spec_of(model).merge
-    template: dict[str, Any] = {"labels": {**foreign(merge.pod_labels), **marks}}
+    template: dict[str, Any] = {"labels": {**foreign(merge.pod_labels), **own_labels}}
     if stated := foreign(merge.pod_annotations):
         template["annotations"] = stated
     return {
@@ -98,7 +98,7 @@ def volume_job(
         "metadata": {
             "name": name,
             "namespace": model.namespace,
-            "labels": {**foreign(merge.job_labels), **marks},
+            "labels": {**foreign(merge.job_labels), **own_labels},
             "annotations": {**foreign(merge.job_annotations), **annotations},
             "ownerReferences": [owner(model)],
         },

@@ -10,7 +10,7 @@ from support.memory_kube import MemoryKube
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.claims import Claims, watch_claims
 from vicuna_operator.errors import UnavailableError
-from vicuna_operator.kube.metadata import ExpiredError, Mark, Page
+from vicuna_operator.kube.metadata import ExpiredError, ObjectIdentity, Page
 from vicuna_operator.planning.plan import claims_to_read
 
 CLAIM = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}}
@@ -29,8 +29,8 @@ def model(name: str = "m", claim: str | None = "mine", base: str = "pvc://mine/b
     return parse_model(body)
 
 
-def mark(name: str = "mine", uid: str = "1", *, deleting: bool = False, namespace: str = "team") -> Mark:
-    return Mark(namespace, name, uid, deleting)
+def mark(name: str = "mine", uid: str = "1", *, deleting: bool = False, namespace: str = "team") -> ObjectIdentity:
+    return ObjectIdentity(namespace, name, uid, deleting)
 
 
 class Source:
@@ -121,7 +121,7 @@ async def test_only_what_is_named_is_remembered_among_ten_thousand(world: World)
     world.claims.forget(KEY)
     assert len(world.claims) == 0
     count = len(world.woken)
-    world.claims.took(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark()]))
     assert len(world.woken) == count
 
 
@@ -147,23 +147,23 @@ async def test_a_watch_that_ends_goes_on_where_it_was_and_one_that_fails_begins_
 
 async def test_a_model_that_names_another_claim_hears_of_that_one_only(world: World) -> None:
     await world.claims.read(model(claim="other", base="pvc://other/base"))
-    world.claims.took(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark()]))
     assert not world.woken
-    world.claims.took(Page("3", gone=[mark("other")]))
+    world.claims.apply_page(Page("3", gone=[mark("other")]))
     assert world.woken == [KEY]
 
 
 async def test_the_models_own_claim_wakes_it_by_its_label_not_twice(world: World) -> None:
     await world.claims.read(model("n", claim=None, base="pvc://other/base"))
-    world.claims.took(Page("2", [mark("n-weights")]))
+    world.claims.apply_page(Page("2", [mark("n-weights")]))
     assert not world.woken
-    world.claims.took(Page("3", [mark("other")]))
+    world.claims.apply_page(Page("3", [mark("other")]))
     assert world.woken == [("team", "n")]
 
 
 async def test_the_look_after_a_change_is_not_answered_from_before_it(world: World) -> None:
     world.kube.remove("PersistentVolumeClaim", "mine", "team")
-    world.claims.took(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark()]))
     assert await world.claims.read(model()) == {"mine": None}
 
 
@@ -172,5 +172,5 @@ async def test_models_that_look_at_the_same_moment_share_the_answer() -> None:
     models: list[Any] = [model(f"m{number}") for number in range(5)]
     await asyncio.gather(*(world.claims.read(each) for each in models))
     assert len(world.kube.calls) == 1
-    world.claims.took(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark()]))
     assert len(world.woken) == 5

@@ -12,8 +12,8 @@ async def answer(health: Health, path: str) -> tuple[int, str]:
 
 
 async def test_probes() -> None:
-    trouble: list[str] = []
-    health = Health(0, lambda: trouble[0] if trouble else None, host="127.0.0.1", metrics=lambda: b"up 1\n")
+    problem: list[str] = []
+    health = Health(0, lambda: problem[0] if problem else None, host="127.0.0.1", metrics=lambda: b"up 1\n")
     await health.start()
     try:
         assert await answer(health, "/healthz") == (200, "ok\n")
@@ -21,7 +21,7 @@ async def test_probes() -> None:
         health.ready = True
         assert await answer(health, "/readyz") == (200, "ok\n")
         assert await answer(health, "/metrics") == (200, "up 1\n")
-        trouble.append("a pass has been running for 900 s")
+        problem.append("a pass has been running for 900 s")
         assert await answer(health, "/healthz") == (500, "a pass has been running for 900 s\n")
     finally:
         await health.close()

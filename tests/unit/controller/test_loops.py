@@ -20,7 +20,7 @@ class World:
         self.ended = asyncio.Event()
         self.script: list[object] = []
         self.changed = asyncio.Condition()
-        self.loops = Loops(self.alive.__contains__, self.work, forget=self.forget, timing=timing)
+        self.loops = Loops(self.alive.__contains__, self.work, on_gone=self.forget, timing=timing)
 
     def forget(self, key: tuple[str, str]) -> None:
         self.gone.append(key)
@@ -83,7 +83,7 @@ async def test_what_the_plan_asks_for_is_called_again_without_an_event() -> None
     await world.loops.close()
 
 
-async def test_a_look_without_any_reason_every_now_and_then() -> None:
+async def test_a_pass_without_an_event_after_the_resync_time() -> None:
     world = World(LoopTiming(floor=0.0, resync=0.02))
     world.loops.wake(KEY)
     await world.until(3)

@@ -25,7 +25,7 @@ class Watched(World):
     def reconcile(self) -> Any:
         old = self.body.get("status") or {}
         made = super().reconcile()
-        self.metrics.status_changed(old, self.status, self.now)
+        self.metrics.record_status(old, self.status, self.now)
         return made
 
 
@@ -80,10 +80,10 @@ def test_models_are_counted_by_phase_and_by_what_stalls_them() -> None:
 
 def test_passes_requests_and_who_leads() -> None:
     metrics = Metrics(Snapshot())
-    metrics.passed(0.02, failed=False)
-    metrics.passed(0.02, failed=True)
-    metrics.requested("GET", 200, 0.01)
-    metrics.requested("GET", None, 10)
+    metrics.record_pass(0.02, failed=False)
+    metrics.record_pass(0.02, failed=True)
+    metrics.record_request("GET", 200, 0.01)
+    metrics.record_request("GET", None, 10)
     metrics.leading.set(1)
     seen = samples(metrics)
     assert seen["vicuna_operator_reconciles_total", ("success",)] == 1
@@ -98,7 +98,7 @@ def test_a_status_that_says_the_same_counts_nothing() -> None:
     world = World()
     world.deploy()
     before = metrics.render()
-    metrics.status_changed(world.status, world.status, datetime(2026, 1, 1, tzinfo=UTC))
+    metrics.record_status(world.status, world.status, datetime(2026, 1, 1, tzinfo=UTC))
     assert [line for line in metrics.render().splitlines() if b"_created" not in line] == [
         line for line in before.splitlines() if b"_created" not in line
     ]

@@ -13,7 +13,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_operator.errors import ForbiddenError, InvalidError, UnavailableError
-from vicuna_operator.planning.actions import Apply, Create, Delete, Note, Patch, Plan, Ref
+from vicuna_operator.planning.actions import Apply, Create, Delete, NewEvent, Patch, Plan, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
 
@@ -111,7 +111,7 @@ def once(body: Callable[[Model], dict[str, Any]], **plan: Any) -> Rule:
 
 
 async def test_creates_writes_status_and_then_makes_no_write_at_all() -> None:
-    world = World(once(job_body, notes=[Note("Normal", "Merging", "hello")]))
+    world = World(once(job_body, new_events=[NewEvent("Normal", "Merging", "hello")]))
     assert await world.run() is None
     assert [(call.verb, call.kind) for call in world.kube.writes] == [
         ("create", "Job"),
@@ -134,7 +134,7 @@ async def test_a_restarted_operator_repeats_no_write_but_the_event() -> None:
 
 
 async def test_the_same_event_comes_again_only_after_ten_minutes() -> None:
-    world = World(lambda *_: Plan(notes=[Note("Warning", "Bad", "why")]))
+    world = World(lambda *_: Plan(new_events=[NewEvent("Warning", "Bad", "why")]))
     await world.run()
     world.clock += 599
     await world.run()
@@ -145,7 +145,7 @@ async def test_the_same_event_comes_again_only_after_ten_minutes() -> None:
 
 
 async def test_a_refused_event_does_not_fail_the_pass() -> None:
-    world = World(once(job_body, notes=[Note("Normal", "Merging", "hello")]))
+    world = World(once(job_body, new_events=[NewEvent("Normal", "Merging", "hello")]))
     world.kube.fail(ForbiddenError("no events"), kind="Event")
     await world.run()
     assert world.status == {"observedGeneration": 1}
@@ -393,7 +393,7 @@ async def test_a_model_made_anew_under_its_name_starts_with_a_clean_memory() -> 
     assert world.status == {"observedGeneration": 1}
 
 
-async def test_a_companion_that_is_neither_wanted_nor_there_is_looked_for_once() -> None:
+async def test_a_managed_object_that_is_neither_wanted_nor_there_is_read_once() -> None:
     world = World(once(job_body))
 
     def reads() -> int:

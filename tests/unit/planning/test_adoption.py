@@ -132,7 +132,7 @@ def test_a_service_that_is_not_as_it_should_be_is_not_taken() -> None:
 def test_it_is_told_once() -> None:
     _, world = orphaned()
     world.settle()
-    assert [reason for _, reason, _ in world.notes].count("Adopted") == 1
+    assert [reason for _, reason, _ in world.new_events].count("Adopted") == 1
 
 
 def test_the_status_names_the_uids_that_adopted_pods_were_made_for() -> None:

@@ -19,7 +19,7 @@ def _notes(wanted: str, size: object, **spec: Any) -> list[str]:
     world.reconcile()
     world.end_job(message=json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "bytes": size}))
     world.settle()
-    return [message for _, reason, message in world.notes if reason == wanted]
+    return [message for _, reason, message in world.new_events if reason == wanted]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_later_edit_is_warned_of_when_the_merge_pod_is_gone() -> None:
         world.remove(world.find("Pod", f"{job['metadata']['name']}-abcde"))
     world.edit(serving={"maxGpuMemory": "20Gi"})
     world.settle()
-    assert [reason for _, reason, _ in world.notes].count("GpuMemoryTooSmall") == 1
+    assert [reason for _, reason, _ in world.new_events].count("GpuMemoryTooSmall") == 1
 
 
 def test_a_volume_without_room_for_the_kept_revisions_says_how_much_it_lacks() -> None:

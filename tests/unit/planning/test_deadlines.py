@@ -5,19 +5,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from vicuna_operator.api.conditions import Reason, format_time
+from vicuna_operator.planning.blocking import BlockingReason
+from vicuna_operator.planning.diagnosis import PodDiagnosis, is_pulling, rollout_failure
 from vicuna_operator.planning.failures import Failure
 from vicuna_operator.planning.observed import EventView
-from vicuna_operator.planning.obstacles import Obstacle
-from vicuna_operator.planning.trouble import Trouble, is_pulling, rollout_failure
 
 OVERDUE = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATE = "not ready within 75 s (spec.serving.rollout.progressDeadlineSeconds)"
 FAILED = Failure("Crashed", "it ended", retryable=True, exit_code=70, pod="p", time="2026-01-01T11:00:00Z", log="line")
 
 
-def at_the_deadline(trouble: Trouble | None, *, after: float = 0) -> Failure | None:
+def at_the_deadline(diagnosis: PodDiagnosis | None, *, after: float = 0) -> Failure | None:
     now = OVERDUE + timedelta(seconds=after)
-    return rollout_failure("r1", [], trouble, overdue=OVERDUE, deadline=75, now=now)
+    return rollout_failure("r1", [], diagnosis, overdue=OVERDUE, deadline=75, now=now)
 
 
 def test_nothing_is_known() -> None:
@@ -30,12 +30,12 @@ def test_nothing_is_known() -> None:
 
 def test_something_is_in_the_way() -> None:
     expected = Failure("Unschedulable", f"{LATE}: no room", retryable=False, time=format_time(OVERDUE))
-    assert at_the_deadline(Trouble(Obstacle("Unschedulable", "no room"))) == expected
+    assert at_the_deadline(PodDiagnosis(BlockingReason("Unschedulable", "no room"))) == expected
 
 
 def test_a_container_had_ended() -> None:
     """Its own pod, time and last lines stand with the reason of what is in the way now."""
-    told = at_the_deadline(Trouble(Obstacle("CrashLoop", "it waits"), FAILED))
+    told = at_the_deadline(PodDiagnosis(BlockingReason("CrashLoop", "it waits"), FAILED))
     expected = Failure(
         "CrashLoop", f"{LATE}: it waits", retryable=False, exit_code=70, pod="p", time=FAILED.time, log="line"
     )

@@ -10,8 +10,8 @@ from support.describing import describe
 from support.world import World, model_body
 from vicuna_contract.reasons import MERGE_REASONS, SERVE_REASONS
 from vicuna_operator.api.conditions import Reason
+from vicuna_operator.planning.blocking import BlockingReason
 from vicuna_operator.planning.next_step import next_step
-from vicuna_operator.planning.obstacles import Obstacle
 
 SCREEN = 50  # lines, from `Status:` on: what a terminal shows when describe has ended
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\u009b31m\u202etxt\ud800 ok"
@@ -26,7 +26,7 @@ def stored() -> World:
 
 
 def shown(world: World) -> list[str]:
-    lines = describe(world.body, world.notes)
+    lines = describe(world.body, world.new_events)
     return lines[lines.index("Status:") :]
 
 
@@ -49,7 +49,7 @@ def test_a_newcomers_first_failure_fits_a_screen_with_the_next_step_first() -> N
 def test_one_event_says_that_the_merge_has_begun() -> None:
     world = stored()
     world.reconcile()
-    assert [reason for _, reason, _ in world.notes] == ["MergeStarted"]
+    assert [reason for _, reason, _ in world.new_events] == ["MergeStarted"]
     assert world.condition("Ready")["reason"] == "MergePending"
 
 
@@ -107,10 +107,10 @@ def test_every_reason_but_ready_has_a_step(reason: str) -> None:
     assert "{" not in (step or "")
 
 
-def test_an_obstacles_own_step_comes_before_the_tables() -> None:
-    assert Obstacle(Reason.UNSCHEDULABLE, "scheduler: no; add a node").step == "add a node"
+def test_a_blocking_reasons_own_step_comes_before_the_tables() -> None:
+    assert BlockingReason(Reason.UNSCHEDULABLE, "scheduler: no; add a node").step == "add a node"
     assert next_step("demo", Reason.UNSCHEDULABLE, "add a node") == "add a node"
-    assert Obstacle(Reason.PODS_REFUSED, "pods cannot be created: a; b").step == ""
+    assert BlockingReason(Reason.PODS_REFUSED, "pods cannot be created: a; b").step == ""
 
 
 def test_old_pods_that_end_do_not_hide_the_step() -> None:

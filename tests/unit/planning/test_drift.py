@@ -26,7 +26,7 @@ def is_told(world: World, reason: str, *words: str) -> None:
     assert (drifted["status"], drifted["reason"]) == ("True", reason)
     for word in words:
         assert word in drifted["message"]
-    assert [note[:2] for note in world.notes if note[1] == reason] == [("Warning", reason)]
+    assert [note[:2] for note in world.new_events if note[1] == reason] == [("Warning", reason)]
     assert world.condition("Ready")["status"] == "True"
     is_idle(world)
 
@@ -161,8 +161,8 @@ def test_a_service_changed_by_hand_is_put_back_and_keeps_what_was_assigned(chang
         assert after["spec"]["ports"] == before["spec"]["ports"], "the port of the nodes stays"
     assert after["metadata"]["finalizers"]
     assert after["metadata"]["labels"]["team"] == "search"
-    (told,) = [note[2] for note in world.notes if note[1] == "PutBack"]
-    assert f"Service demo: spec.{next(iter(change))}" in told
+    (drifts,) = [note[2] for note in world.new_events if note[1] == "PutBack"]
+    assert f"Service demo: spec.{next(iter(change))}" in drifts
     is_cleared(world)
 
 

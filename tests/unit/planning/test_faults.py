@@ -11,8 +11,8 @@ import pytest
 
 from support.world import World, model_body
 from vicuna_operator.api.conditions import Reason
+from vicuna_operator.planning.blocking import refusal
 from vicuna_operator.planning.observed import EventView
-from vicuna_operator.planning.obstacles import refusal
 
 Fault = Callable[[World], None]
 SECONDS = 10

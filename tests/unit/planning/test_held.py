@@ -27,7 +27,7 @@ def delete(world: World, body: dict[str, Any], finalizers: list[str]) -> None:
 
 
 def told(world: World) -> list[str]:
-    return [text for kind, reason, text in world.notes if (kind, reason) == ("Warning", "DeletionHeld")]
+    return [text for kind, reason, text in world.new_events if (kind, reason) == ("Warning", "DeletionHeld")]
 
 
 def test_a_model_that_is_held_says_so_once_and_goes_on_serving() -> None:

@@ -171,7 +171,7 @@ def told(plan: Plan, before: Body) -> None:
     status = json.loads(json.dumps(plan.status), parse_constant=pytest.fail)
     assert not [error.message for error in SHAPE.iter_errors(status)]
     assert all(-(2**63) <= number < 2**63 for number in integers(status))
-    for text in [str(status), *(note.message for note in plan.notes), *(str(action) for action in plan.actions)]:
+    for text in [str(status), *(note.message for note in plan.new_events), *(str(action) for action in plan.actions)]:
         assert not CONTROLS.search(text)
 
 

@@ -123,7 +123,7 @@ def test_a_volume_that_is_being_made_is_no_warning_at_first() -> None:
         "MergePending",
         "waiting for the volume of PersistentVolumeClaim demo-weights",
     )
-    assert "Warning" not in {kind for kind, _, _ in world.notes}
+    assert "Warning" not in {kind for kind, _, _ in world.new_events}
     world.tick(15)
     world.reconcile()
     assert world.condition("Ready")["reason"] == "Unschedulable"

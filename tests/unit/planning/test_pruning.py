@@ -125,7 +125,7 @@ def test_a_failed_removal_is_told_and_tried_again_after_an_hour() -> None:
     (job,) = prunes(world)
     end(world, job, "Failed")
     world.settle()
-    assert ("Warning", "PruneFailed") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "PruneFailed") in {(kind, reason) for kind, reason, _ in world.new_events}
     assert world.condition("Ready")["status"] == "True"
     made = world.reconcile()
     assert made.requeue_after is not None

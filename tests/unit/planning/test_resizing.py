@@ -6,7 +6,7 @@ import pytest
 
 from support.memory_kube import Body
 from vicuna_contract import names as c
-from vicuna_operator.planning.actions import Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.scaling import prune, resize
 
@@ -71,7 +71,7 @@ def test_nothing_is_written_where_nothing_changes() -> None:
     assert resize([as_made(replicas=2, set_to=2)], {"r1": 2}, {"r1": {}}) == ([], [])
 
 
-def test_marks_are_written_alone_or_with_the_size() -> None:
+def test_annotations_are_written_alone_or_with_the_size() -> None:
     marks = {"r1": {"vicuna.dev/rollout": "Drain", "vicuna.dev/claim": None}, "other": {"vicuna.dev/claim": "c"}}
     alone, _ = resize([as_made(replicas=2, set_to=2)], {"r1": 2}, marks)
     assert alone == [patch({"metadata": marked(rollout="Drain", claim=None)})]
@@ -85,7 +85,7 @@ def test_whoever_scales_a_deployment_by_hand_is_told_what_to_scale_instead(by_ha
     written, told = resize([as_made(replicas=by_hand, set_to=2)], {"r1": wanted}, {})
     assert written == [patch({"spec": {"replicas": wanted}, "metadata": marked(replicas=str(wanted))})]
     message = f"Deployment demo-r1 was scaled to {by_hand} by hand; scale the VicunaModel instead: it goes back to "
-    assert told == [Note("Warning", "ScaledByHand", f"{message}{wanted}")]
+    assert told == [NewEvent("Warning", "ScaledByHand", f"{message}{wanted}")]
 
 
 def test_each_deployment_is_looked_at_whatever_became_of_the_one_before() -> None:
@@ -100,7 +100,7 @@ OTHER = {"spec": {"containers": [{"name": "changed"}]}}
 
 
 @pytest.mark.parametrize(
-    ("noted", "now", "notes"),
+    ("noted", "now", "new_events"),
     [
         (None, ONE, True),  # at first sight
         (ONE, ONE, False),
@@ -109,12 +109,12 @@ OTHER = {"spec": {"containers": [{"name": "changed"}]}}
     ],
 )
 def test_a_template_is_noted_as_it_was_made_and_no_change_by_hand_is(
-    noted: Body | None, now: Body, notes: bool
+    noted: Body | None, now: Body, new_events: bool
 ) -> None:
     known = deployment(template=noted).template.noted if noted is not None else ""
     item = deployment(replicas=1, set_to=1, template=now, noted=known)
     written, _ = resize([item], {"r1": 1}, {})
-    assert written == ([patch({"metadata": marked(**{"template-hash": item.template.noted})})] if notes else [])
+    assert written == ([patch({"metadata": marked(**{"template-hash": item.template.noted})})] if new_events else [])
 
 
 def test_what_a_newer_api_server_fills_in_is_noted() -> None:

@@ -74,7 +74,7 @@ def test_a_server_that_cannot_start_is_rolled_back_at_once_with_its_words_on_the
     assert (failure["reason"], failure["exitCode"]) == ("DeviceUnavailable", 70)
     assert failure["pod"].startswith(f"demo-{new}")
     assert world.status["active"]["revision"] == old
-    assert ("Warning", "RolledBack") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "RolledBack") in {(kind, reason) for kind, reason, _ in world.new_events}
     last = world.status["history"][0]
     assert (last["revision"], last["outcome"], last["reason"]) == (new, "RolledBack", "DeviceUnavailable")
     settled(world)

@@ -78,7 +78,7 @@ def test_auto_without_a_spare_gpu_drains_one_at_a_time() -> None:
     assert min(ready) == 1
     assert world.status["active"]["revision"] != old
     assert world.status["phase"] == "Ready"
-    assert any(reason == "NoRoomToSurge" for _, reason, _ in world.notes)
+    assert any(reason == "NoRoomToSurge" for _, reason, _ in world.new_events)
 
 
 def test_drain_with_one_replica_waits_until_the_old_pod_is_gone() -> None:
@@ -298,5 +298,5 @@ def test_a_failing_image_pull_is_a_warning_and_does_not_flap() -> None:
         world.reconcile()
         seen.append(world.condition("Ready")["message"])
     assert ["manifest unknown" in message for message in seen] == [False, True, True, True]
-    assert ("Warning", "ImagePullFailed") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "ImagePullFailed") in {(kind, reason) for kind, reason, _ in world.new_events}
     assert seen[1] == seen[2] == seen[3]

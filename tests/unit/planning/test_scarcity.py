@@ -64,7 +64,7 @@ def honest(world: World) -> None:
     """Ready is never true without as many ready pods of the present revision as are wanted."""
     if world.condition("Ready").get("status") == "True":
         assert world.status["readyReplicas"] >= world.body["spec"]["serving"].get("replicas", 1)
-    assert ("Warning", "RolledBack") not in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "RolledBack") not in {(kind, reason) for kind, reason, _ in world.new_events}
 
 
 def revision_of(pod: dict[str, Any]) -> str:
@@ -175,8 +175,8 @@ def test_pods_that_stopped_in_vain_start_again(replicas: int, asked: int, strate
     edit(world, numGpus=asked)
     turn(world, 40)
     assert turn(world, 40, HOUR)[0] == replicas
-    assert [reason for _, reason, _ in world.notes].count("DrainedInVain") == 1
-    assert [reason for _, reason, _ in world.notes].count("NoRoomToSurge") == (strategy == "Auto")
+    assert [reason for _, reason, _ in world.new_events].count("DrainedInVain") == 1
+    assert [reason for _, reason, _ in world.new_events].count("NoRoomToSurge") == (strategy == "Auto")
     assert world.condition("Available")["status"] == "True"
     world.gpus = 8 * (replicas + 1)
     world.settle()
@@ -203,9 +203,9 @@ def test_the_schedulers_clock_does_not_matter(skew: int) -> None:
     world.put(pod)
     world.reconcile()
     assert turn(world, 2)[-1] == 1
-    assert "NoRoomToSurge" not in [reason for _, reason, _ in world.notes]
+    assert "NoRoomToSurge" not in [reason for _, reason, _ in world.new_events]
     turn(world, 2)
-    assert "NoRoomToSurge" in [reason for _, reason, _ in world.notes]
+    assert "NoRoomToSurge" in [reason for _, reason, _ in world.new_events]
 
 
 # A revision of which no pod has failed is never rolled back.
@@ -390,7 +390,7 @@ def test_what_another_priority_may_push_out_is_told_as_the_rollout_begins(
     rollout = {"strategy": strategy}
     edit(world, rollout=rollout, maxConcurrency=9, **({"priorityClassName": priority} if priority else {}))
     turn(world, 5)
-    assert [note[0] for note in world.notes if note[1] == "MayPreempt"] == ["Warning"] * told
+    assert [note[0] for note in world.new_events if note[1] == "MayPreempt"] == ["Warning"] * told
 
 
 # Whatever happens in between, once there is a place for each pod the last spec serves, and nothing is written any more.

@@ -12,13 +12,13 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.planning.actions import Create, Delete, Note, Patch, Ref
+from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, CompanionView, EventView, Observed, PodView
-from vicuna_operator.planning.rollout import Rollout, Stand
+from vicuna_operator.planning.observed import ClaimView, EventView, ManagedObjectView, Observed, PodView
+from vicuna_operator.planning.rollout import Rollout, RolloutState
 from vicuna_operator.planning.serving import ServingStage, plan_serving
 from vicuna_operator.planning.sizes import LOST_AFTER
 from vicuna_operator.resources.common import spec_of
@@ -63,7 +63,7 @@ def deployment(model: Model, *, has: int = 2, set_to: int | None = None, **annot
             pull_policy="IfNotPresent",
             replicas=has,
             shared_volume=False,
-            marks={} if set_to is None else {c.ANNOTATION_REPLICAS: str(set_to)},
+            annotations={} if set_to is None else {c.ANNOTATION_REPLICAS: str(set_to)},
             claim_uid="uid-claim",
         )
     )
@@ -105,10 +105,10 @@ def claim(uid: str = "uid-claim", *, deleting: bool = False) -> ClaimView:
     return ClaimView.of({"metadata": {"name": CLAIM, "uid": uid, **ending}, "status": {"phase": "Bound"}})
 
 
-def service(model: Model, **spec: Any) -> CompanionView:
+def service(model: Model, **spec: Any) -> ManagedObjectView:
     """Make the model's Service; what is given was changed by hand."""
     body = model_service(model)
-    return CompanionView.of(
+    return ManagedObjectView.of(
         {**body, "metadata": {**body["metadata"], "uid": "uid-s"}, "spec": {**body["spec"], **spec}}
     )
 
@@ -154,7 +154,9 @@ def written(stage: ServingStage, model: Model) -> Mapping[str, Any]:
 @pytest.mark.parametrize("shared_volume", [False, True])
 def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platform_user: bool) -> None:
     digest = f"sha256:{'a' * 64}"
-    weights = replace(WEIGHTS, chat_template="vicuna_v1.1", digest=digest, look="l1", shared_volume=shared_volume)
+    weights = replace(
+        WEIGHTS, chat_template="vicuna_v1.1", digest=digest, verification="l1", shared_volume=shared_volume
+    )
     config = PlanConfig("registry.example/server:2", "Always", platform_user=platform_user)
     stage = staged(OLD, weights=weights, config=config)
     named = revision(spec_of(OLD), artifact_id=ARTIFACT, image=config.server_image)
@@ -170,13 +172,13 @@ def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platfor
         platform_user=platform_user,
         chat_template="vicuna_v1.1",
         claim_uid="uid-claim",
-        marks={c.ANNOTATION_ROLLOUT_STARTED: format_time(NOW), c.ANNOTATION_VERIFY: "l1"},
+        annotations={c.ANNOTATION_ROLLOUT_STARTED: format_time(NOW), c.ANNOTATION_VERIFY: "l1"},
     )
     assert stage.actions == [Create(body)]
-    assert stage.notes == [Note("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
+    assert stage.new_events == [NewEvent("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
     assert (stage.target, stage.image, stage.sizes) == (named, "registry.example/server:2", {named: 2})
-    assert (stage.active, stage.fresh, stage.good, stage.trouble) == (None, None, None, None)
-    assert stage.rollout.stand is Stand.STARTING
+    assert (stage.active, stage.target_deployment, stage.last_known_good, stage.diagnosis) == (None, None, None, None)
+    assert stage.rollout.state is RolloutState.STARTING
 
 
 def test_what_is_not_known_or_stated_is_left_out_of_a_new_revision() -> None:
@@ -194,13 +196,13 @@ def test_a_revision_that_cannot_fit_is_warned_of_as_it_is_made() -> None:
     done = {c.ANNOTATION_ARTIFACT_BYTES: str(26 * 10**9)}
     metadata = {"name": "demo-merge-0", "labels": {c.LABEL_ARTIFACT_ID: ARTIFACT}, "annotations": done}
     jobs = [JobView.of({"metadata": metadata})]
-    assert [note.reason for note in staged(a_model(maxGpuMemory="10Gi"), jobs=jobs).notes] == [
+    assert [note.reason for note in staged(a_model(maxGpuMemory="10Gi"), jobs=jobs).new_events] == [
         "RevisionCreated",
         "GpuMemoryTooSmall",
     ]
 
 
-def test_services_and_the_like_stand_beside_it() -> None:
+def test_managed_objects_are_part_of_it() -> None:
     for made in (staged(OLD, service=None), staged(OLD, service=None, weights=WeightsStage(None, "Merging", ""))):
         assert [action.body["kind"] for action in made.actions if isinstance(action, Create)][:1] == ["Service"]
     for shared, budgets in ((True, 1), (False, 0)):
@@ -216,7 +218,7 @@ def test_services_and_the_like_stand_beside_it() -> None:
 def test_what_somebody_changes_beside_it_is_told(weights: WeightsStage) -> None:
     live, pods = [deployment(OLD)], [pod(OLD, "p1"), pod(OLD, "p2")]
     changed = staged(OLD, live=live, pods=pods, service=service(OLD, type="NodePort"), weights=weights)
-    (note,) = changed.notes
+    (note,) = changed.new_events
     assert (note.type, note.reason) == ("Warning", "PutBack")
     (patch,) = (action for action in changed.actions if isinstance(action, Patch) and action.ref.kind == "Service")
     mark = patch.body["metadata"]["annotations"][c.ANNOTATION_PUT_BACK]
@@ -225,7 +227,7 @@ def test_what_somebody_changes_beside_it_is_told(weights: WeightsStage) -> None:
     contested = staged(OLD, live=live, pods=pods, service=replace(again, meta=noted), weights=weights)
     assert contested.contested == ["Service demo: spec.type"]
     assert contested.requeue_after == 600
-    assert not contested.notes
+    assert not contested.new_events
 
 
 # while the weights are not known
@@ -238,23 +240,23 @@ def test_while_new_weights_merge_what_serves_goes_on_at_the_size_asked_for() -> 
     serves, other = deployment(OLD, has=1), deployment(OTHER, has=1)
     pods = [pod(OLD, "p1"), pod(OTHER, "p2", "loading")]
     stage = staged(a_model(status=active(OLD)), live=[serves, other], pods=pods, weights=MERGING)
-    assert (stage.target, stage.image, stage.rollout) == (None, "", Rollout(Stand.IDLE))
+    assert (stage.target, stage.image, stage.rollout) == (None, "", Rollout(RolloutState.IDLE))
     assert stage.active is serves
     assert (set(map(id, stage.fleet.live)), stage.fleet.pods) == ({id(serves), id(other)}, pods)
     assert stage.sizes == {name_of(OLD): 2, name_of(OTHER): 0}
     assert patches(stage)[name_of(OLD)]["spec"] == {"replicas": 2}
     assert patches(stage)[name_of(OTHER)]["spec"] == {"replicas": 0}
-    assert (stage.requeue_after, stage.notes, stage.contested) == (None, [], [])
+    assert (stage.requeue_after, stage.new_events, stage.contested) == (None, [], [])
 
 
 def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
     stage = staged(OLD, live=[deployment(OLD, has=5, set_to=2)], pods=[pod(OLD, "p1")], weights=MERGING)
-    assert [note.reason for note in stage.notes] == ["ScaledByHand"]
+    assert [note.reason for note in stage.new_events] == ["ScaledByHand"]
     assert stage.sizes == {name_of(OLD): 2}
 
 
 @pytest.mark.parametrize(
-    ("state", "look", "stays"),
+    ("state", "verification", "stays"),
     [
         ("ready", "", True),
         ("loading", "", True),
@@ -262,9 +264,13 @@ def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
         ("loading", "l1", False),  # it only fails again and again until the artifact is whole
     ],
 )
-def test_what_only_fails_to_load_stops_while_its_weights_are_looked_at(state: str, look: str, stays: bool) -> None:
+def test_what_only_fails_to_load_stops_while_its_weights_are_verified(
+    state: str, verification: str, stays: bool
+) -> None:
     model = a_model(status=active(OLD))
-    stage = staged(model, live=[deployment(OLD)], pods=[pod(OLD, "p1", state)], weights=replace(MERGING, look=look))
+    stage = staged(
+        model, live=[deployment(OLD)], pods=[pod(OLD, "p1", state)], weights=replace(MERGING, verification=verification)
+    )
     assert stage.sizes == {name_of(OLD): 2 if stays else 0}
 
 
@@ -282,7 +288,7 @@ def test_deployments_of_earlier_versions_are_told_the_claim_they_are_on(weights:
 
 
 @pytest.mark.parametrize(
-    ("known", "look", "there", "noted"),
+    ("known", "verification", "there", "noted"),
     [
         ("uid-claim", "", claim(), {}),
         ("uid-claim", "l1", claim(), {"verify": "l1"}),
@@ -293,16 +299,20 @@ def test_deployments_of_earlier_versions_are_told_the_claim_they_are_on(weights:
         ("uid-before", "l1", None, {"verify": "l1"}),
     ],
 )
-def test_the_target_notes_where_its_artifact_lies_and_the_last_look_at_it(
-    known: str, look: str, there: ClaimView | None, noted: Mapping[str, str]
+def test_the_target_records_its_claim_and_the_last_verification(
+    known: str, verification: str, there: ClaimView | None, noted: Mapping[str, str]
 ) -> None:
     """Jobs may go, and with them what they knew."""
     fresh = deployment(NEW, rollout_completed=EARLIER, claim_uid=known)
     model, pods = a_model(32, status=active(NEW)), [pod(NEW, "p1"), pod(NEW, "p2")]
-    stage = staged(model, live=[fresh], pods=pods, weights=replace(WEIGHTS, look=look), claims={CLAIM: there})
+    stage = staged(
+        model, live=[fresh], pods=pods, weights=replace(WEIGHTS, verification=verification), claims={CLAIM: there}
+    )
     assert written(stage, NEW) == noted
-    looked = deployment(NEW, rollout_completed=EARLIER, claim_uid=known, verify=look or None)
-    stage = staged(model, live=[looked], pods=pods, weights=replace(WEIGHTS, look=look), claims={CLAIM: there})
+    verified = deployment(NEW, rollout_completed=EARLIER, claim_uid=known, verify=verification or None)
+    stage = staged(
+        model, live=[verified], pods=pods, weights=replace(WEIGHTS, verification=verification), claims={CLAIM: there}
+    )
     assert written(stage, NEW) == {key: value for key, value in noted.items() if key != "verify"}
 
 
@@ -322,9 +332,14 @@ def test_a_default_image_that_a_stated_one_has_become_is_noted() -> None:
 def test_what_nobody_touches_is_left_alone() -> None:
     live = [deployment(NEW, rollout_completed=EARLIER)]
     stage = staged(a_model(32, status=active(NEW)), live=live, pods=[pod(NEW, "p1"), pod(NEW, "p2")])
-    assert (stage.actions, stage.notes, stage.requeue_after) == ([], [], None)
-    assert (stage.rollout, stage.trouble, stage.superseded, stage.lost) == (Rollout(Stand.STEADY), None, [], [])
-    assert (stage.active, stage.fresh, stage.good) == (live[0], live[0], None)
+    assert (stage.actions, stage.new_events, stage.requeue_after) == ([], [], None)
+    assert (stage.rollout, stage.diagnosis, stage.superseded, stage.lost) == (
+        Rollout(RolloutState.COMPLETE),
+        None,
+        [],
+        [],
+    )
+    assert (stage.active, stage.target_deployment, stage.last_known_good) == (live[0], live[0], None)
 
 
 def test_everything_that_is_found_in_mid_rollout_is_handed_on() -> None:
@@ -336,8 +351,8 @@ def test_everything_that_is_found_in_mid_rollout_is_handed_on() -> None:
     events = {"uid-p3": [EventView("Normal", "Pulling", "")]}
     stage = staged(NEW, live=[old, new, other], pods=pods, events=events)
     assert (stage.target, stage.image) == (name_of(NEW), CONFIG.server_image)
-    assert (stage.active, stage.fresh, stage.good) == (old, new, old)
-    assert stage.rollout == Rollout(Stand.RUNNING), "an image on its way has no deadline"
+    assert (stage.active, stage.target_deployment, stage.last_known_good) == (old, new, old)
+    assert stage.rollout == Rollout(RolloutState.PROGRESSING), "an image on its way has no deadline"
     assert (stage.superseded, stage.lost, stage.pulling) == ([other], [gone], [loads])
     assert stage.fleet.pods == [*pods[:4]]
     assert stage.sizes == {name_of(OLD): 2, name_of(NEW): 1, name_of(OTHER): 0}
@@ -349,7 +364,7 @@ def test_everything_that_is_found_in_mid_rollout_is_handed_on() -> None:
             }
         }
     }
-    assert stage.trouble is None
+    assert stage.diagnosis is None
 
 
 def test_it_looks_again_when_the_first_of_all_waits_is_over() -> None:
@@ -371,39 +386,39 @@ def test_what_ails_the_new_revision_is_told_and_after_a_rollback_what_ails_the_g
     old, new = deployment(OLD, rollout_completed=EARLIER), deployment(NEW, has=1, rollout_started=at(-10))
     crashes, waits = pod(NEW, "p3", "crashing"), pod(OLD, "p2", "pending")
     stage = staged(NEW, live=[old, new], pods=[pod(OLD, "p1"), pod(OLD, "p2"), pod(NEW, "p3", "pending")])
-    assert stage.trouble is not None
-    assert (stage.rollout.stand, stage.trouble.obstacle.reason) == (Stand.RUNNING, Reason.UNSCHEDULABLE)
+    assert stage.diagnosis is not None
+    assert (stage.rollout.state, stage.diagnosis.blocking.reason) == (RolloutState.PROGRESSING, Reason.UNSCHEDULABLE)
     stage = staged(NEW, live=[old, new], pods=[pod(OLD, "p1"), pod(OLD, "p2"), crashes])
-    assert (stage.rollout.stand, stage.trouble) == (Stand.ROLLED_BACK, None)
+    assert (stage.rollout.state, stage.diagnosis) == (RolloutState.ROLLED_BACK, None)
     stage = staged(NEW, live=[old, new], pods=[pod(OLD, "p1"), waits, crashes])
-    assert stage.rollout.stand is Stand.ROLLED_BACK
-    assert stage.trouble is not None
-    assert stage.trouble.obstacle.reason == Reason.UNSCHEDULABLE
+    assert stage.rollout.state is RolloutState.ROLLED_BACK
+    assert stage.diagnosis is not None
+    assert stage.diagnosis.blocking.reason == Reason.UNSCHEDULABLE
     first = staged(a_model(), live=[new], pods=[crashes])
-    assert first.rollout.stand is Stand.HOPELESS
-    assert first.trouble is not None
-    assert first.trouble.failure is not None
+    assert first.rollout.state is RolloutState.FAILED
+    assert first.diagnosis is not None
+    assert first.diagnosis.failure is not None
 
 
-def test_a_look_at_the_weights_tries_again_what_was_given_up() -> None:
+def test_a_verification_tries_again_what_was_given_up() -> None:
     old, new = deployment(OLD, rollout_completed=EARLIER), deployment(NEW, has=1, rollout_started=at(-10))
     serve = [pod(OLD, "p1"), pod(OLD, "p2")]
     failed = written(staged(NEW, live=[old, new], pods=[*serve, pod(NEW, "p3", "crashing")]), NEW)["rollout-failed"]
     back = deployment(NEW, has=0, rollout_failed=failed)
     stage = staged(NEW, live=[old, back], pods=serve)
-    assert (stage.rollout.stand, stage.actions) == (Stand.ROLLED_BACK, [])
-    again = staged(NEW, live=[old, back], pods=serve, weights=replace(WEIGHTS, look="l1"))
-    assert again.rollout.stand is Stand.STARTING
+    assert (stage.rollout.state, stage.actions) == (RolloutState.ROLLED_BACK, [])
+    again = staged(NEW, live=[old, back], pods=serve, weights=replace(WEIGHTS, verification="l1"))
+    assert again.rollout.state is RolloutState.STARTING
     assert again.sizes == {name_of(OLD): 2, name_of(NEW): 1}
 
 
 def test_a_model_that_serves_is_at_rest_though_a_pod_of_it_is_replaced() -> None:
     fresh = deployment(NEW, rollout_completed=EARLIER)
     pods = [pod(NEW, "p1"), pod(NEW, "p2", "loading")]
-    assert staged(a_model(32, status=active(NEW)), live=[fresh], pods=pods).rollout.stand is Stand.STEADY
+    assert staged(a_model(32, status=active(NEW)), live=[fresh], pods=pods).rollout.state is RolloutState.COMPLETE
     old = deployment(OLD, rollout_completed=EARLIER)
     mixed = [pod(OLD, "p1"), pod(OLD, "p2"), pod(NEW, "p3")]
-    assert staged(NEW, live=[fresh, old], pods=mixed).rollout.stand is Stand.STARTING, "another serves"
+    assert staged(NEW, live=[fresh, old], pods=mixed).rollout.state is RolloutState.STARTING, "another serves"
 
 
 def test_the_oldest_idle_revisions_go_but_none_that_is_in_use() -> None:
@@ -419,18 +434,20 @@ def test_the_oldest_idle_revisions_go_but_none_that_is_in_use() -> None:
     # while the rollout is not at its end one may have to go back
     under_way = deployment(NEW, has=1, rollout_started=at(-10))
     stage = staged(model, live=[under_way, *idle], pods=[pod(NEW, "p1", "loading")])
-    assert stage.good is idle[2]
+    assert stage.last_known_good is idle[2]
     deleted = [action.ref.name for action in stage.actions if isinstance(action, Delete)]
     assert deleted == gone[1:]
 
 
-@pytest.mark.parametrize("stand", list(Stand))
-def test_a_rollout_is_since_it_began_and_only_while_it_is_under_way(stand: Stand) -> None:
+@pytest.mark.parametrize("state", list(RolloutState))
+def test_a_rollout_is_since_it_began_and_only_while_it_is_under_way(state: RolloutState) -> None:
     fresh = deployment(NEW, rollout_started=EARLIER)
-    stage = replace(staged(NEW), rollout=Rollout(stand), fresh=fresh)
-    began = {Stand.STARTING: NOW, Stand.RUNNING: fresh.started, Stand.HOPELESS: fresh.started}
-    assert stage.rollout_since(NOW) == began.get(stand)
-    assert replace(stage, fresh=None).rollout_since(NOW) == (NOW if stand is Stand.STARTING else None)
+    stage = replace(staged(NEW), rollout=Rollout(state), target_deployment=fresh)
+    began = {RolloutState.STARTING: NOW, RolloutState.PROGRESSING: fresh.started, RolloutState.FAILED: fresh.started}
+    assert stage.rollout_since(NOW) == began.get(state)
+    assert replace(stage, target_deployment=None).rollout_since(NOW) == (
+        NOW if state is RolloutState.STARTING else None
+    )
 
 
 # its deadline
@@ -448,14 +465,14 @@ def overdue(
     placed: float | None = None,
     first: bool = False,
     **marks: str,
-) -> tuple[float | None, Stand]:
+) -> tuple[float | None, RolloutState]:
     """Return in how many seconds a rollout that began a minute ago is overdue, and where it stands."""
     model = a_model(32, status={} if first else active(OLD), rollout={**ROLLOUT, **stated})
     new = deployment(model, has=1, rollout_started=at(-60), **marks)
     old = [] if first else [deployment(OLD, rollout_completed=EARLIER)]
     pods = [] if first else [pod(OLD, "p1"), pod(OLD, "p2")]
     stage = staged(model, live=[*old, new], pods=[*pods, pod(model, "p3", state, created=created, placed=placed)])
-    return stage.rollout.requeue_after, stage.rollout.stand
+    return stage.rollout.requeue_after, stage.rollout.state
 
 
 @pytest.mark.parametrize(
@@ -470,22 +487,22 @@ def overdue(
 def test_where_old_pods_had_to_go_first_the_time_begins_once_a_pod_has_its_place(
     stated: Mapping[str, Any], marks: Mapping[str, str]
 ) -> None:
-    assert overdue(stated, "loading", created=-10, **marks) == (LIMIT - 10, Stand.RUNNING)
-    assert overdue({**stated, "strategy": "Surge"}, "loading", created=-10) == (LIMIT - 60, Stand.RUNNING)
+    assert overdue(stated, "loading", created=-10, **marks) == (LIMIT - 10, RolloutState.PROGRESSING)
+    assert overdue({**stated, "strategy": "Surge"}, "loading", created=-10) == (LIMIT - 60, RolloutState.PROGRESSING)
 
 
 @pytest.mark.parametrize("marks", [{}, {"rollout": "Surge"}, {"rollout_waiting": EARLIER}])
 def test_where_nothing_was_waited_for_it_begins_with_the_rollout(marks: Mapping[str, str]) -> None:
-    assert overdue({}, "loading", created=-10, **marks) == (LIMIT - 60, Stand.RUNNING)
-    assert overdue({}, "loading", created=-10, placed=-5, **marks) == (LIMIT - 5, Stand.RUNNING)
+    assert overdue({}, "loading", created=-10, **marks) == (LIMIT - 60, RolloutState.PROGRESSING)
+    assert overdue({}, "loading", created=-10, placed=-5, **marks) == (LIMIT - 5, RolloutState.PROGRESSING)
 
 
 def test_only_the_first_rollout_is_overdue_though_it_only_waits() -> None:
     """It takes nothing from anybody, and whoever looks at it wants to know."""
-    assert overdue({}, "pending", created=-10) == (None, Stand.RUNNING)
-    assert overdue({}, "pending", created=-10, first=True) == (LIMIT - 60, Stand.RUNNING)
-    late, stand = overdue({"progressDeadlineSeconds": 60}, "pending", created=-10, first=True)
-    assert (late, stand) == (None, Stand.HOPELESS)
+    assert overdue({}, "pending", created=-10) == (None, RolloutState.PROGRESSING)
+    assert overdue({}, "pending", created=-10, first=True) == (LIMIT - 60, RolloutState.PROGRESSING)
+    late, state = overdue({"progressDeadlineSeconds": 60}, "pending", created=-10, first=True)
+    assert (late, state) == (None, RolloutState.FAILED)
 
 
 def test_what_is_told_at_the_deadline_is_of_the_pods_that_have_a_place() -> None:
@@ -503,7 +520,7 @@ def test_what_is_told_at_the_deadline_is_of_the_pods_that_have_a_place() -> None
     assert stage.rollout.failure["reason"] == Reason.VOLUME_MOUNT_FAILED
     first = staged(model, live=[new], pods=both, events=events)
     assert first.rollout.failure is not None
-    assert (first.rollout.stand, first.rollout.failure["reason"]) == (Stand.HOPELESS, Reason.VOLUME_MOUNT_FAILED)
+    assert (first.rollout.state, first.rollout.failure["reason"]) == (RolloutState.FAILED, Reason.VOLUME_MOUNT_FAILED)
     alone = staged(model, live=[new], pods=[waits])
     assert alone.rollout.failure is not None
-    assert (alone.rollout.stand, alone.rollout.failure["reason"]) == (Stand.HOPELESS, Reason.UNSCHEDULABLE)
+    assert (alone.rollout.state, alone.rollout.failure["reason"]) == (RolloutState.FAILED, Reason.UNSCHEDULABLE)

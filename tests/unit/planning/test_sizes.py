@@ -29,7 +29,7 @@ class Pods:
     loading: int = 0
     pending: int = 0
     gated: int = 0
-    leaving: int = 0
+    terminating: int = 0
     withdrawn: int = 0
 
     @property
@@ -40,14 +40,14 @@ class Pods:
 @functools.cache
 def pod(revision: str, state: str, number: int, since: datetime | None = NOW) -> PodView:
     metadata = {"name": f"{revision}-{state}-{number}", "labels": {c.LABEL_REVISION: revision}}
-    conditions = [{"type": "Ready", "status": str(state in ("ready", "leaving"))}]
+    conditions = [{"type": "Ready", "status": str(state in ("ready", "terminating"))}]
     spec = {"nodeName": "n1"}
     if state in ("pending", "gated", "withdrawn"):
         reason = "SchedulingGated" if state == "gated" else "Unschedulable"
         conditions.append({"type": "PodScheduled", "status": "False", "reason": reason, "message": "no"})
         conditions[-1]["lastTransitionTime"] = "" if since is None else format_time(since)
         spec = {}
-    if state in ("leaving", "withdrawn"):
+    if state in ("terminating", "withdrawn"):
         metadata["deletionTimestamp"] = format_time(NOW)
     return PodView.of({"metadata": metadata, "spec": spec, "status": {"phase": "Running", "conditions": conditions}})
 
@@ -108,9 +108,9 @@ def test_surge_starts_one_pod_at_a_time() -> None:
 
 
 def test_surge_waits_until_an_earlier_size_is_gone() -> None:
-    assert rolled(2, Pods(ready=2, leaving=1), Pods(), "Surge") == (2, 0)
+    assert rolled(2, Pods(ready=2, terminating=1), Pods(), "Surge") == (2, 0)
     assert rolled(2, Pods(ready=2), Pods(), "Surge") == (2, 1)
-    assert rolled(2, Pods(ready=1, leaving=1), Pods(ready=1), "Surge") == (1, 2)
+    assert rolled(2, Pods(ready=1, terminating=1), Pods(ready=1), "Surge") == (1, 2)
 
 
 def test_drain_keeps_all_but_one_of_what_is_wanted_and_runs() -> None:
@@ -126,7 +126,7 @@ def test_drain_keeps_no_more_than_all_but_one_of_what_is_wanted() -> None:
 
 def test_a_revision_without_a_deployment_gets_its_first_pod_when_there_is_room() -> None:
     for strategy in ("Surge", "Drain"):
-        full, over = fleet(2, old=Pods(ready=2)), fleet(2, old=Pods(ready=2, leaving=1))
+        full, over = fleet(2, old=Pods(ready=2)), fleet(2, old=Pods(ready=2, terminating=1))
         sizes = [ships.roll("new", ships.live[0], strategy, starved=False)["new"] for ships in (full, over)]
         assert sizes == [int(strategy == "Surge"), 0]
 
@@ -145,7 +145,7 @@ def test_drain_asks_for_no_more_old_pods_than_run() -> None:
 
 def test_drain_starts_a_pod_only_where_one_has_gone_or_waits_already() -> None:
     for wanted, old, new in FLEETS:
-        elsewhere = old.size + old.leaving
+        elsewhere = old.size + old.terminating
         assert rolled(wanted, old, new, "Drain")[1] <= max(new.ready, wanted - elsewhere, min(new.size, new.ready + 1))
 
 
@@ -158,7 +158,7 @@ def test_recreate_starts_nothing_before_all_else_is_gone() -> None:
     for wanted, old, new in FLEETS:
         stays, starts = rolled(wanted, old, new, "Recreate")
         assert stays == 0
-        assert starts == (wanted if not (old.size or old.leaving) else min(new.ready, wanted))
+        assert starts == (wanted if not (old.size or old.terminating) else min(new.ready, wanted))
 
 
 def restored(wanted: int, bad: Pods, good: Pods, *, starved: bool = False) -> tuple[int, int]:
@@ -190,7 +190,7 @@ def test_on_the_way_back_one_goes_for_a_pod_that_waits_for_just_that() -> None:
 
 def test_on_the_way_back_one_pod_more_than_wanted_may_exist_and_none_is_taken_back() -> None:
     for wanted, bad, good in FLEETS:
-        exist = bad.size + bad.leaving
+        exist = bad.size + bad.terminating
         assert restored(wanted, bad, good)[1] == min(wanted, max(good.size, wanted + 1 - exist))
 
 
@@ -230,7 +230,7 @@ def test_what_has_no_pods_to_wait_for_gets_all_at_once() -> None:
 
 def test_others_serve_where_one_of_their_pods_is_ready() -> None:
     assert fleet(2, old=Pods(ready=1), new=Pods()).others_serve("new")
-    assert not fleet(2, old=Pods(loading=1, pending=1, leaving=1), new=Pods(ready=2)).others_serve("new")
+    assert not fleet(2, old=Pods(loading=1, pending=1, terminating=1), new=Pods(ready=2)).others_serve("new")
     assert not fleet(2, new=Pods(ready=2)).others_serve("new")
 
 
@@ -241,7 +241,7 @@ def test_the_situation_changes_with_every_pod_and_place_and_with_nothing_else() 
         fleet(2, old=old, new=new).situation("new")
         for old, new in (
             (Pods(ready=2), Pods(pending=1)),
-            (Pods(ready=1, leaving=1), Pods(pending=1)),
+            (Pods(ready=1, terminating=1), Pods(pending=1)),
             (Pods(ready=1), Pods(pending=1)),
             (Pods(ready=1), Pods(pending=2)),
         )
@@ -268,7 +268,7 @@ def test_the_situation_is_noted_as_earlier_versions_did(since: list[datetime | N
 
 @pytest.mark.parametrize(
     ("old", "size", "alone"),
-    [(Pods(), 0, True), (Pods(), 1, False), (Pods(leaving=1), 0, False), (Pods(pending=1), 1, False)],
+    [(Pods(), 0, True), (Pods(), 1, False), (Pods(terminating=1), 0, False), (Pods(pending=1), 1, False)],
 )
 def test_a_revision_is_alone_where_no_other_has_pods_nor_is_to_have_any(old: Pods, size: int, alone: bool) -> None:
     pods = fleet(2, old=old, new=Pods(ready=2)).pods
@@ -276,12 +276,12 @@ def test_a_revision_is_alone_where_no_other_has_pods_nor_is_to_have_any(old: Pod
 
 
 def test_each_pod_is_told_by_where_it_stands() -> None:
-    every = Pods(ready=1, loading=1, pending=1, gated=1, leaving=1, withdrawn=1)
+    every = Pods(ready=1, loading=1, pending=1, gated=1, terminating=1, withdrawn=1)
     ships = fleet(3, old=every, new=every)
     assert [item.meta.name for item in ships.queue("new")] == ["new-pending-0"]
-    assert [item.meta.name for item in ships.coming("new")] == ["new-loading-0"]
+    assert [item.meta.name for item in ships.starting("new")] == ["new-loading-0"]
     assert [item.meta.name for item in ships.standing("new")] == ["old-ready-0", "old-loading-0"]
-    assert [item.meta.name for item in ships.leaving] == ["old-leaving-0", "new-leaving-0"]
+    assert [item.meta.name for item in ships.terminating] == ["old-terminating-0", "new-terminating-0"]
     assert (ships.ready("new"), ships.elsewhere("new")) == (1, 6)
 
 
@@ -295,7 +295,7 @@ def test_each_pod_is_told_by_where_it_stands() -> None:
         (Pods(ready=1), Pods(), False),
         (Pods(ready=1, pending=1), Pods(ready=1), False),
         (Pods(ready=1, pending=1), Pods(pending=1), False),
-        (Pods(ready=1, pending=1), Pods(leaving=1), False),
+        (Pods(ready=1, pending=1), Pods(terminating=1), False),
     ],
 )
 def test_a_rollout_ends_where_the_rest_only_waits_for_room(new: Pods, old: Pods, ends: bool) -> None:
@@ -303,7 +303,7 @@ def test_a_rollout_ends_where_the_rest_only_waits_for_room(new: Pods, old: Pods,
 
 
 def test_a_pod_is_lost_a_margin_after_its_grace_period() -> None:
-    leaving = pod("old", "leaving", 0)
+    terminating = pod("old", "terminating", 0)
     assert not is_lost(pod("old", "ready", 0), NOW + timedelta(days=1))
-    assert not is_lost(leaving, NOW + timedelta(seconds=59))
-    assert is_lost(leaving, NOW + timedelta(seconds=60))
+    assert not is_lost(terminating, NOW + timedelta(seconds=59))
+    assert is_lost(terminating, NOW + timedelta(seconds=60))

@@ -40,7 +40,7 @@ def test_what_a_merge_warns_of_stands_on_the_model_and_is_an_event_once() -> Non
     world.end_job(message=json.dumps({"reason": "Merged", "artifactID": ARTIFACT, "warnings": [warning]}))
     world.settle()
     assert world.status["phase"] == "Ready"
-    assert [note for note in world.notes if note[1] == "ConversionLossy"] == [("Warning", *warning.values())]
+    assert [note for note in world.new_events if note[1] == "ConversionLossy"] == [("Warning", *warning.values())]
     told = f"artifact {ARTIFACT}; ConversionLossy: {warning['message']}"
     assert world.condition("WeightsReady")["message"] == told
     world.remove(world.only("Job"))  # with its pod, and what it told
@@ -102,7 +102,7 @@ def test_terminal_failure_is_shown_and_never_repeated(exit_code: int, message: s
     assert world.condition("Stalled")["status"] == "True"
     assert world.status["phase"] == "Failed"
     assert world.status["lastFailure"]["exitCode"] == exit_code
-    assert ("Warning", reason) in {(kind, why) for kind, why, _ in world.notes}
+    assert ("Warning", reason) in {(kind, why) for kind, why, _ in world.new_events}
 
 
 def test_oom_is_terminal_and_names_the_field() -> None:

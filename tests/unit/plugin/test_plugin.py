@@ -373,7 +373,7 @@ def test_takeover_names_the_operator_on_the_model(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(("stalled", "looks"), [(False, True), (True, False)])
-def test_retry_looks_at_the_artifact_where_nothing_else_failed(stalled: bool, looks: bool) -> None:
+def test_retry_verifies_the_artifact_where_nothing_else_failed(stalled: bool, looks: bool) -> None:
     world = World()
     world.deploy()
     if stalled:

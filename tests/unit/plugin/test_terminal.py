@@ -9,7 +9,7 @@ from support.world_kubectl import WorldKubectl
 from vicuna_contract.printable import printable
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.cli import main
-from vicuna_operator.plugin.kubectl import Process
+from vicuna_operator.plugin.kubectl import KubectlProcess
 
 Capture = pytest.CaptureFixture[str]
 HOSTILE = "a\x1b[2Jb\tc\u009b31m\x7f"
@@ -39,7 +39,7 @@ def test_lines_of_a_log_are_shown_as_they_come_without_control_characters(
     kubectl.write_text("#!/bin/sh\nprintf 'one \\033[31mred\\nbad \\377 bytes\\nno end'\nexit 3\n")
     kubectl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert Process().show("logs") == 3
+    assert KubectlProcess().show("logs") == 3
     assert capsys.readouterr().out == "one red\nbad \ufffd bytes\nno end"
 
 

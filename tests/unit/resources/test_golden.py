@@ -112,7 +112,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
             pull_policy=policy,
             replicas=2,
             shared_volume=shared,
-            marks={"vicuna.dev/rollout-started": "2026-01-01T00:00:00Z"},
+            annotations={"vicuna.dev/rollout-started": "2026-01-01T00:00:00Z"},
         ),
         "service": model_service(subject),
         "budget": disruption_budget(subject),

@@ -58,7 +58,7 @@ def made_of(model: Model) -> dict[str, Any]:
     series = identities["series"]
     merge = merge_job(model, attempt=0, series=series, capacity="", **common)
     serve = revision_deployment(
-        model, revision=identities["revision"], artifact_id=ARTIFACT, replicas=1, marks={}, **common
+        model, revision=identities["revision"], artifact_id=ARTIFACT, replicas=1, annotations={}, **common
     )
     prune = prune_job(model, keep=["b" * 16, "a" * 16], **common)
     children = [merge, serve, prune, model_service(model), disruption_budget(model), network_policy(model, [])]

@@ -25,7 +25,7 @@ def model(**spec: Any) -> Model:
 def deployment(*, shared: bool = True, **serving: Any) -> dict[str, Any]:
     made = revision_deployment(
         model(serving=serving), revision="0a0a0a0a", artifact_id="0" * 16, image="i", pull_policy="Always", replicas=2,
-        shared_volume=shared, marks={}, digest="d" * 64,
+        shared_volume=shared, annotations={}, digest="d" * 64,
     )  # fmt: skip
     kubernetes_validate.validate(made, "1.28", strict=True)
     return made

@@ -22,7 +22,7 @@ Body = dict[str, Any]
 def deployment(keys: str, **serving: Any) -> Body:
     words: Body = {"revision": "r", "artifact_id": "a" * 16, "image": IMAGE, "pull_policy": "Always", "replicas": 1}
     model = parse_model(model_body(serving=serving))
-    return revision_deployment(model, **words, shared_volume=False, marks={}, gateway_keys=keys)
+    return revision_deployment(model, **words, shared_volume=False, annotations={}, gateway_keys=keys)
 
 
 def container(body: Body) -> Body:

@@ -37,7 +37,7 @@ def clean_up(subject: Model) -> Body:
 
 def deployment(subject: Model) -> Body:
     words = {"revision": "r", "artifact_id": "a" * 16, "image": "i", "pull_policy": "Always"}
-    return revision_deployment(subject, **words, replicas=1, shared_volume=False, marks={})  # type: ignore[arg-type]
+    return revision_deployment(subject, **words, replicas=1, shared_volume=False, annotations={})  # type: ignore[arg-type]
 
 
 def metadata(body: Body, *, of_pods: bool = False) -> Body:

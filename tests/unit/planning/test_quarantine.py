@@ -79,7 +79,7 @@ def test_when_its_servers_have_begun_anew_it_goes_once() -> None:
     begin(world, restarts=1)
     world.reconcile()
     assert removed(world) == [ARTIFACT]
-    assert any("damaged copy" in text for _, reason, text in world.notes if reason == "PruneStarted")
+    assert any("damaged copy" in text for _, reason, text in world.new_events if reason == "PruneStarted")
     end(world)
     assert prunes(world) == []
     before = world.writes
@@ -117,7 +117,7 @@ def test_clocks_that_differ_by_seconds_remove_nothing() -> None:
     assert prunes(world) == []
 
 
-def test_a_look_that_put_nothing_aside_removes_nothing() -> None:
+def test_a_verification_that_put_nothing_aside_removes_nothing() -> None:
     world = looked({**REPLACED, "warnings": []})
     world.tick(120)
     begin(world, restarts=1)
@@ -133,7 +133,7 @@ def test_a_claim_of_the_users_is_not_touched() -> None:
     assert prunes(world) == []
 
 
-def test_another_look_has_it_wait_for_the_servers_in_between() -> None:
+def test_another_verification_has_it_wait_for_the_servers_in_between() -> None:
     world = looked()
     world.tick(120)
     begin(world, restarts=1)
@@ -154,7 +154,7 @@ def test_another_look_has_it_wait_for_the_servers_in_between() -> None:
     assert prunes(world) == []
 
 
-def test_a_look_that_fails_may_have_put_aside_another_copy() -> None:
+def test_a_verification_that_fails_may_have_put_aside_another_copy() -> None:
     world = looked()
     world.tick(120)
     world.annotate(c.ANNOTATION_VERIFY, "2")

@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 from vicuna_contract.names import REVISION_HEADER
 from vicuna_operator.errors import PluginError
 
-__all__ = ["Talk", "served_name"]
+__all__ = ["ChatCompletion", "served_name"]
 
 _SECONDS = 300.0
 
 
 @dataclass
-class Talk:
-    """One request and its answer.
+class ChatCompletion:
+    """One request and its streamed response.
 
     Attributes:
         revision: of the server that answers; empty before.
         first: seconds from sending to the first text; None before.
-        tokens: pieces of text that came.
+        tokens: chunks of text that came.
     """
 
     url: str
@@ -32,8 +32,8 @@ class Talk:
     first: float | None = None
     tokens: int = 0
 
-    def pieces(self) -> Iterator[str]:
-        """Send the request and yield the answer's text as it comes; closing the iterator leaves the server.
+    def chunks(self) -> Iterator[str]:
+        """Send the request and yield the completion's text as it comes; closing the iterator closes the connection.
 
         Raises:
             PluginError: the server refuses, or is lost.
@@ -58,7 +58,7 @@ class Talk:
                     self.tokens += 1
                     yield text
         except (OSError, http.client.HTTPException) as error:
-            raise PluginError(f"the server was lost: {error or type(error).__name__}") from error
+            raise PluginError(f"the connection to the server was lost: {error or type(error).__name__}") from error
         finally:
             connection.close()
 
@@ -77,12 +77,12 @@ def _texts(answer: Iterator[bytes]) -> Iterator[str]:
             continue
         event = json.loads(line[6:])
         if "error" in event:
-            raise PluginError(f"the answer broke off: {event['error'].get('message')}")
+            raise PluginError(f"the response broke off: {event['error'].get('message')}")
         choices: Sequence[Mapping[str, Any]] = event.get("choices") or ()
         for choice in choices:
             if text := (choice.get("delta") or {}).get("content"):
                 yield str(text)
-    raise PluginError("the answer broke off: the server was lost")
+    raise PluginError("the response broke off: the connection to the server was lost; try again")
 
 
 def _message(data: bytes) -> str:

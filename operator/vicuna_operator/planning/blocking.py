@@ -1,4 +1,4 @@
-"""What keeps a pod from being made, from starting or from getting ready: one reason, and the next step.
+"""What blocks a pod from being created, from starting or from getting ready: one reason, and the next step.
 
 Where the words come from: reasons and messages of the kubelet, scheduler, volume and admission controllers, as
 https://kubernetes.io/docs/tasks/debug/debug-application/ shows them; tests quote them.
@@ -12,12 +12,20 @@ from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.containers import ContainerView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 
-__all__ = ["Obstacle", "claim_obstacle", "is_admission", "obstacle", "refusal", "unbound_claims", "waits_for_volume"]
+__all__ = [
+    "BlockingReason",
+    "claim_blocking_reason",
+    "find_blocking_reason",
+    "is_admission",
+    "refusal",
+    "unbound_claims",
+    "waits_for_volume",
+]
 
 _MOUNT_EVENTS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
 _SANDBOX_EVENTS = {"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"}
 _DEVICE_EVENTS = {"FailedPrepareDynamicResources", "UnexpectedAdmissionError"}
-# Volumes, devices and sandbox are there by then.
+# Events that come only after volumes, devices and sandbox are there.
 _PAST = {"Pulling", "Pulled", "Created", "Started"}
 _PULL_FAILURES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIG_FAILURES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -26,41 +34,41 @@ _KEY_ABSENT = re.compile(r"references non-existent (?P<kind>secret|config) key: 
 _CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
 _UNBOUND = re.compile(r"unbound immediate persistentvolumeclaims?", re.IGNORECASE)
 _KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
-# /readyz says 503 while the model loads: that is no failure.
+# /readyz answers 503 while the model loads: that is not a failure.
 _LOADING = "statuscode: 503"
 _SEE_LOGS = "see `kubectl vicuna logs` for what it does instead"
 
 
 @dataclass(frozen=True)
-class Obstacle:
-    """Something that has not ended, but does not go on either; the message is its cause, `; ` and the next step."""
+class BlockingReason:
+    """Why something does not go on although it has not ended; the message is the cause, `; ` and the next step."""
 
     reason: str
     message: str
 
     @property
     def step(self) -> str:
-        """Return what would help; empty where nobody has said."""
+        """Return the next step; empty where it is not known."""
         return "" if self.reason == Reason.PODS_REFUSED else self.message.rpartition("; ")[2]
 
 
-def obstacle(pod: PodView | None, events: Sequence[EventView]) -> Obstacle | None:
-    """Tell what keeps a pod from starting or being made (None: there is none yet); None when nothing is known to."""
+def find_blocking_reason(pod: PodView | None, events: Sequence[EventView]) -> BlockingReason | None:
+    """Tell what blocks a pod, or its creation where `pod` is None; None when nothing is known to."""
     if pod is None:
         return _not_made(events)
     return _waiting(pod) or _beside(pod) or _not_begun(pod, events) or _probe(pod, events)
 
 
-def _not_made(events: Sequence[EventView]) -> Obstacle | None:
+def _not_made(events: Sequence[EventView]) -> BlockingReason | None:
     refused = [event.message for event in events if event.reason == "FailedCreate"]
     return refusal(refused[-1]) if refused else None
 
 
-def _waiting(pod: PodView) -> Obstacle | None:
+def _waiting(pod: PodView) -> BlockingReason | None:
     """Tell what the pod itself says that it waits for: a node, its image, or what its container refers to."""
     if pod.gated:
-        step = "it starts once whoever set the scheduling gate admits it (Kueue: see its queue and quota)"
-        return Obstacle(Reason.SCHEDULING_GATED, f"scheduler: {pod.unschedulable or 'the pod is gated'}; {step}")
+        step = "it starts once the controller that set the scheduling gate removes it (Kueue: see its queue and quota)"
+        return BlockingReason(Reason.SCHEDULING_GATED, f"scheduler: {pod.unschedulable or 'the pod is gated'}; {step}")
     if pod.unschedulable:
         step = "free or add nodes that have it, or ask for less"
         if "volume node affinity conflict" in pod.unschedulable:
@@ -68,18 +76,20 @@ def _waiting(pod: PodView) -> Obstacle | None:
                 "the volume belongs to a zone or node that has no room for the pod: state where the GPUs are in"
                 " spec.serving.nodeSelector before the volume is made, or use a volume that can be shared"
             )
-        return Obstacle(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
+        return BlockingReason(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
     if pod.waiting_reason in _PULL_FAILURES:
         step = "check the image's name, and spec.serving.imagePullSecrets where the registry is private"
-        return Obstacle(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
+        return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
     if pod.waiting_reason in _CONFIG_FAILURES:
-        said = pod.waiting_message or pod.waiting_reason
-        return _absent(said) or Obstacle(Reason.CONTAINER_CONFIG_ERROR, f"{said}; correct what the pod refers to")
+        cause = pod.waiting_message or pod.waiting_reason
+        return _absent(cause) or BlockingReason(
+            Reason.CONTAINER_CONFIG_ERROR, f"{cause}; correct what the pod refers to"
+        )
     return None
 
 
-def _not_begun(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
-    """Tell what node, volume or network controllers say of a pod whose container has never begun."""
+def _not_begun(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
+    """Tell what node, volume or network controllers report about a pod whose container has never started."""
     if pod.running or pod.terminated or pod.last_terminated:
         return None
     for event in reversed(events):
@@ -90,29 +100,31 @@ def _not_begun(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
     return None
 
 
-def _complaint(event: EventView) -> Obstacle | None:
+def _complaint(event: EventView) -> BlockingReason | None:
     if event.reason in _MOUNT_EVENTS:
-        step = "see that the volume exists and is used on one node only, unless it can be shared"
-        return _absent(event.message) or Obstacle(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
+        step = "check that the volume exists and is used on one node only, unless it can be shared"
+        return _absent(event.message) or BlockingReason(Reason.VOLUME_MOUNT_FAILED, f"{event.message}; {step}")
     if event.reason in _SANDBOX_EVENTS:
-        step = "ask who runs the node: its network plugin, its free addresses, or the pod's runtime class is at fault"
-        return Obstacle(Reason.SANDBOX_FAILED, f"{event.message}; {step}")
+        step = (
+            "ask the node's administrator to check its network plugin, its free addresses and the pod's runtime class"
+        )
+        return BlockingReason(Reason.SANDBOX_FAILED, f"{event.message}; {step}")
     if event.reason in _DEVICE_EVENTS:
-        step = "see that the device plugin or driver of the node works and has devices to give"
-        return Obstacle(Reason.NODE_REFUSED, f"{event.reason}: {event.message}; {step}")
+        step = "check that the device plugin or driver of the node works and has free devices"
+        return BlockingReason(Reason.NODE_REFUSED, f"{event.reason}: {event.message}; {step}")
     return None
 
 
-def _beside(pod: PodView) -> Obstacle | None:
-    """Tell which container that somebody has added keeps the pod from being ready."""
+def _beside(pod: PodView) -> BlockingReason | None:
+    """Tell which added container, such as a service mesh's proxy, keeps the pod from being ready."""
     for kind, reason, found in (
         ("init container", Reason.INIT_CONTAINER_FAILED, pod.init),
         ("sidecar", Reason.SIDECAR_FAILED, pod.others),
     ):
         for item in found:
-            if said := _fails(item):
-                step = f"ask who adds it to pods, and see `kubectl logs {pod.meta.name} --container={item.name}`"
-                return Obstacle(reason, f"{kind} {item.name}: {said}; {step}")
+            if cause := _fails(item):
+                step = f"see `kubectl logs {pod.meta.name} --container={item.name}`, or ask who adds it to pods"
+                return BlockingReason(reason, f"{kind} {item.name}: {cause}; {step}")
     return None
 
 
@@ -125,31 +137,33 @@ def _fails(item: ContainerView) -> str:
     return ended if item.terminated is not None else ""
 
 
-def refusal(message: str) -> Obstacle:
-    """Tell who does not let an object be made: a quota, an admission webhook or policy, or RBAC."""
+def refusal(message: str) -> BlockingReason:
+    """Tell who refuses to create an object: a quota, an admission webhook or policy, or RBAC."""
     text = message.lower()
     if "must specify" in text:
         step = "the ResourceQuota wants that stated: set it in spec.merge.resources and spec.serving.resources"
-        return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; {step}")
+        return BlockingReason(Reason.QUOTA_EXCEEDED, f"{message}; {step}")
     if "exceeded quota" in text:
-        return Obstacle(Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less")
+        return BlockingReason(
+            Reason.QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota, free some of it, or ask for less"
+        )
     if "security context constraint" in text:
         step = (
             "let the platform choose the user: the chart's value platformUser, or a service account that may use an SCC"
             " with a fixed user in spec.serving.serviceAccountName"
         )
-        return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
+        return BlockingReason(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if is_admission(message):
-        step = "correct what it objects to, or ask who runs it for an exception"
-        return Obstacle(Reason.ADMISSION_REFUSED, f"{message}; {step}")
+        step = "correct what it objects to, or ask its administrator for an exception"
+        return BlockingReason(Reason.ADMISSION_REFUSED, f"{message}; {step}")
     if "storageclass that provisions the pvc must support resize" in text:
         step = "set spec.storage.size back, or use a StorageClass with allowVolumeExpansion"
-        return Obstacle(Reason.EXPANSION_REFUSED, f"{message}; {step}")
-    return Obstacle(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
+        return BlockingReason(Reason.EXPANSION_REFUSED, f"{message}; {step}")
+    return BlockingReason(Reason.PODS_REFUSED, f"pods cannot be created: {message}")
 
 
 def is_admission(message: str) -> bool:
-    """Tell whether an admission webhook, a policy or Pod Security says so, and not the API server itself."""
+    """Tell whether an admission webhook, a policy or Pod Security refuses, and not the API server itself."""
     text = message.lower()
     return "admission webhook" in text or "failed calling webhook" in text or "violates podsecurity" in text
 
@@ -159,57 +173,61 @@ def unbound_claims(claims: Iterable[ClaimView | None]) -> list[ClaimView]:
     return [claim for claim in claims if claim is not None and claim.phase == "Pending"]
 
 
-def waits_for_volume(pod: PodView | None, found: Obstacle) -> bool:
-    """Tell whether a pod has no place only because the volume of a claim is still to be made."""
+def waits_for_volume(pod: PodView | None, found: BlockingReason) -> bool:
+    """Tell whether a pod is unschedulable only because the volume of a claim is not there yet."""
     return pod is not None and found.reason == Reason.UNSCHEDULABLE and bool(_UNBOUND.search(pod.unschedulable))
 
 
-def claim_obstacle(claims: Sequence[ClaimView], events: Mapping[str, Sequence[EventView]]) -> Obstacle | None:
-    """Tell why a claim has no volume; None where nobody complains, as about one that waits for its first pod."""
+def claim_blocking_reason(
+    claims: Sequence[ClaimView], events: Mapping[str, Sequence[EventView]]
+) -> BlockingReason | None:
+    """Tell why a claim has no volume; None where no Event says so, as while it waits for its first pod."""
     for claim in claims:
         for event in reversed(events.get(claim.meta.uid, ())):
             where = f"PersistentVolumeClaim {claim.meta.name}: {event.message}"
             if match := _CLASS_ABSENT.search(event.message):
                 step = f"create StorageClass {match['name']}, or correct spec.storage.storageClassName on a new claim"
-                return Obstacle(Reason.STORAGE_CLASS_NOT_FOUND, f"{where}; {step}")
+                return BlockingReason(Reason.STORAGE_CLASS_NOT_FOUND, f"{where}; {step}")
             if event.reason in {"ProvisioningFailed", "FailedBinding"}:
                 step = "provide a volume, or set spec.storage.storageClassName to a class that makes them"
-                return Obstacle(Reason.CLAIM_UNBOUND, f"{where}; {step}")
+                return BlockingReason(Reason.CLAIM_UNBOUND, f"{where}; {step}")
     return None
 
 
-def _absent(message: str) -> Obstacle | None:
+def _absent(message: str) -> BlockingReason | None:
     if key := _KEY_ABSENT.search(message):
         holder = "Secret" if key["kind"] == "secret" else "ConfigMap"
-        return Obstacle(Reason.CONTAINER_CONFIG_ERROR, f"{message}; add the key {key['key']} to the {holder}")
+        return BlockingReason(Reason.CONTAINER_CONFIG_ERROR, f"{message}; add the key {key['key']} to the {holder}")
     match = _ABSENT.search(message)
     if match is None:
         return None
     secret = match["kind"].lower() == "secret"
     kind, reason = ("Secret", Reason.SECRET_NOT_FOUND) if secret else ("ConfigMap", Reason.CONFIG_MAP_NOT_FOUND)
-    return Obstacle(reason, f"{message}; create {kind} {match['name']}, or correct its name in the spec")
+    return BlockingReason(reason, f"{message}; create {kind} {match['name']}, or correct its name in the spec")
 
 
-def _probe(pod: PodView, events: Sequence[EventView]) -> Obstacle | None:
+def _probe(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
     complaints = [event.message for event in events if event.reason == "Unhealthy" and _LOADING not in event.message]
     return _killed(events, complaints) or _silent(pod, complaints)
 
 
-def _killed(events: Sequence[EventView], complaints: Sequence[str]) -> Obstacle | None:
+def _killed(events: Sequence[EventView], complaints: Sequence[str]) -> BlockingReason | None:
     """Tell which probe the kubelet kills the container for."""
-    said = f": {complaints[-1]}" if complaints else ""
+    cause = f": {complaints[-1]}" if complaints else ""
     for event in reversed(events):
         if event.reason == "Killing" and (match := _KILLED_BY_PROBE.search(event.message)):
-            return Obstacle(
+            return BlockingReason(
                 Reason.PROBE_FAILED,
-                f"the kubelet restarts the container because its {match['probe']} probe fails{said}; {_SEE_LOGS}",
+                f"the kubelet restarts the container because its {match['probe']} probe fails{cause}; {_SEE_LOGS}",
             )
     return None
 
 
-def _silent(pod: PodView, complaints: Sequence[str]) -> Obstacle | None:
+def _silent(pod: PodView, complaints: Sequence[str]) -> BlockingReason | None:
     """Tell of a container that runs and is not ready."""
     readiness = [text for text in complaints if text.startswith("Readiness")]
     if pod.running and readiness:
-        return Obstacle(Reason.PROBE_FAILED, f"the container runs and does not answer: {readiness[-1]}; {_SEE_LOGS}")
+        return BlockingReason(
+            Reason.PROBE_FAILED, f"the container runs and does not answer: {readiness[-1]}; {_SEE_LOGS}"
+        )
     return None

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from vicuna_operator.kube.turns import Turns
+from vicuna_operator.kube.write_priority import WritePriority
 
 
 @contextlib.asynccontextmanager
-async def writing(turns: Turns, *kinds: str) -> AsyncIterator[list[str]]:
+async def writing(priority: WritePriority, *kinds: str) -> AsyncIterator[list[str]]:
     """Begin writes that do not end by themselves; yields those that have had their turn, as they have it."""
     begun: list[str] = []
 
     async def write(kind: str) -> None:
-        async with turns.turn(kind):
+        async with priority.slot(kind):
             begun.append(kind)
             await asyncio.Event().wait()
 
@@ -35,25 +35,25 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_merges_and_serves_does_not_stand_behind_what_is_told() -> None:
-    turns = Turns(ahead=4, behind=2)
-    async with writing(turns, *["Event"] * 50, *["Service"] * 50, "VicunaModel") as told:
+async def test_what_merges_and_serves_does_not_wait_behind_the_rest() -> None:
+    priority = WritePriority(high=4, low=2)
+    async with writing(priority, *["Event"] * 50, *["Service"] * 50, "VicunaModel") as told:
         assert told == ["Event"] * 2
-        async with writing(turns, "Job", "Deployment", "PersistentVolumeClaim") as work:
+        async with writing(priority, "Job", "Deployment", "PersistentVolumeClaim") as work:
             assert work == ["Job", "Deployment", "PersistentVolumeClaim"]
-            async with writing(turns, *["Job"] * 20) as jobs:
+            async with writing(priority, *["Job"] * 20) as jobs:
                 assert jobs == ["Job"]  # the fourth
-                async with writing(turns, "Lease") as lease:
+                async with writing(priority, "Lease") as lease:
                     assert lease == ["Lease"]
 
 
 @pytest.mark.parametrize("kinds", [["Event"] * 5, ["Job"] * 5])
 async def test_every_turn_comes(kinds: list[str]) -> None:
-    turns = Turns(ahead=1, behind=1)
+    priority = WritePriority(high=1, low=1)
     done: list[str] = []
 
     async def write(kind: str) -> None:
-        async with turns.turn(kind):
+        async with priority.slot(kind):
             await asyncio.sleep(0)
             done.append(kind)
 
@@ -63,28 +63,28 @@ async def test_every_turn_comes(kinds: list[str]) -> None:
 
 
 async def test_a_write_that_failed_or_was_cut_off_frees_its_place() -> None:
-    turns = Turns(ahead=1, behind=1)
+    priority = WritePriority(high=1, low=1)
     with pytest.raises(RuntimeError):
-        async with turns.turn("Event"):
+        async with priority.slot("Event"):
             raise RuntimeError
-    async with writing(turns, "Event", "Event") as begun:  # one is cut off under way, one while it waits
+    async with writing(priority, "Event", "Event") as begun:  # one is cut off under way, one while it waits
         assert begun == ["Event"]
-    async with writing(turns, "Event") as begun:
+    async with writing(priority, "Event") as begun:
         assert begun == ["Event"]
 
 
 async def test_a_write_that_hangs_keeps_nobody_waiting_for_long() -> None:
-    turns = Turns(behind=1, patience=0.01)
-    async with asyncio.timeout(10), turns.turn("Service"), turns.turn("Event"):
+    priority = WritePriority(low=1, count_seconds=0.01)
+    async with asyncio.timeout(10), priority.slot("Service"), priority.slot("Event"):
         pass
-    async with writing(Turns(behind=1, patience=60), "Service", "Event") as begun:
+    async with writing(WritePriority(low=1, count_seconds=60), "Service", "Event") as begun:
         assert begun == ["Service"]
 
 
 async def test_a_place_given_back_early_is_not_given_back_twice() -> None:
-    turns = Turns(behind=1, patience=0)
-    async with turns.turn("Service"):
+    priority = WritePriority(low=1, count_seconds=0)
+    async with priority.slot("Service"):
         await asyncio.sleep(0.01)
-    turns.patience = 60
-    async with writing(turns, "Event", "Event") as begun:
+    priority.count_seconds = 60
+    async with writing(priority, "Event", "Event") as begun:
         assert begun == ["Event"]

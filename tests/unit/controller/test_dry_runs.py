@@ -9,7 +9,7 @@ from support.memory_kube import MemoryKube
 from support.memory_snapshot import live_snapshot
 from support.world import CONFIG, model_body
 from vicuna_operator.api.model import parse_model
-from vicuna_operator.controller import rehearsing
+from vicuna_operator.controller import dry_runs
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.errors import (
     ForbiddenError,
@@ -19,7 +19,7 @@ from vicuna_operator.errors import (
     UnavailableError,
 )
 from vicuna_operator.kube.warnings import warnings_in
-from vicuna_operator.planning.actions import Rehearsal
+from vicuna_operator.planning.actions import DryRun
 from vicuna_operator.planning.plan import claims_to_read, plan
 from vicuna_operator.planning.status import refused
 
@@ -96,7 +96,7 @@ async def test_a_merge_does_not_wait_for_a_webhook_that_does_not_answer(monkeypa
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr(rehearsing, "_SECONDS", 0.01)
+    monkeypatch.setattr(dry_runs, "_SECONDS", 0.01)
     kube = cluster(Deaf())
     await operator(kube).reconcile(KEY)
     assert len(kube.objects("Job")) == 1
@@ -111,7 +111,7 @@ def burst(kube: MemoryKube, count: int, **serving: Any) -> list[tuple[str, str]]
     return [("team", name) for name in names]
 
 
-async def test_of_a_burst_of_one_shape_the_first_is_tried_out() -> None:
+async def test_of_a_burst_of_one_shape_the_first_has_a_dry_run() -> None:
     kube = cluster()
     one = operator(kube)
     await asyncio.gather(*(one.reconcile(key) for key in burst(kube, 20)))
@@ -144,7 +144,7 @@ async def test_an_answer_that_says_nothing_is_not_gone_by() -> None:
 
 async def test_an_answer_is_good_for_a_minute_and_in_its_namespace() -> None:
     kube, clock = cluster(), [0.0]
-    asked = rehearsing.Rehearsals(kube, clock=lambda: clock[0])
+    asked = dry_runs.DryRuns(kube, clock=lambda: clock[0])
     body = {"kind": "Job", "apiVersion": "batch/v1", "spec": {}}
     marks = {"labels": {"vicuna.dev/model": "x"}, "annotations": {"vicuna.dev/claim": "x-weights"}}
     number = 0
@@ -153,7 +153,7 @@ async def test_an_answer_is_good_for_a_minute_and_in_its_namespace() -> None:
         nonlocal number
         number += 1
         model = parse_model({**model_body(), "metadata": {"name": "demo", "namespace": namespace, "uid": "u"}})
-        await asked.rehearse(model, Rehearsal("k", [{**body, "metadata": {"name": f"j{number}", **marks}}]))
+        await asked.ask(model, DryRun("k", [{**body, "metadata": {"name": f"j{number}", **marks}}]))
         return tried(kube)
 
     assert [await ask(), await ask(), await ask("other"), await ask("other")] == [1, 1, 2, 2]

@@ -7,87 +7,92 @@ from datetime import datetime, timedelta
 from vicuna_contract.exits import TERMINAL_EXITS
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.types import ServingSpec
+from vicuna_operator.planning.blocking import BlockingReason, find_blocking_reason, refusal
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.observed import EventView, PodView
-from vicuna_operator.planning.obstacles import Obstacle, obstacle, refusal
 
 __all__ = [
     "POLL_SECONDS",
     "STUCK_SECONDS",
-    "Trouble",
+    "PodDiagnosis",
     "deadline_of",
-    "find_trouble",
+    "diagnose_pods",
     "is_pulling",
     "rollout_failure",
     "unexplained",
 ]
 
-STUCK_SECONDS = 3.0  # a child that has not started by then gets its Events read
-LOADING_SECONDS = 30.0  # the same for a pod that runs and is not ready
-POLL_SECONDS = 5.0  # for Events, the log of a merge, and what stands in the way of one
+STUCK_SECONDS = 3.0  # the Events of a child are read once it has not started for this long
+LOADING_SECONDS = 30.0  # likewise for a pod that runs and is not ready
+POLL_SECONDS = 5.0  # between reads of Events, of a merge's log and of a claim that blocks a merge
 _PULL_EVENTS = {"Pulling", "Pulled", "Failed", "BackOff", "Created", "Started"}
-_CRASHES = 3  # so many ends in a row are no accident
+_CRASHES = 3  # so many crashes in a row end a rollout
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """The worst thing known about a revision's pods; `failure` where a container ended badly."""
+class PodDiagnosis:
+    """What blocks a revision's pods; `failure` is set where a container ended badly."""
 
-    obstacle: Obstacle
+    blocking: BlockingReason
     failure: Failure | None = None
 
     @property
     def step(self) -> str:
-        """Return what would help; empty where a container has ended, whose words are anybody's."""
-        return "" if self.failure is not None else self.obstacle.step
+        """Return the next step; empty where a container failed, as its message need not end with one."""
+        return "" if self.failure is not None else self.blocking.step
 
 
-def find_trouble(
+def diagnose_pods(
     spec: ServingSpec,
     revision: str,
     deployments: Sequence[DeploymentView],
     pods: Sequence[PodView],
     events: Mapping[str, Sequence[EventView]],
-) -> Trouble | None:
+) -> PodDiagnosis | None:
     """Find what keeps a revision's pods from being ready."""
     for item in deployments:
         if item.revision == revision and item.refused:
-            return Trouble(refusal(item.refused))
+            return PodDiagnosis(refusal(item.refused))
     for pod in pods:
         if pod.revision == revision and not (pod.ready or pod.meta.deleting):
-            found = _pod_trouble(spec, pod, events.get(pod.meta.uid, ()))
+            found = _diagnose_pod(spec, pod, events.get(pod.meta.uid, ()))
             if found is not None:
                 return found
     return None
 
 
-def _pod_trouble(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -> Trouble | None:
+def _diagnose_pod(spec: ServingSpec, pod: PodView, events: Sequence[EventView]) -> PodDiagnosis | None:
     """Tell what keeps one pod from being ready: what it waits for, else how its container ended."""
-    found = obstacle(pod, events)
+    found = find_blocking_reason(pod, events)
     if found is not None:
         subject = _asked(spec) if found.reason == Reason.UNSCHEDULABLE else f"pod {pod.meta.name}: "
-        return Trouble(Obstacle(found.reason, f"{subject}{found.message}"))
+        return PodDiagnosis(BlockingReason(found.reason, f"{subject}{found.message}"))
     failure = server_failure(pod)
     if failure is not None and (pod.restarts or not pod.running):
         restart = f" (restart {pod.restarts})" if pod.running else ""
-        return Trouble(Obstacle(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
+        return PodDiagnosis(BlockingReason(failure.reason, f"pod {pod.meta.name}{restart}: {failure.message}"), failure)
     return None
 
 
 def rollout_failure(
     revision: str,
     pods: Sequence[PodView],
-    trouble: Trouble | None,
+    diagnosis: PodDiagnosis | None,
     *,
     overdue: datetime | None,
     deadline: int,
     now: datetime,
 ) -> Failure | None:
-    """Tell why a rollout must be given up; None while it may still succeed.
+    """Tell why a rollout has failed; None while it may still succeed.
 
-    `overdue` is when it makes no progress any more, `deadline` for how many seconds it then made none; `trouble` is
-    what is known of the pods that make none.
+    Args:
+        revision: of the rollout.
+        pods: of all revisions.
+        diagnosis: of the pods that make no progress, if one is known.
+        overdue: when the progress deadline is over; None while it does not run.
+        deadline: its length in seconds, for the message.
+        now: the present time.
     """
     mine = [pod for pod in pods if pod.revision == revision and not pod.meta.deleting]
     for pod in mine:
@@ -95,24 +100,24 @@ def rollout_failure(
             return failure
     if overdue is None or now < overdue:
         return None
-    return _too_late(revision, trouble, deadline, format_time(overdue))
+    return _too_late(revision, diagnosis, deadline, format_time(overdue))
 
 
-def _too_late(revision: str, trouble: Trouble | None, deadline: int, overdue: str) -> Failure:
+def _too_late(revision: str, diagnosis: PodDiagnosis | None, deadline: int, overdue: str) -> Failure:
     """Say what a rollout still waited for at its deadline."""
     late = f"not ready within {deadline} s (spec.serving.rollout.progressDeadlineSeconds)"
-    if trouble is None:
+    if diagnosis is None:
         return Failure(
             Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"revision {revision} is {late}; see `kubectl logs` of its pods",
             retryable=False,
             time=overdue,
         )
-    found, ended = trouble.obstacle, trouble.failure
-    told = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
+    found, ended = diagnosis.blocking, diagnosis.failure
+    failure = Failure(found.reason, f"{late}: {found.message}", retryable=False, time=overdue)
     if ended is None:
-        return told
-    return replace(told, exit_code=ended.exit_code, pod=ended.pod, time=ended.time or overdue, log=ended.log)
+        return failure
+    return replace(failure, exit_code=ended.exit_code, pod=ended.pod, time=ended.time or overdue, log=ended.log)
 
 
 def deadline_of(
@@ -126,9 +131,9 @@ def deadline_of(
 ) -> datetime | None:
     """Return when a rollout is overdue; None while no pod of the revision has what it needs to become ready.
 
-    It is so many seconds after the last progress: the start of the rollout or of the container, or a pod that became
-    ready; where there was something to wait for (`has_waited`), also a pod's way to its node. Room, gates, new nodes,
-    images and old pods are waited for, however long they take.
+    The deadline counts from the last progress: the start of the rollout or of a container, or a pod that became ready.
+    Where the pods had to wait (`has_waited`), being scheduled is progress too. Waiting for room, scheduling gates, new
+    nodes, images or old pods does not count against it.
     """
     mine = [pod for pod in pods if pod.revision == revision]
     still = [pod for pod in mine if _may_progress(pod) and not is_pulling(events.get(pod.meta.uid, ()))]
@@ -140,9 +145,9 @@ def deadline_of(
 
 
 def is_pulling(events: Sequence[EventView]) -> bool:
-    """Tell whether a pod's image is on its way, by the last that the kubelet told of it."""
-    told = [event.reason for event in events if event.reason in _PULL_EVENTS]
-    return told[-1:] == ["Pulling"]
+    """Tell whether a pod's image is being pulled, by the kubelet's last Event about it."""
+    reasons = [event.reason for event in events if event.reason in _PULL_EVENTS]
+    return reasons[-1:] == ["Pulling"]
 
 
 def _may_progress(pod: PodView) -> bool:
@@ -150,7 +155,7 @@ def _may_progress(pod: PodView) -> bool:
 
 
 def _progress(pod: PodView, started: datetime, *, has_waited: bool) -> datetime:
-    """Return when a pod that is not ready got on last; the moment that the scheduler always takes is no progress."""
+    """Return when a pod that is not ready made progress last; being scheduled at once does not count."""
     placed, created = pod.scheduled_since or pod.meta.created, pod.meta.created
     waited = placed and created and (placed - created).total_seconds() >= STUCK_SECONDS
     known = [placed if has_waited or waited else None, pod.started]
@@ -185,9 +190,9 @@ def unexplained(pods: Sequence[PodView], revision: str | None, now: datetime) ->
 
 
 def _patience(pod: PodView, now: datetime) -> float | None:
-    """Return for how many seconds more it is no news that a pod is not ready; None where Events tell nothing of it."""
+    """Return how many seconds are left until a pod's Events are read; None where they would explain nothing."""
     if not pod.scheduled or pod.meta.created is None or pod.ready or pod.meta.deleting or pod.over:
         return None
-    # A pod that runs loads the model, and does not answer a probe in its first seconds.
+    # A running pod loads the model, and fails its probes in the first seconds.
     allowed = LOADING_SECONDS if pod.running else STUCK_SECONDS
     return allowed - (now - pod.meta.created).total_seconds()

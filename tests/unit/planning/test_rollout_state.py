@@ -12,12 +12,18 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.planning.blocking import BlockingReason
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.diagnosis import PodDiagnosis
 from vicuna_operator.planning.observed import PodView
-from vicuna_operator.planning.obstacles import Obstacle
-from vicuna_operator.planning.rollout import Limit, Rollout, Stand, judge, last_good
+from vicuna_operator.planning.rollout import (
+    ProgressDeadline,
+    Rollout,
+    RolloutState,
+    evaluate_rollout,
+    find_last_known_good,
+)
 from vicuna_operator.planning.sizes import Fleet
-from vicuna_operator.planning.trouble import Trouble
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.identity import rollout_attempt
 
@@ -75,25 +81,36 @@ def judged(
     ships: Fleet,
     *,
     model: Model = MODEL,
-    good: DeploymentView | None = None,
-    limit: Limit | None = None,
+    last_known_good: DeploymentView | None = None,
+    limit: ProgressDeadline | None = None,
     serving: bool = False,
-    look: str = "",
+    verification: str = "",
 ) -> Rollout:
-    return judge(model, fresh, good, ships, limit or Limit(), NOW, serving=serving, look=look)
+    return evaluate_rollout(
+        model,
+        fresh,
+        last_known_good,
+        ships,
+        limit or ProgressDeadline(),
+        NOW,
+        serving=serving,
+        verification=verification,
+    )
 
 
-@pytest.mark.parametrize("good", [None, OLD])
-def test_a_revision_without_a_deployment_begins_unless_no_pods_are_wanted(good: DeploymentView | None) -> None:
-    assert judged(None, fleet(1), good=good) == Rollout(Stand.STARTING, BEGUN)
-    assert judged(None, fleet(0), good=good) == Rollout(Stand.IDLE)
+@pytest.mark.parametrize("last_known_good", [None, OLD])
+def test_a_revision_without_a_deployment_begins_unless_no_pods_are_wanted(
+    last_known_good: DeploymentView | None,
+) -> None:
+    assert judged(None, fleet(1), last_known_good=last_known_good) == Rollout(RolloutState.STARTING, BEGUN)
+    assert judged(None, fleet(0), last_known_good=last_known_good) == Rollout(RolloutState.IDLE)
 
 
 @pytest.mark.parametrize("ships", [READY, fleet(new=("loading",)), fleet(0)], ids=["ready", "loading", "none wanted"])
 def test_what_was_given_up_stays_so_while_there_is_something_to_go_back_to(ships: Fleet) -> None:
     fresh = deployment(failed=failed(attempt()), started=EARLIER)
-    assert judged(fresh, ships, good=OLD) == Rollout(Stand.ROLLED_BACK, failure=fresh.failed)
-    assert judged(fresh, ships).stand is not Stand.ROLLED_BACK
+    assert judged(fresh, ships, last_known_good=OLD) == Rollout(RolloutState.ROLLED_BACK, failure=fresh.failed)
+    assert judged(fresh, ships).state is not RolloutState.ROLLED_BACK
 
 
 def test_another_attempt_begins_anew() -> None:
@@ -102,21 +119,27 @@ def test_another_attempt_begins_anew() -> None:
     retried = parse_model(
         {**MODEL_BODY, "metadata": {**MODEL_BODY["metadata"], "annotations": {c.ANNOTATION_RETRY: "1"}}}
     )
-    begun = Rollout(Stand.STARTING, BEGUN)
+    begun = Rollout(RolloutState.STARTING, BEGUN)
     for model in (edited, retried):
-        assert judged(fresh, fleet(), model=model, good=OLD) == begun
-    assert judged(fresh, fleet(), good=OLD, look="look-1") == begun, "its weights were found or made right since"
+        assert judged(fresh, fleet(), model=model, last_known_good=OLD) == begun
+    assert judged(fresh, fleet(), last_known_good=OLD, verification="look-1") == begun, (
+        "its weights were found or made right since"
+    )
 
 
 @pytest.mark.parametrize(
-    ("retry", "look", "words"), [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")]
+    ("retry", "verification", "words"),
+    [("", "", ""), ("again", "", "again"), ("", "l1", " l1"), ("again", "l1", "again l1")],
 )
-def test_an_attempt_is_known_again_by_later_versions(retry: str, look: str, words: str) -> None:
+def test_an_attempt_is_known_again_by_later_versions(retry: str, verification: str, words: str) -> None:
     """Else an upgrade of the operator would try again what has failed."""
     metadata = {**MODEL_BODY["metadata"], "annotations": {c.ANNOTATION_RETRY: retry} if retry else {}}
     model = parse_model({**MODEL_BODY, "metadata": metadata})
     fresh = deployment(failed=failed(attempt(model, words=words)))
-    assert judged(fresh, fleet(), model=model, good=OLD, look=look).stand is Stand.ROLLED_BACK
+    assert (
+        judged(fresh, fleet(), model=model, last_known_good=OLD, verification=verification).state
+        is RolloutState.ROLLED_BACK
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,9 +153,9 @@ def test_an_attempt_is_known_again_by_later_versions(retry: str, look: str, word
     ],
 )
 def test_a_rollout_that_nobody_waits_for_is_forgotten(marks: Mapping[str, str], forgets: bool) -> None:
-    for good in (None, OLD):
-        found = judged(deployment(**marks), fleet(0, new=("ready",)), good=good, serving=True)
-        assert found == Rollout(Stand.IDLE, FORGOTTEN if forgets else {})
+    for last_known_good in (None, OLD):
+        found = judged(deployment(**marks), fleet(0, new=("ready",)), last_known_good=last_known_good, serving=True)
+        assert found == Rollout(RolloutState.IDLE, FORGOTTEN if forgets else {})
 
 
 @pytest.mark.parametrize(
@@ -146,27 +169,27 @@ def test_a_rollout_that_nobody_waits_for_is_forgotten(marks: Mapping[str, str], 
 )
 def test_a_rollout_whose_pods_are_all_ready_is_complete(marks: Mapping[str, str]) -> None:
     for ships in (READY, fleet(1, new=("ready", "ready")), fleet(new=("ready", "ready"), old=("ready",))):
-        assert judged(deployment(**marks), ships, good=OLD) == Rollout(Stand.STEADY, DONE)
+        assert judged(deployment(**marks), ships, last_known_good=OLD) == Rollout(RolloutState.COMPLETE, DONE)
 
 
 def test_at_the_end_as_many_as_there_is_room_for_are_all() -> None:
     full = fleet(new=("ready", "pending"))
-    assert judged(deployment(started=EARLIER), full) == Rollout(Stand.STEADY, DONE)
-    assert judged(deployment(), full) == Rollout(Stand.STARTING, BEGUN), "it has not even begun"
+    assert judged(deployment(started=EARLIER), full) == Rollout(RolloutState.COMPLETE, DONE)
+    assert judged(deployment(), full) == Rollout(RolloutState.STARTING, BEGUN), "it has not even begun"
     shared = fleet(new=("ready", "pending"), old=("ready",))
-    assert judged(deployment(started=EARLIER), shared).stand is Stand.RUNNING
+    assert judged(deployment(started=EARLIER), shared).state is RolloutState.PROGRESSING
 
 
 @pytest.mark.parametrize("new", [("ready", "ready"), ("loading",), ()], ids=["ready", "loading", "no pods"])
 def test_once_complete_it_is_no_rollout_whatever_becomes_of_its_pods(new: tuple[str, ...]) -> None:
     fresh = deployment(completed=EARLIER)
-    assert judged(fresh, fleet(new=new), good=OLD, serving=True) == Rollout(Stand.STEADY, {})
+    assert judged(fresh, fleet(new=new), last_known_good=OLD, serving=True) == Rollout(RolloutState.COMPLETE, {})
     if len(new) < 2:
-        begun = Rollout(Stand.STARTING, BEGUN)
-        assert judged(fresh, fleet(new=new), good=OLD, serving=False) == begun, "another serves meanwhile"
-        assert judged(deployment(), fleet(new=new), good=OLD, serving=True) == begun, "it never was complete"
+        begun = Rollout(RolloutState.STARTING, BEGUN)
+        assert judged(fresh, fleet(new=new), last_known_good=OLD, serving=False) == begun, "another serves meanwhile"
+        assert judged(deployment(), fleet(new=new), last_known_good=OLD, serving=True) == begun, "it never was complete"
         twice = deployment(completed=EARLIER, failed=failed("another"))
-        assert judged(twice, fleet(new=new), good=OLD, serving=True) == begun, "it failed later on"
+        assert judged(twice, fleet(new=new), last_known_good=OLD, serving=True) == begun, "it failed later on"
 
 
 @pytest.mark.parametrize(
@@ -185,62 +208,64 @@ def test_how_room_was_made_is_forgotten_once_it_is_shared_with_nobody(
     fresh = deployment(completed=EARLIER, **marks)
     for new in (("ready", "ready"), ("loading",)):
         alone, shared = fleet(new=new), fleet(new=new, old=("ready",))
-        assert judged(fresh, alone, serving=True) == Rollout(Stand.STEADY, FORGOTTEN if remembers else {})
-        assert judged(fresh, shared, serving=True) == Rollout(Stand.STEADY, {})
+        assert judged(fresh, alone, serving=True) == Rollout(RolloutState.COMPLETE, FORGOTTEN if remembers else {})
+        assert judged(fresh, shared, serving=True) == Rollout(RolloutState.COMPLETE, {})
 
 
 def test_a_rollout_runs_until_its_deadline_and_asks_to_be_looked_at_then() -> None:
     fresh, ships = deployment(started=EARLIER), fleet(new=("loading",))
-    for good in (None, OLD):
-        waits = judged(fresh, ships, good=good, limit=Limit())
-        assert waits == Rollout(Stand.RUNNING)
-        runs = judged(fresh, ships, good=good, limit=Limit(NOW + timedelta(seconds=40)))
-        assert runs == Rollout(Stand.RUNNING, requeue_after=40)
+    for last_known_good in (None, OLD):
+        waits = judged(fresh, ships, last_known_good=last_known_good, limit=ProgressDeadline())
+        assert waits == Rollout(RolloutState.PROGRESSING)
+        runs = judged(
+            fresh, ships, last_known_good=last_known_good, limit=ProgressDeadline(NOW + timedelta(seconds=40))
+        )
+        assert runs == Rollout(RolloutState.PROGRESSING, requeue_after=40)
 
 
 LATE = "not ready within 75 s (spec.serving.rollout.progressDeadlineSeconds): no room"
-OVERDUE = Limit(NOW, Trouble(Obstacle(Reason.UNSCHEDULABLE, "no room")))
+OVERDUE = ProgressDeadline(NOW, PodDiagnosis(BlockingReason(Reason.UNSCHEDULABLE, "no room")))
 TOLD = {"reason": "Unschedulable", "message": LATE, "time": format_time(NOW)}
 
 
 def test_what_has_nothing_to_go_back_to_is_hopeless_and_goes_on() -> None:
     found = judged(deployment(started=EARLIER), fleet(new=("loading",)), limit=OVERDUE)
-    assert found == Rollout(Stand.HOPELESS, failure=TOLD)
+    assert found == Rollout(RolloutState.FAILED, failure=TOLD)
 
 
 def given_up(told: Mapping[str, Any], found: Rollout) -> None:
     """See that the reason is told and remembered, and that nothing else of the rollout is."""
-    assert found.stand is Stand.ROLLED_BACK
+    assert found.state is RolloutState.ROLLED_BACK
     assert found.failure == told
     assert found.requeue_after is None
-    assert found.marks.keys() == FORGOTTEN.keys()
-    assert {mark for mark, value in found.marks.items() if value is not None} == {c.ANNOTATION_ROLLOUT_FAILED}
-    assert json.loads(found.marks[c.ANNOTATION_ROLLOUT_FAILED] or "") == told
+    assert found.annotations.keys() == FORGOTTEN.keys()
+    assert {mark for mark, value in found.annotations.items() if value is not None} == {c.ANNOTATION_ROLLOUT_FAILED}
+    assert json.loads(found.annotations[c.ANNOTATION_ROLLOUT_FAILED] or "") == told
 
 
 def test_a_rollout_that_is_overdue_is_given_up_and_says_for_which_attempt_and_when() -> None:
     fresh, ships = deployment(started=EARLIER), fleet(new=("loading",), old=("ready", "ready"))
     told = {**TOLD, "attempt": attempt(), "at": format_time(NOW)}
-    given_up(told, judged(fresh, ships, good=OLD, limit=OVERDUE))
+    given_up(told, judged(fresh, ships, last_known_good=OLD, limit=OVERDUE))
     again = {**TOLD, "attempt": attempt(words=" look-1"), "at": format_time(NOW)}
-    given_up(again, judged(fresh, ships, good=OLD, limit=OVERDUE, look="look-1"))
+    given_up(again, judged(fresh, ships, last_known_good=OLD, limit=OVERDUE, verification="look-1"))
 
 
 def test_a_server_that_cannot_start_is_given_up_before_any_deadline() -> None:
-    found = judged(deployment(started=EARLIER), fleet(new=("loading", "crashed")), good=OLD)
+    found = judged(deployment(started=EARLIER), fleet(new=("loading", "crashed")), last_known_good=OLD)
     assert found.failure is not None
     assert (found.failure["pod"], found.failure["exitCode"]) == ("new-1", 70)
     given_up({**found.failure, "attempt": attempt(), "at": format_time(NOW)}, found)
-    theirs = judged(deployment(started=EARLIER), fleet(new=("loading",), old=("crashed",)), good=OLD)
-    assert theirs == Rollout(Stand.RUNNING)
+    theirs = judged(deployment(started=EARLIER), fleet(new=("loading",), old=("crashed",)), last_known_good=OLD)
+    assert theirs == Rollout(RolloutState.PROGRESSING)
 
 
 @pytest.mark.parametrize(("letters", "kept"), [(100, 100), (1800, 1800), (3000, 2048)])
 def test_a_long_reason_is_cut_before_it_is_noted(letters: int, kept: int) -> None:
     """An object's annotations have 256 KiB together."""
     words = "x" * (letters - len(LATE) + len("no room"))
-    limit = Limit(NOW, Trouble(Obstacle(Reason.UNSCHEDULABLE, words)))
-    found = judged(deployment(started=EARLIER), fleet(new=("loading",)), good=OLD, limit=limit)
+    limit = ProgressDeadline(NOW, PodDiagnosis(BlockingReason(Reason.UNSCHEDULABLE, words)))
+    found = judged(deployment(started=EARLIER), fleet(new=("loading",)), last_known_good=OLD, limit=limit)
     message = LATE.removesuffix("no room") + words
     given_up({**TOLD, "message": message[:kept], "attempt": attempt(), "at": format_time(NOW)}, found)
 
@@ -251,23 +276,23 @@ LATER = "2026-01-01T11:30:00Z"
 def test_one_goes_back_to_what_was_complete_last() -> None:
     never, old, newer = deployment("never"), deployment("old", completed=EARLIER), deployment("newer", completed=LATER)
     for live in ([never, old, newer], [newer, old, never]):
-        assert last_good(live, "target", None) is newer
-        assert last_good(live, "target", never) is newer, "what serves was never complete"
-        assert last_good(live, "target", old) is newer
-        assert last_good(live, "newer", None) is old, "the target itself is nothing to go back to"
+        assert find_last_known_good(live, "target", None) is newer
+        assert find_last_known_good(live, "target", never) is newer, "what serves was never complete"
+        assert find_last_known_good(live, "target", old) is newer
+        assert find_last_known_good(live, "newer", None) is old, "the target itself is nothing to go back to"
 
 
 def test_of_those_complete_at_once_the_one_that_serves_is_better() -> None:
     one, two = deployment("one", completed=EARLIER), deployment("two", completed=EARLIER)
     for active in (one, two):
-        assert last_good([one, two], "target", active) is active
-        assert last_good([two, one], "target", active) is active
-    assert last_good([one, two], "target", None) in (one, two), "either is good where neither serves"
+        assert find_last_known_good([one, two], "target", active) is active
+        assert find_last_known_good([two, one], "target", active) is active
+    assert find_last_known_good([one, two], "target", None) in (one, two), "either is good where neither serves"
 
 
 def test_where_none_was_ever_complete_one_goes_back_to_what_serves_if_that_is_another() -> None:
     never, serves, target = deployment("never"), deployment("serves"), deployment("target", completed=LATER)
-    assert last_good([never, serves, target], "target", serves) is serves
-    assert last_good([never, serves, target], "target", None) is None
-    assert last_good([never, target], "target", target) is None
-    assert last_good([target], "target", serves) is None, "it is there no more"
+    assert find_last_known_good([never, serves, target], "target", serves) is serves
+    assert find_last_known_good([never, serves, target], "target", None) is None
+    assert find_last_known_good([never, target], "target", target) is None
+    assert find_last_known_good([target], "target", serves) is None, "it is there no more"

@@ -7,7 +7,7 @@ import pytest
 from support.world import CONFIG, World, model_body
 from vicuna_operator.errors import InvalidError
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.rehearsal import shape
+from vicuna_operator.planning.dry_run import shape
 
 WRONG = 'Deployment.apps "demo" is invalid: spec.template.labels: Invalid value: "b c"'
 PODS = (
@@ -56,7 +56,7 @@ def test_it_is_asked_once_per_generation_image_and_retry() -> None:
     assert tried(world) == ["Deployment", "Job"] * 4
 
 
-def test_the_objects_that_are_tried_out_are_those_that_will_be_made() -> None:
+def test_a_dry_run_is_of_the_objects_that_will_be_made() -> None:
     world = World(model_body(serving={"podLabels": {"team": "a"}}))
     world.reconcile()
     deployment, job = (call.body for call in world.kube.calls if call.verb == "dry-run")
@@ -74,7 +74,7 @@ def test_the_objects_that_are_tried_out_are_those_that_will_be_made() -> None:
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == CONFIG.server_image
 
 
-def test_nothing_is_tried_out_once_the_artifact_is_there_nor_while_suspended() -> None:
+def test_no_dry_run_once_the_artifact_is_there_nor_while_suspended() -> None:
     world = World(model_body(suspend=True))
     world.reconcile()
     assert not tried(world)
@@ -112,7 +112,7 @@ def test_pod_security_is_told_once_and_stops_nothing() -> None:
         world.reconcile()
     assert len(world.all("Job")) == 1
     assert [
-        (kind, text.count("would violate")) for kind, reason, text in world.notes if reason == "PodSecurityWarning"
+        (kind, text.count("would violate")) for kind, reason, text in world.new_events if reason == "PodSecurityWarning"
     ] == [("Warning", 1)]
     ready: dict[str, Any] = world.condition("Ready")
     assert ready["reason"] == "MergePending"

@@ -18,7 +18,7 @@ from support.world import World, model_body
 from support.world_kubectl import WorldKubectl
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.cli import main
-from vicuna_operator.plugin.kubectl import Process
+from vicuna_operator.plugin.kubectl import KubectlProcess
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
 Capture = pytest.CaptureFixture[str]
@@ -109,12 +109,12 @@ def test_the_way_through_is_kubectls_own_and_ends_with_the_block(
     script = "import sys, time\nopen(sys.argv[0] + '.args', 'w').write(' '.join(sys.argv[1:]))\n"
     script += "print('Forwarding from 127.0.0.1:4711 -> 8000', flush=True)\ntime.sleep(600)\n"
     monkeypatch.setenv("PATH", _kubectl(tmp_path, script)["PATH"])
-    with Process(["--namespace=team"]).forward("pod/demo", 8000) as url:
+    with KubectlProcess(["--namespace=team"]).forward("pod/demo", 8000) as url:
         assert url == "http://127.0.0.1:4711"
         said = (tmp_path / "kubectl.args").read_text()
         assert said == "--namespace=team port-forward pod/demo :8000 --address=127.0.0.1"
     _kubectl(tmp_path, "import sys\nsys.exit('error: no such pod')\n")
-    with pytest.raises(PluginError, match="no such pod"), Process().forward("pod/none", 8000):
+    with pytest.raises(PluginError, match="no such pod"), KubectlProcess().forward("pod/none", 8000):
         pass
 
 

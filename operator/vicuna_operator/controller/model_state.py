@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vicuna_operator.planning.actions import Ref
-from vicuna_operator.planning.observed import EventView, Rehearsed
+from vicuna_operator.planning.observed import DryRunResult, EventView
 
-__all__ = ["Memory", "newer_body"]
+__all__ = ["ModelState", "newer_body"]
 
 NEVER = float("-inf")
 
 
 @dataclass
-class Memory:
-    """Memory of one model, by uid; times are of a monotonic clock."""
+class ModelState:
+    """What is remembered of one model, by uid; times are of a monotonic clock."""
 
     uid: str
     # the object as our last status write returned it: the watch shows it a moment later
@@ -27,24 +27,24 @@ class Memory:
     progress: Mapping[str, Any] | None = None
     progress_pod: str | None = None
     progress_at: float = NEVER
-    # kinds of companions that are not wanted and were not there
+    # kinds of managed objects that are not wanted and were not there
     absent: set[str] = field(default_factory=set)
-    # names that foreign objects hold
+    # names that objects of others have taken
     conflicts: set[Ref] = field(default_factory=set)
-    # children that are there, and that no watch shows because of their labels
+    # children that no watch shows, since somebody changed their labels
     relabelled: dict[Ref, str] = field(default_factory=dict)
-    # uids that the index still shows though the API knows them no more: a watch that had to start anew misses deletions
+    # uids that the index still has although they are deleted: a watch that is restarted misses deletions
     ghosts: set[str] = field(default_factory=set)
     gone: bool = False
     audited: float = NEVER
-    # what the API server thought of the objects that the spec comes to
-    rehearsed: Rehearsed | None = None
+    # the answer to the last dry run
+    dry_run: DryRunResult | None = None
     # why the model is left to another operator; empty: it is ours
     left: str = ""
-    # how often another took our mark off the status, and until when it is left to that one for it
+    # how often another operator removed status.managedBy, and until when the model is left to it for that
     stripped: int = 0
     yields_until: float = NEVER
-    # passes in a row that met something newer than the index
+    # passes in a row that failed on a stale index
     stale: int = 0
     # the last status sent, and what the API made of it
     sent: Mapping[str, Any] | None = None
@@ -52,7 +52,7 @@ class Memory:
 
 
 def newer_body(indexed: Mapping[str, Any], ours: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Choose between the index and the answer to our last write; an unknown kind of version: the index."""
+    """Choose the newer of the index and the answer to our last write; the index where versions cannot be compared."""
     if ours is None or ours["metadata"].get("uid") != indexed["metadata"].get("uid"):
         return indexed
     try:

@@ -1,4 +1,4 @@
-"""What a decision rests on, in a few figures: one line of the operator's log per pass, at level debug."""
+"""What a decision rests on, in a few fields: one line of the operator's log per pass, at level debug."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from vicuna_operator.planning.actions import Action, summary
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.serving import ServingStage
 
-__all__ = ["figures"]
+__all__ = ["decision_fields"]
 
 
-def figures(
+def decision_fields(
     model: Model,
     weights: WeightsStage,
     serving: ServingStage,
@@ -19,33 +19,33 @@ def figures(
     actions: Sequence[Action],
     again: float | None,
 ) -> Mapping[str, object]:
-    """Return what was seen and decided; what is not known or not there is left out."""
-    told: dict[str, object] = {
+    """Return what was observed and decided; empty fields are left out."""
+    fields: dict[str, object] = {
         "generation": model.generation,
         "reason": status.get("reason"),
         "weights": weights.reason,
         "artifact": weights.artifact_id,
         "attempt": weights.attempt,
-        **_of_serving(serving),
+        **_serving_fields(serving),
         "actions": [summary(action) for action in actions],
         "again": None if again is None else round(again, 1),
     }
-    return {name: value for name, value in told.items() if value not in (None, "", [], {})}
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
-def _of_serving(serving: ServingStage) -> Mapping[str, object]:
-    fleet, fresh, active = serving.fleet, serving.fresh, serving.active
-    since, situation = fresh.waiting if fresh is not None else (None, "")
+def _serving_fields(serving: ServingStage) -> Mapping[str, object]:
+    fleet, target, active = serving.fleet, serving.target_deployment, serving.active
+    since, situation = target.waiting if target is not None else (None, "")
     return {
-        "rollout": serving.rollout.stand.name,
-        "way": fresh.way if fresh is not None else None,
+        "rollout": serving.rollout.state.name,
+        "way": target.auto_strategy if target is not None else None,
         "target": serving.target,
         "active": active.revision if active is not None else None,
         "wanted": fleet.wanted,
         "sizes": dict(serving.sizes),
         "ready": {item.revision: ready for item in fleet.live if (ready := fleet.ready(item.revision))},
         "pods": {item.revision: item.current for item in fleet.live if item.current},
-        "leaving": len(fleet.leaving),
+        "leaving": len(fleet.terminating),
         "lost": len(serving.lost),
         "waits": f"{situation} since {since:%H:%M:%S}" if since is not None else None,
     }

@@ -11,14 +11,14 @@ from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
 from vicuna_operator.plugin.kubectl import Kubectl
 
-__all__ = ["Family", "read_model"]
+__all__ = ["ModelObjects", "read_model"]
 
 _CHILDREN = "jobs,deployments,pods,persistentvolumeclaims"
 _ASKED = 5  # pods whose Events are read, a call each
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelObjects:
     """`body` is the model's object with its managedFields, `model` the same parsed; `events` are by the pod's uid."""
 
     body: Mapping[str, Any]

@@ -11,10 +11,10 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.types import ServingSpec
+from vicuna_operator.planning.blocking import BlockingReason
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of, diagnose_pods, rollout_failure, unexplained
 from vicuna_operator.planning.observed import EventView, PodView
-from vicuna_operator.planning.obstacles import Obstacle
-from vicuna_operator.planning.trouble import Trouble, deadline_of, find_trouble, rollout_failure, unexplained
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SPEC = ServingSpec()
@@ -33,7 +33,7 @@ def pod(
     created: float | None = 0,
     placed: float | None = None,
     refused: str = "",
-    leaving: bool = False,
+    terminating: bool = False,
     phase: str = "Running",
     disrupted: bool = False,
     **container: Any,
@@ -43,7 +43,7 @@ def pod(
     metadata["labels"] = {c.LABEL_REVISION: revision, c.LABEL_NAME: c.NAME_SERVER}
     if created is not None:
         metadata["creationTimestamp"] = format_time(at(created))
-    if leaving:
+    if terminating:
         metadata["deletionTimestamp"] = format_time(NOW)
     conditions: list[Body] = []
     if ready is not None:
@@ -65,13 +65,13 @@ def crashing(name: str = "p", *, restarts: int = 0, waits: str = "", **fields: A
     return pod(name, state=state, lastState={"terminated": CRASHED}, restartCount=restarts, **fields)
 
 
-def trouble(
+def diagnosis(
     *pods: PodView,
     spec: ServingSpec = SPEC,
     deployments: Sequence[DeploymentView] = (),
     events: Mapping[str, Sequence[EventView]] | None = None,
-) -> Trouble | None:
-    return find_trouble(spec, "r1", deployments, pods, events or {})
+) -> PodDiagnosis | None:
+    return diagnose_pods(spec, "r1", deployments, pods, events or {})
 
 
 def refused(revision: str, message: str) -> DeploymentView:
@@ -82,28 +82,28 @@ def refused(revision: str, message: str) -> DeploymentView:
 
 def test_a_deployment_that_may_make_no_pods_comes_first() -> None:
     waiting = pod(refused="no room")
-    found = trouble(waiting, deployments=[refused("r2", "theirs"), refused("r1", "exceeded quota: ours")])
+    found = diagnosis(waiting, deployments=[refused("r2", "theirs"), refused("r1", "exceeded quota: ours")])
     assert found is not None
-    assert found.obstacle.reason == Reason.QUOTA_EXCEEDED
-    assert found.obstacle.message.startswith("exceeded quota: ours; ")
+    assert found.blocking.reason == Reason.QUOTA_EXCEEDED
+    assert found.blocking.message.startswith("exceeded quota: ours; ")
     assert found.failure is None
     for others in ([refused("r2", "exceeded quota: theirs")], [refused("r1", "")], []):
-        found = trouble(waiting, deployments=others)
+        found = diagnosis(waiting, deployments=others)
         assert found is not None
-        assert found.obstacle.reason == Reason.UNSCHEDULABLE
+        assert found.blocking.reason == Reason.UNSCHEDULABLE
 
 
-def test_the_first_pod_that_has_a_trouble_speaks() -> None:
+def test_the_first_blocked_pod_is_reported() -> None:
     """Those of other revisions, ready ones and those on their way out have nothing to say."""
     silent = [
         crashing("other", revision="r2", waits="CrashLoopBackOff"),
         crashing("serves", ready=0, waits="CrashLoopBackOff"),
-        crashing("leaves", leaving=True, waits="CrashLoopBackOff"),
+        crashing("leaves", terminating=True, waits="CrashLoopBackOff"),
         pod("loads", state={"running": {}}),
     ]
-    assert trouble(*silent) is None
+    assert diagnosis(*silent) is None
     first, second = crashing("first", waits="CrashLoopBackOff"), crashing("second", waits="CrashLoopBackOff")
-    found = trouble(*silent, first, second)
+    found = diagnosis(*silent, first, second)
     assert found is not None
     assert found.failure is not None
     assert found.failure.pod == "first"
@@ -122,26 +122,26 @@ def test_the_first_pod_that_has_a_trouble_speaks() -> None:
     ],
 )
 def test_what_the_scheduler_lacks_stands_beside_what_was_asked_for(spec: ServingSpec, told: str) -> None:
-    found = trouble(pod(refused="no room"), spec=spec)
+    found = diagnosis(pod(refused="no room"), spec=spec)
     assert found is not None
     step = "free or add nodes that have it, or ask for less"
-    assert found == Trouble(Obstacle(Reason.UNSCHEDULABLE, f"{told}scheduler: no room; {step}"))
+    assert found == PodDiagnosis(BlockingReason(Reason.UNSCHEDULABLE, f"{told}scheduler: no room; {step}"))
     assert found.step == step
 
 
 def test_what_else_a_pod_waits_for_is_told_with_its_name() -> None:
-    found = trouble(pod("p7", state={"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}))
+    found = diagnosis(pod("p7", state={"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}))
     assert found is not None
-    assert found.obstacle.reason == Reason.IMAGE_PULL_FAILED
-    assert found.obstacle.message.startswith("pod p7: manifest unknown; ")
+    assert found.blocking.reason == Reason.IMAGE_PULL_FAILED
+    assert found.blocking.message.startswith("pod p7: manifest unknown; ")
 
 
 def test_events_are_those_of_the_pod() -> None:
     events = {"uid-p1": [EventView("Warning", "FailedMount", "no volume")]}
-    assert trouble(pod("p2"), events=events) is None
-    found = trouble(pod("p2"), pod("p1"), events=events)
+    assert diagnosis(pod("p2"), events=events) is None
+    found = diagnosis(pod("p2"), pod("p1"), events=events)
     assert found is not None
-    assert found.obstacle.message.startswith("pod p1: no volume; ")
+    assert found.blocking.message.startswith("pod p1: no volume; ")
 
 
 @pytest.mark.parametrize(
@@ -154,19 +154,19 @@ def test_events_are_those_of_the_pod() -> None:
     ],
 )
 def test_how_a_container_ended_is_told_with_the_pod_and_its_restart(view: PodView, told: str) -> None:
-    found = trouble(view)
+    found = diagnosis(view)
     assert found is not None
     assert found.failure is not None
     assert (found.failure.exit_code, found.failure.pod) == (1, "p7")
-    assert found.obstacle == Obstacle(Reason.CRASHED, f"{told}{found.failure.message}")
+    assert found.blocking == BlockingReason(Reason.CRASHED, f"{told}{found.failure.message}")
     assert found.step == "", "what a container said is no next step"
 
 
 def test_a_pod_that_runs_on_its_first_try_has_not_failed_though_it_will_be_taken_away() -> None:
-    assert trouble(pod(disrupted=True, state={"running": {}})) is None
-    found = trouble(pod(disrupted=True, state={"running": {}}, restartCount=1))
+    assert diagnosis(pod(disrupted=True, state={"running": {}})) is None
+    found = diagnosis(pod(disrupted=True, state={"running": {}}, restartCount=1))
     assert found is not None
-    assert found.obstacle.reason == Reason.EVICTED
+    assert found.blocking.reason == Reason.EVICTED
 
 
 def ended(
@@ -222,7 +222,7 @@ def test_only_pods_of_the_revision_that_stay_and_do_not_serve_end_its_rollout() 
     assert given_up(pod("p1", **hopeless)).pod == "p1"
     silent = [
         pod("other", revision="r2", **hopeless),
-        pod("leaves", leaving=True, **hopeless),
+        pod("leaves", terminating=True, **hopeless),
         pod("serves", ready=0, **hopeless),
         pod("loads", state={"running": {}}),
     ]
@@ -246,7 +246,7 @@ def test_there_is_no_deadline_while_no_pod_has_what_it_needs() -> None:
         (),
         (pod(refused="no room"),),
         (pod(ready=5),),
-        (pod(leaving=True),),
+        (pod(terminating=True),),
         (pod(revision="r2", placed=0),),
     ):
         assert overdue(*waits) is None
@@ -330,7 +330,7 @@ def test_events_tell_nothing_of_other_pods() -> None:
         pod(refused="no room"),
         pod(placed=0, created=None),
         pod(placed=0, ready=0),
-        pod(placed=0, leaving=True),
+        pod(placed=0, terminating=True),
         pod(placed=0, phase="Failed"),
         pod(placed=0, revision="r2"),
     ]
@@ -339,7 +339,7 @@ def test_events_tell_nothing_of_other_pods() -> None:
     assert looked_at(pod(placed=0), after=60, revision=None) == ([], None)
 
 
-def test_the_next_look_is_when_the_first_is_due() -> None:
+def test_the_next_read_of_events_is_when_the_first_is_due() -> None:
     stuck, young = pod("stuck", placed=0), pod("young", placed=0, created=58)
     loading = pod("loading", placed=0, created=40, state={"running": {}})
     assert looked_at(stuck, young, after=60) == (["uid-stuck"], 1)

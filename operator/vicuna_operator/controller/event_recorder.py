@@ -12,9 +12,9 @@ from vicuna_contract.printable import printable
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
-from vicuna_operator.planning.actions import Note
+from vicuna_operator.planning.actions import NewEvent
 
-__all__ = ["Notes"]
+__all__ = ["EventRecorder"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _REPEAT_AFTER = 600.0
 _MAX_MESSAGE = 1024
 
 
-class Notes:
+class EventRecorder:
     """Posts Events; the same one about the same object at most every ten minutes. A failure is only logged."""
 
     def __init__(self, kube: Kube, reporting_instance: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,22 +31,22 @@ class Notes:
         self._clock = clock
         self._posted: dict[tuple[str, str, str, str], float] = {}
 
-    async def post(self, body: Mapping[str, Any], notes: Sequence[Note]) -> None:
-        """Post notes on the model whose object this is."""
-        for note in notes:
-            key = (str(body["metadata"]["uid"]), note.type, note.reason, note.message)
+    async def record(self, body: Mapping[str, Any], new_events: Sequence[NewEvent]) -> None:
+        """Post Events on the model whose object this is."""
+        for event in new_events:
+            key = (str(body["metadata"]["uid"]), event.type, event.reason, event.message)
             now = self._clock()
             if now - self._posted.get(key, float("-inf")) < _REPEAT_AFTER:
                 continue
             try:
-                await self._kube.create(self._event(body, note), str(body["metadata"]["namespace"]))
+                await self._kube.create(self._event(body, event), str(body["metadata"]["namespace"]))
             except KubeError as error:
-                logger.warning("Cannot post the Event %s: %s", note.reason, error)
+                logger.warning("Cannot post the Event %s: %s", event.reason, error)
                 continue
             self._posted = {k: at for k, at in self._posted.items() if now - at < _REPEAT_AFTER}
             self._posted[key] = now
 
-    def _event(self, body: Mapping[str, Any], note: Note) -> dict[str, Any]:
+    def _event(self, body: Mapping[str, Any], event: NewEvent) -> dict[str, Any]:
         metadata = body["metadata"]
         now = format_time(datetime.now(UTC))
         return {
@@ -64,9 +64,9 @@ class Notes:
                 "uid": metadata["uid"],
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
-            "type": note.type,
-            "reason": note.reason,
-            "message": printable(note.message)[:_MAX_MESSAGE],
+            "type": event.type,
+            "reason": event.reason,
+            "message": printable(event.message)[:_MAX_MESSAGE],
             "source": {"component": MANAGED_BY},
             "reportingComponent": MANAGED_BY,
             "reportingInstance": self._instance,

@@ -1,7 +1,7 @@
-"""Asks the API server whether it would take objects, without making them.
+"""Asks the API server whether it would accept objects, without creating them.
 
-Models that come in a burst are mostly of one shape: the first is tried out, and the others go by its answer where that
-was good. A finding is never shared, since it names the object.
+Models that are created in a burst mostly have one shape: the others reuse the first one's answer where it was good. A
+refusal is never shared, since it names the object.
 """
 
 import asyncio
@@ -14,43 +14,43 @@ from typing import Any
 from vicuna_operator.api.model import Model
 from vicuna_operator.errors import UNPROCESSABLE, InvalidError, KubeError
 from vicuna_operator.kube.port import Kube, ref_of
-from vicuna_operator.planning.actions import Rehearsal
-from vicuna_operator.planning.observed import Rehearsed
-from vicuna_operator.planning.rehearsal import shape
+from vicuna_operator.planning.actions import DryRun
+from vicuna_operator.planning.dry_run import shape
+from vicuna_operator.planning.observed import DryRunResult
 
-__all__ = ["Rehearsals"]
+__all__ = ["DryRuns"]
 
 logger = logging.getLogger(__name__)
 
-_SECONDS = 10.0  # a merge does not wait longer for an admission webhook that may not even matter
+_SECONDS = 10.0  # a merge does not wait longer for a slow admission webhook
 _SHARED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """Why one object would be refused, and what the server warns of; `holds` tells whether others may go by it."""
+    """Why one object would be refused, and the server's warnings; `holds` tells whether others may reuse it."""
 
     refused: Sequence[str] = ()
     warnings: Sequence[str] = ()
     holds: bool = False
 
 
-class Rehearsals:
-    """Tries objects out, of each shape in a namespace one at a time."""
+class DryRuns:
+    """Makes dry runs, one at a time for each shape and namespace."""
 
     def __init__(self, kube: Kube, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
         self._clock = clock
         self._asked: dict[tuple[str, str], tuple[float, asyncio.Task[_Answer]]] = {}  # namespace, shape → when, answer
 
-    async def rehearse(self, model: Model, rehearsal: Rehearsal) -> Rehearsed:
-        """Try all objects out at once. Never raises KubeError: what is no finding about an object is only logged."""
-        answers = await asyncio.gather(*(self._answer(model, body) for body in rehearsal.bodies))
-        return Rehearsed(
-            rehearsal.key,
+    async def ask(self, model: Model, dry_run: DryRun) -> DryRunResult:
+        """Make the dry runs of all objects at once. Never raises KubeError: all but refusals is only logged."""
+        answers = await asyncio.gather(*(self._answer(model, body) for body in dry_run.bodies))
+        return DryRunResult(
+            dry_run.key,
             refused=[text for answer in answers for text in answer.refused],
             warnings=[text for answer in answers for text in answer.warnings],
-            fresh=True,
+            is_new=True,
         )
 
     async def _answer(self, model: Model, body: Mapping[str, Any]) -> _Answer:
@@ -61,7 +61,7 @@ class Rehearsals:
             return answer if answer.holds else await _try(self._kube, model, body)
         asking = asyncio.create_task(_try(self._kube, model, body))
         self._asked[key] = (now, asking)
-        return await asyncio.shield(asking)  # a pass that is cut off takes no other's answer away
+        return await asyncio.shield(asking)  # a cancelled pass must not cancel the dry run that others share
 
 
 def _is_good(asked_at: float, asking: asyncio.Task[_Answer], now: float) -> bool:
@@ -83,7 +83,7 @@ async def _try(kube: Kube, model: Model, body: Mapping[str, Any]) -> _Answer:
         logger.info("%s/%s: %s %s was not tried out beforehand: %s", *where, error)
     except TimeoutError:
         logger.info("%s/%s: %s %s was not tried out beforehand: no answer in time", *where)
-        return _Answer(holds=True)  # nobody waits for the same deaf webhook again
+        return _Answer(holds=True)  # the others need not wait for the same slow webhook
     except KubeError as error:
         logger.info("%s/%s: %s %s was not tried out beforehand: %s", *where, error)
     else:

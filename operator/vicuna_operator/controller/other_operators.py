@@ -1,9 +1,9 @@
-"""Whether another operator works on a model: two that do not know of each other would write for ever.
+"""Whether another operator manages a model: two that do not know of each other would overwrite each other for ever.
 
-`status.managedBy` names the Lease, as NAMESPACE/NAME, of the operator that works on it; the annotation
-`vicuna.dev/managed-by` of the model overrules it (`kubectl vicuna takeover`). An operator whose Lease is gone, or has
-not been renewed for ten minutes, is taken over from. Operators before this one know nothing of the field and take it
-away with every write: whoever sees that happen again and again leaves the model to them and says so.
+`status.managedBy` names the Lease of the managing operator, as NAMESPACE/NAME. The annotation `vicuna.dev/managed-by`
+of the model overrules it (`kubectl vicuna takeover`). Another operator takes over where that Lease is gone, or has not
+been renewed for ten minutes. Operators before this version do not know the field and remove it with every write. Where
+that happens repeatedly, this operator leaves the model to the other one and reports it.
 """
 
 import logging
@@ -16,12 +16,12 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.api.model import Model
-from vicuna_operator.controller.memory import NEVER, Memory
+from vicuna_operator.controller.model_state import NEVER, ModelState
 from vicuna_operator.errors import ForbiddenError, KubeError
 from vicuna_operator.kube.port import Kube
-from vicuna_operator.planning.actions import Note, Ref
+from vicuna_operator.planning.actions import NewEvent, Ref
 
-__all__ = ["Elsewhere", "Rivals"]
+__all__ = ["ManagedElsewhere", "OtherOperators"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ _YIELD_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ManagedElsewhere:
     """That a model is left to another operator, and why."""
 
-    note: Note
+    event: NewEvent
     requeue_after: float = _LOOK_SECONDS
 
 
-class Rivals:
+class OtherOperators:
     """Tells which models this operator leaves alone.
 
     Args:
@@ -63,50 +63,52 @@ class Rivals:
         self._clock = clock
         self._looked: dict[str, tuple[float, bool]] = {}  # Lease → when, whether it is kept
 
-    async def elsewhere(self, model: Model, memory: Memory, status: Mapping[str, Any]) -> Elsewhere | None:
-        """Say that a model is left alone, None where it is ours. `status` is what the object has now."""
+    async def managed_elsewhere(
+        self, model: Model, state: ModelState, status: Mapping[str, Any]
+    ) -> ManagedElsewhere | None:
+        """Return why a model is left to another operator, None where it is ours; `status` is its present one."""
         if not self.manager:
             return None
         asked = model.annotations.get(c.ANNOTATION_MANAGED_BY, "")
         holder = asked or str(status.get("managedBy") or "")
         if holder not in ("", self.manager) and (asked or await self._is_kept(holder)):
-            return self._left(model, memory, self._told(model, holder))
-        if not holder and self._is_taken_away(memory):
+            return self._leave(model, state, self._message(model, holder))
+        if not holder and self._is_taken_away(state):
             why = (
                 "another operator, of a version that does not know status.managedBy, writes this model too; stop one"
-                " of the two"
+                " of the two operators"
             )
-            return self._left(model, memory, why, _YIELD_SECONDS)
-        memory.left = ""
+            return self._leave(model, state, why, _YIELD_SECONDS)
+        state.left = ""
         return None
 
     def marked(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Return a status with the mark of who works on the model."""
+        """Return a status with the operator that manages the model."""
         return {**status, "managedBy": self.manager} if self.manager else status
 
-    def _told(self, model: Model, holder: str) -> str:
+    def _message(self, model: Model, holder: str) -> str:
         return (
             f"the operator with the Lease {holder} works on this model, so the one with {self.manager} leaves it alone;"
             f" `kubectl vicuna takeover {model.name} --by {self.manager}` moves it"
         )
 
-    def _left(self, model: Model, memory: Memory, why: str, wait: float = _LOOK_SECONDS) -> Elsewhere:
-        if memory.left != why:
+    def _leave(self, model: Model, state: ModelState, why: str, wait: float = _LOOK_SECONDS) -> ManagedElsewhere:
+        if state.left != why:
             logger.warning("%s/%s: %s", model.namespace, model.name, why)
-            memory.left = why
-        return Elsewhere(Note("Warning", "ManagedElsewhere", why), wait)
+            state.left = why
+        return ManagedElsewhere(NewEvent("Warning", "ManagedElsewhere", why), wait)
 
-    def _is_taken_away(self, memory: Memory) -> bool:
-        """Tell whether our mark was taken away several times by now; after a while it is tried again."""
+    def _is_taken_away(self, state: ModelState) -> bool:
+        """Tell whether status.managedBy was removed several times; after a while it is written again."""
         now = self._clock()
-        if now < memory.yields_until:
+        if now < state.yields_until:
             return True
-        if (memory.kept or {}).get("managedBy") == self.manager:
-            memory.stripped += 1
-            memory.kept = None  # counted once for each write
-        if memory.stripped < _STRIPPED_TIMES:
+        if (state.kept or {}).get("managedBy") == self.manager:
+            state.stripped += 1
+            state.kept = None  # count it once for each write
+        if state.stripped < _STRIPPED_TIMES:
             return False
-        memory.stripped, memory.yields_until = 0, now + _YIELD_SECONDS
+        state.stripped, state.yields_until = 0, now + _YIELD_SECONDS
         return True
 
     async def _is_kept(self, holder: str) -> bool:
@@ -120,7 +122,7 @@ class Rivals:
     async def _look(self, holder: str) -> bool:
         namespace, _, name = holder.partition("/")
         if not namespace or not name:
-            return False  # nobody's word
+            return False  # not the name of a Lease
         try:
             found = await self._kube.get(Ref("coordination.k8s.io/v1", "Lease", name), namespace)
         except ForbiddenError:

@@ -51,14 +51,14 @@ def heal(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", DAMAGE)
-def test_what_a_server_finds_damaged_is_looked_at_and_serves_again(reason: str) -> None:
+def test_what_a_server_finds_damaged_is_verified_and_serves_again(reason: str) -> None:
     world = serving()
     fail(world, reason)
     assert len(looks(world)) == 2
     assert looks(world)[1]
     (container,) = merges(world)[1]["spec"]["template"]["spec"]["containers"]
     assert {"name": c.VERIFY_VARIABLE, "value": "1"} in container["env"]
-    assert ("Warning", "ArtifactDoubted") in {(kind, told) for kind, told, _ in world.notes}
+    assert ("Warning", "ArtifactDoubted") in {(kind, told) for kind, told, _ in world.new_events}
     assert reason in world.condition("Ready")["message"]
     heal(world)
     assert world.condition("Ready")["status"] == "True"
@@ -96,7 +96,7 @@ def test_a_first_rollout_that_finds_damage_is_no_end() -> None:
     assert world.condition("Ready")["status"] == "True"
 
 
-def test_one_look_per_claim_and_generation_then_stalled() -> None:
+def test_one_verification_per_claim_and_generation_then_stalled() -> None:
     world = serving()
     fail(world, "ArtifactDamaged")
     world.tick(1)
@@ -117,7 +117,7 @@ def test_one_look_per_claim_and_generation_then_stalled() -> None:
     assert world.condition("Ready")["status"] == "True"
 
 
-def test_another_generation_may_look_again() -> None:
+def test_another_generation_may_verify_again() -> None:
     world = serving()
     fail(world, "ArtifactDamaged")
     world.tick(1)
@@ -129,7 +129,7 @@ def test_another_generation_may_look_again() -> None:
     assert len(set(looks(world))) == 3
 
 
-def test_an_end_before_the_look_is_no_news() -> None:
+def test_a_failure_before_the_verification_does_not_count() -> None:
     world = serving()
     fail(world, "ArtifactDamaged")
     ended = world.crashing
@@ -145,7 +145,7 @@ def test_an_end_before_the_look_is_no_news() -> None:
     assert world.condition("Stalled")["status"] == "False"
 
 
-def test_whoever_asks_gets_one_look_and_pods_go_on() -> None:
+def test_each_request_gets_one_verification_and_pods_go_on() -> None:
     world = serving()
     pods = {pod["metadata"]["uid"] for pod in world.server_pods()}
     world.annotate(c.ANNOTATION_VERIFY, "1700000000")
@@ -164,7 +164,7 @@ def test_whoever_asks_gets_one_look_and_pods_go_on() -> None:
     assert world.all("Job") == []
 
 
-def test_a_look_that_fails_is_tried_again_and_told() -> None:
+def test_a_verification_that_fails_is_retried_and_reported() -> None:
     world = serving()
     world.annotate(c.ANNOTATION_VERIFY, "1")
     world.reconcile()
@@ -178,7 +178,7 @@ def test_a_look_that_fails_is_tried_again_and_told() -> None:
     assert len(looks(world)) == 3
 
 
-def test_other_failures_raise_no_doubt() -> None:
+def test_other_failures_need_no_verification() -> None:
     world = serving()
     fail(world, "OutOfMemory", rounds=3)
     assert looks(world) == [""]
@@ -225,7 +225,7 @@ def test_a_claim_that_is_being_deleted_under_its_pods_is_told() -> None:
     assert (drifted["status"], drifted["reason"]) == ("True", "ClaimTerminating")
     assert NAME in drifted["message"]
     assert world.condition("Ready")["status"] == "True"
-    assert ("Warning", "ClaimTerminating") in {(kind, reason) for kind, reason, _ in world.notes}
+    assert ("Warning", "ClaimTerminating") in {(kind, reason) for kind, reason, _ in world.new_events}
     assert world.all("Job") == [], "the pod of a merge that has ended holds the claim too"
     world.edit(suspend=True)
     world.settle()
@@ -259,8 +259,8 @@ def test_the_weights_cannot_be_pruned_by_gitops() -> None:
 def test_a_claim_of_an_earlier_version_gets_that_too_once_and_keeps_what_others_wrote() -> None:
     world = serving()
     claim = world.find("PersistentVolumeClaim", NAME)
-    notes = {"argocd.argoproj.io/sync-options": None, "kustomize.toolkit.fluxcd.io/prune": "mine"}
-    before = {"metadata": {"annotations": notes, "labels": {c.LABEL_INSTANCE: "demo"}}}
+    new_events = {"argocd.argoproj.io/sync-options": None, "kustomize.toolkit.fluxcd.io/prune": "mine"}
+    before = {"metadata": {"annotations": new_events, "labels": {c.LABEL_INSTANCE: "demo"}}}
     world.kube.change("PersistentVolumeClaim", claim["metadata"]["name"], before, "team")
     world.reconcile()
     metadata = world.find("PersistentVolumeClaim", NAME)["metadata"]

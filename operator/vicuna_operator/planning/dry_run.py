@@ -1,7 +1,7 @@
-"""Whether the API server would take the objects that a spec comes to: asked before hours of merging, not after.
+"""Whether the API server would accept the objects of a spec: asked before hours of merging, not after.
 
-Job and Deployment are posted with `dryRun=All`, the Deployment for an artifact that is not known yet. Only a finding
-about the objects themselves (422) stops the merge; whatever else is answered says nothing about the spec.
+Job and Deployment are posted with `dryRun=All`, the Deployment with an invented artifact. Only a finding about the
+objects themselves (422) stops the merge: any other answer says nothing about the spec.
 """
 
 import json
@@ -12,22 +12,22 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Note, Rehearsal
+from vicuna_operator.planning.actions import DryRun, NewEvent
 from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.blocking import is_admission
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.observed import Observed, Rehearsed
-from vicuna_operator.planning.obstacles import is_admission
+from vicuna_operator.planning.observed import DryRunResult, Observed
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
 
-__all__ = ["rehearsed_stage", "shape"]
+__all__ = ["shape", "with_dry_run"]
 
 _ARTIFACT = "0" * 16  # stands for the one that the merge will name
 _POD_SECURITY = "violate PodSecurity"
 
 
-def rehearsed_stage(
+def with_dry_run(
     stage: WeightsStage,
     model: Model,
     seen: Observed,
@@ -36,23 +36,23 @@ def rehearsed_stage(
     shared_volume: bool,
     job: Callable[[], Mapping[str, Any]],
 ) -> WeightsStage:
-    """Return a stage of weights that are not known yet, with what the API server thinks of the rest of the spec.
+    """Return a weights stage without an artifact, with what the API server answers about the spec's objects.
 
     `job` builds the Job of the next attempt.
     """
     key = _key(model, config)
-    if seen.rehearsed is None or seen.rehearsed.key != key:
-        return replace(stage, rehearsal=Rehearsal(key, [_deployment(model, config, shared_volume), job()]))
-    if seen.rehearsed.refused:
-        return _refused(stage, seen.rehearsed)
-    return _warned(stage, seen.rehearsed)
+    if seen.dry_run is None or seen.dry_run.key != key:
+        return replace(stage, dry_run=DryRun(key, [_deployment(model, config, shared_volume), job()]))
+    if seen.dry_run.refused:
+        return _refused(stage, seen.dry_run)
+    return _warned(stage, seen.dry_run)
 
 
 def shape(body: Mapping[str, Any]) -> str:
-    """Return what the API server can object to in one of these objects: equal for models that differ in nothing else.
+    """Return what the API server can object to in one of these objects; models of one shape share the answer.
 
-    Left out are the model's own words (names, uid and hashes, which are valid by their making) and the arguments, which
-    are free text to the API server: the sources stand there.
+    Names, uid and hashes are left out: the operator makes them, and they are always valid. So are the arguments, which
+    are free text to the API server.
     """
     metadata = body["metadata"]
     own = {value for key, value in metadata["labels"].items() if key.startswith(f"{c.GROUP}/")}
@@ -70,7 +70,7 @@ def _without(value: object, own: set[str], parent: str) -> object:
 
 
 def _is_free(parent: str, key: str) -> bool:
-    """Tell whether whatever stands in a field is right: arguments, and marks of ours."""
+    """Tell whether a field's value is always valid: arguments, and our own labels and annotations."""
     return key == "args" or (parent in ("labels", "annotations") and key.startswith(f"{c.GROUP}/"))
 
 
@@ -79,7 +79,7 @@ def _image(model: Model, config: PlanConfig) -> str:
 
 
 def _key(model: Model, config: PlanConfig) -> str:
-    """Name what is asked once: a generation with an image, and each `kubectl vicuna retry` of it."""
+    """Return what one dry run is good for: a generation with an image, and each `kubectl vicuna retry` of it."""
     return f"{model.generation} {_image(model, config)} {model.annotations.get(c.ANNOTATION_RETRY, '')}"
 
 
@@ -95,29 +95,29 @@ def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mappin
         replicas=spec.serving.replicas,
         shared_volume=shared_volume,
         platform_user=config.platform_user,
-        marks={},
+        annotations={},
     )
 
 
-def _refused(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
-    """Stop before anything is made; a merge that runs already is left alone."""
-    said = "; ".join(answer.refused)
-    if is_admission(said):
-        reason, message = Reason.ADMISSION_REFUSED, f"{said}; correct what it objects to"
+def _refused(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
+    """Stop before anything is created; a merge that runs already goes on."""
+    refusal_text = "; ".join(answer.refused)
+    if is_admission(refusal_text):
+        reason, message = Reason.ADMISSION_REFUSED, f"{refusal_text}; correct what it objects to"
     else:
-        reason, message = Reason.INVALID_SPEC, f"the API server would refuse what this spec comes to: {said}"
+        reason, message = Reason.INVALID_SPEC, f"the API server would refuse the objects of this spec: {refusal_text}"
     step = "nothing was merged for it; correct the field that it names"
     return replace(
-        stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), notes=()
+        stage, reason=reason, message=f"{message}; {step}", stalled=True, running=False, actions=(), new_events=()
     )
 
 
-def _warned(stage: WeightsStage, answer: Rehearsed) -> WeightsStage:
-    """Tell of Pod Security, which lets Jobs and Deployments pass and refuses their pods."""
+def _warned(stage: WeightsStage, answer: DryRunResult) -> WeightsStage:
+    """Report a warning of Pod Security, which accepts Jobs and Deployments and later refuses their pods."""
     found = list(dict.fromkeys(text for text in answer.warnings if _POD_SECURITY in text))
     if not found:
         return stage
-    step = "correct spec.serving.podSecurityContext, or ask who runs the namespace"
-    told = f"the pods {'; '.join(found)}; {step}"
-    notes = [Note("Warning", "PodSecurityWarning", told)] if answer.fresh else []
-    return replace(stage, message=f"{stage.message}; {told}", notes=[*notes, *stage.notes])
+    step = "correct spec.serving.podSecurityContext, or ask the namespace's administrator"
+    warning = f"the pods {'; '.join(found)}; {step}"
+    new_events = [NewEvent("Warning", "PodSecurityWarning", warning)] if answer.is_new else []
+    return replace(stage, message=f"{stage.message}; {warning}", new_events=[*new_events, *stage.new_events])

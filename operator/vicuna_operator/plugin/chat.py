@@ -1,4 +1,4 @@
-"""`kubectl vicuna chat` and `kubectl vicuna test`: words with a model through the API server, by port-forward."""
+"""`kubectl vicuna chat` and `kubectl vicuna test`: chat with a model through the API server, by port-forward."""
 
 import contextlib
 import importlib
@@ -10,11 +10,11 @@ from typing import Any
 
 from vicuna_contract.printable import printable
 from vicuna_operator.errors import PluginError
-from vicuna_operator.plugin.family import Family, read_model
+from vicuna_operator.plugin.chat_completion import ChatCompletion, served_name
 from vicuna_operator.plugin.history import table
 from vicuna_operator.plugin.kubectl import Kubectl
-from vicuna_operator.plugin.talk import Talk, served_name
-from vicuna_operator.plugin.terminal import say, show_piece
+from vicuna_operator.plugin.model_objects import ModelObjects, read_model
+from vicuna_operator.plugin.terminal import say, show_chunk
 
 __all__ = ["chat", "test"]
 
@@ -29,7 +29,7 @@ def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[st
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         with contextlib.suppress(ImportError):
-            importlib.import_module("readline")  # editing and history, by being there
+            importlib.import_module("readline")  # gives `input` editing and history
         sys.stderr.write(f"{name}: !!reset begins anew, Ctrl-D ends\n")
     start = [{"role": "system", "content": system}] if system else []
     messages = list(start)
@@ -39,8 +39,8 @@ def chat(kubectl: Kubectl, name: str, *, system: str | None, options: Mapping[st
                 messages = list(start)
             elif line.strip():
                 messages.append({"role": "user", "content": line})
-                said = _answer(Talk(url, {"model": model, "messages": messages, **options}))
-                messages.append({"role": "assistant", "content": said})
+                text = _answer(ChatCompletion(url, {"model": model, "messages": messages, **options}))
+                messages.append({"role": "assistant", "content": text})
     return 0
 
 
@@ -50,11 +50,11 @@ def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool
     Returns:
         0, or 1 when a replica did not answer or none is ready.
     """
-    family = Family.read(kubectl, name)
-    pods = sorted(pod.meta.name for pod in family.pods if pod.is_server and pod.ready)
+    objects = ModelObjects.read(kubectl, name)
+    pods = sorted(pod.meta.name for pod in objects.pods if pod.is_server and pod.ready)
     if not pods:
         raise PluginError(f"{name} has no ready server; see `kubectl vicuna status {name}`")
-    body = {"model": served_name(family.body), "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
+    body = {"model": served_name(objects.body), "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
     rows = [_ask(kubectl, pod, body) for pod in pods]
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -65,27 +65,39 @@ def test(kubectl: Kubectl, name: str, *, prompt: str, tokens: int, as_json: bool
 
 
 def _ask(kubectl: Kubectl, pod: str, body: Mapping[str, Any]) -> dict[str, object]:
-    talk, started = None, time.monotonic()
+    completion, started = None, time.monotonic()
     try:
         with kubectl.forward(f"pod/{pod}", _PORT) as url:
-            talk, started = Talk(url, body), time.monotonic()
-            answer = "".join(talk.pieces())
+            completion, started = ChatCompletion(url, body), time.monotonic()
+            answer = "".join(completion.chunks())
     except PluginError as error:
-        return {"pod": pod, "revision": talk.revision if talk else "", "answered": False, "answer": str(error)}
+        return {
+            "pod": pod,
+            "revision": completion.revision if completion else "",
+            "answered": False,
+            "answer": str(error),
+        }
     seconds = time.monotonic() - started
-    first = f"{talk.first * 1e3:.0f} ms" if talk.first is not None else ""
-    rate = f"{talk.tokens / seconds:.1f}/s"
-    return {"pod": pod, "revision": talk.revision, "answered": True, "first": first, "rate": rate, "answer": answer}
+    first = f"{completion.first * 1e3:.0f} ms" if completion.first is not None else ""
+    rate = f"{completion.tokens / seconds:.1f}/s"
+    return {
+        "pod": pod,
+        "revision": completion.revision,
+        "answered": True,
+        "first": first,
+        "rate": rate,
+        "answer": answer,
+    }
 
 
-def _answer(talk: Talk) -> str:
-    """Print an answer as it comes and return it, or as much as came before Ctrl-C."""
-    said: list[str] = []
+def _answer(completion: ChatCompletion) -> str:
+    """Print a completion as it comes and return its text, or as much as came before Ctrl-C."""
+    parts: list[str] = []
     try:
-        with contextlib.closing(talk.pieces()) as pieces:  # type: ignore[type-var]
-            for text in pieces:
-                said.append(text)
-                show_piece(text)
+        with contextlib.closing(completion.chunks()) as chunks:  # type: ignore[type-var]
+            for chunk in chunks:
+                parts.append(chunk)
+                show_chunk(chunk)
     except KeyboardInterrupt:
         sys.stderr.write(" (stopped)")
     except PluginError as error:
@@ -93,11 +105,11 @@ def _answer(talk: Talk) -> str:
         if not sys.stdin.isatty():
             raise
     sys.stdout.write("\n")
-    return "".join(said)
+    return "".join(parts)
 
 
 def _line(prompt: str) -> str | None:
-    """Read one turn; None at the end, or at Ctrl-C in place of one."""
+    """Read one line; None at the end of the input, or at Ctrl-C."""
     try:
         return input(prompt)
     except (EOFError, KeyboardInterrupt):
