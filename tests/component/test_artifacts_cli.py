@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
+from vicuna_contract.names import MANIFEST_NAME
+from vicuna_server.artifacts import pruning
+from vicuna_server.artifacts.digests import hash_file
+from vicuna_server.artifacts.journal import Journal
+from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.manifest import FileEntry
 from vicuna_server.cli import main
-from vicuna_server.manifest import MANIFEST_NAME, FileEntry
-from vicuna_server.merge.digests import hash_file
-from vicuna_server.merge.files import LocalFile
+from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume import pruning
-from vicuna_server.merge.volume.claim import Claim
-from vicuna_server.merge.volume.journal import Journal
+from vicuna_server.run.progress import Progress, Silent
 
 LONG_AGO = 1_000_000_000
 OTHER = "00000000000000aa"
@@ -172,7 +173,7 @@ def test_a_read_that_fails_is_damage(run: Run, artifact: Path, monkeypatch: pyte
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicuna_server.merge.volume.verify.hash_file", pread)
+        patch.setattr("vicuna_server.artifacts.verify.hash_file", pread)
         code, (line,), _ = run("verify", artifact.parent)
     assert code == 65
     files = [fault["file"] for fault in line["faults"] if fault["what"] == "cannot be read: Input/output error"]
@@ -191,7 +192,7 @@ def test_a_signal_ends_it_and_what_was_found_is_said(
             os.kill(os.getpid(), signal.SIGTERM)
         return hash_file(file, progress)
 
-    monkeypatch.setattr("vicuna_server.merge.volume.verify.hash_file", hash_then_stop)
+    monkeypatch.setattr("vicuna_server.artifacts.verify.hash_file", hash_then_stop)
     assert main(["artifacts", "verify", str(artifact.parent)]) == 75
     out, err = capsys.readouterr()
     assert out.splitlines() == [f"ok       {artifact.name}  0.02 MB"]

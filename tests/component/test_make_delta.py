@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint, write_tokenizer
 from support.hub import Hub, running_hub
+from vicuna_server.artifacts import staging
 from vicuna_server.cli import main
-from vicuna_server.merge.volume import staging
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -203,7 +203,7 @@ def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(
     assert [path.name for path in (tmp_path / "delta").iterdir()] == ["mine"]
     monkeypatch.undo()
     monkeypatch.setattr(
-        "vicuna_server.merge.make_delta.job.write_small_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        "vicuna_server.make_delta.job.write_small_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
     code, _, _ = run("--output", tmp_path / "other")
     assert code == 75

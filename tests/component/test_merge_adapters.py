@@ -19,9 +19,9 @@ from vicuna_operator.resources.merge_job import merge_job
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError
 from vicuna_server.merge import cli, request
-from vicuna_server.merge.adapters.folder import open_adapter
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, make_reporter
+from vicuna_server.run.progress import Progress, make_reporter
+from vicuna_server.weights.adapters.folder import open_adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q_PROJ = "model.layers.0.self_attn.q_proj"

@@ -16,11 +16,11 @@ from support.checkpoints import Weights, write_tokenizer
 from support.whole import load_whole
 from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.siblings import odd_one_out
-from vicuna_server.merge.judging.whole import check_model
-from vicuna_server.merge.progress import Progress, make_reporter
+from vicuna_server.merge.preflight.siblings import odd_one_out
+from vicuna_server.merge.preflight.whole import check_model
 from vicuna_server.merge.request import Request
+from vicuna_server.problems import Problems
+from vicuna_server.run.progress import Progress, make_reporter
 
 ROWS, WIDTH = 64, 32
 SIZES = {"vocab_size": ROWS, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.progress import Progress, Silent
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}

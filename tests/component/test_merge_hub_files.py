@@ -19,14 +19,14 @@ from support.digests import digest_of
 from support.hub import Asked, Fault, Hub, running_hub
 from support.sparse import LLAMA_13B, write_sparse_checkpoint
 from support.wide import wide_weights, write_in_files
+from vicuna_server.artifacts.digests import digest_files
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.digests import digest_files
-from vicuna_server.merge.files import LocalFile
+from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.progress import Progress, Silent
 
 BASE, DELTA = "hf://me/base@main", "hf://me/delta@main"
 SHARD_BYTES = 1_500_000
@@ -34,7 +34,7 @@ SCRIPT = f"""
 import sys, threading
 from pathlib import Path
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.run.progress import Progress, Silent
 from vicuna_server.merge.request import Request
 request = Request("{BASE}", "{DELTA}", Path(sys.argv[1]), chat_template="vicuna_v1.1", least_shard_bytes={SHARD_BYTES})
 run_merge(request, Progress(Silent(), threading.Event()))

@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 
 from support.checkpoints import HIDDEN, LAYERS, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.flow import checksum
-from vicuna_server.merge.formats import torch_tensors
+from vicuna_server.files.data_file import LocalFile
+from vicuna_server.merge.arithmetic import checksum
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.kinds import resolve_kind
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.progress import Progress, Silent, make_reporter
+from vicuna_server.merge.preflight.kinds import resolve_kind
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.tensors import Tensor
+from vicuna_server.problems import Problems
+from vicuna_server.run.progress import Progress, Silent, make_reporter
+from vicuna_server.weights import torch_tensors
+from vicuna_server.weights.checkpoint import open_checkpoint
+from vicuna_server.weights.tensors import Tensor
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Merge = Callable[..., tuple[str, Weights, Path]]

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
-from vicuna_contract.names import ASIDE_VARIABLE, VERIFY_VARIABLE
+from vicuna_contract.names import ASIDE_VARIABLE, MANIFEST_NAME, VERIFY_VARIABLE
+from vicuna_server.artifacts.pruning import candidates
+from vicuna_server.artifacts.verify import verify
 from vicuna_server.cli import main
-from vicuna_server.manifest import MANIFEST_NAME
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume.pruning import candidates
-from vicuna_server.merge.volume.verify import verify
+from vicuna_server.run.progress import Progress, Silent
 
 Hurt = Callable[[Path], object]
 

@@ -14,13 +14,13 @@ from vicuna_server.engine.decoder import TransformersDecoder
 from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.errors import EngineError
-from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.built_child import is_served
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.serving import UNSERVED_TYPES, check_served
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.merge.preflight.built_child import is_served
+from vicuna_server.merge.preflight.serving import UNSERVED_TYPES, check_served
 from vicuna_server.merge.request import Request
+from vicuna_server.problems import Problems
+from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.weights.checkpoint import open_checkpoint
 
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.X"}
 

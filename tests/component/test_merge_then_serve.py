@@ -15,13 +15,13 @@ from support.llama3 import llama_3_tokenizer
 from support.meta import whole_weights, write_meta
 from support.serving import MODEL, running
 from support.whole import load_whole
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.manifest import Manifest
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.progress import Progress, Silent
 
 ROWS, POSITIONS, TOKENS = 64, 256, 12
 PROMPT = [5, 9, 40, 17, 20, 33, 8]

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from support.checkpoints import Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_contract.termination import read_report
+from vicuna_server.artifacts.identity import Fingerprints, artifact_id
+from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.artifacts.verify import fingerprints_of, verify
 from vicuna_server.cli import main
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.identity import Fingerprints, artifact_id
-from vicuna_server.merge.progress import Progress, Silent
-from vicuna_server.merge.volume.verify import fingerprints_of, verify
+from vicuna_server.run.progress import Progress, Silent
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 NAMES = {F16: "float16", BF16: "bfloat16", F32: "float32"}

@@ -16,11 +16,11 @@ from support.adapters import adapter_config, low_rank_weights, write_adapter
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from support.digests import digest_of
 from vicuna_server.errors import InputError, OutOfSpaceError, VicunaError
-from vicuna_server.merge import beneath, building
-from vicuna_server.merge.flow import input_file
+from vicuna_server.files import beneath, input_file
+from vicuna_server.merge import building
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.progress import Progress, Silent
 
 Contents = dict[str, str]
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from support.disturbing import CHANGES, GROWING, die, die_after, die_soon, full, interrupt, stop
+from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.pruning import candidates, prune
+from vicuna_server.artifacts.verify import verify
 from vicuna_server.errors import VicunaError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume.claim import Claim
-from vicuna_server.merge.volume.pruning import candidates, prune
-from vicuna_server.merge.volume.verify import verify
+from vicuna_server.run.progress import Progress, Silent
 
 
 def merge(place: Path, root: Path, progress: Progress | None = None) -> None:

@@ -3,9 +3,9 @@
 import threading
 from pathlib import Path
 
-from vicuna_server.merge.digests import digest_files
+from vicuna_server.artifacts.digests import digest_files
 from vicuna_server.merge.inputs import make_input
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.run.progress import Progress, Silent
 
 __all__ = ["digest_of"]
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from vicuna_server.merge.progress import Progress
+from vicuna_server.run.progress import Progress
 
 GROWING = ("open", "write", "pwrite", "fsync", "fdatasync", "mkdir", "link", "rename", "replace")
 CHANGES = (*GROWING, "unlink", "rmdir", "utime")

@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_server import __version__
-from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
-from vicuna_server.merge.beneath import read_file
-from vicuna_server.merge.flow.layout import Shard
-from vicuna_server.merge.flow.pipeline import write_shards
-from vicuna_server.merge.flow.reading import Store
-from vicuna_server.merge.identity import Fingerprints
+from vicuna_server.artifacts.identity import Fingerprints
+from vicuna_server.artifacts.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.artifacts.staging import Staging
+from vicuna_server.files.beneath import read_file
+from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.plan import Plan
-from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.leftovers import Leftovers
+from vicuna_server.merge.pipeline.reading import Store
+from vicuna_server.merge.pipeline.shards import write_shards
+from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume.leftovers import Leftovers
-from vicuna_server.merge.volume.staging import Staging
 from vicuna_server.merge.vouching import Vouching
+from vicuna_server.run.progress import Progress
 
 __all__ = ["build", "write_small_files"]
 

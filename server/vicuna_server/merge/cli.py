@@ -9,15 +9,15 @@ from dataclasses import replace
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.beneath import links_allowed
-from vicuna_server.merge.hub.token import take_token
-from vicuna_server.merge.progress import Bar, Progress, make_reporter
+from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.signals import stopping_on_signals
+from vicuna_server.run.progress import Bar, Progress, make_reporter
+from vicuna_server.run.signals import stopping_on_signals
 from vicuna_server.termination import failure_message, write_termination_message
+from vicuna_server.weights.hub.token import take_token
 
 __all__ = ["add_arguments", "run"]
 

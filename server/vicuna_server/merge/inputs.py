@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from vicuna_contract.sources import FileSource, HubSource, hub_spelling, other_spelling, parse_argument, parse_digest
+from vicuna_server.artifacts import identity
 from vicuna_server.errors import InputError, UsageError, VicunaError
-from vicuna_server.merge import identity
-from vicuna_server.merge.adapters.folder import Adapter, open_adapter
-from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
-from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.hub.listing import Listing, list_repository
-from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
-from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.volume.storage import explain
+from vicuna_server.files.data_file import DataFile
+from vicuna_server.files.storage import explain
+from vicuna_server.run.progress import Progress
+from vicuna_server.weights.adapters.folder import Adapter, open_adapter
+from vicuna_server.weights.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.weights.hub.listing import Listing, list_repository
+from vicuna_server.weights.hub.small_files import fetch_small_files, weights_elsewhere
 
 __all__ = ["Input", "Sources", "make_input"]
 

@@ -7,31 +7,31 @@ from pathlib import Path
 
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, NO_TEMPLATE
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge import identity
+from vicuna_server.artifacts import identity
+from vicuna_server.artifacts.lock import Claim, drop_claim
+from vicuna_server.artifacts.lookup import find_artifact, find_by_inputs
+from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.artifacts.second_look import whole_or_put_aside
+from vicuna_server.artifacts.staging import Staging, remove
+from vicuna_server.artifacts.sweeping import drop_staging, make_room, sweep
+from vicuna_server.files.ledger import keeping
+from vicuna_server.files.storage import check_space
+from vicuna_server.merge.arithmetic.checksum import AlpacaChecksum
+from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.building import build
-from vicuna_server.merge.flow.checksum import AlpacaChecksum
-from vicuna_server.merge.flow.layout import Shard
-from vicuna_server.merge.flow.reading import LocalStore, Store
-from vicuna_server.merge.hub.scratch import adopt, bytes_here
-from vicuna_server.merge.hub.store import HubStore
 from vicuna_server.merge.inputs import Input, Sources
-from vicuna_server.merge.judging.preflight import estimate_output
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.ledger import keeping
-from vicuna_server.merge.output_dtype import conversion_loss, resolve_dtype
-from vicuna_server.merge.plan import plan_request
-from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.leftovers import Leftovers
+from vicuna_server.merge.pipeline.reading import LocalStore, Store
+from vicuna_server.merge.pipeline.scratch import adopt, bytes_here
+from vicuna_server.merge.pipeline.store import HubStore
+from vicuna_server.merge.planning.output_dtype import conversion_loss, resolve_dtype
+from vicuna_server.merge.planning.plan import plan_request
+from vicuna_server.merge.preflight.sources import estimate_output
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
-from vicuna_server.merge.volume.artifact import find_artifact, find_by_inputs
-from vicuna_server.merge.volume.claim import Claim, drop_claim
-from vicuna_server.merge.volume.leftovers import Leftovers
-from vicuna_server.merge.volume.second_look import whole_or_put_aside
-from vicuna_server.merge.volume.staging import Staging, remove
-from vicuna_server.merge.volume.storage import check_space
-from vicuna_server.merge.volume.sweeping import drop_staging, make_room, sweep
 from vicuna_server.merge.vouching import Vouching
+from vicuna_server.problems import Problems
+from vicuna_server.run.progress import Progress
+from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
 __all__ = ["run_merge"]
 

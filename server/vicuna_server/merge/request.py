@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_server.errors import UsageError
-from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES
+from vicuna_server.merge.arithmetic.layout import LEAST_SHARD_BYTES
 from vicuna_server.merge.inputs import Sources, make_input
 
 __all__ = ["CHUNK_BYTES", "Request"]

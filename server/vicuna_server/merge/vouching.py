@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vicuna_contract.sources import FileSource
-from vicuna_server.merge.checkpoint import CONFIG_FILES, TOKENIZER_FILES
-from vicuna_server.merge.digests import FILES_AT_ONCE, digest_files, read_ahead
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.identity import check_digest, folder_digest
+from vicuna_server.artifacts.digests import FILES_AT_ONCE, digest_files, read_ahead
+from vicuna_server.artifacts.identity import check_digest, folder_digest
+from vicuna_server.files.data_file import LocalFile
+from vicuna_server.files.ledger import Ledger, Record
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.ledger import Ledger, Record
-from vicuna_server.merge.progress import Progress
+from vicuna_server.run.progress import Progress
+from vicuna_server.weights.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 
 __all__ = ["Vouching"]
 

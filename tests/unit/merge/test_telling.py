@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError, UsageError
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.flow.layout import Step, lay_out
+from vicuna_server.files.data_file import LocalFile
+from vicuna_server.merge.arithmetic.layout import Step, lay_out
 from vicuna_server.merge.inputs import make_input
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.progress import JsonLines, Progress
-from vicuna_server.merge.tensors import Tensor
+from vicuna_server.problems import Problems
+from vicuna_server.run.progress import JsonLines, Progress
 from vicuna_server.termination import failure_message, write_termination_message
+from vicuna_server.weights.tensors import Tensor
 
 
 class _Clock:

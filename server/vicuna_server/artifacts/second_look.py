@@ -1,0 +1,45 @@
+"""A second look at an artifact that is there and that somebody doubts: every byte, not only sizes and headers."""
+
+from pathlib import Path
+
+from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.artifacts.staging import STAGING_PREFIX
+from vicuna_server.artifacts.verify import NOT_SEALED, verify
+from vicuna_server.files.storage import fsync_folder
+from vicuna_server.run.progress import Progress
+
+__all__ = ["DAMAGED", "whole_or_put_aside"]
+
+DAMAGED = "damaged"
+"""Begins the key of the staging folder that a damaged artifact becomes.
+
+It goes when nobody reads it any more, which the operator knows of a claim of its own, after 7 days, or for room.
+"""
+
+
+def whole_or_put_aside(root: Path, found: Manifest, progress: Progress) -> Manifest | None:
+    """Return the manifest of an artifact of which every byte is right; put another one aside, so that it is made anew.
+
+    It is renamed and never written to: a server that has loaded it goes on reading the same files. Artifacts of
+    earlier versions have manifests without a checksum of their own, which is no damage.
+
+    Raises:
+        InterruptedRunError: a signal came, or another merger took over.
+        OSError: the volume does not let it be renamed.
+    """
+    folder = root / found.artifact_id
+    with Claim(root, found.artifact_id, progress) as claim:
+        progress.begin(found.total_size)
+        faults = [fault for fault in verify(folder, progress)[1] if fault != NOT_SEALED]
+        if not faults:
+            return found
+        claim.require()
+        aside = root / f"{STAGING_PREFIX}{DAMAGED}{found.artifact_id}-{claim.nonce}"
+        folder.rename(aside)
+        fsync_folder(root)
+    told = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])
+    progress.warn(
+        "ArtifactReplaced", f"artifact {found.artifact_id} was damaged ({told}): put aside as {aside.name}, made anew"
+    )
+    return None

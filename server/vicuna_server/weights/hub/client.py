@@ -1,0 +1,152 @@
+"""Reading parts of files from a Hugging Face hub over HTTP, patient with what passes and clear about what does not.
+
+The requests are our own GETs with `Range`, through huggingface_hub's session and headers (proxies, HF_TOKEN,
+HF_HUB_OFFLINE), see `requests`. Its `hf_hub_download` is not used: it
+neither stops on a signal nor bounds what lies on disk, and where hf_xet is installed it keeps a cache of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from vicuna_server.errors import UnreachableError
+from vicuna_server.run.progress import Progress
+from vicuna_server.weights.hub.answers import require_range, require_success
+from vicuna_server.weights.hub.patience import CutError, Patience
+from vicuna_server.weights.hub.requests import blocks_of, request
+
+__all__ = ["HubClient", "watched"]
+
+_WATCH_SECONDS = 0.2
+_WARNING_SECONDS = 60.0
+
+_Result = TypeVar("_Result")
+
+
+class HubClient:
+    """Reads URLs.
+
+    Args:
+        progress: holds what comes to the rate, and ends the run on a signal, whatever a request is doing.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._warned = -_WARNING_SECONDS
+
+    def patience(self, what: str, pause: Callable[[float], None] | None = None) -> Patience:
+        """Return how long to go on trying; warns, if at all, once a minute.
+
+        Args:
+            what: the source or file, as people know it.
+            pause: waits so many seconds; None: as long as no signal comes.
+        """
+        return Patience(what, pause or self._progress.pause, self._warn)
+
+    def _warn(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._warned > _WARNING_SECONDS:
+            self._warned = now
+            self._progress.warn("HubUnsteady", message)
+
+    def read(self, what: str, url: str, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of a file, trying again while that may help.
+
+        Args:
+            what: the file, as people know it.
+            url: where it is fetched.
+            start: the first byte.
+            stop: the byte after the last.
+
+        Raises:
+            InputError: `SourceForbidden`, `SourceNotFound`, `SourceUnsupported`.
+            UnreachableError: the network, or the hub, fails.
+            InterruptedRunError: a signal came.
+        """
+        data = bytearray()
+
+        def read_on() -> None:
+            for block in self.stream(what, url, start + len(data), stop):
+                data.extend(block)
+                patience.succeeded()
+
+        patience = self.patience(what)
+        patience.persist(partial(watched, read_on, self._progress))
+        return bytes(data)
+
+    def read_answer(self, what: str, url: str, most: int) -> bytes:
+        """Return all that the hub answers, trying again while that may help.
+
+        Args:
+            what: the source, as people know it.
+            url: what to ask.
+            most: more bytes than this are no answer.
+
+        Raises:
+            InputError: `SourceForbidden`, `SourceNotFound`.
+            UnreachableError: the network, or the hub, fails.
+            InterruptedRunError: a signal came.
+        """
+
+        def read_whole() -> bytes:
+            data = bytearray()
+            with request(what, url) as response:
+                require_success(what, response)
+                for block in blocks_of(what, response):
+                    data += block
+                    if len(data) > most:
+                        raise UnreachableError(
+                            "SourceUnreachable", f"the hub answers endlessly about {what}; check HF_ENDPOINT"
+                        )
+            return bytes(data)
+
+        return self.patience(what).persist(partial(watched, read_whole, self._progress))
+
+    def stream(self, what: str, url: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield bytes [start, stop) of a file as they come, by one request.
+
+        Raises:
+            CutError: it broke off, or failed in a way that may pass.
+            InputError: as `read`.
+            UnreachableError: it failed otherwise.
+            InterruptedRunError: a signal came.
+        """
+        left = stop - start
+        if not left:
+            return
+        with request(what, url, {"Range": f"bytes={start}-{stop - 1}"}) as response:
+            require_success(what, response, by_hub=response.url.host == urlsplit(url).hostname)
+            require_range(what, response, start, stop)
+            for block in blocks_of(what, response):
+                left -= len(block)
+                if left < 0:
+                    raise CutError("more bytes than asked for")
+                self._progress.pace(len(block))
+                yield block
+        if left:
+            raise CutError(f"{left} bytes are missing")
+
+
+def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
+    """Run `work` in a thread that nobody waits for once a signal came: a request cannot be stopped from outside."""
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="merge-hub", daemon=True)
+    thread.start()
+    thread.join(_WATCH_SECONDS)
+    while thread.is_alive():
+        progress.check()
+        thread.join(_WATCH_SECONDS)
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -1,0 +1,81 @@
+"""Fetching one file of a hub whole: resumed where it was cut, hashed as it comes, accepted only as listed."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+
+from vicuna_server.errors import InputError
+from vicuna_server.weights.hub.file import HubFile
+
+__all__ = ["fetch"]
+
+_READ_BYTES = 1024 * 1024
+
+
+def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> None:
+    """Make `path` the whole file; bytes that are there already, from a run that was cut, are kept.
+
+    Args:
+        file: what to fetch.
+        path: where it is to lie; its folder exists.
+        pause: waits so many seconds, and raises where the run is to end; asked before each write.
+        count: told how many bytes have come, those that are there already included; each byte once.
+
+    Raises:
+        InputError: `DigestMismatch` when twice its sha256, or git's name for it, is not as listed; as `HubClient.read`.
+        UnreachableError: the network, or the hub, fails.
+        OSError: it cannot be written, a full disk included.
+    """
+    if _fetch_once(file, path, pause, count):
+        return
+    path.unlink()  # what an earlier run left may be to blame, or the way: once more from zero
+    if not _fetch_once(file, path, pause, lambda _: None):
+        path.unlink()
+        kind, listed = ("sha256", file.sha256) if file.sha256 else ("git blob id", file.blob_id)
+        raise InputError(
+            "DigestMismatch",
+            f"{file} came twice with another {kind} than its hub lists ({listed}); tell its owner",
+        )
+
+
+def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
+    """Return whether the file is as listed."""
+    digest = _digest(file)
+    patience = file.client.patience(str(file), pause)
+
+    def take(block: bytes) -> None:
+        digest.update(block)
+        count(len(block))
+
+    def receive() -> None:
+        for block in file.client.stream(str(file), file.url, out.tell(), file.size):
+            pause(0)
+            _write(out, block)
+            take(block)
+            patience.succeeded()
+
+    # never to append: a run that was taken over, and wakes, may write the same bytes to the same places once more
+    with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as out:
+        if out.seek(0, os.SEEK_END) > file.size:
+            out.truncate(0)
+        out.seek(0)
+        while present := out.read(_READ_BYTES):
+            pause(0)
+            take(present)
+        patience.persist(receive)
+    return (file.sha256 or file.blob_id) in (None, digest.hexdigest())
+
+
+def _digest(file: HubFile) -> "hashlib._Hash":
+    """Return what the listing's hash of a file is made with."""
+    if file.sha256 or not file.blob_id:
+        return hashlib.sha256()
+    return hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+
+
+def _write(out: FileIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(out.fileno(), view) :]
