@@ -24,7 +24,8 @@ from vicuna_server.cli import main
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 LONG_AGO = 1_000_000_000
 OTHER = "00000000000000aa"
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = write_checkpoint(place / "base", model_weights(1))
     delta = write_checkpoint(place / "delta", delta_weights(2))
     request = Request(str(base), str(delta), place / "root", chat_template="vicuna_v1.1", least_shard_bytes=8192)
-    run_merge(request, Progress(Silent(), threading.Event()))
+    run_merge(request, Control(Silent(), threading.Event()))
     return place / "root"
 
 
@@ -56,8 +57,8 @@ def artifact(root: Path) -> Path:
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress(Silent(), threading.Event())
+def control() -> Control:
+    return Control(Silent(), threading.Event())
 
 
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -186,11 +187,11 @@ def test_a_signal_ends_it_and_what_was_found_is_said(
     shutil.copytree(artifact, artifact.with_name("f" * 16))
     begun: list[str] = []
 
-    def hash_then_stop(file: LocalFile, progress: Progress) -> str:
+    def hash_then_stop(file: LocalFile, advance: Callable[[int], None]) -> str:
         begun.append(file.path.parent.name)
         if begun[-1] != artifact.name:
             os.kill(os.getpid(), signal.SIGTERM)
-        return hash_file(file, progress)
+        return hash_file(file, advance)
 
     monkeypatch.setattr("vicuna_server.artifacts.verify.hash_file", hash_then_stop)
     assert main(["artifacts", "verify", str(artifact.parent)]) == 75
@@ -208,10 +209,10 @@ def test_progress_is_told_unless_asked_not_to(artifact: Path, capsys: pytest.Cap
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, OTHER, progress):
+    with Claim(root, OTHER, control.cancellation):
         assert main(["artifacts", "list", str(root), "--json"]) == 0
         listing = json.loads(capsys.readouterr().out)
     (found,), (unfinished,) = listing["artifacts"], listing["unfinished"]
@@ -282,13 +283,16 @@ def test_what_was_made_or_found_a_moment_ago_stays(run: Run, artifact: Path) -> 
     assert lines[-1]["count"] == 1
 
 
-def test_what_a_merge_works_on_stays(run: Run, artifact: Path, progress: Progress) -> None:
+def test_what_a_merge_works_on_stays(run: Run, artifact: Path, control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, artifact.name, progress), Claim(root, OTHER, progress):
+    with Claim(root, artifact.name, control.cancellation), Claim(root, OTHER, control.cancellation):
         _, lines, _ = run("prune", root, "--keep", "none")
         assert {line["why"] for line in lines if line["event"] == "keep"} == {"a merge works on it"}
-        assert pruning.prune(pruning.Candidate(artifact, artifact.name, 0, 1e9, None), 600, progress) is not None
+        assert (
+            pruning.prune(pruning.Candidate(artifact, artifact.name, 0, 1e9, None), 600, control.cancellation)
+            is not None
+        )
     assert left.is_dir()
     assert artifact.is_dir()
 

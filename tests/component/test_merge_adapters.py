@@ -20,7 +20,8 @@ from vicuna_server.cli import main
 from vicuna_server.errors import InputError
 from vicuna_server.merge import cli, request
 from vicuna_server.merge.job import run_merge
-from vicuna_server.run.progress import Progress, make_reporter
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import make_reporter
 from vicuna_server.weights.adapters.folder import open_adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -35,7 +36,7 @@ def merge(tmp_path: Path) -> Merge:
         named = tuple((str(adapter), None) for adapter in adapters)
         words: dict[str, Any] = {"base": str(base), "delta": None, "chat_template": "alpaca", "adapters": named}
         asked = request.Request(output=tmp_path / "out", **(words | options))
-        manifest = run_merge(asked, Progress(make_reporter(quiet=True), threading.Event()))
+        manifest = run_merge(asked, Control(make_reporter(quiet=True), threading.Event()))
         folder = tmp_path / "out" / manifest.artifact_id
         return load_file(folder / "model.safetensors"), folder
 

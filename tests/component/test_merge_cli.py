@@ -521,14 +521,15 @@ def test_two_mergers_at_once_make_one_artifact(run: Run, root: Path, pair: tuple
 
     from vicuna_server.merge.job import run_merge
     from vicuna_server.merge.request import Request
-    from vicuna_server.run.progress import JsonLines, Progress
+    from vicuna_server.run.control import Control
+    from vicuna_server.run.reporter import JsonLines
 
     streams = [StringIO(), StringIO()]
     found: list[Manifest] = []
 
     def merge(stream: StringIO) -> None:
         request = Request(str(pair[0]), str(pair[1]), root, chat_template="vicuna_v1.1")
-        found.append(run_merge(request, Progress(JsonLines(stream), threading.Event(), 50_000)))
+        found.append(run_merge(request, Control(JsonLines(stream), threading.Event(), 50_000)))
 
     threads = [threading.Thread(target=merge, args=(stream,)) for stream in streams]
     for thread in threads:

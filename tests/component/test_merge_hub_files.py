@@ -26,7 +26,8 @@ from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 BASE, DELTA = "hf://me/base@main", "hf://me/delta@main"
 SHARD_BYTES = 1_500_000
@@ -34,10 +35,11 @@ SCRIPT = f"""
 import sys, threading
 from pathlib import Path
 from vicuna_server.merge.job import run_merge
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 from vicuna_server.merge.request import Request
 request = Request("{BASE}", "{DELTA}", Path(sys.argv[1]), chat_template="vicuna_v1.1", least_shard_bytes={SHARD_BYTES})
-run_merge(request, Progress(Silent(), threading.Event()))
+run_merge(request, Control(Silent(), threading.Event()))
 """
 
 
@@ -67,7 +69,7 @@ def merge(root: Path, base: str = BASE, delta: str = DELTA, rate: int | None = N
         max_bytes_per_second=rate,
         **digests,  # type: ignore[arg-type]
     )
-    return run_merge(request, Progress(Silent(), threading.Event(), rate))
+    return run_merge(request, Control(Silent(), threading.Event(), rate))
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -217,7 +219,7 @@ def test_a_digest_is_that_of_a_copy_and_is_judged_before_a_weight_is_fetched(
     hub: Hub, pair: Path, tmp_path: Path
 ) -> None:
     files = [LocalFile(path) for path in (pair / "delta").iterdir()]
-    digest = digest_files(files, Progress(Silent(), threading.Event()))
+    digest = digest_files(files, Control(Silent(), threading.Event()).advance)
     with pytest.raises(InputError, match=f"the digest of {BASE} is sha256:[0-9a-f]*, not {digest}") as caught:
         merge(tmp_path, base_digest=digest)
     assert caught.value.reason == "DigestMismatch"
@@ -253,7 +255,7 @@ def test_metas_parts_come_together(hub: Hub, tmp_path: Path) -> None:
         tmp_path / "delta", delta, "bin-sharded", config=sizes | {"vocab_size": meta.VOCABULARY}
     )
     request = Request(BASE, DELTA, tmp_path / "out", chat_template="vicuna_v1.1", least_shard_bytes=4000)
-    manifest = run_merge(request, Progress(Silent(), threading.Event()))
+    manifest = run_merge(request, Control(Silent(), threading.Event()))
     found = weights_of(tmp_path / "out" / manifest.artifact_id)
     assert found.keys() == base.keys()
     assert all(torch.equal(tensor, base[name] + delta[name]) for name, tensor in found.items())

@@ -22,7 +22,8 @@ from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
 from vicuna_server.prompts import KEPT_TEMPLATE, Conversation, Message
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 OWN = (
     "{{ bos_token }}{% for m in messages %}"
@@ -47,7 +48,7 @@ def base(folder: Path, **tokenizer: Any) -> Path:
 
 def merge(source: Path, output: Path, template: str) -> tuple[Manifest, Path]:
     request = Request(base=str(source), delta=None, output=output, dtype="float16", chat_template=template)
-    manifest = run_merge(request, Progress(Silent(), threading.Event()))
+    manifest = run_merge(request, Control(Silent(), threading.Event()))
     return manifest, output / manifest.artifact_id
 
 

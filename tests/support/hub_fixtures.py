@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.hub import Hub, Hurry, running_hub
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 
 @pytest.fixture
@@ -24,5 +25,5 @@ def stop() -> Hurry:
 
 
 @pytest.fixture
-def progress(stop: Hurry) -> Progress:
-    return Progress(Silent(), stop)
+def control(stop: Hurry) -> Control:
+    return Control(Silent(), stop)

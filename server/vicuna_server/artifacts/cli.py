@@ -17,8 +17,9 @@ from vicuna_server.artifacts.verify import Fault, verify, verify_fast
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.files.storage import explain, measure
-from vicuna_server.run.progress import Bar, JsonLines, Progress, Reporter, Silent
-from vicuna_server.run.signals import stopping_on_signals
+from vicuna_server.run.cancellation import Cancellation, stopping_on_signals
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Bar, JsonLines, Reporter, Silent
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]
@@ -67,7 +68,7 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
     reporter = _reporter(args)
     try:
         with stopping_on_signals() as stop:
-            damaged = _verify_all(folders, Progress(reporter, stop), teller, fast=args.fast)
+            damaged = _verify_all(folders, Control(reporter, stop), teller, fast=args.fast)
     finally:
         if isinstance(reporter, Bar):
             reporter.close()
@@ -78,14 +79,14 @@ def _verify(args: argparse.Namespace, teller: Teller) -> None:
         raise InputError("ArtifactDamaged", f"{'; '.join(shown)}{more}; remove the folder and merge the model again")
 
 
-def _verify_all(folders: Sequence[Path], progress: Progress, teller: Teller, *, fast: bool) -> list[tuple[str, Fault]]:
+def _verify_all(folders: Sequence[Path], control: Control, teller: Teller, *, fast: bool) -> list[tuple[str, Fault]]:
     """Verify artifacts one after the other; return what is wrong, with the artifact's ID."""
     if not fast:
         manifests = [verify_fast(folder)[0] for folder in folders]
-        progress.begin(sum(manifest.total_size for manifest in manifests if manifest))
+        control.begin(sum(manifest.total_size for manifest in manifests if manifest))
     damaged: list[tuple[str, Fault]] = []
     for folder in folders:
-        _, faults = verify_fast(folder) if fast else verify(folder, progress)
+        _, faults = verify_fast(folder) if fast else verify(folder, control.advance)
         if folder.is_dir():  # else it was pruned in this moment
             teller.verified(folder.name, measure(folder)[0], faults, fast=fast)
             damaged += [(folder.name, fault) for fault in faults]
@@ -111,25 +112,25 @@ def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
     if not args.keep and not args.dry_run:
         raise UsageError("say which artifacts are in use, by --keep ID for each, or that none is, by --keep none")
     with stopping_on_signals() as stop:
-        progress = Progress(Silent(), stop)
+        cancellation = Cancellation(stop)
         aside = os.environ.get(ASIDE_VARIABLE, "").split(",")
         found = candidates(args.root, args.keep, args.min_age, aside)
         teller.plan([each for each in found if not (args.quiet and each.kept)])
         removed = [each for each in found if each.kept is None]
         if not args.dry_run:
-            removed = _remove(removed, args.min_age, progress, teller)
-            tidy_claims(args.root, progress)
+            removed = _remove(removed, args.min_age, cancellation, teller)
+            tidy_claims(args.root, cancellation)
     size = sum(each.size for each in removed)
     teller.total(len(removed), size, dry_run=args.dry_run)
     write_termination_message(Pruned(len(removed), size).fields())
 
 
-def _remove(going: Sequence[Candidate], min_age: float, progress: Progress, teller: Teller) -> list[Candidate]:
+def _remove(going: Sequence[Candidate], min_age: float, cancellation: Cancellation, teller: Teller) -> list[Candidate]:
     """Remove what may go; return what went: by now some of it may be in use."""
     removed = []
     for each in going:
-        progress.check()
-        kept = prune(each, min_age, progress)
+        cancellation.check()
+        kept = prune(each, min_age, cancellation)
         teller.pruned(each, kept)
         if kept is None:
             removed.append(each)

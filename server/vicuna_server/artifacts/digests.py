@@ -1,7 +1,7 @@
 """The digest of a folder, from all bytes of the files that a merge reads."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +10,6 @@ from vicuna_server.artifacts.identity import folder_digest
 from vicuna_server.files.buffers import new_buffer
 from vicuna_server.files.data_file import DataFile, LocalFile
 from vicuna_server.files.input_file import ROOM, InputFile
-from vicuna_server.run.progress import Progress
 
 __all__ = ["FILES_AT_ONCE", "digest_files", "hash_file", "read_ahead"]
 
@@ -18,29 +17,29 @@ _READ_BYTES = 8 * 1024 * 1024
 FILES_AT_ONCE = 2
 
 
-def digest_files(files: Sequence[DataFile], progress: Progress) -> str:
+def digest_files(files: Sequence[DataFile], advance: Callable[[int], None]) -> str:
     """Return `sha256:<64 hex>` as `weights.*.digest` and `--base-digest` want it.
 
     Args:
         files: all files of a source that a merge reads.
-        progress: counts the bytes, and ends the run on a signal.
+        advance: called with each count of bytes that was read, in several threads; raises where the run is to end.
 
     Raises:
-        InterruptedRunError: a signal came.
+        InterruptedRunError: `advance` says so.
     """
     with ThreadPoolExecutor(FILES_AT_ONCE, "merge-hash") as pool:
-        hashes = pool.map(lambda file: hash_file(file, progress), files)
+        hashes = pool.map(lambda file: hash_file(file, advance), files)
         return folder_digest(dict(zip((file.name for file in files), hashes, strict=True)))
 
 
-def hash_file(file: DataFile, progress: Progress) -> str:
-    """Return the sha256 of a file in hex; counts the bytes where they must be read, and ends with a signal."""
+def hash_file(file: DataFile, advance: Callable[[int], None]) -> str:
+    """Return the sha256 of a file in hex; `advance` is called as by `digest_files`, if the bytes must be read."""
     if file.sha256 is not None:
         return file.sha256
     digest = hashlib.sha256()
     for block in read_ahead(file.path) if isinstance(file, LocalFile) else _read(file):
         digest.update(block)
-        progress.advance(len(block))
+        advance(len(block))
     return digest.hexdigest()
 
 

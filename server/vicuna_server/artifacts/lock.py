@@ -24,7 +24,7 @@ from typing import Any
 from vicuna_server.artifacts.holder import is_dead, this_process
 from vicuna_server.errors import InterruptedRunError
 from vicuna_server.files.storage import FULL, volume_time
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
 
 __all__ = ["CLAIM_PREFIX", "Claim", "drop_claim", "seems_held"]
 
@@ -42,7 +42,7 @@ class Claim:
     Args:
         root: folder all mergers share.
         key: what is claimed; the file is `.claim-<key>`.
-        progress: asked while waiting, so that a signal ends the wait; told when the claim is lost.
+        cancellation: ends the wait on a signal; ends the run when the claim is lost.
         patience: seconds without a heartbeat after which a claim counts as abandoned.
         heartbeat: seconds between two heartbeats.
         poll: seconds between two looks at another's claim.
@@ -53,7 +53,7 @@ class Claim:
         self,
         root: Path,
         key: str,
-        progress: Progress,
+        cancellation: Cancellation,
         *,
         patience: float = _PATIENCE_SECONDS,
         heartbeat: float = _HEARTBEAT_SECONDS,
@@ -63,7 +63,7 @@ class Claim:
         self.nonce = secrets.token_hex(8)
         self.key = key
         self.path = root / f"{CLAIM_PREFIX}{key}"
-        self._progress = progress
+        self._cancellation = cancellation
         self._patience = patience
         self._heartbeat = heartbeat
         self._poll = poll
@@ -126,7 +126,7 @@ class Claim:
         seen: dict[str, Any] | None = None
         since = time.monotonic()
         while True:
-            self._progress.check()
+            self._cancellation.check()
             if self._create():
                 return
             content = _read(self.path)
@@ -136,7 +136,7 @@ class Claim:
                 seen, since = content, time.monotonic()
             if (is_dead(content) or time.monotonic() - since > self._patience) and self._take_over(content):
                 return
-            self._progress.pause(self._poll)
+            self._cancellation.pause(self._poll)
 
     def _create(self) -> bool:
         """Put our claim where there is none; it appears with its content, so that its process is always known."""
@@ -169,7 +169,7 @@ class Claim:
         self._hold(descriptor)
         try:
             if self.is_held():
-                self._progress.pause(self._poll)  # another watcher may be between its look and its replace
+                self._cancellation.pause(self._poll)  # another watcher may be between its look and its replace
                 if self.is_held():
                     return True
         except BaseException:
@@ -216,7 +216,7 @@ class Claim:
         while not self._ended.wait(self._heartbeat):
             with contextlib.suppress(OSError):  # the next beat may get through
                 if self._is_lost():
-                    self._progress.end(self.lost())
+                    self._cancellation.cancel(self.lost())
                     return
                 with self._lock:
                     self._beat(self._descriptor)

@@ -12,7 +12,7 @@ from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.artifacts.sweeping import MOST_SECONDS
 from vicuna_server.artifacts.verify import verify_fast
 from vicuna_server.files.storage import fsync_folder, measure, volume_time
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
 
 __all__ = ["Candidate", "candidates", "prune", "tidy_claims"]
 
@@ -71,7 +71,7 @@ def _kept_aside(key: str, age: float, aside: Collection[str]) -> str | None:
     return None if is_free else "put aside as damaged; pods may still read it"
 
 
-def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | None:
+def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) -> str | None:
     """Remove one folder under the claim that a merge of it takes.
 
     An artifact is hidden by a rename, durable before the first byte goes: half of one is never visible, whenever this
@@ -86,7 +86,7 @@ def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | N
         OSError: the volume does not let it be renamed.
     """
     root = candidate.path.parent
-    claim = Claim(root, candidate.key, progress)
+    claim = Claim(root, candidate.key, cancellation)
     with claim.at_once() as taken:
         if not taken:
             return _WORKED_ON
@@ -110,10 +110,10 @@ def prune(candidate: Candidate, least_age: float, progress: Progress) -> str | N
         return f"parts of it could not be removed: {hidden}" if hidden.exists() else None
 
 
-def tidy_claims(root: Path, progress: Progress) -> None:
+def tidy_claims(root: Path, cancellation: Cancellation) -> None:
     """Remove the claims of the dead, and what takeovers left half-way."""
     for path in root.glob(f"{CLAIM_PREFIX}*"):
         key, _, nonce = path.name.removeprefix(CLAIM_PREFIX).partition(".")
-        with contextlib.suppress(OSError), Claim(root, key, progress).at_once() as taken:
+        with contextlib.suppress(OSError), Claim(root, key, cancellation).at_once() as taken:
             if taken and nonce:
                 path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.artifacts.staging import STAGING_PREFIX
 from vicuna_server.artifacts.verify import NOT_SEALED, verify
 from vicuna_server.files.storage import fsync_folder
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 
 __all__ = ["DAMAGED", "whole_or_put_aside"]
 
@@ -18,7 +18,7 @@ It goes when nobody reads it any more, which the operator knows of a claim of it
 """
 
 
-def whole_or_put_aside(root: Path, found: Manifest, progress: Progress) -> Manifest | None:
+def whole_or_put_aside(root: Path, found: Manifest, control: Control) -> Manifest | None:
     """Return the manifest of an artifact of which every byte is right; put another one aside, so that it is made anew.
 
     It is renamed and never written to: a server that has loaded it goes on reading the same files. Artifacts of
@@ -29,9 +29,9 @@ def whole_or_put_aside(root: Path, found: Manifest, progress: Progress) -> Manif
         OSError: the volume does not let it be renamed.
     """
     folder = root / found.artifact_id
-    with Claim(root, found.artifact_id, progress) as claim:
-        progress.begin(found.total_size)
-        faults = [fault for fault in verify(folder, progress)[1] if fault != NOT_SEALED]
+    with Claim(root, found.artifact_id, control.cancellation) as claim:
+        control.begin(found.total_size)
+        faults = [fault for fault in verify(folder, control.advance)[1] if fault != NOT_SEALED]
         if not faults:
             return found
         claim.require()
@@ -39,7 +39,7 @@ def whole_or_put_aside(root: Path, found: Manifest, progress: Progress) -> Manif
         folder.rename(aside)
         fsync_folder(root)
     told = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])
-    progress.warn(
+    control.reporter.warning(
         "ArtifactReplaced", f"artifact {found.artifact_id} was damaged ({told}): put aside as {aside.name}, made anew"
     )
     return None

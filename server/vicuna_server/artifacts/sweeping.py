@@ -9,7 +9,8 @@ from vicuna_server.artifacts.lock import CLAIM_PREFIX, Claim
 from vicuna_server.artifacts.second_look import DAMAGED
 from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.files.storage import measure, require_space, volume_time
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.reporter import Reporter
 from vicuna_server.wording import readable_size
 
 __all__ = ["MOST_SECONDS", "DeadStaging", "dead_staging", "drop_staging", "make_room", "remove_dead", "sweep"]
@@ -33,27 +34,27 @@ class DeadStaging:
     changed: float
 
 
-def dead_staging(root: Path, progress: Progress, but: str = "") -> list[DeadStaging]:
+def dead_staging(root: Path, cancellation: Cancellation, but: str = "") -> list[DeadStaging]:
     """List what nobody works in, oldest first, leaving out the key `but`."""
     found = [
         DeadStaging(path, *measure(path))
         for path in root.glob(f"{STAGING_PREFIX}*")
-        if staging_key(path) != but and _is_free(root, staging_key(path), progress)
+        if staging_key(path) != but and _is_free(root, staging_key(path), cancellation)
     ]
     return sorted(found, key=lambda each: each.changed)
 
 
-def sweep(root: Path, claim: Claim, progress: Progress) -> None:
+def sweep(root: Path, claim: Claim, cancellation: Cancellation) -> None:
     """Remove what is older than 7 days, by the volume's own clock, and what takeovers of this claim left half-way."""
     for path in root.glob(f"{claim.path.name}.*"):
         path.unlink(missing_ok=True)
     now = volume_time(root)
-    for dead in dead_staging(root, progress, but=claim.key):
+    for dead in dead_staging(root, cancellation, but=claim.key):
         if now - dead.changed > MOST_SECONDS:
-            remove_dead(root, dead, progress)
+            remove_dead(root, dead, cancellation)
 
 
-def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None:
+def make_room(root: Path, needed: int, claim: Claim, cancellation: Cancellation, reporter: Reporter) -> None:
     """Let go of what other merges could have resumed, oldest first, until `needed` bytes are free.
 
     Damaged artifacts that were put aside go last: a server may still read one.
@@ -61,13 +62,13 @@ def make_room(root: Path, needed: int, claim: Claim, progress: Progress) -> None
     Raises:
         OutOfSpaceError: there is not enough even so.
     """
-    for dead in sorted(dead_staging(root, progress, but=claim.key), key=_is_damaged):
+    for dead in sorted(dead_staging(root, cancellation, but=claim.key), key=_is_damaged):
         if shutil.disk_usage(root).free >= needed:
             break
-        if remove_dead(root, dead, progress):
+        if remove_dead(root, dead, cancellation):
             what, then = ("a damaged artifact", "") if _is_damaged(dead) else _UNFINISHED
             size = readable_size(dead.size)
-            progress.warn("StagingRemoved", f"{dead.path.name}, {size} of {what}, was removed to make room{then}")
+            reporter.warning("StagingRemoved", f"{dead.path.name}, {size} of {what}, was removed to make room{then}")
     require_space(root, needed)
 
 
@@ -75,23 +76,23 @@ def _is_damaged(dead: DeadStaging) -> bool:
     return staging_key(dead.path).startswith(DAMAGED)
 
 
-def drop_staging(root: Path, key: str, progress: Progress) -> None:
+def drop_staging(root: Path, key: str, cancellation: Cancellation) -> None:
     """Remove what dead runs left on the way to an artifact that is there by now, their claim included."""
     folders = list(root.glob(f"{STAGING_PREFIX}{key}-*"))
     if folders or (root / f"{CLAIM_PREFIX}{key}").exists():
-        with contextlib.suppress(OSError), Claim(root, key, progress).at_once() as taken:
+        with contextlib.suppress(OSError), Claim(root, key, cancellation).at_once() as taken:
             for folder in folders if taken else ():
                 remove(folder)
 
 
-def remove_dead(root: Path, dead: DeadStaging, progress: Progress) -> bool:
+def remove_dead(root: Path, dead: DeadStaging, cancellation: Cancellation) -> bool:
     """Remove one, unless a run took it up meanwhile."""
-    with Claim(root, staging_key(dead.path), progress).at_once() as taken:
+    with Claim(root, staging_key(dead.path), cancellation).at_once() as taken:
         if taken:
             remove(dead.path)
         return taken
 
 
-def _is_free(root: Path, key: str, progress: Progress) -> bool:
-    with Claim(root, key, progress).at_once() as taken:
+def _is_free(root: Path, key: str, cancellation: Cancellation) -> bool:
+    with Claim(root, key, cancellation).at_once() as taken:
         return taken

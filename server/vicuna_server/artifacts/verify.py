@@ -1,6 +1,6 @@
 """Whether an artifact is what its manifest says, by a look at every file or by every byte."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from vicuna_server.artifacts.manifest import FileEntry, Manifest
 from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import read_file
 from vicuna_server.files.data_file import LocalFile
-from vicuna_server.run.progress import Progress
 from vicuna_server.weights.formats.safetensors_format import read_tensors
 
 __all__ = ["NOT_SEALED", "Fault", "fingerprints_of", "verify", "verify_fast"]
@@ -44,14 +43,14 @@ def verify_fast(folder: Path) -> tuple[Manifest | None, list[Fault]]:
     return manifest, [*_manifest_faults(folder, manifest), *_file_faults(folder, manifest)]
 
 
-def verify(folder: Path, progress: Progress) -> tuple[Manifest | None, list[Fault]]:
+def verify(folder: Path, advance: Callable[[int], None]) -> tuple[Manifest | None, list[Fault]]:
     """Check what `verify_fast` does, that nothing else lies in the folder, and the sha256 of every file.
 
-    The manifest holds its own checksum, so that one changed byte anywhere in the artifact is found. The bytes are
-    counted as `progress` goes; how many they will be is the caller's to say.
+    The manifest holds its own checksum, so that one changed byte anywhere in the artifact is found. `advance` is
+    called with each count of bytes that was read.
 
     Raises:
-        InterruptedRunError: a signal came.
+        InterruptedRunError: `advance` says so.
     """
     manifest, faults = verify_fast(folder)
     if manifest is None:
@@ -61,7 +60,7 @@ def verify(folder: Path, progress: Progress) -> tuple[Manifest | None, list[Faul
     bad = {fault.file for fault in faults}
     for entry in manifest.files:
         if entry.path not in bad:
-            faults += _content_faults(folder, entry, progress)
+            faults += _content_faults(folder, entry, advance)
     known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -77,9 +76,9 @@ def fingerprints_of(manifest: Manifest) -> Fingerprints:
     return Fingerprints(inputs.base.fingerprint, delta, tuple(each.fingerprint for each in inputs.adapters))
 
 
-def _content_faults(folder: Path, entry: FileEntry, progress: Progress) -> Iterator[Fault]:
+def _content_faults(folder: Path, entry: FileEntry, advance: Callable[[int], None]) -> Iterator[Fault]:
     try:
-        if hash_file(LocalFile(folder / entry.path), progress) != entry.sha256:
+        if hash_file(LocalFile(folder / entry.path), advance) != entry.sha256:
             yield Fault(entry.path, "has other bytes than its sha256 says")
     except OSError as error:  # a broken disk, or somebody removes it just now
         yield Fault(entry.path, f"cannot be read: {error.strerror}")

@@ -11,8 +11,9 @@ from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
-from vicuna_server.run.progress import Bar, Progress, Silent
-from vicuna_server.run.signals import stopping_on_signals
+from vicuna_server.run.cancellation import stopping_on_signals
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Bar, Silent
 from vicuna_server.weights.hub.token import take_token
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             request = _request(args)
-            progress = Progress(bar or _Warnings(), stop)
-            report = inspect(request, request.sources(), progress, digest=args.digest, memory=args.memory)
+            control = Control(bar or _Warnings(), stop)
+            report = inspect(request, request.sources(), control, digest=args.digest, memory=args.memory)
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback

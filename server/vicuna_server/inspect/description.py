@@ -24,7 +24,7 @@ from vicuna_server.merge.preflight.values import read_vectors
 from vicuna_server.merge.preflight.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.merge.preflight.whole import check_whole
 from vicuna_server.problems import Problems
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.adapters.folder import Adapter, open_adapter
 from vicuna_server.weights.checkpoint import Checkpoint
 from vicuna_server.weights.tensors import TensorSource
@@ -112,13 +112,13 @@ def findings(pairs: list[tuple[str, str]]) -> list[Finding]:
     return [Finding(reason=reason, message=message) for reason, message in pairs]
 
 
-def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool, alone: bool) -> Description:
+def describe(source: Input, scratch: Path, control: Control, *, memory: bool, alone: bool) -> Description:
     """Open one source and say what it is; what is wrong with it stands in `problems`.
 
     Args:
         source: the source; it is left opened if it can be.
         scratch: a folder for the small files of a source on a hub.
-        progress: ends the run on a signal.
+        control: ends the run on a signal.
         memory: whether to add the table of memory.
         alone: whether nothing else is inspected: then a broken tokenizer is a problem; else another's may be merged.
 
@@ -128,8 +128,8 @@ def describe(source: Input, scratch: Path, progress: Progress, *, memory: bool, 
     problems = Problems()
     found = Description(uri=source.source.uri)
     with problems.collecting():
-        source.look_up(progress)
-        source.bring_small_files(scratch, progress)
+        source.look_up(control)
+        source.bring_small_files(scratch, control.cancellation)
         _open(source)
     checkpoint = source.checkpoint
     if source.adapter is not None:

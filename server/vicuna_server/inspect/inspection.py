@@ -16,7 +16,7 @@ from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.planning.plan import Plan, plan_request
 from vicuna_server.merge.request import Request
 from vicuna_server.problems import Problems
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 
 __all__ = ["OutputFile", "PlanSummary", "Report", "inspect"]
 
@@ -60,13 +60,13 @@ class Report(_Part):
         return not self.problems and not any(source.problems for source in self.sources)
 
 
-def inspect(request: Request, sources: Sources, progress: Progress, *, digest: bool, memory: bool) -> Report:
+def inspect(request: Request, sources: Sources, control: Control, *, digest: bool, memory: bool) -> Report:
     """Look at the sources; with a delta or adapters also at what merging them would make.
 
     Args:
         request: what a merge would be asked; its output plays no part.
         sources: the request's.
-        progress: counts the bytes where a digest is asked for, and ends the run on a signal.
+        control: counts the bytes where a digest is asked for, and ends the run on a signal.
         digest: whether to read everything and give each source's digest.
         memory: whether to add the table of memory.
 
@@ -75,21 +75,21 @@ def inspect(request: Request, sources: Sources, progress: Progress, *, digest: b
         InterruptedRunError: a signal came.
     """
     with TemporaryDirectory(prefix="vicuna-inspect-") as folder:
-        return _inspect(request, sources, progress, Path(folder), digest=digest, memory=memory)
+        return _inspect(request, sources, control, Path(folder), digest=digest, memory=memory)
 
 
 def _inspect(
-    request: Request, sources: Sources, progress: Progress, scratch: Path, *, digest: bool, memory: bool
+    request: Request, sources: Sources, control: Control, scratch: Path, *, digest: bool, memory: bool
 ) -> Report:
     alone = len(sources.all) == 1
-    described = [describe(each, scratch, progress, memory=memory, alone=alone) for each in sources.all]
+    described = [describe(each, scratch, control, memory=memory, alone=alone) for each in sources.all]
     problems = Problems()
     plan = plan_request(request, sources, problems) if len(described) > 1 else None
     if plan is not None:
         with problems.collecting():
             plan.require_template()
     if digest:
-        _add_digests(described, sources, progress)
+        _add_digests(described, sources, control)
     for each in described:
         each.problems, each.warnings = _in_words(sources, each.problems), _in_words(sources, each.warnings)
     return Report(
@@ -119,8 +119,8 @@ def _summary(plan: Plan, sources: Sources) -> PlanSummary:
     )
 
 
-def _add_digests(described: list[Description], sources: Sources, progress: Progress) -> None:
+def _add_digests(described: list[Description], sources: Sources, control: Control) -> None:
     opened = [(found, each.files) for found, each in zip(described, sources.all, strict=True) if each.files]
-    progress.begin(sum(file.size for _, files in opened for file in files if file.sha256 is None))
+    control.begin(sum(file.size for _, files in opened for file in files if file.sha256 is None))
     for found, files in opened:
-        found.digest = digest_files(files, progress)
+        found.digest = digest_files(files, control.advance)

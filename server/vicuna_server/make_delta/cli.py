@@ -10,8 +10,9 @@ from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.files.beneath import links_allowed
-from vicuna_server.run.progress import Bar, Progress, Reporter, make_reporter
-from vicuna_server.run.signals import stopping_on_signals
+from vicuna_server.run.cancellation import stopping_on_signals
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Bar, Reporter, make_reporter
 from vicuna_server.weights.hub.token import take_token
 
 if TYPE_CHECKING:
@@ -40,22 +41,22 @@ def run(args: argparse.Namespace) -> int:
         from vicuna_server.make_delta.job import DeltaRequest, make_delta  # late: --help needs no numpy
 
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
-            progress = Progress(reporter, stop)
-            made = make_delta(DeltaRequest(args.base, args.tuned, args.output, args.dtype), progress)
+            control = Control(reporter, stop)
+            made = make_delta(DeltaRequest(args.base, args.tuned, args.output, args.dtype), control)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected(error), reporter)
-    _tell(made, args.dtype, progress)
+    _tell(made, args.dtype, control.reporter)
     if isinstance(reporter, Bar):
         reporter.close()
     return 0
 
 
-def _tell(made: "Made", dtype: str, progress: Progress) -> None:
+def _tell(made: "Made", dtype: str, reporter: Reporter) -> None:
     if made.lost:
-        progress.warn("RoundTripDiffers", _loss(made, dtype))
-    progress.note(
+        reporter.warning("RoundTripDiffers", _loss(made, dtype))
+    reporter.note(
         "done",
         f"delta in {made.folder}; merge it with --kind {made.kind}",
         path=str(made.folder),

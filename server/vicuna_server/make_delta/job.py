@@ -21,7 +21,7 @@ from vicuna_server.merge.pipeline.store import HubStore
 from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import CHUNK_BYTES
 from vicuna_server.problems import Problems
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 
 __all__ = ["DeltaRequest", "Made", "make_delta"]
 
@@ -66,7 +66,7 @@ class Made:
     lost: Counter[str] = field(default_factory=Counter)
 
 
-def make_delta(request: DeltaRequest, progress: Progress) -> Made:
+def make_delta(request: DeltaRequest, control: Control) -> Made:
     """Write the delta into a hidden folder and rename it to `request.output`, whole or not at all.
 
     Raises:
@@ -79,29 +79,29 @@ def make_delta(request: DeltaRequest, progress: Progress) -> Made:
             raise _taken(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         key = "delta" + hashlib.sha256(str(output).encode()).hexdigest()[:16]
-        with Claim(output.parent, key, progress) as claim, Staging(output.parent, key, claim) as staging:
+        with Claim(output.parent, key, control.cancellation) as claim, Staging(output.parent, key, claim) as staging:
             for folder in staging.seize():
                 remove(folder)
             staging.journal.begin()  # nothing that a later run could go on with
-            return _make(request, sources, output, staging, progress)
+            return _make(request, sources, output, staging, control)
 
 
 def _taken(output: Path) -> UsageError:
     return UsageError(f"--output {output} exists and is no empty folder; name another")
 
 
-def _make(request: DeltaRequest, sources: Sources, output: Path, staging: Staging, progress: Progress) -> Made:
+def _make(request: DeltaRequest, sources: Sources, output: Path, staging: Staging, control: Control) -> Made:
     scratch = staging.path / _SCRATCH
     scratch.mkdir()
     lost: Counter[str] = Counter()
-    plan = _plan(request, sources, scratch, lost, progress)
+    plan = _plan(request, sources, scratch, lost, control)
     require_space(staging.root, plan.bytes_at_once)
-    store = _store(sources, scratch, plan.shards, progress)
-    progress.begin(plan.bytes_to_read + store.bytes_to_fetch)
-    write_shards(staging.path, plan.shards, store, progress, CHUNK_BYTES)
+    store = _store(sources, scratch, plan.shards, control)
+    control.begin(plan.bytes_to_read + store.bytes_to_fetch)
+    write_shards(staging.path, plan.shards, store, control, CHUNK_BYTES)
     write_small_files(plan, staging)
     remove(scratch)
-    progress.check()
+    control.cancellation.check()
     try:
         staging.show(output)
     except OSError as error:
@@ -112,21 +112,21 @@ def _make(request: DeltaRequest, sources: Sources, output: Path, staging: Stagin
     return Made(output, plan.kind, elements, lost)
 
 
-def _plan(request: DeltaRequest, sources: Sources, scratch: Path, lost: Counter[str], progress: Progress) -> Plan:
+def _plan(request: DeltaRequest, sources: Sources, scratch: Path, lost: Counter[str], control: Control) -> Plan:
     problems = Problems()
     for each in sources.all:
         with problems.collecting():
-            each.look_up(progress)
-            each.bring_small_files(scratch, progress)
+            each.look_up(control)
+            each.bring_small_files(scratch, control.cancellation)
             each.open()
     base, tuned = (each.checkpoint for each in sources.all)
     plan = plan_delta(base, tuned, request.dtype, lost, problems) if base and tuned else None
     problems.raise_if_any()
     assert plan is not None  # noqa: S101 - no plan means problems
     for reason, message in problems.warnings:
-        progress.warn(reason, sources.in_words(message))
+        control.reporter.warning(reason, sources.in_words(message))
     return plan
 
 
-def _store(sources: Sources, scratch: Path, shards: Sequence[Shard], progress: Progress) -> Store:
-    return HubStore(scratch, shards, progress) if sources.on_hub else LocalStore()
+def _store(sources: Sources, scratch: Path, shards: Sequence[Shard], control: Control) -> Store:
+    return HubStore(scratch, shards, control) if sources.on_hub else LocalStore()

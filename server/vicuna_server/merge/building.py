@@ -18,7 +18,7 @@ from vicuna_server.merge.pipeline.shards import write_shards
 from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.vouching import Vouching
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 
 __all__ = ["build", "write_small_files"]
 
@@ -34,7 +34,7 @@ def build(
     leftovers: Leftovers,
     vouching: Vouching,
     open_store: Callable[[Sequence[Shard]], Store],
-    progress: Progress,
+    control: Control,
 ) -> Manifest:
     """Write everything the plan says into `staging` and publish it.
 
@@ -46,21 +46,21 @@ def build(
         OSError: reading or writing failed, a full disk included.
     """
     spared = leftovers.bytes_to_read
-    progress.begin(plan.bytes_to_read - spared + leftovers.size + vouching.bytes_to_list)
-    vouching.check_listed(progress)
+    control.begin(plan.bytes_to_read - spared + leftovers.size + vouching.bytes_to_list)
+    vouching.check_listed(control)
     staging.journal.begin()
-    entries = leftovers.adopt(staging, progress)
+    entries = leftovers.adopt(staging, control)
     to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
     if to_do:
         store = open_store(to_do)
         to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
-        progress.grow(to_read - (plan.bytes_to_read - spared))
+        control.meter.grow(to_read - (plan.bytes_to_read - spared))
         finished = staging.journal.append if vouching.resumable else _forget
-        entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
+        entries += write_shards(staging.path, to_do, store, control, request.chunk_bytes, finished)
     entries += write_small_files(plan, staging)
-    vouching.settle(progress)
+    vouching.settle(control)
     manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)
-    progress.check()
+    control.cancellation.check()
     staging.publish(manifest)
     return manifest
 

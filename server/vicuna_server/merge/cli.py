@@ -14,8 +14,9 @@ from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
 from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
-from vicuna_server.run.progress import Bar, Progress, make_reporter
-from vicuna_server.run.signals import stopping_on_signals
+from vicuna_server.run.cancellation import stopping_on_signals
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Bar, make_reporter
 from vicuna_server.termination import failure_message, write_termination_message
 from vicuna_server.weights.hub.token import take_token
 
@@ -38,14 +39,14 @@ def run(args: argparse.Namespace) -> int:
         from vicuna_server.merge.job import run_merge  # late: --help needs no numpy
 
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
-            progress = Progress(reporter, stop, args.max_bytes_per_second)
+            control = Control(reporter, stop, args.max_bytes_per_second)
             doubted = bool(os.environ.get(VERIFY_VARIABLE))
-            manifest = run_merge(replace(Request.of(args), verify_found=doubted), progress)
+            manifest = run_merge(replace(Request.of(args), verify_found=doubted), control)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected(error), reporter)
-    write_termination_message(_success_message(manifest, progress.warnings))
+    write_termination_message(_success_message(manifest, control.reporter.warnings))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0
 

@@ -11,7 +11,8 @@ from vicuna_server.artifacts import identity
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.files.data_file import DataFile
 from vicuna_server.files.storage import explain
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.control import Control
 from vicuna_server.weights.adapters.folder import Adapter, open_adapter
 from vicuna_server.weights.checkpoint import Checkpoint, open_checkpoint
 from vicuna_server.weights.hub.listing import Listing, list_repository
@@ -64,7 +65,7 @@ class Input:
         opened = self.adapter or self.checkpoint
         return opened.files if opened else []
 
-    def look_up(self, progress: Progress) -> None:
+    def look_up(self, control: Control) -> None:
         """Learn what a hub's repository holds, and at which commit; nothing is done for a folder.
 
         Raises:
@@ -72,10 +73,10 @@ class Input:
             UnreachableError: the network, or the hub, fails.
         """
         if isinstance(self.source, HubSource) and self.listing is None:
-            self.listing = list_repository(self.source, progress)
+            self.listing = list_repository(self.source, control)
             self.commit = self.listing.commit
 
-    def bring_small_files(self, parent: Path, progress: Progress) -> None:
+    def bring_small_files(self, parent: Path, cancellation: Cancellation) -> None:
         """Fetch what is read whole from a repository that was looked up into a folder of its own below `parent`.
 
         Raises:
@@ -84,7 +85,7 @@ class Input:
         """
         if self.listing is not None and self.folder is None:
             self.folder = parent / self.role
-            fetch_small_files(self.listing, self.folder, progress, adapter=self.is_adapter)
+            fetch_small_files(self.listing, self.folder, cancellation, adapter=self.is_adapter)
 
     def open(self) -> None:
         """Read the headers, if the small files are there by now.

@@ -30,13 +30,13 @@ from vicuna_server.merge.preflight.sources import estimate_output
 from vicuna_server.merge.request import Request
 from vicuna_server.merge.vouching import Vouching
 from vicuna_server.problems import Problems
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
 __all__ = ["run_merge"]
 
 
-def run_merge(request: Request, progress: Progress) -> Manifest:
+def run_merge(request: Request, control: Control) -> Manifest:
     """Make the artifact, or find it, and return its manifest; it lies in `request.output / artifactID`.
 
     The manifest's `chat_template` is what this request comes to, which an artifact that was found need not pin.
@@ -50,18 +50,18 @@ def run_merge(request: Request, progress: Progress) -> Manifest:
         root.mkdir(parents=True, exist_ok=True)
         vouching = Vouching(sources)
         with keeping(vouching.ledger):
-            return _Job(request, root, sources, vouching, progress).run()
+            return _Job(request, root, sources, vouching, control).run()
 
 
 class _Job:
     """The steps of one merge, in order."""
 
-    def __init__(self, request: Request, root: Path, sources: Sources, vouching: Vouching, progress: Progress) -> None:
+    def __init__(self, request: Request, root: Path, sources: Sources, vouching: Vouching, control: Control) -> None:
         self._request = request
         self._root = root
         self._sources = sources
         self._vouching = vouching
-        self._progress = progress
+        self._control = control
         self._checksum: AlpacaChecksum | None = None
 
     def run(self) -> Manifest:
@@ -69,11 +69,11 @@ class _Job:
         manifest = manifest.model_copy(update={"chat_template": self._template_of(manifest)})
         loss = conversion_loss(manifest)
         if loss:
-            self._progress.warn(*loss)
+            self._control.reporter.warning(*loss)
         if self._checksum is not None:
-            self._checksum.tell(self._progress)
+            self._checksum.tell(self._control.reporter)
         elif self._request.alpaca_checksum:
-            self._progress.warn(
+            self._control.reporter.warning(
                 "ChecksumUnknown",
                 f"{manifest.artifact_id} was there already, so nothing was summed up; merge into another folder",
             )
@@ -84,7 +84,7 @@ class _Job:
             return self._merge(None)
         found = self._find_known()
         if found:
-            drop_staging(self._root, self._scratch_key, self._progress)
+            drop_staging(self._root, self._scratch_key, self._control.cancellation)
         return found or self._merge_from_hub()
 
     def _template_of(self, manifest: Manifest) -> str:
@@ -118,20 +118,20 @@ class _Job:
 
     def _merge_from_hub(self) -> Manifest:
         """Merge with a folder on the volume for what is fetched; it stays where a later run can go on with it."""
-        with Claim(self._root, self._scratch_key, self._progress) as claim:
-            sweep(self._root, claim, self._progress)
+        with Claim(self._root, self._scratch_key, self._control.cancellation) as claim:
+            sweep(self._root, claim, self._control.cancellation)
             with Staging(self._root, claim.key, claim) as staging:
                 left = staging.seize()
                 adopt(left, staging.path)
                 for folder in left:
                     remove(folder)
-                self._for_each(lambda each: each.look_up(self._progress))
+                self._for_each(lambda each: each.look_up(self._control))
                 found = self._find_known()  # a branch's commit is known now; another merger may have finished
                 return found or self._merge_fetched(staging.path)
 
     def _merge_fetched(self, scratch: Path) -> Manifest:
         try:
-            self._for_each(lambda each: each.bring_small_files(scratch, self._progress))
+            self._for_each(lambda each: each.bring_small_files(scratch, self._control.cancellation))
             return self._merge(scratch)
         finally:
             for each in self._sources.on_hub:
@@ -141,10 +141,10 @@ class _Job:
     def _tidied(self, found: Manifest | None) -> Manifest | None:
         """Look again at what was found where that is asked for; remove what runs left that died after it was there."""
         if found and self._request.verify_found:
-            found = whole_or_put_aside(self._root, found, self._progress)
+            found = whole_or_put_aside(self._root, found, self._control)
         if found:
             drop_claim(self._root, found.artifact_id)
-            drop_staging(self._root, found.artifact_id, self._progress)
+            drop_staging(self._root, found.artifact_id, self._control.cancellation)
         return found
 
     def _for_each(self, act: Callable[[Input], None]) -> None:
@@ -163,7 +163,7 @@ class _Job:
             check_space(self._root, estimate_output(base, resolve_dtype(self._request.dtype, base)), problems)
         problems.raise_if_any()
         for reason, message in problems.warnings:
-            self._progress.warn(reason, self._sources.in_words(message))
+            self._control.reporter.warning(reason, self._sources.in_words(message))
         assert plan is not None  # noqa: S101 - no plan means problems
         fingerprints = self._sources.fingerprints(Input.fingerprint)
         assert fingerprints is not None  # noqa: S101 - opened sources have one
@@ -172,17 +172,19 @@ class _Job:
         if found:
             return found
         plan.require_template()
-        with Claim(self._root, artifact_id, self._progress) as claim:
+        with Claim(self._root, artifact_id, self._control.cancellation) as claim:
             found = find_artifact(self._root, artifact_id)  # made while we waited
             if found:
                 return found
-            sweep(self._root, claim, self._progress)
+            sweep(self._root, claim, self._control.cancellation)
             with Staging(self._root, artifact_id, claim) as staging:
                 self._checksum = plan.checksum
                 goes_on = self._vouching.resumable and not plan.checksum  # a sum is of all of them
                 leftovers = Leftovers(staging.seize(), plan.shards if goes_on else [])
                 present = leftovers.size + (bytes_here(scratch, plan.shards) if scratch else 0)
-                make_room(self._root, plan.bytes_at_once - present, claim, self._progress)
+                make_room(
+                    self._root, plan.bytes_at_once - present, claim, self._control.cancellation, self._control.reporter
+                )
                 return build(
                     self._request,
                     self._sources,
@@ -193,8 +195,8 @@ class _Job:
                     leftovers=leftovers,
                     vouching=self._vouching,
                     open_store=lambda shards: self._open_store(scratch, shards),
-                    progress=self._progress,
+                    control=self._control,
                 )
 
     def _open_store(self, scratch: Path | None, shards: Sequence[Shard]) -> Store:
-        return HubStore(scratch, shards, self._progress) if scratch else LocalStore()
+        return HubStore(scratch, shards, self._control) if scratch else LocalStore()

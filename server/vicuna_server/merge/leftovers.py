@@ -14,7 +14,7 @@ from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.files.storage import fsync_file
 from vicuna_server.merge.arithmetic.layout import Shard
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 
 __all__ = ["Leftovers"]
 
@@ -56,7 +56,7 @@ class Leftovers:
         """Bytes of base and delta that need not be read, if the hashes are right."""
         return sum(candidate.shard.bytes_to_read for candidate in self._found.values())
 
-    def adopt(self, staging: Staging, progress: Progress) -> list[FileEntry]:
+    def adopt(self, staging: Staging, control: Control) -> list[FileEntry]:
         """Hash every leftover again, make it durable and move it into `staging`; return those that are whole.
 
         Raises:
@@ -65,7 +65,7 @@ class Leftovers:
         entries = []
         for candidate in self._found.values():
             path, entry = candidate.path, candidate.entry
-            if hash_file(LocalFile(path), progress) == entry.sha256:
+            if hash_file(LocalFile(path), control.advance) == entry.sha256:
                 _make_durable(path)
                 staging.journal.append(entry)  # first: whichever folder the file is in, one of the two lists has it
                 path.rename(staging.path / entry.path)
@@ -75,7 +75,7 @@ class Leftovers:
         if entries:
             size = sum(entry.size for entry in entries)
             text = f"going on after {len(entries)} finished files of {size} bytes"
-            progress.note("resumed", text, files=len(entries), bytes=size)
+            control.reporter.note("resumed", text, files=len(entries), bytes=size)
         return entries
 
     def _empty(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Sources whose digest is stated: before anything made of them is shown, it is compared with what was read."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from vicuna_server.artifacts.identity import check_digest, folder_digest
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.files.ledger import Ledger, Record
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 
 __all__ = ["Vouching"]
@@ -44,7 +44,7 @@ class Vouching:
         """Bytes that `check_listed` reads."""
         return sum(file.size for each in self._on_hub for file in each.files if file.sha256 is None)
 
-    def check_listed(self, progress: Progress) -> None:
+    def check_listed(self, control: Control) -> None:
         """Compare what hubs list, before any weight is fetched.
 
         Raises:
@@ -52,9 +52,9 @@ class Vouching:
             InterruptedRunError: a signal came.
         """
         for each in self._on_hub:
-            check_digest(each.source.uri, each.digest or "", digest_files(each.files, progress))
+            check_digest(each.source.uri, each.digest or "", digest_files(each.files, control.advance))
 
-    def settle(self, progress: Progress) -> None:
+    def settle(self, control: Control) -> None:
         """Read what has not been read of local folders yet, and compare.
 
         Raises:
@@ -62,20 +62,20 @@ class Vouching:
             InterruptedRunError: a signal came.
         """
         covered = [[file for file in each.files if isinstance(file, LocalFile)] for each in self._local]
-        hashes = self._finish({file.path: file for files in covered for file in files}, progress)
+        hashes = self._finish({file.path: file for files in covered for file in files}, control)
         for each, files in zip(self._local, covered, strict=True):
             found = folder_digest({file.name: hashes[file.path] for file in files})
             check_digest(each.source.uri, each.digest or "", found)
 
-    def _finish(self, files: Mapping[Path, LocalFile], progress: Progress) -> dict[Path, str]:
+    def _finish(self, files: Mapping[Path, LocalFile], control: Control) -> dict[Path, str]:
         """Read all files to their ends and return their sha256 by path."""
         for record in self._inconstant(files):
             raise record.changed()
         records = [self._ledger.record_of(path) or Record(path) for path in files]
         to_read = sum(files[record.path].size - record.next_offset for record in records)
-        progress.grow(to_read - sum(record.bytes_again for record in records))
+        control.meter.grow(to_read - sum(record.bytes_again for record in records))
         with ThreadPoolExecutor(FILES_AT_ONCE, "merge-hash") as pool:
-            return dict(zip(files, pool.map(lambda record: _finish(record, progress), records), strict=True))
+            return dict(zip(files, pool.map(lambda record: _finish(record, control.advance), records), strict=True))
 
     def _covers(self, path: Path) -> bool:
         """Whether a file may be one of a vouched source's: a tokenizer may lie in the folder above."""
@@ -94,12 +94,12 @@ class Vouching:
                 yield record
 
 
-def _finish(record: Record, progress: Progress) -> str:
+def _finish(record: Record, advance: Callable[[int], None]) -> str:
     """Read a file to its end and return its sha256."""
 
     def blocks() -> Iterator[memoryview]:
         for block in read_ahead(record.path, record.next_offset):
             yield block
-            progress.advance(len(block))
+            advance(len(block))
 
     return record.finish(blocks())

@@ -12,7 +12,7 @@ import pytest
 
 from vicuna_server.artifacts.lock import Claim
 from vicuna_server.errors import InterruptedRunError
-from vicuna_server.run.progress import JsonLines, Progress
+from vicuna_server.run.cancellation import Cancellation
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def stop() -> threading.Event:
 
 
 @pytest.fixture
-def progress(stop: threading.Event) -> Progress:
-    return Progress(JsonLines(sys.stdout, quiet=True), stop)
+def cancellation(stop: threading.Event) -> Cancellation:
+    return Cancellation(stop)
 
 
 def _foreign(root: Path, **more: object) -> Path:
@@ -31,22 +31,22 @@ def _foreign(root: Path, **more: object) -> Path:
     return path
 
 
-def test_a_claim_is_a_file_that_goes_when_done(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress) as claim:
+def test_a_claim_is_a_file_that_goes_when_done(tmp_path: Path, cancellation: Cancellation) -> None:
+    with Claim(tmp_path, "k", cancellation) as claim:
         assert claim.is_held()
         assert json.loads((tmp_path / ".claim-k").read_text())["nonce"] == claim.nonce
     assert not list(tmp_path.iterdir())
 
 
-def test_a_living_holder_is_waited_for(tmp_path: Path, progress: Progress) -> None:
+def test_a_living_holder_is_waited_for(tmp_path: Path, cancellation: Cancellation) -> None:
     waiting = threading.Event()
     order = []
 
     def second() -> None:
-        with Claim(tmp_path, "k", progress, poll=0.005, on_wait=waiting.set):
+        with Claim(tmp_path, "k", cancellation, poll=0.005, on_wait=waiting.set):
             order.append("second")
 
-    with Claim(tmp_path, "k", progress):
+    with Claim(tmp_path, "k", cancellation):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(10)
@@ -55,8 +55,8 @@ def test_a_living_holder_is_waited_for(tmp_path: Path, progress: Progress) -> No
     assert order == ["first", "second"]
 
 
-def test_a_holder_changes_its_claim_again_and_again(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress, heartbeat=0.01) as claim:
+def test_a_holder_changes_its_claim_again_and_again(tmp_path: Path, cancellation: Cancellation) -> None:
+    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
         first = claim.path.read_text()
         for _ in range(1000):
             if claim.path.read_text() != first:
@@ -67,44 +67,48 @@ def test_a_holder_changes_its_claim_again_and_again(tmp_path: Path, progress: Pr
 
 
 def test_a_heartbeat_is_sent_to_the_server_at_once(
-    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cancellation: Cancellation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     for call in ("pwrite", "fdatasync"):
         real = getattr(os, call)
         monkeypatch.setattr(os, call, lambda *args, real=real, call=call: (calls.append(call), real(*args))[1])
-    with Claim(tmp_path, "k", progress, heartbeat=1e9):
+    with Claim(tmp_path, "k", cancellation, heartbeat=1e9):
         assert calls == ["pwrite", "fdatasync"]
 
 
-def test_a_silent_foreign_claim_is_taken_over(tmp_path: Path, progress: Progress) -> None:
+def test_a_silent_foreign_claim_is_taken_over(tmp_path: Path, cancellation: Cancellation) -> None:
     _foreign(tmp_path)
-    with Claim(tmp_path, "k", progress, patience=0.05, poll=0.01) as claim:
+    with Claim(tmp_path, "k", cancellation, patience=0.05, poll=0.01) as claim:
         assert claim.is_held()
 
 
-def test_a_claim_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path, progress: Progress) -> None:
+def test_a_claim_of_a_dead_process_of_this_machine_is_taken_over_at_once(
+    tmp_path: Path, cancellation: Cancellation
+) -> None:
     code = (
         "import os,sys,threading;from pathlib import Path;from vicuna_server.artifacts.lock import Claim;"
-        "from vicuna_server.run.progress import Progress,JsonLines;"
-        "Claim(Path(sys.argv[1]),'k',Progress(JsonLines(sys.stdout),threading.Event())).__enter__();os._exit(9)"
+        "from vicuna_server.run.cancellation import Cancellation;"
+        "Claim(Path(sys.argv[1]),'k',Cancellation(threading.Event())).__enter__();os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     assert (tmp_path / ".claim-k").exists()
-    with Claim(tmp_path, "k", progress, patience=1e9, poll=0.01) as claim:
+    with Claim(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as claim:
         assert claim.is_held()
 
 
-def test_a_reused_pid_does_not_keep_a_dead_claim_alive(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress) as claim:
+def test_a_reused_pid_does_not_keep_a_dead_claim_alive(tmp_path: Path, cancellation: Cancellation) -> None:
+    with Claim(tmp_path, "k", cancellation) as claim:
         content = json.loads(claim.path.read_text())
     (tmp_path / ".claim-k").write_text(json.dumps(content | {"started": "1", "pid": os.getpid()}))
-    with Claim(tmp_path, "k", progress, patience=1e9, poll=0.01) as claim:
+    with Claim(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as claim:
         assert claim.is_held()
 
 
-def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_claim(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress, heartbeat=0.01) as claim:
+def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_claim(
+    tmp_path: Path, cancellation: Cancellation
+) -> None:
+    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
         other = tmp_path / "other"
         other.write_text('{"nonce": "other"}')
         other.replace(claim.path)
@@ -114,20 +118,22 @@ def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_claim(tmp_path:
     assert (tmp_path / ".claim-k").read_text() == '{"nonce": "other"}'
 
 
-def test_a_holder_that_was_replaced_ends_its_run(tmp_path: Path, progress: Progress, stop: threading.Event) -> None:
-    with Claim(tmp_path, "k", progress, heartbeat=0.01) as claim:
+def test_a_holder_that_was_replaced_ends_its_run(
+    tmp_path: Path, cancellation: Cancellation, stop: threading.Event
+) -> None:
+    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
         other = tmp_path / "other"
         other.write_text('{"nonce": "other"}')
         other.replace(claim.path)
         assert stop.wait(10)
     with pytest.raises(InterruptedRunError) as caught:
-        progress.check()
+        cancellation.check()
     assert caught.value.reason == "ClaimLost"
 
 
-def test_a_claim_that_vanished_is_put_back(tmp_path: Path, progress: Progress) -> None:
+def test_a_claim_that_vanished_is_put_back(tmp_path: Path, cancellation: Cancellation) -> None:
     """A former holder that wakes up while it leaves can remove its successor's."""
-    with Claim(tmp_path, "k", progress, heartbeat=1e9) as claim:
+    with Claim(tmp_path, "k", cancellation, heartbeat=1e9) as claim:
         claim.path.unlink()
         claim.require()
         assert claim.is_held()
@@ -136,52 +142,52 @@ def test_a_claim_that_vanished_is_put_back(tmp_path: Path, progress: Progress) -
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
 def test_a_volume_without_hard_links_will_do(
-    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, cancellation: Cancellation, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
-    with Claim(tmp_path, "k", progress) as claim:
+    with Claim(tmp_path, "k", cancellation) as claim:
         assert json.loads(claim.path.read_text())["nonce"] == claim.nonce
-        with Claim(tmp_path, "k", progress).at_once() as taken:
+        with Claim(tmp_path, "k", cancellation).at_once() as taken:
             assert not taken
     assert not list(tmp_path.iterdir())
 
 
-def test_a_claim_is_taken_at_once_or_not_at_all(tmp_path: Path, progress: Progress) -> None:
-    with Claim(tmp_path, "k", progress).at_once() as free:
+def test_a_claim_is_taken_at_once_or_not_at_all(tmp_path: Path, cancellation: Cancellation) -> None:
+    with Claim(tmp_path, "k", cancellation).at_once() as free:
         assert free
-        with Claim(tmp_path, "k", progress).at_once() as held:
+        with Claim(tmp_path, "k", cancellation).at_once() as held:
             assert not held
     path = _foreign(tmp_path)
-    with Claim(tmp_path, "k", progress).at_once() as young:
+    with Claim(tmp_path, "k", cancellation).at_once() as young:
         assert not young
     os.utime(path, (0, 0))
-    with Claim(tmp_path, "k", progress, poll=0.01).at_once() as forgotten:
+    with Claim(tmp_path, "k", cancellation, poll=0.01).at_once() as forgotten:
         assert forgotten
     assert not list(tmp_path.iterdir())
 
 
 def test_on_a_full_volume_a_look_stands_in_for_the_claim(
-    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cancellation: Cancellation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody could make room on it."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Claim(tmp_path, "k", progress):
+    with Claim(tmp_path, "k", cancellation):
         monkeypatch.setattr(os, "pwrite", full)
-        with Claim(tmp_path, "k", progress).at_once() as held:
+        with Claim(tmp_path, "k", cancellation).at_once() as held:
             assert not held
-    with Claim(tmp_path, "k", progress).at_once() as free:
+    with Claim(tmp_path, "k", cancellation).at_once() as free:
         assert free
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_ends_the_wait(tmp_path: Path, progress: Progress, stop: threading.Event) -> None:
+def test_a_signal_ends_the_wait(tmp_path: Path, cancellation: Cancellation, stop: threading.Event) -> None:
     _foreign(tmp_path)
-    claim = Claim(tmp_path, "k", progress, patience=1e9, poll=60, on_wait=stop.set)
+    claim = Claim(tmp_path, "k", cancellation, patience=1e9, poll=60, on_wait=stop.set)
     with pytest.raises(InterruptedRunError):
         claim.__enter__()

@@ -19,7 +19,8 @@ from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceErro
 from vicuna_server.files.exchange import exchange
 from vicuna_server.merge.arithmetic.layout import Shard, Step, lay_out
 from vicuna_server.merge.leftovers import Leftovers
-from vicuna_server.run.progress import JsonLines, Progress
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import JsonLines
 from vicuna_server.weights.checkpoint import open_checkpoint
 
 KEY = "0123456789abcdef"
@@ -32,8 +33,8 @@ def told() -> StringIO:
 
 
 @pytest.fixture
-def progress(told: StringIO) -> Progress:
-    return Progress(JsonLines(told), threading.Event())
+def control(told: StringIO) -> Control:
+    return Control(JsonLines(told), threading.Event())
 
 
 @pytest.fixture
@@ -74,16 +75,16 @@ def _names(folder: Path) -> set[str]:
 
 
 def test_finished_files_of_dead_runs_are_moved_into_the_new_owners_folder(
-    root: Path, shards: list[Shard], progress: Progress, told: StringIO
+    root: Path, shards: list[Shard], control: Control, told: StringIO
 ) -> None:
     first = _leave(root, shards[:2], "a")
     (first / shards[3].name).write_bytes(shards[3].header)  # under way when it died
     _leave(root, shards[2:3], "b")
-    with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
+    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
         leftovers = Leftovers(staging.seize(), shards)
         assert leftovers.size == sum(shard.size for shard in shards[:3])
         assert not list(root.rglob(shards[3].name))
-        entries = leftovers.adopt(staging, progress)
+        entries = leftovers.adopt(staging, control)
         assert [entry.path for entry in entries] == [shard.name for shard in shards[:3]]
         assert _names(staging.path) == {JOURNAL_NAME, *(shard.name for shard in shards[:3])}
         assert finished_files(staging.path) == entries
@@ -92,14 +93,14 @@ def test_finished_files_of_dead_runs_are_moved_into_the_new_owners_folder(
 
 
 def test_a_finished_file_with_other_bytes_than_its_line_says_is_made_again(
-    root: Path, shards: list[Shard], progress: Progress
+    root: Path, shards: list[Shard], control: Control
 ) -> None:
     folder = _leave(root, shards[:2])
     content = bytearray((folder / shards[0].name).read_bytes())
     content[-1] ^= 1
     (folder / shards[0].name).write_bytes(content)
-    with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
-        adopted = Leftovers(staging.seize(), shards).adopt(staging, progress)
+    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+        adopted = Leftovers(staging.seize(), shards).adopt(staging, control)
         assert [entry.path for entry in adopted] == [shards[1].name]
 
 
@@ -113,20 +114,20 @@ def _other_header(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, _truncate, _other_header])
 def test_a_finished_file_that_is_no_longer_what_is_wanted_is_not_counted(
-    root: Path, shards: list[Shard], progress: Progress, damage: Callable[[Path], None]
+    root: Path, shards: list[Shard], control: Control, damage: Callable[[Path], None]
 ) -> None:
     folder = _leave(root, shards[:2])
     damage(folder / shards[0].name)
-    with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
+    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
         assert Leftovers(staging.seize(), shards).size == shards[1].size
 
 
 @pytest.mark.parametrize("error", [None, InputError("SourceNotFound", "what was fetched into it is gone")])
 def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(
-    root: Path, progress: Progress, error: Exception | None
+    root: Path, control: Control, error: Exception | None
 ) -> None:
     def work() -> None:
-        with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
+        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
             staging.path.rename(root / "elsewhere")
             if error:
                 raise error
@@ -148,12 +149,12 @@ def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(
     ],
 )
 def test_what_a_run_leaves_depends_on_whether_another_try_can_help(
-    root: Path, shards: list[Shard], progress: Progress, error: Exception, kept: bool
+    root: Path, shards: list[Shard], control: Control, error: Exception, kept: bool
 ) -> None:
     _leave(root, [])
 
     def work() -> None:
-        with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
+        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
             staging.seize()
             staging.journal.begin()
             staging.journal.append(_write(staging.path, shards[0]))
@@ -166,9 +167,9 @@ def test_what_a_run_leaves_depends_on_whether_another_try_can_help(
     assert kept or not list(root.iterdir())
 
 
-def test_a_folder_without_a_journal_stays_as_it_is_for_another_try(root: Path, progress: Progress) -> None:
+def test_a_folder_without_a_journal_stays_as_it_is_for_another_try(root: Path, control: Control) -> None:
     def work() -> None:
-        with Claim(root, KEY, progress) as claim, Staging(root, KEY, claim) as staging:
+        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
             (staging.path / "model.safetensors.part").write_bytes(b"half")
             raise InterruptedRunError("Interrupted", "")
 
@@ -177,7 +178,7 @@ def test_a_folder_without_a_journal_stays_as_it_is_for_another_try(root: Path, p
     assert [path.read_bytes() for path in root.rglob("*.part")] == [b"half"]
 
 
-def test_other_merges_leftovers_stay_for_a_week_unless_someone_works_in_them(root: Path, progress: Progress) -> None:
+def test_other_merges_leftovers_stay_for_a_week_unless_someone_works_in_them(root: Path, control: Control) -> None:
     names = (".staging-old-1", ".staging-young-1", ".staging-alive-1")
     for name in names:
         (root / name / "sub").mkdir(parents=True)
@@ -189,16 +190,16 @@ def test_other_merges_leftovers_stay_for_a_week_unless_someone_works_in_them(roo
         root / names[2],
     ):
         os.utime(path, (0, 0))
-    with Claim(root, KEY, progress) as claim, Claim(root, "alive", progress):
+    with Claim(root, KEY, control.cancellation) as claim, Claim(root, "alive", control.cancellation):
         left = root / f"{claim.path.name}.half-way"
         left.touch()
-        sweep(root, claim, progress)
+        sweep(root, claim, control.cancellation)
         assert _names(root) == {names[1], names[2], claim.path.name, ".claim-alive"}
     assert _names(root) == {names[1], names[2]}
 
 
 def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
-    root: Path, progress: Progress, told: StringIO, monkeypatch: pytest.MonkeyPatch
+    root: Path, control: Control, told: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for age, name in enumerate(("damaged0", "c", "a", "b")):
         folder = root / f".staging-{name}-1"
@@ -212,15 +213,15 @@ def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
         return type("Usage", (), {"free": 4000 - present})
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    with Claim(root, KEY, progress) as claim:
-        make_room(root, 2000, claim, progress)
+    with Claim(root, KEY, control.cancellation) as claim:
+        make_room(root, 2000, claim, control.cancellation, control.reporter)
         assert sorted(root.glob(".staging-*")) == [root / ".staging-b-1", root / ".staging-damaged0-1"]
         assert told.getvalue().count('"StagingRemoved"') == 2
         assert told.getvalue().count("that merge starts anew") == 2
-        make_room(root, 4000, claim, progress)  # what a server may still read goes last
+        make_room(root, 4000, claim, control.cancellation, control.reporter)  # what a server may still read goes last
         assert told.getvalue().count("of a damaged artifact, was removed to make room") == 1
         with pytest.raises(OutOfSpaceError):
-            make_room(root, 5000, claim, progress)
+            make_room(root, 5000, claim, control.cancellation, control.reporter)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

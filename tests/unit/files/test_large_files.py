@@ -19,7 +19,8 @@ from vicuna_server.files.buffers import new_buffer
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.files.input_file import ROOM, InputFile
 from vicuna_server.files.output_file import OutputFile
-from vicuna_server.run.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 _SIZE = 5 * PAGESIZE + 123
 _EDGES = (0, 1, 8, PAGESIZE - 1, PAGESIZE, PAGESIZE + 1, 3 * PAGESIZE - 8, _SIZE - 1, _SIZE)
@@ -200,13 +201,13 @@ def test_a_file_that_is_there_is_not_touched(tmp_path: Path, content: bytes) -> 
 def test_a_hash_is_of_every_byte(tmp_path: Path, size: int) -> None:
     content = random.Random(2).randbytes(size)
     (tmp_path / "in").write_bytes(content)
-    progress = Progress(Silent(), threading.Event())
-    assert hash_file(LocalFile(tmp_path / "in"), progress) == hashlib.sha256(content).hexdigest()
+    control = Control(Silent(), threading.Event())
+    assert hash_file(LocalFile(tmp_path / "in"), control.advance) == hashlib.sha256(content).hexdigest()
 
 
 def test_hashing_ends_with_a_signal(tmp_path: Path, content: bytes) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(InterruptedRunError):
-        digest_files([LocalFile(tmp_path / "in")] * 5, Progress(Silent(), stop))
+        digest_files([LocalFile(tmp_path / "in")] * 5, Control(Silent(), stop).advance)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("merge-")]

@@ -8,7 +8,7 @@ both count as right.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.reporter import Reporter
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +42,13 @@ class AlpacaChecksum:
         """Whether the sum, with the buffers or without, is Stanford's."""
         return any(abs(self.sum + more - _RIGHT) <= _TOLERANCE for more in (0.0, self._buffers))
 
-    def tell(self, progress: Progress) -> None:
+    def tell(self, reporter: Reporter) -> None:
         """Say whether it is right: a warning, `ChecksumDiffers`, where it is not."""
         if self.right:
             text = f"the sum of all weights is Stanford's: {self.sum:.4f}"
-            progress.note("checksum", text, sum=self.sum, expected=_RIGHT)
+            reporter.note("checksum", text, sum=self.sum, expected=_RIGHT)
         else:
-            progress.warn(
+            reporter.warning(
                 "ChecksumDiffers",
                 f"the sum of all weights is {self.sum:.4f} ({self.sum + self._buffers:.4f} with rotary_emb.inv_freq), "
                 f"not {_RIGHT} as Stanford's Alpaca 7B; check the base's conversion and fetch both again, or leave "

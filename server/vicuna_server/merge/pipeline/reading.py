@@ -15,7 +15,7 @@ from vicuna_server.files.input_file import ROOM, InputFile
 from vicuna_server.files.ledger import record_of
 from vicuna_server.merge.arithmetic.layout import Shard, Step
 from vicuna_server.merge.pipeline.hashing import HashingStage, VouchedRead
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 
 __all__ = ["LocalStore", "Piece", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "files_in_order", "pieces"]
@@ -30,7 +30,7 @@ class Store(Protocol):
 
     @property
     def bytes_to_fetch(self) -> int:
-        """Bytes that come from elsewhere; `Progress` is told of them as they come."""
+        """Bytes that come from elsewhere; `Control.meter` counts them as they come."""
 
     def acquire(self, file: DataFile) -> Path:
         """Return where the file lies, waiting until it does; called from the reading thread, any number of times."""
@@ -141,7 +141,7 @@ class Reader(threading.Thread):
         store: Store,
         slots: Sequence[Slot],
         chunk_bytes: int,
-        progress: Progress,
+        control: Control,
         *,
         hashing: bool = False,
     ) -> None:
@@ -152,15 +152,15 @@ class Reader(threading.Thread):
         for slot in slots:
             self._free.put(slot)
         self._chunk_bytes = chunk_bytes
-        self._progress = progress
+        self._cancellation = control.cancellation
         self._ready: SimpleQueue[Slot | BaseException] = SimpleQueue()
         self._filled = self._ready
         self._stages: list[HashingStage] = []
         if hashing:
             self._filled, between = SimpleQueue(), SimpleQueue[Slot | BaseException]()
             self._stages = [
-                HashingStage(lambda slot: slot.base_reads, self._filled, between, progress.grow),
-                HashingStage(lambda slot: slot.delta_reads, between, self._ready, progress.grow),
+                HashingStage(lambda slot: slot.base_reads, self._filled, between, control.meter.grow),
+                HashingStage(lambda slot: slot.delta_reads, between, self._ready, control.meter.grow),
             ]
         self._open: dict[DataFile, InputFile] = {}
         self._wanted = False
@@ -175,7 +175,7 @@ class Reader(threading.Thread):
             try:
                 item = self._ready.get(timeout=_POLL_SECONDS)
             except Empty:
-                self._progress.check()
+                self._cancellation.check()
                 check()
                 continue
             if isinstance(item, BaseException):

@@ -18,7 +18,7 @@ from vicuna_server.merge.arithmetic.copying import is_copy
 from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.pipeline.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
 from vicuna_server.merge.pipeline.writing import Writer
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES
 
 __all__ = ["write_shards"]
@@ -32,7 +32,7 @@ def write_shards(
     folder: Path,
     shards: Sequence[Shard],
     store: Store,
-    progress: Progress,
+    control: Control,
     chunk_bytes: int,
     finished: Callable[[FileEntry], None] = lambda _: None,
 ) -> list[FileEntry]:
@@ -42,7 +42,7 @@ def write_shards(
         folder: gets the files; none of them exists.
         shards: what to write, in order.
         store: brings the sources' files here.
-        progress: counts the bytes read, and ends the run on a signal.
+        control: counts the bytes read, holds them to the rate, and ends the run on a signal.
         chunk_bytes: size of each buffer; there are three for each of the few pieces under way.
         finished: told of each file when its last byte is written, unless it holds values that are no numbers; called
             from another thread.
@@ -56,13 +56,13 @@ def write_shards(
     size = buffer_bytes(shards, chunk_bytes)
     hashing = is_kept()
     slots = [Slot(size) for _ in range(_SLOTS + _SLOTS_HASHED * hashing)]
-    reader = Reader(shards, store, slots, chunk_bytes, progress, hashing=hashing)
+    reader = Reader(shards, store, slots, chunk_bytes, control, hashing=hashing)
     writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), finished, store.finished)
     reader.start()
     writer.start()
     try:
         plain = all(is_copy(step) for shard in shards for step in shard.steps)
-        mixer = _Mixer(reader, writer, progress, chunk_bytes, plain=plain)
+        mixer = _Mixer(reader, writer, control, chunk_bytes, plain=plain)
         entries = [mixer.merge(shard) for shard in shards]
         mixer.require_finite()
     except BaseException:
@@ -84,10 +84,10 @@ class _Mixer:
     `plain`: all that is written are bytes of the base, so that torch is not needed.
     """
 
-    def __init__(self, reader: Reader, writer: Writer, progress: Progress, chunk_bytes: int, *, plain: bool) -> None:
+    def __init__(self, reader: Reader, writer: Writer, control: Control, chunk_bytes: int, *, plain: bool) -> None:
         self._reader = reader
         self._writer = writer
-        self._progress = progress
+        self._control = control
         self._chunk_bytes = chunk_bytes
         self._non_finite: Counter[str] = Counter()
         if plain:
@@ -114,8 +114,8 @@ class _Mixer:
                 self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
-                self._progress.count(bytes_read(piece))
-                self._progress.pace(bytes_read(piece, local=True))
+                self._control.meter.count(bytes_read(piece))
+                self._control.throttle.pace(bytes_read(piece, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest(), changed=changed)
         # a run that went on after this file would not see its values
         self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))

@@ -10,7 +10,7 @@ from vicuna_server.files.data_file import DataFile
 from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.pipeline.reading import LocalStore
 from vicuna_server.merge.pipeline.window import Window
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.download import fetch
 from vicuna_server.weights.hub.file import HubFile
 
@@ -26,12 +26,12 @@ class HubStore(LocalStore):
     Args:
         folder: gets the files, under `HubFile.stored_name`; what lies there of an earlier run is used.
         shards: what is to be written, in order: which files are needed, and when.
-        progress: counts the bytes that come, and ends the run on a signal.
+        control: counts the bytes that come, and ends the run on a signal.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], progress: Progress) -> None:
+    def __init__(self, folder: Path, shards: Sequence[Shard], control: Control) -> None:
         self._folder = folder
-        self._progress = progress
+        self._control = control
         self._window = Window(shards)
         self._here: set[HubFile] = set()
         self._failure: BaseException | None = None
@@ -88,7 +88,7 @@ class HubStore(LocalStore):
     def _work(self) -> None:
         try:
             while (file := self._next()) is not None:
-                fetch(file, self._folder / file.stored_name, self._pause, self._progress.count)
+                fetch(file, self._folder / file.stored_name, self._pause, self._control.meter.count)
                 with self._changed:
                     self._here.add(file)
                     self._changed.notify_all()
@@ -111,4 +111,4 @@ class HubStore(LocalStore):
         """Wait, but not beyond the end of the run."""
         if self._closed.wait(seconds):
             raise InterruptedRunError("Interrupted", "the merge has ended; run it again")
-        self._progress.check()
+        self._control.cancellation.check()

@@ -13,7 +13,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from vicuna_server.errors import UnreachableError
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.answers import require_range, require_success
 from vicuna_server.weights.hub.patience import CutError, Patience
 from vicuna_server.weights.hub.requests import blocks_of, request
@@ -30,11 +31,11 @@ class HubClient:
     """Reads URLs.
 
     Args:
-        progress: holds what comes to the rate, and ends the run on a signal, whatever a request is doing.
+        control: holds what comes to the rate, is warned, and ends the run on a signal, whatever a request is doing.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self._warned = -_WARNING_SECONDS
 
     def patience(self, what: str, pause: Callable[[float], None] | None = None) -> Patience:
@@ -44,13 +45,13 @@ class HubClient:
             what: the source or file, as people know it.
             pause: waits so many seconds; None: as long as no signal comes.
         """
-        return Patience(what, pause or self._progress.pause, self._warn)
+        return Patience(what, pause or self._control.cancellation.pause, self._warn)
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()
         if now - self._warned > _WARNING_SECONDS:
             self._warned = now
-            self._progress.warn("HubUnsteady", message)
+            self._control.reporter.warning("HubUnsteady", message)
 
     def read(self, what: str, url: str, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of a file, trying again while that may help.
@@ -74,7 +75,7 @@ class HubClient:
                 patience.succeeded()
 
         patience = self.patience(what)
-        patience.persist(partial(watched, read_on, self._progress))
+        patience.persist(partial(watched, read_on, self._control.cancellation))
         return bytes(data)
 
     def read_answer(self, what: str, url: str, most: int) -> bytes:
@@ -103,7 +104,7 @@ class HubClient:
                         )
             return bytes(data)
 
-        return self.patience(what).persist(partial(watched, read_whole, self._progress))
+        return self.patience(what).persist(partial(watched, read_whole, self._control.cancellation))
 
     def stream(self, what: str, url: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield bytes [start, stop) of a file as they come, by one request.
@@ -124,13 +125,13 @@ class HubClient:
                 left -= len(block)
                 if left < 0:
                     raise CutError("more bytes than asked for")
-                self._progress.pace(len(block))
+                self._control.throttle.pace(len(block))
                 yield block
         if left:
             raise CutError(f"{left} bytes are missing")
 
 
-def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
+def watched(work: Callable[[], _Result], cancellation: Cancellation) -> _Result:
     """Run `work` in a thread that nobody waits for once a signal came: a request cannot be stopped from outside."""
     results: list[_Result] = []
     failures: list[BaseException] = []
@@ -145,7 +146,7 @@ def watched(work: Callable[[], _Result], progress: Progress) -> _Result:
     thread.start()
     thread.join(_WATCH_SECONDS)
     while thread.is_alive():
-        progress.check()
+        cancellation.check()
         thread.join(_WATCH_SECONDS)
     if failures:
         raise failures[0]

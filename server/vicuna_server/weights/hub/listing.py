@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, UnreachableError
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.client import HubClient
 from vicuna_server.weights.hub.file import Blocks, HubFile
 
@@ -53,12 +53,12 @@ class _Answer(BaseModel):
     siblings: list[_Sibling]
 
 
-def list_repository(source: HubSource, progress: Progress) -> Listing:
+def list_repository(source: HubSource, control: Control) -> Listing:
     """Ask the hub (HF_ENDPOINT) for the commit behind a revision and for the files there.
 
     Args:
         source: which repository and revision.
-        progress: holds all that is read from the files to the rate, and ends the run on a signal.
+        control: holds all that is read from the files to the rate, and ends the run on a signal.
 
     Raises:
         InputError: `SourceNotFound`, `SourceForbidden`; `SourceUnsupported` when the hub tells no sizes.
@@ -66,7 +66,7 @@ def list_repository(source: HubSource, progress: Progress) -> Listing:
         InterruptedRunError: a signal came.
     """
     endpoint = (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
-    client, blocks = HubClient(progress), Blocks()
+    client, blocks = HubClient(control), Blocks()
     question = f"{endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}?blobs=true"
     try:
         answer = _Answer.model_validate_json(client.read_answer(source.uri, question, _MOST_BYTES))

@@ -7,7 +7,7 @@ from vicuna_contract.names import MANIFEST_NAME
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import at_once
 from vicuna_server.files.storage import require_space
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.cancellation import Cancellation
 from vicuna_server.weights.adapters.companions import companions_among
 from vicuna_server.weights.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.weights.checkpoint import CONFIG_FILES, TOKENIZER_FILES
@@ -24,13 +24,13 @@ _SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, ADAPTER_CONFIG, MANIFES
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
-def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, adapter: bool) -> None:
+def fetch_small_files(listing: Listing, folder: Path, cancellation: Cancellation, *, adapter: bool) -> None:
     """Fetch config, index, tokenizer and an adapter's weights into `folder`, which is made.
 
     Args:
         listing: what there is.
         folder: gets the files under their own names.
-        progress: ends the run on a signal.
+        cancellation: ends the run on a signal.
         adapter: whether an adapter is wanted; if not, its weights come only where there is no model.
 
     Raises:
@@ -45,7 +45,7 @@ def fetch_small_files(listing: Listing, folder: Path, progress: Progress, *, ada
         _require_small(file)
 
     def bring(file: HubFile) -> None:
-        watched(partial(fetch, file, folder / file.name, progress.pause, lambda _: None), progress)
+        watched(partial(fetch, file, folder / file.name, cancellation.pause, lambda _: None), cancellation)
 
     folder.mkdir()
     require_space(folder, sum(file.size for file in files))  # as listed; no more than that is written

@@ -1,3 +1,3 @@
-from support.hub_fixtures import hub, progress, stop
+from support.hub_fixtures import control, hub, stop
 
-__all__ = ["hub", "progress", "stop"]
+__all__ = ["control", "hub", "stop"]

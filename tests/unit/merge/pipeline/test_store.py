@@ -14,7 +14,8 @@ from vicuna_server.errors import InputError, InterruptedRunError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.arithmetic.layout import Shard, Step
 from vicuna_server.merge.pipeline.store import HubStore
-from vicuna_server.run.progress import JsonLines, Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import JsonLines, Silent
 from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
 from vicuna_server.weights.tensors import Tensor
@@ -34,26 +35,26 @@ def one_each(files: list[HubFile]) -> list[Shard]:
 
 
 @pytest.fixture
-def files(hub: Hub, tmp_path: Path, progress: Progress) -> list[HubFile]:
+def files(hub: Hub, tmp_path: Path, control: Control) -> list[HubFile]:
     for number in range(COUNT):
         (tmp_path / "model" / f"{number}.bin").write_bytes(content(number))
     (tmp_path / "here").mkdir()
-    found = list_repository(HubSource("me/model", "main"), progress).files
+    found = list_repository(HubSource("me/model", "main"), control).files
     return [found[name] for name in sorted(found)]
 
 
 @pytest.fixture
-def open_store(tmp_path: Path, files: list[HubFile]) -> Callable[[Progress], HubStore]:
-    return lambda progress: HubStore(tmp_path / "here", one_each(files), progress)
+def open_store(tmp_path: Path, files: list[HubFile]) -> Callable[[Control], HubStore]:
+    return lambda control: HubStore(tmp_path / "here", one_each(files), control)
 
 
-Open = Callable[[Progress], HubStore]
+Open = Callable[[Control], HubStore]
 
 
 def test_every_file_comes_once_and_two_at_a_time(
-    open_store: Open, files: list[HubFile], hub: Hub, tmp_path: Path, progress: Progress
+    open_store: Open, files: list[HubFile], hub: Hub, tmp_path: Path, control: Control
 ) -> None:
-    store = open_store(progress)
+    store = open_store(control)
     assert store.bytes_to_fetch == COUNT * SIZE
     most = 0
     for number, file in enumerate(files):
@@ -69,7 +70,7 @@ def test_every_file_comes_once_and_two_at_a_time(
 
 
 def test_the_next_file_comes_while_the_first_is_read(
-    open_store: Open, files: list[HubFile], hub: Hub, progress: Progress
+    open_store: Open, files: list[HubFile], hub: Hub, control: Control
 ) -> None:
     asked = {file.name: threading.Event() for file in files}
 
@@ -78,7 +79,7 @@ def test_the_next_file_comes_while_the_first_is_read(
             asked[request.name].set()
 
     hub.fault = note
-    store = open_store(progress)
+    store = open_store(control)
     store.acquire(files[0])
     assert asked["1.bin"].wait(20)
     assert not asked["2.bin"].is_set()
@@ -88,11 +89,11 @@ def test_the_next_file_comes_while_the_first_is_read(
 
 
 def test_what_is_here_waits_for_nothing_that_is_not(
-    open_store: Open, files: list[HubFile], hub: Hub, progress: Progress
+    open_store: Open, files: list[HubFile], hub: Hub, control: Control
 ) -> None:
     released = threading.Event()
     hub.fault = lambda asked: Fault(cut=10, until=released) if asked.name == "1.bin" else None
-    store = open_store(progress)
+    store = open_store(control)
     assert store.acquire(files[0]).read_bytes() == content(0)
     released.set()
     assert store.acquire(files[1]).read_bytes() == content(1)
@@ -100,17 +101,17 @@ def test_what_is_here_waits_for_nothing_that_is_not(
 
 
 def test_what_ends_the_fetching_is_told_to_who_waits(
-    open_store: Open, files: list[HubFile], hub: Hub, progress: Progress
+    open_store: Open, files: list[HubFile], hub: Hub, control: Control
 ) -> None:
     hub.fault = lambda asked: Fault(403) if asked.name == "1.bin" else None
-    store = open_store(progress)
+    store = open_store(control)
     with pytest.raises(InputError, match=r"1\.bin"):
         store.acquire(files[1])
     store.close()
 
 
 def test_a_signal_ends_the_wait(
-    open_store: Open, files: list[HubFile], hub: Hub, progress: Progress, stop: threading.Event
+    open_store: Open, files: list[HubFile], hub: Hub, control: Control, stop: threading.Event
 ) -> None:
     released = threading.Event()
 
@@ -119,7 +120,7 @@ def test_a_signal_ends_the_wait(
         return Fault(cut=10, until=released)
 
     hub.fault = hang
-    store = open_store(progress)
+    store = open_store(control)
     with pytest.raises(InterruptedRunError):
         store.acquire(files[0])
     store.close()
@@ -127,11 +128,11 @@ def test_a_signal_ends_the_wait(
 
 
 def test_closing_ends_the_wait_and_writes_no_more(
-    open_store: Open, files: list[HubFile], hub: Hub, tmp_path: Path, progress: Progress
+    open_store: Open, files: list[HubFile], hub: Hub, tmp_path: Path, control: Control
 ) -> None:
     released = threading.Event()
     hub.fault = lambda _: Fault(cut=0, until=released)
-    store = open_store(progress)
+    store = open_store(control)
     threading.Timer(0.05, store.close).start()
     with pytest.raises(InterruptedRunError):
         store.acquire(files[0])
@@ -145,9 +146,9 @@ def test_closing_ends_the_wait_and_writes_no_more(
 def test_progress_counts_all_bytes_once(open_store: Open, files: list[HubFile], tmp_path: Path) -> None:
     (tmp_path / "here" / files[0].stored_name).write_bytes(content(0)[:1000])
     stream = io.StringIO()
-    progress = Progress(JsonLines(stream), threading.Event())
-    progress.begin(COUNT * SIZE)
-    store = open_store(progress)
+    control = Control(JsonLines(stream), threading.Event())
+    control.begin(COUNT * SIZE)
+    store = open_store(control)
     for file in files:
         store.acquire(file)
         store.finished()
@@ -157,6 +158,6 @@ def test_progress_counts_all_bytes_once(open_store: Open, files: list[HubFile], 
 
 
 def test_local_files_are_where_they_are(open_store: Open, tmp_path: Path) -> None:
-    store = open_store(Progress(Silent(), threading.Event()))
+    store = open_store(Control(Silent(), threading.Event()))
     assert store.acquire(LocalFile(tmp_path / "model" / "0.bin")) == tmp_path / "model" / "0.bin"
     assert not store._threads

@@ -19,7 +19,8 @@ from huggingface_hub.utils import close_session, get_session
 
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
-from vicuna_server.run.progress import JsonLines, Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import JsonLines, Silent
 from vicuna_server.weights.hub import token as hub_token
 from vicuna_server.weights.hub.client import HubClient
 from vicuna_server.weights.hub.destinations import require_public_peer, target_of
@@ -35,9 +36,9 @@ def first(fault: Fault, times: int = 1) -> Callable[[Asked], Fault | None]:
 
 
 @pytest.fixture
-def read(hub: Hub, tmp_path: Path, progress: Progress) -> Callable[[int, int], bytes]:
+def read(hub: Hub, tmp_path: Path, control: Control) -> Callable[[int, int], bytes]:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    client = HubClient(progress)
+    client = HubClient(control)
     return lambda start, stop: client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", start, stop)
 
 
@@ -75,7 +76,7 @@ def test_the_server_says_how_long_to_wait(hub: Hub, read: Read, stop: Hurry, hea
 def test_a_long_wait_is_told_but_not_again_and_again(hub: Hub, tmp_path: Path, stop: Hurry) -> None:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
     stream = io.StringIO()
-    client = HubClient(Progress(JsonLines(stream), stop))
+    client = HubClient(Control(JsonLines(stream), stop))
     hub.fault = lambda asked: Fault(429, {"Retry-After": "6"}) if asked.number < 2 else None
     for start in (0, 1000):
         client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", start, start + 100)
@@ -147,17 +148,17 @@ def test_another_range_than_asked_for_is_not_taken(hub: Hub, read: Read, monkeyp
         read(0, 100)
 
 
-def test_nobody_answers(read: Read, hub: Hub, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers(read: Read, hub: Hub, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(UnreachableError, match=r"ConnectError.*check network and hub"):
-        HubClient(progress).read("the file", f"http://127.0.0.1:{port}/x", 0, 10)
+        HubClient(control).read("the file", f"http://127.0.0.1:{port}/x", 0, 10)
 
 
-def test_an_endpoint_that_is_none_is_not_tried_twice(hub: Hub, progress: Progress, stop: Hurry) -> None:
+def test_an_endpoint_that_is_none_is_not_tried_twice(hub: Hub, control: Control, stop: Hurry) -> None:
     with pytest.raises(UnreachableError, match="check HF_ENDPOINT"):
-        HubClient(progress).read("the file", "hub.example/x", 0, 10)
+        HubClient(control).read("the file", "hub.example/x", 0, 10)
     assert not stop.waits
 
 
@@ -180,12 +181,12 @@ def test_offline_says_so(read: Read, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
     assert not hub.asked
 
 
-def test_a_proxy_is_used(hub: Hub, read: Read, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used(hub: Hub, read: Read, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     close_session()  # the session reads the environment once
     monkeypatch.setenv("HTTP_PROXY", hub.url)
     monkeypatch.delenv("HF_TOKEN")
     url = "http://hub.example/me/model/resolve/main/model.bin"
-    assert HubClient(progress).read("the file", url, 0, 100) == CONTENT[:100]
+    assert HubClient(control).read("the file", url, 0, 100) == CONTENT[:100]
     assert hub.asked[0].path == url
 
 
@@ -212,15 +213,15 @@ def test_a_signal_ends_the_wait_between_two_tries(hub: Hub, read: Read, stop: Hu
 
 def test_what_comes_is_held_to_the_rate(hub: Hub, tmp_path: Path, stop: Hurry) -> None:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    client = HubClient(Progress(Silent(), stop, 10_000, clock=lambda: sum(stop.waits)))
+    client = HubClient(Control(Silent(), stop, 10_000, clock=lambda: sum(stop.waits)))
     client.read("the file", f"{hub.url}/me/model/resolve/main/model.bin", 0, 50_000)
     assert sum(stop.waits) == pytest.approx(4, abs=1.01)  # a second's worth comes at once
 
 
-def test_a_token_is_not_sent_over_plain_http(read: Read, hub: Hub, progress: Progress) -> None:
+def test_a_token_is_not_sent_over_plain_http(read: Read, hub: Hub, control: Control) -> None:
     words = r"http://hub\.example:80 is a hub without TLS.* name one .*https.*HF_TOKEN"
     with pytest.raises(InputError, match=words) as caught:
-        HubClient(progress).read("the file", "http://me:word@hub.example:80/x", 0, 10)
+        HubClient(control).read("the file", "http://me:word@hub.example:80/x", 0, 10)
     assert caught.value.reason == "TokenNotSafe"
     assert read(0, 10) == CONTENT[:10], "the loopback is no network"
 
@@ -331,7 +332,7 @@ def test_a_body_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(map(len, blocks_of("the file", steady))) == 8192 * 1000
 
 
-def test_a_head_that_drips_ends(monkeypatch: pytest.MonkeyPatch, progress: Progress) -> None:
+def test_a_head_that_drips_ends(monkeypatch: pytest.MonkeyPatch, control: Control) -> None:
     """A server that sends a header's byte now and then keeps every idle timeout waiting."""
     released, closed = threading.Event(), threading.Event()
 
@@ -347,7 +348,7 @@ def test_a_head_that_drips_ends(monkeypatch: pytest.MonkeyPatch, progress: Progr
     monkeypatch.setattr(get_session(), "stream", stream)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(UnreachableError, match="no answer within"):
-        HubClient(progress).read("the file", "https://hub.example/x", 0, 10)
+        HubClient(control).read("the file", "https://hub.example/x", 0, 10)
     released.set()
     assert closed.wait(10), "what comes too late is closed"
 

@@ -13,7 +13,7 @@ import pytest
 from support.hub import Asked, Fault, Hub
 from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.download import fetch
 from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
@@ -22,9 +22,9 @@ CONTENT = bytes(number * 7 % 251 for number in range(300_000))
 
 
 @pytest.fixture
-def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
+def file(hub: Hub, tmp_path: Path, control: Control) -> HubFile:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    return list_repository(HubSource("me/model", "main"), progress).files["model.bin"]
+    return list_repository(HubSource("me/model", "main"), control).files["model.bin"]
 
 
 class Fetched:
@@ -75,9 +75,9 @@ def test_bytes_that_are_wrong_twice_are_not_taken(file: HubFile, hub: Hub, tmp_p
     assert not (tmp_path / "here").exists()
 
 
-def test_small_files_have_gits_name_for_their_content(hub: Hub, tmp_path: Path, progress: Progress) -> None:
+def test_small_files_have_gits_name_for_their_content(hub: Hub, tmp_path: Path, control: Control) -> None:
     (tmp_path / "model" / "config.json").write_bytes(CONTENT)
-    listed = list_repository(HubSource("me/model", "main"), progress).files["config.json"]
+    listed = list_repository(HubSource("me/model", "main"), control).files["config.json"]
     git = ["git", "hash-object", str(tmp_path / "model" / "config.json")]
     assert listed.sha256 is None
     assert listed.blob_id == subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

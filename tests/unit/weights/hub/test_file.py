@@ -10,7 +10,7 @@ import pytest
 from support.hub import Asked, Fault, Hub
 from vicuna_contract.sources import HubSource
 from vicuna_server.files.data_file import at_once, buffered
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
 
@@ -19,9 +19,9 @@ CONTENT = bytes(number * 7 % 251 for number in range(20 * BLOCK + 100))
 
 
 @pytest.fixture
-def file(hub: Hub, tmp_path: Path, progress: Progress) -> HubFile:
+def file(hub: Hub, tmp_path: Path, control: Control) -> HubFile:
     (tmp_path / "model" / "model.bin").write_bytes(CONTENT)
-    found = list_repository(HubSource("me/model", "main"), progress).files["model.bin"]
+    found = list_repository(HubSource("me/model", "main"), control).files["model.bin"]
     hub.asked.clear()
     return found
 

@@ -12,16 +12,16 @@ import pytest
 from support.hub import COMMIT, Fault, Hub, Hurry
 from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, UnreachableError
-from vicuna_server.run.progress import Progress
+from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.listing import list_repository
 
 SOURCE = HubSource("me/model", "a/branch")
 
 
-def test_files_have_sizes_hashes_and_the_commits_own_address(hub: Hub, tmp_path: Path, progress: Progress) -> None:
+def test_files_have_sizes_hashes_and_the_commits_own_address(hub: Hub, tmp_path: Path, control: Control) -> None:
     (tmp_path / "model" / "config.json").write_bytes(b"{}")
     (tmp_path / "model" / "a b?.bin").write_bytes(b"weights")
-    listing = list_repository(SOURCE, progress)
+    listing = list_repository(SOURCE, control)
     assert listing.commit == COMMIT
     assert hub.asked[0].path == "/api/models/me/model/revision/a%2Fbranch?blobs=true"
     weights, config = listing.files["a b?.bin"], listing.files["config.json"]
@@ -33,16 +33,16 @@ def test_files_have_sizes_hashes_and_the_commits_own_address(hub: Hub, tmp_path:
 
 
 @pytest.mark.parametrize(("status", "reason"), [(401, "SourceForbidden"), (404, "SourceNotFound")])
-def test_what_is_refused_is_named_by_its_uri(hub: Hub, progress: Progress, status: int, reason: str) -> None:
+def test_what_is_refused_is_named_by_its_uri(hub: Hub, control: Control, status: int, reason: str) -> None:
     hub.fault = lambda _: Fault(status)
     with pytest.raises(InputError, match="hf://me/model@a/branch") as caught:
-        list_repository(SOURCE, progress)
+        list_repository(SOURCE, control)
     assert caught.value.reason == reason
 
 
-def test_a_hub_that_is_busy_is_asked_again(hub: Hub, progress: Progress, stop: Hurry) -> None:
+def test_a_hub_that_is_busy_is_asked_again(hub: Hub, control: Control, stop: Hurry) -> None:
     hub.fault = lambda asked: Fault(429, {"Retry-After": "3"}) if not asked.number else None
-    assert list_repository(SOURCE, progress).commit == COMMIT
+    assert list_repository(SOURCE, control).commit == COMMIT
     assert stop.waits == [3]
 
 
@@ -83,30 +83,30 @@ FILE = {"rfilename": "config.json", "size": 2}
     ],
 )
 def test_an_answer_that_is_no_listing_is_not_the_sources_fault(
-    answering: Callable[[object], None], progress: Progress, answer: object
+    answering: Callable[[object], None], control: Control, answer: object
 ) -> None:
     answering(answer)
     with pytest.raises(UnreachableError, match="is no listing; check HF_ENDPOINT"):
-        list_repository(SOURCE, progress)
+        list_repository(SOURCE, control)
 
 
-def test_only_good_names_of_the_top_folder_count(answering: Callable[[object], None], progress: Progress) -> None:
+def test_only_good_names_of_the_top_folder_count(answering: Callable[[object], None], control: Control) -> None:
     names = ["config.json", "original/model.bin", "../model.bin", "model-\0.bin", "a" * 201]
     answering({"sha": COMMIT, "siblings": [FILE | {"rfilename": name} for name in names]})
-    assert list(list_repository(SOURCE, progress).files) == ["config.json"]
+    assert list(list_repository(SOURCE, control).files) == ["config.json"]
 
 
-def test_a_hub_that_tells_no_sizes_is_refused(answering: Callable[[object], None], progress: Progress) -> None:
+def test_a_hub_that_tells_no_sizes_is_refused(answering: Callable[[object], None], control: Control) -> None:
     answering({"sha": COMMIT, "siblings": [{"rfilename": "config.json"}]})
     with pytest.raises(InputError, match="tells no sizes") as caught:
-        list_repository(SOURCE, progress)
+        list_repository(SOURCE, control)
     assert caught.value.reason == "SourceUnsupported"
 
 
 def test_an_endless_answer_is_not_kept(
-    answering: Callable[[object], None], progress: Progress, monkeypatch: pytest.MonkeyPatch
+    answering: Callable[[object], None], control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vicuna_server.weights.hub.listing._MOST_BYTES", 1000)
     answering(b" " * 1001)
     with pytest.raises(UnreachableError, match="answers endlessly"):
-        list_repository(SOURCE, progress)
+        list_repository(SOURCE, control)
