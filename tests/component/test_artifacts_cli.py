@@ -18,7 +18,7 @@ from vicuna_contract.names import MANIFEST_NAME
 from vicuna_server.artifacts import pruning
 from vicuna_server.artifacts.digests import hash_file
 from vicuna_server.artifacts.journal import Journal
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.manifest import FileEntry
 from vicuna_server.cli import main
 from vicuna_server.files.data_file import LocalFile
@@ -212,7 +212,7 @@ def test_progress_is_told_unless_asked_not_to(artifact: Path, capsys: pytest.Cap
 def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, OTHER, control.cancellation):
+    with ArtifactLock(root, OTHER, control.cancellation):
         assert main(["artifacts", "list", str(root), "--json"]) == 0
         listing = json.loads(capsys.readouterr().out)
     (found,), (unfinished,) = listing["artifacts"], listing["unfinished"]
@@ -286,7 +286,7 @@ def test_what_was_made_or_found_a_moment_ago_stays(run: Run, artifact: Path) -> 
 def test_what_a_merge_works_on_stays(run: Run, artifact: Path, control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, artifact.name, control.cancellation), Claim(root, OTHER, control.cancellation):
+    with ArtifactLock(root, artifact.name, control.cancellation), ArtifactLock(root, OTHER, control.cancellation):
         _, lines, _ = run("prune", root, "--keep", "none")
         assert {line["why"] for line in lines if line["event"] == "keep"} == {"a merge works on it"}
         assert (
@@ -329,8 +329,8 @@ def test_a_full_volume_can_be_pruned(run: Run, artifact: Path, monkeypatch: pyte
 
 
 def test_claims_of_the_dead_go_with_the_rest(run: Run, root: Path) -> None:
-    claim = root / f".claim-{OTHER}"
-    claim.write_text('{"nonce": "dead"}')
+    lock = root / f".claim-{OTHER}"
+    lock.write_text('{"nonce": "dead"}')
     half = root / f".claim-{OTHER}.half"
     half.touch()
     _age(root)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from support.disturbing import CHANGES, GROWING, die, die_after, die_soon, full, interrupt, stop
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.pruning import candidates, prune
 from vicuna_server.artifacts.verify import verify
 from vicuna_server.errors import VicunaError
@@ -94,8 +94,8 @@ def visible(root: Path) -> dict[str, list[str]]:
 
 
 def hasty(patience: float) -> None:
-    """Watch claims for so many seconds only."""
-    Claim.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
+    """Watch locks for so many seconds only."""
+    ArtifactLock.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
 
 
 def tell(**point: Any) -> None:

@@ -11,7 +11,7 @@ from vicuna_contract.prune_arguments import PruneArguments, declare_root
 from vicuna_contract.termination import Pruned
 from vicuna_server.artifacts.listing import list_volume, require_volume
 from vicuna_server.artifacts.lookup import artifact_folders
-from vicuna_server.artifacts.pruning import Candidate, candidates, prune, tidy_claims
+from vicuna_server.artifacts.pruning import Candidate, candidates, prune, tidy_locks
 from vicuna_server.artifacts.text import JsonTeller, Teller, TextTeller
 from vicuna_server.artifacts.verify import Fault, verify, verify_fast
 from vicuna_server.errors import InputError, UsageError, VicunaError
@@ -119,7 +119,7 @@ def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
         removed = [each for each in found if each.kept is None]
         if not args.dry_run:
             removed = _remove(removed, args.min_age, cancellation, teller)
-            tidy_claims(args.root, cancellation)
+            tidy_locks(args.root, cancellation)
     size = sum(each.size for each in removed)
     teller.total(len(removed), size, dry_run=args.dry_run)
     write_termination_message(Pruned(len(removed), size).fields())

@@ -1,4 +1,4 @@
-"""Who holds a claim: what a process writes of itself, and whether another one is known to be gone."""
+"""Who holds a lock: what a process writes of itself, and whether another one is known to be gone."""
 
 import os
 from collections.abc import Mapping

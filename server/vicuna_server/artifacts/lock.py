@@ -1,13 +1,13 @@
 """One merger at a time per artifact, decided by a file on the volume that all of them see.
 
-The holder rewrites its claim every few seconds. Who finds a claim watches it: one that does not change for 30 s
-on the watcher's own clock (clocks of nodes differ), or whose process is known to be dead, is taken over. Neither
-flock nor hard links are needed, so it works on network file systems too.
+The holder rewrites the file every few seconds. A merger that finds the file watches it. It takes over a file that
+does not change for 30 s on the watcher's own clock (clocks of nodes differ), or whose process is known to be dead.
+Neither flock nor hard links are needed, so it works on network file systems too.
 
-Without a lock that the server keeps, two watchers can take over in the same instant, or a frozen holder wake up.
-That costs work, never the result: each writes into a folder of its own, the last name in the file counts, who
-is not named any more ends with `ClaimLost` at its next heartbeat, at the latest before it publishes, and should
-two publish at once, both bring the same bytes and the rename lets one win.
+No file server guards this lock: two watchers can take over in the same instant, or a frozen holder can wake up.
+That costs work, never the result. Each merger writes into a folder of its own, and the last name in the file counts.
+A merger that is not named any more ends with `LockLost` at its next heartbeat, at the latest before it publishes.
+Should two publish at once, both bring the same bytes, and the rename lets one win.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from vicuna_server.errors import InterruptedRunError
 from vicuna_server.files.storage import FULL, volume_time
 from vicuna_server.run.cancellation import Cancellation
 
-__all__ = ["CLAIM_PREFIX", "Claim", "drop_claim", "seems_held"]
+__all__ = ["LOCK_PREFIX", "ArtifactLock", "drop_lock", "seems_held"]
 
-CLAIM_PREFIX = ".claim-"
+LOCK_PREFIX = ".claim-"  # the files have it since 0.1, and mergers of earlier versions share the volume
 _PATIENCE_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
@@ -36,17 +36,17 @@ _FORGOTTEN_SECONDS = 3600.0  # by the volume's clock; only for those who do not 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
-class Claim:
+class ArtifactLock:
     """The right to make one artifact; a context manager that waits for it.
 
     Args:
         root: folder all mergers share.
-        key: what is claimed; the file is `.claim-<key>`.
-        cancellation: ends the wait on a signal; ends the run when the claim is lost.
-        patience: seconds without a heartbeat after which a claim counts as abandoned.
+        key: what is locked; the file is `.claim-<key>`.
+        cancellation: ends the wait on a signal; ends the run when the lock is lost.
+        patience: seconds without a heartbeat after which a lock counts as abandoned.
         heartbeat: seconds between two heartbeats.
-        poll: seconds between two looks at another's claim.
-        on_wait: called once when another merger holds the claim.
+        poll: seconds between two looks at another's lock.
+        on_wait: called once when another merger holds the lock.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Claim:
     ) -> None:
         self.nonce = secrets.token_hex(8)
         self.key = key
-        self.path = root / f"{CLAIM_PREFIX}{key}"
+        self.path = root / f"{LOCK_PREFIX}{key}"
         self._cancellation = cancellation
         self._patience = patience
         self._heartbeat = heartbeat
@@ -72,9 +72,9 @@ class Claim:
         self._beats = 0
         self._lock = threading.Lock()  # the heartbeat and `require` may both find the file gone
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_alive, name="merge-claim", daemon=True)
+        self._thread = threading.Thread(target=self._keep_alive, name="merge-lock", daemon=True)
 
-    def __enter__(self) -> "Claim":
+    def __enter__(self) -> "ArtifactLock":
         self._acquire()
         self._thread.start()
         return self
@@ -85,8 +85,8 @@ class Claim:
         self._give_up()
 
     @contextlib.contextmanager
-    def at_once(self) -> Iterator[bool]:
-        """Take the claim if it is free, or its holder dead or silent for an hour; say whether it may be acted upon."""
+    def try_acquire(self) -> Iterator[bool]:
+        """Take the lock if it is free, or its holder dead or silent for an hour; say whether it may be acted upon."""
         try:
             taken = self._create()
             if not taken:
@@ -95,7 +95,8 @@ class Claim:
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            # No room even for a claim: whoever is to make some has to do with a look. No merge can begin here either.
+            # No room even for a lock file. A prune must still be able to make room, so a look has to do: no merge can
+            # begin on a full volume either.
             yield not seems_held(self.path.parent, self.key)
             return
         if not taken:
@@ -108,18 +109,20 @@ class Claim:
             self.__exit__()
 
     def is_held(self) -> bool:
-        """Whether the file still names this claim."""
+        """Whether the file still names this lock."""
         return _read(self.path).get("nonce") == self.nonce
 
     def require(self) -> None:
-        """Raise `InterruptedRunError` (`ClaimLost`) when another merger took over; put a vanished claim back."""
+        """Raise `InterruptedRunError` (`LockLost`) when another merger took over; put a vanished lock back."""
         if not self.is_held() and not self._put_back():
             raise self.lost()
 
     def lost(self) -> InterruptedRunError:
         """Return what a run ends with that another merger has replaced."""
         return InterruptedRunError(
-            "ClaimLost", f"another merger took over {self.path.name}; run again to use its artifact"
+            "LockLost",
+            f"the lock {self.path.name} names another merger, which took over because this one stood still; "
+            "run again to use its artifact",
         )
 
     def _acquire(self) -> None:
@@ -139,7 +142,7 @@ class Claim:
             self._cancellation.pause(self._poll)
 
     def _create(self) -> bool:
-        """Put our claim where there is none; it appears with its content, so that its process is always known."""
+        """Put our lock where there is none; it appears with its content, so that its process is always known."""
         ours, descriptor = self._prepare()
         try:
             try:
@@ -160,7 +163,7 @@ class Claim:
         return True
 
     def _take_over(self, abandoned: dict[str, Any]) -> bool:
-        """Put our claim in place of an abandoned one, unless that changed meanwhile."""
+        """Put our lock in place of an abandoned one, unless that changed meanwhile."""
         ours, descriptor = self._prepare()
         with contextlib.suppress(FileNotFoundError):
             if _read(self.path) == abandoned:
@@ -179,7 +182,7 @@ class Claim:
         return False
 
     def _prepare(self) -> tuple[Path, int]:
-        """Write our claim beside its place; return the file and an open descriptor of it."""
+        """Write our lock beside its place; return the file and an open descriptor of it."""
         ours = self.path.with_name(f"{self.path.name}.{self.nonce}")
         descriptor = os.open(ours, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -201,7 +204,7 @@ class Claim:
         self._hold(-1)
 
     def _put_back(self) -> bool:
-        """Make the claim again if its file is gone: a former holder that woke up may have removed it."""
+        """Make the lock again if its file is gone: a former holder that woke up may have removed it."""
         with self._lock:
             return self.is_held() or self._create()
 
@@ -222,7 +225,7 @@ class Claim:
                     self._beat(self._descriptor)
 
     def _is_lost(self) -> bool:
-        """Whether the file names another claim; one that vanished is put back, one being written is left alone."""
+        """Whether the file names another lock; one that vanished is put back, one being written is left alone."""
         found = _read(self.path).get("nonce")
         if found is None and not self.path.exists():
             return not self._put_back()
@@ -240,15 +243,15 @@ class Claim:
 
 
 def seems_held(root: Path, key: str) -> bool:
-    """Whether there is a claim of a process that is not known to be dead; only looks."""
-    path = root / f"{CLAIM_PREFIX}{key}"
+    """Whether there is a lock of a process that is not known to be dead; only looks."""
+    path = root / f"{LOCK_PREFIX}{key}"
     return path.exists() and not is_dead(_read(path))
 
 
-def drop_claim(root: Path, key: str) -> None:
-    """Remove the claim of a run that died after it published, or half-way: nobody needs one on what is there."""
+def drop_lock(root: Path, key: str) -> None:
+    """Remove the lock of a run that died after it published, or half-way: nobody needs one on what is there."""
     with contextlib.suppress(OSError):
-        for path in (root / f"{CLAIM_PREFIX}{key}", *root.glob(f"{CLAIM_PREFIX}{key}.*")):
+        for path in (root / f"{LOCK_PREFIX}{key}", *root.glob(f"{LOCK_PREFIX}{key}.*")):
             path.unlink(missing_ok=True)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicuna_server.artifacts.lock import CLAIM_PREFIX, Claim, seems_held
+from vicuna_server.artifacts.lock import LOCK_PREFIX, ArtifactLock, seems_held
 from vicuna_server.artifacts.lookup import artifact_folders
 from vicuna_server.artifacts.second_look import DAMAGED
 from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
@@ -14,7 +14,7 @@ from vicuna_server.artifacts.verify import verify_fast
 from vicuna_server.files.storage import fsync_folder, measure, volume_time
 from vicuna_server.run.cancellation import Cancellation
 
-__all__ = ["Candidate", "candidates", "prune", "tidy_claims"]
+__all__ = ["Candidate", "candidates", "prune", "tidy_locks"]
 
 _WORKED_ON = "a merge works on it"
 
@@ -72,7 +72,7 @@ def _kept_aside(key: str, age: float, aside: Collection[str]) -> str | None:
 
 
 def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) -> str | None:
-    """Remove one folder under the claim that a merge of it takes.
+    """Remove one folder under the lock that a merge of it takes.
 
     An artifact is hidden by a rename, durable before the first byte goes: half of one is never visible, whenever this
     is killed. A merge that found it in the same instant has touched it, and it is shown again.
@@ -86,11 +86,11 @@ def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) ->
         OSError: the volume does not let it be renamed.
     """
     root = candidate.path.parent
-    claim = Claim(root, candidate.key, cancellation)
-    with claim.at_once() as taken:
+    lock = ArtifactLock(root, candidate.key, cancellation)
+    with lock.try_acquire() as taken:
         if not taken:
             return _WORKED_ON
-        hidden = root / f"{STAGING_PREFIX}{candidate.key}-{claim.nonce}"
+        hidden = root / f"{STAGING_PREFIX}{candidate.key}-{lock.nonce}"
         try:
             candidate.path.rename(hidden)
         except FileNotFoundError:
@@ -110,10 +110,10 @@ def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) ->
         return f"parts of it could not be removed: {hidden}" if hidden.exists() else None
 
 
-def tidy_claims(root: Path, cancellation: Cancellation) -> None:
-    """Remove the claims of the dead, and what takeovers left half-way."""
-    for path in root.glob(f"{CLAIM_PREFIX}*"):
-        key, _, nonce = path.name.removeprefix(CLAIM_PREFIX).partition(".")
-        with contextlib.suppress(OSError), Claim(root, key, cancellation).at_once() as taken:
+def tidy_locks(root: Path, cancellation: Cancellation) -> None:
+    """Remove the locks of the dead, and what takeovers left half-way."""
+    for path in root.glob(f"{LOCK_PREFIX}*"):
+        key, _, nonce = path.name.removeprefix(LOCK_PREFIX).partition(".")
+        with contextlib.suppress(OSError), ArtifactLock(root, key, cancellation).try_acquire() as taken:
             if taken and nonce:
                 path.unlink(missing_ok=True)

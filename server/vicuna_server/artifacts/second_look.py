@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.artifacts.staging import STAGING_PREFIX
 from vicuna_server.artifacts.verify import NOT_SEALED, verify
@@ -29,13 +29,13 @@ def whole_or_put_aside(root: Path, found: Manifest, control: Control) -> Manifes
         OSError: the volume does not let it be renamed.
     """
     folder = root / found.artifact_id
-    with Claim(root, found.artifact_id, control.cancellation) as claim:
+    with ArtifactLock(root, found.artifact_id, control.cancellation) as lock:
         control.begin(found.total_size)
         faults = [fault for fault in verify(folder, control.advance)[1] if fault != NOT_SEALED]
         if not faults:
             return found
-        claim.require()
-        aside = root / f"{STAGING_PREFIX}{DAMAGED}{found.artifact_id}-{claim.nonce}"
+        lock.require()
+        aside = root / f"{STAGING_PREFIX}{DAMAGED}{found.artifact_id}-{lock.nonce}"
         folder.rename(aside)
         fsync_folder(root)
     told = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])

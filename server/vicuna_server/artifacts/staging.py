@@ -8,7 +8,7 @@ from types import TracebackType
 
 from vicuna_contract.names import MANIFEST_NAME
 from vicuna_server.artifacts.journal import JOURNAL_NAME, Journal, finished_files
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.lookup import find_artifact
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import VicunaError
@@ -27,12 +27,12 @@ class Staging:
     files its journal says are finished, and in a folder without a journal everything.
     """
 
-    def __init__(self, root: Path, key: str, claim: Claim) -> None:
+    def __init__(self, root: Path, key: str, lock: ArtifactLock) -> None:
         self.root = root
-        self.path = root / f"{STAGING_PREFIX}{key}-{claim.nonce}"
+        self.path = root / f"{STAGING_PREFIX}{key}-{lock.nonce}"
         self.journal = Journal(self.path)
         self._key = key
-        self._claim = claim
+        self._lock = lock
         self._published = False
 
     def __enter__(self) -> "Staging":
@@ -43,7 +43,7 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError | VicunaError) and not self._published and not self.path.is_dir():
-            raise self._claim.lost() from error  # who took over has taken the folder too: whatever failed comes of that
+            raise self._lock.lost() from error  # who took over has taken the folder too: whatever failed comes of that
         if isinstance(error, OSError) or (isinstance(error, VicunaError) and error.retryable):
             with contextlib.suppress(OSError):  # the error under way says more
                 _drop_unfinished(self.path)
@@ -63,7 +63,7 @@ class Staging:
                 ours = self.path.with_name(f"{self.path.name}.{number}")
                 try:
                     path.rename(ours)
-                except FileNotFoundError:  # another owner, who will find that this claim has a new one
+                except FileNotFoundError:  # another owner, who will find that this lock has a new one
                     continue
                 seized.append(ours)
         return seized
@@ -84,7 +84,7 @@ class Staging:
         An equal artifact that another merger published meanwhile is as good; a broken one gives way.
 
         Raises:
-            InterruptedRunError: `ClaimLost`.
+            InterruptedRunError: `LockLost`.
         """
         self.write(MANIFEST_NAME, manifest.to_json().encode())
         target = self.root / manifest.artifact_id
@@ -102,12 +102,12 @@ class Staging:
         """Make the folder durable and rename it to what is not there yet, or an empty folder.
 
         Raises:
-            InterruptedRunError: `ClaimLost`.
+            InterruptedRunError: `LockLost`.
             OSError: something is there.
         """
         self.journal.remove()
         fsync_folder(self.path)
-        self._claim.require()
+        self._lock.require()
         self.path.rename(target)
         self._published = True
         fsync_folder(self.root)

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicuna_server.artifacts.lock import CLAIM_PREFIX, Claim
+from vicuna_server.artifacts.lock import LOCK_PREFIX, ArtifactLock
 from vicuna_server.artifacts.second_look import DAMAGED
 from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.files.storage import measure, require_space, volume_time
@@ -44,17 +44,17 @@ def dead_staging(root: Path, cancellation: Cancellation, but: str = "") -> list[
     return sorted(found, key=lambda each: each.changed)
 
 
-def sweep(root: Path, claim: Claim, cancellation: Cancellation) -> None:
-    """Remove what is older than 7 days, by the volume's own clock, and what takeovers of this claim left half-way."""
-    for path in root.glob(f"{claim.path.name}.*"):
+def sweep(root: Path, lock: ArtifactLock, cancellation: Cancellation) -> None:
+    """Remove what is older than 7 days, by the volume's own clock, and what takeovers of this lock left half-way."""
+    for path in root.glob(f"{lock.path.name}.*"):
         path.unlink(missing_ok=True)
     now = volume_time(root)
-    for dead in dead_staging(root, cancellation, but=claim.key):
+    for dead in dead_staging(root, cancellation, but=lock.key):
         if now - dead.changed > MOST_SECONDS:
             remove_dead(root, dead, cancellation)
 
 
-def make_room(root: Path, needed: int, claim: Claim, cancellation: Cancellation, reporter: Reporter) -> None:
+def make_room(root: Path, needed: int, lock: ArtifactLock, cancellation: Cancellation, reporter: Reporter) -> None:
     """Let go of what other merges could have resumed, oldest first, until `needed` bytes are free.
 
     Damaged artifacts that were put aside go last: a server may still read one.
@@ -62,7 +62,7 @@ def make_room(root: Path, needed: int, claim: Claim, cancellation: Cancellation,
     Raises:
         OutOfSpaceError: there is not enough even so.
     """
-    for dead in sorted(dead_staging(root, cancellation, but=claim.key), key=_is_damaged):
+    for dead in sorted(dead_staging(root, cancellation, but=lock.key), key=_is_damaged):
         if shutil.disk_usage(root).free >= needed:
             break
         if remove_dead(root, dead, cancellation):
@@ -77,22 +77,22 @@ def _is_damaged(dead: DeadStaging) -> bool:
 
 
 def drop_staging(root: Path, key: str, cancellation: Cancellation) -> None:
-    """Remove what dead runs left on the way to an artifact that is there by now, their claim included."""
+    """Remove what dead runs left on the way to an artifact that is there by now, their lock included."""
     folders = list(root.glob(f"{STAGING_PREFIX}{key}-*"))
-    if folders or (root / f"{CLAIM_PREFIX}{key}").exists():
-        with contextlib.suppress(OSError), Claim(root, key, cancellation).at_once() as taken:
+    if folders or (root / f"{LOCK_PREFIX}{key}").exists():
+        with contextlib.suppress(OSError), ArtifactLock(root, key, cancellation).try_acquire() as taken:
             for folder in folders if taken else ():
                 remove(folder)
 
 
 def remove_dead(root: Path, dead: DeadStaging, cancellation: Cancellation) -> bool:
     """Remove one, unless a run took it up meanwhile."""
-    with Claim(root, staging_key(dead.path), cancellation).at_once() as taken:
+    with ArtifactLock(root, staging_key(dead.path), cancellation).try_acquire() as taken:
         if taken:
             remove(dead.path)
         return taken
 
 
 def _is_free(root: Path, key: str, cancellation: Cancellation) -> bool:
-    with Claim(root, key, cancellation).at_once() as taken:
+    with ArtifactLock(root, key, cancellation).try_acquire() as taken:
         return taken

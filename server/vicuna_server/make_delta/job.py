@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.staging import Staging, remove
 from vicuna_server.errors import UsageError
 from vicuna_server.files.storage import require_space
@@ -79,7 +79,10 @@ def make_delta(request: DeltaRequest, control: Control) -> Made:
             raise _taken(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         key = "delta" + hashlib.sha256(str(output).encode()).hexdigest()[:16]
-        with Claim(output.parent, key, control.cancellation) as claim, Staging(output.parent, key, claim) as staging:
+        with (
+            ArtifactLock(output.parent, key, control.cancellation) as lock,
+            Staging(output.parent, key, lock) as staging,
+        ):
             for folder in staging.seize():
                 remove(folder)
             staging.journal.begin()  # nothing that a later run could go on with

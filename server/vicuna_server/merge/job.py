@@ -8,7 +8,7 @@ from pathlib import Path
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.artifacts import identity
-from vicuna_server.artifacts.lock import Claim, drop_claim
+from vicuna_server.artifacts.lock import ArtifactLock, drop_lock
 from vicuna_server.artifacts.lookup import find_artifact, find_by_inputs
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.artifacts.second_look import whole_or_put_aside
@@ -118,9 +118,9 @@ class _Job:
 
     def _merge_from_hub(self) -> Manifest:
         """Merge with a folder on the volume for what is fetched; it stays where a later run can go on with it."""
-        with Claim(self._root, self._scratch_key, self._control.cancellation) as claim:
-            sweep(self._root, claim, self._control.cancellation)
-            with Staging(self._root, claim.key, claim) as staging:
+        with ArtifactLock(self._root, self._scratch_key, self._control.cancellation) as lock:
+            sweep(self._root, lock, self._control.cancellation)
+            with Staging(self._root, lock.key, lock) as staging:
                 left = staging.seize()
                 adopt(left, staging.path)
                 for folder in left:
@@ -143,7 +143,7 @@ class _Job:
         if found and self._request.verify_found:
             found = whole_or_put_aside(self._root, found, self._control)
         if found:
-            drop_claim(self._root, found.artifact_id)
+            drop_lock(self._root, found.artifact_id)
             drop_staging(self._root, found.artifact_id, self._control.cancellation)
         return found
 
@@ -172,18 +172,18 @@ class _Job:
         if found:
             return found
         plan.require_template()
-        with Claim(self._root, artifact_id, self._control.cancellation) as claim:
+        with ArtifactLock(self._root, artifact_id, self._control.cancellation) as lock:
             found = find_artifact(self._root, artifact_id)  # made while we waited
             if found:
                 return found
-            sweep(self._root, claim, self._control.cancellation)
-            with Staging(self._root, artifact_id, claim) as staging:
+            sweep(self._root, lock, self._control.cancellation)
+            with Staging(self._root, artifact_id, lock) as staging:
                 self._checksum = plan.checksum
                 goes_on = self._vouching.resumable and not plan.checksum  # a sum is of all of them
                 leftovers = Leftovers(staging.seize(), plan.shards if goes_on else [])
                 present = leftovers.size + (bytes_here(scratch, plan.shards) if scratch else 0)
                 make_room(
-                    self._root, plan.bytes_at_once - present, claim, self._control.cancellation, self._control.reporter
+                    self._root, plan.bytes_at_once - present, lock, self._control.cancellation, self._control.reporter
                 )
                 return build(
                     self._request,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.errors import InterruptedRunError
 from vicuna_server.run.cancellation import Cancellation
 
@@ -31,10 +31,10 @@ def _foreign(root: Path, **more: object) -> Path:
     return path
 
 
-def test_a_claim_is_a_file_that_goes_when_done(tmp_path: Path, cancellation: Cancellation) -> None:
-    with Claim(tmp_path, "k", cancellation) as claim:
-        assert claim.is_held()
-        assert json.loads((tmp_path / ".claim-k").read_text())["nonce"] == claim.nonce
+def test_a_lock_is_a_file_that_goes_when_done(tmp_path: Path, cancellation: Cancellation) -> None:
+    with ArtifactLock(tmp_path, "k", cancellation) as lock:
+        assert lock.is_held()
+        assert json.loads((tmp_path / ".claim-k").read_text())["nonce"] == lock.nonce
     assert not list(tmp_path.iterdir())
 
 
@@ -43,10 +43,10 @@ def test_a_living_holder_is_waited_for(tmp_path: Path, cancellation: Cancellatio
     order = []
 
     def second() -> None:
-        with Claim(tmp_path, "k", cancellation, poll=0.005, on_wait=waiting.set):
+        with ArtifactLock(tmp_path, "k", cancellation, poll=0.005, on_wait=waiting.set):
             order.append("second")
 
-    with Claim(tmp_path, "k", cancellation):
+    with ArtifactLock(tmp_path, "k", cancellation):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(10)
@@ -55,11 +55,11 @@ def test_a_living_holder_is_waited_for(tmp_path: Path, cancellation: Cancellatio
     assert order == ["first", "second"]
 
 
-def test_a_holder_changes_its_claim_again_and_again(tmp_path: Path, cancellation: Cancellation) -> None:
-    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
-        first = claim.path.read_text()
+def test_a_holder_changes_its_lock_again_and_again(tmp_path: Path, cancellation: Cancellation) -> None:
+    with ArtifactLock(tmp_path, "k", cancellation, heartbeat=0.01) as lock:
+        first = lock.path.read_text()
         for _ in range(1000):
-            if claim.path.read_text() != first:
+            if lock.path.read_text() != first:
                 break
             threading.Event().wait(0.01)
         else:
@@ -73,70 +73,70 @@ def test_a_heartbeat_is_sent_to_the_server_at_once(
     for call in ("pwrite", "fdatasync"):
         real = getattr(os, call)
         monkeypatch.setattr(os, call, lambda *args, real=real, call=call: (calls.append(call), real(*args))[1])
-    with Claim(tmp_path, "k", cancellation, heartbeat=1e9):
+    with ArtifactLock(tmp_path, "k", cancellation, heartbeat=1e9):
         assert calls == ["pwrite", "fdatasync"]
 
 
-def test_a_silent_foreign_claim_is_taken_over(tmp_path: Path, cancellation: Cancellation) -> None:
+def test_a_silent_foreign_lock_is_taken_over(tmp_path: Path, cancellation: Cancellation) -> None:
     _foreign(tmp_path)
-    with Claim(tmp_path, "k", cancellation, patience=0.05, poll=0.01) as claim:
-        assert claim.is_held()
+    with ArtifactLock(tmp_path, "k", cancellation, patience=0.05, poll=0.01) as lock:
+        assert lock.is_held()
 
 
-def test_a_claim_of_a_dead_process_of_this_machine_is_taken_over_at_once(
+def test_a_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(
     tmp_path: Path, cancellation: Cancellation
 ) -> None:
     code = (
-        "import os,sys,threading;from pathlib import Path;from vicuna_server.artifacts.lock import Claim;"
+        "import os,sys,threading;from pathlib import Path;from vicuna_server.artifacts.lock import ArtifactLock;"
         "from vicuna_server.run.cancellation import Cancellation;"
-        "Claim(Path(sys.argv[1]),'k',Cancellation(threading.Event())).__enter__();os._exit(9)"
+        "ArtifactLock(Path(sys.argv[1]),'k',Cancellation(threading.Event())).__enter__();os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     assert (tmp_path / ".claim-k").exists()
-    with Claim(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as claim:
-        assert claim.is_held()
+    with ArtifactLock(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as lock:
+        assert lock.is_held()
 
 
-def test_a_reused_pid_does_not_keep_a_dead_claim_alive(tmp_path: Path, cancellation: Cancellation) -> None:
-    with Claim(tmp_path, "k", cancellation) as claim:
-        content = json.loads(claim.path.read_text())
+def test_a_reused_pid_does_not_keep_a_dead_lock_alive(tmp_path: Path, cancellation: Cancellation) -> None:
+    with ArtifactLock(tmp_path, "k", cancellation) as lock:
+        content = json.loads(lock.path.read_text())
     (tmp_path / ".claim-k").write_text(json.dumps(content | {"started": "1", "pid": os.getpid()}))
-    with Claim(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as claim:
-        assert claim.is_held()
+    with ArtifactLock(tmp_path, "k", cancellation, patience=1e9, poll=0.01) as lock:
+        assert lock.is_held()
 
 
-def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_claim(
+def test_a_holder_that_was_replaced_finds_out_and_leaves_the_new_lock(
     tmp_path: Path, cancellation: Cancellation
 ) -> None:
-    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
+    with ArtifactLock(tmp_path, "k", cancellation, heartbeat=0.01) as lock:
         other = tmp_path / "other"
         other.write_text('{"nonce": "other"}')
-        other.replace(claim.path)
+        other.replace(lock.path)
         with pytest.raises(InterruptedRunError) as caught:
-            claim.require()
-    assert caught.value.reason == "ClaimLost"
+            lock.require()
+    assert caught.value.reason == "LockLost"
     assert (tmp_path / ".claim-k").read_text() == '{"nonce": "other"}'
 
 
 def test_a_holder_that_was_replaced_ends_its_run(
     tmp_path: Path, cancellation: Cancellation, stop: threading.Event
 ) -> None:
-    with Claim(tmp_path, "k", cancellation, heartbeat=0.01) as claim:
+    with ArtifactLock(tmp_path, "k", cancellation, heartbeat=0.01) as lock:
         other = tmp_path / "other"
         other.write_text('{"nonce": "other"}')
-        other.replace(claim.path)
+        other.replace(lock.path)
         assert stop.wait(10)
     with pytest.raises(InterruptedRunError) as caught:
         cancellation.check()
-    assert caught.value.reason == "ClaimLost"
+    assert caught.value.reason == "LockLost"
 
 
-def test_a_claim_that_vanished_is_put_back(tmp_path: Path, cancellation: Cancellation) -> None:
+def test_a_lock_that_vanished_is_put_back(tmp_path: Path, cancellation: Cancellation) -> None:
     """A former holder that wakes up while it leaves can remove its successor's."""
-    with Claim(tmp_path, "k", cancellation, heartbeat=1e9) as claim:
-        claim.path.unlink()
-        claim.require()
-        assert claim.is_held()
+    with ArtifactLock(tmp_path, "k", cancellation, heartbeat=1e9) as lock:
+        lock.path.unlink()
+        lock.require()
+        assert lock.is_held()
     assert not list(tmp_path.iterdir())
 
 
@@ -148,28 +148,28 @@ def test_a_volume_without_hard_links_will_do(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
-    with Claim(tmp_path, "k", cancellation) as claim:
-        assert json.loads(claim.path.read_text())["nonce"] == claim.nonce
-        with Claim(tmp_path, "k", cancellation).at_once() as taken:
+    with ArtifactLock(tmp_path, "k", cancellation) as lock:
+        assert json.loads(lock.path.read_text())["nonce"] == lock.nonce
+        with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as taken:
             assert not taken
     assert not list(tmp_path.iterdir())
 
 
-def test_a_claim_is_taken_at_once_or_not_at_all(tmp_path: Path, cancellation: Cancellation) -> None:
-    with Claim(tmp_path, "k", cancellation).at_once() as free:
+def test_a_lock_is_taken_at_once_or_not_at_all(tmp_path: Path, cancellation: Cancellation) -> None:
+    with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as free:
         assert free
-        with Claim(tmp_path, "k", cancellation).at_once() as held:
+        with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as held:
             assert not held
     path = _foreign(tmp_path)
-    with Claim(tmp_path, "k", cancellation).at_once() as young:
+    with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as young:
         assert not young
     os.utime(path, (0, 0))
-    with Claim(tmp_path, "k", cancellation, poll=0.01).at_once() as forgotten:
+    with ArtifactLock(tmp_path, "k", cancellation, poll=0.01).try_acquire() as forgotten:
         assert forgotten
     assert not list(tmp_path.iterdir())
 
 
-def test_on_a_full_volume_a_look_stands_in_for_the_claim(
+def test_on_a_full_volume_a_look_stands_in_for_the_lock(
     tmp_path: Path, cancellation: Cancellation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody could make room on it."""
@@ -177,17 +177,17 @@ def test_on_a_full_volume_a_look_stands_in_for_the_claim(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Claim(tmp_path, "k", cancellation):
+    with ArtifactLock(tmp_path, "k", cancellation):
         monkeypatch.setattr(os, "pwrite", full)
-        with Claim(tmp_path, "k", cancellation).at_once() as held:
+        with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as held:
             assert not held
-    with Claim(tmp_path, "k", cancellation).at_once() as free:
+    with ArtifactLock(tmp_path, "k", cancellation).try_acquire() as free:
         assert free
     assert not list(tmp_path.iterdir())
 
 
 def test_a_signal_ends_the_wait(tmp_path: Path, cancellation: Cancellation, stop: threading.Event) -> None:
     _foreign(tmp_path)
-    claim = Claim(tmp_path, "k", cancellation, patience=1e9, poll=60, on_wait=stop.set)
+    lock = ArtifactLock(tmp_path, "k", cancellation, patience=1e9, poll=60, on_wait=stop.set)
     with pytest.raises(InterruptedRunError):
-        claim.__enter__()
+        lock.__enter__()

@@ -11,7 +11,7 @@ import pytest
 
 from support.checkpoints import model_weights, write_checkpoint
 from vicuna_server.artifacts.journal import JOURNAL_NAME, Journal, finished_files
-from vicuna_server.artifacts.lock import Claim
+from vicuna_server.artifacts.lock import ArtifactLock
 from vicuna_server.artifacts.manifest import FileEntry
 from vicuna_server.artifacts.staging import Staging
 from vicuna_server.artifacts.sweeping import make_room, sweep
@@ -80,7 +80,7 @@ def test_finished_files_of_dead_runs_are_moved_into_the_new_owners_folder(
     first = _leave(root, shards[:2], "a")
     (first / shards[3].name).write_bytes(shards[3].header)  # under way when it died
     _leave(root, shards[2:3], "b")
-    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+    with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
         leftovers = Leftovers(staging.seize(), shards)
         assert leftovers.size == sum(shard.size for shard in shards[:3])
         assert not list(root.rglob(shards[3].name))
@@ -88,7 +88,7 @@ def test_finished_files_of_dead_runs_are_moved_into_the_new_owners_folder(
         assert [entry.path for entry in entries] == [shard.name for shard in shards[:3]]
         assert _names(staging.path) == {JOURNAL_NAME, *(shard.name for shard in shards[:3])}
         assert finished_files(staging.path) == entries
-        assert _names(root) == {claim.path.name, staging.path.name}
+        assert _names(root) == {lock.path.name, staging.path.name}
     assert '"event": "resumed", "files": 3' in told.getvalue()
 
 
@@ -99,7 +99,7 @@ def test_a_finished_file_with_other_bytes_than_its_line_says_is_made_again(
     content = bytearray((folder / shards[0].name).read_bytes())
     content[-1] ^= 1
     (folder / shards[0].name).write_bytes(content)
-    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+    with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
         adopted = Leftovers(staging.seize(), shards).adopt(staging, control)
         assert [entry.path for entry in adopted] == [shards[1].name]
 
@@ -118,16 +118,16 @@ def test_a_finished_file_that_is_no_longer_what_is_wanted_is_not_counted(
 ) -> None:
     folder = _leave(root, shards[:2])
     damage(folder / shards[0].name)
-    with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+    with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
         assert Leftovers(staging.seize(), shards).size == shards[1].size
 
 
 @pytest.mark.parametrize("error", [None, InputError("SourceNotFound", "what was fetched into it is gone")])
-def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(
+def test_a_run_whose_folder_was_taken_loses_its_lock_instead_of_failing(
     root: Path, control: Control, error: Exception | None
 ) -> None:
     def work() -> None:
-        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+        with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
             staging.path.rename(root / "elsewhere")
             if error:
                 raise error
@@ -135,7 +135,7 @@ def test_a_run_whose_folder_was_taken_loses_its_claim_instead_of_failing(
 
     with pytest.raises(InterruptedRunError) as caught:
         work()
-    assert caught.value.reason == "ClaimLost"
+    assert caught.value.reason == "LockLost"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_a_run_leaves_depends_on_whether_another_try_can_help(
     _leave(root, [])
 
     def work() -> None:
-        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+        with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
             staging.seize()
             staging.journal.begin()
             staging.journal.append(_write(staging.path, shards[0]))
@@ -169,7 +169,7 @@ def test_what_a_run_leaves_depends_on_whether_another_try_can_help(
 
 def test_a_folder_without_a_journal_stays_as_it_is_for_another_try(root: Path, control: Control) -> None:
     def work() -> None:
-        with Claim(root, KEY, control.cancellation) as claim, Staging(root, KEY, claim) as staging:
+        with ArtifactLock(root, KEY, control.cancellation) as lock, Staging(root, KEY, lock) as staging:
             (staging.path / "model.safetensors.part").write_bytes(b"half")
             raise InterruptedRunError("Interrupted", "")
 
@@ -190,11 +190,11 @@ def test_other_merges_leftovers_stay_for_a_week_unless_someone_works_in_them(roo
         root / names[2],
     ):
         os.utime(path, (0, 0))
-    with Claim(root, KEY, control.cancellation) as claim, Claim(root, "alive", control.cancellation):
-        left = root / f"{claim.path.name}.half-way"
+    with ArtifactLock(root, KEY, control.cancellation) as lock, ArtifactLock(root, "alive", control.cancellation):
+        left = root / f"{lock.path.name}.half-way"
         left.touch()
-        sweep(root, claim, control.cancellation)
-        assert _names(root) == {names[1], names[2], claim.path.name, ".claim-alive"}
+        sweep(root, lock, control.cancellation)
+        assert _names(root) == {names[1], names[2], lock.path.name, ".claim-alive"}
     assert _names(root) == {names[1], names[2]}
 
 
@@ -213,15 +213,15 @@ def test_room_is_made_of_other_merges_leftovers_oldest_first_with_a_warning(
         return type("Usage", (), {"free": 4000 - present})
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    with Claim(root, KEY, control.cancellation) as claim:
-        make_room(root, 2000, claim, control.cancellation, control.reporter)
+    with ArtifactLock(root, KEY, control.cancellation) as lock:
+        make_room(root, 2000, lock, control.cancellation, control.reporter)
         assert sorted(root.glob(".staging-*")) == [root / ".staging-b-1", root / ".staging-damaged0-1"]
         assert told.getvalue().count('"StagingRemoved"') == 2
         assert told.getvalue().count("that merge starts anew") == 2
-        make_room(root, 4000, claim, control.cancellation, control.reporter)  # what a server may still read goes last
+        make_room(root, 4000, lock, control.cancellation, control.reporter)  # what a server may still read goes last
         assert told.getvalue().count("of a damaged artifact, was removed to make room") == 1
         with pytest.raises(OutOfSpaceError):
-            make_room(root, 5000, claim, control.cancellation, control.reporter)
+            make_room(root, 5000, lock, control.cancellation, control.reporter)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
