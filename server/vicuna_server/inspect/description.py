@@ -156,7 +156,7 @@ def _open(source: Input) -> None:
     except InputError as error:
         if error.reason != "IsAnAdapter" or source.folder is None:
             raise
-        source.adapter = open_adapter(source.folder, source.listing.files if source.listing else ())
+        source.adapter = open_adapter(source.folder, source.remote_files or ())
 
 
 def _describe_adapter(found: Description, adapter: Adapter, problems: Problems, *, alone: bool) -> None:

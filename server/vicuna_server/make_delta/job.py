@@ -17,7 +17,7 @@ from vicuna_server.merge.building import write_small_files
 from vicuna_server.merge.inputs import Sources, make_input
 from vicuna_server.merge.pipeline.reading import LocalStore, Store
 from vicuna_server.merge.pipeline.shards import write_shards
-from vicuna_server.merge.pipeline.store import HubStore
+from vicuna_server.merge.pipeline.store import RemoteStore
 from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import CHUNK_BYTES
 from vicuna_server.problems import Problems
@@ -132,4 +132,4 @@ def _plan(request: DeltaRequest, sources: Sources, scratch: Path, lost: Counter[
 
 
 def _store(sources: Sources, scratch: Path, shards: Sequence[Shard], control: Control) -> Store:
-    return HubStore(scratch, shards, control) if sources.on_hub else LocalStore()
+    return RemoteStore(scratch, shards, control) if sources.remote else LocalStore()

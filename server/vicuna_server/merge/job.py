@@ -23,7 +23,7 @@ from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.merge.pipeline.reading import LocalStore, Store
 from vicuna_server.merge.pipeline.scratch import adopt, bytes_here
-from vicuna_server.merge.pipeline.store import HubStore
+from vicuna_server.merge.pipeline.store import RemoteStore
 from vicuna_server.merge.planning.output_dtype import conversion_loss, resolve_dtype
 from vicuna_server.merge.planning.plan import plan_request
 from vicuna_server.merge.preflight.sources import estimate_output
@@ -80,12 +80,12 @@ class _Job:
         return manifest
 
     def _make_or_find(self) -> Manifest:
-        if not self._sources.on_hub:
+        if not self._sources.remote:
             return self._merge(None)
         found = self._find_known()
         if found:
             drop_staging(self._root, self._scratch_key, self._control.cancellation)
-        return found or self._merge_from_hub()
+        return found or self._merge_from_remote()
 
     def _template_of(self, manifest: Manifest) -> str:
         """Return the name of the template that the artifact is asked to be served with.
@@ -116,7 +116,7 @@ class _Job:
         found = find_by_inputs(self._root, known, self._request.kind, self._request.dtype, RECIPE_VERSION)
         return self._tidied(found)
 
-    def _merge_from_hub(self) -> Manifest:
+    def _merge_from_remote(self) -> Manifest:
         """Merge with a folder on the volume for what is fetched; it stays where a later run can go on with it."""
         with ArtifactLock(self._root, self._scratch_key, self._control.cancellation) as lock:
             sweep(self._root, lock, self._control.cancellation)
@@ -134,7 +134,7 @@ class _Job:
             self._for_each(lambda each: each.bring_small_files(scratch, self._control.cancellation))
             return self._merge(scratch)
         finally:
-            for each in self._sources.on_hub:
+            for each in self._sources.remote:
                 if each.folder:
                     remove(each.folder)
 
@@ -199,4 +199,4 @@ class _Job:
                 )
 
     def _open_store(self, scratch: Path | None, shards: Sequence[Shard]) -> Store:
-        return HubStore(scratch, shards, self._control) if scratch else LocalStore()
+        return RemoteStore(scratch, shards, self._control) if scratch else LocalStore()

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vicuna_contract.sources import FileSource
 from vicuna_server.artifacts.digests import FILES_AT_ONCE, digest_files, read_ahead
 from vicuna_server.artifacts.identity import check_digest, folder_digest
 from vicuna_server.files.data_file import LocalFile
@@ -19,14 +18,14 @@ __all__ = ["Vouching"]
 class Vouching:
     """The comparison of a merge's sources with the digests that are stated of them.
 
-    Of a local folder every byte that the merge reads is hashed as it is read, and compared at the end. Weights on a
-    hub are hashed while they are fetched, against what the hub lists: that is compared before.
+    Of a local folder every byte that the merge reads is hashed as it is read, and compared at the end. Weights
+    elsewhere are hashed while they are fetched, against what their source lists: that is compared before.
     """
 
     def __init__(self, sources: Sources) -> None:
         stated = [each for each in sources.all if each.digest]
-        self._local = [each for each in stated if isinstance(each.source, FileSource)]
-        self._on_hub = [each for each in stated if not isinstance(each.source, FileSource)]
+        self._local = [each for each in stated if each.remote is None]
+        self._remote = [each for each in stated if each.remote is not None]
         self._ledger = Ledger(self._covers)
 
     @property
@@ -42,16 +41,16 @@ class Vouching:
     @property
     def bytes_to_list(self) -> int:
         """Bytes that `check_listed` reads."""
-        return sum(file.size for each in self._on_hub for file in each.files if file.sha256 is None)
+        return sum(file.size for each in self._remote for file in each.files if file.sha256 is None)
 
     def check_listed(self, control: Control) -> None:
-        """Compare what hubs list, before any weight is fetched.
+        """Compare what remote sources list, before any weight is fetched.
 
         Raises:
             InputError: `DigestMismatch`.
             InterruptedRunError: a signal came.
         """
-        for each in self._on_hub:
+        for each in self._remote:
             check_digest(each.source.uri, each.digest or "", digest_files(each.files, control.advance))
 
     def settle(self, control: Control) -> None:

@@ -2,12 +2,17 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from vicuna_server.errors import InterruptedRunError, VicunaError
 
-__all__ = ["Cancellation", "stopping_on_signals"]
+__all__ = ["Cancellation", "stopping_on_signals", "watched"]
+
+_WATCH_SECONDS = 0.2
+
+_Result = TypeVar("_Result")
 
 
 class Cancellation:
@@ -57,3 +62,29 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def watched(work: Callable[[], _Result], cancellation: Cancellation) -> _Result:
+    """Run `work` in a thread that is left alone once the run is to end: a request cannot be stopped from outside.
+
+    Raises:
+        VicunaError: as `Cancellation.check`, and whatever `work` raises.
+    """
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="watched", daemon=True)
+    thread.start()
+    thread.join(_WATCH_SECONDS)
+    while thread.is_alive():
+        cancellation.check()
+        thread.join(_WATCH_SECONDS)
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -5,5 +5,6 @@ formats/    files of weights: which tensors, where
 checkpoint  a folder of them as one model
 tokenizers/ tokenizer and prompt format
 adapters/   LoRA adapters
-hub/        a repository on a Hugging Face hub
+remote      what a source elsewhere can do; `small_files` what of it is fetched whole before the preflight
+hub/        a repository on a Hugging Face hub, as such a source
 """

@@ -1,4 +1,4 @@
-"""Weights on the volume on their way from a hub: what earlier runs fetched, and the room it all takes."""
+"""Weights on the volume on their way from a remote source: what earlier runs fetched, and the room it all takes."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.pipeline.reading import files_in_order
 from vicuna_server.merge.pipeline.window import Window
-from vicuna_server.weights.hub.file import HubFile
+from vicuna_server.weights.remote import RemoteFile
 
 __all__ = ["adopt", "bytes_at_once", "bytes_here"]
 
@@ -24,8 +24,8 @@ def adopt(folders: Sequence[Path], into: Path) -> None:
 
 
 def bytes_here(folder: Path, shards: Sequence[Shard]) -> int:
-    """Return how many bytes of hub files for these shards lie in a folder; what else was fetched is removed."""
-    wanted = {file.stored_name for file in files_in_order(shards) if isinstance(file, HubFile)}
+    """Return how many bytes of remote files for these shards lie in a folder; what else was fetched is removed."""
+    wanted = {file.stored_name for file in files_in_order(shards) if isinstance(file, RemoteFile)}
     size = 0
     for path in folder.iterdir():
         if path.name in wanted:
@@ -36,7 +36,7 @@ def bytes_here(folder: Path, shards: Sequence[Shard]) -> int:
 
 
 def bytes_at_once(shards: Sequence[Shard]) -> int:
-    """Return the most bytes that output and hub files take together at any moment while these shards are written."""
+    """Return the most bytes that output and remote files take together at any moment while these shards are written."""
     window = Window(shards)
     most = written = 0
     for shard in shards:

@@ -1,4 +1,4 @@
-"""Bringing the weights of hub sources here file by file: fetched, read, dropped, a little ahead of the reader."""
+"""Bringing the weights of remote sources here file by file: fetched, read, dropped, a little ahead of the reader."""
 
 import contextlib
 import threading
@@ -11,20 +11,19 @@ from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.pipeline.reading import LocalStore
 from vicuna_server.merge.pipeline.window import Window
 from vicuna_server.run.control import Control
-from vicuna_server.weights.hub.download import fetch
-from vicuna_server.weights.hub.file import HubFile
+from vicuna_server.weights.remote import RemoteFile
 
-__all__ = ["HubStore"]
+__all__ = ["RemoteStore"]
 
 _CONNECTIONS = 4
 _POLL_SECONDS = 0.5
 
 
-class HubStore(LocalStore):
-    """A `Store` for hub and local files alike; its threads begin with the first file asked for.
+class RemoteStore(LocalStore):
+    """A `Store` for remote and local files alike; its threads begin with the first file asked for.
 
     Args:
-        folder: gets the files, under `HubFile.stored_name`; what lies there of an earlier run is used.
+        folder: gets the files, under `RemoteFile.stored_name`; what lies there of an earlier run is used.
         shards: what is to be written, in order: which files are needed, and when.
         control: counts the bytes that come, and ends the run on a signal.
     """
@@ -33,7 +32,7 @@ class HubStore(LocalStore):
         self._folder = folder
         self._control = control
         self._window = Window(shards)
-        self._here: set[HubFile] = set()
+        self._here: set[RemoteFile] = set()
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._closed = threading.Event()
@@ -51,7 +50,7 @@ class HubStore(LocalStore):
             VicunaError: what ended the fetching, or that a signal came.
             OSError: the file could not be written.
         """
-        if not isinstance(file, HubFile):
+        if not isinstance(file, RemoteFile):
             return super().acquire(file)
         with self._changed:
             self._start()
@@ -69,7 +68,7 @@ class HubStore(LocalStore):
             self._here.difference_update(gone)
             self._changed.notify_all()
         for file in gone:
-            with contextlib.suppress(OSError):  # room that is missed is missed where something is written
+            with contextlib.suppress(OSError):  # if its room is needed, the write that needs it fails
                 (self._folder / file.stored_name).unlink()
 
     def close(self) -> None:
@@ -88,7 +87,7 @@ class HubStore(LocalStore):
     def _work(self) -> None:
         try:
             while (file := self._next()) is not None:
-                fetch(file, self._folder / file.stored_name, self._pause, self._control.meter.count)
+                file.fetch(self._folder / file.stored_name, self._pause, self._control.meter.count)
                 with self._changed:
                     self._here.add(file)
                     self._changed.notify_all()
@@ -97,7 +96,7 @@ class HubStore(LocalStore):
                 self._failure = self._failure or error
                 self._changed.notify_all()
 
-    def _next(self) -> HubFile | None:
+    def _next(self) -> RemoteFile | None:
         """Wait for room in the window; None once the store is closed or another thread failed."""
         with self._changed:
             while not self._closed.is_set() and self._failure is None:

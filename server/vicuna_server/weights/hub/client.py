@@ -5,26 +5,21 @@ HF_HUB_OFFLINE), see `requests`. Its `hf_hub_download` is not used: it
 neither stops on a signal nor bounds what lies on disk, and where hf_xet is installed it keeps a cache of its own.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from vicuna_server.errors import UnreachableError
-from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.cancellation import watched
 from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.answers import require_range, require_success
 from vicuna_server.weights.hub.patience import CutError, Patience
 from vicuna_server.weights.hub.requests import blocks_of, request
 
-__all__ = ["HubClient", "watched"]
+__all__ = ["HubClient"]
 
-_WATCH_SECONDS = 0.2
 _WARNING_SECONDS = 60.0
-
-_Result = TypeVar("_Result")
 
 
 class HubClient:
@@ -129,25 +124,3 @@ class HubClient:
                 yield block
         if left:
             raise CutError(f"{left} bytes are missing")
-
-
-def watched(work: Callable[[], _Result], cancellation: Cancellation) -> _Result:
-    """Run `work` in a thread that nobody waits for once a signal came: a request cannot be stopped from outside."""
-    results: list[_Result] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="merge-hub", daemon=True)
-    thread.start()
-    thread.join(_WATCH_SECONDS)
-    while thread.is_alive():
-        cancellation.check()
-        thread.join(_WATCH_SECONDS)
-    if failures:
-        raise failures[0]
-    return results[0]

@@ -2,19 +2,42 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from vicuna_server.errors import InputError
-from vicuna_server.weights.hub.file import HubFile
+from vicuna_server.weights.hub.patience import Patience
 
 __all__ = ["fetch"]
 
 _READ_BYTES = 1024 * 1024
 
 
-def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> None:
+class Resumable(Protocol):
+    """A file that can be streamed from any byte on; `str()` of it names it to a person."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def sha256(self) -> str | None:
+        """What is listed of its content, in hex."""
+
+    @property
+    def blob_id(self) -> str | None:
+        """Git's name for its content, where that is listed instead."""
+
+    def stream(self, start: int) -> Iterator[bytes]:
+        """Yield its bytes from `start` on; raises `CutError` where another try may help."""
+
+    def patience(self, pause: Callable[[float], None]) -> Patience:
+        """Return how long to go on trying."""
+
+
+def fetch(file: Resumable, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> None:
     """Make `path` the whole file; bytes that are there already, from a run that was cut, are kept.
 
     Args:
@@ -40,17 +63,17 @@ def fetch(file: HubFile, path: Path, pause: Callable[[float], None], count: Call
         )
 
 
-def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
+def _fetch_once(file: Resumable, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
     """Return whether the file is as listed."""
     digest = _digest(file)
-    patience = file.client.patience(str(file), pause)
+    patience = file.patience(pause)
 
     def take(block: bytes) -> None:
         digest.update(block)
         count(len(block))
 
     def receive() -> None:
-        for block in file.client.stream(str(file), file.url, out.tell(), file.size):
+        for block in file.stream(out.tell()):
             pause(0)
             _write(out, block)
             take(block)
@@ -68,7 +91,7 @@ def _fetch_once(file: HubFile, path: Path, pause: Callable[[float], None], count
     return (file.sha256 or file.blob_id) in (None, digest.hexdigest())
 
 
-def _digest(file: HubFile) -> "hashlib._Hash":
+def _digest(file: Resumable) -> "hashlib._Hash":
     """Return what the listing's hash of a file is made with."""
     if file.sha256 or not file.blob_id:
         return hashlib.sha256()

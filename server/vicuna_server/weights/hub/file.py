@@ -3,9 +3,14 @@
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vicuna_server.weights.hub.client import HubClient
+from vicuna_server.weights.hub.download import fetch
+from vicuna_server.weights.hub.patience import Patience
+from vicuna_server.weights.remote import RemoteFile
 
 __all__ = ["Blocks", "HubFile"]
 
@@ -44,12 +49,12 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class HubFile:
-    """A file on a hub; its bytes are those of one commit and never change.
+class HubFile(RemoteFile):
+    """A file on a hub, in one commit.
 
     Attributes:
         uri: hf://ORG/NAME@REVISION, as the user named the repository.
-        name: the file's name.
+        name: the file's own name.
         size: in bytes, as listed.
         sha256: 64 hex digits as listed for what git-lfs holds (all large files); None for others.
         blob_id: 40 hex digits, git's name for others' content: sha1 over `blob <size>`, a zero byte and the bytes.
@@ -69,17 +74,12 @@ class HubFile:
 
     @property
     def stored_name(self) -> str:
-        """What the file is called on the volume: names source and content, so that the next run knows what it finds."""
+        """What it is called on the volume: the digits stand for its repository and sha256, or its URL without one."""
         content = f"{self.uri} {self.sha256 or self.url}"
         return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}-{self.name}"
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes at `offset`, fewer at the end of the file.
-
-        Raises:
-            InputError: `SourceForbidden`, `SourceNotFound`, `SourceUnsupported`.
-            UnreachableError: the network, or the hub, fails.
-        """
+        """Return `size` bytes at `offset`, fewer at the end of the file; as `RemoteFile.read`."""
         stop = min(offset + size, self.size)
         if stop <= offset:
             return b""
@@ -103,5 +103,14 @@ class HubFile:
                 self.blocks.put(self.name, number, block)
         return [block or b"" for block in found.values()]
 
-    def __str__(self) -> str:
-        return f"{self.uri}/{self.name}"
+    def fetch(self, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> None:
+        """Make `path` the whole file; as `RemoteFile.fetch`."""
+        fetch(self, path, pause, count)
+
+    def stream(self, start: int) -> Iterator[bytes]:
+        """Yield its bytes from `start` on by one request, as `HubClient.stream` does."""
+        return self.client.stream(str(self), self.url, start, self.size)
+
+    def patience(self, pause: Callable[[float], None]) -> Patience:
+        """Return how long to go on trying to stream it."""
+        return self.client.patience(str(self), pause)

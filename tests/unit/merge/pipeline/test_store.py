@@ -13,7 +13,7 @@ from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, InterruptedRunError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.arithmetic.layout import Shard, Step
-from vicuna_server.merge.pipeline.store import HubStore
+from vicuna_server.merge.pipeline.store import RemoteStore
 from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import JsonLines, Silent
 from vicuna_server.weights.hub.file import HubFile
@@ -44,11 +44,11 @@ def files(hub: Hub, tmp_path: Path, control: Control) -> list[HubFile]:
 
 
 @pytest.fixture
-def open_store(tmp_path: Path, files: list[HubFile]) -> Callable[[Control], HubStore]:
-    return lambda control: HubStore(tmp_path / "here", one_each(files), control)
+def open_store(tmp_path: Path, files: list[HubFile]) -> Callable[[Control], RemoteStore]:
+    return lambda control: RemoteStore(tmp_path / "here", one_each(files), control)
 
 
-Open = Callable[[Control], HubStore]
+Open = Callable[[Control], RemoteStore]
 
 
 def test_every_file_comes_once_and_two_at_a_time(

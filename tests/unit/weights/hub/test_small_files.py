@@ -9,7 +9,7 @@ from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError
 from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.listing import list_repository
-from vicuna_server.weights.hub.small_files import fetch_small_files, weights_elsewhere
+from vicuna_server.weights.small_files import fetch_small_files, weights_elsewhere
 
 SOURCE = HubSource("me/model", "main")
 SMALL = {"config.json", "tokenizer.model", "model.safetensors.index.json", "adapter_config.json"}
@@ -22,12 +22,12 @@ def test_small_files_are_fetched_weights_are_not_and_others_are_not_asked_for(
 ) -> None:
     for name in (*SMALL, *ADAPTERS, *WEIGHTS, "README.md", "training_args.py"):
         (tmp_path / "model" / name).write_bytes(name.encode())
-    listing = list_repository(SOURCE, control)
-    fetch_small_files(listing, tmp_path / "here", control.cancellation, adapter=False)
+    there = list_repository(SOURCE, control).files
+    fetch_small_files(there, tmp_path / "here", control.cancellation, adapter=False)
     fetched = {path.name: path.read_text() for path in (tmp_path / "here").iterdir()}
     assert fetched == {name: name for name in SMALL}
     assert {asked.name for asked in hub.asked} == {"", *SMALL}
-    assert weights_elsewhere(listing).keys() == WEIGHTS
+    assert weights_elsewhere(there).keys() == WEIGHTS
 
 
 @pytest.mark.parametrize(("adapter", "names"), [(True, {"config.json"}), (False, set())])
@@ -37,7 +37,7 @@ def test_an_adapters_weights_come_where_one_is_wanted_or_nothing_else_is_there(
     names = names | ADAPTERS | {"adapter_config.json"}
     for name in names:
         (tmp_path / "model" / name).write_bytes(name.encode())
-    fetch_small_files(list_repository(SOURCE, control), tmp_path / "here", control.cancellation, adapter=adapter)
+    fetch_small_files(list_repository(SOURCE, control).files, tmp_path / "here", control.cancellation, adapter=adapter)
     assert {path.name for path in (tmp_path / "here").iterdir()} == names - {"adapter_model.bin"}
 
 
@@ -45,6 +45,8 @@ def test_a_config_as_large_as_a_model_is_none(hub: Hub, tmp_path: Path, control:
     with (tmp_path / "model" / "config.json").open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(InputError, match=r"hf://me/model@main/config\.json has 67108865 bytes") as caught:
-        fetch_small_files(list_repository(SOURCE, control), tmp_path / "here", control.cancellation, adapter=False)
+        fetch_small_files(
+            list_repository(SOURCE, control).files, tmp_path / "here", control.cancellation, adapter=False
+        )
     assert caught.value.reason == "NotACheckpoint"
     assert not hub.served["config.json"]

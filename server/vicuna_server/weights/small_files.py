@@ -1,5 +1,6 @@
-"""What of a repository is fetched whole before the preflight; the weights are read where they lie."""
+"""What of a remote source is fetched whole before the preflight; the weights are read where they lie."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -7,16 +8,13 @@ from vicuna_contract.names import MANIFEST_NAME
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import at_once
 from vicuna_server.files.storage import require_space
-from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.cancellation import Cancellation, watched
 from vicuna_server.weights.adapters.companions import companions_among
 from vicuna_server.weights.adapters.folder import ADAPTER_WEIGHTS
 from vicuna_server.weights.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 from vicuna_server.weights.formats.small_file import most_bytes
 from vicuna_server.weights.formats.weight_files import ADAPTER_CONFIG, INDEX_FILES
-from vicuna_server.weights.hub.client import watched
-from vicuna_server.weights.hub.download import fetch
-from vicuna_server.weights.hub.file import HubFile
-from vicuna_server.weights.hub.listing import Listing
+from vicuna_server.weights.remote import RemoteFile
 
 __all__ = ["fetch_small_files", "weights_elsewhere"]
 
@@ -24,28 +22,30 @@ _SMALL = (*CONFIG_FILES, *TOKENIZER_FILES, *INDEX_FILES, ADAPTER_CONFIG, MANIFES
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
-def fetch_small_files(listing: Listing, folder: Path, cancellation: Cancellation, *, adapter: bool) -> None:
+def fetch_small_files(
+    there: Mapping[str, RemoteFile], folder: Path, cancellation: Cancellation, *, adapter: bool
+) -> None:
     """Fetch config, index, tokenizer and an adapter's weights into `folder`, which is made.
 
     Args:
-        listing: what there is.
+        there: the source's files by name.
         folder: gets the files under their own names.
         cancellation: ends the run on a signal.
         adapter: whether an adapter is wanted; if not, its weights come only where there is no model.
 
     Raises:
-        InputError: `NotACheckpoint` when a file is too large for what it should be; as `download.fetch`.
-        UnreachableError: the network, or the hub, fails.
+        InputError: `NotACheckpoint` when a file is too large for what it should be; as `RemoteFile.fetch`.
+        UnreachableError: the source, or the way there, fails.
         OutOfSpaceError: there is not enough room for them.
         OSError: a file cannot be written.
     """
-    names = (*_SMALL, *(_adapter_weights(listing) if adapter or not _is_model(listing) else ()))
-    files = [listing.files[name] for name in names if name in listing.files]
+    names = (*_SMALL, *(_adapter_weights(there) if adapter or not _is_model(there) else ()))
+    files = [there[name] for name in names if name in there]
     for file in files:
         _require_small(file)
 
-    def bring(file: HubFile) -> None:
-        watched(partial(fetch, file, folder / file.name, cancellation.pause, lambda _: None), cancellation)
+    def bring(file: RemoteFile) -> None:
+        watched(partial(file.fetch, folder / file.name, cancellation.pause, lambda _: None), cancellation)
 
     folder.mkdir()
     require_space(folder, sum(file.size for file in files))  # as listed; no more than that is written
@@ -53,7 +53,7 @@ def fetch_small_files(listing: Listing, folder: Path, cancellation: Cancellation
         pass
 
 
-def _require_small(file: HubFile) -> None:
+def _require_small(file: RemoteFile) -> None:
     """Refuse what is too large to be a configuration or a tokenizer."""
     if file.name in _SMALL and file.size > most_bytes(file.name):
         reason = "TokenizerBroken" if file.name in TOKENIZER_FILES else "NotACheckpoint"
@@ -62,20 +62,18 @@ def _require_small(file: HubFile) -> None:
         )
 
 
-def _is_model(listing: Listing) -> bool:
-    return not listing.files.keys().isdisjoint(CONFIG_FILES)
+def _is_model(there: Mapping[str, RemoteFile]) -> bool:
+    return not there.keys().isdisjoint(CONFIG_FILES)
 
 
-def _adapter_weights(listing: Listing) -> tuple[str, ...]:
+def _adapter_weights(there: Mapping[str, RemoteFile]) -> tuple[str, ...]:
     """Return the names of those that are used where there are several: small beside a model, and needed whole."""
-    own = tuple(name for name in ADAPTER_WEIGHTS if name in listing.files)[:1]
-    return (*own, *companions_among(listing.files).merged)
+    own = tuple(name for name in ADAPTER_WEIGHTS if name in there)[:1]
+    return (*own, *companions_among(there).merged)
 
 
-def weights_elsewhere(listing: Listing) -> dict[str, HubFile]:
-    """Return the files, by name, that may hold a model's weights and stay on the hub until they are merged."""
+def weights_elsewhere(there: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+    """Return the files, by name, that may hold a model's weights and stay where they are until they are merged."""
     return {
-        name: file
-        for name, file in listing.files.items()
-        if name.endswith(_WEIGHT_SUFFIXES) and name not in ADAPTER_WEIGHTS
+        name: file for name, file in there.items() if name.endswith(_WEIGHT_SUFFIXES) and name not in ADAPTER_WEIGHTS
     }
