@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from random import uniform
 from typing import Any, TypeVar
 
+from vicuna_server.backoff import Backoff
 from vicuna_server.errors import UnreachableError
 
 __all__ = ["CutError", "Patience", "patience_seconds", "retry_after"]
@@ -42,12 +42,13 @@ class Patience:
         self._pause = pause
         self._warn = warn
         self._seconds = patience_seconds()
+        self._backoff = Backoff(_FIRST_DELAY_SECONDS, _MOST_DELAY_SECONDS)
         self.succeeded()
 
     def succeeded(self) -> None:
         """Learn that something arrived."""
         self._since = time.monotonic()
-        self._failures = 0
+        self._backoff.reset()
 
     def persist(self, work: Callable[[], _Result]) -> _Result:
         """Return what `work` does, done again whenever it is cut.
@@ -63,9 +64,8 @@ class Patience:
 
     def _wait(self, cut: CutError) -> None:
         """Wait before the next try: as long as the server asked, else twice as long each time."""
-        delay = min(_MOST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**self._failures) * uniform(0.5, 1)  # noqa: S311
+        delay = self._backoff.next()
         delay = delay if cut.retry_after is None else cut.retry_after
-        self._failures += 1
         lasts = time.monotonic() - self._since + delay
         if lasts > self._seconds:
             raise UnreachableError(
