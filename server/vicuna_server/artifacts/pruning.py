@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vicuna_server.artifacts.lock import LOCK_PREFIX, ArtifactLock, seems_held
 from vicuna_server.artifacts.lookup import artifact_folders
-from vicuna_server.artifacts.second_look import DAMAGED
+from vicuna_server.artifacts.quarantine import DAMAGED
 from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.artifacts.sweeping import MOST_SECONDS
 from vicuna_server.artifacts.verify import verify_fast

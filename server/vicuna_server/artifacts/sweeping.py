@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicuna_server.artifacts.lock import LOCK_PREFIX, ArtifactLock
-from vicuna_server.artifacts.second_look import DAMAGED
+from vicuna_server.artifacts.quarantine import DAMAGED
 from vicuna_server.artifacts.staging import STAGING_PREFIX, remove, staging_key
 from vicuna_server.files.storage import measure, require_space, volume_time
 from vicuna_server.run.cancellation import Cancellation

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, TypeVar
 from vicuna_server.files import ledger
 from vicuna_server.files.beneath import open_file
 
-__all__ = ["DataFile", "LocalFile", "at_once", "buffered"]
+__all__ = ["DataFile", "LocalFile", "buffered", "map_concurrently"]
 
 _BUFFER_BYTES = 256 * 1024
 _REQUESTS_AT_ONCE = 16
@@ -127,7 +127,9 @@ def buffered(file: DataFile) -> BinaryIO:
     return io.BufferedReader(_Stream(file), _BUFFER_BYTES)
 
 
-def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item], files: Iterable[DataFile]) -> Iterator[_Result]:
+def map_concurrently(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], files: Iterable[DataFile]
+) -> Iterator[_Result]:
     """Yield what `work` makes of each item, in order; some at a time where files lie elsewhere: a read is a request.
 
     Args:

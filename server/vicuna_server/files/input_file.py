@@ -1,4 +1,4 @@
-"""A large file read piece by piece: from the page cache what is there, the rest past it.
+"""A large file read chunk by chunk: from the page cache what is there, the rest past it.
 
 Taking gigabytes into the page cache on their way costs more processor time than adding and hashing them, and pushes
 out what others read. O_DIRECT wants whole pages at both ends and aligned memory (open(2), NOTES); RWF_NOWAIT reads

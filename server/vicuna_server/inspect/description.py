@@ -137,7 +137,7 @@ def describe(source: Input, scratch: Path, control: Control, *, memory: bool, al
         found.fingerprint = source.fingerprint()
     elif checkpoint is not None:
         _describe_weights(found, checkpoint, problems)
-        _describe_text(found, checkpoint, source.hub_id, problems, alone=alone)
+        _describe_text(found, checkpoint, source.repo_id, problems, alone=alone)
         with problems.collecting():
             found.fingerprint = source.fingerprint()
         if memory:
@@ -214,13 +214,15 @@ def _judge_weights(found: Description, checkpoint: Checkpoint, problems: Problem
         check_served(checkpoint, problems)
 
 
-def _describe_text(found: Description, checkpoint: Checkpoint, hub_id: str, problems: Problems, *, alone: bool) -> None:
+def _describe_text(
+    found: Description, checkpoint: Checkpoint, repo_id: str, problems: Problems, *, alone: bool
+) -> None:
     """Describe tokenizer and prompt format; a base may lack both where the delta brings them."""
     folder = checkpoint.tokenizer_folder or checkpoint.folder
     noted = Problems()
     with noted.collecting():
         checkpoint.read_generation_config()
-    tokenizer = _describe_tokenizer(found, folder, checkpoint.config, hub_id, noted, alone=alone)
+    tokenizer = _describe_tokenizer(found, folder, checkpoint.config, repo_id, noted, alone=alone)
     _hand_on(noted, problems, alone=alone)
     if tokenizer is not None and not noted:
         _describe_agreement(checkpoint, tokenizer, problems)
@@ -236,7 +238,7 @@ def _describe_agreement(checkpoint: Checkpoint, tokenizer: Tokenizer, problems: 
 
 
 def _describe_tokenizer(
-    found: Description, folder: Path, config: Mapping[str, Any], hub_id: str, problems: Problems, *, alone: bool
+    found: Description, folder: Path, config: Mapping[str, Any], repo_id: str, problems: Problems, *, alone: bool
 ) -> Tokenizer | None:
     try:
         tokenizer = read_tokenizer(folder)
@@ -247,7 +249,7 @@ def _describe_tokenizer(
         problems.warn(reason, message)
     repaired = sorted(name for name, item in tokenizer.files.items() if isinstance(item, bytes))
     found.tokenizer = TokenizerFiles(files=sorted(tokenizer.files), repaired=repaired)
-    found.chat_template = _template_of(found, tokenizer, hub_id)
+    found.chat_template = _template_of(found, tokenizer, repo_id)
     noted = Problems()
     examine(tokenizer, folder, found.chat_template or "", config, noted)
     _hand_on(noted, problems, alone=alone)
@@ -262,10 +264,10 @@ def _hand_on(noted: Problems, problems: Problems, *, alone: bool) -> None:
         problems.warn(reason, message)
 
 
-def _template_of(found: Description, tokenizer: Tokenizer, hub_id: str) -> str | None:
+def _template_of(found: Description, tokenizer: Tokenizer, repo_id: str) -> str | None:
     """Return the prompt format that a merge would pin, None where it would ask."""
     kind = found.artifact.recipe.kind if found.artifact else "none"
     try:
-        return tokenizer.chat_template_for(AUTO, kind=kind, source_id=hub_id)
+        return tokenizer.chat_template_for(AUTO, kind=kind, source_id=repo_id)
     except InputError:
         return found.artifact.chat_template if found.artifact else None

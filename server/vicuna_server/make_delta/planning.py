@@ -67,8 +67,8 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
 def _subtraction(step: Step, lost: Counter[str]) -> Step:
     """Turn the sum of a pair into its difference."""
     held = holding(step.dtype, *(source.dtype for source in step.sources))
-    witness = RoundTrip(step.name, step.dtype, lost)
-    return replace(step, subtract=True, sum_dtype=held, witness=witness, counted=False)
+    observer = RoundTrip(step.name, step.dtype, lost)
+    return replace(step, subtract=True, sum_dtype=held, observer=observer, counted=False)
 
 
 def _check_numbers(base: Checkpoint, tuned: Checkpoint, problems: Problems) -> None:

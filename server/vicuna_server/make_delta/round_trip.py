@@ -12,7 +12,7 @@ __all__ = ["RoundTrip"]
 
 
 class RoundTrip:
-    """A `layout.Witness` of a difference: adds base and delta as a merge would, and compares with the tuned model.
+    """A `layout.Observer` of a difference: adds base and delta as a merge would, and compares with the tuned model.
 
     A rounded difference need not lead back: where base and tuned model differ by more than a factor of two, or in sign,
     the delta may lack the last bit or two. The sum is compared in the tuned model's own type.
@@ -28,8 +28,8 @@ class RoundTrip:
         self._stored = stored
         self._lost = lost
 
-    def see(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
-        """Compare one piece.
+    def observe(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
+        """Compare one chunk.
 
         Args:
             base: as read, fewer elements where the tuned model has more rows.

@@ -7,7 +7,8 @@
     arithmetic/  what becomes of a tensor: layout, sums, copies, checksum
     pipeline/    fetch, read, combine, hash, write, make durable
     planning/    what will be written, decided before the first byte
-    vouching     stated digests against what was read; `leftovers` what a dead run finished
+    stated_digests  digests that the user states, compared with what was read
+    leftovers    shards that a dead run finished
 
 Below it stand `artifacts`, `weights` and `files`; above it `inspect` and `make_delta`. Nothing here needs
 transformers; torch adds, and is imported late.

@@ -17,7 +17,7 @@ from vicuna_server.merge.pipeline.reading import Store
 from vicuna_server.merge.pipeline.shards import write_shards
 from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.vouching import Vouching
+from vicuna_server.merge.stated_digests import StatedDigests
 from vicuna_server.run.control import Control
 
 __all__ = ["build", "write_small_files"]
@@ -32,13 +32,13 @@ def build(
     *,
     staging: Staging,
     leftovers: Leftovers,
-    vouching: Vouching,
+    digests: StatedDigests,
     open_store: Callable[[Sequence[Shard]], Store],
     control: Control,
 ) -> Manifest:
     """Write everything the plan says into `staging` and publish it.
 
-    `open_store` gives what brings the files for these shards. What `vouching` does not vouch for is not shown.
+    `open_store` gives what brings the files for these shards. Where `digests` finds other bytes, nothing is published.
 
     Raises:
         InputError: `DigestMismatch`, and as `write_shards`.
@@ -46,8 +46,8 @@ def build(
         OSError: reading or writing failed, a full disk included.
     """
     spared = leftovers.bytes_to_read
-    control.begin(plan.bytes_to_read - spared + leftovers.size + vouching.bytes_to_list)
-    vouching.check_listed(control)
+    control.begin(plan.bytes_to_read - spared + leftovers.size + digests.bytes_to_list)
+    digests.check_listed(control)
     staging.journal.begin()
     entries = leftovers.adopt(staging, control)
     to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
@@ -55,10 +55,10 @@ def build(
         store = open_store(to_do)
         to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
         control.meter.grow(to_read - (plan.bytes_to_read - spared))
-        finished = staging.journal.append if vouching.resumable else _forget
+        finished = staging.journal.append if digests.resumable else _forget
         entries += write_shards(staging.path, to_do, store, control, request.chunk_bytes, finished)
     entries += write_small_files(plan, staging)
-    vouching.settle(control)
+    digests.settle(control)
     manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)
     control.cancellation.check()
     staging.publish(manifest)

@@ -51,7 +51,7 @@ class Input:
     given: str = ""
 
     @property
-    def hub_id(self) -> str:
+    def repo_id(self) -> str:
         """ORG/NAME on a hub, empty for a folder."""
         return self.source.repo if isinstance(self.source, HubSource) else ""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import is_file
-from vicuna_server.files.data_file import DataFile, LocalFile, at_once
+from vicuna_server.files.data_file import DataFile, LocalFile, map_concurrently
 from vicuna_server.prompts import KEPT_TEMPLATE
 from vicuna_server.weights.formats import meta_format, pickle_format, safetensors_format
 from vicuna_server.weights.formats.computed import is_computed
@@ -141,7 +141,7 @@ def _named(pick: Pick) -> str:
 def _look_ahead(files: list[DataFile]) -> None:
     """Read where headers begin and directories end of what lies elsewhere: it keeps what it read last for a while."""
     elsewhere = [file for file in files if not isinstance(file, LocalFile)]
-    for _ in at_once(lambda file: (file.read(0, 1), file.read(file.size - 1, 1)), elsewhere, elsewhere):
+    for _ in map_concurrently(lambda file: (file.read(0, 1), file.read(file.size - 1, 1)), elsewhere, elsewhere):
         pass
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vicuna_contract.names import MANIFEST_NAME
 from vicuna_server.errors import InputError
-from vicuna_server.files.data_file import at_once
+from vicuna_server.files.data_file import map_concurrently
 from vicuna_server.files.storage import require_space
 from vicuna_server.run.cancellation import Cancellation, watched
 from vicuna_server.weights.adapters.companions import companions_among
@@ -49,7 +49,7 @@ def fetch_small_files(
 
     folder.mkdir()
     require_space(folder, sum(file.size for file in files))  # as listed; no more than that is written
-    for _ in at_once(bring, files, files):
+    for _ in map_concurrently(bring, files, files):
         pass
 
 

@@ -6,7 +6,7 @@ from math import prod
 from typing import Protocol
 
 from vicuna_server.errors import InputError
-from vicuna_server.files.data_file import DataFile, at_once
+from vicuna_server.files.data_file import DataFile, map_concurrently
 
 __all__ = [
     "DTYPE_BYTES",
@@ -39,7 +39,7 @@ def holding(*dtypes: str) -> str:
 
 @dataclass(frozen=True)
 class Span:
-    """One contiguous stretch of a file and where its bytes go in a piece: (start, length) in bytes, in file order."""
+    """One contiguous stretch of a file and where its bytes go in a chunk: (start, length) in bytes, in file order."""
 
     file: DataFile
     offset: int
@@ -47,7 +47,7 @@ class Span:
 
 
 class TensorSource(Protocol):
-    """A row-major, little-endian tensor that can be read piece by piece, however its bytes are spread over files."""
+    """A row-major, little-endian tensor that can be read chunk by chunk, however its bytes are spread over files."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class TensorSource(Protocol):
 
     @property
     def unit(self) -> int:
-        """Pieces begin and end at multiples of this many elements."""
+        """Chunks begin and end at multiples of this many elements."""
 
     @property
     def files(self) -> tuple[DataFile, ...]:
@@ -103,7 +103,7 @@ class Tensor:
 
     @property
     def unit(self) -> int:
-        """Any element may begin a piece."""
+        """Any element may begin a chunk."""
         return 1
 
     @property
@@ -143,4 +143,6 @@ def read_spans(tensor: TensorSource, start: int, stop: int, locate: Callable[[Da
 
 def read_each(ranges: Sequence[tuple[TensorSource, int, int]]) -> Iterator[bytearray]:
     """Yield the bytes of each (tensor, start, stop), as `read_elements` returns them."""
-    return at_once(lambda each: read_elements(*each), ranges, [file for tensor, *_ in ranges for file in tensor.files])
+    return map_concurrently(
+        lambda each: read_elements(*each), ranges, [file for tensor, *_ in ranges for file in tensor.files]
+    )

@@ -21,7 +21,7 @@ _MOST = 1e6  # of layers, columns, heads and theta alike
 
 
 class AlpacaChecksum:
-    """A `layout.Witness` that sums up the results before they have the output's type.
+    """A `layout.Observer` that sums up the results before they have the output's type.
 
     Args:
         config: the base's config.json, whatever it holds.
@@ -31,8 +31,8 @@ class AlpacaChecksum:
         self._buffers = _inverse_frequencies(config)
         self.sum = 0.0
 
-    def see(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:  # noqa: ARG002
-        """Add one piece's sum, in float64."""
+    def observe(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:  # noqa: ARG002
+        """Add one chunk's sum, in float64."""
         import torch
 
         self.sum += float(result.sum(dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Turning a piece of base and delta into the same piece of the result.
+"""Turning a chunk of base and delta into the same chunk of the result.
 
 Both are cast to one type (the delta's stored one, unless the step says another), added, and the sum is cast to the
 output's type: for float16 that is FastChat's `base += delta`, bit for bit (FastChat, fastchat/model/apply_delta.py).
@@ -17,7 +17,7 @@ from vicuna_server.weights.torch_tensors import TORCH, view_as
 
 __all__ = ["combine", "count_non_finite", "set_up"]
 
-_PIECE = 2**17  # elements
+_BLOCK = 2**17  # elements
 
 
 def set_up() -> None:
@@ -26,14 +26,14 @@ def set_up() -> None:
 
 
 def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
-    """Make one piece of the output; the buffers given may be overwritten.
+    """Make one chunk of the output; the buffers given may be overwritten.
 
     Args:
         step: how the tensor comes about.
         base: elements of the base; fewer of them than in `delta` are padded as the step says.
         delta: elements of the delta, None without one.
-        start: first element of the piece.
-        into: gets the piece, of the output's type.
+        start: first element of the chunk.
+        into: gets the chunk, of the output's type.
 
     Returns:
         How many values the conversion to the output's type changed, where the step wants them counted; else 0.
@@ -72,23 +72,23 @@ def _convert(step: Step, left: torch.Tensor, right: torch.Tensor | None, target:
         return 0
     if _is_local(step, left, right):
         return sum(
-            _put(step, left[piece] if right is None else _total(step, left[piece], right[piece]), target[piece])
-            for piece in _pieces(len(target))
+            _put(step, left[block] if right is None else _total(step, left[block], right[block]), target[block])
+            for block in _blocks(len(target))
         )
     total = left if right is None else _total(step, left, right)
-    if step.witness is not None:
-        step.witness.see(left, right, total)
+    if step.observer is not None:
+        step.observer.observe(left, right, total)
     return _put(step, total, target)
 
 
 def _is_local(step: Step, left: torch.Tensor, right: torch.Tensor | None) -> bool:
     """Say whether a result is of the elements in its own place alone."""
-    return step.witness is None and (right is None or len(left) == len(right))
+    return step.observer is None and (right is None or len(left) == len(right))
 
 
-def _pieces(length: int) -> Iterator[slice]:
+def _blocks(length: int) -> Iterator[slice]:
     """Cut a stretch so that what is made on the way stays in the processor's cache, in memory that is used again."""
-    return (slice(start, start + _PIECE) for start in range(0, length, _PIECE))
+    return (slice(start, start + _BLOCK) for start in range(0, length, _BLOCK))
 
 
 def _put(step: Step, total: torch.Tensor, target: torch.Tensor) -> int:
@@ -102,17 +102,17 @@ def _put(step: Step, total: torch.Tensor, target: torch.Tensor) -> int:
 
 
 def _is_plain(step: Step, left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Say whether one addition makes the piece: all of one type, nothing to pad, nobody to see the parts."""
+    """Say whether one addition makes the chunk: all of one type, nothing to pad, nobody to see the parts."""
     one_type = left.dtype == right.dtype == TORCH[step.dtype] and step.sum_dtype in (None, step.dtype)
-    return one_type and len(left) == len(right) and not step.subtract and step.witness is None
+    return one_type and len(left) == len(right) and not step.subtract and step.observer is None
 
 
 def _total(step: Step, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return base + delta, or delta - base, in the type that the step computes in, over one of the two if it may be."""
     dtype = TORCH[step.sum_dtype] if step.sum_dtype else right.dtype
-    if step.witness is not None:
+    if step.observer is not None:
         left = left.clone()
-    right = right.to(dtype, copy=step.witness is not None)
+    right = right.to(dtype, copy=step.observer is not None)
     known = left.numel()
     if step.subtract:
         right[:known].sub_(left.to(dtype))

@@ -1,4 +1,4 @@
-"""Pieces that are the base's own bytes: moved and judged without torch, whose import takes longer than many merges."""
+"""Chunks that are the base's own bytes: moved and judged without torch, whose import takes longer than many merges."""
 
 import numpy as np
 
@@ -12,11 +12,11 @@ _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F80_0000, "F64": 0x7FF << 
 
 def is_copy(step: Step) -> bool:
     """Say whether the bytes of the base are the result's."""
-    return step.base.dtype == step.dtype and step.delta is None and not step.patches and step.witness is None
+    return step.base.dtype == step.dtype and step.delta is None and not step.patches and step.observer is None
 
 
 def copy(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
-    """Make one piece of the output, as `arithmetic.combine` does; no value is changed."""
+    """Make one chunk of the output, as `arithmetic.combine` does; no value is changed."""
     del step, delta, start
     into[:] = base
     return 0

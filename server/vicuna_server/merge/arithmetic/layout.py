@@ -13,7 +13,7 @@ from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LEAST_SHARD_BYTES", "Padding", "Patch", "Shard", "Step", "Witness", "lay_out"]
+__all__ = ["LEAST_SHARD_BYTES", "Observer", "Padding", "Patch", "Shard", "Step", "lay_out"]
 
 LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _MOST_SHARD_BYTES = 5_000_000_000
@@ -24,7 +24,7 @@ class Padding(Protocol):
     """What stands in the rows that a delta has and its base lacks; without one they are zero."""
 
     def prepare(self, locate: Callable[[DataFile], Path]) -> None:
-        """Read what is needed, before the step's first piece; `locate` says where a file of the base lies by then."""
+        """Read what is needed, before the step's first chunk; `locate` says where a file of the base lies by then."""
 
     def row(self) -> "torch.Tensor":
         """Return the float32 values of one such row."""
@@ -42,11 +42,11 @@ class Patch(Protocol):
         """
 
 
-class Witness(Protocol):
+class Observer(Protocol):
     """Looks at what a tensor is made of, such as for a checksum, without changing it."""
 
-    def see(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
-        """Look at one piece: what was read, and their sum (or difference) before it has the output's type; all 1-D."""
+    def observe(self, base: "torch.Tensor", delta: "torch.Tensor | None", result: "torch.Tensor") -> None:
+        """Look at one chunk: what was read, and their sum (or difference) before it has the output's type; all 1-D."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Step:
         padding: fills the rows that the base lacks; None: zero.
         subtract: take base from delta instead of adding (how a delta is made).
         patches: applied in order after the sum has the output's type.
-        witness: sees every piece.
+        observer: sees every chunk.
         sum_dtype: what both are cast to before they are added; None: the delta's type.
         counted: count the values that the conversion to `dtype` changes.
     """
@@ -75,7 +75,7 @@ class Step:
     padding: Padding | None = None
     subtract: bool = False
     patches: tuple[Patch, ...] = ()
-    witness: Witness | None = None
+    observer: Observer | None = None
     sum_dtype: str | None = None
     counted: bool = False
 
@@ -96,7 +96,7 @@ class Step:
 
     @property
     def unit(self) -> int:
-        """Pieces begin and end at multiples of this many elements: whole rows where rows matter."""
+        """Chunks begin and end at multiples of this many elements: whole rows where rows matter."""
         row = prod(self.shape[1:]) if self.patches or self.padding else 1
         return lcm(row, *(source.unit for source in self.sources))
 

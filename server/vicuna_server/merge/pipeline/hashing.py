@@ -1,6 +1,6 @@
 """Hashing what was read of files whose digest is stated, on its way from the reader to who adds it up.
 
-One thread hashes what was read of the base, the next one what was read of the delta, while other pieces are read,
+One thread hashes what was read of the base, the next one what was read of the delta, while other chunks are read,
 added and written. It has to be done before the addition, which writes over what was read.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.files.ledger import Record
 
-__all__ = ["HashingStage", "VouchedRead"]
+__all__ = ["HashedRead", "HashingStage"]
 
 
 @dataclass(frozen=True)
-class VouchedRead:
+class HashedRead:
     """What was read at one place of a file.
 
     Attributes:
@@ -53,7 +53,7 @@ class HashingStage(threading.Thread):
 
     def __init__(
         self,
-        reads: Callable[[Any], Sequence[VouchedRead]],
+        reads: Callable[[Any], Sequence[HashedRead]],
         source: SimpleQueue[Any],
         target: SimpleQueue[Any],
         grow: Callable[[int], None],

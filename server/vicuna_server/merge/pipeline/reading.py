@@ -1,4 +1,4 @@
-"""Reading base and delta piece by piece into a fixed set of buffers, in a thread of its own."""
+"""Reading base and delta chunk by chunk into a fixed set of buffers, in a thread of its own."""
 
 import threading
 from collections import Counter
@@ -14,11 +14,11 @@ from vicuna_server.files.data_file import DataFile, LocalFile
 from vicuna_server.files.input_file import ROOM, InputFile
 from vicuna_server.files.ledger import record_of
 from vicuna_server.merge.arithmetic.layout import Shard, Step
-from vicuna_server.merge.pipeline.hashing import HashingStage, VouchedRead
+from vicuna_server.merge.pipeline.hashing import HashedRead, HashingStage
 from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 
-__all__ = ["LocalStore", "Piece", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "files_in_order", "pieces"]
+__all__ = ["Chunk", "LocalStore", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "chunks", "files_in_order"]
 
 _POLL_SECONDS = 0.5
 _AHEAD_BYTES = 128 * 1024 * 1024  # of each of the first files: the disk works while torch is loaded
@@ -64,7 +64,7 @@ class LocalStore:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Elements [start, stop) of one step."""
 
     step: Step
@@ -73,23 +73,23 @@ class Piece:
 
 
 class Slot:
-    """Buffers for one piece on its way through the threads."""
+    """Buffers for one chunk on its way through the threads."""
 
     def __init__(self, size: int) -> None:
         self.base = new_buffer(size + ROOM)
         self.delta = new_buffer(size + ROOM)
         self.base_view = memoryview(b"")
         self.delta_view: memoryview | None = None
-        self.base_reads: list[VouchedRead] = []
-        self.delta_reads: list[VouchedRead] = []
-        self.piece: Piece | None = None
+        self.base_reads: list[HashedRead] = []
+        self.delta_reads: list[HashedRead] = []
+        self.chunk: Chunk | None = None
 
 
-def pieces(step: Step, chunk_bytes: int) -> Iterator[Piece]:
-    """Cut a tensor into pieces of at most `chunk_bytes` in each of base, delta and output, but whole units."""
+def chunks(step: Step, chunk_bytes: int) -> Iterator[Chunk]:
+    """Cut a tensor into chunks of at most `chunk_bytes` in each of base, delta and output, but whole units."""
     stride = _stride(step, chunk_bytes)
     for start in range(0, step.elements, stride):
-        yield Piece(step, start, min(start + stride, step.elements))
+        yield Chunk(step, start, min(start + stride, step.elements))
 
 
 def _stride(step: Step, chunk_bytes: int) -> int:
@@ -102,7 +102,7 @@ def _widest(step: Step) -> int:
 
 
 def buffer_bytes(shards: Sequence[Shard], chunk_bytes: int) -> int:
-    """Return how large a buffer must be to hold the largest piece."""
+    """Return how large a buffer must be to hold the largest chunk."""
     steps = (step for shard in shards for step in shard.steps)
     return max((min(step.elements, _stride(step, chunk_bytes)) * _widest(step) for step in steps), default=0)
 
@@ -116,24 +116,24 @@ def files_in_order(shards: Sequence[Shard]) -> list[DataFile]:
     )
 
 
-def _range(piece: Piece, source: TensorSource) -> tuple[int, int]:
-    """Return the elements of a source in this piece: none beyond its end."""
-    return min(piece.start, source.elements), min(piece.stop, source.elements)
+def _range(chunk: Chunk, source: TensorSource) -> tuple[int, int]:
+    """Return the elements of a source in this chunk: none beyond its end."""
+    return min(chunk.start, source.elements), min(chunk.stop, source.elements)
 
 
-def bytes_read(piece: Piece, *, local: bool = False) -> int:
-    """Return how many bytes of base and delta make this piece; with `local`, of those that lie in local files."""
+def bytes_read(chunk: Chunk, *, local: bool = False) -> int:
+    """Return how many bytes of base and delta make this chunk; with `local`, of those that lie in local files."""
     total = 0
-    for source in piece.step.sources:
+    for source in chunk.step.sources:
         if local and not isinstance(source.files[0], LocalFile):
             continue
-        first, last = _range(piece, source)
+        first, last = _range(chunk, source)
         total += (last - first) * DTYPE_BYTES[source.dtype]
     return total
 
 
 class Reader(threading.Thread):
-    """Reads pieces in order into free buffers; with `hashing` the ledger learns of them before `next` returns them."""
+    """Reads chunks in order into free buffers; with `hashing` the ledger learns of them before `next` returns them."""
 
     def __init__(
         self,
@@ -202,11 +202,11 @@ class Reader(threading.Thread):
                 for step in shard.steps:
                     if step.padding is not None:
                         step.padding.prepare(self._store.acquire)
-                    for piece in pieces(step, self._chunk_bytes):
+                    for chunk in chunks(step, self._chunk_bytes):
                         slot = self._free.get()
                         if slot is None:
                             return
-                        self._fill(slot, piece)
+                        self._fill(slot, chunk)
                         self._filled.put(slot)
                     self._leave(step)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
@@ -222,19 +222,19 @@ class Reader(threading.Thread):
             if not self._uses[file] and file in self._open:
                 self._open.pop(file).close()
 
-    def _fill(self, slot: Slot, piece: Piece) -> None:
-        slot.piece = piece
-        step = piece.step
+    def _fill(self, slot: Slot, chunk: Chunk) -> None:
+        slot.chunk = chunk
+        step = chunk.step
         slot.base_reads, slot.delta_reads = [], []
-        slot.base_view = self._read(slot.base, step.base, _range(piece, step.base), slot.base_reads)
+        slot.base_view = self._read(slot.base, step.base, _range(chunk, step.base), slot.base_reads)
         slot.delta_view = None
         if step.delta:
-            slot.delta_view = self._read(slot.delta, step.delta, _range(piece, step.delta), slot.delta_reads)
+            slot.delta_view = self._read(slot.delta, step.delta, _range(chunk, step.delta), slot.delta_reads)
 
     def _read(
-        self, buffer: memoryview, source: TensorSource, elements: tuple[int, int], reads: list[VouchedRead]
+        self, buffer: memoryview, source: TensorSource, elements: tuple[int, int], reads: list[HashedRead]
     ) -> memoryview:
-        """Read a piece of one source; what of it is to be hashed is added to `reads`."""
+        """Read a chunk of one source; what of it is to be hashed is added to `reads`."""
         start, stop = elements
         size = (stop - start) * DTYPE_BYTES[source.dtype]
         if not size:
@@ -253,7 +253,7 @@ class Reader(threading.Thread):
                 raise InputError("TruncatedShard", message) from None
             if record:
                 blocks = [view[place : place + length] for place, length in span.places]
-                reads.append(VouchedRead(record, span.offset, blocks))
+                reads.append(HashedRead(record, span.offset, blocks))
         return view
 
     def _file(self, file: DataFile) -> InputFile:

@@ -16,7 +16,7 @@ from vicuna_server.files.ledger import is_kept
 from vicuna_server.merge.arithmetic import copying
 from vicuna_server.merge.arithmetic.copying import is_copy
 from vicuna_server.merge.arithmetic.layout import Shard
-from vicuna_server.merge.pipeline.reading import Reader, Slot, Store, buffer_bytes, bytes_read, pieces
+from vicuna_server.merge.pipeline.reading import Reader, Slot, Store, buffer_bytes, bytes_read, chunks
 from vicuna_server.merge.pipeline.writing import Writer
 from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES
@@ -43,7 +43,7 @@ def write_shards(
         shards: what to write, in order.
         store: brings the sources' files here.
         control: counts the bytes read, holds them to the rate, and ends the run on a signal.
-        chunk_bytes: size of each buffer; there are three for each of the few pieces under way.
+        chunk_bytes: size of each buffer; there are three for each of the few chunks under way.
         finished: told of each file when its last byte is written, unless it holds values that are no numbers; called
             from another thread.
 
@@ -62,9 +62,9 @@ def write_shards(
     writer.start()
     try:
         plain = all(is_copy(step) for shard in shards for step in shard.steps)
-        mixer = _Mixer(reader, writer, control, chunk_bytes, plain=plain)
-        entries = [mixer.merge(shard) for shard in shards]
-        mixer.require_finite()
+        combiner = _Combiner(reader, writer, control, chunk_bytes, plain=plain)
+        entries = [combiner.merge(shard) for shard in shards]
+        combiner.require_finite()
     except BaseException:
         writer.abandon()
         raise
@@ -78,7 +78,7 @@ def write_shards(
     return entries
 
 
-class _Mixer:
+class _Combiner:
     """The middle of the pipeline: adds, checks, hashes. torch is loaded here, while the reader fills its buffers.
 
     `plain`: all that is written are bytes of the base, so that torch is not needed.
@@ -106,16 +106,16 @@ class _Mixer:
         digest = hashlib.sha256(shard.header)
         changed = 0
         for step in shard.steps:
-            for piece in pieces(step, self._chunk_bytes):
+            for chunk in chunks(step, self._chunk_bytes):
                 slot = self._reader.next(self._writer.check)
-                merged = self._writer.room((piece.stop - piece.start) * DTYPE_BYTES[step.dtype])
-                changed += self._combine(step, slot.base_view, slot.delta_view, piece.start, merged)
+                merged = self._writer.room((chunk.stop - chunk.start) * DTYPE_BYTES[step.dtype])
+                changed += self._combine(step, slot.base_view, slot.delta_view, chunk.start, merged)
                 self._reader.give_back(slot)
                 self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
                 digest.update(merged)
                 self._writer.check()
-                self._control.meter.count(bytes_read(piece))
-                self._control.throttle.pace(bytes_read(piece, local=True))
+                self._control.meter.count(bytes_read(chunk))
+                self._control.throttle.pace(bytes_read(chunk, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest(), changed=changed)
         # a run that went on after this file would not see its values
         self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))

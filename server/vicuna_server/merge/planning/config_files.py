@@ -31,12 +31,12 @@ _MOST_LETTERS = 60
 
 
 def small_files(
-    giver: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str, problems: Problems
+    config_source: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str, problems: Problems
 ) -> dict[str, Path | bytes]:
     """Return what stands beside the weights by name: a path to copy, or the content.
 
     Args:
-        giver: whose config it is.
+        config_source: whose config it is.
         tokenizer: its files, repaired.
         steps: the tensors that the config is made true to.
         dtype: float16, bfloat16 or float32.
@@ -46,26 +46,28 @@ def small_files(
     embedding = embedding_of(shapes)
     rows = shapes[embedding][0] if embedding else None
     table = read_token_table(tokenizer.files)
-    config = _true_to_weights(giver, steps, dtype, problems)
-    stated = _stated_generation(giver)
+    config = _true_to_weights(config_source, steps, dtype, problems)
+    stated = _stated_generation(config_source)
     generation = stated
     if table is not None:
-        config = true_ids(config, table, rows, f"config.json of {giver.folder}", problems, fill=True)
+        config = true_ids(config, table, rows, f"config.json of {config_source.folder}", problems, fill=True)
         if rows is not None:
-            check_rows(table, rows, str(giver.folder), problems)
-        generation = _true_generation(giver, generation, table, rows, problems)
-    generation = _readable(giver, generation, problems)
+            check_rows(table, rows, str(config_source.folder), problems)
+        generation = _true_generation(config_source, generation, table, rows, problems)
+    generation = _readable(config_source, generation, problems)
     _name_tokenizer_class(config, tokenizer)
     small: dict[str, Path | bytes] = {"config.json": dump_json(config), **tokenizer.files}
-    path = giver.folder / _GENERATION
+    path = config_source.folder / _GENERATION
     if generation is not None and generation != stated:
         return small | {_GENERATION: dump_json(generation)}
     return small | ({_GENERATION: path} if is_file(path) else {})
 
 
-def _true_to_weights(giver: Checkpoint, steps: Sequence[Step], dtype: str, problems: Problems) -> dict[str, Any]:
+def _true_to_weights(
+    config_source: Checkpoint, steps: Sequence[Step], dtype: str, problems: Problems
+) -> dict[str, Any]:
     """Return config.json with element type, vocabulary's size, class and tying as they are in the artifact."""
-    result = with_vocabulary(without_code(unquantised(giver.config)), {step.name: step.shape for step in steps})
+    result = with_vocabulary(without_code(unquantised(config_source.config)), {step.name: step.shape for step in steps})
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
         result[key] = dtype
     if isinstance(result.get("architectures"), list):
@@ -74,8 +76,8 @@ def _true_to_weights(giver: Checkpoint, steps: Sequence[Step], dtype: str, probl
         result["tie_word_embeddings"] = False
         problems.warn(
             "HeadNotTied",
-            f"config.json of {giver.folder} ties {HEAD} to the embedding (tie_word_embeddings), and the weights have "
-            "another one: it is kept, and tie_word_embeddings becomes false",
+            f"config.json of {config_source.folder} ties {HEAD} to the embedding (tie_word_embeddings), but the "
+            "weights have another one: it is kept, and tie_word_embeddings becomes false",
         )
     return result
 
@@ -93,14 +95,18 @@ def _ties(config: Mapping[str, Any]) -> bool:
 
 
 def _true_generation(
-    giver: Checkpoint, generation: dict[str, Any] | None, table: TokenTable, rows: int | None, problems: Problems
+    config_source: Checkpoint,
+    generation: dict[str, Any] | None,
+    table: TokenTable,
+    rows: int | None,
+    problems: Problems,
 ) -> dict[str, Any] | None:
     """Return generation_config.json with true ids; one is made for LLaMA 3's own files, whose turns end by a token."""
     if generation is not None:
-        what = f"{_GENERATION} of {giver.folder}"
+        what = f"{_GENERATION} of {config_source.folder}"
         return true_ids(generation, table, rows, what, problems, fill=False)
     end, turn = table.roles.get("eos"), table.id_of(_END_OF_TURN)
-    if PARAMS in giver.small_files and end is not None and turn not in (None, end):
+    if PARAMS in config_source.small_files and end is not None and turn not in (None, end):
         return {"bos_token_id": table.roles.get("bos"), "eos_token_id": [end, turn]}
     return None
 
@@ -113,15 +119,15 @@ def _name_tokenizer_class(config: dict[str, Any], tokenizer: Tokenizer) -> None:
         config["tokenizer_class"] = named["tokenizer_class"]
 
 
-def _stated_generation(giver: Checkpoint) -> dict[str, Any] | None:
+def _stated_generation(config_source: Checkpoint) -> dict[str, Any] | None:
     """Return generation_config.json; None where there is none or it is broken, which the preflight tells."""
     try:
-        return giver.read_generation_config()
+        return config_source.read_generation_config()
     except InputError:
         return None
 
 
-def _readable(giver: Checkpoint, stated: dict[str, Any] | None, problems: Problems) -> dict[str, Any] | None:
+def _readable(config_source: Checkpoint, stated: dict[str, Any] | None, problems: Problems) -> dict[str, Any] | None:
     """Return generation_config.json without the fields beside which transformers would load no model."""
     unreadable = unreadable_fields(stated or {})
     if stated is None or not unreadable:
@@ -130,8 +136,8 @@ def _readable(giver: Checkpoint, stated: dict[str, Any] | None, problems: Proble
     more = f" (and {len(unreadable) - 1} more)" if unreadable[1:] else ""
     problems.warn(
         "GenerationFieldsIgnored",
-        f"{_GENERATION} of {giver.folder} says {one[:_MOST_LETTERS]} is {shown(stated[one])}{more}, which transformers "
-        "cannot read; left out: no weight depends on it",
+        f"{_GENERATION} of {config_source.folder} says {one[:_MOST_LETTERS]} is {shown(stated[one])}{more}, "
+        "which transformers cannot read; left out: no weight depends on it",
     )
     return {name: value for name, value in stated.items() if name not in unreadable}
 

@@ -102,7 +102,7 @@ def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan
         kind=request.kind,
         dtype=request.dtype,
         chat_template=request.chat_template,
-        source_id=(delta or sources.base).hub_id,
+        source_id=(delta or sources.base).repo_id,
         alpaca_checksum=request.alpaca_checksum,
         least_shard_bytes=request.least_shard_bytes,
         problems=problems,
@@ -138,17 +138,17 @@ def make_plan(
     """
     base, delta = check_whole(base, problems), _judged(delta, problems)
     resolved = resolve_kind(kind, base, delta, problems)
-    giver, dtype = delta or base, resolve_dtype(dtype, base)
-    tokenizer, template, undecided = _speech(giver, adapters, chat_template, resolved, source_id, problems)
+    config_source, dtype = delta or base, resolve_dtype(dtype, base)
+    tokenizer, template, undecided = _speech(config_source, adapters, chat_template, resolved, source_id, problems)
     with problems.collecting():
-        giver.read_generation_config()
+        config_source.read_generation_config()
     check_sources(base, delta, kind, problems)
-    check_served(giver, problems)
+    check_served(config_source, problems)
     steps = _steps(base, delta, adapters, resolved, dtype, problems)
-    checksum = _checksum(base, giver, resolved, problems) if alpaca_checksum else None
+    checksum = _checksum(base, config_source, resolved, problems) if alpaca_checksum else None
     if checksum:
-        steps = [replace(step, witness=checksum) for step in steps]
-    small = small_files(giver, tokenizer, steps, dtype, problems) if tokenizer.files and steps else {}
+        steps = [replace(step, observer=checksum) for step in steps]
+    small = small_files(config_source, tokenizer, steps, dtype, problems) if tokenizer.files and steps else {}
     if problems or not steps:
         _note(undecided, problems)
         return None
@@ -174,21 +174,23 @@ def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:
     return check_whole(delta, problems) if delta else None
 
 
-def _checksum(base: Checkpoint, giver: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:
+def _checksum(base: Checkpoint, config_source: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:
     if kind != "alpaca":
-        problems.add("KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {giver.folder} is of kind {kind}")
+        problems.add(
+            "KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {config_source.folder} is of kind {kind}"
+        )
     return AlpacaChecksum(base.config)
 
 
 def _speech(
-    giver: Checkpoint, adapters: Sequence[Adapter], asked: str, kind: str, source_id: str, problems: Problems
+    config_source: Checkpoint, adapters: Sequence[Adapter], asked: str, kind: str, source_id: str, problems: Problems
 ) -> tuple[Tokenizer, str, InputError | None]:
     """Return the artifact's tokenizer and its template's name, both tried out; what is not right is noted.
 
     The third is why `auto` came to no template, which is not noted yet.
     """
     speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
-    folder = speakers[-1] if speakers else giver.tokenizer_folder or giver.folder
+    folder = speakers[-1] if speakers else config_source.tokenizer_folder or config_source.folder
     tokenizer = Tokenizer({})
     with problems.collecting():
         tokenizer = read_tokenizer(folder)
@@ -197,7 +199,7 @@ def _speech(
     if not tokenizer.files:  # without one, a missing template is only a consequence
         return tokenizer, "", None
     template, undecided = _template(tokenizer, asked, kind, source_id, problems)
-    if not examine(tokenizer, folder, template, giver.config, problems):
+    if not examine(tokenizer, folder, template, config_source.config, problems):
         tokenizer = Tokenizer({})  # nobody else is to look into it
     if tokenizer.files and template:
         tokenizer = replace(tokenizer, files=pinned_files(tokenizer, template))
@@ -229,14 +231,14 @@ def _addition(kind: str, steps: Sequence[Step], adapters: Sequence[Adapter]) -> 
     return "+".join([identity.WIDE] * wide + [identity.COMPANIONS] * whole) or None
 
 
-def check_result(giver: Checkpoint, steps: Sequence[Step], problems: Problems) -> None:
+def check_result(config_source: Checkpoint, steps: Sequence[Step], problems: Problems) -> None:
     """Judge what the merge would write where it differs in names or shapes from a source that was judged.
 
     Args:
-        giver: whose config the result gets; already judged.
+        config_source: whose config the result gets; already judged.
         steps: the result's tensors.
         problems: as for `whole.check_model`.
     """
-    if {step.name: step.shape for step in steps} != {one.name: one.shape for one in giver.tensors.values()}:
+    if {step.name: step.shape for step in steps} != {one.name: one.shape for one in config_source.tensors.values()}:
         tensors = {step.name: (step.dtype, step.shape) for step in steps}
-        check_model(f"the merge of {giver.folder}", giver.config, tensors, problems)
+        check_model(f"the merge of {config_source.folder}", config_source.config, tensors, problems)

@@ -37,15 +37,15 @@ _FULL = "full_attention"
 _MOST_LETTERS = 60
 
 
-def check_served(giver: Checkpoint, problems: Problems) -> None:
+def check_served(config_source: Checkpoint, problems: Problems) -> None:
     """Note what keeps a model from being served.
 
     Args:
-        giver: whose config the artifact gets; compared with it before.
+        config_source: whose config the artifact gets; compared with it before.
         problems: gets `RemoteCode`, `ModelUnsupported`; the warnings `RemoteCode`, `ModelUnsupported`.
     """
-    config, where = giver.config, f"{giver.folder}/config.json"
-    known, served = _asked(giver) if find_spec("transformers") is not None else (True, True)
+    config, where = config_source.config, f"{config_source.folder}/config.json"
+    known, served = _asked(config_source) if find_spec("transformers") is not None else (True, True)
     if not known:
         _note_unknown(config, where, problems)
         return
@@ -92,13 +92,13 @@ def _decoder_for(model_type: str) -> str:
     return f"decoder for {model_type[:_MOST_LETTERS]} models"
 
 
-def _asked(giver: Checkpoint) -> tuple[bool, bool]:
+def _asked(config_source: Checkpoint) -> tuple[bool, bool]:
     """Whether transformers has this model as one that continues text, and the server can run what it builds.
 
     It was asked already where the model was compared.
     """
-    tensors = {name: (tensor.dtype, tensor.shape) for name, tensor in giver.tensors.items()}
-    config = with_vocabulary(giver.config, {name: shape for name, (_, shape) in tensors.items()})
+    tensors = {name: (tensor.dtype, tensor.shape) for name, tensor in config_source.tensors.items()}
+    config = with_vocabulary(config_source.config, {name: shape for name, (_, shape) in tensors.items()})
     try:
         if skeleton_of(config) is not None:
             return True, True

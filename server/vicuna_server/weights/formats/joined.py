@@ -50,7 +50,7 @@ class JoinedTensor:
 
     @property
     def unit(self) -> int:
-        """A piece holds whole heads, or whole rows."""
+        """A chunk holds whole heads, or whole rows."""
         return self.shape[1] * (self.head_rows or 1)
 
     @property
@@ -83,7 +83,7 @@ class JoinedTensor:
             first = last
 
     def _places(self, rows: range, first: int, row_bytes: int) -> tuple[tuple[int, int], ...]:
-        """Say where consecutive rows go in a piece, the first of them (of a head, where there are any) to `first`."""
+        """Say where consecutive rows go in a chunk, the first of them (of a head, where there are any) to `first`."""
         if not self.head_rows:
             return ((first * row_bytes, len(rows) * row_bytes),)
         half = self.head_rows // 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vicuna_server.errors import InputError
-from vicuna_server.files.data_file import DataFile, at_once
+from vicuna_server.files.data_file import DataFile, map_concurrently
 
 __all__ = ["Record", "read_directory"]
 
@@ -137,7 +137,7 @@ def _with_starts(file: DataFile, records: list[Record], end: int) -> list[Record
     guesses = [_guess(record, stop) for record, stop in zip(records, ends, strict=True)]
     step = max(1, len(records) // _SAMPLES)
     sure = all(guess % _ALIGNMENT == 0 for guess in guesses) and guesses[::step] == list(
-        at_once(partial(_read_start, file), records[::step], [file])
+        map_concurrently(partial(_read_start, file), records[::step], [file])
     )
     placed = [
         replace(record, start=guess if sure else _read_start(file, record))

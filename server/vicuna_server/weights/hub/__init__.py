@@ -2,7 +2,7 @@
 
 repository   one revision as a `remote.RemoteSource`
 listing      what a repository holds at one commit, each file as a `file.HubFile`
-file         one file, read in place by `client`'s range requests, which outlast cuts (`patience`, `answers`)
+file         one file, read in place by `client`'s range requests, which outlast cuts (`retry`, `responses`)
 download     one file, fetched whole, resumed and checked
-requests     one GET: whom the token goes to (`token`), where redirects may lead (`destinations`), how long it may take
+requests     one GET: whom the token goes to (`token`), where redirects may lead (`redirects`), how long it may take
 """

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from vicuna_server.errors import UnreachableError
 from vicuna_server.run.cancellation import watched
 from vicuna_server.run.control import Control
-from vicuna_server.weights.hub.answers import require_range, require_success
-from vicuna_server.weights.hub.patience import CutError, Patience
 from vicuna_server.weights.hub.requests import blocks_of, request
+from vicuna_server.weights.hub.responses import require_range, require_success
+from vicuna_server.weights.hub.retry import CutError, RetryPolicy
 
 __all__ = ["HubClient"]
 
@@ -33,14 +33,14 @@ class HubClient:
         self._control = control
         self._warned = -_WARNING_SECONDS
 
-    def patience(self, what: str, pause: Callable[[float], None] | None = None) -> Patience:
+    def retry_policy(self, what: str, pause: Callable[[float], None] | None = None) -> RetryPolicy:
         """Return how long to go on trying; warns, if at all, once a minute.
 
         Args:
             what: the source or file, as people know it.
             pause: waits so many seconds; None: as long as no signal comes.
         """
-        return Patience(what, pause or self._control.cancellation.pause, self._warn)
+        return RetryPolicy(what, pause or self._control.cancellation.pause, self._warn)
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()
@@ -67,10 +67,10 @@ class HubClient:
         def read_on() -> None:
             for block in self.stream(what, url, start + len(data), stop):
                 data.extend(block)
-                patience.succeeded()
+                policy.progressed()
 
-        patience = self.patience(what)
-        patience.persist(partial(watched, read_on, self._control.cancellation))
+        policy = self.retry_policy(what)
+        policy.run(partial(watched, read_on, self._control.cancellation))
         return bytes(data)
 
     def read_answer(self, what: str, url: str, most: int) -> bytes:
@@ -99,7 +99,7 @@ class HubClient:
                         )
             return bytes(data)
 
-        return self.patience(what).persist(partial(watched, read_whole, self._control.cancellation))
+        return self.retry_policy(what).run(partial(watched, read_whole, self._control.cancellation))
 
     def stream(self, what: str, url: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield bytes [start, stop) of a file as they come, by one request.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vicuna_server.errors import InputError
-from vicuna_server.weights.hub.patience import Patience
+from vicuna_server.weights.hub.retry import RetryPolicy
 
 __all__ = ["fetch"]
 
@@ -33,7 +33,7 @@ class Resumable(Protocol):
     def stream(self, start: int) -> Iterator[bytes]:
         """Yield its bytes from `start` on; raises `CutError` where another try may help."""
 
-    def patience(self, pause: Callable[[float], None]) -> Patience:
+    def retry_policy(self, pause: Callable[[float], None]) -> RetryPolicy:
         """Return how long to go on trying."""
 
 
@@ -66,7 +66,7 @@ def fetch(file: Resumable, path: Path, pause: Callable[[float], None], count: Ca
 def _fetch_once(file: Resumable, path: Path, pause: Callable[[float], None], count: Callable[[int], None]) -> bool:
     """Return whether the file is as listed."""
     digest = _digest(file)
-    patience = file.patience(pause)
+    policy = file.retry_policy(pause)
 
     def take(block: bytes) -> None:
         digest.update(block)
@@ -77,7 +77,7 @@ def _fetch_once(file: Resumable, path: Path, pause: Callable[[float], None], cou
             pause(0)
             _write(out, block)
             take(block)
-            patience.succeeded()
+            policy.progressed()
 
     # never to append: a run that was taken over, and wakes, may write the same bytes to the same places once more
     with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as out:
@@ -87,7 +87,7 @@ def _fetch_once(file: Resumable, path: Path, pause: Callable[[float], None], cou
         while present := out.read(_READ_BYTES):
             pause(0)
             take(present)
-        patience.persist(receive)
+        policy.run(receive)
     return (file.sha256 or file.blob_id) in (None, digest.hexdigest())
 
 

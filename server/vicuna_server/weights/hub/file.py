@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vicuna_server.weights.hub.client import HubClient
 from vicuna_server.weights.hub.download import fetch
-from vicuna_server.weights.hub.patience import Patience
+from vicuna_server.weights.hub.retry import RetryPolicy
 from vicuna_server.weights.remote import RemoteFile
 
 __all__ = ["Blocks", "HubFile"]
@@ -111,6 +111,6 @@ class HubFile(RemoteFile):
         """Yield its bytes from `start` on by one request, as `HubClient.stream` does."""
         return self.client.stream(str(self), self.url, start, self.size)
 
-    def patience(self, pause: Callable[[float], None]) -> Patience:
+    def retry_policy(self, pause: Callable[[float], None]) -> RetryPolicy:
         """Return how long to go on trying to stream it."""
-        return self.client.patience(str(self), pause)
+        return self.client.retry_policy(str(self), pause)

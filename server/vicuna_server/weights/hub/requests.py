@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vicuna_server.errors import UnreachableError, VicunaError
-from vicuna_server.weights.hub.answers import explain
-from vicuna_server.weights.hub.destinations import require_public_peer, target_of
-from vicuna_server.weights.hub.patience import CutError, patience_seconds
+from vicuna_server.weights.hub.redirects import require_public_peer, target_of
+from vicuna_server.weights.hub.responses import explain
+from vicuna_server.weights.hub.retry import CutError, retry_seconds
 from vicuna_server.weights.hub.token import require_private_way, token
 
 __all__ = ["blocks_of", "request"]
@@ -139,7 +139,7 @@ class _Opening(threading.Thread):
 
 
 def _allowed_seconds() -> float:
-    return max(_LEAST_SECONDS, patience_seconds())
+    return max(_LEAST_SECONDS, retry_seconds())
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

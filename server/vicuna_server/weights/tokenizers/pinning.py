@@ -10,7 +10,7 @@ from vicuna_contract.templates import FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.files.beneath import read_file
 from vicuna_server.files.json_files import dump_json
 from vicuna_server.prompts import KEPT_TEMPLATE, jinja_source, written_format
-from vicuna_server.weights.tokenizers.own_template import TEMPLATE_FILE, named_templates
+from vicuna_server.weights.tokenizers.chat_template import TEMPLATE_FILE, named_templates
 from vicuna_server.weights.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["pinned_files"]

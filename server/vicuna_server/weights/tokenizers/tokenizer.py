@@ -12,9 +12,9 @@ from vicuna_server.files.beneath import is_file, read_file
 from vicuna_server.files.json_files import dump_json
 from vicuna_server.weights.checkpoint import TOKENIZER_FILES
 from vicuna_server.weights.formats.small_file import is_plain_utf8, read_object
+from vicuna_server.weights.tokenizers.chat_template import OwnTemplate, own_template, pinned_format
 from vicuna_server.weights.tokenizers.field_forms import check_fields, plain_tokens, typed_tokens
 from vicuna_server.weights.tokenizers.file_check import check_file
-from vicuna_server.weights.tokenizers.own_template import OwnTemplate, own_template, pinned_format
 from vicuna_server.weights.tokenizers.sentencepiece_format import SentencePieceModel, parse_model
 from vicuna_server.weights.tokenizers.tokenizer_check import disagreement
 from vicuna_server.weights.tokenizers.tokenizer_json import AddedToken, build_tokenizer_json, can_build

@@ -23,7 +23,7 @@ from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import JsonLines, Silent
 from vicuna_server.weights.hub import token as hub_token
 from vicuna_server.weights.hub.client import HubClient
-from vicuna_server.weights.hub.destinations import require_public_peer, target_of
+from vicuna_server.weights.hub.redirects import require_public_peer, target_of
 from vicuna_server.weights.hub.requests import blocks_of
 
 CONTENT = bytes(range(256)) * 1000

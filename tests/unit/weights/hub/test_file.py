@@ -9,7 +9,7 @@ import pytest
 
 from support.hub import Asked, Fault, Hub
 from vicuna_contract.sources import HubSource
-from vicuna_server.files.data_file import at_once, buffered
+from vicuna_server.files.data_file import buffered, map_concurrently
 from vicuna_server.run.control import Control
 from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
@@ -91,5 +91,5 @@ def test_reads_of_files_elsewhere_are_under_way_together_and_come_in_order(file:
 
     hub.fault = wait
     places = [block * BLOCK for block in (3, 0, 2, 1)]
-    read = at_once(lambda place: file.read(place, 5), places, [file])
+    read = map_concurrently(lambda place: file.read(place, 5), places, [file])
     assert list(read) == [CONTENT[place : place + 5] for place in places]

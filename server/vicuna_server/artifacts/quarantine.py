@@ -9,7 +9,7 @@ from vicuna_server.artifacts.verify import NOT_SEALED, verify
 from vicuna_server.files.storage import fsync_folder
 from vicuna_server.run.control import Control
 
-__all__ = ["DAMAGED", "whole_or_put_aside"]
+__all__ = ["DAMAGED", "verify_or_quarantine"]
 
 DAMAGED = "damaged"
 """Begins the key of the staging folder that a damaged artifact becomes.
@@ -18,7 +18,7 @@ It goes when nobody reads it any more, which the operator knows of a claim of it
 """
 
 
-def whole_or_put_aside(root: Path, found: Manifest, control: Control) -> Manifest | None:
+def verify_or_quarantine(root: Path, found: Manifest, control: Control) -> Manifest | None:
     """Return the manifest of an artifact of which every byte is right; put another one aside, so that it is made anew.
 
     It is renamed and never written to: a server that has loaded it goes on reading the same files. Artifacts of

@@ -12,10 +12,10 @@ from vicuna_server.merge.inputs import Sources
 from vicuna_server.run.control import Control
 from vicuna_server.weights.checkpoint import CONFIG_FILES, TOKENIZER_FILES
 
-__all__ = ["Vouching"]
+__all__ = ["StatedDigests"]
 
 
-class Vouching:
+class StatedDigests:
     """The comparison of a merge's sources with the digests that are stated of them.
 
     Of a local folder every byte that the merge reads is hashed as it is read, and compared at the end. Weights

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vicuna_server.errors import InputError, UnreachableError
-from vicuna_server.weights.hub.patience import CutError, retry_after
+from vicuna_server.weights.hub.retry import CutError, retry_after
 
 __all__ = ["explain", "require_range", "require_success"]
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from vicuna_server.backoff import Backoff
 from vicuna_server.errors import UnreachableError
 
-__all__ = ["CutError", "Patience", "patience_seconds", "retry_after"]
+__all__ = ["CutError", "RetryPolicy", "retry_after", "retry_seconds"]
 
-_PATIENCE_SECONDS = 120.0
+_SILENCE_SECONDS = 120.0
 _SILENT_SECONDS = 5.0
 _FIRST_DELAY_SECONDS, _MOST_DELAY_SECONDS = 0.5, 20.0
 
@@ -28,7 +28,7 @@ class CutError(Exception):
         self.retry_after = retry_after
 
 
-class Patience:
+class RetryPolicy:
     """How long to go on trying: until nothing has arrived for VICUNA_HUB_PATIENCE_SECONDS, or 120.
 
     Args:
@@ -41,16 +41,16 @@ class Patience:
         self._what = what
         self._pause = pause
         self._warn = warn
-        self._seconds = patience_seconds()
+        self._seconds = retry_seconds()
         self._backoff = Backoff(_FIRST_DELAY_SECONDS, _MOST_DELAY_SECONDS)
-        self.succeeded()
+        self.progressed()
 
-    def succeeded(self) -> None:
+    def progressed(self) -> None:
         """Learn that something arrived."""
         self._since = time.monotonic()
         self._backoff.reset()
 
-    def persist(self, work: Callable[[], _Result]) -> _Result:
+    def run(self, work: Callable[[], _Result]) -> _Result:
         """Return what `work` does, done again whenever it is cut.
 
         Raises:
@@ -89,9 +89,9 @@ def retry_after(headers: Any) -> float | None:
     return float(match[1]) if match else None
 
 
-def patience_seconds() -> float:
+def retry_seconds() -> float:
     """Return how long nothing may arrive: VICUNA_HUB_PATIENCE_SECONDS, or 120."""
     try:
         return float(os.environ["VICUNA_HUB_PATIENCE_SECONDS"])
     except (KeyError, ValueError):
-        return _PATIENCE_SECONDS
+        return _SILENCE_SECONDS
