@@ -345,7 +345,7 @@ def test_claims_of_the_dead_go_with_the_rest(run: Run, root: Path) -> None:
         (["prune", "{root}", "--keep", "0123"], 64, "not an artifactID"),
         (["prune", "{root}", "--keep", "none", "--min-age", "soon"], 64, "not a time such as"),
         (["verify", "{root}", "--only", OTHER], 65, f"ArtifactNotFound: {{root}} holds no {OTHER}"),
-        (["verify", "{root}/nowhere"], 65, "SourceNotFound: {root}/nowhere is no folder"),
+        (["verify", "{root}/nowhere"], 65, "SourceNotFound: {root}/nowhere is not a folder"),
         (["list", "{artifact}"], 64, "is an artifact itself; give the folder that holds it: {root}"),
         (["lint"], 64, "invalid choice"),
     ],

@@ -182,7 +182,7 @@ def test_the_output_may_be_an_empty_folder_and_nothing_else(tmp_path: Path, run:
     before = {path.name: path.read_bytes() for path in (tmp_path / "delta").iterdir()}
     code, _, said = run()
     assert (code, before) == (64, {path.name: path.read_bytes() for path in (tmp_path / "delta").iterdir()})
-    assert "is no empty folder" in said
+    assert "is not an empty folder" in said
 
 
 def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(

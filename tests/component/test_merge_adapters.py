@@ -277,7 +277,7 @@ def test_variants_are_refused_by_their_tensors_too(tmp_path: Path, base: Path, m
         ({"r": True}, "r is true"),
         ({"lora_alpha": "8"}, 'lora_alpha is "8"'),
         ({"lora_alpha": 10**400}, "lora_alpha"),
-        ({"rank_pattern": [4]}, "rank_pattern is no table"),
+        ({"rank_pattern": [4]}, "rank_pattern is not an object"),
         ({"rank_pattern": {"[": 4}}, "rank_pattern has a pattern"),
         ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern.q_proj is null"),
     ],

@@ -158,7 +158,7 @@ def test_a_wrong_pair_is_refused_with_all_its_faults_before_a_weight_is_fetched(
 
 def test_all_sources_that_cannot_be_read_are_named_at_once(hub: Hub, tmp_path: Path) -> None:
     hub.repositories.clear()
-    with pytest.raises(InputError, match=f"knows no {BASE};.*knows no {DELTA};") as caught:
+    with pytest.raises(InputError, match=f"has no {BASE};.*has no {DELTA};") as caught:
         merge(tmp_path)
     assert caught.value.reason == "SourceNotFound"
 

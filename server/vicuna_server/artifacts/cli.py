@@ -1,4 +1,4 @@
-"""`vicuna-server artifacts list|verify|prune ROOT`: flags, and how the outcome is told."""
+"""`vicuna-server artifacts list|verify|prune ROOT`: flags, and how the outcome is reported."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from vicuna_contract.termination import Pruned
 from vicuna_server.artifacts.listing import list_volume, require_volume
 from vicuna_server.artifacts.lookup import artifact_folders
 from vicuna_server.artifacts.pruning import Candidate, candidates, prune, tidy_locks
-from vicuna_server.artifacts.text import JsonTeller, Teller, TextTeller
+from vicuna_server.artifacts.text import JsonPrinter, Printer, TextPrinter
 from vicuna_server.artifacts.verify import Fault, verify, verify_fast
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected
@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what is asked; return the exit code: 0, 64, 65 when anything is damaged, 69, 73, 75 as `merge` has them."""
     act = {"list": _list, "verify": _verify, "prune": _prune}[args.action]
-    teller = JsonTeller() if args.json else TextTeller()
+    printer = JsonPrinter() if args.json else TextPrinter()
     try:
-        act(args, teller)
-    except BrokenPipeError:  # whoever read it has seen enough; nothing more can be written, not even at exit
+        act(args, printer)
+    except BrokenPipeError:  # the reader left; Python must not flush the stream at exit
         sys.stdout = None
     except OSError as error:
         return _fail(explain(error, args.root.absolute()))
@@ -58,28 +58,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(args: argparse.Namespace, teller: Teller) -> None:
-    teller.listing(list_volume(args.root))
+def _list(args: argparse.Namespace, printer: Printer) -> None:
+    printer.listing(list_volume(args.root))
 
 
-def _verify(args: argparse.Namespace, teller: Teller) -> None:
+def _verify(args: argparse.Namespace, printer: Printer) -> None:
     require_volume(args.root)
     folders = _chosen(args.root, args.only)
     reporter = _reporter(args)
     try:
         with stopping_on_signals() as stop:
-            damaged = _verify_all(folders, Control(reporter, stop), teller, fast=args.fast)
+            damaged = _verify_all(folders, Control(reporter, stop), printer, fast=args.fast)
     finally:
         if isinstance(reporter, Bar):
             reporter.close()
-        teller.end(of=len(folders))
+        printer.end(of=len(folders))
     if damaged:
         shown = [f"{name}/{fault.file} {fault.what}" for name, fault in damaged[:_MOST_NAMED]]
         more = f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else ""
         raise InputError("ArtifactDamaged", f"{'; '.join(shown)}{more}; remove the folder and merge the model again")
 
 
-def _verify_all(folders: Sequence[Path], control: Control, teller: Teller, *, fast: bool) -> list[tuple[str, Fault]]:
+def _verify_all(folders: Sequence[Path], control: Control, printer: Printer, *, fast: bool) -> list[tuple[str, Fault]]:
     """Verify artifacts one after the other; return what is wrong, with the artifact's ID."""
     if not fast:
         manifests = [verify_fast(folder)[0] for folder in folders]
@@ -88,7 +88,7 @@ def _verify_all(folders: Sequence[Path], control: Control, teller: Teller, *, fa
     for folder in folders:
         _, faults = verify_fast(folder) if fast else verify(folder, control.advance)
         if folder.is_dir():  # else it was pruned in this moment
-            teller.verified(folder.name, measure(folder)[0], faults, fast=fast)
+            printer.verified(folder.name, measure(folder)[0], faults, fast=fast)
             damaged += [(folder.name, fault) for fault in faults]
     return damaged
 
@@ -106,7 +106,7 @@ def _chosen(root: Path, ids: Sequence[str]) -> list[Path]:
     return [folders[name] for name in dict.fromkeys(ids or folders)]
 
 
-def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
+def _prune(parsed: argparse.Namespace, printer: Printer) -> None:
     args = PruneArguments.of(parsed)
     require_volume(args.root)
     if not args.keep and not args.dry_run:
@@ -115,23 +115,25 @@ def _prune(parsed: argparse.Namespace, teller: Teller) -> None:
         cancellation = Cancellation(stop)
         aside = os.environ.get(ASIDE_VARIABLE, "").split(",")
         found = candidates(args.root, args.keep, args.min_age, aside)
-        teller.plan([each for each in found if not (args.quiet and each.kept)])
+        printer.plan([each for each in found if not (args.quiet and each.kept)])
         removed = [each for each in found if each.kept is None]
         if not args.dry_run:
-            removed = _remove(removed, args.min_age, cancellation, teller)
+            removed = _remove(removed, args.min_age, cancellation, printer)
             tidy_locks(args.root, cancellation)
     size = sum(each.size for each in removed)
-    teller.total(len(removed), size, dry_run=args.dry_run)
+    printer.total(len(removed), size, dry_run=args.dry_run)
     write_termination_message(Pruned(len(removed), size).fields())
 
 
-def _remove(going: Sequence[Candidate], min_age: float, cancellation: Cancellation, teller: Teller) -> list[Candidate]:
+def _remove(
+    going: Sequence[Candidate], min_age: float, cancellation: Cancellation, printer: Printer
+) -> list[Candidate]:
     """Remove what may go; return what went: by now some of it may be in use."""
     removed = []
     for each in going:
         cancellation.check()
         kept = prune(each, min_age, cancellation)
-        teller.pruned(each, kept)
+        printer.pruned(each, kept)
         if kept is None:
             removed.append(each)
     return removed

@@ -62,7 +62,7 @@ def read_ahead(path: Path, start: int = 0) -> Iterator[memoryview]:
             try:
                 return file.read(buffers[number % 2], start + place, min(_READ_BYTES, size - place))
             except EOFError:
-                return buffers[0][:0]  # it became shorter: what is missing shows in the hash
+                return buffers[0][:0]  # it became shorter, so the hash will differ
 
         coming = pool.submit(read, 0) if size else None
         number = 0

@@ -38,7 +38,7 @@ def _start_time(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold spaces
+    fields = stat.rpartition(")")[2].split()  # the process name before it may contain spaces and brackets
     return "" if fields[0] == "Z" else fields[19]
 
 
@@ -47,6 +47,6 @@ def _is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # another user's: it lives, only /proc hides it
+    except OSError:  # it belongs to another user: it lives, and /proc hides it
         return False
     return False

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 COMPANIONS = "companions"  # trained weights beside an adapter's, which recipe 1 left out
-WIDE = "wide"  # sums in a type that holds both summands, where recipe 1 had them in the delta's
+WIDE = "wide"  # sums in a type that holds both summands, where recipe 1 used the delta's type
 
 
 def canonical(value: Any) -> bytes:

@@ -82,7 +82,7 @@ class Listing(_Part):
 def require_volume(root: Path) -> None:
     """Raise `SourceNotFound` where there is no such folder, `UsageError` where it is an artifact itself."""
     if not root.is_dir():
-        raise InputError("SourceNotFound", f"{root} is no folder; give the one that holds the artifacts")
+        raise InputError("SourceNotFound", f"{root} is not a folder; give the one that holds the artifacts")
     if (root / MANIFEST_NAME).exists():
         raise UsageError(f"{root} is an artifact itself; give the folder that holds it: {root.absolute().parent}")
 

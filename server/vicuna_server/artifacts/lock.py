@@ -32,7 +32,7 @@ LOCK_PREFIX = ".claim-"  # the files have it since 0.1, and mergers of earlier v
 _PATIENCE_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
-_FORGOTTEN_SECONDS = 3600.0  # by the volume's clock; only for those who do not wait
+_FORGOTTEN_SECONDS = 3600.0  # by the volume's clock; for `try_acquire`, which does not watch
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
@@ -154,7 +154,9 @@ class ArtifactLock:
                 ours.replace(self.path)
         except OSError as error:
             os.close(descriptor)
-            if isinstance(error, FileExistsError | FileNotFoundError):  # held by another, or ours was swept by one
+            if isinstance(
+                error, FileExistsError | FileNotFoundError
+            ):  # another merger holds it, or has swept away our file
                 return False
             raise
         finally:
@@ -172,7 +174,7 @@ class ArtifactLock:
         self._hold(descriptor)
         try:
             if self.is_held():
-                self._cancellation.pause(self._poll)  # another watcher may be between its look and its replace
+                self._cancellation.pause(self._poll)  # another watcher may have looked and not yet replaced
                 if self.is_held():
                     return True
         except BaseException:
@@ -217,7 +219,7 @@ class ArtifactLock:
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._heartbeat):
-            with contextlib.suppress(OSError):  # the next beat may get through
+            with contextlib.suppress(OSError):  # the next heartbeat may succeed
                 if self._is_lost():
                     self._cancellation.cancel(self.lost())
                     return

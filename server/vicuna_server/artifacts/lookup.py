@@ -34,7 +34,7 @@ def find_artifact(root: Path, artifact_id: str) -> Manifest | None:
         os.utime(folder)
     except FileNotFoundError:
         return None
-    except OSError:  # a read-only volume will do
+    except OSError:  # a read-only volume is fine
         pass
     manifest, faults = verify_fast(folder)
     return None if faults else manifest

@@ -14,7 +14,8 @@ __all__ = ["DAMAGED", "verify_or_quarantine"]
 DAMAGED = "damaged"
 """Begins the key of the staging folder that a damaged artifact becomes.
 
-It goes when nobody reads it any more, which the operator knows of a claim of its own, after 7 days, or for room.
+The folder is removed when no server reads it any more (the operator knows that of its own volumes), after 7 days, or
+when its room is needed.
 """
 
 
@@ -22,7 +23,7 @@ def verify_or_quarantine(root: Path, found: Manifest, control: Control) -> Manif
     """Return the manifest of an artifact of which every byte is right; put another one aside, so that it is made anew.
 
     It is renamed and never written to: a server that has loaded it goes on reading the same files. Artifacts of
-    earlier versions have manifests without a checksum of their own, which is no damage.
+    earlier versions have manifests without a checksum of their own, which does not count as damage.
 
     Raises:
         InterruptedRunError: a signal came, or another merger took over.
@@ -38,8 +39,8 @@ def verify_or_quarantine(root: Path, found: Manifest, control: Control) -> Manif
         aside = root / f"{STAGING_PREFIX}{DAMAGED}{found.artifact_id}-{lock.nonce}"
         folder.rename(aside)
         fsync_folder(root)
-    told = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])
+    shown = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])
     control.reporter.warning(
-        "ArtifactReplaced", f"artifact {found.artifact_id} was damaged ({told}): put aside as {aside.name}, made anew"
+        "ArtifactReplaced", f"artifact {found.artifact_id} was damaged ({shown}): put aside as {aside.name}, made anew"
     )
     return None

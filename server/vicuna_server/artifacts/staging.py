@@ -43,12 +43,12 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError | VicunaError) and not self._published and not self.path.is_dir():
-            raise self._lock.lost() from error  # who took over has taken the folder too: whatever failed comes of that
+            raise self._lock.lost() from error  # the merger that took over has moved the folder, which caused the error
         if isinstance(error, OSError) or (isinstance(error, VicunaError) and error.retryable):
-            with contextlib.suppress(OSError):  # the error under way says more
+            with contextlib.suppress(OSError):  # keep the error that is being raised
                 _drop_unfinished(self.path)
         else:
-            for path in (self.path, *self.root.glob(f"{self.path.name}.*")):  # what was seized and not used, too
+            for path in (self.path, *self.root.glob(f"{self.path.name}.*")):  # and what was seized and not used
                 remove(path)
 
     def seize(self) -> list[Path]:
@@ -63,7 +63,7 @@ class Staging:
                 ours = self.path.with_name(f"{self.path.name}.{number}")
                 try:
                     path.rename(ours)
-                except FileNotFoundError:  # another owner, who will find that this lock has a new one
+                except FileNotFoundError:  # another merger took it; it will find that it lost the lock
                     continue
                 seized.append(ours)
         return seized
@@ -94,7 +94,7 @@ class Staging:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             if find_artifact(self.root, manifest.artifact_id) is None:
-                exchange(self.path, target)  # what was broken is now the staging folder, and goes with it
+                exchange(self.path, target)  # the broken artifact is now the staging folder, which is removed
             self._published = True
             fsync_folder(self.root)
 

@@ -11,12 +11,12 @@ from vicuna_server.artifacts.pruning import Candidate
 from vicuna_server.artifacts.verify import Fault
 from vicuna_server.wording import printable, readable_age, readable_size
 
-__all__ = ["JsonTeller", "Teller", "TextTeller"]
+__all__ = ["JsonPrinter", "Printer", "TextPrinter"]
 
 _HEADING = ("ARTIFACT", "KIND", "DTYPE", "SIZE", "MADE", "USED", "SOURCES")
 
 
-class Teller(Protocol):
+class Printer(Protocol):
     """Where outcomes go."""
 
     def listing(self, listing: Listing) -> None:
@@ -38,7 +38,7 @@ class Teller(Protocol):
         """Tell how much was removed, or would be."""
 
 
-class JsonTeller:
+class JsonPrinter:
     """One object for a listing, else one per line."""
 
     def listing(self, listing: Listing) -> None:
@@ -71,7 +71,7 @@ class JsonTeller:
         print(json.dumps({"event": event, **fields}), flush=True)
 
 
-class TextTeller:
+class TextPrinter:
     """Lines for people."""
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ def _content_faults(folder: Path, entry: FileEntry, advance: Callable[[int], Non
     try:
         if hash_file(LocalFile(folder / entry.path), advance) != entry.sha256:
             yield Fault(entry.path, "has other bytes than its sha256 says")
-    except OSError as error:  # a broken disk, or somebody removes it just now
+    except OSError as error:  # a broken disk, or it is being removed
         yield Fault(entry.path, f"cannot be read: {error.strerror}")
     except InputError as error:
         yield Fault(entry.path, f"is not a file of its own: {error.message}")

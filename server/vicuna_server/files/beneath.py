@@ -25,9 +25,9 @@ __all__ = ["Entry", "LeavesSourceError", "is_file", "links_allowed", "list_folde
 
 _MOST_LINKS = 40  # as in the kernel
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would wait for who writes into it
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a pipe waits for its writer
 
-_MOST_BYTES = 64 * 1024 * 1024  # of what is read whole: the largest tokenizers have half of it
+_MOST_BYTES = 64 * 1024 * 1024  # of a file that is read whole; the largest tokenizers have half of that
 _PLACES = 256
 
 _allowed = False
@@ -55,7 +55,7 @@ class Entry:
 @contextlib.contextmanager
 def links_allowed(*, allowed: bool) -> Iterator[None]:
     """Let links lead anywhere while this lasts, in every thread of the process: what `--allow-links` asks for."""
-    global _allowed  # one policy for all that a command reads
+    global _allowed  # one policy for everything that a command reads
     before, _allowed = _allowed, allowed
     try:
         yield
@@ -109,7 +109,7 @@ def is_file(path: Path) -> bool:
     except LeavesSourceError:
         raise
     except PermissionError:
-        return True  # who reads it is told
+        return True  # the read that follows says why
     except (InputError, OSError):
         return False
     return True

@@ -52,11 +52,11 @@ def boundary(folder: Path, mounts: Sequence[Path] = ()) -> Boundary:
     return Boundary(real)
 
 
-def _mounts(folder: Path, told: Sequence[Path]) -> list[Path]:
+def _mounts(folder: Path, stated: Sequence[Path]) -> list[Path]:
     """Return the mount that a folder lies in, if it lies in one."""
-    roots = list(told) or [Path(names.MODELS_MOUNT)]
+    roots = list(stated) or [Path(names.MODELS_MOUNT)]
     sources = Path(names.SOURCES_MOUNT)
-    if not told and folder != sources and folder.is_relative_to(sources):
+    if not stated and folder != sources and folder.is_relative_to(sources):
         roots.append(sources / folder.relative_to(sources).parts[0])
     within = [root for root in roots if folder.is_relative_to(root)]
     return sorted(within, key=lambda root: len(root.parts))[-1:]

@@ -33,7 +33,7 @@ class DataFile(Protocol):
 
     @property
     def sha256(self) -> str | None:
-        """What its source vouches for, in hex: other bytes will not be merged; None where only reading it tells."""
+        """What its source states, in hex: other bytes will not be merged; None where it has to be read for that."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""
@@ -61,7 +61,7 @@ class LocalFile:
 
     @property
     def sha256(self) -> None:
-        """Nobody vouches for it."""
+        """None: a folder states no digests."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end of the file."""

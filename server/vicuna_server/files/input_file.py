@@ -18,7 +18,7 @@ from vicuna_server.files.beneath import open_file
 
 __all__ = ["ROOM", "InputFile"]
 
-ROOM = 2 * PAGESIZE  # a buffer for n bytes of a file has this many bytes more
+ROOM = 2 * PAGESIZE  # direct reads are whole pages: a buffer for n bytes needs up to a page more at either end
 _MOST_PLACES = 1000  # IOV_MAX is 1024 on Linux
 
 
@@ -33,10 +33,10 @@ class InputFile:
         self._descriptor = open_file(path)
         self._direct: int | None = None
         try:
-            # by way of the descriptor: the very file that was opened, whatever its name leads to by now
+            # through the descriptor: the name may lead to another file by now
             same = f"/proc/self/fd/{self._descriptor}"
             self._direct = os.open(same, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-            self._advise(os.POSIX_FADV_RANDOM)  # asking what is cached shall bring in no more than was asked for
+            self._advise(os.POSIX_FADV_RANDOM)  # no readahead: a look at what is cached must not change what is cached
         except OSError:
             self._advise(os.POSIX_FADV_SEQUENTIAL)
 
@@ -79,7 +79,7 @@ class InputFile:
 
     def _read_cached(self, view: memoryview, offset: int) -> int:
         try:
-            # one byte first, since what is missing is brought in for later; never the one of an earlier run
+            # one random byte first: RWF_NOWAIT starts readahead for what is missing, and that byte alone is then cached
             place = random.randrange(len(view))  # noqa: S311
             os.preadv(self._descriptor, [view[place : place + 1]], offset + place, os.RWF_NOWAIT)
             return os.preadv(self._descriptor, [view], offset, os.RWF_NOWAIT)
@@ -88,12 +88,12 @@ class InputFile:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            self._forgo_direct()  # nothing tells what is cached: let the cache work
+            self._forgo_direct()  # no way to ask what is cached: read through the cache
             return 0
 
     def _read_past_cache(self, buffer: memoryview, offset: int, done: int, size: int) -> int:
         """Read on by whole pages; return how many of the `size` bytes are there."""
-        origin = offset - offset % PAGESIZE  # lies at the buffer's beginning
+        origin = offset - offset % PAGESIZE  # this offset of the file is at the buffer's start
         position = (offset + done) // PAGESIZE * PAGESIZE
         end = -(-(offset + size) // PAGESIZE) * PAGESIZE
         while self._direct is not None and position < end:

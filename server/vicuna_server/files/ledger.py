@@ -1,9 +1,9 @@
 """What was read of files whose digest is stated, so that the bytes that are merged are the bytes that are hashed.
 
-Whoever may write to a source may change it at any moment, also between two reads. So each file is hashed in one
-reading from its first byte to its last, which the merge's own reading is part of where it goes forward, and
-everything else that was read of it, before or after, is noted by place and hash and must come again in that reading.
-Memory is bounded by the number of reads, not by their size.
+A writer may change a source at any moment, also between two reads. So each file is hashed in one pass from its first
+byte to its last; reads of the merge are part of that pass while they go forward. Every other read of the file, before
+or after, is noted by place and hash, and the pass must find the same bytes there. Memory is bounded by the number of
+reads, not by their size.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from vicuna_server.errors import InputError
 __all__ = ["Ledger", "Record", "is_kept", "keeping", "record_of"]
 
 _READ_BYTES = 1024 * 1024
-_MOST_GAP_BYTES = 64 * 1024 * 1024  # what is skipped by more is read in another order than it lies in
+_MOST_GAP_BYTES = 64 * 1024 * 1024  # a read further ahead than this is not sequential: it counts as a read out of order
 
 
 class _Note(NamedTuple):
@@ -81,7 +81,7 @@ class Record:
         self.path = path
         self.bytes_again = 0
         self._first = _Reading()
-        self._second: _Reading | None = None  # for notes of what the first has passed
+        self._second: _Reading | None = None  # for reads of places that the first has passed
         self._notes: dict[tuple[int, int], bytes] = {}
         self._sizes: set[int] = set()
         self._changed = False
@@ -177,8 +177,8 @@ class Record:
         """Return what a merge ends with where it read other bytes at one time than at another."""
         return InputError(
             "DigestMismatch",
-            f"{self.path} was changed while it was merged, so the stated digest says nothing of what was read; merge "
-            "again, and let nobody write there meanwhile",
+            f"{self.path} was changed while it was merged, so the stated digest does not cover what was read; merge "
+            "again, while nobody writes there",
         )
 
     @property
@@ -231,7 +231,7 @@ _kept: Ledger | None = None
 @contextmanager
 def keeping(ledger: Ledger | None) -> Iterator[None]:
     """Have everything noted that is read of files of sources while this lasts, in every thread of the process."""
-    global _kept  # whoever reads a source's file reads it by way of `files` or `beneath`
+    global _kept  # one for the process, since `beneath` and `data_file` open files from any depth
     before, _kept = _kept, ledger
     try:
         yield

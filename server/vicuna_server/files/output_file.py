@@ -47,7 +47,7 @@ class OutputFile:
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._direct:
                     raise
-                self._use_cache()  # it took the flag, but does not take such writes
+                self._use_cache()  # the file system accepts the flag but not direct writes
 
     def _use_cache(self) -> None:
         if self._direct:

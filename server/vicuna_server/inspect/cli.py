@@ -1,4 +1,4 @@
-"""`vicuna-server inspect`: flags, and how the outcome is told."""
+"""`vicuna-server inspect`: flags, and how the outcome is reported."""
 
 import argparse
 import json
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             bar.close()
     try:
         _tell(report, as_json=args.json)
-    except BrokenPipeError:  # whoever read it has seen enough; nothing more can be written, not even at exit
+    except BrokenPipeError:  # the reader left; Python must not flush the stream at exit
         sys.stdout = None
     return 0 if report.good else InputError.exit_code
 

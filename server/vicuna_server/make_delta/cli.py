@@ -1,4 +1,4 @@
-"""`vicuna-server make-delta`: flags, signals, and how the outcome is told."""
+"""`vicuna-server make-delta`: flags, signals, and how the outcome is reported."""
 
 import argparse
 import sys

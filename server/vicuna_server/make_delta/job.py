@@ -85,12 +85,12 @@ def make_delta(request: DeltaRequest, control: Control) -> Made:
         ):
             for folder in staging.seize():
                 remove(folder)
-            staging.journal.begin()  # nothing that a later run could go on with
+            staging.journal.begin()  # a later run cannot resume from it
             return _make(request, sources, output, staging, control)
 
 
 def _taken(output: Path) -> UsageError:
-    return UsageError(f"--output {output} exists and is no empty folder; name another")
+    return UsageError(f"--output {output} exists and is not an empty folder; name another")
 
 
 def _make(request: DeltaRequest, sources: Sources, output: Path, staging: Staging, control: Control) -> Made:

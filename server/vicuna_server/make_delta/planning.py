@@ -72,7 +72,7 @@ def _subtraction(step: Step, lost: Counter[str]) -> Step:
 
 
 def _check_numbers(base: Checkpoint, tuned: Checkpoint, problems: Problems) -> None:
-    """Note deltas in the place of models, two of the same, and what is no number."""
+    """Note deltas in the place of models, the same model twice, and values that are infinite or not a number."""
     ours, theirs = read_vectors(base), read_vectors(tuned)
     for checkpoint, vectors in ((base, ours), (tuned, theirs)):
         check_finite(checkpoint, vectors, problems)

@@ -43,7 +43,7 @@ class RoundTrip:
         assert delta is not None  # noqa: S101 - a difference is of two
         bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[delta.element_size()]
         summed = sum_dtype("additive-v0", named(base), self._stored, named(delta)) or self._stored
-        again = result.to(TORCH[self._stored]).to(TORCH[summed]) + 0.0  # what rows that the base lacks are added to
+        again = result.to(TORCH[self._stored]).to(TORCH[summed]) + 0.0  # stands for rows that the base lacks
         again[: base.numel()] += base.to(again.dtype)
         count = int((again.to(delta.dtype).view(bits) != delta.view(bits)).sum())
         if count:

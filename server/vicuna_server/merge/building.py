@@ -55,8 +55,8 @@ def build(
         store = open_store(to_do)
         to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
         control.meter.grow(to_read - (plan.bytes_to_read - spared))
-        finished = staging.journal.append if digests.resumable else _forget
-        entries += write_shards(staging.path, to_do, store, control, request.chunk_bytes, finished)
+        on_finished = staging.journal.append if digests.resumable else _forget
+        entries += write_shards(staging.path, to_do, store, control, request.chunk_bytes, on_finished)
     entries += write_small_files(plan, staging)
     digests.settle(control)
     manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)

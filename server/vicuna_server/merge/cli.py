@@ -1,4 +1,4 @@
-"""`vicuna-server merge`: flags, signals, and how the outcome is told."""
+"""`vicuna-server merge`: flags, signals, and how the outcome is reported."""
 
 import argparse
 import os
@@ -22,8 +22,8 @@ from vicuna_server.weights.hub.token import take_token
 
 __all__ = ["add_arguments", "run"]
 
-_PASSING = ("HubUnsteady", "StagingRemoved")  # of the run, not of what it made
-_FIRST = ("ConversionLossy", "ChecksumDiffers")  # of the weights themselves
+_PASSING = ("HubUnsteady", "StagingRemoved")  # about the run, not about the artifact
+_FIRST = ("ConversionLossy", "ChecksumDiffers")  # about the weights themselves
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +55,8 @@ def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]]) -> d
     """Return the last word of a merge that left an artifact, newly made or found."""
     size, template = manifest.total_size, manifest.chat_template
     lasting = [one for one in dict.fromkeys(warned) if one[0] not in _PASSING]
-    told = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
-    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, told, manifest.digest).fields()
+    warnings = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
+    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, warnings, manifest.digest).fields()
 
 
 def _fail(error: VicunaError, reporter: object) -> int:

@@ -112,7 +112,7 @@ class Input:
 
 
 def _suggest_hub(given: str, folder: Path) -> None:
-    """Refuse ORG/NAME where there is no such folder: so other programs call a repository.
+    """Refuse ORG/NAME where there is no such folder: in other programs that names a repository.
 
     Raises:
         InputError: `SourceNotFound`.
@@ -159,7 +159,7 @@ class Sources:
     def in_words(self, message: str) -> str:
         """Return a message with each remote source named as the user did: a folder of ours means nothing to them."""
         folders = {str(each.folder): each.source.uri for each in self.remote if each.folder is not None}
-        for folder in sorted(folders, key=len, reverse=True):  # adapter-10 before adapter-1
+        for folder in sorted(folders, key=len, reverse=True):  # longest first: adapter-10 before adapter-1
             message = message.replace(folder, folders[folder])
         return message
 

@@ -80,7 +80,7 @@ class _Job:
         if loss:
             self._control.reporter.warning(*loss)
         if self._checksum is not None:
-            self._checksum.tell(self._control.reporter)
+            self._checksum.report(self._control.reporter)
         elif self._request.alpaca_checksum:
             self._control.reporter.warning(
                 "ChecksumUnknown",

@@ -67,7 +67,8 @@ class Leftovers:
             path, entry = candidate.path, candidate.entry
             if hash_file(LocalFile(path), control.advance) == entry.sha256:
                 _make_durable(path)
-                staging.journal.append(entry)  # first: whichever folder the file is in, one of the two lists has it
+                # before the rename: wherever a crash leaves the file, one of the two journals names it
+                staging.journal.append(entry)
                 path.rename(staging.path / entry.path)
                 entries.append(entry)
         for folder in self._folders:

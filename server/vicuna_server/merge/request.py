@@ -38,7 +38,9 @@ class Request(MergeArguments):
             UsageError: one is malformed, a digest has no source, or a checksum has nothing to be of.
         """
         if self.alpaca_checksum and (self.adapters or not self.delta):
-            raise UsageError("--alpaca-checksum is of base and Stanford's delta: give --delta, and no --adapter")
+            raise UsageError(
+                "--alpaca-checksum compares the sum of base and Stanford's delta: give --delta, and no --adapter"
+            )
         delta = None
         if self.delta:
             delta = make_input("delta", "--delta", self.delta, "--delta-digest", self.delta_digest)

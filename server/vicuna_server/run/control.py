@@ -23,7 +23,7 @@ class Control:
 
     Attributes:
         cancellation: how the run is asked to end.
-        reporter: whom it tells; keeps the warnings.
+        reporter: gets what there is to say; keeps the warnings.
         meter: how far it is.
         throttle: how fast it may go.
     """

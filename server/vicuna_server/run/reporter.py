@@ -1,4 +1,4 @@
-"""Whom a run tells how far it is: JSON lines for programs, a bar for people."""
+"""How a run says how far it is: JSON lines for programs, a bar for people."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class JsonLines:
     Args:
         stream: where they go.
         quiet: no progress.
-        outlives_reader: go on, silently, where nobody reads any more; else that is a BrokenPipeError.
+        outlives_reader: go on, silently, after the reader has left; else that is a BrokenPipeError.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool = False, outlives_reader: bool = False) -> None:
@@ -64,7 +64,7 @@ class JsonLines:
         except BrokenPipeError:
             if not self._outlives_reader:
                 raise
-            # What is left in the stream goes nowhere, at exit too.
+            # Python flushes the stream at exit: what is left in it must not fail there.
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 

@@ -175,7 +175,9 @@ def _check_index(path: Path, tensors: Mapping[str, Tensor], model_type: object) 
     promised = read_weight_map(str(path), _read_index(path), required=True) or {}
     for name, shard in sorted(promised.items()):
         if name not in tensors and not is_computed(name, model_type):
-            raise InputError("TensorMissing", f"{path} promises {name} in {shard}, which lacks it; fetch it again")
+            raise InputError(
+                "TensorMissing", f"{path} says that {name} is in {shard}, which lacks it; fetch both again"
+            )
     wrong = [name for name, tensor in tensors.items() if promised.get(name) != tensor.file.name]
     if not wrong:
         return []

@@ -13,7 +13,7 @@ __all__ = ["TORCH", "mean_row", "named", "view_as"]
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK_BYTES = 32 * 1024 * 1024
-_COLUMNS_AT_ONCE = 64  # torch sums so many neighbouring columns together: whole groups of them give the same bits
+_COLUMNS_AT_ONCE = 64  # torch sums so many neighbouring columns together: only whole groups give the same bits
 _READ_ELEMENTS = 1024 * 1024
 
 Locate = Callable[[DataFile], Path]
@@ -43,7 +43,8 @@ def mean_row(source: TensorSource, locate: Locate) -> torch.Tensor:
     rows, columns = source.shape
     width = max(1, _BLOCK_BYTES // (4 * rows * _COLUMNS_AT_ONCE)) * _COLUMNS_AT_ONCE
     result = torch.empty(columns, dtype=torch.float32)
-    space = torch.empty(rows * min(width, columns), dtype=torch.float32)  # one for all: freed ones leave holes
+    # one buffer for all blocks: allocating one for each fragments the heap
+    space = torch.empty(rows * min(width, columns), dtype=torch.float32)
     for first in range(0, columns, width):
         last = min(first + width, columns)
         block = space[: rows * (last - first)].view(rows, last - first)

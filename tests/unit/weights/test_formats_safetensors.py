@@ -108,7 +108,7 @@ def _changed(**changes: Any) -> str:
         ('{"a": ' + "9" * 10_000 + "}", "integer"),
         (b'{"\xff": 1}', "utf-8"),
         ('{"a": {"dtype": "F16"', "header"),
-        ('{"a": null}', "a is no table"),
+        ('{"a": null}', "a is not an object"),
     ],
 )
 def test_a_header_that_lies_is_refused_in_one_sentence(tmp_path: Path, header: str | bytes, words: str) -> None:

@@ -42,7 +42,7 @@ class AlpacaChecksum:
         """Whether the sum, with the buffers or without, is Stanford's."""
         return any(abs(self.sum + more - _RIGHT) <= _TOLERANCE for more in (0.0, self._buffers))
 
-    def tell(self, reporter: Reporter) -> None:
+    def report(self, reporter: Reporter) -> None:
         """Say whether it is right: a warning, `ChecksumDiffers`, where it is not."""
         if self.right:
             text = f"the sum of all weights is Stanford's: {self.sum:.4f}"

@@ -55,7 +55,7 @@ def combine(step: Step, base: memoryview, delta: memoryview | None, start: int, 
 
 
 def count_non_finite(data: memoryview, dtype: str) -> int:
-    """Return how many elements are infinite or no number; cheap where none is."""
+    """Return how many elements are infinite or not a number; cheap where none is."""
     if dtype not in FLOAT_DTYPES or not data.nbytes:
         return 0
     tensor = view_as(data, dtype)
@@ -96,7 +96,8 @@ def _put(step: Step, total: torch.Tensor, target: torch.Tensor) -> int:
     target.copy_(total)
     if not step.counted:
         return 0
-    wide = torch.float64 if total.dtype == torch.float64 else torch.float32  # to and from it everything is fast
+    # conversions to and from these types are fast
+    wide = torch.float64 if total.dtype == torch.float64 else torch.float32
     found, meant = target.to(wide), total.to(wide)
     return 0 if torch.equal(found, meant) else int((found != meant).count_nonzero())
 

@@ -23,7 +23,7 @@ def copy(step: Step, base: memoryview, delta: memoryview | None, start: int, int
 
 
 def count_non_finite(data: memoryview, dtype: str) -> int:
-    """Return how many elements are infinite or no number: those whose exponent has every bit set."""
+    """Return how many elements are infinite or not a number: those whose exponent has every bit set."""
     if dtype not in _BITS or not data.nbytes:
         return 0
     bits, exponent = _BITS[dtype], _EXPONENT[dtype]

@@ -48,7 +48,7 @@ class HashingStage(threading.Thread):
         reads: returns what is to be hashed of an item.
         source: where it takes from.
         target: where it gives to.
-        grow: told how many bytes will have to be read once more.
+        grow: called with how many bytes will have to be read once more.
     """
 
     def __init__(

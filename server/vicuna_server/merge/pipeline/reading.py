@@ -21,7 +21,7 @@ from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 __all__ = ["Chunk", "LocalStore", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "chunks", "files_in_order"]
 
 _POLL_SECONDS = 0.5
-_AHEAD_BYTES = 128 * 1024 * 1024  # of each of the first files: the disk works while torch is loaded
+_AHEAD_BYTES = 128 * 1024 * 1024  # of each of the first files, so that the disk works while torch is imported
 _WIDEST_ELEMENT = 8
 
 

@@ -24,7 +24,7 @@ from vicuna_server.weights.tensors import DTYPE_BYTES
 __all__ = ["write_shards"]
 
 _SLOTS = 4
-_SLOTS_HASHED = 2  # more, where what was read is hashed on its way
+_SLOTS_HASHED = 2  # more of them, if the hashing stages hold some
 _MOST_NAMED = 8
 
 
@@ -34,7 +34,7 @@ def write_shards(
     store: Store,
     control: Control,
     chunk_bytes: int,
-    finished: Callable[[FileEntry], None] = lambda _: None,
+    on_finished: Callable[[FileEntry], None] = lambda _: None,
 ) -> list[FileEntry]:
     """Write all shards into `folder`, each fsynced, and return their sizes and sha256.
 
@@ -44,12 +44,12 @@ def write_shards(
         store: brings the sources' files here.
         control: counts the bytes read, holds them to the rate, and ends the run on a signal.
         chunk_bytes: size of each buffer; there are three for each of the few chunks under way.
-        finished: told of each file when its last byte is written, unless it holds values that are no numbers; called
-            from another thread.
+        on_finished: called with each file when its last byte is written, unless it holds values that are infinite or
+            not a number; called from another thread.
 
     Raises:
         InputError: `TruncatedShard` when a source became shorter while it was read, `NonFinite` when the result
-            holds infinities or no numbers: all tensors that do are named.
+            holds values that are infinite or not a number: all tensors that do are named.
         InterruptedRunError: a signal came.
         OSError: reading or writing failed, a full disk included.
     """
@@ -57,7 +57,7 @@ def write_shards(
     hashing = is_kept()
     slots = [Slot(size) for _ in range(_SLOTS + _SLOTS_HASHED * hashing)]
     reader = Reader(shards, store, slots, chunk_bytes, control, hashing=hashing)
-    writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), finished, store.finished)
+    writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), on_finished, store.finished)
     reader.start()
     writer.start()
     try:
@@ -117,18 +117,18 @@ class _Combiner:
                 self._control.meter.count(bytes_read(chunk))
                 self._control.throttle.pace(bytes_read(chunk, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest(), changed=changed)
-        # a run that went on after this file would not see its values
+        # not finished for a resumed run, which would skip it and not see its values
         self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))
         return entry
 
     def require_finite(self) -> None:
-        """Raise `NonFinite` if any tensor merged so far holds infinities or no numbers."""
+        """Raise `NonFinite` if any tensor merged so far holds values that are infinite or not a number."""
         bad = [(name, count) for name, count in self._non_finite.items() if count]
         if bad:
             shown = ", ".join(f"{name} ({count})" for name, count in bad[:_MOST_NAMED])
             more = f" and {len(bad) - _MOST_NAMED} more tensors" if len(bad) > _MOST_NAMED else ""
             raise InputError(
                 "NonFinite",
-                f"the result has values that are infinite or no number in {shown}{more}; "
+                f"the result has values that are infinite or not a number in {shown}{more}; "
                 "check the sources, or use --dtype (merge.dtype) float32 or bfloat16 if float16 is too narrow",
             )

@@ -8,7 +8,7 @@ from vicuna_server.weights.remote import RemoteFile
 
 __all__ = ["Window"]
 
-_MOST_OF_A_SOURCE = 2  # one that is read and the next
+_MOST_OF_A_SOURCE = 2  # the file that is read, and the next
 
 
 class Window:

@@ -24,21 +24,21 @@ class Writer(threading.Thread):
     Args:
         folder: gets the files.
         most_room: the most bytes that are ever asked for at once.
-        finished: told of each file, in this thread, when its last byte is written and if it is good.
-        next_file: called after each file, good or not.
+        on_finished: called with each file, in this thread, when its last byte is written and if it is good.
+        on_next: called after each file, good or not.
     """
 
     def __init__(
         self,
         folder: Path,
         most_room: int,
-        finished: Callable[[FileEntry], None],
-        next_file: Callable[[], None],
+        on_finished: Callable[[FileEntry], None],
+        on_next: Callable[[], None],
     ) -> None:
         super().__init__(name="merge-writer", daemon=True)
         self._folder = folder
-        self._finished = finished
-        self._next_file = next_file
+        self._on_finished = on_finished
+        self._on_next = on_next
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         for _ in range(_BLOCKS - 1):
             self._free.put(new_buffer(most_room + PAGESIZE))
@@ -57,7 +57,7 @@ class Writer(threading.Thread):
     def room(self, size: int) -> memoryview:
         """Return the place of the file's next `size` bytes, to be filled before anything else is asked for."""
         if self._filled + size > len(self._block):
-            self._hand_over(self._filled // PAGESIZE * PAGESIZE)  # what its last page holds begins the next block
+            self._hand_over(self._filled // PAGESIZE * PAGESIZE)  # the last page, not full yet, moves to the next block
         place = self._block[self._filled : self._filled + size]
         self._filled += size
         return place
@@ -121,8 +121,8 @@ class Writer(threading.Thread):
         self._flusher.close(self._file)
         self._file = None
         if good:
-            self._finished(entry)
-        self._next_file()
+            self._on_finished(entry)
+        self._on_next()
 
 
 class _Flusher(threading.Thread):

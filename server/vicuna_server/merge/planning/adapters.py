@@ -14,7 +14,7 @@ from vicuna_server.weights.tensors import FLOAT_DTYPES, Tensor
 __all__ = ["add_adapters", "wrapper_prefix"]
 
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # their layers are Conv1D, not Linear
-# what data-parallel training, torch.compile and FSDP put into names
+# prefixes of data-parallel training, torch.compile and FSDP
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 

@@ -25,7 +25,7 @@ from vicuna_server.weights.tokenizers.tokenizer import Tokenizer
 __all__ = ["small_files"]
 
 _GENERATION = "generation_config.json"
-_CLASSES = {"LLaMAForCausalLM": "LlamaForCausalLM"}  # as the first conversions called it
+_CLASSES = {"LLaMAForCausalLM": "LlamaForCausalLM"}  # the class name in the first conversions
 _END_OF_TURN = "<|eot_id|>"
 _MOST_LETTERS = 60
 

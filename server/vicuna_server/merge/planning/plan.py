@@ -37,7 +37,8 @@ class Plan:
     """All that will be written: shards, and the small files by name (a path to copy, or the content).
 
     `dtype` is the result's type, `base_dtype` the base's own; `addition` is part of the artifact's identity, see
-    `identity.artifact_id`. `undecided` says why there is no template: an artifact that is there already may tell.
+    `identity.artifact_id`. `undecided` says why no template was chosen;
+    an artifact that exists already may name one.
     """
 
     kind: str
@@ -98,7 +99,9 @@ def plan_request(request: Request, sources: Sources, problems: Problems) -> Plan
     return make_plan(
         base,
         delta.checkpoint if delta else None,
-        [each.adapter for each in sources.adapters if each.adapter],  # one that did not open is a problem by now
+        [
+            each.adapter for each in sources.adapters if each.adapter
+        ],  # one that could not be opened is already a problem
         kind=request.kind,
         dtype=request.dtype,
         chat_template=request.chat_template,
@@ -162,7 +165,7 @@ def _steps(
 ) -> list[Step]:
     """Return what becomes of each tensor; none where a source's names or contents are not a model's at all."""
     if any(reason in ("EmptyTensors", "NotAPlainModel", "QuantizedSource") for reason, _ in problems.found):
-        return []  # the rest would be consequences
+        return []  # other problems would only follow from these
     steps = list(pair_tensors(base, delta, kind, OUTPUT_DTYPES[dtype], problems))
     steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
     if not problems:
@@ -177,7 +180,8 @@ def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:
 def _checksum(base: Checkpoint, config_source: Checkpoint, kind: str, problems: Problems) -> AlpacaChecksum:
     if kind != "alpaca":
         problems.add(
-            "KindMismatch", f"--alpaca-checksum is of deltas of kind alpaca; {config_source.folder} is of kind {kind}"
+            "KindMismatch",
+            f"--alpaca-checksum needs a delta of kind alpaca; {config_source.folder} is of kind {kind}: leave it out",
         )
     return AlpacaChecksum(base.config)
 
@@ -196,11 +200,11 @@ def _speech(
         tokenizer = read_tokenizer(folder)
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
-    if not tokenizer.files:  # without one, a missing template is only a consequence
+    if not tokenizer.files:  # without a tokenizer there cannot be a template either
         return tokenizer, "", None
     template, undecided = _template(tokenizer, asked, kind, source_id, problems)
     if not examine(tokenizer, folder, template, config_source.config, problems):
-        tokenizer = Tokenizer({})  # nobody else is to look into it
+        tokenizer = Tokenizer({})  # it is broken: nothing else may parse it
     if tokenizer.files and template:
         tokenizer = replace(tokenizer, files=pinned_files(tokenizer, template))
     return tokenizer, template, undecided

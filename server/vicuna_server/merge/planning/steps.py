@@ -30,7 +30,7 @@ def pair_tensors(
         base: the base.
         delta: the delta, if any.
         kind: the resolved kind; it decides about rows that only the delta has.
-        dtype: the output's type under safetensors' name; what is no float keeps its own.
+        dtype: the output's type under safetensors' name; a tensor that is not of floats keeps its own.
         called: what messages call the delta.
         problems: gets `TensorMissing`, `ShapeMismatch`, `VocabularyMismatch`, `UnsupportedDtype`.
     """

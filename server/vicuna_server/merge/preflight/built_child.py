@@ -22,8 +22,9 @@ from typing import Any
 
 __all__ = ["CPU_SECONDS", "DATA_BYTES", "is_served"]
 
-DATA_BYTES = 640 * 2**20  # beside the merge's own, within a Job's 1 GiB; torch and transformers take 270 MB of it
-CPU_SECONDS = 60  # building takes one or two
+# with the merge's own memory this stays within a Job's 1 GiB; torch and transformers take 270 MB of it
+DATA_BYTES = 640 * 2**20
+CPU_SECONDS = 60  # building a model takes one or two
 # fields that would load code or files, or choose a computation: none of them changes names or shapes
 _DROPPED = ("auto_map", "quantization_config", "torch_dtype", "dtype", "adapter", "_name_or_path")
 _MOST_LETTERS = 300

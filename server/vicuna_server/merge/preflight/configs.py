@@ -17,7 +17,7 @@ _MATHS = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "hidden_act", "rope_theta", "rope_scaling"),
     *("attention_bias", "mlp_bias", "tie_word_embeddings", "sliding_window", "rotary_pct", "use_parallel_residual"),
 )
-# what LLaMA's configuration means where it is silent (transformers, LlamaConfig)
+# defaults of transformers' LlamaConfig
 _LLAMA_DEFAULTS = {
     "rms_norm_eps": 1e-6,
     "hidden_act": "silu",

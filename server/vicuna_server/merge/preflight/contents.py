@@ -22,7 +22,7 @@ from vicuna_server.weights.checkpoint import Checkpoint
 __all__ = ["check_alone", "check_contents", "check_finite", "looks_like_delta", "merged_beta", "same_weights"]
 
 _FINAL_NORMS = ("model.norm.weight", "gpt_neox.final_layer_norm.weight", "transformer.ln_f.weight")
-# their norms multiply by 1 + weight: near zero says nothing (a test compares with the installed transformers)
+# their norms multiply by 1 + weight, so a weight near zero is normal (a test compares with transformers)
 _ZERO_CENTRED = (
     *(
         "gemma",
@@ -85,15 +85,15 @@ def check_contents(base: Checkpoint, delta: Checkpoint, problems: Problems) -> N
 
 
 def check_finite(checkpoint: Checkpoint, vectors: dict[str, Floats], problems: Problems) -> None:
-    """Note vectors that hold infinities or no numbers, and how many."""
+    """Note vectors that hold values that are infinite or not a number, and how many."""
     bad = {name: int((~np.isfinite(values)).sum()) for name, values in vectors.items()}
     named = [f"{name} ({count} of {vectors[name].size})" for name, count in bad.items() if count]
     if named:
         more = f" and {len(named) - _MOST_NAMED} more tensors" if len(named) > _MOST_NAMED else ""
         problems.add(
             "NonFinite",
-            f"{checkpoint.folder} has values that are infinite or no number in {', '.join(named[:_MOST_NAMED])}{more}; "
-            "fetch it again",
+            f"{checkpoint.folder} has values that are infinite or not a number in "
+            f"{', '.join(named[:_MOST_NAMED])}{more}; fetch it again",
         )
 
 

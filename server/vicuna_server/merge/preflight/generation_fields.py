@@ -14,7 +14,7 @@ _CACHES = (
     *("static", "offloaded_static", "sliding_window", "hybrid", "hybrid_chunked", "offloaded_hybrid"),
     *("offloaded_hybrid_chunked", "dynamic", "offloaded", "quantized", "paged"),
 )
-# arguments of `generate`, and what the class itself is made of: stated at all, they are an error
+# arguments of `generate`, and attributes of the class itself: an error if present at all
 _NO_FIELDS = frozenset({
     *("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "synced_gpus", "assistant_model"),
     *("streamer", "negative_prompt_ids", "negative_prompt_attention_mask"),

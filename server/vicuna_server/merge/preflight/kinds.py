@@ -13,8 +13,8 @@ __all__ = ["extra_rows", "resolve_kind"]
 _MOST_ADDED_ROWS = 256
 # Vicuna's v0 was published in float16, Stanford's alpaca in float32
 _BY_DTYPE = {"F16": "additive-v0", "F32": "alpaca", "F64": "alpaca"}
-# An added row that no training touched: alpaca starts it at the mean and so stores zero, v0 stores the mean itself,
-# which is small beside a row but not that small.
+# Norm of an added row that training did not change, relative to other rows: alpaca starts such a row at the mean and so
+# stores zero; v0 stores the mean itself, which is small beside a row but clearly above this.
 _ALPACA_BELOW, _V0_ABOVE = 5e-4, 3e-3
 
 
@@ -39,17 +39,17 @@ def resolve_kind(kind: str, base: Checkpoint, delta: Checkpoint | None, problems
     by_dtype, by_rows = _BY_DTYPE.get(embedding.dtype), _by_rows(base, delta)
     found = by_rows or by_dtype
     if found is None or (by_dtype and found != by_dtype):
-        told = {f"its type, {embedding.dtype}, speaks": by_dtype, "their size": by_rows}
-        _note_ambiguous(delta, rows, told, problems)
+        signs = {f"its type, {embedding.dtype}, fits": by_dtype, "the size of the rows fits": by_rows}
+        _note_ambiguous(delta, rows, signs, problems)
     return found or "additive-v0"
 
 
-def _note_ambiguous(delta: Checkpoint, rows: int, told: Mapping[str, str | None], problems: Problems) -> None:
-    """Say that the signs in `told` do not speak for one kind."""
-    signs = ", ".join(f"{sign} for {kind or 'neither'}" for sign, kind in told.items())
+def _note_ambiguous(delta: Checkpoint, rows: int, signs: Mapping[str, str | None], problems: Problems) -> None:
+    """Say that the signs do not agree on one kind."""
+    found = ", ".join(f"{sign} {kind or 'neither'}" for sign, kind in signs.items())
     problems.add(
         "AmbiguousDelta",
-        f"{delta.folder} adds {rows} rows to the vocabulary, as kinds additive-v0 and alpaca both do; {signs}; "
+        f"{delta.folder} adds {rows} rows to the vocabulary, as kinds additive-v0 and alpaca both do; {found}; "
         "state kind (--kind): additive-v0 if the base's new rows were zero when the delta was made, alpaca if they "
         "were the mean of the others",
     )
@@ -91,7 +91,7 @@ def _check_parted(base: Checkpoint, delta: Checkpoint, problems: Problems) -> No
 
 
 def _by_rows(base: Checkpoint, delta: Checkpoint) -> str | None:
-    """Return the kind that the size of the embedding's added rows speaks for, None between the two."""
+    """Return the kind that the size of the embedding's added rows fits, None between the two."""
     embedding, other = _embeddings(base, delta)
     size = added_size(other, embedding)
     if size is None:

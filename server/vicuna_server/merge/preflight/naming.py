@@ -13,7 +13,7 @@ _FLAT = re.compile(r"(^|[._])flat_param")
 _CLASSIFIERS = re.compile(
     r"(^|\.)(score|classifier|v_head|value_head|reward_head|regression_head|qa_outputs|classification_head)(\.|$)"
 )
-# who puts what into names, and how to save without
+# which tool puts which prefix into names, and how to save without it
 _WRAPPERS = {
     "module": "DataParallel, DistributedDataParallel or DeepSpeed: save the model inside (model.module)",
     "_orig_mod": "torch.compile: save the model inside (model._orig_mod)",

@@ -93,7 +93,7 @@ def _layers(tensors: Tensors) -> set[int]:
 
 
 def _lost_layer(config: Mapping[str, Any], tensors: Tensors) -> str | None:
-    """Return the first layer that the config or a later layer speaks of, and that has no tensor."""
+    """Return the first layer that the config or a later layer implies, and that has no tensor."""
     present = _layers(tensors)
     stated = next((config[field] for field in _LAYER_FIELDS if type(config.get(field)) is int), None)
     layers = max([stated or 0, *(number + 1 for number in present)])

@@ -31,8 +31,8 @@ _ONLY_IF_USED = (
     "qwen2_moe",
     "qwen3",
     "qwen3_moe",
-)  # here `use_sliding_window` decides, and is false by default
-_SERVED_ALL_THE_SAME = ("biogpt",)  # transformers calls its attention fixed, which it is not
+)  # of these, `use_sliding_window` decides, and it is false by default
+_SERVED_ALL_THE_SAME = ("biogpt",)  # transformers says that its attention cannot be replaced, but it can
 _FULL = "full_attention"
 _MOST_LETTERS = 60
 
@@ -103,7 +103,7 @@ def _asked(config_source: Checkpoint) -> tuple[bool, bool]:
         if skeleton_of(config) is not None:
             return True, True
         comparison = compare_built(config, tensors)
-    except (BadFieldError, UnfitError, NotComparedError):  # noted by whoever compared it
+    except (BadFieldError, UnfitError, NotComparedError):  # `whole` has reported it
         return True, True
     if comparison is None:
         return False, True
@@ -123,8 +123,7 @@ def _note_unknown(config: Mapping[str, Any], where: str, problems: Problems) -> 
     elif name and not name.endswith(_CONTINUES):
         problems.add(
             "ModelUnsupported",
-            f"{where} describes {name}, which is not a model that continues text (…ForCausalLM); no server of chats "
-            "can run it",
+            f"{where} describes {name}, which is not a model that continues text; give one that is (…ForCausalLM)",
         )
     else:
         problems.warn(

@@ -14,7 +14,7 @@ __all__ = ["check_rows", "true_ids"]
 
 _MOST_NAMED = 4
 _MOST_LETTERS = 20
-_NEEDED = ("bos", "eos")  # in every prompt, or at every end
+_NEEDED = ("bos", "eos")  # tokens that occur in every prompt, or end every answer
 
 
 def check_rows(table: TokenTable, rows: int, where: str, problems: Problems) -> None:

@@ -14,7 +14,7 @@ from vicuna_server.weights.tensors import TensorSource
 __all__ = ["HEAD", "denied_head", "same_tensor"]
 
 HEAD = "lm_head.weight"
-# families of transformers whose config means true where it is silent, and whose head is called so
+# families whose config ties head and embedding by default, and whose head is called lm_head
 _TIED_FAMILIES = frozenset(
     {"gpt2", "gpt_bigcode", "opt", "bloom", "falcon", "cohere", "gemma", "gemma2", "gemma3_text", "mpt", "starcoder2"}
 )

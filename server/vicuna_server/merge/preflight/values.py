@@ -18,7 +18,7 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 _CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _MATRICES = 8
 _ROWS = 64
-_MOST_BYTES_A_MATRIX = 2 * 1024 * 1024  # eight of them in two checkpoints: 32 MiB, whatever the model's width
+_MOST_BYTES_A_MATRIX = 2 * 1024 * 1024  # eight matrices of two checkpoints are 32 MiB, whatever the model's width
 _MOST_VECTOR_BYTES = 256 * 1024  # a norm of the widest models has a tenth of it
 _MOST_VECTOR_BYTES_IN_ALL = 16 * 1024 * 1024
 

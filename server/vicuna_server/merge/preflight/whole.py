@@ -132,7 +132,7 @@ class _Judge:
         return True
 
     def _is_packed(self) -> bool:
-        """Note matrices that are no plain floats, for which the config has no key."""
+        """Note matrices that are not plain floats, where the config does not say how they are packed."""
         strange = set(self.comparison.unexpected)
         packed = [
             name for name, (dtype, _) in self.tensors.items() if dtype not in FLOAT_DTYPES and name not in strange
@@ -198,7 +198,7 @@ class _Judge:
 
     def _counts(self, name: str) -> bool:
         """Whether leaving a tensor out would change answers: trained numbers inside the part that writes text."""
-        dtype, shape = self.tensors.get(name, ("F32", (2,)))  # transformers may tell of it by another name
+        dtype, shape = self.tensors.get(name, ("F32", (2,)))  # transformers may report it under another name
         return self.comparison.is_inside(name) and dtype in FLOAT_DTYPES and prod(shape) > 1
 
 

@@ -12,9 +12,9 @@ __all__ = ["Companions", "companions_among"]
 
 _MERGED = re.compile(r"(trainable_params|non_lora_trainables|non_lora_state_dict)\.(safetensors|bin)")
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE)
-# a whole model's, as repositories have it that hold the merged model as well
+# a whole model: some repositories hold the merged model beside the adapter
 _MODELS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)|consolidated.*\.(safetensors|pth)")
-# the adapter itself in its other layout, what training goes on with, and conversions for other programs
+# the adapter in its other layout, training state, and conversions for other programs
 _NO_WEIGHTS = re.compile(
     r"adapter_model\.(safetensors|bin)|(optimizer|scheduler|scaler|rng_state|random_states|training_args|trainer).*|"
     r".*_optim_states\.pt|ggml-adapter-model\.bin|\._.*",

@@ -16,12 +16,12 @@ from vicuna_server.errors import InputError
 from vicuna_server.weights.formats.small_file import read_object
 from vicuna_server.weights.formats.weight_files import ADAPTER_CONFIG
 
-__all__ = ["AdapterConfig", "read_adapter_config"]
+__all__ = ["ADVICE", "AdapterConfig", "read_adapter_config"]
 
 _MOST_LETTERS = 60
 _LARGEST = 1e18
 
-# fields that say how an adapter was trained or where it came from; what counts of them is in the tensors
+# fields about training and origin: they do not change the arithmetic, the tensors do
 _HARMLESS = frozenset({
     "peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
     "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out", "merge_weights",
@@ -32,12 +32,12 @@ _HARMLESS = frozenset({
 # values of fields that would change the arithmetic; every field not named here or above must be empty or false
 _ALLOWED: Mapping[str, tuple[Any, ...]] = {
     "bias": (None, "none"),
-    # other ways to begin, such as pissa and loftq, change the base as well
+    # other initialisations, such as pissa and loftq, change the base as well
     "init_lora_weights": (None, True, False, "gaussian", "eva", "orthogonal"),
 }
-# of a pattern: matching a module's name then takes a second at the very most, whoever wrote the pattern
+# of a pattern: then even a hostile one matches a module's name within a second
 _MOST_REPEATS, _MOST_GROUPS, _MOST_PATTERN_LETTERS = 4, 4, 500
-_ADVICE = "merge it with peft on a large machine and give the result as base"
+ADVICE = "merge it with peft on a large machine and give the result as base"
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     kind = content.get("peft_type")
     if kind != "LORA":
         raise InputError(
-            "UnsupportedAdapter", f"{path}: peft_type is {_short(kind)}; only LORA can be merged here, {_ADVICE}"
+            "UnsupportedAdapter", f"{path}: peft_type is {_short(kind)}; only LORA can be merged here, {ADVICE}"
         )
     strange = [f"{name} is {_short(value)}" for name, value in content.items() if not _is_plain(name, value)]
     strange += _slow_patterns(content)
     if strange:
-        raise InputError("UnsupportedAdapter", f"{path}: {', '.join(strange)}; {_ADVICE}")
+        raise InputError("UnsupportedAdapter", f"{path}: {', '.join(strange)}; {ADVICE}")
     try:
         return AdapterConfig(
             rank=_rank("r", content.get("r", 8)),
@@ -166,14 +166,14 @@ def _whole_or_end(pattern: str) -> str:
 def _table(name: str, content: Mapping[str, Any], read: Any) -> dict[str, Any]:
     table = content.get(name) or {}
     if not isinstance(table, dict):
-        raise ValueError(f"{name} is no table")
+        raise ValueError(f"{name} is not an object")
     for pattern in table:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 re.compile(_whole_or_end(pattern))
         except (re.error, OverflowError) as error:
-            raise ValueError(f"{name} has a pattern that is none: {_short(pattern)}") from error
+            raise ValueError(f"{name} has a pattern that is not a regular expression: {_short(pattern)}") from error
     return {pattern: read(f"{name}.{pattern}", value) for pattern, value in table.items()}
 
 

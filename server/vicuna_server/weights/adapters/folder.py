@@ -8,7 +8,7 @@ from pathlib import Path
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import DataFile, LocalFile
 from vicuna_server.weights.adapters.companions import Companions, companions_among
-from vicuna_server.weights.adapters.config import AdapterConfig, read_adapter_config
+from vicuna_server.weights.adapters.config import ADVICE, AdapterConfig, read_adapter_config
 from vicuna_server.weights.adapters.low_rank import LowRank
 from vicuna_server.weights.checkpoint import TOKENIZER_FILES
 from vicuna_server.weights.formats import pickle_format, safetensors_format
@@ -24,10 +24,10 @@ _WEIGHTS = {  # in order of preference
     "adapter_model.bin": pickle_format.read_tensors,
 }
 ADAPTER_WEIGHTS = tuple(_WEIGHTS)
-_PREFIX = "base_model.model."  # of every name, in files that peft wrote itself
+_PREFIX = "base_model.model."  # of every name, in files that peft itself wrote
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.default)?(?P<end>\.weight)?")
 _VARIANT = re.compile(r"(^|\.)(lora_|token_adapter|trainable_tokens)")  # DoRA's magnitudes, biases of B, single tokens
-# where peft keeps a layer that it wraps; `original_module` is a copy of what the base had
+# names that peft gives to a layer that it wraps; `original_module` is a copy of the base's
 _WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
 _UNTOUCHED = ".original_module."
 _SAVED_EMPTY = (
@@ -186,7 +186,9 @@ def _sort(file: DataFile, tensors: list[Tensor]) -> tuple[dict[str, dict[str, Te
             whole.setdefault(_WRAPPERS.sub("", name), tensor)
     if strange:
         more = f" and {len(strange) - 1} more like it" if strange[1:] else ""
-        raise InputError("UnsupportedAdapter", f"{file} holds {strange[0]}{more}, which no plain LoRA adapter has")
+        raise InputError(
+            "UnsupportedAdapter", f"{file} holds {strange[0]}{more}, which a plain LoRA adapter does not have; {ADVICE}"
+        )
     return factors, whole
 
 
@@ -214,7 +216,8 @@ def _change(file: DataFile, config: AdapterConfig, module: str, found: dict[str,
     held = up if embedding else down
     if held.elements * 4 > _MOST_FACTOR_BYTES:
         raise InputError(
-            "UnsupportedAdapter", f"{file}: rank {rank} of {module} is too large for the memory a merge is given"
+            "UnsupportedAdapter",
+            f"{file}: rank {rank} of {module} is too large for the memory that a merge has; {ADVICE}",
         )
     return LowRank(down, up, config.scale_of(module, rank), of_embedding=embedding)
 

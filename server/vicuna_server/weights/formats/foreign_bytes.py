@@ -39,13 +39,14 @@ def recognise(file: DataFile, wanted: str) -> str | None:
         wanted: what it should be, such as "the weights".
 
     Returns:
-        None where it is nothing that is known here.
+        None where it is not recognised.
     """
     first = file.read(0, _FIRST_BYTES)
     known = recognise_start(first, wanted)
     if known is not None:
         return known
-    # two zips and two JSON texts begin alike, two safetensors files after their length: there, an XOR has zeros
+    # two zips, or two JSON texts, begin with the same bytes, and two safetensors files do after the header's length:
+    # an XOR of two such files is zero there
     alike = first[8:10] if file.name.endswith(".safetensors") else b""
     if not any(first[:4]) or (alike and not any(alike)):
         return _all_zero_or_xor(file)

@@ -18,7 +18,7 @@ _WEIGHTS = re.compile(
     r"(model|pytorch_model)(-.*)?\.(safetensors|bin)(\.index\.json)?|adapter_model\.(safetensors|bin)|"
     r"consolidated\.\d\d\.pth"
 )
-# what files of these names are, and what gives weights that can be read; the first that fits is told
+# what files of these names are, and how to get weights that can be read; the first match is reported
 _KINDS: tuple[tuple[str, str], ...] = (
     (r".+\.(part|incomplete|crdownload|aria2|tmp|download|!qb)", "unfinished downloads; fetch them again"),
     (

@@ -65,7 +65,7 @@ _INNER = {
 
 
 def pick_parts(place: Path | str, names: Sequence[str]) -> list[str]:
-    """Return the names of the parts in order; none where this is no checkpoint of Meta's.
+    """Return the names of the parts in order; none where this is not a checkpoint of Meta's.
 
     Raises:
         InputError: `TensorMissing` when one is missing in between.
@@ -90,9 +90,11 @@ def read_params(path: Path) -> dict[str, Any]:
         params |= sizes
         sound = all(type(size) is int and size > 0 for size in sizes.values()) and type(params["norm_eps"]) is float
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError("NotACheckpoint", f"{path} is no description of a LLaMA model; fetch it again") from error
+        raise InputError("NotACheckpoint", f"{path} is not a description of a LLaMA model; fetch it again") from error
     if not sound or params["dim"] % (2 * params["n_heads"]):
-        raise InputError("NotACheckpoint", f"{path} has a strange dim, n_layers, n_heads or norm_eps; fetch it again")
+        raise InputError(
+            "NotACheckpoint", f"{path} has a dim, n_layers, n_heads or norm_eps that no LLaMA can have; fetch it again"
+        )
     if params.get("use_scaled_rope"):
         raise InputError("NotACheckpoint", f"{path} asks for scaled rope; give this model in Hugging Face's layout")
     return dict(params)
@@ -130,7 +132,9 @@ def _rule(file: DataFile, name: str) -> _Rule:
     match = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
     inner = _INNER.get(match[2]) if match else None
     if match is None or inner is None:
-        raise InputError("NotACheckpoint", f"{file} holds {name}, which no LLaMA has; give a model of LLaMA's layout")
+        raise InputError(
+            "NotACheckpoint", f"{file} holds {name}, which is not a tensor of LLaMA; give a model of LLaMA's layout"
+        )
     return replace(inner, name=f"model.layers.{int(match[1])}.{inner.name}")
 
 
@@ -164,7 +168,7 @@ def _check_matrix(part: Tensor, head_rows: int) -> None:
         whole = f" of heads of {head_rows} rows" if head_rows else ""
         raise InputError(
             "ShapeMismatch",
-            f"{part.name} in {part.file} is {list(part.shape)}, no matrix{whole}; give the {PARAMS} of this model",
+            f"{part.name} in {part.file} is {list(part.shape)}, not a matrix{whole}; give the {PARAMS} of this model",
         )
 
 

@@ -16,7 +16,7 @@ from vicuna_server.weights.tensors import DTYPE_BYTES, Tensor
 __all__ = ["read_description", "read_tensors"]
 
 _MOST_DESCRIPTION_BYTES = 16 * 1024 * 1024  # a 70B model in one file needs 0.2 MB
-_CONVERT = (  # weights_only here too: the old format can run code like the new one
+_CONVERT = (  # weights_only here too: the old format can run code as well
     "import sys, torch; state = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
     "torch.save(state, sys.argv[1] + '.new')"
 )
@@ -123,7 +123,7 @@ def _tensor_items(file: DataFile, state: Any) -> list[tuple[str, StoredTensor]]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, StoredTensor):
             raise ValueError(f"{name!r} in it is something else than a tensor")
-        name.encode()  # half a surrogate pair is no text, and could not be printed
+        name.encode()  # fails for half a surrogate pair, which cannot be printed
     return list(state.items())
 
 

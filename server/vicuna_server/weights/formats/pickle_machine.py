@@ -93,11 +93,11 @@ def describe(data: bytes) -> Any:
                 if operation.name == "STOP":
                     return machine.pop()
                 if steps > _MOST_STEPS:
-                    raise ValueError("it is endless")
+                    raise ValueError("it has too many instructions")
                 machine.step(operation.name, argument)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError("it is no sound pickle") from error
-    raise ValueError("it has no end")
+        raise ValueError("it is not a valid pickle") from error
+    raise ValueError("it ends too early")
 
 
 class _Machine:
@@ -167,7 +167,7 @@ class _Machine:
         if type(table) is not dict or len(items) % 2:
             raise TypeError("no table")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, int):  # hashing a tuple of a stranger may recurse without end
+            if type(key) not in (str, int):  # hashing a hostile tuple may recurse without end
                 raise TypeError("a strange key")
             table[key] = value
 

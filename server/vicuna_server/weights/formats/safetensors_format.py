@@ -51,7 +51,9 @@ def read_tensors(file: DataFile) -> list[Tensor]:
             raise InputError("NotACheckpoint", f"{file}: {tensor.name} {what}; fetch it again")
         position += tensor.nbytes
     if end < size:
-        raise InputError("NotACheckpoint", f"{file} has {size - end} bytes its header does not know; fetch it again")
+        raise InputError(
+            "NotACheckpoint", f"{file} has {size - end} bytes that its header does not describe; fetch it again"
+        )
     return tensors
 
 
@@ -85,19 +87,19 @@ def _parse(text: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Return the header's entries as (name, table), without the metadata."""
     header = json.loads(text.decode(), object_pairs_hook=_table, parse_int=_integer, parse_constant=_refuse)
     if not isinstance(header, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     metadata = header.pop(_METADATA, None)
     if metadata is not None and not (isinstance(metadata, dict) and all(type(v) is str for v in metadata.values())):
-        raise ValueError("its metadata is no table of texts")
+        raise ValueError("its metadata is not a table of strings")
     return list(header.items())
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name occurs twice")
     for name in table:
-        name.encode()  # half a surrogate pair is no text, and could not be printed
+        name.encode()  # fails for half a surrogate pair, which cannot be printed
     return table
 
 
@@ -106,22 +108,22 @@ def _integer(text: str) -> int:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of it")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _tensor(file: DataFile, name: str, entry: Any, data_start: int) -> Tensor:
     if not isinstance(entry, dict):
-        raise ValueError(f"{_short(name)} is no table")
+        raise ValueError(f"{_short(name)} is not an object")
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     if type(dtype) is not str or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise ValueError(f"{_short(name)} lacks a sound dtype, shape or data_offsets")
+        raise ValueError(f"{_short(name)} lacks a valid dtype, shape or data_offsets")
     if dtype not in DTYPE_BYTES:
         raise InputError(
             "UnsupportedDtype", f"{file}: {_short(name)} is {_short(dtype)}; give the weights in float16 or float32"
         )
     start, end = offsets
     if len(shape) > _MOST_DIMENSIONS or prod(shape) * DTYPE_BYTES[dtype] != end - start:
-        raise ValueError(f"{_short(name)} has another shape than its bytes")
+        raise ValueError(f"{_short(name)} has a shape that does not fit its bytes")
     return Tensor(name, dtype, tuple(shape), file, data_start + start)
 
 

@@ -43,8 +43,8 @@ class Pick:
 def pick_weights(place: Path | str, content: FolderContent, read: Callable[[str], bytes]) -> Pick:
     """Choose index and weight files among a folder's file names: safetensors, else pickles, else Meta's parts.
 
-    An index that cannot be read, where the shards' own names tell enough, is no index. One none of whose files are
-    there is left of a download or of an earlier save: whatever else is whole counts.
+    An index that cannot be read is ignored where the shards' own names say enough. An index none of whose files are
+    there was left by a download or an earlier save: other weights that are whole count.
 
     Args:
         place: what to call the folder in messages.
@@ -128,10 +128,12 @@ def read_weight_map(what: str, content: bytes, *, required: bool) -> dict[str, s
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if not required:
             return None
-        instead = recognise_start(content[:512], "an index of weights") or "fetch it again"
-        raise InputError("NotACheckpoint", f"{what} is no index of weights: {instead}") from error
+        instead = recognise_start(content[:512], "an index of weights")
+        raise InputError(
+            "NotACheckpoint", f"{what} {instead or 'is not an index of weights; fetch it again'}"
+        ) from error
     if any("/" in name for name in weight_map.values()):
-        raise InputError("NotACheckpoint", f"{what} names no files of its own folder; fetch it again")
+        raise InputError("NotACheckpoint", f"{what} names files outside its own folder; fetch it again")
     return weight_map
 
 

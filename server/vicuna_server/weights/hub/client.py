@@ -79,7 +79,7 @@ class HubClient:
         Args:
             what: the source, as people know it.
             url: what to ask.
-            most: more bytes than this are no answer.
+            most: a longer answer, in bytes, is refused.
 
         Raises:
             InputError: `SourceForbidden`, `SourceNotFound`.
@@ -95,7 +95,8 @@ class HubClient:
                     data += block
                     if len(data) > most:
                         raise UnreachableError(
-                            "SourceUnreachable", f"the hub answers endlessly about {what}; check HF_ENDPOINT"
+                            "SourceUnreachable",
+                            f"the hub's answer about {what} is longer than {most} bytes; check HF_ENDPOINT",
                         )
             return bytes(data)
 

@@ -44,7 +44,7 @@ def fetch(file: Resumable, path: Path, pause: Callable[[float], None], count: Ca
         file: what to fetch.
         path: where it is to lie; its folder exists.
         pause: waits so many seconds, and raises where the run is to end; asked before each write.
-        count: told how many bytes have come, those that are there already included; each byte once.
+        count: called with how many bytes have come, those that are there already included; each byte once.
 
     Raises:
         InputError: `DigestMismatch` when twice its sha256, or git's name for it, is not as listed; as `HubClient.read`.
@@ -53,7 +53,7 @@ def fetch(file: Resumable, path: Path, pause: Callable[[float], None], count: Ca
     """
     if _fetch_once(file, path, pause, count):
         return
-    path.unlink()  # what an earlier run left may be to blame, or the way: once more from zero
+    path.unlink()  # bytes of an earlier run, or the transfer, may be wrong: once more from zero
     if not _fetch_once(file, path, pause, lambda _: None):
         path.unlink()
         kind, listed = ("sha256", file.sha256) if file.sha256 else ("git blob id", file.blob_id)
@@ -79,7 +79,7 @@ def _fetch_once(file: Resumable, path: Path, pause: Callable[[float], None], cou
             take(block)
             policy.progressed()
 
-    # never to append: a run that was taken over, and wakes, may write the same bytes to the same places once more
+    # never append: a run that was taken over and wakes up then only writes the same bytes to the same places
     with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as out:
         if out.seek(0, os.SEEK_END) > file.size:
             out.truncate(0)

@@ -17,7 +17,7 @@ __all__ = ["Blocks", "HubFile"]
 _BLOCK_BYTES = 64 * 1024
 _MOST_BLOCKS = 128  # 8 MiB
 _LOCKS = 64
-_CACHED_READ_BYTES = 16 * _BLOCK_BYTES  # larger reads are not likely to come again
+_CACHED_READ_BYTES = 16 * _BLOCK_BYTES  # larger reads are rarely repeated
 
 
 class Blocks:

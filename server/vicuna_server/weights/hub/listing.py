@@ -72,7 +72,7 @@ def list_repository(source: HubSource, control: Control) -> Listing:
         answer = _Answer.model_validate_json(client.read_answer(source.uri, question, _MOST_BYTES))
     except ValidationError as error:
         raise UnreachableError(
-            "SourceUnreachable", f"what {endpoint} answers about {source.uri} is no listing; check HF_ENDPOINT"
+            "SourceUnreachable", f"what {endpoint} answers about {source.uri} is not a listing; check HF_ENDPOINT"
         ) from error
     files = {}
     for entry in answer.siblings:
@@ -82,7 +82,8 @@ def list_repository(source: HubSource, control: Control) -> Listing:
         if entry.size is None:
             raise InputError(
                 "SourceUnsupported",
-                f"{endpoint} tells no sizes of the files in {source.uri}; use a hub that does, or name a folder",
+                f"{endpoint} does not state the sizes of the files in {source.uri}; "
+                "use a hub that does, or name a folder",
             )
         url = f"{endpoint}/{source.repo}/resolve/{answer.sha}/{quote(name, safe='')}"
         sha256, blob_id = entry.hashes

@@ -18,7 +18,7 @@ __all__ = ["blocks_of", "request"]
 
 _TIMEOUT_SECONDS = 30.0
 _LEAST_SECONDS = 5.0
-_LEAST_RATE = 16 * 1024  # bytes a second: a 13B model takes three weeks
+_LEAST_RATE = 16 * 1024  # bytes a second; a 13B model would take three weeks
 _MOST_REDIRECTS = 10
 _TOKEN_HEADER = "authorization"  # noqa: S105  # a header's name
 
@@ -37,7 +37,7 @@ def request(what: str, url: str, headers: Mapping[str, str] = MappingProxyType({
         InputError: `TokenNotSafe`.
         UnreachableError: it cannot be made, or leads where it must not.
     """
-    # both are exported, but lazily
+    # both are exported lazily, which mypy does not see
     from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
     try:
@@ -56,7 +56,9 @@ def request(what: str, url: str, headers: Mapping[str, str] = MappingProxyType({
             if _origin(target) != _origin(url):
                 sent = {name: value for name, value in sent.items() if name.lower() != _TOKEN_HEADER}
             url = target
-        raise UnreachableError("SourceUnreachable", f"{what} cannot be fetched: its redirects do not end")
+        raise UnreachableError(
+            "SourceUnreachable", f"{what} cannot be fetched: it is redirected without end; check HF_ENDPOINT"
+        )
     except (CutError, VicunaError):
         raise
     except Exception as error:

@@ -39,7 +39,7 @@ def require_success(what: str, response: Any, *, by_hub: bool = True) -> None:
             "accept its licence and give a token that may read it (HF_TOKEN, credentialsSecret)",
         )
     if status == 404:
-        raise InputError("SourceNotFound", f"the hub knows no {what}; check its name and revision")
+        raise InputError("SourceNotFound", f"the hub has no {what}; check its name and revision")
     raise UnreachableError("SourceUnreachable", f"{what} cannot be fetched (HTTP {status}); check network and hub")
 
 
@@ -51,7 +51,8 @@ def require_range(what: str, response: Any, start: int, stop: int) -> None:
     elif start or int(response.headers.get("Content-Length", stop)) != stop:
         raise InputError(
             "SourceUnsupported",
-            f"the hub of {what} answers no range requests; use one that does, or fetch the files and name their folder",
+            f"the hub of {what} does not answer range requests; "
+            "use one that does, or fetch the files and name their folder",
         )
 
 

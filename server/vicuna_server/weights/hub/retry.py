@@ -34,7 +34,7 @@ class RetryPolicy:
     Args:
         what: the source or file, as people know it.
         pause: waits so many seconds; raises where the run is to end.
-        warn: told in one sentence when it lasts.
+        warn: called with one sentence when it lasts.
     """
 
     def __init__(self, what: str, pause: Callable[[float], None], warn: Callable[[str], None]) -> None:

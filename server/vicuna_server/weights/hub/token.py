@@ -21,7 +21,7 @@ def take_token() -> None:
     Neither a child process nor a file of a source that leads to the environment is told it from then on.
     """
     global _taken
-    # Secrets and shells leave a newline at its end, which no header can hold.
+    # Secrets and shells leave a newline at its end, which a header cannot hold.
     found = [value for name in _VARIABLES if (value := "".join(os.environ.get(name, "").split()))]
     for name in _VARIABLES:
         _wipe(name)
@@ -46,8 +46,9 @@ def require_private_way(url: str) -> None:
     if parts.scheme == "http" and not _is_here(parts.hostname or ""):
         raise InputError(
             "TokenNotSafe",
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} is a hub without TLS, which no token is sent to; name "
-            "one that is reached by https (HF_ENDPOINT), or give no token (credentialsSecret, HF_TOKEN, HF_TOKEN_PATH)",
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} is a hub without TLS, and a token is sent over TLS "
+            "only; name one that is reached by https (HF_ENDPOINT), or give no token (credentialsSecret, HF_TOKEN, "
+            "HF_TOKEN_PATH)",
         )
 
 

@@ -30,7 +30,7 @@ _JSON, _MODEL, _CONFIG, _SPECIAL = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-_TRUSTED_BYTES = 1024 * 1024  # a tokenizer of this size can be loaded here: it takes 50 MiB at the most
+_TRUSTED_BYTES = 1024 * 1024  # a smaller tokenizer is loaded in this process: it takes 50 MiB at most
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "SYSTEMROOT")
 _MOST_LETTERS = 200
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")

@@ -10,7 +10,7 @@ __all__ = ["check_fields", "plain_tokens", "typed_tokens"]
 
 _TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _ADDITIONAL, _EXTRA, _OWN = "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"
-_TYPE = "__type"  # of what a token is beside its text: transformers' AddedToken
+_TYPE = "__type"  # fields of transformers' AddedToken beside its text
 _MOST_LETTERS = 60
 
 
@@ -19,7 +19,7 @@ def _is_token(value: Any) -> bool:
 
 
 def _may_be_token(value: Any) -> bool:
-    """Whether a value is no object at all, or a token's: others have names that end so, as `add_bos_token`."""
+    """Whether a value is not an object, or is a token's: other names end in _token too, as `add_bos_token`."""
     return not isinstance(value, dict) or _is_token(value)
 
 

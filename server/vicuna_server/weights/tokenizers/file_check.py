@@ -27,4 +27,4 @@ def check_file(path: Path) -> None:
     else:
         table = read_object(path, _REASON, "a tokenizer's file")
         if name in ("vocab.json", "added_tokens.json") and not all(type(token) is int for token in table.values()):
-            raise InputError(_REASON, f"{path}: {name} is no table of tokens and their ids; fetch it again")
+            raise InputError(_REASON, f"{path}: {name} is not a table of tokens and their ids; fetch it again")

@@ -16,7 +16,8 @@ from vicuna_server.weights.tokenizers.tokenizer import Tokenizer
 __all__ = ["pinned_files"]
 
 _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
-_FURTHER = "additional_chat_templates"  # where transformers looks for those with a name, beside the default
+# where transformers looks for named templates; the default one is chat_template.jinja
+_FURTHER = "additional_chat_templates"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LLAMA_CLASSES = ("LlamaTokenizer", "CodeLlamaTokenizer")
 _PRE_TOKENIZER = re.compile(rb'(?<!\\)"pre_tokenizer"\s*:\s*')

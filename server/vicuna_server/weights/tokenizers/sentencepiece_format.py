@@ -12,7 +12,7 @@ from enum import IntEnum
 
 __all__ = ["Piece", "PieceType", "SentencePieceModel", "is_sentencepiece", "parse_model"]
 
-# what a merge's memory is laid out for; the largest published vocabularies have 262 208 pieces in 5 MB
+# the limit that a merge's memory allows; the largest published vocabularies have 262 208 pieces in 5 MB
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_PIECES = 2**19
 _MOST_PIECE_BYTES = 1024  # sentencepiece trains pieces of 16 characters
@@ -80,7 +80,7 @@ def parse_model(content: bytes) -> SentencePieceModel:
             elif number == 3:
                 normalizer = dict(_fields(_message(value)))
     except (IndexError, TypeError, struct.error) as error:
-        raise ValueError("it is no sentencepiece model") from error
+        raise ValueError("it is not a sentencepiece model") from error
     if not pieces:
         raise ValueError("it has no pieces")
     return SentencePieceModel(

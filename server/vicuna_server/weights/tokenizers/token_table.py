@@ -21,7 +21,7 @@ _NAMED = (*ROLES, "unk", "sep", "cls", "mask")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _ENDOFTEXT = "<|endoftext|>"
 _GPT2 = {"bos": _ENDOFTEXT, "eos": _ENDOFTEXT, "unk": _ENDOFTEXT}
-# what transformers' classes mean where nothing is stated, as far as their vocabulary has it
+# defaults of transformers' classes, used if the vocabulary has the token
 _OF_CLASS = {
     "GPT2Tokenizer": _GPT2,
     "GPTNeoXTokenizer": _GPT2,
@@ -29,7 +29,7 @@ _OF_CLASS = {
     "Qwen2Tokenizer": {"eos": _ENDOFTEXT, "pad": _ENDOFTEXT},
     "GemmaTokenizer": {"bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"},
 }
-# what is no word of a language even where no file calls it special; sentencepiece's bytes are
+# looks like a control token even if no file calls it special; sentencepiece's byte tokens do not count
 _MARK = re.compile(r"<(?!0x[0-9A-F]{2}>)[^<>]+>|\[[^\[\]]+\]")
 
 
@@ -112,7 +112,7 @@ def _vocabulary(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], set[
 def _of_tokenizer_json(files: Mapping[str, Path | bytes]) -> tuple[dict[str, int], dict[str, int]]:
     content = _object(files, "tokenizer.json")
     vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):  # unigram's: pairs of text and score
+    if isinstance(vocabulary, list):  # a unigram vocabulary: pairs of text and score
         vocabulary = {entry[0]: token for token, entry in enumerate(vocabulary)}
     return vocabulary, {entry["content"]: entry["id"] for entry in content.get("added_tokens") or ()}
 

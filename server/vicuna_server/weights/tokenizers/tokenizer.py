@@ -24,7 +24,7 @@ __all__ = ["Tokenizer", "has_vocabulary", "read_tokenizer"]
 _LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
 _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-# what LLaMA's tokenizers do where their configuration is silent, made explicit: programs have changed their minds
+# the defaults of LLaMA's tokenizers, written out: transformers has changed them between versions
 _LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
 _PAIR = {"vocab.json", "merges.txt"}
 _CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
@@ -90,7 +90,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         check_fields(folder / name, table)
     template, pinned = own_template(folder, files.keys(), before[_CONFIG]), pinned_format(folder, files.keys())
     tables = {_CONFIG: typed_tokens(before[_CONFIG]), _SPECIAL: plain_tokens(before[_SPECIAL], before[_CONFIG])}
-    tables[_CONFIG].pop("auto_map", None)  # program files are never run, nor copied
+    tables[_CONFIG].pop("auto_map", None)  # program files are never run or copied
     is_llama = _repair_class(tables[_CONFIG], files)
     _repair_tokens(folder, tables, is_llama=is_llama)
     for name, table in tables.items():
@@ -210,11 +210,11 @@ def _added_tokens(folder: Path, config: Mapping[str, Any], special: set[str]) ->
     found = {text: AddedToken(text, number, special=text in special) for text, number in _added_file(folder).items()}
     decoder = config.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
-        raise ValueError("added_tokens_decoder is no table")
+        raise ValueError("added_tokens_decoder is not an object")
     for number, entry in decoder.items():
         text = _text(entry)
         if not (number.isdecimal() and text):
-            raise ValueError(f"added_tokens_decoder has a strange entry {number!r}")
+            raise ValueError(f"added_tokens_decoder has an entry {number!r} that is not a token")
         is_special = text in special or (isinstance(entry, dict) and entry.get("special") is True)
         found[text] = AddedToken(text, int(number), special=is_special)
     return list(found.values())
@@ -223,7 +223,7 @@ def _added_tokens(folder: Path, config: Mapping[str, Any], special: set[str]) ->
 def _added_file(folder: Path) -> dict[str, int]:
     added = _read_object(folder / _ADDED)
     if not all(type(number) is int and number >= 0 and text for text, number in added.items()):
-        raise ValueError(f"{_ADDED} is no table of tokens and their ids")
+        raise ValueError(f"{_ADDED} is not a table of tokens and their ids")
     return added
 
 

@@ -14,7 +14,7 @@ _TEXTS = (
     "你好世界。中国人民 日本語のテキスト 한국어",
     "🙂 👩‍🔬 \u200b∑∫√ ½ ™",
 )
-_JOINED = 40  # further texts, made of pieces
+_JOINED = 40  # further texts, made of the vocabulary's pieces
 _PIECES = 6  # in each
 
 

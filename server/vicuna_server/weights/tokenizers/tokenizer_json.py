@@ -94,7 +94,7 @@ def _bounded(merges: Iterator[tuple[str, str]]) -> list[tuple[str, str]]:
 def _check(model: SentencePieceModel, special: Mapping[str, str], tokens: Mapping[str, AddedToken]) -> None:
     for name, text in special.items():
         if text not in tokens:
-            raise ValueError(f"{name} is {text!r}, which is no token of its vocabulary")
+            raise ValueError(f"{name} is {text!r}, which is not a token of its vocabulary")
     beyond = sorted(token.id for token in tokens.values() if token.id >= len(model.pieces))
     if beyond != list(range(len(model.pieces), len(model.pieces) + len(beyond))):
         raise ValueError(f"added tokens have the ids {beyond[:8]} where those from {len(model.pieces)} on are free")

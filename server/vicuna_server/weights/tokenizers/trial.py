@@ -58,7 +58,7 @@ def render(template: str, tokens: dict[str, str]) -> str:
     """
     from transformers.utils import chat_template_utils
 
-    utilities: Any = chat_template_utils  # their annotations are not what they return
+    utilities: Any = chat_template_utils  # their type annotations are wrong
     messages = [{"role": "user", "content": "Hello"}]
     try:
         rendered, _ = utilities.render_jinja_template(
@@ -93,7 +93,8 @@ def _main() -> None:
         if wanted["tokenizer"]:
             content = Path(wanted["tokenizer"]).read_text(encoding="utf-8")
             tokenizer = check_tokenizer(content)
-            json.loads(content)  # others look into it as well: what is nothing to the library takes their memory
+            # other programs parse it as well, and content that this library skips takes their memory
+            json.loads(content)
             del content
     except (ValueError, RecursionError, OSError) as error:
         _answer(step="tokenizer", fault=str(error))

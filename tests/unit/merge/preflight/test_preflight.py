@@ -135,7 +135,7 @@ def test_values_that_are_no_numbers_are_counted_and_named() -> None:
     problems = Problems()
     check_alone(memory_checkpoint("base", {NORM: norm, "bias": np.zeros(4, "<f4")}), problems)
     assert problems.found == [
-        ("NonFinite", "base has values that are infinite or no number in model.norm.weight (2 of 4); fetch it again")
+        ("NonFinite", "base has values that are infinite or not a number in model.norm.weight (2 of 4); fetch it again")
     ]
 
 

@@ -175,8 +175,8 @@ def test_tokens_of_the_configs_table_are_added(tmp_path: Path) -> None:
     [
         ({"added_tokens": {"[PAD]": 5}}, "has the id of '<0x02>'"),
         ({"added_tokens": {"[PAD]": 5000}}, "have the ids [5000]"),
-        ({"added_tokens": {"[PAD]": "x"}}, "added_tokens.json is no table"),
-        ({"added_tokens": {"[PAD]": True}}, "added_tokens.json is no table"),
+        ({"added_tokens": {"[PAD]": "x"}}, "added_tokens.json is not a table"),
+        ({"added_tokens": {"[PAD]": True}}, "added_tokens.json is not a table"),
         ({"tokenizer_config": {"added_tokens_decoder": {"x": "y"}}}, "added_tokens_decoder is {'x': 'y'}"),
         ({"tokenizer_config": {"added_tokens_decoder": [1]}}, "added_tokens_decoder is [1]"),
         ({"tokenizer_config": {"bos_token": "<nobody>"}}, "bos_token is '<nobody>'"),

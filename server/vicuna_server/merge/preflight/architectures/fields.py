@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["BadFieldError", "Fields", "shown"]
 
-_MOST = 2**40  # more than any dimension or number of layers; products of them are still small numbers
+_MOST = 2**40  # above any dimension or number of layers, and products of such values stay cheap
 _MOST_LETTERS = 40
 
 

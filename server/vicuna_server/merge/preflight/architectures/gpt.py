@@ -38,7 +38,7 @@ def _gpt_neox(fields: Fields) -> Skeleton:
         prefix="gpt_neox.",
         embedding=embedding,
         tied=fields.flag("tie_word_embeddings", default=False),
-        other_names={"embed_out.weight": HEAD},  # what it was called before transformers 5
+        other_names={"embed_out.weight": HEAD},  # its name before transformers 5
     )
 
 
