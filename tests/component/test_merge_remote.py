@@ -24,10 +24,6 @@ from vicuna_server.weights.remote import RemoteFile
 class ShelfFile(RemoteFile):
     """A file in a folder that plays a place elsewhere; `cut` bytes come of it before a fetch breaks off, once."""
 
-    uri: str
-    name: str
-    size: int
-    sha256: str | None
     place: Path
     cut: int | None = None
 

@@ -6,6 +6,7 @@ A repository on a Hugging Face hub is one (`hub/repository.py`). Another kind im
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from vicuna_server.run.control import Control
 __all__ = ["RemoteFile", "RemoteSource"]
 
 
+@dataclass(frozen=True)
 class RemoteFile(ABC):
     """A `DataFile` elsewhere, in one state of its source: its bytes never change. Hashable by source and content.
 

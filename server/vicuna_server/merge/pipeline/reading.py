@@ -35,7 +35,7 @@ class Store(Protocol):
     def acquire(self, file: DataFile) -> Path:
         """Return where the file lies, waiting until it does; called from the reading thread, any number of times."""
 
-    def finished(self) -> None:
+    def shard_finished(self) -> None:
         """Learn that one more shard is written, in their order: what no later one is made from may go."""
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class LocalStore:
             raise TypeError(f"{file} is not on this machine")
         return file.path
 
-    def finished(self) -> None:
+    def shard_finished(self) -> None:
         """Do nothing: inputs are never touched."""
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ def write_shards(
     hashing = is_kept()
     slots = [Slot(size) for _ in range(_SLOTS + _SLOTS_HASHED * hashing)]
     reader = Reader(shards, store, slots, chunk_bytes, control, hashing=hashing)
-    writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), on_finished, store.finished)
+    writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), on_finished, store.shard_finished)
     reader.start()
     writer.start()
     try:

@@ -61,7 +61,7 @@ class RemoteStore(LocalStore):
                 self._changed.wait(_POLL_SECONDS)
         return self._folder / file.stored_name
 
-    def finished(self) -> None:
+    def shard_finished(self) -> None:
         """Remove what no later shard is made from."""
         with self._changed:
             gone = self._window.finish()

@@ -98,7 +98,10 @@ class _Joiner:
         if step.shape != change.shape:
             self._misshapen.append(f"changes {name} as one of {list(change.shape)}, but it is {list(step.shape)}")
         elif step.base.dtype not in FLOAT_DTYPES:
-            self._problems.add("UnsupportedDtype", f"{name} is {step.base.dtype}; an adapter changes floats only")
+            self._problems.add(
+                "UnsupportedDtype",
+                f"{name} is {step.base.dtype}; an adapter changes floats only: give an unquantised base",
+            )
         else:
             self._table[name] = replace(step, patches=(*step.patches, change))
 

@@ -142,7 +142,9 @@ def make_plan(
     base, delta = check_whole(base, problems), _judged(delta, problems)
     resolved = resolve_kind(kind, base, delta, problems)
     config_source, dtype = delta or base, resolve_dtype(dtype, base)
-    tokenizer, template, undecided = _speech(config_source, adapters, chat_template, resolved, source_id, problems)
+    tokenizer, template, undecided = _tokenizer_and_template(
+        config_source, adapters, chat_template, resolved, source_id, problems
+    )
     with problems.collecting():
         config_source.read_generation_config()
     check_sources(base, delta, kind, problems)
@@ -186,15 +188,15 @@ def _checksum(base: Checkpoint, config_source: Checkpoint, kind: str, problems: 
     return AlpacaChecksum(base.config)
 
 
-def _speech(
+def _tokenizer_and_template(
     config_source: Checkpoint, adapters: Sequence[Adapter], asked: str, kind: str, source_id: str, problems: Problems
 ) -> tuple[Tokenizer, str, InputError | None]:
     """Return the artifact's tokenizer and its template's name, both tried out; what is not right is noted.
 
     The third is why `auto` came to no template, which is not noted yet.
     """
-    speakers = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
-    folder = speakers[-1] if speakers else config_source.tokenizer_folder or config_source.folder
+    with_tokenizer = [adapter.folder for adapter in adapters if adapter.has_tokenizer]
+    folder = with_tokenizer[-1] if with_tokenizer else config_source.tokenizer_folder or config_source.folder
     tokenizer = Tokenizer({})
     with problems.collecting():
         tokenizer = read_tokenizer(folder)

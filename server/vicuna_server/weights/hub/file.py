@@ -53,20 +53,13 @@ class HubFile(RemoteFile):
     """A file on a hub, in one commit.
 
     Attributes:
-        uri: hf://ORG/NAME@REVISION, as the user named the repository.
-        name: the file's own name.
-        size: in bytes, as listed.
-        sha256: 64 hex digits as listed for what git-lfs holds (all large files); None for others.
+        sha256: listed for what git-lfs holds (all large files); None for others.
         blob_id: 40 hex digits, git's name for others' content: sha1 over `blob <size>`, a zero byte and the bytes.
         url: where it is fetched.
         client: fetches it.
         blocks: the repository's.
     """
 
-    uri: str
-    name: str
-    size: int
-    sha256: str | None
     url: str
     client: HubClient = field(compare=False, repr=False)
     blocks: Blocks = field(compare=False, repr=False)

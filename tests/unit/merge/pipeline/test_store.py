@@ -61,7 +61,7 @@ def test_every_file_comes_once_and_two_at_a_time(
         path = store.acquire(file)
         assert path.read_bytes() == content(number)
         most = max(most, len(list((tmp_path / "here").iterdir())))
-        store.finished()
+        store.shard_finished()
         assert not path.exists()
     store.close()
     assert most <= 2
@@ -83,7 +83,7 @@ def test_the_next_file_comes_while_the_first_is_read(
     store.acquire(files[0])
     assert asked["1.bin"].wait(20)
     assert not asked["2.bin"].is_set()
-    store.finished()
+    store.shard_finished()
     assert asked["2.bin"].wait(20)
     store.close()
 
@@ -151,7 +151,7 @@ def test_progress_counts_all_bytes_once(open_store: Open, files: list[HubFile], 
     store = open_store(control)
     for file in files:
         store.acquire(file)
-        store.finished()
+        store.shard_finished()
     store.close()
     last = json.loads(stream.getvalue().splitlines()[-1])
     assert last["bytesDone"] == last["bytesTotal"] == COUNT * SIZE
