@@ -33,7 +33,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicuna_server.merge.formats.safetensors_format import build_header
+from vicuna_server.weights.formats.safetensors_format import build_header
 
 VOCABULARY = 32000
 FILES = 3

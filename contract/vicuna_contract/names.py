@@ -21,6 +21,9 @@ LABEL_REVISION: Final = f"{GROUP}/revision"
 LABEL_ARTIFACT_ID: Final = f"{GROUP}/artifact-id"
 LABEL_MERGE_KEY: Final = f"{GROUP}/merge-key"
 
+MANIFEST_NAME: Final = "vicuna-manifest.json"
+"""Lies in every artifact: what it is made of."""
+
 NAME_SERVER: Final = "vicuna-server"
 NAME_MERGE: Final = "vicuna-merge"
 NAME_PRUNE: Final = "vicuna-prune"

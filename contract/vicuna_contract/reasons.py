@@ -6,7 +6,7 @@ what the containers say in their code against each other.
 
 from typing import Final
 
-__all__ = ["MERGED", "MERGE_REASONS", "MERGE_WARNINGS", "PRUNED", "SERVE_REASONS"]
+__all__ = ["FORMER_REASONS", "MERGED", "MERGE_REASONS", "MERGE_WARNINGS", "PRUNED", "SERVE_REASONS"]
 
 MERGED: Final = "Merged"
 """A merge left an artifact, newly made or found."""
@@ -22,7 +22,6 @@ MERGE_REASONS: Final = frozenset(
         "ArtifactNotFound",
         "ChatTemplateBroken",
         "ChatTemplateUnknown",
-        "ClaimLost",
         "ConfigBroken",
         "ConfigMismatch",
         "DigestMismatch",
@@ -35,6 +34,7 @@ MERGE_REASONS: Final = frozenset(
         "KindMismatch",
         "LegacyPickle",
         "LinkLeavesSource",
+        "LockLost",
         "ManifestBroken",
         "ModelUnsupported",
         "NonFinite",
@@ -68,6 +68,9 @@ MERGE_REASONS: Final = frozenset(
     }
 )
 """Why a command on weights or artifacts failed."""
+
+FORMER_REASONS: Final = {"ClaimLost": "LockLost"}
+"""What containers of earlier versions say, and what that is called now."""
 
 MERGE_WARNINGS: Final = frozenset(
     {

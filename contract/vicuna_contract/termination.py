@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vicuna_contract.printable import printable
-from vicuna_contract.reasons import MERGED, PRUNED
+from vicuna_contract.reasons import FORMER_REASONS, MERGED, PRUNED
 from vicuna_contract.templates import is_resolved
 
 __all__ = ["MAX_BYTES", "Failed", "Merged", "Pruned", "Report", "digest_of", "encode", "is_digest", "read_report"]
@@ -134,7 +134,7 @@ class Report:
     """What a termination message says; a field that it lacks, or has in a wrong form, is None or empty.
 
     Attributes:
-        reason: CamelCase, never empty.
+        reason: CamelCase, never empty; one of an earlier version under its present name.
         message: a sentence with the next step.
         retryable: whether trying again may help; None where it does not say.
         log: the container's last lines.
@@ -166,7 +166,7 @@ def read_report(text: str) -> Report | None:
         return None
     retryable = message.get("retryable")
     return Report(
-        reason=reason,
+        reason=FORMER_REASONS.get(reason, reason),
         message=_text(message, "message"),
         retryable=retryable if isinstance(retryable, bool) else None,
         log=_text(message, "log"),

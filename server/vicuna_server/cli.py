@@ -28,14 +28,14 @@ COMMANDS = {
         "vicuna_server.merge.cli", "apply a weight delta to a base model and publish the artifact", needs="numpy"
     ),
     "inspect": _Command(
-        "vicuna_server.merge.inspecting.inspect_cli",
+        "vicuna_server.inspect.cli",
         "say what weights are, and whether they can be merged",
         needs="numpy",
     ),
     "make-delta": _Command(
-        "vicuna_server.merge.make_delta.cli", "publish a fine-tuned model as a delta of its base", needs="numpy"
+        "vicuna_server.make_delta.cli", "publish a fine-tuned model as a delta of its base", needs="numpy"
     ),
-    "artifacts": _Command("vicuna_server.merge.artifacts_cli", "list, verify or prune the artifacts on a volume"),
+    "artifacts": _Command("vicuna_server.artifacts.cli", "list, verify or prune the artifacts on a volume"),
     "serve": _Command("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API", needs="fastapi"),
     "gateway": _Command(
         "vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster", "gateway", "aiohttp"

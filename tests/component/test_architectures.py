@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from vicuna_server.merge.judging.architectures import HEAD, skeleton_of
+from vicuna_server.merge.preflight.architectures import HEAD, skeleton_of
 
 SMALL: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
+from vicuna_contract.names import MANIFEST_NAME
+from vicuna_server.artifacts import pruning
+from vicuna_server.artifacts.digests import hash_file
+from vicuna_server.artifacts.journal import Journal
+from vicuna_server.artifacts.lock import ArtifactLock
+from vicuna_server.artifacts.manifest import FileEntry
 from vicuna_server.cli import main
-from vicuna_server.manifest import MANIFEST_NAME, FileEntry
-from vicuna_server.merge.digests import hash_file
-from vicuna_server.merge.files import LocalFile
+from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume import pruning
-from vicuna_server.merge.volume.claim import Claim
-from vicuna_server.merge.volume.journal import Journal
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 LONG_AGO = 1_000_000_000
 OTHER = "00000000000000aa"
@@ -36,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = write_checkpoint(place / "base", model_weights(1))
     delta = write_checkpoint(place / "delta", delta_weights(2))
     request = Request(str(base), str(delta), place / "root", chat_template="vicuna_v1.1", least_shard_bytes=8192)
-    run_merge(request, Progress(Silent(), threading.Event()))
+    run_merge(request, Control(Silent(), threading.Event()))
     return place / "root"
 
 
@@ -55,8 +57,8 @@ def artifact(root: Path) -> Path:
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress(Silent(), threading.Event())
+def control() -> Control:
+    return Control(Silent(), threading.Event())
 
 
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -172,7 +174,7 @@ def test_a_read_that_fails_is_damage(run: Run, artifact: Path, monkeypatch: pyte
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicuna_server.merge.volume.verify.hash_file", pread)
+        patch.setattr("vicuna_server.artifacts.verify.hash_file", pread)
         code, (line,), _ = run("verify", artifact.parent)
     assert code == 65
     files = [fault["file"] for fault in line["faults"] if fault["what"] == "cannot be read: Input/output error"]
@@ -185,13 +187,13 @@ def test_a_signal_ends_it_and_what_was_found_is_said(
     shutil.copytree(artifact, artifact.with_name("f" * 16))
     begun: list[str] = []
 
-    def hash_then_stop(file: LocalFile, progress: Progress) -> str:
+    def hash_then_stop(file: LocalFile, advance: Callable[[int], None]) -> str:
         begun.append(file.path.parent.name)
         if begun[-1] != artifact.name:
             os.kill(os.getpid(), signal.SIGTERM)
-        return hash_file(file, progress)
+        return hash_file(file, advance)
 
-    monkeypatch.setattr("vicuna_server.merge.volume.verify.hash_file", hash_then_stop)
+    monkeypatch.setattr("vicuna_server.artifacts.verify.hash_file", hash_then_stop)
     assert main(["artifacts", "verify", str(artifact.parent)]) == 75
     out, err = capsys.readouterr()
     assert out.splitlines() == [f"ok       {artifact.name}  0.02 MB"]
@@ -207,10 +209,10 @@ def test_progress_is_told_unless_asked_not_to(artifact: Path, capsys: pytest.Cap
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], progress: Progress) -> None:
+def test_a_listing_says_what_there_is(artifact: Path, capsys: pytest.CaptureFixture[str], control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, OTHER, progress):
+    with ArtifactLock(root, OTHER, control.cancellation):
         assert main(["artifacts", "list", str(root), "--json"]) == 0
         listing = json.loads(capsys.readouterr().out)
     (found,), (unfinished,) = listing["artifacts"], listing["unfinished"]
@@ -281,13 +283,16 @@ def test_what_was_made_or_found_a_moment_ago_stays(run: Run, artifact: Path) -> 
     assert lines[-1]["count"] == 1
 
 
-def test_what_a_merge_works_on_stays(run: Run, artifact: Path, progress: Progress) -> None:
+def test_what_a_merge_works_on_stays(run: Run, artifact: Path, control: Control) -> None:
     root = artifact.parent
     left = _leave(root, OTHER)
-    with Claim(root, artifact.name, progress), Claim(root, OTHER, progress):
+    with ArtifactLock(root, artifact.name, control.cancellation), ArtifactLock(root, OTHER, control.cancellation):
         _, lines, _ = run("prune", root, "--keep", "none")
         assert {line["why"] for line in lines if line["event"] == "keep"} == {"a merge works on it"}
-        assert pruning.prune(pruning.Candidate(artifact, artifact.name, 0, 1e9, None), 600, progress) is not None
+        assert (
+            pruning.prune(pruning.Candidate(artifact, artifact.name, 0, 1e9, None), 600, control.cancellation)
+            is not None
+        )
     assert left.is_dir()
     assert artifact.is_dir()
 
@@ -324,8 +329,8 @@ def test_a_full_volume_can_be_pruned(run: Run, artifact: Path, monkeypatch: pyte
 
 
 def test_claims_of_the_dead_go_with_the_rest(run: Run, root: Path) -> None:
-    claim = root / f".claim-{OTHER}"
-    claim.write_text('{"nonce": "dead"}')
+    lock = root / f".claim-{OTHER}"
+    lock.write_text('{"nonce": "dead"}')
     half = root / f".claim-{OTHER}.half"
     half.touch()
     _age(root)
@@ -340,7 +345,7 @@ def test_claims_of_the_dead_go_with_the_rest(run: Run, root: Path) -> None:
         (["prune", "{root}", "--keep", "0123"], 64, "not an artifactID"),
         (["prune", "{root}", "--keep", "none", "--min-age", "soon"], 64, "not a time such as"),
         (["verify", "{root}", "--only", OTHER], 65, f"ArtifactNotFound: {{root}} holds no {OTHER}"),
-        (["verify", "{root}/nowhere"], 65, "SourceNotFound: {root}/nowhere is no folder"),
+        (["verify", "{root}/nowhere"], 65, "SourceNotFound: {root}/nowhere is not a folder"),
         (["list", "{artifact}"], 64, "is an artifact itself; give the folder that holds it: {root}"),
         (["lint"], 64, "invalid choice"),
     ],

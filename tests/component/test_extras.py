@@ -165,7 +165,7 @@ def test_one_module_missing_deep_inside_is_named_too(
 
 @pytest.mark.parametrize(("command", "words", "module"), [
     ("vicuna-server", "serve --model .", "vicuna_server.http.app"),
-    ("vicuna-server", "artifacts list .", "vicuna_server.merge.volume.listing"),
+    ("vicuna-server", "artifacts list .", "vicuna_server.artifacts.listing"),
     ("vicuna-operator", "up {root}/examples/demo.yaml", "vicuna_operator.local.up"),
     ("kubectl-vicuna", "status x", "vicuna_operator.plugin.tree"),
 ])  # fmt: skip

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from support.checkpoints import CONFIG, VOCABULARY, delta_weights, model_weights, write_checkpoint, write_tokenizer
 from support.meta import whole_weights, write_meta
+from vicuna_server.artifacts.identity import folder_digest
 from vicuna_server.cli import main
-from vicuna_server.merge.identity import folder_digest
 
 COMMAND = [sys.executable, "-m", "vicuna_server", "inspect"]
 

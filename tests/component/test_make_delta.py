@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint, write_tokenizer
 from support.hub import Hub, running_hub
+from vicuna_server.artifacts import staging
 from vicuna_server.cli import main
-from vicuna_server.merge.volume import staging
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -182,7 +182,7 @@ def test_the_output_may_be_an_empty_folder_and_nothing_else(tmp_path: Path, run:
     before = {path.name: path.read_bytes() for path in (tmp_path / "delta").iterdir()}
     code, _, said = run()
     assert (code, before) == (64, {path.name: path.read_bytes() for path in (tmp_path / "delta").iterdir()})
-    assert "is no empty folder" in said
+    assert "is not an empty folder" in said
 
 
 def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(
@@ -203,7 +203,7 @@ def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(
     assert [path.name for path in (tmp_path / "delta").iterdir()] == ["mine"]
     monkeypatch.undo()
     monkeypatch.setattr(
-        "vicuna_server.merge.make_delta.job.write_small_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        "vicuna_server.make_delta.job.write_small_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
     code, _, _ = run("--output", tmp_path / "other")
     assert code == 75

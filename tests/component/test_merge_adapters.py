@@ -19,9 +19,10 @@ from vicuna_operator.resources.merge_job import merge_job
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError
 from vicuna_server.merge import cli, request
-from vicuna_server.merge.adapters.folder import open_adapter
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, make_reporter
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import make_reporter
+from vicuna_server.weights.adapters.folder import open_adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q_PROJ = "model.layers.0.self_attn.q_proj"
@@ -35,7 +36,7 @@ def merge(tmp_path: Path) -> Merge:
         named = tuple((str(adapter), None) for adapter in adapters)
         words: dict[str, Any] = {"base": str(base), "delta": None, "chat_template": "alpaca", "adapters": named}
         asked = request.Request(output=tmp_path / "out", **(words | options))
-        manifest = run_merge(asked, Progress(make_reporter(quiet=True), threading.Event()))
+        manifest = run_merge(asked, Control(make_reporter(quiet=True), threading.Event()))
         folder = tmp_path / "out" / manifest.artifact_id
         return load_file(folder / "model.safetensors"), folder
 
@@ -276,7 +277,7 @@ def test_variants_are_refused_by_their_tensors_too(tmp_path: Path, base: Path, m
         ({"r": True}, "r is true"),
         ({"lora_alpha": "8"}, 'lora_alpha is "8"'),
         ({"lora_alpha": 10**400}, "lora_alpha"),
-        ({"rank_pattern": [4]}, "rank_pattern is no table"),
+        ({"rank_pattern": [4]}, "rank_pattern is not an object"),
         ({"rank_pattern": {"[": 4}}, "rank_pattern has a pattern"),
         ({"alpha_pattern": {"q_proj": None}}, "alpha_pattern.q_proj is null"),
     ],

@@ -16,11 +16,12 @@ from support.checkpoints import Weights, write_tokenizer
 from support.whole import load_whole
 from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.siblings import odd_one_out
-from vicuna_server.merge.judging.whole import check_model
-from vicuna_server.merge.progress import Progress, make_reporter
+from vicuna_server.merge.preflight.siblings import odd_one_out
+from vicuna_server.merge.preflight.whole import check_model
 from vicuna_server.merge.request import Request
+from vicuna_server.problems import Problems
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import make_reporter
 
 ROWS, WIDTH = 64, 32
 SIZES = {"vocab_size": ROWS, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -59,7 +60,7 @@ def merge(tmp_path: Path) -> Merge:
     def run(base: Path, delta: Path | None = None) -> Path:
         words = {"base": str(base), "chat_template": "vicuna_v1.1", "dtype": "float32"}
         request = Request(output=tmp_path / "out", **words, delta=str(delta) if delta else None)
-        manifest = run_merge(request, Progress(make_reporter(quiet=True), threading.Event()))
+        manifest = run_merge(request, Control(make_reporter(quiet=True), threading.Event()))
         return tmp_path / "out" / manifest.artifact_id
 
     return run

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint, write_tokenizer
+from vicuna_server.artifacts.identity import folder_digest
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.cli import main
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.identity import folder_digest
+from vicuna_server.weights.checkpoint import open_checkpoint
 
 LAYOUTS = ["safetensors", "bin", "safetensors-sharded", "bin-sharded"]
 
@@ -520,15 +520,16 @@ def test_two_mergers_at_once_make_one_artifact(run: Run, root: Path, pair: tuple
     from io import StringIO
 
     from vicuna_server.merge.job import run_merge
-    from vicuna_server.merge.progress import JsonLines, Progress
     from vicuna_server.merge.request import Request
+    from vicuna_server.run.control import Control
+    from vicuna_server.run.reporter import JsonLines
 
     streams = [StringIO(), StringIO()]
     found: list[Manifest] = []
 
     def merge(stream: StringIO) -> None:
         request = Request(str(pair[0]), str(pair[1]), root, chat_template="vicuna_v1.1")
-        found.append(run_merge(request, Progress(JsonLines(stream), threading.Event(), 50_000)))
+        found.append(run_merge(request, Control(JsonLines(stream), threading.Event(), 50_000)))
 
     threads = [threading.Thread(target=merge, args=(stream,)) for stream in streams]
     for thread in threads:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
@@ -28,7 +29,7 @@ def merge(tmp_path: Path) -> Callable[[Side, Side], Weights]:
             for name, side in (("base", base), ("delta", delta))
         ]
         asked = Request(str(folders[0]), str(folders[1]), tmp_path / "out", chat_template="vicuna_v1.1")
-        manifest = run_merge(asked, Progress(Silent(), threading.Event()))
+        manifest = run_merge(asked, Control(Silent(), threading.Event()))
         return load_file(tmp_path / "out" / manifest.artifact_id / "model.safetensors")
 
     return run

@@ -13,8 +13,8 @@ import pytest
 from support.adapters import adapter_config, low_rank_weights, write_adapter
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from support.hub import COMMIT, Asked, Fault, Hub, running_hub
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.cli import main
-from vicuna_server.manifest import Manifest
 
 
 @pytest.fixture

@@ -19,14 +19,15 @@ from support.digests import digest_of
 from support.hub import Asked, Fault, Hub, running_hub
 from support.sparse import LLAMA_13B, write_sparse_checkpoint
 from support.wide import wide_weights, write_in_files
+from vicuna_server.artifacts.digests import digest_files
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.cli import main
 from vicuna_server.errors import InputError, OutOfSpaceError, UnreachableError
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.digests import digest_files
-from vicuna_server.merge.files import LocalFile
+from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 BASE, DELTA = "hf://me/base@main", "hf://me/delta@main"
 SHARD_BYTES = 1_500_000
@@ -34,10 +35,11 @@ SCRIPT = f"""
 import sys, threading
 from pathlib import Path
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 from vicuna_server.merge.request import Request
 request = Request("{BASE}", "{DELTA}", Path(sys.argv[1]), chat_template="vicuna_v1.1", least_shard_bytes={SHARD_BYTES})
-run_merge(request, Progress(Silent(), threading.Event()))
+run_merge(request, Control(Silent(), threading.Event()))
 """
 
 
@@ -67,7 +69,7 @@ def merge(root: Path, base: str = BASE, delta: str = DELTA, rate: int | None = N
         max_bytes_per_second=rate,
         **digests,  # type: ignore[arg-type]
     )
-    return run_merge(request, Progress(Silent(), threading.Event(), rate))
+    return run_merge(request, Control(Silent(), threading.Event(), rate))
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -156,7 +158,7 @@ def test_a_wrong_pair_is_refused_with_all_its_faults_before_a_weight_is_fetched(
 
 def test_all_sources_that_cannot_be_read_are_named_at_once(hub: Hub, tmp_path: Path) -> None:
     hub.repositories.clear()
-    with pytest.raises(InputError, match=f"knows no {BASE};.*knows no {DELTA};") as caught:
+    with pytest.raises(InputError, match=f"has no {BASE};.*has no {DELTA};") as caught:
         merge(tmp_path)
     assert caught.value.reason == "SourceNotFound"
 
@@ -217,7 +219,7 @@ def test_a_digest_is_that_of_a_copy_and_is_judged_before_a_weight_is_fetched(
     hub: Hub, pair: Path, tmp_path: Path
 ) -> None:
     files = [LocalFile(path) for path in (pair / "delta").iterdir()]
-    digest = digest_files(files, Progress(Silent(), threading.Event()))
+    digest = digest_files(files, Control(Silent(), threading.Event()).advance)
     with pytest.raises(InputError, match=f"the digest of {BASE} is sha256:[0-9a-f]*, not {digest}") as caught:
         merge(tmp_path, base_digest=digest)
     assert caught.value.reason == "DigestMismatch"
@@ -253,7 +255,7 @@ def test_metas_parts_come_together(hub: Hub, tmp_path: Path) -> None:
         tmp_path / "delta", delta, "bin-sharded", config=sizes | {"vocab_size": meta.VOCABULARY}
     )
     request = Request(BASE, DELTA, tmp_path / "out", chat_template="vicuna_v1.1", least_shard_bytes=4000)
-    manifest = run_merge(request, Progress(Silent(), threading.Event()))
+    manifest = run_merge(request, Control(Silent(), threading.Event()))
     found = weights_of(tmp_path / "out" / manifest.artifact_id)
     assert found.keys() == base.keys()
     assert all(torch.equal(tensor, base[name] + delta[name]) for name, tensor in found.items())

@@ -13,16 +13,17 @@ from safetensors.torch import load_file
 
 from support.checkpoints import HIDDEN, LAYERS, VOCABULARY, Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.merge.checkpoint import open_checkpoint
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.flow import checksum
-from vicuna_server.merge.formats import torch_tensors
+from vicuna_server.files.data_file import LocalFile
+from vicuna_server.merge.arithmetic import checksum
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.kinds import resolve_kind
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.progress import Progress, Silent, make_reporter
+from vicuna_server.merge.preflight.kinds import resolve_kind
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.tensors import Tensor
+from vicuna_server.problems import Problems
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent, make_reporter
+from vicuna_server.weights import torch_tensors
+from vicuna_server.weights.checkpoint import open_checkpoint
+from vicuna_server.weights.tensors import Tensor
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Merge = Callable[..., tuple[str, Weights, Path]]
@@ -35,7 +36,7 @@ def merge(tmp_path: Path) -> Merge:
         write_checkpoint(tmp_path / "delta", delta, layout)
         words = {"base": str(tmp_path / "base"), "delta": str(tmp_path / "delta"), "chat_template": "alpaca"}
         request = Request(output=tmp_path / "out", **(words | options))
-        manifest = run_merge(request, Progress(make_reporter(quiet=True), threading.Event()))
+        manifest = run_merge(request, Control(make_reporter(quiet=True), threading.Event()))
         folder = tmp_path / "out" / manifest.artifact_id
         return manifest.recipe.kind, load_file(folder / "model.safetensors"), folder
 
@@ -181,12 +182,12 @@ def test_a_checksum_is_of_all_weights_or_of_none(
     merge(base, delta)
     again = {"base": str(tmp_path / "base"), "delta": str(tmp_path / "delta"), "chat_template": "alpaca"}
     request = Request(output=tmp_path / "out", alpaca_checksum=True, **again)  # type: ignore[arg-type]
-    run_merge(request, Progress(make_reporter(quiet=True), threading.Event()))
+    run_merge(request, Control(make_reporter(quiet=True), threading.Event()))
     assert "ChecksumUnknown" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"of kind additive-v1\.1") as caught:
         run_merge(
-            replace(request, kind="additive-v1.1", output=tmp_path / "other"), Progress(Silent(), threading.Event())
+            replace(request, kind="additive-v1.1", output=tmp_path / "other"), Control(Silent(), threading.Event())
         )
     assert caught.value.reason == "KindMismatch"
     with pytest.raises(UsageError, match="--alpaca-checksum"):
-        run_merge(replace(request, delta=None), Progress(Silent(), threading.Event()))
+        run_merge(replace(request, delta=None), Control(Silent(), threading.Event()))

@@ -14,13 +14,14 @@ from vicuna_server.engine.decoder import TransformersDecoder
 from vicuna_server.engine.kv import KeyValueStore
 from vicuna_server.engine.ragged import Pass, Piece
 from vicuna_server.errors import EngineError
-from vicuna_server.merge.checkpoint import open_checkpoint
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.judging.built_child import is_served
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.judging.serving import UNSERVED_TYPES, check_served
-from vicuna_server.merge.progress import Progress, Silent
+from vicuna_server.merge.preflight.built_child import is_served
+from vicuna_server.merge.preflight.serving import UNSERVED_TYPES, check_served
 from vicuna_server.merge.request import Request
+from vicuna_server.problems import Problems
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
+from vicuna_server.weights.checkpoint import open_checkpoint
 
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.X"}
 
@@ -45,7 +46,7 @@ def test_program_files_of_a_known_architecture_are_left_out_with_a_warning(tmp_p
     (base / "tokenizer_config.json").write_text(json.dumps(config | {"auto_map": {"AutoTokenizer": ["t.T", None]}}))
     heard = _Listening()
     request = Request(base=str(base), delta=None, output=tmp_path / "out", chat_template="alpaca")
-    artifact = tmp_path / "out" / run_merge(request, Progress(heard, threading.Event())).artifact_id
+    artifact = tmp_path / "out" / run_merge(request, Control(heard, threading.Event())).artifact_id
     assert "RemoteCode" in heard.warned
     for name in ("config.json", "tokenizer_config.json"):
         assert "auto_map" not in json.loads((artifact / name).read_text())

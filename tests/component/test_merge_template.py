@@ -11,17 +11,19 @@ from transformers import AutoTokenizer
 
 from support.checkpoints import model_weights, write_checkpoint, write_tokenizer
 from support.pieces import train
+from vicuna_contract.names import MANIFEST_NAME
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
-from vicuna_server.manifest import MANIFEST_NAME, Manifest
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
 from vicuna_server.prompts import KEPT_TEMPLATE, Conversation, Message
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 OWN = (
     "{{ bos_token }}{% for m in messages %}"
@@ -46,7 +48,7 @@ def base(folder: Path, **tokenizer: Any) -> Path:
 
 def merge(source: Path, output: Path, template: str) -> tuple[Manifest, Path]:
     request = Request(base=str(source), delta=None, output=output, dtype="float16", chat_template=template)
-    manifest = run_merge(request, Progress(Silent(), threading.Event()))
+    manifest = run_merge(request, Control(Silent(), threading.Event()))
     return manifest, output / manifest.artifact_id
 
 

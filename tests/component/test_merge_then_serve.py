@@ -15,13 +15,14 @@ from support.llama3 import llama_3_tokenizer
 from support.meta import whole_weights, write_meta
 from support.serving import MODEL, running
 from support.whole import load_whole
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.manifest import Manifest
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 ROWS, POSITIONS, TOKENS = 64, 256, 12
 PROMPT = [5, 9, 40, 17, 20, 33, 8]
@@ -73,7 +74,7 @@ def merge(tmp_path: Path, heard: Listening) -> Merge:
     def run(base: Path, **options: Any) -> Path:
         words: dict[str, Any] = {"delta": None, "dtype": "float32", "chat_template": "vicuna_v1.1"}
         asked = Request(base=str(base), output=tmp_path / "out", **(words | options))
-        manifest = run_merge(asked, Progress(heard, threading.Event()))
+        manifest = run_merge(asked, Control(heard, threading.Event()))
         return tmp_path / "out" / manifest.artifact_id
 
     return run

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import write_tokenizer
-from vicuna_server.merge.judging.problems import Problems
-from vicuna_server.merge.tokenizing.examination import examine
-from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
+from vicuna_server.problems import Problems
+from vicuna_server.weights.tokenizers.examination import examine
+from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
 
 def _examined(folder: Path, template: str = "from-tokenizer", positions: int = 4096) -> Problems:

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from support.checkpoints import Weights, delta_weights, model_weights, write_checkpoint
 from vicuna_contract.termination import read_report
+from vicuna_server.artifacts.identity import Fingerprints, artifact_id
+from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.artifacts.verify import fingerprints_of, verify
 from vicuna_server.cli import main
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.identity import Fingerprints, artifact_id
-from vicuna_server.merge.progress import Progress, Silent
-from vicuna_server.merge.volume.verify import fingerprints_of, verify
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 NAMES = {F16: "float16", BF16: "bfloat16", F32: "float32"}
@@ -75,7 +76,7 @@ def test_only_a_merge_whose_arithmetic_changed_has_another_id(
     plain = artifact_id(fingerprints_of(manifest), "additive-v1.1", NAMES[output])
     assert (folder.name == plain) is stays
     assert (manifest.recipe.addition, manifest.recipe.version) == (None if stays else "wide", 1)
-    assert verify(folder, Progress(Silent(), threading.Event()))[1] == []
+    assert verify(folder, Control(Silent(), threading.Event()).advance)[1] == []
     assert _merge(capsys, tmp_path / "out", *words)[0] == folder
 
 

@@ -16,11 +16,12 @@ from support.adapters import adapter_config, low_rank_weights, write_adapter
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 from support.digests import digest_of
 from vicuna_server.errors import InputError, OutOfSpaceError, VicunaError
-from vicuna_server.merge import beneath, building
-from vicuna_server.merge.flow import input_file
+from vicuna_server.files import beneath, input_file
+from vicuna_server.merge import building
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 Contents = dict[str, str]
 
@@ -64,7 +65,7 @@ class Sources:
         request = Request(
             str(self.base), str(self.delta), root, chat_template="vicuna_v1.1", least_shard_bytes=4096, **fields
         )
-        manifest = run_merge(request, Progress(told or Silent(), threading.Event()))
+        manifest = run_merge(request, Control(told or Silent(), threading.Event()))
         return contents(root / manifest.artifact_id)
 
 
@@ -162,7 +163,7 @@ def test_a_source_with_a_useless_index_and_an_artifacts_manifest_is_vouched_for(
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json", "vicuna-manifest.json"):
         (base / name).write_text('{"weight_map": {"a": "gone.bin"}}')
     request = Request(str(base), None, tmp_path / "out", base_digest=digest_of(base), chat_template="vicuna_v1.1")
-    assert run_merge(request, Progress(Silent(), threading.Event())).files
+    assert run_merge(request, Control(Silent(), threading.Event())).files
 
 
 def test_bytes_that_are_changed_while_they_are_merged_are_not_shown(
@@ -220,7 +221,7 @@ def test_weights_in_another_order_than_the_base_are_vouched_for_too(tmp_path: Pa
         chat_template="vicuna_v1.1",
         least_shard_bytes=4096,
     )
-    manifest = run_merge(request, Progress(told, threading.Event()))
+    manifest = run_merge(request, Control(told, threading.Event()))
     assert manifest.inputs.delta
     assert manifest.inputs.delta.fingerprint == digest
     assert told.last[0] == told.last[1]

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from support.disturbing import CHANGES, GROWING, die, die_after, die_soon, full, interrupt, stop
+from vicuna_server.artifacts.lock import ArtifactLock
+from vicuna_server.artifacts.pruning import candidates, prune
+from vicuna_server.artifacts.verify import verify
 from vicuna_server.errors import VicunaError
 from vicuna_server.merge.job import run_merge
-from vicuna_server.merge.progress import Progress, Silent
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume.claim import Claim
-from vicuna_server.merge.volume.pruning import candidates, prune
-from vicuna_server.merge.volume.verify import verify
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Silent
 
 
-def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
+def merge(place: Path, root: Path, control: Control | None = None) -> None:
     """Merge PLACE's pair into shards of a few KB."""
     base, delta = (path.read_text() if path.is_file() else str(path) for path in (place / "base", place / "delta"))
     digests = {f"{path.stem}_digest": path.read_text() for path in place.glob("*.digest")}
@@ -40,7 +41,7 @@ def merge(place: Path, root: Path, progress: Progress | None = None) -> None:
         least_shard_bytes=4096,
         **digests,  # type: ignore[arg-type]
     )
-    run_merge(request, progress or quiet())
+    run_merge(request, control or quiet())
 
 
 def clear(place: Path, root: Path) -> None:
@@ -81,9 +82,9 @@ class Child:
         os.kill(self._pid, number)
 
 
-def quiet() -> Progress:
-    """Make a progress that tells nobody."""
-    return Progress(Silent(), threading.Event())
+def quiet() -> Control:
+    """Make a control that tells nobody."""
+    return Control(Silent(), threading.Event())
 
 
 def visible(root: Path) -> dict[str, list[str]]:
@@ -93,8 +94,8 @@ def visible(root: Path) -> dict[str, list[str]]:
 
 
 def hasty(patience: float) -> None:
-    """Watch claims for so many seconds only."""
-    Claim.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
+    """Watch locks for so many seconds only."""
+    ArtifactLock.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
 
 
 def tell(**point: Any) -> None:
@@ -216,7 +217,7 @@ def killed_late(place: Path, percent: int) -> None:
         def note(self, event: str, text: str, **fields: Any) -> None:
             resumed.update(fields)
 
-    merge(place, root, Progress(Resumed(), threading.Event()))
+    merge(place, root, Control(Resumed(), threading.Event()))
     tell(outcome=outcome, resumed=resumed, written=written, seen=visible(root))
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from vicuna_server.merge.progress import Progress
+from vicuna_server.run.meter import Meter
 
 GROWING = ("open", "write", "pwrite", "fsync", "fdatasync", "mkdir", "link", "rename", "replace")
 CHANGES = (*GROWING, "unlink", "rmdir", "utime")
@@ -66,11 +66,11 @@ def full(name: str, args: tuple[Any, ...]) -> None:
 
 def die_after(percent: int) -> None:
     """Be killed when so much of the merge is done."""
-    real = Progress.count
+    real = Meter.count
 
-    def count(self: Progress, count: int) -> None:
+    def count(self: Meter, count: int) -> None:
         real(self, count)
         if 100 * self._done >= percent * self._total:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Progress.count = count  # type: ignore[method-assign]
+    Meter.count = count  # type: ignore[method-assign]

@@ -245,7 +245,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        monkeypatch.setattr("vicuna_server.merge.hub.token._taken", None)
+        monkeypatch.setattr("vicuna_server.weights.hub.token._taken", None)
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "10")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vicuna_server.merge.checkpoint import Checkpoint
-from vicuna_server.merge.tensors import Tensor, TensorSource
+from vicuna_server.weights.checkpoint import Checkpoint
+from vicuna_server.weights.tensors import Tensor, TensorSource
 
 CODES = {np.dtype("<f8"): "F64", np.dtype("<f4"): "F32", np.dtype("<f2"): "F16"}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from support.checkpoints import write_tokenizer
-from vicuna_server.merge.formats.safetensors_format import build_header
-from vicuna_server.merge.tensors import DTYPE_BYTES
+from vicuna_server.weights.formats.safetensors_format import build_header
+from vicuna_server.weights.tensors import DTYPE_BYTES
 
 _CODES = {"F32": "<f4", "F16": "<f2"}
 

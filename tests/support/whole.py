@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vicuna_server.manifest import MANIFEST_NAME, Manifest
+from vicuna_contract.names import MANIFEST_NAME
+from vicuna_server.artifacts.manifest import Manifest
 
 
 def load_whole(folder: Path) -> Any:

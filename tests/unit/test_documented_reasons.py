@@ -11,7 +11,8 @@ from vicuna_contract.reasons import MERGE_REASONS, MERGE_WARNINGS
 
 TOP = Path(__file__).parents[2]
 SERVER = TOP / "server/vicuna_server"
-SOURCES = (*(SERVER / "merge").rglob("*.py"), SERVER / "manifest.py", SERVER / "extras.py")
+ROOMS = ("files", "run", "weights", "artifacts", "merge", "inspect", "make_delta")
+SOURCES = (*(path for room in ROOMS for path in (SERVER / room).rglob("*.py")), SERVER / "extras.py")
 REASON = re.compile(r"(?:[A-Z]+[a-z]+)+")
 ERRORS = {
     "InputError",
@@ -23,7 +24,7 @@ ERRORS = {
     "InterruptedRunError",
     "add",
 }
-WARNINGS = {"warn"}
+WARNINGS = {"warn", "warning"}
 
 
 def _named(tree: ast.AST, functions: set[str]) -> Iterator[str]:

@@ -11,9 +11,9 @@ from vicuna_operator.api.conditions import Reason
 ROOT = Path(__file__).resolve().parents[2]
 WORD = re.compile(r"[A-Z][a-zA-Z]*[a-z]")
 # Rooms of the server whose errors end in a termination message, and so on the object. What only a person runs does not.
-BY_HAND = re.compile(r"_cli\.py$|/make_delta/")
-SERVING = ("engine", "http", "prompts", "manifest.py", "extras.py")
-ROOMS = ("merge", *SERVING)
+BY_HAND = re.compile(r"/(artifacts|inspect)/cli\.py$|/make_delta/")
+SERVING = ("engine", "http", "prompts", "artifacts/manifest.py", "extras.py")
+ROOMS = ("files", "run", "weights", "artifacts", "merge", "inspect", *SERVING)
 ERRORS = {
     "InputError",
     "EngineError",

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vicuna_contract.extras import require
+from vicuna_contract.names import MANIFEST_NAME
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, TEMPLATE_SUFFIX
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.base import Engine
 from vicuna_server.engine.contents import WeightCheck, check_small_files, damaged
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
-from vicuna_server.manifest import MANIFEST_NAME, Manifest
 
 if TYPE_CHECKING:
     from vicuna_server.engine.loading import LoadedModel

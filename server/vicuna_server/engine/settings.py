@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vicuna_server.manifest import FileEntry, Manifest
+from vicuna_server.artifacts.manifest import FileEntry, Manifest
 
 __all__ = ["LoadSettings"]
 

@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import os
-import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from kubernetes.aio import client as aio_client
 from kubernetes.aio import config as untyped_config
 
 from vicuna_contract.cluster import configure
+from vicuna_server.backoff import Backoff
 from vicuna_server.errors import UnreachableError
 from vicuna_server.gateway.careful import carefully
 
@@ -139,7 +139,7 @@ class Reflector:
     def __post_init__(self) -> None:
         self.synced = asyncio.Event()
         self._version = ""
-        self._delay = _FIRST_DELAY
+        self._backoff = Backoff(_FIRST_DELAY, _MOST_DELAY)
 
     async def run(self) -> None:
         """Go on until cancelled; whatever fails is tried again, later each time, with what was known kept."""
@@ -157,8 +157,7 @@ class Reflector:
             except Exception as error:  # noqa: BLE001  # no answer, however odd, may end the process
                 self._version = ""  # nothing tells what comes behind it but a new list
                 self._complain(error)
-            await asyncio.sleep(self._delay * random.uniform(0.5, 1))  # noqa: S311
-            self._delay = min(self._delay * 2, _MOST_DELAY)
+            await asyncio.sleep(self._backoff.next())
 
     def _complain(self, error: Exception) -> None:
         logger.warning("cannot watch %s: %.500s; trying again", self.path, str(error) or type(error).__name__)
@@ -183,7 +182,8 @@ class Reflector:
                 continue
             if kind == "ERROR":
                 raise _AnswerError(int(item.get("code") or 500), str(item.get("message") or ""))
-            heard, self._delay = True, _FIRST_DELAY
+            heard = True
+            self._backoff.reset()
             self._version = _version_of(item) or self._version
             if kind in ("ADDED", "MODIFIED"):
                 carefully(self.picture.changed, item)

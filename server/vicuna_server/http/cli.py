@@ -11,13 +11,13 @@ from pathlib import Path
 from vicuna_contract.arguments import split_origins
 from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
 from vicuna_contract.signing import public_keys
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.http.access_log import set_up_access_log
 from vicuna_server.http.settings import Check, ServiceSettings
-from vicuna_server.manifest import Manifest
 from vicuna_server.termination import failure_message, write_termination_message
 
 __all__ = ["add_arguments", "run"]

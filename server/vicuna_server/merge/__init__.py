@@ -1,12 +1,15 @@
 """Merging weights: base + delta becomes one immutable, content-addressed artifact folder.
 
-    cli → job: sources (hub/) → plan: judging/ → identity → volume/: claim, staging → building: flow/ → one rename
+    cli → job: inputs → planning/: preflight/ → artifacts/: identity, lock, staging → building: pipeline/ → one rename
 
-    formats/     files of weights: which tensors, where            tokenizing/  tokenizer and prompt format
-    judging/     all that can be wrong, told before a byte is written
-    flow/        read, combine, hash, write, make durable           volume/      claims, staging, artifacts on a volume
-    hub/         sources from a hub, file by file                   adapters/    LoRA on top
-    make_delta/  the way back                                       inspecting/  what a source is
+    inputs       sources from URI to opened checkpoint, as a `request` names them
+    preflight/   all that can be wrong, told before a byte is written
+    arithmetic/  what becomes of a tensor: layout, sums, copies, checksum
+    pipeline/    fetch, read, combine, hash, write, make durable
+    planning/    what will be written, decided before the first byte
+    stated_digests  digests that the user states, compared with what was read
+    leftovers    shards that a dead run finished
 
-Nothing here needs transformers; torch adds, and is imported late.
+Below it stand `artifacts`, `weights` and `files`; above it `inspect` and `make_delta`. Nothing here needs
+transformers; torch adds, and is imported late.
 """

@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 
 from vicuna_contract.recipe import RECIPE_VERSION
 from vicuna_server import __version__
-from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
-from vicuna_server.merge.beneath import read_file
-from vicuna_server.merge.flow.layout import Shard
-from vicuna_server.merge.flow.pipeline import write_shards
-from vicuna_server.merge.flow.reading import Store
-from vicuna_server.merge.identity import Fingerprints
+from vicuna_server.artifacts.identity import Fingerprints
+from vicuna_server.artifacts.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.artifacts.staging import Staging
+from vicuna_server.files.beneath import read_file
+from vicuna_server.merge.arithmetic.layout import Shard
 from vicuna_server.merge.inputs import Sources
-from vicuna_server.merge.plan import Plan
-from vicuna_server.merge.progress import Progress
+from vicuna_server.merge.leftovers import Leftovers
+from vicuna_server.merge.pipeline.reading import Store
+from vicuna_server.merge.pipeline.shards import write_shards
+from vicuna_server.merge.planning.plan import Plan
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.volume.leftovers import Leftovers
-from vicuna_server.merge.volume.staging import Staging
-from vicuna_server.merge.vouching import Vouching
+from vicuna_server.merge.stated_digests import StatedDigests
+from vicuna_server.run.control import Control
 
 __all__ = ["build", "write_small_files"]
 
@@ -32,13 +32,13 @@ def build(
     *,
     staging: Staging,
     leftovers: Leftovers,
-    vouching: Vouching,
+    digests: StatedDigests,
     open_store: Callable[[Sequence[Shard]], Store],
-    progress: Progress,
+    control: Control,
 ) -> Manifest:
     """Write everything the plan says into `staging` and publish it.
 
-    `open_store` gives what brings the files for these shards. What `vouching` does not vouch for is not shown.
+    `open_store` gives what brings the files for these shards. Where `digests` finds other bytes, nothing is published.
 
     Raises:
         InputError: `DigestMismatch`, and as `write_shards`.
@@ -46,21 +46,21 @@ def build(
         OSError: reading or writing failed, a full disk included.
     """
     spared = leftovers.bytes_to_read
-    progress.begin(plan.bytes_to_read - spared + leftovers.size + vouching.bytes_to_list)
-    vouching.check_listed(progress)
+    control.begin(plan.bytes_to_read - spared + leftovers.size + digests.bytes_to_list)
+    digests.check_listed(control)
     staging.journal.begin()
-    entries = leftovers.adopt(staging, progress)
+    entries = leftovers.adopt(staging, control)
     to_do = [shard for shard in plan.shards if shard.name not in {entry.path for entry in entries}]
     if to_do:
         store = open_store(to_do)
         to_read = sum(shard.bytes_to_read for shard in to_do) + store.bytes_to_fetch
-        progress.grow(to_read - (plan.bytes_to_read - spared))
-        finished = staging.journal.append if vouching.resumable else _forget
-        entries += write_shards(staging.path, to_do, store, progress, request.chunk_bytes, finished)
+        control.meter.grow(to_read - (plan.bytes_to_read - spared))
+        on_finished = staging.journal.append if digests.resumable else _forget
+        entries += write_shards(staging.path, to_do, store, control, request.chunk_bytes, on_finished)
     entries += write_small_files(plan, staging)
-    vouching.settle(progress)
+    digests.settle(control)
     manifest = _manifest(sources, plan, fingerprints, artifact_id, entries)
-    progress.check()
+    control.cancellation.check()
     staging.publish(manifest)
     return manifest
 

@@ -1,4 +1,4 @@
-"""`vicuna-server merge`: flags, signals, and how the outcome is told."""
+"""`vicuna-server merge`: flags, signals, and how the outcome is reported."""
 
 import argparse
 import os
@@ -9,20 +9,21 @@ from dataclasses import replace
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
+from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected
-from vicuna_server.manifest import Manifest
-from vicuna_server.merge.beneath import links_allowed
-from vicuna_server.merge.hub.token import take_token
-from vicuna_server.merge.progress import Bar, Progress, make_reporter
+from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
-from vicuna_server.merge.signals import stopping_on_signals
+from vicuna_server.run.cancellation import stopping_on_signals
+from vicuna_server.run.control import Control
+from vicuna_server.run.reporter import Bar, make_reporter
 from vicuna_server.termination import failure_message, write_termination_message
+from vicuna_server.weights.hub.token import take_token
 
 __all__ = ["add_arguments", "run"]
 
-_PASSING = ("HubUnsteady", "StagingRemoved")  # of the run, not of what it made
-_FIRST = ("ConversionLossy", "ChecksumDiffers")  # of the weights themselves
+_PASSING = ("HubUnsteady", "StagingRemoved")  # about the run, not about the artifact
+_FIRST = ("ConversionLossy", "ChecksumDiffers")  # about the weights themselves
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +39,14 @@ def run(args: argparse.Namespace) -> int:
         from vicuna_server.merge.job import run_merge  # late: --help needs no numpy
 
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
-            progress = Progress(reporter, stop, args.max_bytes_per_second)
+            control = Control(reporter, stop, args.max_bytes_per_second)
             doubted = bool(os.environ.get(VERIFY_VARIABLE))
-            manifest = run_merge(replace(Request.of(args), verify_found=doubted), progress)
+            manifest = run_merge(replace(Request.of(args), verify_found=doubted), control)
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected(error), reporter)
-    write_termination_message(_success_message(manifest, progress.warnings))
+    write_termination_message(_success_message(manifest, control.reporter.warnings))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0
 
@@ -54,8 +55,8 @@ def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]]) -> d
     """Return the last word of a merge that left an artifact, newly made or found."""
     size, template = manifest.total_size, manifest.chat_template
     lasting = [one for one in dict.fromkeys(warned) if one[0] not in _PASSING]
-    told = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
-    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, told, manifest.digest).fields()
+    warnings = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
+    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, warnings, manifest.digest).fields()
 
 
 def _fail(error: VicunaError, reporter: object) -> int:

@@ -1,21 +1,23 @@
 """One source of a merge on its way from URI to opened checkpoint."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from vicuna_contract.sources import FileSource, HubSource, hub_spelling, other_spelling, parse_argument, parse_digest
+from vicuna_server.artifacts import identity
 from vicuna_server.errors import InputError, UsageError, VicunaError
-from vicuna_server.merge import identity
-from vicuna_server.merge.adapters.folder import Adapter, open_adapter
-from vicuna_server.merge.checkpoint import Checkpoint, open_checkpoint
-from vicuna_server.merge.files import DataFile
-from vicuna_server.merge.hub.listing import Listing, list_repository
-from vicuna_server.merge.hub.small_files import fetch_small_files, weights_elsewhere
-from vicuna_server.merge.progress import Progress
-from vicuna_server.merge.volume.storage import explain
+from vicuna_server.files.data_file import DataFile
+from vicuna_server.files.storage import explain
+from vicuna_server.run.cancellation import Cancellation
+from vicuna_server.run.control import Control
+from vicuna_server.weights.adapters.folder import Adapter, open_adapter
+from vicuna_server.weights.checkpoint import Checkpoint, open_checkpoint
+from vicuna_server.weights.hub.repository import HubRepository
+from vicuna_server.weights.remote import RemoteFile, RemoteSource
+from vicuna_server.weights.small_files import fetch_small_files, weights_elsewhere
 
 __all__ = ["Input", "Sources", "make_input"]
 
@@ -24,32 +26,32 @@ T = TypeVar("T")
 
 @dataclass
 class Input:
-    """One source on its way from URI to opened checkpoint or adapter; looked up and small files brought, if on a hub.
+    """One source on its way from URI to opened checkpoint or adapter; one elsewhere is looked up, small files brought.
 
     Attributes:
         role: its part in the merge: base, delta or adapter-N.
         source: where it lies.
         digest: what it must have, as stated.
-        commit: of a hub's repository, as soon as it is known.
+        remote: how a source elsewhere is read; None for a folder.
         folder: where the small files lie, and a local source's weights.
         checkpoint: what is in it, once opened.
         adapter: what is in it, if that is an adapter.
-        listing: what the hub's repository holds.
+        remote_files: what a source elsewhere holds, once looked up.
         given: how the command line names it.
     """
 
     role: str
     source: FileSource | HubSource
     digest: str | None
-    commit: str | None = None
+    remote: RemoteSource | None = None
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
     adapter: Adapter | None = None
-    listing: Listing | None = field(default=None, repr=False)
+    remote_files: Mapping[str, RemoteFile] | None = field(default=None, repr=False)
     given: str = ""
 
     @property
-    def hub_id(self) -> str:
+    def repo_id(self) -> str:
         """ORG/NAME on a hub, empty for a folder."""
         return self.source.repo if isinstance(self.source, HubSource) else ""
 
@@ -64,52 +66,45 @@ class Input:
         opened = self.adapter or self.checkpoint
         return opened.files if opened else []
 
-    def look_up(self, progress: Progress) -> None:
-        """Learn what a hub's repository holds, and at which commit; nothing is done for a folder.
+    def look_up(self, control: Control) -> None:
+        """Learn what a source elsewhere holds; nothing is done for a folder.
 
         Raises:
-            InputError: as `list_repository`.
-            UnreachableError: the network, or the hub, fails.
+            InputError, UnreachableError: as `RemoteSource.list`.
         """
-        if isinstance(self.source, HubSource) and self.listing is None:
-            self.listing = list_repository(self.source, progress)
-            self.commit = self.listing.commit
+        if self.remote is not None and self.remote_files is None:
+            self.remote_files = self.remote.list(control)
 
-    def bring_small_files(self, parent: Path, progress: Progress) -> None:
-        """Fetch what is read whole from a repository that was looked up into a folder of its own below `parent`.
+    def bring_small_files(self, parent: Path, cancellation: Cancellation) -> None:
+        """Fetch what is read whole, of a source that was looked up, into a folder of its own below `parent`.
 
         Raises:
-            InputError: as `fetch_small_files`.
-            UnreachableError: the network, or the hub, fails.
+            InputError, UnreachableError: as `fetch_small_files`.
         """
-        if self.listing is not None and self.folder is None:
+        if self.remote_files is not None and self.folder is None:
             self.folder = parent / self.role
-            fetch_small_files(self.listing, self.folder, progress, adapter=self.is_adapter)
+            fetch_small_files(self.remote_files, self.folder, cancellation, adapter=self.is_adapter)
 
     def open(self) -> None:
         """Read the headers, if the small files are there by now.
 
         Raises:
             InputError: as `open_checkpoint` and `open_adapter`.
-            UnreachableError: the network, or the hub, fails.
+            UnreachableError: the source, or the way there, fails.
         """
         if self.folder is None or (self.adapter if self.is_adapter else self.checkpoint):
             return
-        if isinstance(self.source, FileSource):
+        if self.remote is None:
             _refuse_encoded(self.folder)
             _suggest_hub(self.given, self.folder)
         if self.is_adapter:
-            self.adapter = open_adapter(self.folder, self.listing.files if self.listing else ())
+            self.adapter = open_adapter(self.folder, self.remote_files or ())
         else:
-            self.checkpoint = open_checkpoint(self.folder, weights_elsewhere(self.listing) if self.listing else {})
+            self.checkpoint = open_checkpoint(self.folder, weights_elsewhere(self.remote_files or {}))
 
     def known_fingerprint(self) -> str | None:
-        """Return the fingerprint if it follows from digest or commit alone."""
-        if self.digest:
-            return self.digest
-        if isinstance(self.source, HubSource) and self.commit:
-            return f"hf:{self.source.repo}@{self.commit}"
-        return None
+        """Return the fingerprint if it is known without reading a file."""
+        return self.digest or (self.remote.fingerprint if self.remote else None)
 
     def fingerprint(self) -> str:
         """Return what stands for the bytes; the source is open by now."""
@@ -117,7 +112,7 @@ class Input:
 
 
 def _suggest_hub(given: str, folder: Path) -> None:
-    """Refuse ORG/NAME where there is no such folder: so other programs call a repository.
+    """Refuse ORG/NAME where there is no such folder: in other programs that names a repository.
 
     Raises:
         InputError: `SourceNotFound`.
@@ -157,14 +152,14 @@ class Sources:
         return (self.base, *((self.delta,) if self.delta else ()), *self.adapters)
 
     @property
-    def on_hub(self) -> tuple[Input, ...]:
-        """Those that lie on a hub."""
-        return tuple(each for each in self.all if isinstance(each.source, HubSource))
+    def remote(self) -> tuple[Input, ...]:
+        """Those that lie elsewhere."""
+        return tuple(each for each in self.all if each.remote is not None)
 
     def in_words(self, message: str) -> str:
-        """Return a message with each repository named as the user did: a folder of ours means nothing to them."""
-        folders = {str(each.folder): each.source.uri for each in self.on_hub if each.folder is not None}
-        for folder in sorted(folders, key=len, reverse=True):  # adapter-10 before adapter-1
+        """Return a message with each remote source named as the user did: a folder of ours means nothing to them."""
+        folders = {str(each.folder): each.source.uri for each in self.remote if each.folder is not None}
+        for folder in sorted(folders, key=len, reverse=True):  # longest first: adapter-10 before adapter-1
             message = message.replace(folder, folders[folder])
         return message
 
@@ -202,7 +197,7 @@ def make_input(role: str, flag: str, uri: str, digest_flag: str, digest: str | N
     source = _understood(flag, parse_argument, uri)
     digest = f"sha256:{_understood(digest_flag, parse_digest, digest)}" if digest else None
     if isinstance(source, HubSource):
-        return Input(role, source, digest, commit=source.commit)
+        return Input(role, source, digest, remote=HubRepository(source))
     folder = Path(source.path).absolute()
     return Input(role, FileSource(str(folder)), digest, folder=folder, given=uri)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_server.errors import UsageError
-from vicuna_server.merge.flow.layout import LEAST_SHARD_BYTES
+from vicuna_server.merge.arithmetic.layout import LEAST_SHARD_BYTES
 from vicuna_server.merge.inputs import Sources, make_input
 
 __all__ = ["CHUNK_BYTES", "Request"]
@@ -38,7 +38,9 @@ class Request(MergeArguments):
             UsageError: one is malformed, a digest has no source, or a checksum has nothing to be of.
         """
         if self.alpaca_checksum and (self.adapters or not self.delta):
-            raise UsageError("--alpaca-checksum is of base and Stanford's delta: give --delta, and no --adapter")
+            raise UsageError(
+                "--alpaca-checksum compares the sum of base and Stanford's delta: give --delta, and no --adapter"
+            )
         delta = None
         if self.delta:
             delta = make_input("delta", "--delta", self.delta, "--delta-digest", self.delta_digest)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vicuna_contract.reasons import FORMER_REASONS, MERGE_REASONS, SERVE_REASONS
 from vicuna_contract.termination import MAX_BYTES, Failed, Merged, Pruned, Report, encode, read_report
 
 
@@ -18,6 +19,12 @@ def test_what_a_failure_says_is_what_the_operator_reads() -> None:
     message = encode(Failed("OutOfSpace", "no room", True, "last lines").fields())
     assert read_report(message.decode()) == Report("OutOfSpace", "no room", True, "last lines")
     assert "log" not in json.loads(encode(Failed("R", "m", False).fields()))
+
+
+def test_a_reason_of_an_earlier_image_is_read_under_its_present_name() -> None:
+    report = read_report('{"reason": "ClaimLost", "message": "another merger took over", "retryable": true}')
+    assert report == Report("LockLost", "another merger took over", True)
+    assert set(FORMER_REASONS.values()) <= MERGE_REASONS | SERVE_REASONS
 
 
 def test_what_a_clean_up_says() -> None:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vicuna_server.merge.files import LocalFile
-from vicuna_server.merge.flow import copying
-from vicuna_server.merge.flow.arithmetic import combine as combine_step
-from vicuna_server.merge.flow.arithmetic import count_non_finite
-from vicuna_server.merge.flow.layout import Step
-from vicuna_server.merge.formats.torch_tensors import TORCH, view_as
-from vicuna_server.merge.steps import sum_dtype
-from vicuna_server.merge.tensors import DTYPE_BYTES, Tensor
+from vicuna_server.files.data_file import LocalFile
+from vicuna_server.merge.arithmetic import copying
+from vicuna_server.merge.arithmetic.combining import combine as combine_step
+from vicuna_server.merge.arithmetic.combining import count_non_finite
+from vicuna_server.merge.arithmetic.layout import Step
+from vicuna_server.merge.planning.steps import sum_dtype
+from vicuna_server.weights.tensors import DTYPE_BYTES, Tensor
+from vicuna_server.weights.torch_tensors import TORCH, view_as
 
 _NOWHERE = LocalFile(Path("nowhere"))
 

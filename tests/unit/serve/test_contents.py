@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from vicuna_server.artifacts.manifest import FileEntry
 from vicuna_server.engine.contents import WeightCheck, check_small_files
 from vicuna_server.errors import InputError
-from vicuna_server.manifest import FileEntry
 
 NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONTENT = bytes(range(256)) * 40_000  # more than one piece

@@ -19,8 +19,8 @@ from support.pieces import train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
-from vicuna_server.merge.tokenizing.tokenizer import read_tokenizer
 from vicuna_server.prompts import Conversation, Message, get_template, jinja_source, written_format
+from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
 _TEXTS = st.one_of(
     st.text(alphabet="ab .\n▁<s>/é{}#_😀", max_size=12),

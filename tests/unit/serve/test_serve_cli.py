@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vicuna_contract.names import ARTIFACT_DIGEST_VARIABLE
+from vicuna_server.artifacts.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.cli import main
 from vicuna_server.http.listening import bind
-from vicuna_server.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 
 
 def write_artifact(folder: Path, artifact_id: str = "0123456789abcdef") -> Path:

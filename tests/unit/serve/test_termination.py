@@ -81,3 +81,14 @@ def test_nothing_is_kept_where_nobody_will_read_it(tmp_path: Path, monkeypatch: 
         assert sys.stdout is stream
         print("one")
         assert "log" not in termination.failure_message(InputError("R", "m"))
+
+
+def test_the_termination_message_is_json_of_at_most_3_kib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    monkeypatch.setenv("VICUNA_TERMINATION_LOG", str(path))
+    termination.write_termination_message(termination.failure_message(InputError("ShapeMismatch", "ü" * 5000)))
+    content = json.loads(path.read_bytes())
+    assert 2900 < path.stat().st_size <= 3072
+    assert content["reason"] == "ShapeMismatch"
+    assert content["retryable"] is False
+    assert content["message"].endswith("ü…")
