@@ -19,9 +19,15 @@ _ByName = dict[str, dict[tuple[str, str], Model]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server of a model that is ready and not about to stop; `url` has scheme, host and port."""
+    """One server of a model that is ready and not about to stop.
+
+    Attributes:
+        url: scheme, host and port.
+        revision: whose pod it is; empty where the cluster does not say.
+    """
 
     url: str
+    revision: str = ""
 
 
 class Catalogue:
