@@ -355,7 +355,7 @@ def test_a_wrong_value_is_refused_by_name(helm: Helm, values: dict[str, Any], na
     assert named in done.stderr
 
 
-def test_the_notes_say_who_gets_past_the_keys(helm: Helm) -> None:
+def test_the_notes_say_who_gets_past_the_keys_and_who_does_not_get_in(helm: Helm) -> None:
     def notes(*words: str) -> str:
         client = ["--dry-run=client", "--namespace", NAMESPACE]
         done = helm("install", "vo", str(CHART), *client, *WITH, *words)
@@ -365,3 +365,8 @@ def test_the_notes_say_who_gets_past_the_keys(helm: Helm) -> None:
     assert "every pod of the cluster" in notes()
     assert "whom networkPolicy names" in notes("--set", "networkPolicy.enabled=true")
     assert "nobody, but for pods from before" in notes("--set", "gateway.signing.required=true")
+    monitor = ("--set", "networkPolicy.enabled=true", "--set", "metrics.serviceMonitor.enabled=true")
+    named = ("--set-json", 'networkPolicy.monitoring.namespaceLabels={"kubernetes.io/metadata.name": "mon"}')
+    assert "Prometheus is kept out" in notes(*monitor)
+    assert "Prometheus is kept out" not in notes(*monitor, *named)
+    assert "Prometheus is kept out" not in notes("--set", "metrics.serviceMonitor.enabled=true")
