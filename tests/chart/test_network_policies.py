@@ -38,8 +38,13 @@ def server_peers(objects: Objects) -> Objects | None:
     return None if peers is None else [dict(peer) for peer in peers]
 
 
+def policy_of(objects: Objects, name: str) -> Object | None:
+    policies = (item for item in objects if item["kind"] == "NetworkPolicy")
+    return next((item for item in policies if item["metadata"]["name"] == name), None)
+
+
 def gateway_policy(objects: Objects) -> Object | None:
-    return next((item for item in objects if item["kind"] == "NetworkPolicy"), None)
+    return policy_of(objects, GATEWAY)
 
 
 def selects(selector: Mapping[str, Any], labels: Labels) -> bool:
@@ -63,7 +68,7 @@ def lets_in(peers: Objects | None, namespace: str, pod: Labels, own: str = NAMES
 
 
 def port_peers(policy: Object, port: str) -> Objects | None:
-    """Return who may reach a port of the gateway; None: everybody."""
+    """Return who may reach a port of the pods; None: everybody."""
     rules = [rule for rule in policy["spec"]["ingress"] if port in [item["port"] for item in rule["ports"]]]
     if any("from" not in rule for rule in rules):
         return None
@@ -103,32 +108,47 @@ def test_only_those_come_in_who_are_named(
     render: Render, namespace: str, pod: Labels, servers: bool, door: bool, metrics: bool
 ) -> None:
     objects = render(STATED)
-    policy = gateway_policy(objects)
+    policy, operator = gateway_policy(objects), policy_of(objects, OPERATOR)
     assert policy is not None
+    assert operator is not None
     assert lets_in(server_peers(objects), namespace, pod) is servers
     assert lets_in(port_peers(policy, "http"), namespace, pod) is door
     assert lets_in(port_peers(policy, "metrics"), namespace, pod) is metrics
+    assert lets_in(port_peers(operator, "health"), namespace, pod) is metrics
 
 
-def test_the_policy_is_valid_and_for_the_gateways_pods_alone(render: Render) -> None:
+@pytest.mark.parametrize("name", [GATEWAY, OPERATOR])
+def test_a_policy_is_valid_and_for_its_own_pods_alone(render: Render, name: str) -> None:
     objects = render(STATED)
-    policy = gateway_policy(objects)
+    policy = policy_of(objects, name)
     assert policy is not None
     for version in ("1.30", "1.37"):
         kubernetes_validate.validate(policy, version, strict=True)
-    assert policy["metadata"]["name"] == GATEWAY
-    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"], "what the pods themselves open is not narrowed"
     selected = [
         item["metadata"]["name"]
         for item in objects
         if item["kind"] in ("Deployment", "Job")
         and selects(policy["spec"]["podSelector"], item["spec"]["template"]["metadata"]["labels"])
     ]
-    assert selected == [GATEWAY]
-    (gateway,) = [item for item in objects if item["kind"] == "Deployment" and item["metadata"]["name"] == GATEWAY]
-    ports = {port["name"] for port in gateway["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    assert selected == [name]
+    (pods,) = [item for item in objects if item["kind"] == "Deployment" and item["metadata"]["name"] == name]
+    ports = {port["name"] for port in pods["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert {item["port"] for rule in policy["spec"]["ingress"] for item in rule["ports"]} == ports
+
+
+def test_a_load_balancer_is_let_in_by_its_address(render: Render) -> None:
+    policy = gateway_policy(render(STATED))
+    assert policy is not None
     assert {"ipBlock": {"cidr": "192.0.2.0/24"}} in (port_peers(policy, "http") or [])
+
+
+@pytest.mark.parametrize("gateway", [True, False])
+def test_where_nobody_is_named_nobody_reaches_the_operator(render: Render, gateway: bool) -> None:
+    policy = policy_of(render({"gateway.enabled": gateway, "networkPolicy.enabled": True}), OPERATOR)
+    assert policy is not None
+    assert policy["spec"]["ingress"] == []
+    kubernetes_validate.validate(policy, "1.30", strict=True)
 
 
 def test_by_default_everybody_reaches_the_door_and_nobody_its_metrics(render: Render) -> None:
@@ -140,9 +160,9 @@ def test_by_default_everybody_reaches_the_door_and_nobody_its_metrics(render: Re
 
 def test_one_can_be_had_without_the_other(render: Render) -> None:
     servers = render({"gateway.enabled": True, "networkPolicy.enabled": True})
-    assert (server_peers(servers) is None, gateway_policy(servers)) == (False, None)
+    assert on(servers) == (True, False)
     door = render({"gateway.enabled": True, "networkPolicy.gateway": {"enabled": True}})
-    assert (server_peers(door), gateway_policy(door) is None) == (None, False)
+    assert on(door) == (False, True)
     assert gateway_policy(render({"networkPolicy.gateway": {"enabled": True}})) is None, "there is no gateway"
 
 
@@ -151,7 +171,7 @@ def test_what_is_rendered_without_a_cluster_makes_none_unless_it_is_stated(helm:
     """Argo CD renders an upgrade exactly as it renders an install."""
     done = helm("template", "vo", str(CHART), "--namespace", NAMESPACE, "--set", "gateway.enabled=true", *words)
     objects = [item for item in yaml.load_all(done.stdout, yaml.CSafeLoader) if item]
-    assert (server_peers(objects), gateway_policy(objects)) == (None, None)
+    assert on(objects) == (False, False)
     assert BEGAN not in done.stdout
 
 
@@ -255,6 +275,8 @@ WITH = ("--set", "gateway.enabled=true")
 
 
 def on(objects: Objects) -> tuple[bool, bool]:
+    """Tell whether there are policies for servers, and with them for the operator, and one for the gateway."""
+    assert (policy_of(objects, OPERATOR) is None) == (server_peers(objects) is None)
     return server_peers(objects) is not None, gateway_policy(objects) is not None
 
 
@@ -333,7 +355,7 @@ def test_a_wrong_value_is_refused_by_name(helm: Helm, values: dict[str, Any], na
     assert named in done.stderr
 
 
-def test_the_notes_say_who_gets_past_the_keys(helm: Helm) -> None:
+def test_the_notes_say_who_gets_past_the_keys_and_who_does_not_get_in(helm: Helm) -> None:
     def notes(*words: str) -> str:
         client = ["--dry-run=client", "--namespace", NAMESPACE]
         done = helm("install", "vo", str(CHART), *client, *WITH, *words)
@@ -343,3 +365,8 @@ def test_the_notes_say_who_gets_past_the_keys(helm: Helm) -> None:
     assert "every pod of the cluster" in notes()
     assert "whom networkPolicy names" in notes("--set", "networkPolicy.enabled=true")
     assert "nobody, but for pods from before" in notes("--set", "gateway.signing.required=true")
+    monitor = ("--set", "networkPolicy.enabled=true", "--set", "metrics.serviceMonitor.enabled=true")
+    named = ("--set-json", 'networkPolicy.monitoring.namespaceLabels={"kubernetes.io/metadata.name": "mon"}')
+    assert "Prometheus is kept out" in notes(*monitor)
+    assert "Prometheus is kept out" not in notes(*monitor, *named)
+    assert "Prometheus is kept out" not in notes("--set", "metrics.serviceMonitor.enabled=true")

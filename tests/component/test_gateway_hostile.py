@@ -13,11 +13,11 @@ import httpx
 import openai
 import pytest
 
-from support.gateway import Gateway, chat, chunk, events, gateway, head
+from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head
 from support.hostile import Hostile, Talk, broken_answers, hostile, stream, whole
 from support.serving import eventually
 from vicuna_server.gateway import whole_answer
-from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.http.access_log import ACCESS_LOG
@@ -221,6 +221,21 @@ async def test_invented_revisions_stay_few_and_short(pair: tuple[Hostile, Gatewa
     door.catalogue.remove(("team", "tiny"))
     door.upstream.metrics.render()
     assert "tiny" not in door.upstream.metrics.render().decode()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
+async def test_who_answers_is_told_by_the_pods_name_where_there_is_one(
+    pair: tuple[Hostile, Gateway], status: str
+) -> None:
+    server, door = pair
+    door.catalogue.put_endpoints(TINY.key, "slice", [Endpoint(server.url, "0123abcd")])
+    for said in ((), ("x-vicuna-revision: feedbeef",)):
+        server.answer(whole(USAGE, *said, status=status))
+        response = await door.client.post(CHAT, json=chat())
+        assert response.headers["x-vicuna-revision"] == "0123abcd"
+    text = door.upstream.metrics.render().decode()
+    assert 'revision="0123abcd"' in text
+    assert "feedbeef" not in text
 
 
 async def test_a_key_that_is_revoked_leaves_the_metrics() -> None:

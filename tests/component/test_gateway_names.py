@@ -60,6 +60,23 @@ async def test_nobody_takes_the_place_of_another_namespaces_model() -> None:
         assert (await _ask(door, "team-b/gone", "all")).json()["object"] == "good", "an id is there again"
 
 
+async def test_a_served_name_that_reads_as_an_id_is_told_its_own_id_and_what_is_listed_resolves() -> None:
+    async with faulty(_answer("hub")) as hub, gateway(_ring(), several=True) as door:
+        for number, served in enumerate(("m", "lmsys/m", "LMSys/m", "team-a/own", "team-b/m")):
+            door.route(hub.url, model=Model("team-a", f"m{number}", served))
+        for key in ("a", "all", "home"):
+            refused = await _ask(door, "lmsys/m", key)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+            assert "team-a/lmsys/m" in refused.json()["error"]["message"]
+            listed = (await door.client.get("/v1/models", headers={"authorization": f"Bearer {key}"})).json()["data"]
+            assert len(listed) == 5
+            for each in listed:
+                answer = await _ask(door, each["id"], key)
+                assert (answer.status_code, WARNING_HEADER in answer.headers) == (200, False), each["id"]
+    bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in hub.requests]
+    assert {body["model"] for body in bodies} == {"m", "lmsys/m", "LMSys/m", "team-a/own", "team-b/m"}
+
+
 async def test_a_name_found_across_namespaces_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with faulty(_answer("only")) as server, gateway(_ring(), several=True) as door:

@@ -116,11 +116,13 @@ def test_policies_are_made_and_removed_as_the_chart_says(team: Namespace, operat
         assert namespaces[0]["matchLabels"] == {"kubernetes.io/metadata.name": SYSTEM}
         assert namespaces[1]["matchExpressions"][0]["values"] == [TEAM]
         assert operator.get("networkpolicy", GATEWAY) is not None
+        assert operator.get("networkpolicy", "vicuna-operator") is not None
         assert ask(team, f"http://{fresh}.{TEAM}.svc:8000", fresh)["chat"] == 200
     finally:
         upgrade(networkPolicy={"enabled": False, "namespaces": [], "gateway": {"enabled": False}})
     until("it is removed", lambda: team.get("networkpolicy", fresh) is None, 60)
     assert operator.get("networkpolicy", GATEWAY) is None
+    assert operator.get("networkpolicy", "vicuna-operator") is None
 
 
 @pytest.mark.full

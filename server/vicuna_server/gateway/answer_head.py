@@ -47,7 +47,7 @@ class AnswerHead:
         status: 200 to 599, no 3xx.
         media_type: one of three; empty where there is no body.
         headers: name and value of each.
-        revision: what answered, as it says itself; empty where it says nothing that could be one.
+        revision: what answered; empty where neither its pod nor the answer says what could be one.
         length: of the body in bytes, where the server states it.
     """
 
@@ -63,12 +63,13 @@ class AnswerHead:
         return self.media_type == EVENT_STREAM
 
 
-def read_head(status: int, headers: Mapping[str, str]) -> AnswerHead:
+def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> AnswerHead:
     """Return what the client gets of a head.
 
     Args:
         status: any number.
         headers: by name in any case.
+        revision: of the pod that answers, whatever the answer says; empty: what the answer says.
 
     Raises:
         BadAnswerError: nothing.
@@ -78,6 +79,7 @@ def read_head(status: int, headers: Mapping[str, str]) -> AnswerHead:
     if media_type == EVENT_STREAM and status != 200:
         raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
     values = {name: headers.get(name, "") for name in _PASSED}
+    values[REVISION_HEADER] = revision or values[REVISION_HEADER]
     passed = {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
     content_type = {"content-type": with_charset} if with_charset else {}
     buffering = {"x-accel-buffering": "no"} if media_type == EVENT_STREAM else {}  # for a proxy before the gateway

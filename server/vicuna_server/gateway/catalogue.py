@@ -19,9 +19,15 @@ _ByName = dict[str, dict[tuple[str, str], Model]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server of a model that is ready and not about to stop; `url` has scheme, host and port."""
+    """One server of a model that is ready and not about to stop.
+
+    Attributes:
+        url: scheme, host and port.
+        revision: whose pod it is; empty where the cluster does not say.
+    """
 
     url: str
+    revision: str = ""
 
 
 class Catalogue:
@@ -92,7 +98,7 @@ class Catalogue:
         shown = quoted(asked)
         if not found.models:
             raise RequestError(
-                f"the model {shown} does not exist, or this key may not use it; GET /v1/models lists what there is",
+                f"the model {shown} does not exist, or this key may not use it; {_instead(found.by_id_alone)}",
                 status=404,
                 param="model",
                 code="model_not_found",
@@ -114,6 +120,14 @@ def _choices(found: Iterable[Model]) -> str:
     if len(ids) == 1:  # two objects of one namespace claim the same name
         return f"give the VicunaModels {_some([model.name for model in models])} a servedName each"
     return f"name one of {_some(ids)}"
+
+
+def _instead(called: Iterable[Model]) -> str:
+    """Say what to ask for; `called` are of that served name, which is an id in another namespace or could be one."""
+    ids = sorted({model.id for model in called})
+    if not ids:
+        return "GET /v1/models lists what there is"
+    return f"it reads as an id of another namespace; who has such a servedName is found by the id alone: {_some(ids)}"
 
 
 def _some(names: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 An id, `namespace/servedName`, means the model that has it, always. A served name alone means a model of a namespace
 that whoever made the key has named: of its `defaultNamespace`, else of those that its patterns name without a wildcard.
-So nobody else's model can take a name's place nor make it ambiguous.
+So nobody else's model can take a name's place nor make it ambiguous. Where several namespaces can be behind the
+gateway, a served name that reads as an id of another one (`lmsys/vicuna-13b`) means nobody, that id being there or not.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,10 +23,12 @@ class Found:
     Attributes:
         models: none, one, or several, which is ambiguous.
         across: found among all namespaces, for a key that names none: that ends with the next release.
+        by_id_alone: where there is none, those that the key may use and whose served name reads as another's id.
     """
 
     models: tuple[Model, ...] = ()
     across: bool = False
+    by_id_alone: tuple[Model, ...] = ()
 
 
 def find(asked: str, key: Key, ids: Iterable[Model], served: Iterable[Model], *, several: bool) -> Found:
@@ -40,28 +43,28 @@ def find(asked: str, key: Key, ids: Iterable[Model], served: Iterable[Model], *,
     """
     if exact := tuple(model for model in ids if key.may_use(model.id)):
         return Found(exact)
-    called = _called(asked, key, served, several=several)
-    if key.names_namespaces:
-        return Found(_of(called, {key.default_namespace}) or _of(called, key.namespaces))
-    return Found(called, across=several and bool(called))
+    usable = tuple(model for model in served if key.may_use(model.id))
+    called = tuple(model for model in usable if not (several and _could_be_anothers(asked, model)))
+    if meant := _meant(called, key):
+        return Found(meant, across=several and not key.names_namespaces)
+    return Found(by_id_alone=_meant(usable, key))
 
 
-def _called(asked: str, key: Key, served: Iterable[Model], *, several: bool) -> tuple[Model, ...]:
-    """Return the models of a served name that the key may use by that name."""
-    usable = (model for model in served if key.may_use(model.id))
-    return tuple(model for model in usable if not (several and _could_be_anothers(asked, key, model)))
+def _meant(models: tuple[Model, ...], key: Key) -> tuple[Model, ...]:
+    """Return those of the namespaces that the key names; all of them where it names none."""
+    if not key.names_namespaces:
+        return models
+    return _of(models, {key.default_namespace}) or _of(models, key.namespaces)
 
 
 def _of(models: tuple[Model, ...], namespaces: Collection[str | None]) -> tuple[Model, ...]:
     return tuple(model for model in models if model.namespace in namespaces)
 
 
-def _could_be_anothers(asked: str, key: Key, model: Model) -> bool:
+def _could_be_anothers(asked: str, model: Model) -> bool:
     """Whether a served name reads as an id in another namespace, that of a model that is there or is not.
 
-    A key that names its namespaces, and could not use that id, means its own: `lmsys/vicuna-13b` is a good served name.
+    Any served name could follow a namespace's; what no namespace can be called, such as `LMSys`, makes no id.
     """
     namespace, slash, _ = asked.partition("/")
-    if not slash or namespace == model.namespace or not NAMESPACE.fullmatch(namespace):
-        return False
-    return not key.names_namespaces or key.may_use(asked) or namespace in (*key.namespaces, key.default_namespace)
+    return bool(slash) and namespace != model.namespace and NAMESPACE.fullmatch(namespace) is not None

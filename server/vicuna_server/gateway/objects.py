@@ -5,6 +5,7 @@ Nothing here raises, whatever JSON it is given: an object that somebody wrote mu
 
 import base64
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from math import isfinite
@@ -18,6 +19,7 @@ _SERVICE_LABEL = "kubernetes.io/service-name"
 _MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 _SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 _PORT_NAME = "http"
+_REVISION = re.compile("[0-9a-f]{8}")
 _STREAM_SECONDS = 600.0
 _MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64  # as the CRD has it
 
@@ -85,7 +87,7 @@ def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoi
     for each in _each(body, "endpoints"):
         host = _host(each)
         if host and (pods_of is None or _is_pod(each, namespace, pods_of)):
-            yield Endpoint(f"http://{host}:{port}")
+            yield Endpoint(f"http://{host}:{port}", _revision(each, pods_of or ""))
 
 
 def of_pods(body: object) -> Iterator[Endpoint]:
@@ -111,6 +113,13 @@ def _is_pod(endpoint: Mapping[str, Any], namespace: object, model: str) -> bool:
     target = _at(endpoint, "targetRef")
     ours = target.get("kind") == "Pod" and target.get("namespace") == namespace
     return ours and _text(target.get("name")).startswith(f"{model}-")
+
+
+def _revision(endpoint: Mapping[str, Any], model: str) -> str:
+    """Return the revision by a pod's name, which its Deployment gave it: a slice has no labels of pods."""
+    name = _text(_at(endpoint, "targetRef").get("name"))
+    revision, _, _ = name.removeprefix(f"{model}-").partition("-")
+    return revision if _REVISION.fullmatch(revision) else ""
 
 
 def _host(endpoint: Mapping[str, Any]) -> str | None:

@@ -43,7 +43,7 @@ class _Sent:
 
     Attributes:
         status: of the answer; 0: none yet.
-        revision: what answered, as far as it says.
+        revision: what answered, as far as is known.
         usage: what the answer says it used.
         broken: it ended early.
     """
@@ -124,8 +124,8 @@ class Forward(Response):
             if answer.status == 401:
                 return not_let_in(self._model, endpoint.url)
             if answer.status in _ELSEWHERE:
-                return await self._refusal(answer)
-            head = read_head(answer.status, answer.headers)
+                return await self._refusal(answer, endpoint.revision)
+            head = read_head(answer.status, answer.headers, endpoint.revision)
             self._sent.revision = head.revision
             if head.is_stream:
                 await self._pump(answer.content, head, client)
@@ -133,11 +133,11 @@ class Forward(Response):
                 await pass_whole(answer.content, head, client, self._upstream.held, self._count)
         return None
 
-    async def _refusal(self, answer: aiohttp.ClientResponse) -> Response:
+    async def _refusal(self, answer: aiohttp.ClientResponse, revision: str) -> Response:
         """Return what the client gets where no other server does better."""
         status = answer.status
         try:
-            head = read_head(status, answer.headers)
+            head = read_head(status, answer.headers, revision)
             body = await read_small(answer.content)
         except BadAnswerError:
             body = None

@@ -58,6 +58,18 @@ def test_what_is_unknown_unseen_or_ambiguous_is_404(
     assert says in caught.value.message
 
 
+def test_who_has_a_served_name_that_reads_as_an_id_is_told_by_his_own() -> None:
+    catalogue = Catalogue(several=True)
+    catalogue.put(Model("a", "hub", "lmsys/vicuna-13b"))
+    with pytest.raises(RequestError, match=r"reads as an id of another namespace.*: a/lmsys/vicuna-13b$") as caught:
+        catalogue.resolve("lmsys/vicuna-13b", key("a/*"))
+    assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+    with pytest.raises(RequestError) as caught:
+        catalogue.resolve("lmsys/vicuna-13b", key("b/*"))
+    assert "a/lmsys" not in caught.value.message
+    assert caught.value.message.endswith("GET /v1/models lists what there is")
+
+
 def test_two_objects_of_one_namespace_that_claim_one_name_are_both_named(catalogue: Catalogue) -> None:
     catalogue.put(Model("a", "twin", "chat"))
     with pytest.raises(RequestError, match="small, twin"):

@@ -129,6 +129,13 @@ def test_the_revision_is_only_what_could_be_one() -> None:
     assert read_head(200, {**JSON, "x-vicuna-revision": "abc 123"}).revision == ""
 
 
+@pytest.mark.parametrize("said", [{}, {"x-vicuna-revision": "feedbeef"}, {"X-Vicuna-Revision": "a b"}])
+def test_a_pods_revision_counts_whatever_its_server_says(said: dict[str, str]) -> None:
+    head = read_head(200, {**JSON, **said}, "0123abcd")
+    assert head.revision == "0123abcd"
+    assert dict(head.headers)[b"x-vicuna-revision"] == b"0123abcd"
+
+
 @settings(deadline=None)
 @given(
     st.integers(-5, 1005),

@@ -51,14 +51,50 @@ def names(asked: str, asks: Key, **more: bool) -> list[str]:
     ],
 )
 def test_a_name_that_could_be_an_id_elsewhere_is_nobody_elses_name(asks: Key) -> None:
-    assert found("team-b/gone", asks) == Found()
+    meant = found("team-b/gone", asks)
+    assert (meant.models, meant.across) == ((), False)
 
 
-@pytest.mark.parametrize(("asked", "asks"), [("team-b/vicuna", key("*/vicuna")), ("x/y", key("*/x/*"))])
-def test_nor_for_a_key_that_names_no_namespace(asked: str, asks: Key) -> None:
+@pytest.mark.parametrize(
+    ("asked", "asks"),
+    [
+        ("team-b/vicuna", key("*/vicuna")),
+        ("x/y", key("*/x/*")),
+        ("x/y", key("evil/*")),
+        ("x/y", key("evil/x/y")),
+        ("x/y", key("evil/*", default="evil")),
+        ("x/Y_z.1", key("evil/*")),
+        ("x/y/z", key("evil/*")),
+        ("1" * 63 + "/y", key("evil/*")),
+    ],
+)
+def test_nor_for_a_key_that_could_not_use_that_id(asked: str, asks: Key) -> None:
     taker = Model("evil", "z", asked)
     assert asks.may_use(taker.id)
-    assert found(asked, asks, models=(taker,)) == Found()
+    assert found(asked, asks, models=(taker,)) == Found(by_id_alone=(taker,))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["LMSys/vicuna", "lm_sys/vicuna", "lm.sys/vicuna", "-lm/vicuna", "lm-/vicuna", "/v", "a" * 64 + "/v", "l:m/v"],
+)
+def test_what_no_namespace_is_called_makes_no_id(asked: str) -> None:
+    owner = Model("team-a", "z", asked)
+    for asks in (key("team-a/*"), key(), key("*", default="team-a")):
+        assert found(asked, asks, models=(owner,)).models == (owner,)
+
+
+def test_only_those_are_told_that_the_key_may_use_and_would_mean() -> None:
+    a, b = Model("team-a", "hub", "lmsys/vicuna"), Model("team-b", "hub", "lmsys/vicuna")
+    for asks, told in (
+        (key("team-a/*"), (a,)),
+        (key("team-a/m", "team-b/*"), (b,)),
+        (key("*", default="team-b"), (b,)),
+        (key("*", default="team-c"), ()),
+        (key(), (a, b)),
+        (key("*/vicuna-7b"), ()),
+    ):
+        assert found("lmsys/vicuna", asks, models=(a, b)) == Found(by_id_alone=told)
 
 
 def test_an_id_always_wins() -> None:
@@ -83,13 +119,10 @@ def test_a_served_name_is_looked_for_where_the_key_says() -> None:
         assert not found("m", asks).across
 
 
-def test_a_slash_in_a_served_name_is_none_of_others_business() -> None:
-    assert names("lmsys/vicuna", key("team-a/*")) == ["team-a/hub"]
-    assert names("lmsys/vicuna", key("team-a/*", "lmsys/*")) == []
+def test_a_served_name_that_reads_as_an_id_of_its_own_namespace_is_nobody_elses() -> None:
     assert names("team-a/own", key("team-a/*")) == ["team-a/own"]
-    assert names("team-a/lmsys/vicuna", key()) == ["team-a/hub"]
-    for asks in (key("team-a/*"), key(), key("*", default="team-a")):
-        assert names("LMSys/vicuna", asks) == ["team-a/upper"], "no namespace is called that"
+    for asks in (key("team-a/*"), key()):
+        assert names("team-a/lmsys/vicuna", asks) == ["team-a/hub"], "an id"
 
 
 def test_keys_that_name_no_namespace_find_across_them_for_one_release_more() -> None:

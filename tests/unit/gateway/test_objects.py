@@ -81,9 +81,26 @@ def _slice(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_pods_of_a_model_count_and_as_kubernetes_1_20_lists_them_too() -> None:
-    assert list(of_pods(_slice())) == [Endpoint("http://10.0.0.1:8000")]
+    assert list(of_pods(_slice())) == [Endpoint("http://10.0.0.1:8000", "0123abcd")]
     old = _slice(topology={"kubernetes.io/hostname": "node"})
     assert list(of_pods({**old, "apiVersion": "discovery.k8s.io/v1beta1", "addressType": "IPv4"}))
+
+
+@pytest.mark.parametrize(
+    ("pod", "revision"),
+    [
+        ("vicuna-0123abcd-5b6f7dd886-x2x9z", "0123abcd"),
+        ("vicuna-0123abcd", "0123abcd"),
+        ("vicuna-0123abc-5b6f7-x2x9z", ""),
+        ("vicuna-0123abcde-x2x9z", ""),
+        ("vicuna-0123ABCD-x2x9z", ""),
+        ("vicuna--0123abcd", ""),
+        ("vicuna-٣٣٣٣٣٣٣٣-x", ""),
+        ("vicuna-0123abcd\n-x", ""),
+    ],
+)
+def test_the_revision_is_that_of_the_deployment_that_named_the_pod(pod: str, revision: str) -> None:
+    assert [each.revision for each in of_pods(_slice(target={"name": pod}))] == [revision]
 
 
 @pytest.mark.parametrize(

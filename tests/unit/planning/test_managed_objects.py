@@ -1,8 +1,11 @@
 """What stands beside the revisions: the Service, the PodDisruptionBudget and the NetworkPolicy."""
 
 from dataclasses import replace
+from typing import Any
 
 from support.world import World, model_body
+from vicuna_operator.api.model import parse_model
+from vicuna_operator.resources.prune_job import prune_job
 
 SHARED = {"size": "40Gi", "accessMode": "ReadWriteMany"}
 
@@ -89,14 +92,59 @@ def test_a_policy_comes_changes_and_goes_with_the_operators_setting() -> None:
         world.settle()
         assert policies(world) == [[{"from": peers, "ports": [{"port": "http", "protocol": "TCP"}]}]]
     (pod,) = world.server_pods()
-    selector = world.only("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
-    assert selector.items() <= pod["metadata"]["labels"].items()
+    assert selected(world.only("NetworkPolicy"), pod["metadata"]["labels"])
     world.config = replace(world.config, network_peers=[])
     world.settle()
     assert policies(world) == [[]]  # nobody is let in
     world.config = replace(world.config, network_peers=None)
     world.settle()
     assert policies(world) == []
+
+
+def selected(policy: dict[str, Any], labels: dict[str, str]) -> bool:
+    selector = policy["spec"]["podSelector"]
+    terms = selector["matchExpressions"]
+    assert {term["operator"] for term in terms} == {"In"}
+    exact = selector["matchLabels"].items() <= labels.items()
+    return exact and all(labels.get(term["key"]) in term["values"] for term in terms)
+
+
+def test_merges_and_clean_ups_are_shielded_from_the_first_on_and_let_nobody_in() -> None:
+    world = World(model_body())
+    world.config = replace(world.config, network_peers=[PEER])
+    world.reconcile()
+    policy, merge = world.only("NetworkPolicy"), world.only("Job")
+    subject = parse_model(world.body)
+    clean_up = prune_job(subject, keep={"a" * 16}, image="i", pull_policy="Always", shared_volume=False)
+    (rule,) = policy["spec"]["ingress"]
+    for job in (merge, clean_up):
+        template = job["spec"]["template"]
+        assert selected(policy, template["metadata"]["labels"])
+        (container,) = template["spec"]["containers"]
+        assert "ports" not in container, "a rule for a port by its name lets nobody in where there is none"
+    assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
+    others = {"vicuna.dev/model": "demo"}, {"vicuna.dev/model": "other", "app.kubernetes.io/name": "vicuna-merge"}
+    assert not any(selected(policy, labels) for labels in others)
+    world.settle()
+    world.deploy()
+    assert all(selected(policy, pod["metadata"]["labels"]) for pod in world.server_pods())
+
+
+def test_a_policy_of_an_earlier_version_is_taken_over() -> None:
+    world = World(model_body())
+    world.config = replace(world.config, network_peers=[PEER])
+    world.deploy()
+    policy = world.only("NetworkPolicy")
+    wanted = policy["spec"]["podSelector"]
+    policy["spec"]["podSelector"] = {
+        "matchLabels": {"app.kubernetes.io/name": "vicuna-server", "vicuna.dev/model": "demo"}
+    }
+    policy["metadata"]["annotations"]["vicuna.dev/applied-hash"] = "former"
+    world.put(policy)
+    made = world.reconcile()
+    assert [type(action).__name__ for action in made.actions] == ["Apply"]
+    world.settle()  # API servers before 1.21 keep the former label when another selector is applied
+    assert world.only("NetworkPolicy")["spec"]["podSelector"] == wanted
 
 
 def test_a_foreign_policy_is_left_alone() -> None:
