@@ -225,11 +225,13 @@ class Generation:
     _ended: bool = False
 
     def push(self, event: Delta | VicunaError) -> None:
-        """Hand over the next piece or the failure that ends it; on the event loop's thread only."""
+        """Hand over the next piece or the failure that ends it, behind which nothing counts; on the event loop only."""
+        if self.over:
+            return
         self._events.put_nowait(event)
         if isinstance(event, Delta):
             self.tokens = event.tokens
-        if (isinstance(event, VicunaError) or event.finish_reason is not None) and not self.over:
+        if isinstance(event, VicunaError) or event.finish_reason is not None:
             self.over = True
             if self.on_end is not None:
                 self.on_end()

@@ -62,9 +62,6 @@ class Meter:
         if (used := self.used) is not None:
             self._entry.counted(*used)
 
-    def _left(self, one: "Try") -> None:
-        self._ask(one)
-
     def _over(self, one: "Try") -> None:
         self._settled(one)
         self.close()
@@ -93,12 +90,13 @@ class Try:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if not self._over:
-            self._meter._left(self)
+            self._meter._ask(self)
 
     def counted(self, used: Used) -> None:
-        """Learn what it has used so far; it never gets less."""
-        self.used = used if self.used is None else self.used.grown(used)
-        self._meter._grown()
+        """Learn what it has used so far; it never gets less, and grows no more once it is settled."""
+        if not self._over:
+            self.used = used if self.used is None else self.used.grown(used)
+            self._meter._grown()
 
     def settle(self) -> None:
         """Say that its counts grow no more, or that nobody will know."""

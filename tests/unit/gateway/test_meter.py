@@ -57,6 +57,7 @@ async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() ->
     first.counted(Used(5, 3))
     first.settle()
     first.settle()
+    first.counted(Used(99, 99))
     assert (desk.settled, desk.closed, desk.books.under_way) == ([(5, 9), (5, 3)], 1, 0)
     assert desk.used == meter.used == (10, 12)
     assert len({first.name, second.name}) == 2
