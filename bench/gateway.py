@@ -30,6 +30,8 @@ import uvloop
 
 EVENT = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+COUNTS = b': vicuna {"usage":[1024,17],"final":%b}\n\n'
+COUNTED_EVERY = 3  # events; servers write counts twice a second
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-vicuna-revision: r\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -60,15 +62,16 @@ class Server(asyncio.Protocol):
         if len(body) < length:
             return
         self._data = b""
+        self._counts = b"x-vicuna-counting" in head.lower()
         self._transport.write(HEAD)
         self._next(json.loads(body)["max_tokens"])
 
     def _next(self, left: int) -> None:
-        self._transport.write(chunk(EVENT))
+        self._transport.write(chunk((COUNTS % b"false" if self._counts and left % COUNTED_EVERY == 0 else b"") + EVENT))
         if left > 1:
             self._timer = asyncio.get_running_loop().call_later(EVERY, self._next, left - 1)
         else:
-            self._transport.write(chunk(DONE) + b"0\r\n\r\n")
+            self._transport.write(chunk((COUNTS % b"true" if self._counts else b"") + DONE) + b"0\r\n\r\n")
 
     def connection_lost(self, _: Exception | None) -> None:
         if self._timer:

@@ -25,6 +25,8 @@ from vicuna_server.http.draining import Drain, DrainingServer
 from vicuna_server.http.listening import bind
 
 TINY = Model("team", "tiny", "tiny")
+QUESTION = b"GET /internal/counts "
+UNKNOWN = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Quiet(DrainingServer):
@@ -88,6 +90,8 @@ class Faulty:
     url: str
     requests: list[bytes]
     gone: asyncio.Event
+    questions: list[bytes]
+    """For counts; it knows of none, as a stranger's server."""
 
 
 @asynccontextmanager
@@ -119,10 +123,15 @@ async def _serving(answer: Behaviour) -> AsyncIterator[str]:
 @asynccontextmanager
 async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
     """Answer every request with these bytes, each written apart; then cut the connection, or hold it until left."""
-    state = Faulty("", [], asyncio.Event())
+    state = Faulty("", [], asyncio.Event(), [])
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(QUESTION):
+            state.questions.append(head)
+            writer.write(UNKNOWN)
+            await writer.drain()
+            return
         lines = head.lower().split(b"\r\n")
         length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
         state.requests.append(head + await reader.readexactly(length))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from support.gateway import _serving, chunk, head
+from support.gateway import QUESTION, UNKNOWN, _serving, chunk, head
 
 Act = Callable[["Talk"], Awaitable[None]]
 
@@ -47,6 +47,8 @@ class Hostile:
     connections: int = 0
     left: int = 0
     """Connections that are over."""
+    questions: list[bytes] = field(default_factory=list)
+    """For counts; each has a connection of its own, which is not counted."""
 
     def answer(self, *pieces: bytes) -> None:
         """Answer every request with these bytes."""
@@ -61,6 +63,13 @@ class Hostile:
         try:
             while True:
                 top = await reader.readuntil(b"\r\n\r\n")
+                if top.startswith(QUESTION):
+                    self.connections -= 1
+                    self.left -= 1
+                    self.questions.append(top)
+                    writer.write(UNKNOWN)
+                    await writer.drain()
+                    return
                 lines = top.lower().split(b"\r\n")
                 length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
                 self.requests.append(top + await reader.readexactly(length))

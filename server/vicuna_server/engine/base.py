@@ -204,21 +204,37 @@ class Generation:
 
     Attributes:
         prompt_tokens: Length of the encoded prompt, BOS included.
-        on_cancel: What the engine does when the client has left.
+        on_cancel: What the engine does when the client has left; it then pushes an error, as soon as it has let go.
         cached_tokens: Prompt tokens that were not computed again; valid from the first delta on.
         submitted: When it was accepted, on the `time.monotonic` clock; for metrics.
+        begun: The engine has begun with the prompt.
+        tokens: Generated so far, whether or not somebody has read them.
+        on_end: Told once the engine has let go of it: `tokens` grows no more.
+        over: It has.
     """
 
     prompt_tokens: int
     on_cancel: Callable[[], object] | None = None
     cached_tokens: int = 0
     submitted: float = field(default_factory=time.monotonic)
+    begun: bool = False
+    tokens: int = 0
+    on_end: Callable[[], object] | None = None
+    over: bool = False
     _events: asyncio.Queue[Delta | VicunaError] = field(default_factory=asyncio.Queue)
     _ended: bool = False
 
     def push(self, event: Delta | VicunaError) -> None:
-        """Hand over the next piece or the failure that ends it; on the event loop's thread only."""
+        """Hand over the next piece or the failure that ends it, behind which nothing counts; on the event loop only."""
+        if self.over:
+            return
         self._events.put_nowait(event)
+        if isinstance(event, Delta):
+            self.tokens = event.tokens
+        if isinstance(event, VicunaError) or event.finish_reason is not None:
+            self.over = True
+            if self.on_end is not None:
+                self.on_end()
 
     def cancel(self) -> None:
         """Stop generating; harmless when it has ended already."""

@@ -130,6 +130,7 @@ class Batch:
                 self._stats.prompt_tokens += sequence.prompt_tokens
                 if isinstance(sequence.purpose, Answering):
                     sequence.purpose.generation.cached_tokens = sequence.row.done
+                    sequence.purpose.generation.begun = True
 
     def _shares(self) -> list[tuple[Sequence, int]]:
         """Return who runs in the next pass with how many tokens, in the order of their arrival.

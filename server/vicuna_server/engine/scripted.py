@@ -245,6 +245,7 @@ class ScriptedEngine:
                 self.stats.running += 1
                 running = True
                 self.stats.prompt_tokens += generation.prompt_tokens
+                generation.begun = True
                 await self._generate(generation, answer, eos, length, logprobs)
         except asyncio.CancelledError:
             self.stats.cancelled += 1

@@ -131,6 +131,7 @@ class Worker:
         for sequence in batch.sequences():
             if sequence.cancelled:
                 batch.leave(sequence, keep=True)
+                self._fail(sequence, EngineError("GenerationCancelled", "the client left"))
                 self._stats.cancelled += 1
         if not len(batch):
             return
@@ -163,8 +164,8 @@ class Worker:
             self._stats.finished += 1
             self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
-            self._stats.generated_tokens += 1
             delta = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
+            self._stats.generated_tokens += 1  # one that could not be told is counted nowhere
             self._outbox.append((purpose.generation, delta))
             if delta.finish_reason is not None:
                 batch.leave(sequence, keep=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from vicuna_server.gateway.series import Bounds, Children, Labels, Series
-from vicuna_server.gateway.usage import Counts
+from vicuna_server.protocol.counts import Used
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -38,7 +38,7 @@ class Metrics:
             "vicuna_gateway_requests", "Answers begun; status 499: the client left before", _ALL, "status"
         )
         self._tokens = self._counter(
-            "vicuna_gateway_tokens", "Tokens that answers reported as their usage", _ALL, "kind"
+            "vicuna_gateway_tokens", "Tokens of requests, those included whose answer ended early", _ALL, "kind"
         )
         self._refused = self._counter(
             "vicuna_gateway_refused",
@@ -78,11 +78,11 @@ class Metrics:
         """Count a request that reached no model."""
         self._series.child(self._refused, Labels(key=key, more=(_name(status),))).inc()
 
-    def used(self, model: str, revision: str, key: str, usage: Counts) -> None:
-        """Count the tokens of an answer."""
+    def used(self, model: str, revision: str, key: str, used: Used) -> None:
+        """Count the tokens of a request at one server."""
         revision = self._series.revision(model, revision)
-        for kind in ("prompt", "completion"):
-            if count := usage.get(f"{kind}_tokens", 0):
+        for kind, count in used._asdict().items():
+            if count:
                 self._series.child(self._tokens, Labels(model, revision, key, (kind,))).inc(count)
 
     def retried(self, model: str, key: str) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from starlette.responses import Response
@@ -15,16 +16,19 @@ from starlette.types import Receive, Scope, Send
 
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printable, read_head
+from vicuna_server.gateway.books import Entry
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientStuckError
 from vicuna_server.gateway.frames import Frames
+from vicuna_server.gateway.lost import LOST, UNSENT
+from vicuna_server.gateway.meter import Meter, Try
 from vicuna_server.gateway.signing import not_let_in
-from vicuna_server.gateway.upstream import LOST, Outgoing, Upstream
-from vicuna_server.gateway.usage import Counts
+from vicuna_server.gateway.upstream import Outgoing, Upstream
 from vicuna_server.gateway.whole_answer import pass_whole, read_small, to_the_end
 from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.errors import error_response
 from vicuna_server.http.sse import frame, while_connected
+from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.errors import error_body
 
 __all__ = ["Forward"]
@@ -44,14 +48,14 @@ class _Sent:
     Attributes:
         status: of the answer; 0: none yet.
         revision: what answered, as far as is known.
-        usage: what the answer says it used.
-        broken: it ended early.
+        broken: its server was lost.
+        seconds: from the request's arrival to the answer's end.
     """
 
     status: int = 0
     revision: str = ""
-    usage: Counts | None = None
     broken: bool = False
+    seconds: float = 0.0
 
 
 class Forward(Response):
@@ -61,14 +65,16 @@ class Forward(Response):
         upstream: the way there.
         model: who is meant.
         outgoing: what to send.
+        entry: where its tokens are counted; closed in the end.
     """
 
-    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing) -> None:
+    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing, entry: Entry) -> None:
         super().__init__()
         self._upstream = upstream
         self._model = model
         self._outgoing = outgoing
         self._sent = _Sent()
+        self._meter = Meter(entry, self._count, partial(upstream.questions.ask, model), self._log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry it out; when the client leaves, the server's connection is closed at once."""
@@ -81,7 +87,8 @@ class Forward(Response):
                 if not self._sent.status:
                     self._note(499)
             finally:
-                self._log()
+                self._sent.seconds = time.monotonic() - self._outgoing.arrived
+                self._meter.close()
 
     async def _answer(self, client: Client) -> None:
         tried: list[Endpoint] = []
@@ -90,10 +97,12 @@ class Forward(Response):
             if tried:
                 self._upstream.metrics.retried(self._model.id, self._outgoing.key)
             tried.append(endpoint)
-            with self._upstream.balancer.sending(endpoint):
+            with self._upstream.balancer.sending(endpoint), self._meter.begin(endpoint) as one:
                 try:
-                    refusal = await self._try(endpoint, client)
+                    refusal = await self._try(one, client)
                 except LOST as error:
+                    if isinstance(error, UNSENT):
+                        one.settle()
                     self._upstream.balancer.failed(endpoint)
                     self._warn(endpoint, error)
                     if client.started:
@@ -102,6 +111,7 @@ class Forward(Response):
                     continue
                 except BadAnswerError as error:  # the model's fault, not this server's: no other would do better
                     self._warn(endpoint, error)
+                    one.settle()
                     await self._give_up(client, error)
                     return
             if refusal is None:
@@ -114,23 +124,25 @@ class Forward(Response):
             return None
         return self._upstream.balancer.pick(self._upstream.endpoints(self._model), tried)
 
-    async def _try(self, endpoint: Endpoint, client: Client) -> Response | None:
+    async def _try(self, one: Try, client: Client) -> Response | None:
         """Send the request to one endpoint and its answer to the client.
 
         Returns:
             The answer of an endpoint that cannot help now; None when the client has its answer.
         """
-        async with await self._upstream.post(self._model, endpoint, self._outgoing) as answer:
+        async with await self._upstream.post(self._model, one, self._outgoing) as answer:
+            if answer.status < 500 and answer.status != 200:
+                one.settle()  # it was refused
             if answer.status == 401:
-                return not_let_in(self._model, endpoint.url)
+                return not_let_in(self._model, one.endpoint.url)
             if answer.status in _ELSEWHERE:
-                return await self._refusal(answer, endpoint.revision)
-            head = read_head(answer.status, answer.headers, endpoint.revision)
-            self._sent.revision = head.revision
+                return await self._refusal(answer, one.endpoint.revision)
+            head = read_head(answer.status, answer.headers, one.endpoint.revision)
+            self._sent.revision = one.revision = head.revision
             if head.is_stream:
-                await self._pump(answer.content, head, client)
+                await self._pump(answer.content, head, client, one)
             else:
-                await pass_whole(answer.content, head, client, self._upstream.held, self._count)
+                await pass_whole(answer.content, head, client, self._upstream.held, partial(_told, one, answer.status))
         return None
 
     async def _refusal(self, answer: aiohttp.ClientResponse, revision: str) -> Response:
@@ -149,8 +161,8 @@ class Forward(Response):
         refusal.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
         return refusal
 
-    async def _pump(self, content: aiohttp.StreamReader, head: AnswerHead, client: Client) -> None:
-        frames = Frames()
+    async def _pump(self, content: aiohttp.StreamReader, head: AnswerHead, client: Client, one: Try) -> None:
+        frames = Frames(one.counted)
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
@@ -158,7 +170,8 @@ class Forward(Response):
                 await client.write(complete)
         if not client.started:
             await client.start(head)
-        self._count(frames.usage)
+        if frames.counts is None or frames.counts.final:
+            one.settle()
         if frames.done:
             await to_the_end(content)
         await client.write(frames.rest(), more=False)
@@ -205,13 +218,12 @@ class Forward(Response):
         seconds = time.monotonic() - self._outgoing.arrived
         self._upstream.metrics.answered(self._model.id, self._sent.revision, self._outgoing.key, status, seconds)
 
-    def _count(self, usage: Counts | None) -> None:
-        self._sent.usage = usage
-        if usage is not None:
-            self._upstream.metrics.used(self._model.id, self._sent.revision, self._outgoing.key, usage)
+    def _count(self, one: Try) -> None:
+        if one.used is not None:
+            self._upstream.metrics.used(self._model.id, one.revision, self._outgoing.key, one.used)
 
     def _log(self) -> None:
-        sent, outgoing = self._sent, self._outgoing
+        sent, outgoing, used = self._sent, self._outgoing, self._meter.used
         line: dict[str, object] = {
             "event": "request",
             "id": outgoing.request_id,
@@ -219,8 +231,21 @@ class Forward(Response):
             "model": self._model.id,
         }
         line |= {"revision": sent.revision, "key": outgoing.key, "status": sent.status}
-        seconds = round(time.monotonic() - outgoing.arrived, 3)
-        _access.info("%s", json.dumps({**line, "seconds": seconds, "broken": sent.broken, "usage": sent.usage}))
+        line |= {"seconds": round(sent.seconds, 3), "broken": sent.broken, "usage": used and _usage(used)}
+        _access.info("%s", json.dumps(line))
+
+
+def _told(one: Try, status: int, used: Used | None) -> None:
+    """Learn what a whole answer says; one of a server that failed does not say what it has cost."""
+    if used is not None:
+        one.counted(used)
+    if status < 500:
+        one.settle()
+
+
+def _usage(used: Used) -> dict[str, int]:
+    prompt, completion = used
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 _LOST_MESSAGE = "the server of this model was lost in the middle of its answer; send the request again"

@@ -1,4 +1,4 @@
-"""Reads `model` and `stream` of a JSON body and leaves the rest as it is, in time linear in its length.
+"""Reads `model`, `stream` and a few counts of a JSON body and leaves the rest as it is, in time linear in its length.
 
 The members of the body's object are read one by one, strictly; a value that is a list or an object is passed over: of
 each piece the strings are taken out and the brackets counted, by operations of bytes that run in C. Nothing is built,
@@ -20,6 +20,14 @@ __all__ = ["PIECE", "Named", "scan"]
 
 PIECE = 64 * 2**10
 """Bytes that are looked at in one go, at most: some milliseconds at worst."""
+
+_ONCE = frozenset({"model", "stream"})
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+_CHOICES = frozenset({"n", "best_of"})
+_UNSTATED = 4096
+"""Tokens of an answer whose limit is not stated."""
+_COUNT = re.compile(rb"[0-9]++(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
+_COUNT_BYTES = 32
 
 _MOST_MEMBERS = 256
 _FIRST_PIECE = 512
@@ -44,12 +52,14 @@ class Named:
         start: where its JSON string begins, quote included, in bytes.
         end: where it ends.
         stream: whether `stream` is true.
+        answer: the most tokens that a prompt may be answered with, all choices together, by what the body states.
     """
 
     model: str
     start: int
     end: int
     stream: bool
+    answer: int
 
 
 Turns = Generator[None, None, int]
@@ -93,9 +103,9 @@ def _member(body: bytes, position: int, found: dict[str, tuple[int, int]]) -> Tu
     end = yield from _value(body, start)
     if name.casefold() == "model" and name != "model":
         raise _wrong(f"write model in small letters, not {name}", "model")
-    if name in ("model", "stream"):
-        if name in found:
-            raise _wrong(f"{name} is given twice", name)
+    if name in _ONCE and name in found:
+        raise _wrong(f"{name} is given twice", name)
+    if name in _ONCE or name in _LIMITS or name in _CHOICES:
         found[name] = (start, end)
     return _after_space(body, end)
 
@@ -106,7 +116,16 @@ def _named(body: bytes, found: dict[str, tuple[int, int]]) -> Named:
     if not name:
         raise _wrong("model: give the name of a model; GET /v1/models lists them", "model")
     streaming = found.get("stream", (0, 0))
-    return Named(name, start, end, body[slice(*streaming)] == b"true")
+    most = max((_count(body, *found[each]) for each in _LIMITS if each in found), default=0) or _UNSTATED
+    choices = max((_count(body, *found[each]) for each in _CHOICES if each in found), default=0) or 1
+    return Named(name, start, end, body[slice(*streaming)] == b"true", most * choices)
+
+
+def _count(body: bytes, start: int, end: int) -> int:
+    """Return a number as a count below 2^31; 0 for whatever else stands there."""
+    if end - start > _COUNT_BYTES or not _COUNT.fullmatch(body, start, end):
+        return 0
+    return int(min(float(body[start:end]), 2**31 - 1))
 
 
 def _value(body: bytes, position: int) -> Turns:

@@ -87,10 +87,10 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def signed(signer: Signer | None, model: Model, path: str, headers: Headers) -> Headers:
-    """Return the headers of a POST with the gateway's signature; never a client's own."""
+def signed(signer: Signer | None, model: Model, path: str, headers: Headers, method: str = "POST") -> Headers:
+    """Return the headers of a request with the gateway's signature; never a client's own."""
     kept = [pair for pair in headers if pair[0].lower() != SIGNATURE_HEADER]
-    return kept if signer is None else [*kept, (SIGNATURE_HEADER, signer.token(model, "POST", path))]
+    return kept if signer is None else [*kept, (SIGNATURE_HEADER, signer.token(model, method, path))]
 
 
 def not_let_in(model: Model, url: str) -> Response:

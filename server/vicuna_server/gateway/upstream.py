@@ -6,20 +6,24 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
+from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
+from vicuna_server.gateway.answer_head import BadAnswerError, read_head
 from vicuna_server.gateway.balancer import Balancer
+from vicuna_server.gateway.books import Books
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.held import Held
+from vicuna_server.gateway.meter import Try
 from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.questions import ASKED_SECONDS, Questions
 from vicuna_server.gateway.request_head import request_headers
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.signing import Signer, signed
+from vicuna_server.gateway.whole_answer import read_small
+from vicuna_server.protocol.counts import Counts
 
-__all__ = ["LOST", "Outgoing", "Upstream", "request_headers"]
+__all__ = ["Outgoing", "Upstream", "request_headers"]
 
-LOST = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
-"""What it looks like when a connection is lost, or what answers speaks no HTTP."""
 _AT_ONCE = 2**20
 """Bytes of a body that are written without giving others a turn."""
 
@@ -58,6 +62,8 @@ class Upstream:
         self.endpoints = endpoints
         self.balancer = Balancer()
         self.held = Held()
+        self.books = Books()
+        self.questions = Questions(self.ask)
         self.session: aiohttp.ClientSession | None = None
         self.signer: Signer | None = None
 
@@ -76,7 +82,7 @@ class Upstream:
             max_headers=64,
         )
 
-    async def post(self, model: Model, endpoint: Endpoint, outgoing: "Outgoing") -> aiohttp.ClientResponse:
+    async def post(self, model: Model, one: Try, outgoing: "Outgoing") -> aiohttp.ClientResponse:
         """Send a request; return when the answer's head is there. The caller closes the answer.
 
         Raises:
@@ -86,15 +92,36 @@ class Upstream:
         timeout = self.timeout(model, streams=outgoing.streams)
         async with asyncio.timeout(timeout.sock_read):  # of interim answers there may be any number
             return await self.session.post(
-                endpoint.url + outgoing.path,
+                one.endpoint.url + outgoing.path,
                 data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
-                headers=signed(self.signer, model, outgoing.path, outgoing.headers),
+                headers=[*signed(self.signer, model, outgoing.path, outgoing.headers), (COUNTING_HEADER, one.name)],
                 timeout=timeout,
                 allow_redirects=False,
             )
 
+    async def ask(self, model: Model, one: Try) -> Counts | None:
+        """Return what a server says of a try, as soon as that is final; None where it does not.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: one of `LOST`.
+        """
+        assert self.session is not None  # noqa: S101  # as above
+        headers = [("accept-encoding", "identity"), (COUNTING_HEADER, one.name)]
+        async with self.session.get(
+            one.endpoint.url + COUNTS_PATH,
+            headers=signed(self.signer, model, COUNTS_PATH, headers, "GET"),
+            timeout=aiohttp.ClientTimeout(total=ASKED_SECONDS, sock_connect=self.settings.connect_seconds),
+            allow_redirects=False,
+        ) as answer:
+            try:
+                one.revision = one.revision or read_head(answer.status, answer.headers).revision
+                return Counts.read(await read_small(answer.content) or b"") if answer.status == 200 else None
+            except BadAnswerError:
+                return None
+
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, behind the last questions."""
+        await self.questions.close()
         if self.session is not None:
             await self.session.close()
 

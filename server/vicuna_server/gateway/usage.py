@@ -1,4 +1,4 @@
-"""The `usage` of an answer: three counts, found without reading the rest; never the whole answer as JSON.
+"""The `usage` of an answer: two counts, found without reading the rest; never the whole answer as JSON.
 
 In a JSON string a quote is escaped, so that a model's words are never taken for the key. A server can say of itself
 what it likes; it can neither overflow a counter nor write into the log.
@@ -7,12 +7,11 @@ what it likes; it can neither overflow a counter nor write into the log.
 import json
 import re
 
-__all__ = ["Counts", "UsageEnds", "last_usage"]
+from vicuna_server.protocol.counts import Used
 
-Counts = dict[str, int]
-"""`prompt_tokens`, `completion_tokens` and `total_tokens`, as far as they are given; 0 to 2^31 - 1 each."""
+__all__ = ["UsageEnds", "last_usage"]
 
-_FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_FIELDS = ("prompt_tokens", "completion_tokens")
 _NAME = b'"usage"'
 _OPENING = re.compile(rb'"usage"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}(?=\{)')
 _MOST_BYTES = 2048
@@ -21,8 +20,8 @@ _END_BYTES = 4096
 _DECODER = json.JSONDecoder()
 
 
-def last_usage(data: bytes | bytearray, line: bytes = b"") -> Counts | None:
-    """Return the counts of the last usage object of at most 2 KiB.
+def last_usage(data: bytes | bytearray, line: bytes = b"") -> Used | None:
+    """Return the counts of the last usage object of at most 2 KiB, as far as they are 0 to 2^31 - 1.
 
     Args:
         data: a part of an answer.
@@ -36,19 +35,20 @@ def last_usage(data: bytes | bytearray, line: bytes = b"") -> Counts | None:
         match = _OPENING.match(data, place)
         begins = max(data.rfind(b"\n", 0, place), data.rfind(b"\r", 0, place)) + 1 if line else place
         if match and (not line or data.startswith(line, begins)):
-            counts = _counts(bytes(data[match.end() : match.end() + _MOST_BYTES]))
-            if counts:
-                return counts
+            used = _used(bytes(data[match.end() : match.end() + _MOST_BYTES]))
+            if used:
+                return used
     return None
 
 
-def _counts(text: bytes) -> Counts | None:
+def _used(text: bytes) -> Used | None:
     try:
         found, _ = _DECODER.raw_decode(text.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    values = {name: found.get(name) for name in _FIELDS}
-    return {name: value for name, value in values.items() if type(value) is int and 0 <= value < 2**31}
+    values = [found.get(name) for name in _FIELDS]
+    counts = [value if type(value) is int and 0 <= value < 2**31 else None for value in values]
+    return None if counts == [None, None] else Used(*(count or 0 for count in counts))
 
 
 class UsageEnds:
@@ -64,6 +64,6 @@ class UsageEnds:
             self._first += data[: _END_BYTES - len(self._first)]
         self._last = (self._last + data[-_END_BYTES:])[-_END_BYTES:]
 
-    def usage(self) -> Counts | None:
+    def usage(self) -> Used | None:
         """Return what the answer says it used."""
         return last_usage(self._last) or last_usage(self._first)

@@ -12,8 +12,9 @@ from aiohttp import StreamReader
 from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError
 from vicuna_server.gateway.client import Client
 from vicuna_server.gateway.held import Held, Holding
-from vicuna_server.gateway.upstream import LOST
-from vicuna_server.gateway.usage import Counts, UsageEnds
+from vicuna_server.gateway.lost import LOST
+from vicuna_server.gateway.usage import UsageEnds
+from vicuna_server.protocol.counts import Used
 
 __all__ = ["pass_whole", "read_small", "to_the_end"]
 
@@ -26,7 +27,7 @@ REFUSAL_BYTES = 64 * 2**10
 
 
 async def pass_whole(
-    content: StreamReader, head: AnswerHead, client: Client, held: Held, counted: Callable[[Counts | None], None]
+    content: StreamReader, head: AnswerHead, client: Client, held: Held, counted: Callable[[Used | None], None]
 ) -> None:
     """Send an answer to the client.
 

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 from vicuna_server import __version__
 from vicuna_server.engine import Engine
-from vicuna_server.http import chat, completions, errors, openapi, page, status, vectors
+from vicuna_server.http import chat, completions, counting, errors, openapi, page, status, vectors
 from vicuna_server.http.cors import with_origins
 from vicuna_server.http.draining import CloseWhileDraining
 from vicuna_server.http.generation import Answerer
@@ -35,8 +35,11 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(chat.router(answerer))
     app.include_router(completions.router(answerer))
     app.include_router(vectors.router(answerer))
+    ledger = counting.Ledger(metrics.used)
+    app.include_router(counting.router(ledger))
     openapi.install(app)
-    behind: ASGIApp = HeadAndOptions(CloseWhileDraining(FewHeaders(app), lifecycle), partial(methods_of, app))
+    counted = counting.Counted(FewHeaders(app), ledger)
+    behind: ASGIApp = HeadAndOptions(CloseWhileDraining(counted, lifecycle), partial(methods_of, app))
     if settings.signatures is not None:
         behind = Signed(behind, settings.signatures)
     return with_origins(CommonHeaders(behind, settings.revision, metrics), settings.allowed_origins)

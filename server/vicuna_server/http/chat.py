@@ -38,8 +38,7 @@ def router(answerer: Answerer) -> APIRouter:
         prompt = await answerer.engine.prepare(messages, body.token_limit, trim=trim)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await answerer.score(request, [prompt], body.prompt_logprobs)
-        scope = answerer.scope(request)
-        choices = await answerer.start(body, [prompt], body.token_limit, body.alternatives, scope)
+        choices = await answerer.start(request, body, [prompt], body.token_limit, body.alternatives)
         head = answerer.head("chatcmpl")
         if not body.stream:
             answers = [

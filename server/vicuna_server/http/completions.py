@@ -42,10 +42,9 @@ def router(answerer: Answerer) -> APIRouter:
         check_echo(echoes, body.choices)
         scored = await answerer.score(request, body.prompts, body.scored, body.choices)
         if body.max_tokens == 0:
-            choices = answerer.unanswered([len(tokens) for tokens in scored], body.choices)
+            choices = answerer.unanswered(request, [len(tokens) for tokens in scored], body.choices)
         else:
-            scope = answerer.scope(request)
-            choices = await answerer.start(body, body.prompts, body.max_tokens, body.logprobs, scope)
+            choices = await answerer.start(request, body, body.prompts, body.max_tokens, body.logprobs)
         told = _Told(body, answerer.head("cmpl"), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in told.opening()]

@@ -21,9 +21,11 @@ from vicuna_server.engine import (
 )
 from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.http.choices import Choices
+from vicuna_server.http.counting import tally_of
 from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.pieces import pieces
+from vicuna_server.http.reports import Reports
 from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.http.sharing import cache_scope
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
@@ -94,13 +96,13 @@ class Answerer:
 
     async def start(
         self,
+        request: Request,
         body: SamplingFields,
         prompts: Sequence[PromptInput | PreparedPrompt],
         max_tokens: int | None,
         logprobs: int | None,
-        scope: CacheScope,
     ) -> Choices:
-        """Hand all choices of all prompts to the engine; each prompt is encoded once.
+        """Hand all choices of all prompts to the engine, once all are encoded.
 
         Raises:
             RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
@@ -109,20 +111,19 @@ class Answerer:
         self.metrics.unknown(body.unknown)
         answers, field = len(prompts) * body.choices, body.alternatives_field
         ceiling = None if body.stream else token_limit(answers, max_tokens, logprobs, field)
+        scope, limit = self.scope(request), self.settings.max_stream_seconds
+        ready = [await self.engine.prepare(prompt, max_tokens) for prompt in prompts]
         generations: list[Generation] = []
         try:
-            for prompt in prompts:
-                ready = await self.engine.prepare(prompt, max_tokens)
+            for prompt in ready:
                 for choice in range(body.choices):
-                    request = _engine_request(
-                        body, ready, choice, max_tokens, logprobs, self.settings.max_stream_seconds
-                    )
-                    generations.append(await self.engine.submit(replace(request, ceiling=ceiling, scope=scope)))
+                    asked = _engine_request(body, prompt, choice, max_tokens, logprobs, limit)
+                    generations.append(await self.engine.submit(replace(asked, ceiling=ceiling, scope=scope)))
         except BaseException:
             for generation in generations:
                 generation.cancel()
             raise
-        return Choices(generations, body.choices)
+        return Choices(generations, body.choices, tally_of(request))
 
     async def score(
         self, request: Request, prompts: Sequence[PromptInput | PreparedPrompt], top: int | None, choices: int = 1
@@ -138,14 +139,14 @@ class Answerer:
             request.receive, self.engine.score(prompts, top, most_scored(top, choices), self.scope(request))
         )
 
-    def unanswered(self, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
+    def unanswered(self, request: Request, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
         """Return empty answers to prompts of so many tokens: nothing is to be generated."""
         generations: list[Generation] = []
         for tokens in prompt_tokens:
             for _ in range(per_prompt):
-                generations.append(Generation(tokens))
+                generations.append(Generation(tokens, begun=True))
                 generations[-1].push(Delta("", 0, "length", at=generations[-1].submitted))
-        return Choices(generations, per_prompt)
+        return Choices(generations, per_prompt, tally_of(request))
 
     async def whole(self, choices: Choices, request: Request) -> list[Whole]:
         """Wait for the complete answers; stop generating when the client leaves meanwhile."""
@@ -187,17 +188,18 @@ class Answerer:
     ) -> AsyncGenerator[bytes, None]:
         # with the first text and not before: until a byte has come, a gateway can still ask another server
         opening = b"".join(head)
+        reports = Reports(tally_of(request), lambda: choices.used)
         try:
             async with aclosing(self._measured(choices, request)) as deltas:
                 async for index, delta in deltas:
                     if events := [event for piece in pieces(delta) for event in encode(index, piece)]:
-                        yield opening + b"".join(map(frame, events))
+                        yield b"".join([reports.next(), opening, *map(frame, events)])
                         opening = b""
-            yield b"".join([opening, *map(frame, tail()), DONE])
+            yield b"".join([opening, *map(frame, tail()), reports.last(final=choices.over), DONE])
         except VicunaError as error:
             # The status line is gone already; official clients raise on an event with an error object.
             request.state.note["error"] = error.reason
-            yield frame(error_of(error)[1]) + DONE
+            yield reports.last(final=False) + frame(error_of(error)[1]) + DONE
         finally:
             choices.cancel()
 

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from vicuna_server.engine import Engine
 from vicuna_server.http.lifecycle import Lifecycle
+from vicuna_server.protocol.counts import Used
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -33,6 +34,12 @@ class Metrics:
         self._unknown = Counter(
             "vicuna_unknown_fields", "Fields of requests that were ignored", ("field",), registry=self._registry
         )
+        self._used = Counter(
+            "vicuna_usage_tokens",
+            "Tokens of requests that are over: of each prompt that was begun with, once, and all that were generated",
+            ("kind",),
+            registry=self._registry,
+        )
         self._first_token = Histogram(
             "vicuna_time_to_first_token_seconds",
             "From a generation's acceptance, waiting included, to its first token",
@@ -56,6 +63,11 @@ class Metrics:
     def answered(self, route: str, status: int) -> None:
         """Count a response whose head was sent."""
         self._requests.labels(route, str(status)).inc()
+
+    def used(self, used: Used) -> None:
+        """Count the tokens of a request that is over."""
+        for kind, tokens in used._asdict().items():
+            self._used.labels(kind).inc(tokens)
 
     def first_token(self, seconds: float) -> None:
         """Note how long a request waited for its first text."""

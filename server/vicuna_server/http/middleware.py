@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vicuna_contract.names import REVISION_HEADER
+from vicuna_contract.names import COUNTS_PATH, REVISION_HEADER
 from vicuna_server.http.access_log import ACCESS_LOG
 from vicuna_server.http.metrics import Metrics
 from vicuna_server.http.request_id import request_id
@@ -19,8 +19,8 @@ from vicuna_server.http.request_id import request_id
 __all__ = ["CommonHeaders"]
 
 _access = logging.getLogger(ACCESS_LOG)
-_UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
-"""What machines ask every few seconds."""
+_UNLOGGED = frozenset({"/livez", "/readyz", "/metrics", COUNTS_PATH})
+"""What machines ask often."""
 
 
 class CommonHeaders:

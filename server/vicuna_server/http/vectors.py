@@ -10,10 +10,12 @@ from starlette.responses import JSONResponse, Response
 from vicuna_server.errors import RequestError
 from vicuna_server.http.body import read_body
 from vicuna_server.http.chat import conversation
+from vicuna_server.http.counting import tally_of
 from vicuna_server.http.generation import Answerer
 from vicuna_server.http.openapi import operation
 from vicuna_server.http.sse import while_connected
 from vicuna_server.protocol.answer_size import check_vectors
+from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.embeddings import EmbeddingList, EmbeddingRequest, embedding_list
 from vicuna_server.protocol.envelope import usage
 from vicuna_server.protocol.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -43,6 +45,9 @@ def router(answerer: Answerer) -> APIRouter:
         embedded = await while_connected(request.receive, embedding)
         tokens = sum(one.tokens for one in embedded)
         request.state.note["usage"] = usage(tokens, 0)
+        tally = tally_of(request)
+        tally.expect()
+        tally.add(Used(tokens))
         vectors = (one.vector for one in embedded)
         answer = embedding_list(answerer.settings.served_name, vectors, tokens, encoding_format)
         # Millions of numbers take seconds to write down: not on the event loop, and not in one go.

@@ -1,8 +1,10 @@
 """Whole frames, whatever pieces they come in."""
 
+import json
 import random
 import re
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from vicuna_server.gateway.answer_head import BadAnswerError
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES, Frames
+from vicuna_server.protocol.counts import Used
 
 STREAM = (
     b': hello\n\ndata: {"choices":[]}\n\ndata: a\r\n\r\ndata: b\n\r\ndata: c\r\r'
@@ -19,8 +22,8 @@ STREAM = (
 DONE = b"data: [DONE]\n\n"
 
 
-def _fed(stream: bytes, cuts: list[int]) -> tuple[Frames, bytes]:
-    frames, out = Frames(), b""
+def _fed(stream: bytes, cuts: list[int], told: Callable[[Used], None] = lambda _: None) -> tuple[Frames, bytes]:
+    frames, out = Frames(told), b""
     for start, stop in pairwise([0, *sorted(cuts), len(stream)]):
         out += frames.feed(stream[start:stop])
         assert out == b"" or out.endswith((b"\n\n", b"\n\r\n", b"\r\r"))
@@ -30,10 +33,11 @@ def _fed(stream: bytes, cuts: list[int]) -> tuple[Frames, bytes]:
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM) + 10), max_size=12))
 def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
-    frames, out = _fed(STREAM + b"unfinished", cuts)
+    seen: list[Used] = []
+    frames, out = _fed(STREAM + b"unfinished", cuts, seen.append)
     assert out + frames.rest() == STREAM + b"unfinished"
     assert frames.rest() == b"unfinished"
-    assert frames.usage == {"prompt_tokens": 3, "completion_tokens": 4}
+    assert seen == [(3, 4)]
     assert not frames.done
 
 
@@ -44,11 +48,12 @@ def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
 )
 def test_a_stream_ends_with_done_whatever_comes_behind_it(cuts: list[int], done: bytes) -> None:
     behind = b'data: {"usage":{"prompt_tokens":9}}\n\ndata: more\n\nand'
-    frames, out = _fed(STREAM + done + behind, cuts)
+    seen: list[Used] = []
+    frames, out = _fed(STREAM + done + behind, cuts, seen.append)
     assert frames.done
     assert out == STREAM + done
     assert frames.rest() == frames.feed(b"data: x\n\n") == b""
-    assert frames.usage == {"prompt_tokens": 3, "completion_tokens": 4}
+    assert seen == [(3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +100,106 @@ def test_whatever_bytes_come_they_go_on_in_order_and_little_is_held(dice: random
     assert whole.startswith(out + frames.rest())
     assert frames.done or out + frames.rest() == whole
     assert not re.search(rb"\n\n|\n\r\n|\r\r", frames.rest())
+
+
+OWN = b': vicuna {"usage":[3,4],"final":false}\n\n'
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 200), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_a_frame_that_is_only_for_the_gateway_sends_nothing_on(cuts: list[int], end: bytes) -> None:
+    last = b': vicuna {"usage":[3,5],"final":true,"more":[1]}\n\n'
+    seen: list[Used] = []
+    stream = (OWN + b"data: a\n\n" + OWN + b"data: b\n\n" + last + DONE).replace(b"\n", end)
+    frames, out = _fed(stream, cuts, seen.append)
+    assert out == (b"data: a\n\ndata: b\n\n" + DONE).replace(b"\n", end)
+    assert (seen[-1], frames.counts) == ((3, 5), ((3, 5), True))
+
+
+def test_a_comment_within_a_frame_goes_without_ending_it() -> None:
+    frames = Frames()
+    assert frames.feed(b"data: a\n: vicuna x\n: vicuna\ndata: b\n: vicuna y\n\n") == b"data: a\ndata: b\n\n"
+    assert frames.feed(b": one\n" + OWN + b": keep-alive\n\n") == b": one\n\n: keep-alive\n\n"
+    frames.feed(b"data: end\n: vicuna half")
+    assert frames.rest() == b"data: end\n"
+
+
+@given(st.text())
+def test_a_models_words_are_no_comment(words: str) -> None:
+    seen: list[Used] = []
+    text = words + "\n" + OWN.decode() + words
+    for ascii_only in (True, False):
+        event = b"data: " + json.dumps({"text": text}, ensure_ascii=ascii_only).encode(errors="replace") + b"\n\n"
+        assert Frames(seen.append).feed(event) == event
+    assert not seen
+
+
+def test_counts_of_comments_go_before_those_of_events() -> None:
+    seen: list[Used] = []
+    frames = Frames(seen.append)
+    frames.feed(b'data: {"usage":{"prompt_tokens":9}}\n\n' + OWN + b'data: {"usage":{"prompt_tokens":8}}\n\n')
+    frames.feed(b'data: {"usage":{"prompt_tokens":7}}\n\n')
+    assert seen == [(3, 4)]
+
+
+WILD = [
+    *[
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"data: x",
+        b"x",
+        b": vicuna",
+        b": vicuna ",
+        b":vicuna ",
+        b" : vicuna ",
+        b": keep",
+    ],
+    *[
+        b'{"usage":[1,2]}',
+        b'{"usage":[-1,2]}',
+        b'{"usage":[1,' + b"9" * 5000 + b"]}",
+        b'{"usage":[1e3,2]}',
+        b"[" * 3000,
+    ],
+    *[b'{"usage":[true,2]}', b'{"usage":[2147483648,0]}', b'{"usage":[2147483647,0]}', b'{"usage":[1,2,3]}', b"null"],
+    *[b'{"usage":{"a":1}}', b'{"final":1,"usage":[5,5]}', b"\xff\xfe", b'{"usage":', b"NaN", b'"\\ud800"', b"\0"],
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.lists(st.sampled_from(WILD), max_size=12), max_size=12))
+def test_whatever_comments_a_server_writes_none_reaches_a_client_and_nothing_else_is_lost(
+    pieces: list[list[bytes]],
+) -> None:
+    seen: list[Used] = []
+    frames, out, stream = Frames(seen.append), b"", b""
+    for piece in map(b"".join, pieces):
+        stream += piece
+        out += frames.feed(piece)
+    out += frames.rest()
+    assert _events(out) == _events(stream, own=False)
+    assert all(0 <= count < 2**31 for used in seen for count in used)
+
+
+def _events(stream: bytes, *, own: bool = True) -> list[list[bytes]]:
+    """Return the lines of each event, as the standard reads them."""
+    events: list[list[bytes]] = [[]]
+    for line in re.split(rb"\r\n|\r|\n", stream):
+        if not line:
+            events.append([])
+        elif own or not line.startswith(b": vicuna"):
+            events[-1].append(line)
+    return [event for event in events if event]
+
+
+def test_comments_cost_time_in_proportion_to_their_bytes() -> None:
+    def seconds(comment: bytes, count: int) -> float:
+        frames, started = Frames(), time.process_time()
+        assert frames.feed(comment * count + b"data: x\n\n").endswith(b"data: x\n\n")
+        return time.process_time() - started
+
+    for comment in (b": vicuna \n\n", b": vicuna {}\n", b"x: vicuna \n\n"):
+        small = min(seconds(comment, 400) for _ in range(3))
+        assert seconds(comment, 10_000) < 200 * max(small, 1e-5)

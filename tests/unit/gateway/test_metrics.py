@@ -6,6 +6,7 @@ import pytest
 
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.series import Bounds
+from vicuna_server.protocol.counts import Used
 
 SMALL = Bounds(each=200, all=1000, revisions=8)
 
@@ -25,7 +26,7 @@ def _total(metrics: Metrics, name: str) -> float:
 def _answer(metrics: Metrics, model: str = "m", revision: str = "r", key: str = "k", status: int = 200) -> None:
     with metrics.in_flight(model, key).track_inprogress():
         metrics.answered(model, revision, key, status, 0.1)
-        metrics.used(model, revision, key, {"prompt_tokens": 2, "completion_tokens": 3})
+        metrics.used(model, revision, key, Used(2, 3))
         metrics.retried(model, key)
         metrics.broke(model, revision, key)
 

@@ -229,3 +229,20 @@ def test_it_builds_nothing(kind: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 * MIB, "json takes 100 MiB and more"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ("", 4096),
+        ('"max_tokens": 7', 7),
+        ('"max_tokens": 7, "max_completion_tokens": 9, "n": 3, "best_of": 5', 45),
+        ('"max_tokens": 16.0, "n": 2e0', 32),
+        ('"max_tokens": 1e999, "n": 2', 2 * (2**31 - 1)),
+        *[(f'"max_tokens": {odd}', 4096) for odd in ("null", "true", '"7"', "[7]", "-7", "NaN", "0", "9" * 5000)],
+        *[(f'"n": {odd}', 4096) for odd in ("null", "0", "-1", '{"a":1}')],
+        ('"x": {"max_tokens": 7}', 4096),
+    ],
+)
+def test_the_most_tokens_of_an_answer_are_what_the_body_states(fields: str, tokens: int) -> None:
+    assert drive(b'{"model": "m"%b}' % (f", {fields}" if fields else "").encode()).answer == tokens

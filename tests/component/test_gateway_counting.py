@@ -1,0 +1,293 @@
+"""The gateway's tokens are the servers' tokens, however an answer ended; and clients see nothing of how it knows."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.counting import Mixture, cutting, metric, told
+from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
+from support.raw import CHAT, exchange, request
+from support.serving import Running, eventually, running, write_tiny_model
+from support.signing import Pair
+from vicuna_server.engine import Engine, Generation
+from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.errors import EngineError
+from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.keys import KeyRing, hash_of
+from vicuna_server.gateway.signing import Signer
+from vicuna_server.http.access_log import ACCESS_LOG
+from vicuna_server.http.signature import Signatures
+from vicuna_server.protocol.counts import Used
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+END = b"0\r\n\r\n"
+
+
+def _engine(**settings: Any) -> ScriptedEngine:
+    return ScriptedEngine(ScriptedSettings(**settings))
+
+
+async def _sums(door: Gateway, *servers: Running) -> tuple[Used, Used]:
+    """Return the gateway's tokens and the servers', once all is known."""
+    await eventually(lambda: door.upstream.books.under_way == 0)
+    text = door.upstream.metrics.render().decode()
+    kinds = (rf'^vicuna_gateway_tokens_total{{.*kind="{kind}".* ([0-9.]+)$' for kind in Used._fields)
+    counted = Used(*(int(sum(map(float, re.findall(kind, text, re.MULTILINE)))) for kind in kinds))
+    each = [await told(server) for server in servers]
+    assert door.upstream.books.used("", "team/tiny") == counted
+    return counted, Used(sum(one.prompt for one in each), sum(one.completion for one in each))
+
+
+@contextlib.asynccontextmanager
+async def _two(engines: Sequence[Engine], dice: random.Random) -> AsyncIterator[tuple[Gateway, list[Running]]]:
+    """A gateway before two servers; the connections to one of them are cut now and then."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(running(engine)) for engine in engines]
+        proxy = await stack.enter_async_context(cutting(servers[0].url, dice, 0.02))
+        door = await stack.enter_async_context(gateway())
+        door.route(proxy, servers[1].url)
+        yield door, servers
+
+
+@pytest.mark.parametrize("count", [250, pytest.param(1000, marks=pytest.mark.full)])
+async def test_the_gateways_sum_is_the_servers_sum(count: int) -> None:
+    dice = random.Random(count)
+    engines = [_engine(tokens=40, tokens_per_second=speed) for speed in (400, 0)]
+    async with _two(engines, dice) as (door, servers):
+        smoke = [engine.stats.generated_tokens for engine in engines]
+        mixture = Mixture(dice, seconds=0.1, longest=60)
+        await mixture.all(door, count, at_once=48)
+        counted, used = await _sums(door, *servers)
+        assert counted == used
+        assert used.completion == sum(engine.stats.generated_tokens for engine in engines) - sum(smoke)
+        assert used.prompt > 0
+        assert door.metric("vicuna_gateway_streams_broken_total") > 0
+        assert mixture.left > count / 10
+        assert sum(engine.stats.cancelled for engine in engines) > count / 10
+
+
+async def test_the_sum_of_the_real_engine_is_the_gateways_too(tmp_path: Path) -> None:
+    from vicuna_server.engine.settings import LoadSettings
+    from vicuna_server.engine.transformers import TransformersEngine
+
+    folder, dice = write_tiny_model(tmp_path / "model"), random.Random(3)
+    engines = [TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4)) for _ in range(2)]
+    async with _two(engines, dice) as (door, servers):
+        smoke = [engine.stats.generated_tokens for engine in engines]
+        mixture = Mixture(dice, seconds=0.5, longest=60)
+        await mixture.all(door, 60, at_once=16)
+        counted, used = await _sums(door, *servers)
+        assert counted == used
+        assert used.completion == sum(engine.stats.generated_tokens for engine in engines) - sum(smoke)
+        assert mixture.left > 0
+
+
+@contextmanager
+def _process(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "vicuna_server", "serve", "--model", str(folder), "--served-name", "tiny"]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", "0"], stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"listening on (http://\S+)", line)
+        assert found, line
+        while httpx.get(f"{found[1]}/readyz").status_code != 200:
+            time.sleep(0.02)
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_of_a_killed_server_what_was_delivered_is_counted_but_for_the_last_moment(tmp_path: Path) -> None:
+    rate, streams = 40, 6
+    env = {"VICUNA_ENGINE": "scripted", "VICUNA_SCRIPTED_TOKENS_PER_SECOND": str(rate), "OMP_NUM_THREADS": "1"}
+    with _process(tmp_path, **env) as (process, url):
+        async with gateway() as door:
+            door.route(url)
+            got = [0] * streams
+
+            async def read(number: int) -> None:
+                async with door.client.stream("POST", CHAT, json=chat(stream=True, ignore_eos=True)) as response:
+                    async for line in response.aiter_lines():
+                        assert not line.startswith(": vicuna")
+                        got[number] += '"content":"' in line and '"role"' not in line
+                assert "upstream_lost" in line or "[DONE]" in line or not line
+
+            reading = [asyncio.create_task(read(number)) for number in range(streams)]
+            await eventually(lambda: min(got) > 2 * rate)
+            process.send_signal(signal.SIGKILL)
+            await asyncio.gather(*reading)
+            await eventually(lambda: door.upstream.books.under_way == 0)
+            counted = door.upstream.books.used("", "team/tiny")
+            assert counted.prompt == 3 * streams
+            assert sum(got) - streams * rate <= counted.completion <= sum(got) + streams
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("how", ["left", "revoked", "silent"])
+async def test_an_answer_that_ends_early_is_counted_and_logged(
+    how: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "vk-" + "k" * 43
+    ring = KeyRing.parse({"alice": json.dumps({"sha256": hash_of(key)}).encode()})
+    engine = _engine(tokens=10**6, tokens_per_second=50)
+    # without tokens nothing is said in a stream: a time limit of the gateway's ends it
+    limit = {"idle_seconds": 0.3} if how == "silent" else {}
+    async with running(engine) as server, gateway(ring, **limit) as door:
+        model = Model("team", "tiny", "tiny", max_stream_seconds=-29.7 if how == "silent" else 600)
+        door.route(server.url, model=model)
+        if how == "silent" and stream:
+            engine._settings = ScriptedSettings(tokens=10**6, tokens_per_second=0.5)
+        smoke = engine.stats.generated_tokens
+        with caplog.at_level(logging.INFO, ACCESS_LOG):
+            headers = {"authorization": f"Bearer {key}"}
+            asking = asyncio.create_task(door.client.post(CHAT, json=chat(stream=stream), headers=headers))
+            await eventually(lambda: engine.stats.running == 1)
+            if how != "silent":
+                await eventually(lambda: engine.stats.generated_tokens > smoke + 5)
+            if how == "left":
+                asking.cancel()
+            elif how == "revoked":
+                door.gate.ring = KeyRing()
+            await asyncio.wait([asking])
+            await eventually(lambda: door.upstream.books.under_way == 0)
+        used = await told(server)
+        assert used == (3, engine.stats.generated_tokens - smoke)
+        assert door.upstream.books.used("alice", "team/tiny") == used
+        assert door.metric("vicuna_gateway_tokens_total") == sum(used)
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == ACCESS_LOG]
+    (usage,) = [line["usage"] for line in lines if line["event"] == "request" and "revision" in line]
+    assert usage == {"prompt_tokens": 3, "completion_tokens": used.completion, "total_tokens": sum(used)}
+
+
+async def test_an_answer_that_fails_in_the_engine_is_counted() -> None:
+    engine = _engine(tokens=5)
+    plain = Generation.push
+
+    def push(self: Generation, event: Any) -> None:
+        plain(self, EngineError("GenerationFailed", "it broke") if getattr(event, "tokens", 0) == 3 else event)
+
+    async with running(engine) as server, gateway() as door:
+        door.route(server.url)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Generation, "push", push)
+            whole = await door.client.post(CHAT, json=chat(n=2))
+            stream = await door.client.post(CHAT, json=chat(stream=True, n=2))
+        assert (whole.status_code, stream.status_code) == (500, 200)
+        assert "it broke" in stream.text
+        counted, used = await _sums(door, server)
+        assert counted == used
+        assert (used.prompt, used.completion > 4) == (6, True)
+
+
+async def test_a_client_can_neither_ask_for_counts_nor_see_them() -> None:
+    async with running(_engine(tokens=4)) as server, gateway() as door:
+        door.route(server.url)
+        name = "a" * 32
+        body = json.dumps(chat(stream=True)).encode()
+        lines = (f"x-vicuna-counting: {name}", f"X-Vicuna-Counting: {name}", "connection: close")
+        answer = await exchange(door.url, request(body, *lines))
+        assert answer.count(b"data: ") == 7
+        assert b": vicuna" not in answer
+        assert b"x-vicuna-counting" not in answer.lower()
+        assert (await door.client.get("/internal/counts", headers={"x-vicuna-counting": name})).status_code == 404
+        assert "/internal" not in (await door.client.get("/openapi.json")).text
+        ok = head("application/json", length=2) + b"{}"
+        async with faulty(ok) as stranger:
+            door.route(stranger.url)
+            for _ in range(2):
+                await door.client.post(CHAT, json=chat(), headers={"x-vicuna-counting": name})
+            names = [re.findall(rb"(?i)^x-vicuna-counting: (\S+)\r$", each, re.M) for each in stranger.requests]
+            assert [len(each) for each in names] == [1, 1]
+            assert all(re.fullmatch(rb"[0-9a-f]{32}", one) for (one,) in names)
+            assert len({name.encode(), *(one for (one,) in names)}) == 3
+
+
+WILD = [
+    b': vicuna {"usage":[-1,5]}\n\n',
+    b': vicuna {"usage":[' + b"9" * 5000 + b",5]}\n\n",
+    b": vicuna " + b"[" * 100_000 + b"\n\n",
+    b': vicuna {"usage":[1e300,NaN]}\r\n\r\n',
+    b": vicuna\n\n: vicunax\r\r: vicuna {\n: vicuna\n\n",
+]
+
+
+async def test_a_strangers_comments_do_no_harm() -> None:
+    pieces = [piece for wild in WILD for piece in (EVENT, wild[:7], wild[7:30], wild[30:])]
+    said = [head("text/event-stream"), *(chunk(each) for each in [*pieces, DONE] if each), END]
+    async with faulty(*said) as stranger, gateway() as door:
+        door.route(stranger.url)
+        response = await door.client.post(CHAT, json=chat(stream=True))
+        assert response.content == EVENT * len(WILD) + DONE
+        await eventually(lambda: door.upstream.books.under_way == 0)
+        assert door.metric("vicuna_gateway_tokens_total") == 0
+        assert not stranger.questions
+
+
+async def test_a_stranger_that_says_how_much_and_then_nothing_is_asked_and_believed() -> None:
+    most = b': vicuna {"usage":[9,2147483647]}\n\n'
+    said = [head("text/event-stream"), chunk(most + EVENT), chunk(EVENT)]
+    async with faulty(*said, hold=True) as stranger, gateway(idle_seconds=0.3) as door:
+        door.route(stranger.url)
+        response = await door.client.post(CHAT, json=chat(stream=True))
+        assert len(events(response.text)) == 3
+        await eventually(lambda: door.upstream.books.under_way == 0)
+        assert door.upstream.books.used("", "team/tiny") == (9, 2147483647)
+        assert len(stranger.questions) == 1
+
+
+async def test_of_a_server_of_an_earlier_version_the_usage_counts() -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+    async with faulty(head("text/event-stream"), chunk(EVENT), chunk(usage + DONE), END) as old, gateway() as door:
+        door.route(old.url)
+        assert (await door.client.post(CHAT, json=chat(stream=True))).content == EVENT + usage + DONE
+        assert door.upstream.books.used("", "team/tiny") == (3, 4)
+        assert not old.questions  # nothing was missing, or would be known there
+        await eventually(lambda: door.upstream.books.under_way == 0)
+
+
+async def test_a_question_is_signed_where_requests_are() -> None:
+    pair, model = Pair(), Model("team", "tiny", "tiny", uid="uid-1")
+    async with faulty(head("text/event-stream"), chunk(EVENT)) as lost, gateway() as door:
+        door.upstream.signer = Signer(pair.private)
+        door.route(lost.url, model=model)
+        await door.client.post(CHAT, json=chat(stream=True))
+        await eventually(lambda: door.upstream.books.under_way == 0)
+    (question,) = lost.questions
+    headers = httpx.Headers([tuple(line.split(": ", 1)) for line in question.decode().split("\r\n")[1:] if line])
+    Signatures([pair.public], "team/tiny/uid-1").check(headers["x-vicuna-signature"], "GET", "/internal/counts")
+    asked = re.findall(rb"(?i)x-vicuna-counting: (\S+)", lost.requests[0])
+    assert headers["x-vicuna-counting"].encode() == asked[0]
+
+
+async def test_a_gateway_that_stops_asks_first() -> None:
+    engine = _engine(tokens=10**6, tokens_per_second=50)
+    async with running(engine) as server:
+        smoke = engine.stats.generated_tokens
+        async with gateway() as door:
+            door.route(server.url)
+            asking = asyncio.create_task(door.client.post(CHAT, json=chat(stream=True)))
+            await eventually(lambda: engine.stats.generated_tokens > smoke + 5)
+            asking.cancel()
+            await eventually(lambda: door.upstream.balancer.under_way == 0)
+        assert door.upstream.books.used("", "team/tiny") == await told(server)
+        assert metric(door.upstream.metrics.render().decode(), "vicuna_gateway_tokens_total") > 0

@@ -1,0 +1,128 @@
+"""Many different requests, of which a third are left or cut at random moments, and what servers say they have cost."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from support.gateway import QUESTION, Gateway, _serving, chat
+from support.serving import Running
+from vicuna_server.protocol.counts import Used
+
+__all__ = ["Mixture", "cutting", "metric", "told"]
+
+CHAT, TEXT, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+
+
+def metric(text: str, name: str) -> int:
+    """Return a metric's sum over its labels."""
+    lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return round(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+async def told(live: Running) -> Used:
+    """Return the tokens that a server says all its requests have cost."""
+    text = (await live.http.get("/metrics")).text
+    kinds = (f'vicuna_usage_tokens_total{{kind="{kind}"}}' for kind in Used._fields)
+    return Used(*(sum(int(float(line.split()[1])) for line in text.splitlines() if line.startswith(k)) for k in kinds))
+
+
+@dataclass
+class Mixture:
+    """Draws requests.
+
+    Args:
+        dice: decides.
+        seconds: the latest moment at which a client leaves.
+        longest: the most tokens of an answer.
+    """
+
+    dice: random.Random
+    seconds: float
+    longest: int
+    left: int = 0
+    texts: int = 0
+
+    def draw(self) -> tuple[str, dict[str, Any]]:
+        """Return a path and a body; some are refused."""
+        dice, words = self.dice, " ".join("word" for _ in range(self.dice.randint(1, 30)))
+        limits: dict[str, Any] = {"max_tokens": dice.randint(1, self.longest)}
+        if dice.random() < 0.3:
+            limits["n"] = dice.randint(2, 3)
+        if dice.random() < 0.6:
+            limits |= {"stream": True, **({"stream_options": {"include_usage": True}} if dice.random() < 0.5 else {})}
+        kind = dice.random()
+        if kind < 0.5:
+            return CHAT, chat(words=words, **limits)
+        if kind < 0.8:
+            return TEXT, {"model": "tiny", "prompt": [words] * dice.randint(1, 3), **limits}
+        if kind < 0.85:
+            return TEXT, {"model": "tiny", "prompt": words, "max_tokens": 0, "echo": True, "logprobs": 1}
+        if kind < 0.95:
+            return VECTORS, {"model": "tiny", "input": [words] * dice.randint(1, 3)}
+        return dice.choice([(CHAT, chat(max_tokens=10**6)), (CHAT, chat(temperature=9)), (TEXT, {"model": "tiny"})])
+
+    async def send(self, door: Gateway) -> None:
+        """Send one request; a quarter of the clients do not wait for the end."""
+        path, body = self.draw()
+        patience = self.dice.random() * self.seconds if self.dice.random() < 0.25 else 60.0
+        try:
+            async with asyncio.timeout(patience):
+                response = await door.client.post(path, json=body)
+        except (TimeoutError, httpx.HTTPError):  # it has left, or its answer was cut
+            self.left += 1
+            return
+        assert ": vicuna" not in response.text
+        self.texts += 1
+
+    async def all(self, door: Gateway, count: int, at_once: int) -> None:
+        """Send so many requests, so many side by side."""
+        left = iter(range(count))
+
+        async def one_after_another() -> None:
+            for _ in left:
+                await self.send(door)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(one_after_another())
+
+
+@asynccontextmanager
+async def cutting(url: str, dice: random.Random, share: float) -> AsyncIterator[str]:
+    """A proxy of bytes before a server; each piece of an answer may be the last of its connection, but for counts."""
+    address = httpx.URL(url)
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(address.host, address.port)
+        asked = b""
+
+        async def out() -> None:
+            nonlocal asked
+            while data := await reader.read(65536):
+                asked = data
+                back.write(data)
+
+        async def home() -> None:
+            while data := await there.read(65536):
+                if not asked.startswith(QUESTION) and dice.random() < share:
+                    return
+                writer.write(data)
+
+        ways = [asyncio.ensure_future(out()), asyncio.ensure_future(home())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.gather(*ways, return_exceptions=True)
+            back.transport.abort()
+
+    async with _serving(connect) as proxy:
+        yield proxy
