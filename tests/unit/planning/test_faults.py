@@ -313,8 +313,8 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
     ),
     "quota at the merge": (job_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "raise the ResourceQuota")),
     "quota at the servers": (server_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "ask for less")),
-    "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask its administrator")),
-    "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask its administrator")),
+    "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "its administrator")),
+    "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "its administrator")),
     "quota that demands limits": (
         job_refused('pods "x" is forbidden: failed quota: team: must specify limits.cpu'),
         "QuotaExceeded",
