@@ -16,8 +16,8 @@ class PlanConfig:
         merge_progress: whether pod logs may be read.
         allowed: patterns of what models may name, by kind (see `allowed`); a kind that is absent is not narrowed.
         platform_user: whether user and groups of the pods are left to the platform.
-        gateway_keys: public keys of gateways, as `vicuna_contract.signing` reads them: servers that are made from now
-            on answer only what one of them has signed; empty: whoever asks.
+        gateway_keys: public keys of gateways, as `vicuna_contract.signing` reads them. New servers answer only what one
+            of them has signed; empty: all requests.
         network_peers: NetworkPolicyPeers that may reach the servers of every model; None: no policy is made.
     """
 

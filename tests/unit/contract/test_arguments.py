@@ -139,7 +139,7 @@ def serving_words(declared: Model) -> list[str]:
             pull_policy="Never",
             replicas=1,
             shared_volume=True,
-            marks={},
+            annotations={},
         )
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vicuna_operator.controller.app import _verdict
+from vicuna_operator.controller.app import _exit_code
 from vicuna_operator.controller.namespaces import Reach, find_reach, until_changed
 from vicuna_operator.errors import ForbiddenError, KubeError, NotFoundError, UnavailableError
 
@@ -101,7 +101,7 @@ async def test_the_process_starts_again_for_a_change_and_ends_in_order_for_a_fau
     holding, stopping, watching, leading = (asyncio.create_task(last()) for _ in range(4))
     changing = asyncio.create_task(look())
     await asyncio.wait({changing})
-    assert _verdict(holding, stopping, changing, watching, leading) == code
+    assert _exit_code(holding, stopping, changing, watching, leading) == code
     for task in (holding, stopping, watching, leading):
         task.cancel()
     await asyncio.gather(holding, stopping, watching, leading, return_exceptions=True)

@@ -41,7 +41,7 @@ def test_disruptions_use_up_no_retries(status: dict[str, str]) -> None:
         disrupt(world, *(() if status else (75, INTERRUPTED)), **status)
         assert world.condition("Ready")["reason"] == "MergeRetrying"
         assert world.condition("Stalled")["status"] == "False"
-        assert "tried again by itself" in world.condition("Ready")["message"]
+        assert "the operator tries again" in world.condition("Ready")["message"]
         for pod in world.all("Pod"):
             world.remove(pod)  # as a drain does
         next_attempt(world)

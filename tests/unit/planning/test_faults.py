@@ -267,7 +267,7 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
     "merge evicted": (
         merge_pod_state(reason="Evicted", message="The node was low on resource: ephemeral-storage."),
         "MergeRetrying",
-        ("Evicted", "ephemeral-storage", "tried again by itself"),
+        ("Evicted", "ephemeral-storage", "the operator tries again"),
     ),
     "server evicted": (evicted, "Evicted", ("low on resource: memory", "another pod is made", "free the node")),
     "deadline": (
@@ -313,8 +313,8 @@ FAULTS: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
     ),
     "quota at the merge": (job_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "raise the ResourceQuota")),
     "quota at the servers": (server_refused(QUOTA), "QuotaExceeded", ("exceeded quota: team", "ask for less")),
-    "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
-    "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "ask who runs it")),
+    "webhook at the merge": (job_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "its administrator")),
+    "webhook at the servers": (server_refused(WEBHOOK), "AdmissionRefused", ("must be signed", "its administrator")),
     "quota that demands limits": (
         job_refused('pods "x" is forbidden: failed quota: team: must specify limits.cpu'),
         "QuotaExceeded",

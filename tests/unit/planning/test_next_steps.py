@@ -83,10 +83,10 @@ def test_what_is_stalled_promises_no_other_try() -> None:
     world = started(merge={"retries": 1})
     refuse(world)
     world.reconcile()
-    assert "tried again by itself" in world.condition("Ready")["message"]
+    assert "the operator tries again" in world.condition("Ready")["message"]
     retried(world)
     assert world.condition("Ready")["reason"] == "NodeRefused"
-    assert "by itself" not in world.condition("Ready")["message"]
+    assert "tries again" not in world.condition("Ready")["message"]
     assert "(tried 2 times)" in world.condition("Stalled")["message"]
 
 
@@ -101,7 +101,7 @@ def test_a_merge_that_ends_well_and_names_no_artifact_is_tried_again_and_then_to
         world.wait()
         world.reconcile()
     assert world.condition("Ready")["reason"] == "MergeFailed"
-    assert "did not say which artifact" in world.condition("Ready")["message"]
+    assert "did not name its artifact" in world.condition("Ready")["message"]
     assert len(world.all("Job")) == 2
 
 

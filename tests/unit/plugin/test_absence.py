@@ -57,9 +57,9 @@ def ready(**status: Any) -> World:
         (renewed(90), ""),
         (renewed(-600), ""),
         (renewed(660), "no operator has renewed the Lease vicuna-system/vicuna for 11 min"),
-        (failing('Error from server (NotFound): leases "vicuna" not found'), "is not there"),
+        (failing('Error from server (NotFound): leases "vicuna" not found'), "does not exist"),
         (failing("Error from server (Forbidden): leases is forbidden"), ""),
-        (lambda _: {"spec": {"renewTime": "soon"}}, "is not there"),
+        (lambda _: {"spec": {"renewTime": "soon"}}, "does not exist"),
     ],
 )
 def test_an_operator_that_is_away_is_told(command: Any, answer: Answer, told: str, capsys: Capture) -> None:

@@ -103,7 +103,7 @@ def test_a_key_with_a_default_namespace(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("gateways", "words", "says"),
     [
-        (["sys/keys"], ["create", "a b"], "no name"),
+        (["sys/keys"], ["create", "a b"], "not a name"),
         (["sys/keys"], ["create", "a", "--rpm", "0"], "--rpm"),
         (["sys/keys"], ["create", "a", "--expires", "soon"], "30d"),
         (["sys/keys"], ["create", "a", "--default-namespace", "team-a/*"], "one namespace"),
@@ -131,5 +131,5 @@ def test_a_key_is_not_overwritten(capsys: Capture) -> None:
 def test_an_expiry_is_a_span_or_a_date() -> None:
     assert expiry("90m", NOW) == NOW + timedelta(minutes=90)
     assert expiry("2027-01-31", NOW) == datetime(2027, 1, 31, tzinfo=UTC)
-    with pytest.raises(PluginError, match="over already"):
+    with pytest.raises(PluginError, match="in the past"):
         expiry("2026-11-24", NOW)

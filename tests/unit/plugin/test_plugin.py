@@ -184,7 +184,7 @@ def test_rollback_warns_where_manifests_are_applied_by_something_else(capsys: Ca
 
 def test_rollback_with_nothing_to_go_back_to(capsys: Capture) -> None:
     assert run(edited(), "rollback", "demo") == 1
-    assert "no other revision" in capsys.readouterr().err
+    assert "no other kept revision" in capsys.readouterr().err
 
 
 def test_an_edit_in_between_is_not_overwritten(capsys: Capture) -> None:
@@ -288,7 +288,7 @@ def test_words_in_a_status_cannot_steer_the_terminal(capsys: Capture) -> None:
 
 def test_logs_where_there_is_nothing_to_read(capsys: Capture) -> None:
     assert run(World(), "logs", "demo") == 1
-    assert "`kubectl vicuna status demo` says why" in capsys.readouterr().err
+    assert "see `kubectl vicuna status demo`" in capsys.readouterr().err
 
 
 def test_wait_ends_when_ready_when_stalled_or_when_time_is_over(capsys: Capture) -> None:

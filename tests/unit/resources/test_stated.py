@@ -133,7 +133,7 @@ def test_user_and_groups_can_be_left_to_the_platform(render: Any, stated: Body) 
     words |= {
         merge_job: {"attempt": 0, "series": "s", "capacity": ""},
         prune_job: {"keep": {"a" * 16}},
-        revision_deployment: {"revision": "r", "artifact_id": "a" * 16, "replicas": 1, "marks": {}},
+        revision_deployment: {"revision": "r", "artifact_id": "a" * 16, "replicas": 1, "annotations": {}},
     }[render]
     subject = model(serving={"podSecurityContext": stated})
     fixed, left = (
