@@ -141,7 +141,7 @@ def _params(folder: Path, **params: object) -> None:
         (lambda f: _params(f, dim="big"), "NotACheckpoint", "that no LLaMA can have"),
         (lambda f: _params(f, n_kv_heads=-1), "NotACheckpoint", "that no LLaMA can have"),
         (lambda f: _params(f, use_scaled_rope=True), "NotACheckpoint", "scaled rope"),
-        (lambda f: (f / "params.json").write_text("[1]"), "NotACheckpoint", "params.json is no description"),
+        (lambda f: (f / "params.json").write_text("[1]"), "NotACheckpoint", "params.json is not a description"),
         (lambda f: (f / "params.json").unlink(), "NotACheckpoint", "params.json"),
     ],
 )
