@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 
-__all__ = ["EVENT_STREAM", "GATEWAY_HEADERS", "AnswerHead", "BadAnswerError", "printable", "read_head"]
+__all__ = ["EVENT_STREAM", "AnswerHead", "BadAnswerError", "printable", "read_head"]
 
 EVENT_STREAM = "text/event-stream"
 _MEDIA_TYPES = frozenset({"application/json", EVENT_STREAM, "text/plain"})
@@ -22,8 +22,6 @@ _PASSED = {
     TRIMMED_HEADER: re.compile(r"[0-9]{1,9}"),
 }
 """Names in lower case, and what their values look like; another value is left out."""
-GATEWAY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
-"""On every answer that is passed on."""
 
 
 class BadAnswerError(ValueError):
