@@ -76,9 +76,7 @@ def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> An
     media_type, with_charset = _media_type(status, headers.get("content-type", ""))
     if media_type == EVENT_STREAM and status != 200:
         raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
-    values = {name: headers.get(name, "") for name in _PASSED}
-    values[REVISION_HEADER] = revision or values[REVISION_HEADER]
-    passed = {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
+    passed = _passed(headers, revision)
     content_type = {"content-type": with_charset} if with_charset else {}
     buffering = {"x-accel-buffering": "no"} if media_type == EVENT_STREAM else {}  # for a proxy before the gateway
     length = headers.get("content-length", "")
@@ -89,6 +87,12 @@ def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> An
         passed.get(REVISION_HEADER, ""),
         int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None,
     )
+
+
+def _passed(headers: Mapping[str, str], revision: str) -> dict[str, str]:
+    values = {name: headers.get(name, "") for name in _PASSED}
+    values[REVISION_HEADER] = revision or values[REVISION_HEADER]
+    return {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
 
 
 def _check(status: int, encoding: str) -> None:
