@@ -49,6 +49,7 @@ async def test_every_route_but_health_needs_a_key() -> None:
             path = re.sub(r"\{.*?\}", "x", pattern)
             for headers in ({}, _bearer("wrong"), {"authorization": "Basic secret"}, {"authorization": "Bearer"}):
                 response = await door.client.request(method, path, headers=headers)
+                assert response.headers["x-content-type-options"] == "nosniff", (method, path)
                 refused = response.status_code == 401
                 assert refused == (path not in OPEN_PATHS), (method, path, headers)
                 if refused and method != "HEAD":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 
-__all__ = ["EVENT_STREAM", "GATEWAY_HEADERS", "AnswerHead", "BadAnswerError", "printable", "read_head"]
+__all__ = ["EVENT_STREAM", "AnswerHead", "BadAnswerError", "printable", "read_head"]
 
 EVENT_STREAM = "text/event-stream"
 _MEDIA_TYPES = frozenset({"application/json", EVENT_STREAM, "text/plain"})
@@ -22,8 +22,6 @@ _PASSED = {
     TRIMMED_HEADER: re.compile(r"[0-9]{1,9}"),
 }
 """Names in lower case, and what their values look like; another value is left out."""
-GATEWAY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
-"""On every answer that is passed on."""
 
 
 class BadAnswerError(ValueError):
@@ -78,9 +76,7 @@ def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> An
     media_type, with_charset = _media_type(status, headers.get("content-type", ""))
     if media_type == EVENT_STREAM and status != 200:
         raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
-    values = {name: headers.get(name, "") for name in _PASSED}
-    values[REVISION_HEADER] = revision or values[REVISION_HEADER]
-    passed = {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
+    passed = _passed(headers, revision)
     content_type = {"content-type": with_charset} if with_charset else {}
     buffering = {"x-accel-buffering": "no"} if media_type == EVENT_STREAM else {}  # for a proxy before the gateway
     length = headers.get("content-length", "")
@@ -91,6 +87,12 @@ def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> An
         passed.get(REVISION_HEADER, ""),
         int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None,
     )
+
+
+def _passed(headers: Mapping[str, str], revision: str) -> dict[str, str]:
+    values = {name: headers.get(name, "") for name in _PASSED}
+    values[REVISION_HEADER] = revision or values[REVISION_HEADER]
+    return {name: value for name, value in values.items() if _PASSED[name].fullmatch(value)}
 
 
 def _check(status: int, encoding: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Message, Send
 
-from vicuna_server.gateway.answer_head import GATEWAY_HEADERS, AnswerHead
+from vicuna_server.gateway.answer_head import AnswerHead
 
 __all__ = ["Client", "ClientStuckError"]
 
@@ -36,7 +36,7 @@ class Client:
         self._send = send
         self._patience = patience
         self._begun = begun
-        self._own = (*GATEWAY_HEADERS, (b"x-request-id", request_id.encode("latin-1")))
+        self._request_id = (b"x-request-id", request_id.encode("latin-1"))
         self.started = False
         self.streams = False
 
@@ -48,7 +48,7 @@ class Client:
         """
         self.streams = head.is_stream
         size = () if length is None else ((b"content-length", b"%d" % length),)
-        await self._start(head.status, [*head.headers, *self._own, *size])
+        await self._start(head.status, [*head.headers, *size])
 
     async def write(self, data: bytes | bytearray, *, more: bool = True) -> None:
         """Send a part of the body, the last one where there is no `more`.
@@ -68,12 +68,13 @@ class Client:
         Raises:
             ClientStuckError: it does not read.
         """
-        await self._start(response.status_code, [*response.raw_headers, *self._own])
+        await self._start(response.status_code, response.raw_headers)
         await self.write(bytes(response.body), more=False)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = True
         self._begun(status)
+        headers = [*headers, self._request_id]
         await self._in_time({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _body(self, data: bytes, *, more: bool) -> None:

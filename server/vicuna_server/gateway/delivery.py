@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
-from starlette.datastructures import Headers
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -83,7 +83,9 @@ class _Sending:
             await self._piece({"type": message["type"], "body": body[start:end], "more_body": more})
 
     def _start(self, message: Message) -> None:
-        headers = Headers(raw=list(message.get("headers", ())))
+        headers = MutableHeaders(raw=list(message.get("headers", ())))
+        headers.setdefault("x-content-type-options", "nosniff")  # an error may quote what a client asked for
+        message["headers"] = headers.raw
         self._frames = headers.get("content-type", "").startswith("text/event-stream")
         if self._cycle.more_body:  # the request is not whole, and nobody will read the rest of it
             self._cycle.keep_alive = False

@@ -41,13 +41,17 @@ def find(asked: str, key: Key, ids: Iterable[Model], served: Iterable[Model], *,
         served: models of this served name.
         several: whether models of several namespaces can be behind this gateway.
     """
-    if exact := tuple(model for model in ids if key.may_use(model.id)):
+    if exact := _usable(ids, key):
         return Found(exact)
-    usable = tuple(model for model in served if key.may_use(model.id))
+    usable = _usable(served, key)
     called = tuple(model for model in usable if not (several and _could_be_anothers(asked, model)))
     if meant := _meant(called, key):
         return Found(meant, across=several and not key.names_namespaces)
     return Found(by_id_alone=_meant(usable, key))
+
+
+def _usable(models: Iterable[Model], key: Key) -> tuple[Model, ...]:
+    return tuple(model for model in models if key.may_use(model.id))
 
 
 def _meant(models: tuple[Model, ...], key: Key) -> tuple[Model, ...]:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from vicuna_server.gateway.answer_head import BadAnswerError, read_head
 from vicuna_server.gateway.request_head import request_headers
@@ -131,7 +132,8 @@ def test_the_revision_is_only_what_could_be_one() -> None:
 
 @pytest.mark.parametrize("said", [{}, {"x-vicuna-revision": "feedbeef"}, {"X-Vicuna-Revision": "a b"}])
 def test_a_pods_revision_counts_whatever_its_server_says(said: dict[str, str]) -> None:
-    head = read_head(200, {**JSON, **said}, "0123abcd")
+    head = read_head(200, CIMultiDict({**JSON, **said, "Retry-After": "7"}), "0123abcd")
+    assert (b"retry-after", b"7") in head.headers
     assert head.revision == "0123abcd"
     assert dict(head.headers)[b"x-vicuna-revision"] == b"0123abcd"
 

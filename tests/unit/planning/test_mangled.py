@@ -8,6 +8,7 @@ import copy
 import json
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -15,7 +16,7 @@ import pytest
 
 from support.crd_schema import schema
 from support.memory_kube import Body
-from support.world import MERGED, World, model_body
+from support.world import CONFIG, MERGED, World, model_body
 from vicuna_contract import names as c
 from vicuna_operator.api.model import parse_model
 from vicuna_operator.controller.status import status_patch
@@ -40,7 +41,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 FORMATS = jsonschema.FormatChecker(())
 FORMATS.checks("date-time")(lambda value: bool(RFC_3339.fullmatch(value)))
 SHAPE = jsonschema.Draft202012Validator(schema()["properties"]["status"], format_checker=FORMATS)
-KINDS = ("Job", "Deployment", "Pod", "PersistentVolumeClaim", "Service", "PodDisruptionBudget")
+KINDS = ("Job", "Deployment", "Pod", "PersistentVolumeClaim", "Service", "PodDisruptionBudget", "NetworkPolicy")
 
 
 class Mangled(World):
@@ -77,7 +78,7 @@ def mangle(body: Any, dice: random.Random) -> None:
 
 
 def starting() -> Mangled:
-    return Mangled(model_body(serving={"replicas": 2}))
+    return Mangled(model_body(serving={"replicas": 2}), config=replace(CONFIG, network_peers=[]))
 
 
 def merging() -> Mangled:
