@@ -468,7 +468,8 @@ async def test_a_server_learns_nothing_of_a_clients_keys_and_gets_a_small_head(p
     assert (await door.client.post(CHAT, json=chat(), headers=headers)).status_code == 200
     top = server.requests[0].partition(b"\r\n\r\n")[0].lower()
     names = {line.partition(b":")[0].decode() for line in top.split(b"\r\n")[1:]}
-    assert names == {"host", "accept", "accept-encoding", "content-type", "content-length", "x-request-id"}
+    own = {"x-request-id", "x-vicuna-counting"}
+    assert names == {"host", "accept", "accept-encoding", "content-type", "content-length", *own}
     assert b"secret" not in top
     assert b"accept-encoding: identity" in top
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from support.gateway import QUESTION, Gateway, _serving, chat
-from support.serving import Running
+from support.serving import Running, eventually
 from vicuna_server.protocol.counts import Used
 
 __all__ = ["Mixture", "cutting", "metric", "told"]
@@ -38,21 +38,25 @@ class Mixture:
 
     Args:
         dice: decides.
-        seconds: the latest moment at which a client leaves.
-        longest: the most tokens of an answer.
+        progress: the tokens that all servers have generated so far.
+        patience: so many of them at most come before a client leaves; a time would be none on a busy machine.
+        longest: the most tokens of an answer that is waited for.
+
+    Attributes:
+        left: answers that did not come to their end.
     """
 
     dice: random.Random
-    seconds: float
+    progress: Callable[[], int]
+    patience: int
     longest: int
     left: int = 0
-    texts: int = 0
 
-    def draw(self) -> tuple[str, dict[str, Any]]:
+    def draw(self, tokens: int) -> tuple[str, dict[str, Any]]:
         """Return a path and a body; some are refused."""
         dice, words = self.dice, " ".join("word" for _ in range(self.dice.randint(1, 30)))
-        limits: dict[str, Any] = {"max_tokens": dice.randint(1, self.longest)}
-        if dice.random() < 0.3:
+        limits: dict[str, Any] = {"max_tokens": tokens, "ignore_eos": True}
+        if dice.random() < 0.2:
             limits["n"] = dice.randint(2, 3)
         if dice.random() < 0.6:
             limits |= {"stream": True, **({"stream_options": {"include_usage": True}} if dice.random() < 0.5 else {})}
@@ -60,7 +64,7 @@ class Mixture:
         if kind < 0.5:
             return CHAT, chat(words=words, **limits)
         if kind < 0.8:
-            return TEXT, {"model": "tiny", "prompt": [words] * dice.randint(1, 3), **limits}
+            return TEXT, {"model": "tiny", "prompt": [words] * dice.choice([1, 1, 2]), **limits}
         if kind < 0.85:
             return TEXT, {"model": "tiny", "prompt": words, "max_tokens": 0, "echo": True, "logprobs": 1}
         if kind < 0.95:
@@ -68,17 +72,18 @@ class Mixture:
         return dice.choice([(CHAT, chat(max_tokens=10**6)), (CHAT, chat(temperature=9)), (TEXT, {"model": "tiny"})])
 
     async def send(self, door: Gateway) -> None:
-        """Send one request; a quarter of the clients do not wait for the end."""
-        path, body = self.draw()
-        patience = self.dice.random() * self.seconds if self.dice.random() < 0.25 else 60.0
+        """Send one request; two of five clients ask for much, and leave before they have it."""
+        leaving = self.dice.random() < 0.4
+        path, body = self.draw(2000 if leaving else self.dice.randint(1, self.longest))
+        asking = asyncio.create_task(door.client.post(path, json=body))
+        if leaving:
+            moment = self.progress() + self.dice.randint(0, self.patience)
+            await eventually(lambda: asking.done() or self.progress() >= moment)
+            asking.cancel()
         try:
-            async with asyncio.timeout(patience):
-                response = await door.client.post(path, json=body)
-        except (TimeoutError, httpx.HTTPError):  # it has left, or its answer was cut
+            assert ": vicuna" not in (await asking).text
+        except (asyncio.CancelledError, httpx.HTTPError):  # it has left, or its answer was cut
             self.left += 1
-            return
-        assert ": vicuna" not in response.text
-        self.texts += 1
 
     async def all(self, door: Gateway, count: int, at_once: int) -> None:
         """Send so many requests, so many side by side."""
