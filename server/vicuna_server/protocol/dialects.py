@@ -11,15 +11,15 @@ __all__ = ["IGNORED", "REFUSED", "REFUSED_FOR_VECTORS", "Refusal", "refuse", "un
 
 
 class Refusal(NamedTuple):
-    """Why a field is refused, and which values of it ask for nothing; null, false, 0 and what is empty never do."""
+    """Why a field is refused, and which values of it ask for nothing: null, and false, 0 and what is empty mostly."""
 
     why: str
     harmless: tuple[object, ...] = ()
-    also_false: bool = False
+    also: tuple[object, ...] = ()
 
 
-def _each(names: str, why: str, *harmless: object, also_false: bool = False) -> dict[str, Refusal]:
-    return {name: Refusal(why, harmless, also_false) for name in names.split()}
+def _each(names: str, why: str, *harmless: object, also: tuple[object, ...] = ()) -> dict[str, Refusal]:
+    return {name: Refusal(why, harmless, also) for name in names.split()}
 
 
 REFUSED: Mapping[str, Refusal] = {
@@ -31,9 +31,10 @@ REFUSED: Mapping[str, Refusal] = {
     ),
     **_each("response_format", "only text is supported by this server", {"type": "text"}),
     **_each(
-        "tools functions tool_resources web_search_options documents plugins mcp_servers moderation",
+        "tools functions tool_resources documents plugins mcp_servers moderation",
         "not supported by this server, leave it out",
     ),
+    **_each("web_search_options", "not supported by this server, leave it out", also=({},)),  # a search with defaults
     **_each(
         "audio images image_url mm_processor_kwargs mm_payload media_io_kwargs prompt_embeds",
         "this model reads and writes text only",
@@ -72,7 +73,7 @@ REFUSED: Mapping[str, Refusal] = {
     **_each("eos_token_id", "the field is called stop_token_ids here"),
     **_each("ban_eos_token", "the field is called ignore_eos here"),
     **_each("custom_token_bans", "give the tokens a logit_bias of -100, or the words in bad_words"),
-    **_each("do_sample", "for the likeliest tokens say temperature: 0", True, also_false=True),
+    **_each("do_sample", "for the likeliest tokens say temperature: 0", True, also=(False,)),
     **_each("extra_body options parameters sampling_params", "its fields belong into the body itself"),
     **_each("num_ctx truncation_length max_model_len", "the length of the context is set where the model is served"),
     **_each("truncate_prompt_tokens truncate", "prompts are not cut; a chat may say truncation: auto"),
@@ -85,9 +86,9 @@ REFUSED: Mapping[str, Refusal] = {
     **_each("suffix", "this model continues text and cannot fill in before an ending; leave it out"),
     **_each("echo", "only /v1/completions gives the prompt back; leave it out"),
     **_each("continue_final_message", "only the last message of a chat can be continued"),
-    **_each("add_generation_prompt", "the template's opening of an answer is always added", True, also_false=True),
+    **_each("add_generation_prompt", "the template's opening of an answer is always added", True, also=(False,)),
     **_each(
-        "add_special_tokens", "BOS stands where the model was trained with it; send token ids", True, also_false=True
+        "add_special_tokens", "BOS stands where the model was trained with it; send token ids", True, also=(False,)
     ),
 }
 """What would change the answer. Fields that a route has itself never get here."""
@@ -103,7 +104,7 @@ REFUSED_FOR_VECTORS: Mapping[str, Refusal] = {
         "output_dimension dimension outputDimensionality dims truncate_dim",
         "the vectors of this model cannot be shortened; leave it out",
     ),
-    **_each("normalize normalized use_activation", "all vectors have length 1", True, also_false=True),
+    **_each("normalize normalized use_activation", "all vectors have length 1", True, also=(False,)),
     **_each(
         "embed_dtype output_dtype embedding_type embedding_types",
         "vectors are of float32",
@@ -146,7 +147,7 @@ def refuse(fields: Mapping[str, object] | None, refused: Mapping[str, Refusal] =
         refusal = refused.get(name)
         if refusal is None or value is None or value in refusal.harmless:
             continue
-        if value or (refusal.also_false and value is False):
+        if value or any(value == one and type(value) is type(one) for one in refusal.also):
             raise ValueError(f"{name}: {refusal.why}")
 
 

@@ -36,7 +36,7 @@ ASKED: dict[str, object] = {
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "decoder_input_details": True,
     "audio": {"voice": "x", "format": "wav"},
-    "web_search_options": {"search_context_size": "low"},
+    "web_search_options": {},  # with OpenAI's defaults
     "lora": "x",
     "use_beam_search": True,
     "best_of": 3,
