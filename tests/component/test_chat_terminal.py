@@ -109,6 +109,9 @@ def test_a_long_paste_is_one_word_on_the_screen_and_whole_in_the_question(tmp_pa
         screen.expect("seed 5")
         screen.expect("system Be brief.")
         screen.expect("you:")
+        screen.type("!!set model other\r")
+        screen.expect("runs in this process")
+        screen.expect("you:")
         screen.type(CTRL_D)
         assert screen.process.wait(timeout=SECONDS) == 0
 

@@ -43,6 +43,7 @@ def test_the_list_here_is_the_documents(api: Any) -> None:
 
 REFUSED = {"tools", "functions", "response_format", "modalities", "suffix", "best_of", "dimensions", "logit_bias"}
 DEPENDENT = {"stream_options", "top_logprobs", "echo", "max_tokens", "max_completion_tokens"}
+DEPENDENT |= {"add_generation_prompt", "continue_final_message"}
 
 
 def make_answerable(path: str, body: Any) -> None:
@@ -56,6 +57,7 @@ def make_answerable(path: str, body: Any) -> None:
     for message in body.get("messages") or ():
         message.pop("tool_calls", None)
         message.pop("function_call", None)
+        message.pop("audio", None)
         message["content"] = message.get("content") or "text"
     if body.get("messages"):
         body["messages"][0]["role"] = "user"

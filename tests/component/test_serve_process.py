@@ -146,9 +146,12 @@ def test_the_log_has_a_json_line_per_request_unless_switched_off(tmp_path: Path)
 
 def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
     with served(tmp_path, VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_TOKENS="2") as server:
-        done = chat("--url", server.url, "--wait", "60", stdin="one\n\ntwo\n")
+        done = chat("--url", server.url, "--wait", "60", stdin="one\n\n!!set model m\ntwo\n!!set model default\n")
+        refused = chat("--url", server.url, stdin="!!set model other\nthree\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "one one \ntwo two \n"
+    assert (refused.returncode, refused.stdout) == (65, "")
+    assert "has no model 'other'; it lists m" in refused.stderr
 
 
 def test_a_chat_goes_on_when_it_is_too_long_and_says_so(tmp_path: Path) -> None:

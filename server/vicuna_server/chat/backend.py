@@ -56,6 +56,13 @@ class Backend(Protocol):
     def title(self) -> str:
         """What the user is told of it."""
 
+    def use(self, model: str | None) -> None:
+        """Answer by another model from now on; None: the other side's first.
+
+        Raises:
+            VicunaError: There is no such model, or no choice.
+        """
+
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         """Yield the pieces of the next message; closing the iterator stops the work.
 

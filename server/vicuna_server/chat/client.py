@@ -66,8 +66,15 @@ class RemoteModel:
             InputError: What answers is no OpenAI-compatible server, or has no model.
         """
         if self._model is None:
-            self._model = self._first_model()
+            self._model = self._models()[0]
         return self._model
+
+    def use(self, model: str | None) -> None:
+        """Answer by another model of the server's list; see `Backend.use`."""
+        names = self._models()
+        if model is not None and model not in names:
+            raise InputError("NoModel", f"{self.url} has no model {model!r}; it lists {', '.join(names)}")
+        self._model = model or names[0]
 
     def close(self) -> None:
         """Close the connections."""
@@ -94,7 +101,8 @@ class RemoteModel:
                 )
             time.sleep(RETRY_SECONDS)
 
-    def _first_model(self) -> str:
+    def _models(self) -> list[str]:
+        """Return the names that the server lists, at least one."""
         try:
             response = self._http.get("/v1/models")
         except httpx.HTTPError as error:
@@ -102,9 +110,12 @@ class RemoteModel:
         if response.status_code != 200:
             raise _refused(response)
         try:
-            return str(response.json()["data"][0]["id"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise InputError("NoModel", f"{self.url} lists no model; name one with --model") from error
+            names = [str(one["id"]) for one in response.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            names = []
+        if not names:
+            raise InputError("NoModel", f"{self.url} lists no model; name one with --model")
+        return names
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         """Yield the answer's pieces; see `Backend.stream`.

@@ -9,6 +9,7 @@ from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.engine import ChatPrompt, Delta, Generation, GenerationRequest
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.errors import UsageError
 from vicuna_server.prompts import Message, Role
 
 __all__ = ["LocalModel"]
@@ -35,6 +36,13 @@ class LocalModel:
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
         self._thread.start()
         self._wait(self._engine.load())
+
+    def use(self, model: str | None) -> None:
+        """Refuse: there is one model here; see `Backend.use`."""
+        del model  # whichever it is
+        raise UsageError(
+            "!!set model: the model runs in this process; for another one end with !!exit and name it with --model"
+        )
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         """Yield the answer's pieces; see `Backend.stream`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from vicuna_server.chat.backend import Backend, ChatMessage, Options
 from vicuna_server.chat.console import Console
 from vicuna_server.chat.display import show
-from vicuna_server.chat.settings import DEFAULT, change, describe
+from vicuna_server.chat.settings import DEFAULT, MODEL, change, describe
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import UsageError, VicunaError
 
@@ -19,7 +19,7 @@ COMMANDS = {
     "!!help": "this list",
     "!!reset": "forget the conversation, not the system text",
     "!!system TEXT": "tell the model how to behave; without TEXT: no more",
-    "!!set NAME VALUE": "temperature, top-p, seed or max-new-tokens; alone: what is set",
+    "!!set NAME VALUE": "model, temperature, top-p, seed or max-new-tokens; alone: what is set",
     "!!remove": "take back the last question and its answer",
     "!!regen": "answer the last question again",
     "!!save FILE": "write the conversation to a file",
@@ -142,9 +142,16 @@ class Session:
             self._transcript.instruct(argument)
             return "The model is told so." if argument else "There is no system text any more."
         if not argument:
-            return f"{describe(self._options)}\nsystem {self._transcript.system or DEFAULT}"
+            system = self._transcript.system or DEFAULT
+            return f"model {self._backend.title}\n{describe(self._options)}\nsystem {system}"
         setting, _, value = argument.partition(" ")
-        self._options = change(self._options, setting, value.strip())
+        return self._change(setting, value.strip())
+
+    def _change(self, setting: str, value: str) -> str:
+        if setting == MODEL and value:
+            self._backend.use(None if value == DEFAULT else value)
+            return f"model {self._backend.title}"
+        self._options = change(self._options, setting, value)
         return describe(self._options)
 
     def _carry_out(self, name: str, argument: str) -> str:

@@ -1,4 +1,4 @@
-"""What `!!set` changes: how answers are made."""
+"""What `!!set` changes: how answers are made. By which model is the backend's."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
@@ -10,10 +10,11 @@ from vicuna_contract.arguments import bounded, positive
 from vicuna_server.chat.backend import Options
 from vicuna_server.errors import UsageError
 
-__all__ = ["DEFAULT", "change", "describe", "seed"]
+__all__ = ["DEFAULT", "MODEL", "change", "describe", "seed"]
 
 DEFAULT = "default"
 """Leaves a setting to the model's side."""
+MODEL = "model"
 
 
 def seed(text: str) -> int:
@@ -47,7 +48,9 @@ def change(options: Options, name: str, value: str) -> Options:
         UsageError: there is no such setting, or it does not take this value.
     """
     if name not in _KINDS:
-        raise UsageError(f"!!set {name}: there is no such setting; there are {', '.join(_KINDS)}")
+        if name == MODEL:
+            raise UsageError(f"!!set {name}: say which one; or {DEFAULT}, the server's first")
+        raise UsageError(f"!!set {name}: there is no such setting; there are {', '.join((MODEL, *_KINDS))}")
     field, kind = _KINDS[name]
     try:
         return replace(options, **{field: None if value == DEFAULT else kind(value)})

@@ -85,10 +85,11 @@ class PromptEncoder:
         if isinstance(prompt, str):
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
         check_chats(self.chats)
-        conversation = Conversation.of(prompt.messages)
         if self._template is None:
-            return EncodedPrompt(self._own_template.encode(conversation, check))
-        rendered = self._template.render(conversation)
+            own = self._own_template
+            conversation = Conversation.of(prompt.messages, in_place=own.keeps_system_in_place)
+            return EncodedPrompt(own.encode(conversation, check))
+        rendered = self._template.render(Conversation.of(prompt.messages))
         ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
         for part in rendered.parts:
             if part is EndOfTurn.EOS:

@@ -3,14 +3,20 @@
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from vicuna_server.engine.rendering import Renderer
-from vicuna_server.prompts import Conversation, Message
+from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.prompts import Conversation, Message, Role
 
 __all__ = ["JinjaTemplate"]
+
+_ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
+_TRIALS = ("susasusus", "usasu")
+"""Roles of conversations with a system message behind each kind of other, and with and without one at the head."""
 
 
 class JinjaTemplate:
@@ -35,6 +41,29 @@ class JinjaTemplate:
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         bos = self._tokenizer.bos_token_id
         self._adds_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
+
+    @cached_property
+    def keeps_system_in_place(self) -> bool:
+        """Whether the template writes system messages where they stand, wherever that is; it is tried once.
+
+        Many refuse one that is not the first, leave it out, or gather all at the head.
+
+        Raises:
+            OverloadedError: There is no process to be had.
+        """
+        try:
+            return all(map(self._keeps_order, _TRIALS))
+        except OverloadedError:
+            raise
+        except RequestError:
+            return False
+
+    def _keeps_order(self, roles: str) -> bool:
+        words = [f"vicunatrial{index}" for index in range(len(roles))]
+        messages = [Message(_ROLES[role], word) for role, word in zip(roles, words, strict=True)]
+        text = self.renderer.render(messages, continues=False)
+        places = [text.find(word) for word in words]
+        return -1 not in places and places == sorted(places)
 
     def encode(self, conversation: Conversation, check: Callable[[str], object] = lambda _: None) -> list[int]:
         """Return the ids, with BOS once where the model wants one.

@@ -33,7 +33,7 @@ def router(answerer: Answerer) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, whole or as a stream of server-sent events."""
         body = await read_body(request, ChatRequest, answerer.settings)
-        answerer.check(body.model)
+        answerer.check(body)
         messages, trim = conversation(body.messages), body.truncation == "auto"
         prompt = await answerer.engine.prepare(messages, body.token_limit, trim=trim)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None

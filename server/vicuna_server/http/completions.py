@@ -37,7 +37,7 @@ def router(answerer: Answerer) -> APIRouter:
     async def completions(request: Request) -> Response:
         """Continue one or several texts, whole or as a stream of server-sent events."""
         body = await read_body(request, CompletionRequest, answerer.settings)
-        answerer.check(body.model)
+        answerer.check(body)
         echoes = [await _text(answerer, prompt) for prompt in body.prompts] if body.echo else []
         check_echo(echoes, body.choices)
         scored = await answerer.score(request, body.prompts, body.scored, body.choices)

@@ -30,6 +30,7 @@ from vicuna_server.http.settings import ServiceSettings
 from vicuna_server.http.sharing import cache_scope
 from vicuna_server.http.sse import DONE, EventStream, frame, while_connected
 from vicuna_server.protocol.answer_size import most_scored, token_limit
+from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.envelope import Head
 from vicuna_server.protocol.errors import error_of
 from vicuna_server.protocol.quoting import quoted
@@ -70,21 +71,22 @@ class Answerer:
     lifecycle: Lifecycle
     metrics: Metrics
 
-    def check(self, model: str | None) -> None:
-        """Refuse what cannot be answered here or yet.
+    def check(self, body: RequestBody) -> None:
+        """Refuse what cannot be answered here or yet, and count fields that nothing is known of.
 
         Raises:
             RequestError: Unknown model, or still loading.
         """
-        if model is not None and model != self.settings.served_name:
+        if body.model is not None and body.model != self.settings.served_name:
             raise RequestError(
-                f"the model {quoted(model)} does not exist here; this server has {self.settings.served_name!r}",
+                f"the model {quoted(body.model)} does not exist here; this server has {self.settings.served_name!r}",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
         if not self.lifecycle.loaded:
             raise OverloadedError("the model is still loading; try again in a moment", status=503, code="loading")
+        self.metrics.unknown(body.unknown)
 
     def head(self, prefix: str) -> Head:
         """Return what all parts of a response have in common; its id is new, whatever the request's is."""
@@ -108,7 +110,6 @@ class Answerer:
             RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
                 is answered then.
         """
-        self.metrics.unknown(body.unknown)
         answers, field = len(prompts) * body.choices, body.alternatives_field
         ceiling = None if body.stream else token_limit(answers, max_tokens, logprobs, field)
         scope, limit = self.scope(request), self.settings.max_stream_seconds

@@ -36,7 +36,7 @@ def router(answerer: Answerer) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Turn texts into vectors of length 1: the mean of the model's last hidden states."""
         body = await read_body(request, EmbeddingRequest, answerer.settings)
-        answerer.check(body.model)
+        answerer.check(body)
         if not answerer.settings.accepts_token_ids and any(isinstance(one, tuple) for one in body.inputs):
             raise RequestError(_OTHER_TOKENIZER, param="input", code="token_ids_not_accepted")
         encoding_format = body.encoding_format or "float"
@@ -57,7 +57,7 @@ def router(answerer: Answerer) -> APIRouter:
     async def tokenize(request: Request) -> Response:
         """Return the token ids of a text, or of a conversation as the model reads it."""
         body = await read_body(request, TokenizeRequest, answerer.settings)
-        answerer.check(body.model)
+        answerer.check(body)
         prompt = body.prompt if body.messages is None else conversation(body.messages)
         ids = await answerer.engine.tokenize(prompt or "", add_special_tokens=body.add_special_tokens is not False)
         tokens: Tokenized = {"count": len(ids), "max_model_len": answerer.engine.context_length, "tokens": ids}
@@ -67,7 +67,7 @@ def router(answerer: Answerer) -> APIRouter:
     async def detokenize(request: Request) -> Response:
         """Return the text of token ids."""
         body = await read_body(request, DetokenizeRequest, answerer.settings)
-        answerer.check(body.model)
+        answerer.check(body)
         text: Detokenized = {"prompt": await answerer.engine.detokenize(body.tokens)}
         return JSONResponse(text)
 

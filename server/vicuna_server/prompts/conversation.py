@@ -1,4 +1,4 @@
-"""The conversation that templates render: one optional system text, then turns."""
+"""The conversation that templates render: a system text at its head, if there is one, then turns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,40 +21,42 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in the form every template can render.
+    """Messages in the form a template can render.
 
     Attributes:
         system: Text that replaces the template's own system text; None keeps the template's.
-        turns: User and assistant messages, neighbours of one role joined by a newline; never empty.
+        turns: User and assistant messages, and system messages where they may stay among them; neighbours of one role
+            joined by a newline; never empty, and the first is no system message.
+        continues: Whether the assistant's message came last: the answer then goes on from its text.
     """
 
     system: str | None
     turns: tuple[Message, ...]
+    continues: bool
 
     @classmethod
-    def of(cls, messages: Sequence[Message]) -> Self:
-        """Gather the system texts and join neighbouring turns of one role.
+    def of(cls, messages: Sequence[Message], *, in_place: bool = False) -> Self:
+        """Join neighbouring messages of one role, and the system messages that belong to the head.
+
+        Args:
+            messages: As the client sent them.
+            in_place: Whether a system message behind the first turn stays where it is; all go to the head otherwise.
 
         Raises:
             RequestError: When there is neither a user nor an assistant message.
         """
-        system = [message.content for message in messages if message.role == "system"]
+        system: list[str] = []
         turns: list[Message] = []
         for message in messages:
-            if message.role == "system":
-                continue
-            if turns and turns[-1].role == message.role:
+            if message.role == "system" and not (in_place and turns):
+                system.append(message.content)
+            elif turns and turns[-1].role == message.role:
                 turns[-1] = Message(message.role, f"{turns[-1].content}\n{message.content}")
             else:
                 turns.append(message)
         if not turns:
             raise RequestError("messages: at least one user message is needed", param="messages")
-        return cls("\n".join(system) if system else None, tuple(turns))
-
-    @property
-    def continues(self) -> bool:
-        """Whether the last turn is the assistant's: the answer then goes on from its text."""
-        return self.turns[-1].role == "assistant"
+        return cls("\n".join(system) if system else None, tuple(turns), messages[-1].role == "assistant")
 
     def messages(self) -> list[Message]:
         """Return the conversation as messages again, the system text first."""

@@ -41,16 +41,9 @@ class Template:
 
 def _vicuna_v1_1(system: str, conversation: Conversation) -> list[Part]:
     parts: list[Part] = [f"{system} " if system else ""]
-    for index, turn in enumerate(conversation.turns):
-        if turn.role == "user":
-            parts.append(f"USER: {turn.content} ")
-            continue
-        parts.append(f"ASSISTANT: {turn.content}")
-        if index < len(conversation.turns) - 1:
-            parts.append(EndOfTurn.EOS)
-    if not conversation.continues:
-        parts.append("ASSISTANT:")
-    return _join_text(parts)
+    for turn in conversation.turns:
+        parts += [f"USER: {turn.content} "] if turn.role == "user" else [f"ASSISTANT: {turn.content}", EndOfTurn.EOS]
+    return _opened(parts, "ASSISTANT:", conversation)
 
 
 def _vicuna_v0(system: str, conversation: Conversation) -> list[Part]:
@@ -61,23 +54,17 @@ def _vicuna_v0(system: str, conversation: Conversation) -> list[Part]:
 
 def _alpaca(system: str, conversation: Conversation) -> list[Part]:
     parts: list[Part] = [f"{system}\n\n" if system else ""]
-    for index, turn in enumerate(conversation.turns):
-        if turn.role == "user":
-            parts.append(f"### Instruction:\n{turn.content}\n\n")
-            continue
+    for turn in conversation.turns:
         # Stanford's training text is the prompt with the answer right behind the colon, then the eos token.
-        parts.append(f"### Response:{turn.content}")
-        if index < len(conversation.turns) - 1:
-            parts.append(EndOfTurn.EOS)
-    if not conversation.continues:
-        parts.append("### Response:")
-    return _join_text(parts)
+        said: list[Part] = [f"### Response:{turn.content}", EndOfTurn.EOS]
+        parts += [f"### Instruction:\n{turn.content}\n\n"] if turn.role == "user" else said
+    return _opened(parts, "### Response:", conversation)
 
 
-def _join_text(parts: list[Part]) -> list[Part]:
-    """Merge neighbouring texts, so that a tokenizer sees each run of text whole."""
+def _opened(parts: list[Part], opening: str, conversation: Conversation) -> list[Part]:
+    """Open the answer, or leave the last one open; neighbouring texts become one, which a tokenizer sees whole."""
     joined: list[Part] = []
-    for part in parts:
+    for part in parts[:-1] if conversation.continues else [*parts, opening]:
         if joined and isinstance(part, str) and isinstance(joined[-1], str):
             joined[-1] += part
         else:

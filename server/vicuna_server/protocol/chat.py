@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vicuna_server.protocol.sampling import RequestBody, SamplingFields, Whole
+from vicuna_server.protocol.body import RequestPart, Whole
+from vicuna_server.protocol.sampling import SamplingFields
 
-__all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart"]
+__all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart", "check_continuation"]
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 2048
@@ -29,11 +30,18 @@ _OTHER_PARTS = {
 }
 
 
-class TextPart(RequestBody):
-    """One content part; only text can be read by these models."""
+class TextPart(RequestPart):
+    """One content part; only text can be read by these models. What an assistant refused with is text too."""
 
     type: Literal["text"]
     text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refusal_is_text(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("type") == "refusal":
+            return {"type": "text", "text": value.get("refusal")}
+        return value
 
     @field_validator("type", mode="before")
     @classmethod
@@ -44,7 +52,7 @@ class TextPart(RequestBody):
         return value
 
 
-class ChatMessage(RequestBody):
+class ChatMessage(RequestPart):
     """One message; `developer` is OpenAI's newer name for `system`."""
 
     # tool and function come with calls, which no answer here has
@@ -52,6 +60,8 @@ class ChatMessage(RequestBody):
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     tool_calls: list[Any] | None = None
     function_call: dict[str, Any] | None = None
+    refusal: str | None = None
+    audio: dict[str, Any] | None = None
 
     @field_validator("role", mode="before")
     @classmethod
@@ -64,6 +74,8 @@ class ChatMessage(RequestBody):
     def _has_content(self) -> Self:
         if self.tool_calls or self.function_call:
             raise ValueError("tool_calls: not supported by this server, leave such messages out")
+        if self.audio:
+            raise ValueError("audio: this model reads text only; send what was said as content")
         if self.content is None and self.role != "assistant":
             raise ValueError("content: must be text or a list of text parts")
         return self
@@ -71,13 +83,36 @@ class ChatMessage(RequestBody):
     def text(self) -> str:
         """Return the content as one string; parts are joined by newlines."""
         if self.content is None:
-            return ""
+            return self.refusal or ""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content)
 
 
 Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+
+
+def check_continuation(messages: list[ChatMessage], opened: bool | None, continued: bool | None) -> None:
+    """Refuse what vLLM's fields ask for where something else is done: the last message alone decides.
+
+    Args:
+        messages: the conversation.
+        opened: `add_generation_prompt`, whether a message of the assistant is to be begun; None: not said.
+        continued: `continue_final_message`, whether the last message is to be gone on with; None: not said.
+
+    Raises:
+        ValueError: the message begins with the field's name.
+    """
+    last = messages[-1].role == "assistant"
+    for name, value, done in (
+        ("continue_final_message", continued, last),
+        ("add_generation_prompt", opened, not last),
+    ):
+        if value is not None and value != done:
+            raise ValueError(
+                f"{name}: a message of the assistant that comes last is continued, any other is answered; leave it "
+                "out, or change the last message"
+            )
 
 
 class ChatRequest(SamplingFields):
@@ -97,6 +132,7 @@ class ChatRequest(SamplingFields):
     functions: list[Any] | None = None
     function_call: Any = None
     modalities: list[str] | None = None
+    add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     response_format: dict[str, Any] | None = None
 
@@ -116,12 +152,7 @@ class ChatRequest(SamplingFields):
 
     @model_validator(mode="after")
     def _continues_what_it_says(self) -> Self:
-        continued = self.messages[-1].role == "assistant"
-        if self.continue_final_message is not None and self.continue_final_message != continued:
-            raise ValueError(
-                "continue_final_message: a message of the assistant that comes last is continued, any other is "
-                "answered; leave it out, or change the last message"
-            )
+        check_continuation(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
 
     @property

@@ -9,9 +9,10 @@ from typing import Literal, NotRequired, Self
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
+from vicuna_server.protocol.body import Whole
 from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
 from vicuna_server.protocol.inputs import TextsOrIds, separate
-from vicuna_server.protocol.sampling import SamplingFields, Whole
+from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = [
     "Completion",

@@ -2,20 +2,23 @@
 
 import base64
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 from typing_extensions import TypedDict
 
+from vicuna_server.protocol.body import ModelName, RequestBody, Whole
+from vicuna_server.protocol.dialects import REFUSED_FOR_VECTORS, Refusal
 from vicuna_server.protocol.inputs import TextsOrIds, separate
-from vicuna_server.protocol.sampling import ModelName, RequestBody, Whole
 
 __all__ = ["EmbeddingList", "EmbeddingRequest", "embedding_list"]
 
 
 class EmbeddingRequest(RequestBody):
     """The body of `POST /v1/embeddings`."""
+
+    refused: ClassVar[Mapping[str, Refusal]] = REFUSED_FOR_VECTORS
 
     model: ModelName
     input: TextsOrIds

@@ -2,12 +2,12 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vicuna_server.protocol.dialects import refuse, unknown
+from vicuna_server.protocol.body import ModelName, RequestBody, RequestPart, Whole
 from vicuna_server.protocol.inputs import TokenId
 
-__all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "ModelName", "RequestBody", "SamplingFields", "StreamOptions", "Whole"]
+__all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "SamplingFields", "StreamOptions"]
 
 MAX_STOP_STRINGS = 64
 """OpenAI takes 4, evaluations have more."""
@@ -20,13 +20,6 @@ MAX_TOKEN_IDS = 2**18
 """As many as any vocabulary has."""
 
 
-def _whole(value: object) -> object:
-    """Let 16.0 be 16, as JSON Schema has it; `"16"` and true are no numbers."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 StopString = Annotated[str, Field(max_length=MAX_STOP_LENGTH)]
 BadWord = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS, fail_fast=True)]
@@ -34,13 +27,7 @@ BiasKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class RequestBody(BaseModel):
-    """A request's JSON object: null means the same as absent, unknown fields are ignored, types are not guessed."""
-
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, strict=True)
-
-
-class StreamOptions(RequestBody):
+class StreamOptions(RequestPart):
     """`stream_options` of OpenAI."""
 
     include_usage: bool | None = None
@@ -48,8 +35,6 @@ class StreamOptions(RequestBody):
 
 class SamplingFields(RequestBody):
     """Fields of every generation request: OpenAI's, and what vLLM and transformers have besides, by their names."""
-
-    model_config = ConfigDict(extra="allow")
 
     alternatives_field: ClassVar[str] = "logprobs"
     """By which the likeliest tokens beside each are asked for."""
@@ -88,8 +73,7 @@ class SamplingFields(RequestBody):
         return value
 
     @model_validator(mode="after")
-    def _refuse_other_dialects(self) -> Self:
-        refuse(self.model_extra)
+    def _lets_a_token_come(self) -> Self:
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise ValueError("allowed_token_ids: with an empty list no token could come; leave it out")
         return self
@@ -101,11 +85,6 @@ class SamplingFields(RequestBody):
         if self.prompt_logprobs is not None and self.stream:
             raise ValueError("prompt_logprobs: not given in a stream; leave out one of them")
         return self
-
-    @property
-    def unknown(self) -> list[str]:
-        """Names of fields that nothing is known of."""
-        return unknown(self.model_extra)
 
     @property
     def stops(self) -> tuple[str, ...]:

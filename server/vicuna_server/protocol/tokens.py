@@ -5,9 +5,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.chat import Messages
+from vicuna_server.protocol.body import RequestBody
+from vicuna_server.protocol.chat import Messages, check_continuation
 from vicuna_server.protocol.inputs import TokenId
-from vicuna_server.protocol.sampling import ModelName, RequestBody
 
 __all__ = ["DetokenizeRequest", "Detokenized", "TokenizeRequest", "Tokenized"]
 
@@ -18,22 +18,24 @@ MAX_TOKENS = 2**18
 class TokenizeRequest(RequestBody):
     """The body of `POST /tokenize`: a text, or a conversation that the chat template renders."""
 
-    model: ModelName | None = None
     prompt: str | None = Field(default=None, max_length=MAX_TEXT)
     messages: Messages | None = None
     add_special_tokens: bool | None = Field(default=None, description="BOS before a text (default: true)")
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("prompt: either prompt or messages is needed, not both")
+        if self.messages:
+            check_continuation(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
 
 
 class DetokenizeRequest(RequestBody):
     """The body of `POST /detokenize`."""
 
-    model: ModelName | None = None
     tokens: Annotated[list[TokenId], Field(max_length=MAX_TOKENS, fail_fast=True)]
 
 

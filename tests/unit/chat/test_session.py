@@ -14,13 +14,18 @@ from vicuna_server.errors import InputError, UsageError
 class Parrot:
     """Repeats the last question; fails at "fail", is interrupted behind the first word of "stop"."""
 
-    title = "parrot"
     report = Report("stop", 7, 3, 2)
 
     def __init__(self) -> None:
         self.sent: list[list[str]] = []
         self.options: list[Options] = []
         self.closed = 0
+        self.title = "parrot"
+
+    def use(self, model: str | None) -> None:
+        if model == "dodo":
+            raise InputError("NoModel", "dodo is gone")
+        self.title = model or "parrot"
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
         self.options.append(options)
@@ -113,6 +118,16 @@ def test_settings_are_changed_for_the_next_answer(capsys: pytest.CaptureFixture[
     assert parrot.options == [Options(), Options(temperature=0.0, top_p=0.5, seed=-4)]
     told = capsys.readouterr().out
     assert "seed default\nmax-new-tokens default\nsystem default" in told
+
+
+def test_another_model_goes_on_with_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = chat("a", "!!set model macaw", "b", "!!set", "!!set model dodo", "!!set model", "c", "!!set model default")
+    assert parrot.sent[-1] == ["a", "a ", "b", "b ", "c"]
+    out, err = capsys.readouterr()
+    assert "model macaw\ntemperature default" in out
+    assert "NoModel: dodo is gone" in err
+    assert "!!set model: say which one" in err
+    assert parrot.title == "parrot"
 
 
 @pytest.mark.parametrize("line", ["!!set", "!!set temperature 3", "!!set top-p x", "!!set seed 1.5", "!!set magic 1"])

@@ -1,6 +1,8 @@
 """Fields of other servers' dialects: done, refused by name, or known to do nothing."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,14 @@ from pydantic import ValidationError
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
 from vicuna_server.protocol.dialects import IGNORED, REFUSED
+from vicuna_server.protocol.embeddings import EmbeddingRequest
 from vicuna_server.protocol.errors import from_validation
+from vicuna_server.protocol.tokens import TokenizeRequest
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "hi"}
+INPUT: dict[str, Any] = {"model": "m", "input": "hi"}
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "serving.md"
 ROUTES = [(ChatRequest, CHAT), (CompletionRequest, TEXT)]
 Route = type[ChatRequest] | type[CompletionRequest]
 
@@ -30,7 +36,7 @@ ASKED: dict[str, object] = {
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "decoder_input_details": True,
     "audio": {"voice": "x", "format": "wav"},
-    "web_search_options": {"search_context_size": "low"},
+    "web_search_options": {},  # with OpenAI's defaults
     "lora": "x",
     "use_beam_search": True,
     "best_of": 3,
@@ -50,7 +56,65 @@ ASKED: dict[str, object] = {
     "return_token_ids": True,
     "extra_body": {"guided_json": SCHEMA},
     "options": {"temperature": 0},
+    "moderation": {"model": "omni-moderation-latest", "policy": {"output": {"mode": "block"}}},
+    "repetition_detection": {"max_pattern_size": 4, "min_count": 3},
+    "watermarking": True,
+    "logprob_token_ids": [1, 2],
+    "return_token_offsets": True,
+    "vllm_xargs": {"a": 1},
+    "input": "hi",
 }
+
+
+def test_what_is_ignored_stands_in_the_docs() -> None:
+    (section,) = re.findall(r"^### What is ignored\n(.*?)^##", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", section)) >= IGNORED
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "harmless"),
+    [
+        ("dimensions", 64, None),
+        ("truncate_prompt_tokens", 5, None),
+        ("truncate", "END", "NONE"),
+        ("messages", CHAT["messages"], []),
+        ("input_type", "query", None),
+        ("normalize", False, True),
+        ("use_activation", False, True),
+        ("embed_dtype", "float16", "float32"),
+        ("endianness", "big", "little"),
+        ("add_special_tokens", False, True),
+        ("chat_template", "{{ 'x' }}", ""),
+        ("lora", "x", None),
+    ],
+)
+def test_what_would_change_a_vector_is_refused_by_name(name: str, value: object, harmless: object) -> None:
+    assert EmbeddingRequest.model_validate_json(json.dumps({**INPUT, name: harmless, "user": "u"})).unknown == []
+    with pytest.raises(ValidationError) as caught:
+        EmbeddingRequest.model_validate_json(json.dumps({**INPUT, name: value}))
+    assert from_validation(caught.value).param == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("chat_template", "x"), ("tools", [{"type": "function"}]), ("return_token_strs", True)]
+)
+def test_what_would_change_a_prompts_tokens_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=name):
+        TokenizeRequest.model_validate_json(json.dumps({**TEXT, name: value}))
+
+
+@pytest.mark.parametrize("name", ["messages", "max_completion_tokens", "top_logprobs"])
+def test_a_chats_names_are_not_ignored_by_completions(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}: "):
+        asked(CompletionRequest, TEXT, **{name: [1] if name == "messages" else 5})
+
+
+@pytest.mark.parametrize(
+    "message", [{"content": [{"type": "refusal", "refusal": "I won't."}]}, {"content": None, "refusal": "I won't."}]
+)
+def test_what_an_assistant_refused_with_is_what_it_said(message: dict[str, object]) -> None:
+    said = [*CHAT["messages"], {"role": "assistant", **message}, *CHAT["messages"]]
+    assert asked(ChatRequest, CHAT, messages=said).messages[1].text() == "I won't."  # type: ignore[union-attr]
 
 
 def asked(model: Route, base: dict[str, Any], **more: object) -> ChatRequest | CompletionRequest:
@@ -95,13 +159,15 @@ def test_no_field_is_both_refused_and_ignored() -> None:
         assert not set(model.model_fields) & IGNORED - {"tool_choice", "function_call"}
 
 
-@pytest.mark.parametrize(
-    ("role", "value", "taken"), [("user", False, True), ("user", True, False), ("assistant", True, True)]
-)
-def test_continue_final_message_says_what_is_done_or_is_refused(role: str, value: bool, taken: bool) -> None:
+@pytest.mark.parametrize("model", [ChatRequest, TokenizeRequest])
+@pytest.mark.parametrize(("role", "continued"), [("user", False), ("assistant", True)])
+def test_whether_the_last_message_is_continued_is_said_as_it_is_done_or_refused(
+    model: type[ChatRequest] | type[TokenizeRequest], role: str, continued: bool
+) -> None:
+    """To have a message continued, vLLM wants both fields: it is to be told of both that they are as said."""
     body = {"model": "m", "messages": [{"role": "user", "content": "a"}, {"role": role, "content": "b"}]}
-    if taken:
-        assert asked(ChatRequest, body, continue_final_message=value)
-        return
-    with pytest.raises(ValidationError, match="continue_final_message"):
-        asked(ChatRequest, body, continue_final_message=value)
+    fields = {"continue_final_message": continued, "add_generation_prompt": not continued}
+    assert model.model_validate_json(json.dumps({**body, **fields})).unknown == []
+    for name, value in fields.items():
+        with pytest.raises(ValidationError, match=name):
+            model.model_validate_json(json.dumps({**body, name: not value}))

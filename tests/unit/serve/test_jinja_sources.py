@@ -27,7 +27,7 @@ _TEXTS = st.one_of(
     st.sampled_from(["", " ", "</s>", "<s>", "USER: x", "### Human: y", " led", "trail ", "{{ bos_token }}", "a<s>b"]),
 )
 _MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), _TEXTS), max_size=7).filter(
-    lambda messages: bool(messages) and messages[-1].role != "system" and not _begins_with_look_alike(messages)
+    lambda messages: any(one.role != "system" for one in messages) and not _begins_with_look_alike(messages)
 )
 
 

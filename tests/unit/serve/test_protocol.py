@@ -77,6 +77,7 @@ def test_max_completion_tokens_is_the_newer_name() -> None:
             "messages.0.content.0.type",
         ),
         ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "messages.0"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, "messages.0"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": [{"name": "f"}]}, "functions"),

@@ -1,0 +1,67 @@
+"""Each field of the current clients is one that somebody has thought about."""
+
+import pytest
+from openai.types import EmbeddingCreateParams, completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+
+from vicuna_server.protocol.body import RequestBody
+from vicuna_server.protocol.chat import ChatRequest
+from vicuna_server.protocol.completions import CompletionRequest
+from vicuna_server.protocol.dialects import IGNORED
+from vicuna_server.protocol.embeddings import EmbeddingRequest
+from vicuna_server.protocol.tokens import TokenizeRequest
+
+VLLM: dict[type[RequestBody], str] = {
+    ChatRequest: (
+        "messages model frequency_penalty logit_bias logprobs top_logprobs max_tokens max_completion_tokens n "
+        "presence_penalty response_format seed stop stream stream_options temperature top_p tools tool_choice "
+        "reasoning_effort thinking_token_budget include_reasoning parallel_tool_calls user use_beam_search top_k "
+        "min_p repetition_penalty watermarking length_penalty stop_token_ids include_stop_str_in_output ignore_eos "
+        "min_tokens skip_special_tokens spaces_between_special_tokens truncate_prompt_tokens truncation_side "
+        "prompt_logprobs logprob_token_ids allowed_token_ids bad_words echo add_generation_prompt "
+        "continue_final_message add_special_tokens documents chat_template chat_template_kwargs media_io_kwargs "
+        "mm_processor_kwargs structured_outputs priority request_id session_id return_tokens_as_token_ids "
+        "return_token_ids routed_experts_prompt_start return_token_offsets return_prompt_text mm_payload "
+        "return_mm_kwargs cache_salt kv_transfer_params ec_transfer_params vllm_xargs repetition_detection "
+        "stream_interval"
+    ),
+    CompletionRequest: (
+        "model prompt echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream "
+        "stream_options suffix temperature top_p user use_beam_search top_k min_p repetition_penalty watermarking "
+        "length_penalty stop_token_ids include_stop_str_in_output ignore_eos min_tokens skip_special_tokens "
+        "spaces_between_special_tokens truncate_prompt_tokens truncation_side allowed_token_ids prompt_logprobs "
+        "logprob_token_ids bad_words prompt_embeds add_special_tokens response_format structured_outputs priority "
+        "request_id session_id return_tokens_as_token_ids return_token_ids routed_experts_prompt_start "
+        "return_token_offsets mm_payload return_mm_kwargs cache_salt kv_transfer_params ec_transfer_params vllm_xargs "
+        "repetition_detection thinking_token_budget stream_interval"
+    ),
+    EmbeddingRequest: (
+        "model user truncate_prompt_tokens padding truncation_side request_id priority mm_processor_kwargs cache_salt "
+        "input add_special_tokens encoding_format embed_dtype endianness dimensions use_activation messages "
+        "add_generation_prompt continue_final_message chat_template chat_template_kwargs media_io_kwargs"
+    ),
+    TokenizeRequest: (
+        "model prompt messages add_special_tokens return_token_strs add_generation_prompt continue_final_message "
+        "chat_template chat_template_kwargs media_io_kwargs mm_processor_kwargs tools"
+    ),
+}
+"""Fields of vLLM 0.32."""
+
+
+OPENAI = {
+    ChatRequest: chat_create_params.CompletionCreateParamsStreaming,
+    CompletionRequest: completion_create_params.CompletionCreateParamsStreaming,
+    EmbeddingRequest: EmbeddingCreateParams,
+}
+KNOWN: list[tuple[type[RequestBody], str]] = [
+    *((model, name) for model, names in VLLM.items() for name in names.split()),
+    *((model, name) for model, kind in OPENAI.items() for name in kind.__annotations__),
+]
+
+
+@pytest.mark.parametrize(("model", "name"), KNOWN)
+def test_each_field_of_openais_client_and_of_vllm_is_done_refused_or_said_to_be_ignored(
+    model: type[RequestBody], name: str
+) -> None:
+    """A newer client may bring a field that nobody has thought about: would leaving it out be a wrong answer?"""
+    assert name in {*model.model_fields, *model.refused, *IGNORED}
