@@ -386,6 +386,27 @@ async def test_the_kernel_takes_little_for_a_stranger_and_more_for_a_client() ->
         assert sizes[0] <= 128 * 1024 < sizes[1]
 
 
+OFFER = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAAAAIAAAAA")
+
+
+async def test_who_offers_http_2_is_answered_in_http_1_1_and_the_body_is_read() -> None:
+    body = json.dumps(chat()).encode()
+    plain = request(body, _bearer(), *OFFER)
+    size = b"content-length: %d\r\n" % len(body)
+    chunked = plain.replace(size, b"transfer-encoding: chunked\r\n")[: -len(body)]
+    chunked += chunk(body[:9]) + chunk(body[9:]) + b"0\r\n\r\n"
+    get = request(None, _bearer(), *OFFER, method="GET", path="/v1/models")
+    last = request(body, _bearer(), "connection: close")
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as server, gateway(_ring()) as door:
+        door.route(server.url)
+        for one in (plain, chunked, get):
+            for pieces in ([one + last], [one[:-7], one[-7:], last], [one, one, last]):
+                answer = await exchange(door.url, *pieces)
+                asked = b"".join(pieces).count(b" HTTP/1.1\r\n")
+                assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1 ") == asked
+        assert status(await exchange(door.url, request(b"{", _bearer(), "content-length: 9", *OFFER))) == 400
+
+
 async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
     """Tasks that only wait for their turn get it many times during one body: no step of the work is long."""
     bodies = [

@@ -14,9 +14,10 @@ from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from vicuna_server.gateway.doors import Doors
+from vicuna_server.gateway.plain_http import PlainHttp
 from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request, refusal
 from vicuna_server.http.lingering import Linger
 
@@ -68,7 +69,7 @@ class _Transport:
         self._connection.close(self._transport)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(PlainHttp):
     """See the module; also the `Door` that `Doors` knows."""
 
     config: BoundedConfig
@@ -170,6 +171,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self.offered:
+            return
         super().on_message_complete()
         self._in_head = True
 
