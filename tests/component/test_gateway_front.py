@@ -15,6 +15,7 @@ from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
 from support.raw import CHAT, connected, error, exchange, request, status, until_closed
 from support.serving import eventually, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
+from vicuna_server.gateway.connection import Connection
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS
 
@@ -151,8 +152,9 @@ async def test_requests_behind_one_another_are_answered_in_turn_and_not_without_
         many = await exchange(door.url, get * 10_000)
         assert 1 <= many.count(b"200 OK") <= 16
         assert b"connection: close" in many
-        large = await exchange(door.url, get + request(b"x" * 200_000))
-        assert large.count(b"HTTP/1.1") == 1
+        page = request(None, method="GET", path="/assets/math.js")  # is on its way for many turns
+        large = await exchange(door.url, page + request(b"x" * 200_000))
+        assert large.count(b"HTTP/1.1 ") == 1
         await eventually(lambda: len(door.doors) <= 1)
 
 
@@ -338,7 +340,7 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             get = request(None, method="GET", path="/assets/math.js")
             writer.write(get)
-            await eventually(lambda: len(door.doors) == 1)
+            await eventually(lambda: any(isinstance(each, Connection) for each in door.doors._open))
             (one,) = door.doors._open
             most = 0
 
@@ -375,15 +377,53 @@ async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turn
 
 
 async def test_the_kernel_takes_little_for_a_stranger_and_more_for_a_client() -> None:
-    async with gateway(_ring()) as door, connected(door.url) as (reader, writer):
-        sizes = []
-        for lines, end in (([], b"}}"), ([_bearer()], b"]}")):
-            writer.write(request(None, *lines, method="GET", path="/v1/models"))
-            await reader.readuntil(end)
-            (one,) = door.doors._open
-            held = one.transport.get_extra_info("socket")  # type: ignore[attr-defined]
-            sizes.append(held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-        assert sizes[0] <= 128 * 1024 < sizes[1]
+    sizes = []
+    async with gateway(_ring()) as door:
+        half = request(b"{", length=500)  # its connection is still there when it has been refused
+        for sent, end in ((half, b"}}"), (request(None, _bearer(), method="GET", path="/v1/models"), b"]}")):
+            async with connected(door.url) as (reader, writer):
+                writer.write(sent)
+                await reader.readuntil(end)
+                (one,) = door.doors._open
+                held = one.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+                sizes.append(held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+            await eventually(lambda: len(door.doors) == 0)
+    assert sizes[0] <= 128 * 1024 < sizes[1]
+
+
+async def test_who_has_shown_no_key_comes_in_anew_for_each_request() -> None:
+    get = request(None, method="GET", path="/livez")
+    models = request(None, _bearer(), method="GET", path="/v1/models")
+    async with gateway(_ring()) as door:
+        for first in (get, request(None, method="GET", path="/v1/models")):
+            answer = await exchange(door.url, first + models)
+            assert answer.count(b"HTTP/1.1 ") == 1
+            assert b"connection: close" in answer
+        async with connected(door.url) as (reader, writer):
+            writer.write(models + get + models)
+            for _ in range(2):
+                assert b"200 OK" in await reader.readuntil(b"]}")
+
+
+OFFER = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAAAAIAAAAA")
+
+
+async def test_who_offers_http_2_is_answered_in_http_1_1_and_the_body_is_read() -> None:
+    body = json.dumps(chat()).encode()
+    plain = request(body, _bearer(), *OFFER)
+    size = b"content-length: %d\r\n" % len(body)
+    chunked = plain.replace(size, b"transfer-encoding: chunked\r\n")[: -len(body)]
+    chunked += chunk(body[:9]) + chunk(body[9:]) + b"0\r\n\r\n"
+    get = request(None, _bearer(), *OFFER, method="GET", path="/v1/models")
+    last = request(body, _bearer(), "connection: close")
+    async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as server, gateway(_ring()) as door:
+        door.route(server.url)
+        for one in (plain, chunked, get):
+            for pieces in ([one + last], [one[:-7], one[-7:], last], [one, one, last]):
+                answer = await exchange(door.url, *pieces)
+                asked = b"".join(pieces).count(b" HTTP/1.1\r\n")
+                assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1 ") == asked
+        assert status(await exchange(door.url, request(b"{", _bearer(), "content-length: 9", *OFFER))) == 400
 
 
 async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:

@@ -14,7 +14,9 @@ from support.serving import running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.app import OPEN_PATHS
 from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing, hash_of
+from vicuna_server.gateway.rates import Rates
 from vicuna_server.http.access_log import ACCESS_LOG
 
 
@@ -135,3 +137,35 @@ async def test_keys_and_prompts_are_in_no_log(caplog: pytest.LogCaptureFixture) 
     own = [record.getMessage() for record in caplog.records if record.name.startswith("vicuna_server")]
     assert own
     assert not [line for line in own if "secret" in line or "private" in line or hash_of("secret") in line]
+
+
+@pytest.mark.parametrize(
+    ("lines", "opens"),
+    [
+        (b"Authorization: Bearer secret\r\n", True),
+        (b"a: b\r\nAUTHORIZATION:bearer   secret  \r\nc: d\r\n", True),
+        (b"authorization: Bearer secret\n", True),
+        (b"authorization: Bearer other\r\n", False),
+        (b"authorization: Basic secret\r\n", False),
+        (b"authorization: Bearer\r\n", False),
+        (b"authorization: \xff\xfe\r\n", False),
+        (b"x-authorization: Bearer secret\r\n", False),
+        (b"", False),
+    ],
+)
+def test_a_head_tells_whether_its_key_opens_something(lines: bytes, opens: bool) -> None:
+    head = b"GET / HTTP/1.1\r\n" + lines + b"\r\n"
+    gate = _gate(_ring())
+    assert gate.knows(head) == opens
+    gate.ring = _ring(expires="2020-01-01T00:00:00Z")
+    assert not gate.knows(head)
+    gate.ring = None
+    assert gate.knows(head)
+
+
+def _gate(ring: KeyRing) -> Gate:
+    async def nothing(*_: object) -> None: ...
+
+    gate = Gate(nothing, (), Rates())
+    gate.ring = ring
+    return gate

@@ -1,7 +1,6 @@
 """Running gateways, servers that misbehave, and an API server that lists and watches, all in this process."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,20 +18,15 @@ from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.reception import Beside
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import Drain, DrainingServer
+from vicuna_server.http.draining import Drain
 from vicuna_server.http.listening import bind
 
 TINY = Model("team", "tiny", "tiny")
 QUESTION = b"GET /internal/counts "
 UNKNOWN = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-
-class _Quiet(DrainingServer):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
     await upstream.open()
     front = Front(gate, upstream)
     state = Drain(loaded=True)
-    server = _Quiet(front.config(state), state, 0.0, front)
+    server = Beside(front.config(state), state, 0.0, front)
     with bind("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -25,6 +25,9 @@ START_SECONDS = 120.0
 """For the process to come up, which takes 0.7 s of processor time."""
 WAIT_SECONDS = 30.0
 """For a conversation, whatever the process was waiting for; its own limit is one of processor time."""
+SECONDS_AFTER_ONE = 0.5
+"""Of processor time for one conversation, from when one has used up its time: there may be more of its kind, and all
+others wait meanwhile."""
 MOST_ANSWER = 64 * 2**20
 """Bytes of a prompt; no context holds so many."""
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -37,12 +40,12 @@ class Renderer:
     Args:
         template: Jinja, as transformers knows it.
         tokens: Special tokens by the names that templates call them by, such as bos_token.
-        seconds: Of processor time for one conversation.
+        seconds: Of processor time for one conversation, until one has used them up.
     """
 
-    def __init__(self, template: str, tokens: Mapping[str, str], seconds: int = MOST_SECONDS) -> None:
+    def __init__(self, template: str, tokens: Mapping[str, str], seconds: float = MOST_SECONDS) -> None:
         self._seconds = seconds
-        self._first = {"template": template, "tokens": dict(tokens), "seconds": seconds}
+        self._first = {"template": template, "tokens": dict(tokens)}
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., Any] | None = None
 
@@ -61,7 +64,9 @@ class Renderer:
         answer = _exchange(self._started(), asked, WAIT_SECONDS)
         if answer is None:
             self.close()
-            raise _too_much(f"more than {self._seconds} s of processor time, or of memory than there is")
+            error = _too_much(f"more than {self._seconds:g} s of processor time, or of memory than there is")
+            self._seconds = min(self._seconds, SECONDS_AFTER_ONE)
+            raise error
         if "limit" in answer:
             self.close()  # it may hold what has filled its memory
             raise _too_much(_LIMITS[answer["limit"]])
@@ -98,7 +103,7 @@ class Renderer:
                 status=503,
             ) from error
         self._process, self._end = process, weakref.finalize(self, _stop, process)
-        if _exchange(process, self._first, START_SECONDS) is None:
+        if _exchange(process, {**self._first, "seconds": self._seconds}, START_SECONDS) is None:
             self.close()
             raise OverloadedError("the process for the chat template does not come up; try again", status=503)
         return process

@@ -8,6 +8,7 @@ the largest first.
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 from typing import IO, Any
@@ -48,11 +49,6 @@ def write_frame(stream: IO[bytes], value: Any) -> None:
     stream.flush()
 
 
-def _limit_time(seconds: int) -> None:
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used) + 1 + seconds, resource.RLIM_INFINITY))
-
-
 def _render(template: str, tokens: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
     """Return the prompt, or what went wrong and whether a limit did."""
     from transformers.utils import chat_template_utils
@@ -83,13 +79,14 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     write_frame(sink, {})
     while (asked := read_frame(source)) is not None:
-        _limit_time(first["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, first["seconds"])  # of processor time; then the process is no more
         answer = _render(first["template"], first["tokens"], asked)
         del asked
         try:
             write_frame(sink, answer)
         except MemoryError:  # while the answer was written down, and nothing of it was sent
             write_frame(sink, {"limit": "memory"})
+        signal.setitimer(signal.ITIMER_PROF, 0)
         del answer
 
 

@@ -9,18 +9,17 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from vicuna_server.gateway.doors import Doors
-from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request, refusal
+from vicuna_server.gateway.bounded_config import BoundedConfig
+from vicuna_server.gateway.plain_http import PlainHttp
+from vicuna_server.gateway.visitor import BUSY, HEAD_TIMEOUT
+from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request
 from vicuna_server.http.lingering import Linger
 
-__all__ = ["CONNECTION", "CYCLE", "BoundedConfig", "Connection"]
+__all__ = ["CONNECTION", "CYCLE", "Connection"]
 
 CONNECTION, CYCLE = "connection", "cycle"
 """Under these names a request's ASGI state has its connection, and uvicorn's half of the request."""
@@ -34,17 +33,6 @@ STRANGERS_AHEAD, CLIENTS_AHEAD = 32 * 2**10, 2**20
 
 _MOST_AHEAD = 8
 _MOST_AHEAD_BYTES = 16 * 2**10
-
-_BUSY = refusal(503, "the gateway has as many connections as it takes; try again", "overloaded", retry_after=1)
-
-
-class BoundedConfig(uvicorn.Config):
-    """Uvicorn's settings, the doors of the port, and who is told the status of what never became a request."""
-
-    def __init__(self, app: ASGIApp, doors: Doors, refused: Callable[[int], None], **settings: Any) -> None:
-        super().__init__(app, **settings)
-        self.doors = doors
-        self.refused = refused
 
 
 class _Transport:
@@ -68,13 +56,14 @@ class _Transport:
         self._connection.close(self._transport)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(PlainHttp):
     """See the module; also the `Door` that `Doors` knows."""
 
     config: BoundedConfig
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: object, came: bytes = b"", **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._came = came  # before there was a transport
         self.address = ""
         self.awaits: float | None = time.monotonic()
         self.head_bytes = 0
@@ -92,6 +81,11 @@ class Connection(HttpToolsProtocol):
         """Whether it is closed, as far as the application can tell."""
         return self._linger is not None
 
+    @property
+    def stays(self) -> bool:
+        """Whether it may ask again: who has shown no key comes in anew for each request, and waits for a turn."""
+        return self._known or self.config.knows(b"")
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place among the connections."""
         transport.set_write_buffer_limits(high=WRITE_AHEAD)
@@ -99,7 +93,10 @@ class Connection(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         self._kernel_takes(STRANGERS_AHEAD)
         if not self._doors.enter(self):
-            self._refuse(503, _BUSY)
+            self._refuse(503, BUSY)
+        elif self._came:
+            came, self._came = self._came, b""
+            self.data_received(came)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
@@ -113,6 +110,9 @@ class Connection(HttpToolsProtocol):
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
             self._answered.message_event.set()
+        # What refers to itself stays until the collector comes, which holds up everybody while it looks.
+        self.pipeline.clear()
+        self.cycle = self.scope = self.transport = self.flow = self._answered = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Read on, as long as the head is within its bounds."""
@@ -170,6 +170,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self.offered:
+            return
         super().on_message_complete()
         self._in_head = True
 
@@ -193,7 +195,7 @@ class Connection(HttpToolsProtocol):
     def known(self) -> None:
         """Learn that the client may come in."""
         self._doors.known(self)
-        if not self._known:
+        if not self._known and self.transport is not None:
             self._known = True
             self._kernel_takes(CLIENTS_AHEAD)
 
@@ -209,8 +211,7 @@ class Connection(HttpToolsProtocol):
     def time_out(self) -> None:
         """End the connection: its request has not come in time."""
         if self.head_bytes:
-            answer = refusal(408, "the request's head did not arrive in time", "head_timeout")
-            self._refuse(408, answer)
+            self._refuse(408, HEAD_TIMEOUT)
         else:
             self.transport.close()
 

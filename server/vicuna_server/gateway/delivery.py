@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from vicuna_server.gateway.connection import CYCLE, WRITE_AHEAD
+from vicuna_server.gateway.connection import CONNECTION, CYCLE, WRITE_AHEAD, Connection
 
 __all__ = ["Delivery"]
 
@@ -40,17 +40,28 @@ class Delivery:
             return
         old = scope["http_version"] == "1.0"
         turns = self._turns if scope["path"] in self._for_anybody else None
-        sending = _Sending(cycle, send, self._patience, turns, old=old)
+        sending = _Sending(scope["state"][CONNECTION], cycle, send, self._patience, turns, old=old)
         await sending.turn()
-        await self._app(scope, receive, sending.send)
+        try:
+            await self._app(scope, receive, sending.send)
+        finally:
+            scope["state"].clear()  # the cycle has the scope, and the scope it: see `Connection.connection_lost`
 
 
 class _Sending:
     """One answer."""
 
     def __init__(
-        self, cycle: RequestResponseCycle, send: Send, patience: float, turns: asyncio.Lock | None, *, old: bool
+        self,
+        connection: Connection,
+        cycle: RequestResponseCycle,
+        send: Send,
+        patience: float,
+        turns: asyncio.Lock | None,
+        *,
+        old: bool,
     ) -> None:
+        self._connection = connection
         self._cycle = cycle
         self._send = send
         self._patience = patience
@@ -87,7 +98,8 @@ class _Sending:
         headers.setdefault("x-content-type-options", "nosniff")  # an error may quote what a client asked for
         message["headers"] = headers.raw
         self._frames = headers.get("content-type", "").startswith("text/event-stream")
-        if self._cycle.more_body:  # the request is not whole, and nobody will read the rest of it
+        # A request that is not whole: nobody will read the rest of it.
+        if self._cycle.more_body or not self._connection.stays:
             self._cycle.keep_alive = False
         if self._old and "content-length" not in headers:
             # HTTP/1.0 knows no chunks: the end of the connection is that of the answer.

@@ -7,6 +7,7 @@ address or from many, keeps out nobody, the probes of the node among them.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import Protocol
 
 from vicuna_server.http.connections import HEAD_SECONDS
@@ -16,6 +17,8 @@ __all__ = ["HEADS_BYTES", "Door", "Doors"]
 
 HEADS_BYTES = 32 * 2**20
 """Bytes of heads under way, of all connections together."""
+_ENDED = 100
+"""Connections whose time is over, of one look: a thousand refusals at once would hold everybody up."""
 
 
 class Door(Protocol):
@@ -66,6 +69,7 @@ class Doors:
         self._leaving: dict[Door, None] = {}  # answered, to be closed
         self._strangers: dict[Door, None] = {}  # no key yet; the oldest first
         self._resting: dict[Door, None] = {}  # known, asks nothing; the longest first
+        self._arriving: dict[Door, None] = {}  # half a head is there; the longest first
         self._of_address: Counter[str] = Counter()
         self._heads = 0
 
@@ -88,8 +92,7 @@ class Doors:
         self._open.discard(door)
         for some in (self._leaving, self._strangers, self._resting):
             some.pop(door, None)
-        self._heads -= door.head_bytes
-        door.head_bytes = 0
+        self._no_head(door)
         self._of_address[door.address] -= 1
         if not self._of_address[door.address]:
             del self._of_address[door.address]
@@ -97,8 +100,7 @@ class Doors:
     def closing(self, door: Door) -> None:
         """Learn that a connection only waits for its end: it is the first to make room."""
         if door in self._open:
-            self._heads -= door.head_bytes
-            door.head_bytes = 0
+            self._no_head(door)
             self._resting.pop(door, None)
             self._strangers.pop(door, None)
             self._leaving[door] = None
@@ -110,8 +112,7 @@ class Doors:
     def asks(self, door: Door) -> None:
         """Learn that a request is under way."""
         self._resting.pop(door, None)
-        self._heads -= door.head_bytes
-        door.head_bytes = 0
+        self._no_head(door)
 
     def rests(self, door: Door) -> None:
         """Learn that no request is under way any more."""
@@ -124,21 +125,25 @@ class Doors:
             return
         door.head_bytes += size
         self._heads += size
-        if self._heads > self._heads_bytes:
-            for each in [each for each in self._by_age() if each.head_bytes and each is not door]:
-                self._end(each)
-                if self._heads <= self._heads_bytes:
-                    return
+        self._arriving[door] = None
+        while self._heads > self._heads_bytes:
+            self._end(next(each for each in self._arriving if each is not door))
 
     def look(self, connections: Collection[object], now: float) -> None:
-        """End the connections whose request has not come in time."""
+        """End the connections whose request has not come in time; of a crowd some at each call."""
         del connections  # uvicorn's own list of them
-        for door in [door for door in self._open if door.awaits is not None and self._overdue(door, now)]:
+        overdue = (door for door in self._open if door.awaits is not None and self._overdue(door, now))
+        for door in list(islice(overdue, _ENDED)):
             door.time_out()
 
     def _overdue(self, door: Door, now: float) -> bool:
         begun = door.head_bytes > 0 or door in self._strangers
         return begun and door.awaits is not None and now - door.awaits > self._head_seconds
+
+    def _no_head(self, door: Door) -> None:
+        self._heads -= door.head_bytes
+        door.head_bytes = 0
+        self._arriving.pop(door, None)
 
     def _room(self, door: Door) -> bool:
         counted = self._most_per_address and not self._proxies(door.address)

@@ -7,7 +7,8 @@ from starlette.types import ASGIApp
 
 from vicuna_server.gateway.addresses import Addresses, Proxies
 from vicuna_server.gateway.app import create_metrics_app
-from vicuna_server.gateway.connection import BoundedConfig, Connection
+from vicuna_server.gateway.bounded_config import BoundedConfig
+from vicuna_server.gateway.connection import Connection
 from vicuna_server.gateway.delivery import Delivery
 from vicuna_server.gateway.doors import Doors
 from vicuna_server.gateway.gate import Gate
@@ -23,7 +24,7 @@ __all__ = ["Front", "MetricsFront"]
 KEEPALIVE_SECONDS = 75
 _METRICS_CONNECTIONS = 64
 _EVERY = 1.0
-"""Seconds between two looks at all connections."""
+"""Seconds between two looks at the keys."""
 
 
 class Front:
@@ -53,13 +54,13 @@ class Front:
     def config(self, state: Drain) -> BoundedConfig:
         """Return how the port is served."""
         app = Delivery(CloseWhileDraining(self._app, state), self._patience, PAGE_PATHS)
-        return _config(app, self.doors, partial(self._refused, ""))
+        return _config(app, self.doors, partial(self._refused, ""), self._gate.knows)
 
     def look(self, connections: Collection[object], now: float) -> None:
-        """Look at connections and keys, once a second."""
+        """Look at connections, and once a second at keys."""
+        self.doors.look(connections, now)
         if now - self._looked >= _EVERY:
             self._looked = now
-            self.doors.look(connections, now)
             self._gate.look()
 
 
@@ -74,14 +75,17 @@ class MetricsFront:
 
     def config(self) -> BoundedConfig:
         """Return how the port is served."""
-        return _config(self._app, self._doors, lambda _: None)
+        return _config(self._app, self._doors, lambda _: None, lambda _: True)
 
 
-def _config(app: ASGIApp, doors: Doors, refused: Callable[[int], None]) -> BoundedConfig:
+def _config(
+    app: ASGIApp, doors: Doors, refused: Callable[[int], None], knows: Callable[[bytes], bool]
+) -> BoundedConfig:
     return BoundedConfig(
         app,
         doors,
         refused,
+        knows,
         http=Connection,
         ws="none",
         lifespan="off",

@@ -79,13 +79,28 @@ class Gate:
                 return
         await self._app(scope, receive, send)
 
+    def knows(self, head: bytes) -> bool:
+        """Whether a request's head, as it came, has a key that opens something; without keys every one has."""
+        if self.ring is None:
+            return True
+        name = head.lower().find(b"\nauthorization:")
+        if name < 0:
+            return False
+        value = head[head.index(b":", name) + 1 :].split(b"\n", 1)[0]
+        key = self._find(value.decode("latin-1").strip())
+        return key is not None and not key.expired(self._clock())
+
+    def _find(self, authorization: str) -> Key | None:
+        scheme, _, token = authorization.partition(" ")
+        return self.ring.find(token.strip()) if self.ring and scheme.lower() == "bearer" else None
+
     def _admit(self, scope: Scope) -> Key:
         if self.ring is None:
             return ANYONE
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        key = self.ring.find(token.strip()) if scheme.lower() == "bearer" else None
+        said = Headers(scope=scope).get("authorization", "")
+        key = self._find(said)
         if key is None:
-            said = "this API key is not known" if token else "no API key was given"
+            said = "this API key is not known" if said.partition(" ")[2] else "no API key was given"
             raise RequestError(f"{said}; send yours as `Authorization: Bearer KEY`", status=401, code="invalid_api_key")
         if key.expired(self._clock()):
             raise RequestError(f"the API key {key.name} expired; ask for a new one", status=403, code="api_key_expired")

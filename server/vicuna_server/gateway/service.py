@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
-from collections.abc import Iterator
 
 from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.app import create_app
@@ -17,9 +17,10 @@ from vicuna_server.gateway.limits import raise_descriptors
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.reception import Beside, Reception
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import Drain, DrainingServer
+from vicuna_server.http.draining import Drain
 from vicuna_server.http.listening import bind
 
 __all__ = ["serve_forever"]
@@ -39,16 +40,10 @@ def serve_forever(options: Options) -> None:
 
         loop_factory = uvloop.new_event_loop
     raise_descriptors()
+    gc.collect()
+    gc.freeze()  # what has been imported stays: to look through it again and again would hold up everybody
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(options))
-
-
-class _Beside(DrainingServer):
-    """A server that leaves the signals to another one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def _serve(options: Options) -> None:
@@ -62,8 +57,8 @@ async def _serve(options: Options) -> None:
     aside = MetricsFront(upstream)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = DrainingServer(front.config(state), state, options.drain_seconds, front)
-        metrics = _Beside(aside.config(), Drain(loaded=True), 0.0, aside)
+        server = Reception(front.config(state), state, options.drain_seconds, front)
+        metrics = Beside(aside.config(), Drain(loaded=True), 0.0, aside)
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vicuna_server.page import PAGE_PATHS, page_answer
+from vicuna_server.page import PAGE_PATHS, page_answer, page_file
 
 __all__ = ["router"]
 
@@ -13,6 +13,7 @@ def router() -> APIRouter:
     """Return the routes of the page's files."""
     routes = APIRouter()
     for path in PAGE_PATHS:
+        page_file(path)  # read and compressed now, not while others wait
         routes.add_api_route(path, _page, methods=["GET", "HEAD"], include_in_schema=False)
     return routes
 

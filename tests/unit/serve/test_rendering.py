@@ -25,7 +25,7 @@ def render(renderer: Renderer, text: str = "Hello") -> str:
 @pytest.mark.parametrize(
     ("bad", "what"),
     [
-        (FOR_EVER, "1 s of processor time"),
+        (FOR_EVER, "s of processor time"),
         ("{{ 'a' * 10**9 }}", "MiB of memory"),
         ("{% set n = namespace(t='ab') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}", "of memory"),
         ("{{ 'a' * (messages | length * 150 * 2**20) }}", "of memory"),  # there is room for it once
@@ -40,6 +40,19 @@ def test_a_template_without_end_fails_one_request_alone(bad: str, what: str) -> 
             render(renderer, "go wrong")
         assert (caught.value.status, caught.value.code, caught.value.param) == (400, "template_failed", "messages")
         assert render(renderer) == "<user>Hello"
+    renderer.close()
+
+
+def test_once_a_conversation_has_used_up_its_time_others_have_less() -> None:
+    """What hangs once hangs again: ten of them are not ten times five seconds of everybody's."""
+    renderer = Renderer(WHEN_ASKED.replace("BAD", FOR_EVER), {}, seconds=1)
+    said = []
+    for _ in range(3):
+        with pytest.raises(RequestError) as caught:
+            render(renderer, "go wrong")
+        said.append(caught.value.message.partition(" s of")[0].rpartition(" ")[2])
+    assert said == ["1", "0.5", "0.5"]
+    assert renderer.render([Message("user", "Hello")] * 2048, continues=False).count("<user>") == 2048
     renderer.close()
 
 
