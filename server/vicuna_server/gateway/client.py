@@ -24,7 +24,6 @@ class Client:
     Args:
         send: of ASGI.
         patience: seconds after which a client that does not read is left.
-        request_id: sent with every answer.
         begun: told the status before the head goes out.
 
     Attributes:
@@ -32,11 +31,10 @@ class Client:
         streams: it was the head of a stream of events.
     """
 
-    def __init__(self, send: Send, patience: float, request_id: str, begun: Callable[[int], None]) -> None:
+    def __init__(self, send: Send, patience: float, begun: Callable[[int], None]) -> None:
         self._send = send
         self._patience = patience
         self._begun = begun
-        self._own = (*GATEWAY_HEADERS, (b"x-request-id", request_id.encode("latin-1")))
         self.started = False
         self.streams = False
 
@@ -48,7 +46,7 @@ class Client:
         """
         self.streams = head.is_stream
         size = () if length is None else ((b"content-length", b"%d" % length),)
-        await self._start(head.status, [*head.headers, *self._own, *size])
+        await self._start(head.status, [*head.headers, *GATEWAY_HEADERS, *size])
 
     async def write(self, data: bytes | bytearray, *, more: bool = True) -> None:
         """Send a part of the body, the last one where there is no `more`.
@@ -68,7 +66,7 @@ class Client:
         Raises:
             ClientStuckError: it does not read.
         """
-        await self._start(response.status_code, [*response.raw_headers, *self._own])
+        await self._start(response.status_code, [*response.raw_headers, *GATEWAY_HEADERS])
         await self.write(bytes(response.body), more=False)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
