@@ -27,9 +27,12 @@ export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
 READY := $(VENV)/.ready
 # The clients of other projects want versions of their own.
 CLIENTS := $(VENV)-clients
+CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+# npm leaves this file behind a complete installation.
+NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart test-crd test-clients test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -67,18 +70,23 @@ unit: $(READY)  ## pure tests, seconds
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)
 
-test-clients: $(READY) $(CLIENTS)/.ready  ## clients of others against a server, in the versions of their lock
-	$(BIN)/python tests/clients/with_server.py $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+test-clients: clients  ## clients of others against a server and a gateway, in the versions of their locks
+	$(call CLIENT_TESTS,$(CLIENTS))
 
-$(CLIENTS)/.ready: tests/clients/requirements.txt
-	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+# Hashes pin all there is to install: nothing is resolved, and nothing compiled that no test imports.
+clients: $(READY) $(CLIENTS)/.ready $(if $(shell command -v npm),tests/clients/node/$(NPM_READY))  ## install the clients alone; make -j2
+
+$(CLIENTS)/.ready: tests/clients/requirements.txt | $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(CLIENTS)
+	$(PIP) --python $(CLIENTS)/bin/python install --quiet --no-compile --no-deps --require-hashes --requirement $<
 	touch $@
 
 test-clients-newest: $(READY)  ## the same with the newest versions there are; by hand
-	rm -rf $(CLIENTS)-newest && $(PYTHON) -m venv $(CLIENTS)-newest
-	$(CLIENTS)-newest/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/requirements.in
-	$(BIN)/python tests/clients/with_server.py $(CLIENTS)-newest/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+	$(PYTHON) -m venv --clear --without-pip $(CLIENTS)-newest
+	$(PIP) --python $(CLIENTS)-newest/bin/python install --quiet --requirement tests/clients/requirements.in
+	mkdir $(CLIENTS)-newest/node && cp tests/clients/node/{*.mjs,package.json,.npmrc} $(CLIENTS)-newest/node/
+	! command -v npm >/dev/null || npm install --prefix $(CLIENTS)-newest/node --silent
+	VICUNA_NODE_CLIENTS=$(abspath $(CLIENTS)-newest/node) $(call CLIENT_TESTS,$(CLIENTS)-newest)
 
 test-crd: $(READY)  ## the CRD and its examples on the API server for custom resources in CRD_KUBECONFIG
 	@test -n "$${CRD_KUBECONFIG:-}" || { echo "test-crd: set CRD_KUBECONFIG to a current API server" >&2; exit 64; }
@@ -106,21 +114,18 @@ types: $(READY)  ## mypy --strict
 arch: $(READY)  ## who may import whom (import-linter)
 	$(BIN)/lint-imports
 
-# npm leaves this file behind a complete installation.
-NODE_READY := web/node_modules/.package-lock.json
-
-$(NODE_READY): web/package.json web/package-lock.json
-	@command -v npm >/dev/null || { echo "the chat page needs node 20 or later, with npm" >&2; exit 69; }
-	npm ci --prefix web --silent
+%/$(NPM_READY): %/package.json %/package-lock.json
+	@command -v npm >/dev/null || { echo "$* needs node 20 or later, with npm" >&2; exit 69; }
+	npm ci --prefix $* --silent
 	touch $@
 
-web: $(NODE_READY)  ## build the chat page of web/ into the server's package (needs node)
+web: web/$(NPM_READY)  ## build the chat page of web/ into the server's package (needs node)
 	npm run build --prefix web --silent
 
 web-test: $(READY)  ## the chat page in a real Chromium (skipped without node 20 and Chromium)
 	@if ! node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2>/dev/null || ! command -v npm >/dev/null; \
 	then echo "web-test: SKIPPED, there is no node 20 or later with npm"; \
-	else $(MAKE) --no-print-directory $(NODE_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; fi
+	else $(MAKE) --no-print-directory web/$(NPM_READY) && PYTHON=$(CURDIR)/$(BIN)/python npm test --prefix web --silent; fi
 
 images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another builder
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
@@ -157,5 +162,5 @@ bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/cha
 	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) web/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Where the server is that `with_server.py` started."""
+"""Where the servers are that `with_server.py` started: each test runs against the server and through a gateway."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
-def base_url() -> str:
+@pytest.fixture(scope="session", params=["VICUNA_URL", "VICUNA_GATEWAY_URL"], ids=["server", "gateway"])
+def base_url(request: pytest.FixtureRequest) -> str:
     """Return the address of the API."""
-    return os.environ["VICUNA_URL"] + "/v1"
+    return os.environ[request.param] + "/v1"
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,61 @@
 
 import openai
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
+from refusals import refused
 
 NO_KEY = SecretStr("none")
 
 
-def test_chat_and_stream(base_url: str, model: str) -> None:
-    chat = ChatOpenAI(model=model, base_url=base_url, api_key=NO_KEY, temperature=0, max_retries=0)
+class City(BaseModel):
+    """What is asked for."""
+
+    city: str
+
+
+@tool
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"sunny in {city}"
+
+
+@pytest.fixture
+def chat(base_url: str, model: str) -> ChatOpenAI:
+    return ChatOpenAI(model=model, base_url=base_url, api_key=NO_KEY, temperature=0, max_retries=0)
+
+
+def test_chat_and_stream(chat: ChatOpenAI) -> None:
     whole = chat.invoke("Hello", max_tokens=8)
     pieces = [piece.text for piece in chat.stream("Hello", max_tokens=8)]
     assert "".join(map(str, pieces)) == str(whole.text)
     assert len(chat.batch(["a", "b"], max_tokens=2)) == 2
+    told = [piece.usage_metadata for piece in chat.stream("Hello", max_tokens=8, stream_usage=True)]
+    assert [usage["output_tokens"] for usage in told if usage] == [8]
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [("json_schema", "response_format"), ("function_calling", "tools"), ("json_mode", "response_format")],
+)
+def test_structured_output_is_refused(chat: ChatOpenAI, method: str, field: str) -> None:
+    with refused(field):
+        chat.with_structured_output(City, method=method).invoke("Capital of France, in json?")
+
+
+def test_tools_and_their_history_are_refused(chat: ChatOpenAI) -> None:
+    with refused("tools"):
+        chat.bind_tools([weather]).invoke("Weather in Paris?")
+    called = AIMessage("", tool_calls=[{"id": "1", "name": "weather", "args": {}}])
+    with refused("tool_calls"):
+        chat.invoke([HumanMessage("weather?"), called, ToolMessage("sunny", tool_call_id="1")])
+
+
+def test_responses_are_refused(base_url: str, model: str) -> None:
+    with refused("responses"):
+        ChatOpenAI(model=model, base_url=base_url, api_key=NO_KEY, use_responses_api=True, max_retries=0).invoke("Hi")
 
 
 def test_completions(base_url: str, model: str) -> None:

@@ -2,11 +2,14 @@
 
 import litellm
 import pytest
+from refusals import refused
 
 ASKED = [{"role": "user", "content": "Hello"}]
 
 
-@pytest.mark.parametrize("dialect", ["openai", "hosted_vllm", "custom_openai", "litellm_proxy"])
+@pytest.mark.parametrize(
+    "dialect", ["openai", "hosted_vllm", "custom_openai", "litellm_proxy", "text-completion-openai"]
+)
 def test_chat_and_stream(base_url: str, model: str, dialect: str) -> None:
     call = {"model": f"{dialect}/{model}", "api_base": base_url, "api_key": "none", "messages": ASKED, "max_tokens": 6}
     whole = litellm.completion(**call, temperature=0)
@@ -26,3 +29,13 @@ def test_an_overflow_is_an_overflow(base_url: str, model: str, dialect: str) -> 
         litellm.completion(
             model=f"{dialect}/{model}", api_base=base_url, api_key="none", messages=long, max_tokens=4, num_retries=0
         )
+
+
+@pytest.mark.parametrize("dialect", ["openai", "hosted_vllm"])
+def test_tools_and_responses_are_refused(base_url: str, model: str, dialect: str) -> None:
+    call = {"model": f"{dialect}/{model}", "api_base": base_url, "api_key": "none", "num_retries": 0}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    with refused("tools"):
+        litellm.completion(**call, messages=ASKED, tools=[tool])
+    with refused("responses"):
+        litellm.responses(**call, input="Hi")

@@ -5,8 +5,18 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
+from refusals import refused
 
 ASKED: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+CALL: Any = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+class City(BaseModel):
+    """What is asked for."""
+
+    city: str
 
 
 @pytest.fixture
@@ -32,6 +42,7 @@ def client(base_url: str) -> openai.OpenAI:
         {"verbosity": "low"},
         {"modalities": ["text"]},
         {"response_format": {"type": "text"}},
+        {"tools": [TOOL], "tool_choice": "none"},
         {"extra_body": {"top_k": 5, "min_tokens": 2, "stop_token_ids": [3]}},
     ],
     ids=str,
@@ -91,6 +102,53 @@ def test_errors_are_of_the_clients_own_kinds(
         client.chat.completions.create(**{"model": model, "messages": ASKED, "max_tokens": 4, **options})
     assert caught.value.code == code
     assert caught.value.request_id
+
+
+def test_models(client: openai.OpenAI, model: str) -> None:
+    assert [one.id for one in client.models.list()] == [client.models.retrieve(model).id] == [model]
+
+
+def test_the_answer_is_whole_raw_and_in_pieces(client: openai.OpenAI, model: str) -> None:
+    call: dict[str, Any] = {"model": model, "messages": ASKED, "max_tokens": 8, "temperature": 0}
+    raw = client.chat.completions.with_raw_response.create(**call)
+    pieces = client.chat.completions.create(**call, stream=True)
+    assert raw.headers["x-request-id"]
+    assert "".join(one.choices[0].delta.content or "" for one in pieces) == raw.parse().choices[0].message.content
+    text = {"model": model, "prompt": "The capital", "max_tokens": 4, "temperature": 0}
+    whole, pieces = client.completions.create(**text), client.completions.create(**text, stream=True)
+    assert "".join(one.choices[0].text for one in pieces) == whole.choices[0].text
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "required", {"type": "function", "function": {"name": "weather"}}])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_tools_are_refused(client: openai.OpenAI, model: str, choice: Any, stream: bool) -> None:
+    options = {} if choice is None else {"tool_choice": choice}
+    with refused("tools"):
+        client.chat.completions.create(model=model, messages=ASKED, tools=[TOOL], stream=stream, **options)
+
+
+def test_a_history_with_tools_is_refused(client: openai.OpenAI, model: str) -> None:
+    called = [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]
+    with refused("tool_calls"):
+        client.chat.completions.create(
+            model=model, messages=[*called, {"role": "tool", "tool_call_id": "1", "content": "sunny"}]
+        )
+
+
+def test_forms_are_refused(client: openai.OpenAI, model: str) -> None:
+    with refused("response_format"):
+        client.chat.completions.parse(model=model, messages=ASKED, response_format=City)
+    with refused("response_format"):
+        client.chat.completions.create(model=model, messages=ASKED, response_format={"type": "json_object"})
+
+
+def test_responses_are_refused(client: openai.OpenAI, model: str) -> None:
+    with refused("responses"):
+        client.responses.create(model=model, input="hi")
+    with refused("responses"):
+        list(client.responses.create(model=model, input="hi", stream=True))
+    with refused("responses"):
+        client.responses.parse(model=model, input="hi", text_format=City)
 
 
 def test_many_at_once(base_url: str, model: str) -> None:

@@ -1,16 +1,19 @@
-"""Runs a command with a model server beside it: `python tests/clients/with_server.py COMMAND…`.
+"""Runs a command with a model server and a gateway beside it: `python tests/clients/with_server.py COMMAND…`.
 
 The model is a random one of two layers whose tokens are bytes. The command finds in its environment `VICUNA_URL`,
-`VICUNA_MODEL`, `VICUNA_TOKENIZER` (the model's folder) and `VICUNA_EXPECTED`: a JSON file with what transformers says
-of some texts.
+`VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_TOKENIZER` (the model's folder) and `VICUNA_EXPECTED`: a JSON file with
+what transformers says of some texts.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +26,7 @@ from support.serving import MODEL, write_tiny_model
 
 PAIRS = [("The capital of France is", " Paris"), ("2 + 2 =", " 4"), ("Grüße aus", " Köln")]
 READY_SECONDS = 120.0
+LOOPBACK = ["--host", "127.0.0.1", "--port", "0", "--access-log", "off"]
 
 
 def main(command: list[str]) -> int:
@@ -30,21 +34,18 @@ def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_tiny_model(Path(scratch) / "model")
         expected = Path(scratch) / "expected.json"
-        expected.write_text(json.dumps([_judged(folder, *pair) for pair in PAIRS]))
-        port_file = Path(scratch) / "log"
-        words = ["serve", "--model", str(folder), "--served-name", MODEL, "--dtype", "float32"]
-        words += ["--host", "127.0.0.1", "--port", "0", "--access-log", "off"]
-        with port_file.open("w") as log:
-            server = subprocess.Popen([sys.executable, "-m", "vicuna_server", *words], stderr=log)
-            try:
-                url = _address(server, port_file)
-                found = {"VICUNA_URL": url, "VICUNA_MODEL": MODEL, "VICUNA_TOKENIZER": str(folder)}
-                environment = {**os.environ, **found, "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
-                environment.pop("PYTHONPATH", None)  # the clients have an environment of their own
-                return subprocess.run(command, env=environment, check=False).returncode
-            finally:
-                server.terminate()
-                server.wait()
+        serve = ["serve", "--model", str(folder), "--served-name", MODEL, "--dtype", "float32"]
+        gateway = ["gateway", "--no-keys", "--metrics-port", "0", "--upstream"]
+        with (
+            _running(Path(scratch) / "server.log", *serve) as server,
+            _running(Path(scratch) / "gateway.log", *gateway, f"{MODEL}={server}") as front,
+        ):
+            expected.write_text(json.dumps([_judged(folder, *pair) for pair in PAIRS]))
+            found = {"VICUNA_URL": server, "VICUNA_GATEWAY_URL": front, "VICUNA_MODEL": MODEL}
+            found |= {"VICUNA_TOKENIZER": str(folder), "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
+            environment = {**os.environ, **found}
+            environment.pop("PYTHONPATH", None)  # the clients have an environment of their own
+            return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _judged(folder: Path, context: str, continuation: str) -> dict[str, object]:
@@ -60,18 +61,30 @@ def _judged(folder: Path, context: str, continuation: str) -> dict[str, object]:
     return {"context": context, "continuation": continuation, "logprob": total, "greedy": greedy}
 
 
-def _address(server: subprocess.Popen[bytes], log: Path) -> str:
-    """Wait until the server is ready and return where."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        told = [word for word in log.read_text().split() if word.startswith("http://127.0.0.1:")]
+@contextmanager
+def _running(log: Path, *words: str) -> Iterator[str]:
+    """Run a command of `vicuna-server` until the block ends; its address, once it is ready."""
+    with log.open("w") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "vicuna_server", *words, *LOOPBACK], stderr=stderr)
         try:
-            if told and httpx.get(f"{told[0]}/readyz", timeout=5).status_code == 200:
-                return told[0]
+            yield _address(process, log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait until a process is ready and return where."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        told = re.search(r"listening on (?:http://127\.0\.0\.1:|port )(\d+)", log.read_text())
+        try:
+            if told and httpx.get(f"http://127.0.0.1:{told[1]}/readyz", timeout=5).status_code == 200:
+                return f"http://127.0.0.1:{told[1]}"
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise SystemExit(f"the server did not become ready:\n{log.read_text()}")
+    raise SystemExit(f"{log.stem}: did not become ready:\n{log.read_text()}")
 
 
 if __name__ == "__main__":

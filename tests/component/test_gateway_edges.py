@@ -72,3 +72,25 @@ async def test_pages_of_named_origins_get_in_with_a_key_and_read_what_they_may()
         assert (
             "access-control-allow-origin" not in (await client.options(CHAT, headers={"origin": PAGE, **asked})).headers
         )
+
+
+@pytest.mark.parametrize("given", ["one", ""], ids=["given", "made"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/models", 200),
+        ("GET", "/livez", 200),
+        ("POST", CHAT, 404),
+        ("GET", "/v1/nothing", 404),
+        ("PUT", CHAT, 405),
+        ("OPTIONS", CHAT, 204),
+    ],
+)
+async def test_every_answer_has_the_id_by_which_it_is_found(method: str, path: str, status: int, given: str) -> None:
+    async with door() as (_, client):
+        own = {"x-request-id": given} if given else {}
+        answer = await client.request(method, path, json=chat("nobody"), headers={**KEY, **own})
+        (ident,) = answer.headers.get_list("x-request-id")
+        assert (answer.status_code, ident if given else len(ident)) == (status, given or 32)
+        (ident,) = (await client.post(CHAT, json=chat(), headers=own)).headers.get_list("x-request-id")
+        assert not given or ident == given, "without a key too"

@@ -102,6 +102,7 @@ async def test_what_is_refused_is_counted_and_logged_without_its_key(caplog: pyt
         ("alice", 400),
         ("alice", 404),
     ]
+    assert {line["id"] for line in refused} == {asked[at].headers["x-request-id"] for at in range(4)}
     assert {line["client"] for line in refused} == {"127.0.0.1"}
     assert all(len(line["route"]) <= 200 for line in refused)
     assert "wrong" not in caplog.text

@@ -24,7 +24,6 @@ class Client:
     Args:
         send: of ASGI.
         patience: seconds after which a client that does not read is left.
-        request_id: sent with every answer.
         begun: told the status before the head goes out.
 
     Attributes:
@@ -32,11 +31,10 @@ class Client:
         streams: it was the head of a stream of events.
     """
 
-    def __init__(self, send: Send, patience: float, request_id: str, begun: Callable[[int], None]) -> None:
+    def __init__(self, send: Send, patience: float, begun: Callable[[int], None]) -> None:
         self._send = send
         self._patience = patience
         self._begun = begun
-        self._request_id = (b"x-request-id", request_id.encode("latin-1"))
         self.started = False
         self.streams = False
 
@@ -74,7 +72,6 @@ class Client:
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = True
         self._begun(status)
-        headers = [*headers, self._request_id]
         await self._in_time({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _body(self, data: bytes, *, more: bool) -> None:

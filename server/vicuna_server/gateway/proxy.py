@@ -79,7 +79,7 @@ class Forward(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry it out; when the client leaves, the server's connection is closed at once."""
         del scope
-        client = Client(send, self._upstream.settings.idle_seconds, self._outgoing.request_id, self._note)
+        client = Client(send, self._upstream.settings.idle_seconds, self._note)
         with self._upstream.metrics.in_flight(self._model.id, self._outgoing.key).track_inprogress():
             try:
                 await while_connected(receive, self._answer(client))

@@ -1,13 +1,18 @@
-"""What was refused before it reached a model: counted by key and status, a line in the access log each. Pure ASGI."""
+"""What was refused before it reached a model: counted by key and status, a line in the access log each. Pure ASGI.
+
+Since it sees every answer, it also gives each its `x-request-id`, by which a request is found in the logs.
+"""
 
 import json
 import logging
 from typing import Protocol
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vicuna_server.http.access_log import ACCESS_LOG
+from vicuna_server.http.request_id import request_id
 
 __all__ = ["Refusals", "mark_forwarded"]
 
@@ -29,7 +34,7 @@ def mark_forwarded(request: Request) -> None:
 
 
 class Refusals:
-    """Sees the status of every answer.
+    """Sees every answer; a request has its id in the ASGI state, as `request_id`.
 
     Args:
         app: the whole gateway.
@@ -46,18 +51,23 @@ class Refusals:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
+        ident = state["request_id"] = request_id(Headers(scope=scope).get("x-request-id", ""))
 
         async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= 400 and _FORWARDED not in state:
-                self._note(scope, message["status"])
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", ident.encode("latin-1"))]
+                if message["status"] >= 400 and _FORWARDED not in state:
+                    self._note(scope, message["status"])
             await send(message)
 
         await self._app(scope, receive, noting)
 
     def _note(self, scope: Scope, status: int) -> None:
-        key = scope["state"].get("key")
+        state = scope["state"]
+        key = state.get("key")
         name = key.name if key else ""
         self._refused(name, status)
-        line = {"event": "refused", "method": scope["method"], "route": scope["path"][:_MOST_OF_A_PATH]}
+        line = {"event": "refused", "id": state["request_id"]}
+        line |= {"method": scope["method"], "route": scope["path"][:_MOST_OF_A_PATH]}
         client = scope.get("client") or ("",)
         _access.info("%s", json.dumps({**line, "client": client[0], "key": name, "status": status}))

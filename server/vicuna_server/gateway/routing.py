@@ -18,7 +18,6 @@ from vicuna_server.gateway.salts import with_salt
 from vicuna_server.gateway.scan import PIECE, Named, scan
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 from vicuna_server.http.body import check_encoding, read_bytes
-from vicuna_server.http.request_id import request_id
 
 __all__ = ["Router"]
 
@@ -46,7 +45,7 @@ class Router:
         named = await self._scanned(body)
         key: Key = request.state.key
         model = self.resolver.model(request, named.model)
-        ident = request_id(request.headers.get("x-request-id", ""))
+        ident: str = request.state.request_id
         outgoing = Outgoing(
             path=request.scope["path"],
             body=_renamed(body, named, model),
