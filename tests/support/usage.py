@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vicuna_server.gateway.bookkeeper import Bookkeeper, Timing
 from vicuna_server.gateway.books import Books
-from vicuna_server.gateway.keeper import Keeper, Timing
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.ledger import Ledger
 from vicuna_server.gateway.rates import Rates
@@ -107,7 +107,7 @@ class Replica:
         self.rates = Rates(clock)
         self.rates.replicas = replicas
         self.ledger = Ledger(f"{name}/1", clock, clock.now)
-        self.keeper = Keeper(self.ledger, store, lambda: replicas, f"{name}/", timing)
+        self.keeper = Bookkeeper(self.ledger, store, lambda: replicas, f"{name}/", timing)
         self.books = Books(self.ledger, self.rates, self.keeper)
 
     @property

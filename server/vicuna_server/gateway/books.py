@@ -15,8 +15,8 @@ from math import ceil
 from typing import NoReturn
 
 from vicuna_server.errors import OverloadedError
+from vicuna_server.gateway.bookkeeper import Bookkeeper
 from vicuna_server.gateway.claims import Account, Claim, fits
-from vicuna_server.gateway.keeper import Keeper
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.ledger import Ledger
 from vicuna_server.gateway.options import NamespacedName
@@ -41,7 +41,7 @@ class Books:
         keeper: writes the ledger into a store; None: it stays in memory.
     """
 
-    def __init__(self, ledger: Ledger, rates: Rates, keeper: Keeper | None = None) -> None:
+    def __init__(self, ledger: Ledger, rates: Rates, keeper: Bookkeeper | None = None) -> None:
         self._ledger = ledger
         self._rates = rates
         self._keeper = keeper
@@ -194,4 +194,4 @@ def books_of(service: NamespacedName | None, rates: Rates, now: Callable[[], dat
     ledger = Ledger(f"{pod}/{secrets.token_hex(8)}", time.monotonic, now or (lambda: datetime.now(UTC)))
     if service is None:
         return Books(ledger, rates)
-    return Books(ledger, rates, Keeper(ledger, ClusterStore(service), lambda: rates.replicas, f"{pod}/"))
+    return Books(ledger, rates, Bookkeeper(ledger, ClusterStore(service), lambda: rates.replicas, f"{pod}/"))

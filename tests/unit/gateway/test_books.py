@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from support.usage import Clock, MemoryStore, Replica, key, no_store, seeded
 from vicuna_server.errors import OverloadedError
+from vicuna_server.gateway.bookkeeper import Timing
 from vicuna_server.gateway.books import Books
-from vicuna_server.gateway.keeper import Timing
 from vicuna_server.gateway.ledger import Ledger
 from vicuna_server.gateway.rates import Rates
 

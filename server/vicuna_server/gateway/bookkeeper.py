@@ -13,7 +13,7 @@ from vicuna_server.gateway.ledger import Ledger, day_of
 from vicuna_server.gateway.slot import size_of
 from vicuna_server.gateway.usage_store import ConflictError, NoStoreError, Store
 
-__all__ = ["KEPT_DAYS", "Keeper", "Timing"]
+__all__ = ["KEPT_DAYS", "Bookkeeper", "Timing"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Timing:
     absent: float = 60.0
 
 
-class Keeper:
+class Bookkeeper:
     """The one task that speaks to the store.
 
     Args:
@@ -120,9 +120,10 @@ class Keeper:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 self._ledger.former.append(self._ledger.today())
                 await self._end_former()
+        except NoStoreError:
+            pass  # as was said before
         except Exception as error:  # noqa: BLE001  # the process ends all the same
-            if self.absent is False:
-                logger.warning("what was counted last is not written: %s", _said(error))
+            logger.warning("what was counted last is not written: %s", _said(error))
         finally:
             await self._store.close()
 
