@@ -82,7 +82,7 @@ class Books:
         limit, now = key.tokens_per_minute, self._ledger.clock()
         if limit is None:
             return
-        share = max(1, limit // self._rates.replicas)
+        share = self._rates.share(limit)
         if fits(account, account.recent.sum(now), most, share):
             return
         wait = account.recent.wait(max(0, min(share - 1, share - most - account.held)), now)
@@ -114,7 +114,7 @@ class Books:
         book = self._ledger.today()
         spent = book.spent(key.name)
         if self._keeper is None or self._keeper.absent:
-            share = max(1, limit // self._rates.replicas)
+            share = self._rates.share(limit)
             return fits(account, spent, most, share) or self._refuse_day(key, limit, most, over=spent >= share)
         claim = book.claim(key.name, account, limit)
         if spent + account.held + most <= claim.granted:
