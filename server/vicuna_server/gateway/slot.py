@@ -103,7 +103,7 @@ class Slot:
             "holder": self.holder,
             "write": self.write,
             "former": [{"holder": holder, "write": write} for holder, write in self.former],
-            "renewedAt": self.renewed.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "renewedAt": self.renewed.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "usage": list(_rows(self.usage)),
             "claims": [{"key": key, "tokens": tokens} for key, tokens in sorted(self.claims.items())],
         }

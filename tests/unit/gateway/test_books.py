@@ -284,6 +284,14 @@ def test_a_day_is_passed_by_one_request_of_each_replica_at_most(seed: int, repli
     assert stress.used <= limit + 100 * (replicas + stress.killed)
 
 
+@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(100, 1000))
+@settings(max_examples=60, deadline=None)
+def test_what_replicas_have_claimed_is_never_more_than_the_limit(seed: int, replicas: int, limit: int) -> None:
+    stress = Stress(seed, replicas, limit, quick=True)
+    asyncio.run(stress.run(killing=False))
+    assert stress.most_granted <= limit
+
+
 @given(st.integers(0, 10**6), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_every_token_is_in_the_store_once_whatever_becomes_of_writes_and_slots(seed: int, replicas: int) -> None:
@@ -295,18 +303,27 @@ def test_every_token_is_in_the_store_once_whatever_becomes_of_writes_and_slots(s
 class Stress:
     """Replicas that serve at the same time, while the store fails, loses answers and gives their slots to others.
 
+    Args:
+        seed: what happens depends on nothing else.
+        replicas: at the same time.
+        limit: of the day, of the key that all serve.
+        quick: so little time passes that no slot is given to another.
+
     Attributes:
         used: tokens.
         killed: replicas that ended without a word.
+        most_granted: tokens that replicas had at any moment, all together.
     """
 
-    def __init__(self, seed: int, replicas: int, limit: int) -> None:
+    def __init__(self, seed: int, replicas: int, limit: int, *, quick: bool = False) -> None:
+        self._quick = quick
+        self._running: list[Replica] = []
         self._chance = seeded(seed + 1, 99)
         self._clock = Clock()
         self._replicas = replicas
         self._key = key(tokens_per_day=limit)
         self.store = MemoryStore(pause=seeded(seed), fault=self._unsteady, lost=lambda: self._unsteady(""))
-        self.used = self.killed = 0
+        self.used = self.killed = self.most_granted = 0
 
     async def run(self, *, killing: bool) -> None:
         await asyncio.gather(*(self._lives(number, killing=killing) for number in range(self._replicas)))
@@ -314,10 +331,12 @@ class Stress:
     async def _lives(self, number: int, *, killing: bool) -> None:
         for life in range(2):
             replica = Replica(self.store, self._clock, f"{number}-{life}", self._replicas, AT_ONCE)
+            self._running.append(replica)
             running = asyncio.create_task(replica.books.run())
             await asyncio.gather(*(self._requests(replica) for _ in range(3)))
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+            self._running.remove(replica)
             if killing and self._chance() < 50:
                 self.killed += 1
                 self._clock.turn(31)
@@ -334,9 +353,15 @@ class Stress:
                 tokens = min(most, 1 + self._chance())
                 self.used += tokens
                 entry.counted(0, tokens)
+                self._look()
                 await asyncio.sleep(0)
                 entry.close()
-            self._clock.turn(31 if self._chance() < 10 else 0.3)
+            if not self._quick:
+                self._clock.turn(31 if self._chance() < 10 else 0.3)
+
+    def _look(self) -> None:
+        claims = [replica.ledger.today().claims.get("alice") for replica in self._running]
+        self.most_granted = max(self.most_granted, sum(claim.granted for claim in claims if claim))
 
     def _unsteady(self, what: str) -> None:
         if self._chance() < 10:
