@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from support.usage import Clock, Replica, key
-from vicuna_server.gateway.slot import bounded, bounded_claims
+from vicuna_server.gateway.slot import Slot, bounded, bounded_claims
 from vicuna_server.gateway.usage_store import ConflictError, Store
 
 Stores = Callable[[], Store]
@@ -95,15 +95,20 @@ async def only_what_is_known_is_written_over(stores: Stores) -> None:
     """A write states the version it knows; one that was deleted is not made again unnoticed."""
     store = stores()
     slot = store.fresh(DAY)
-    stored = await store.write(slot)
-    for stale in (slot, stored):
-        if stale is stored:
-            await store.write(stored)
+    first = await store.write(slot)
+    second = await store.write(replace(first, write=1))
+
+    async def is_refused(stale: Slot) -> bool:
         try:
-            await store.write(stale)
+            await store.write(replace(stale, write=2))
         except ConflictError:
-            continue
-        raise AssertionError(stale)
+            return True
+        return False
+
+    assert await is_refused(slot)
+    assert await is_refused(first)
+    await store.remove("2027-01-01")
+    assert await is_refused(second)
 
 
 async def long_ago_is_removed(stores: Stores) -> None:
