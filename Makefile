@@ -151,7 +151,7 @@ chart-lint: $(READY) tools  ## helm lint --strict
 	helm lint --strict charts/vicuna-operator
 
 chart-crd:  ## copy crds/ into the chart and the operator's package
-	cp crds/vicunamodels.yaml charts/vicuna-operator/files/vicunamodels.yaml
+	cp crds/*.yaml charts/vicuna-operator/files/
 	cp crds/vicunamodels.yaml operator/vicuna_operator/local/vicunamodels.yaml
 
 chart-package: chart-lint  ## package the chart into dist/

@@ -98,19 +98,31 @@ def test_names_are_unique_and_namespaced_objects_say_where(render: Render, value
         assert (namespace is None) == (kind in cluster_wide), name
 
 
-def test_the_crd_is_the_one_in_crds(render: Render) -> None:
-    source = (ROOT / "crds" / "vicunamodels.yaml").read_bytes()
-    assert (CHART / "files" / "vicunamodels.yaml").read_bytes() == source, "make chart-crd copies it"
-    (rendered,) = of_kind(render(), "CustomResourceDefinition")
-    annotations = rendered["metadata"].pop("annotations")
-    assert annotations == {"helm.sh/resource-policy": "keep"}
-    assert rendered == yaml.load(source, yaml.CSafeLoader)
+def test_the_crds_are_those_in_crds(render: Render) -> None:
+    definitions = {item["metadata"]["name"]: item for item in of_kind(render(), "CustomResourceDefinition")}
+    assert definitions.keys() == {"vicunamodels.vicuna.dev", "vicunausages.vicuna.dev"}
+    for name, rendered in definitions.items():
+        file = f"{name.partition('.')[0]}.yaml"
+        source = (ROOT / "crds" / file).read_bytes()
+        assert (CHART / "files" / file).read_bytes() == source, "make chart-crd copies it"
+        annotations = rendered["metadata"].pop("annotations")
+        assert annotations == {"helm.sh/resource-policy": "keep"}
+        assert rendered == yaml.load(source, yaml.CSafeLoader)
 
 
-def test_the_crd_can_be_left_out_or_removed_with_the_release(render: Render) -> None:
+def test_the_crds_can_be_left_out_or_removed_with_the_release(render: Render) -> None:
     assert not of_kind(render({"crds": {"install": False}}), "CustomResourceDefinition")
-    (removed,) = of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition")
-    assert "annotations" not in removed["metadata"]
+    for removed in of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition"):
+        assert "annotations" not in removed["metadata"]
+
+
+def test_what_was_used_is_read_by_administrators_alone(render: Render) -> None:
+    readers = [role for role in of_kind(render(), "ClusterRole")
+               if any("vicunausages" in rule["resources"] for rule in role["rules"])]  # fmt: skip
+    (role,) = readers
+    aggregated = {label for label in role["metadata"]["labels"] if "aggregate" in label}
+    assert aggregated == {"rbac.authorization.k8s.io/aggregate-to-admin"}
+    assert [set(rule["verbs"]) for rule in role["rules"]] == [{"get", "list", "watch"}]
 
 
 @every_variant
@@ -209,7 +221,7 @@ def test_namespaced_mode_has_roles_only(render: Render) -> None:
 
 def test_both_modes_give_the_same_rights(render: Render) -> None:
     (everywhere,) = [
-        r for r in of_kind(render(), "ClusterRole") if not r["metadata"]["name"].endswith((":view", ":edit"))
+        r for r in of_kind(render(), "ClusterRole") if not r["metadata"]["name"].endswith((":view", ":edit", ":usage"))
     ]
     roles = of_kind(render({"watchNamespaces": ["team-a"]}), "Role")
     (there,) = [role for role in roles if role["metadata"]["namespace"] == "team-a"]

@@ -158,11 +158,22 @@ def test_values_of_an_earlier_chart_still_render(gateway: Render) -> None:
 
 
 @pytest.mark.parametrize("namespaces", [[], ["team-a", "team-b"]])
-def test_it_may_see_models_endpoints_and_one_secret_and_nothing_else(gateway: Render, namespaces: list[str]) -> None:
+def test_it_may_see_models_endpoints_one_secret_and_its_counts_and_nothing_else(
+    gateway: Render, namespaces: list[str]
+) -> None:
     objects = gateway({"watchNamespaces": namespaces})
     roles = [item for item in objects if item["kind"] in ("Role", "ClusterRole")]
     rules = [rule for role in roles for rule in role["rules"]]
+    (counts,) = (rule for rule in rules if "vicunausages" in rule["resources"])
+    rules.remove(counts)
+    assert counts == {
+        "apiGroups": ["vicuna.dev"],
+        "resources": ["vicunausages"],
+        "verbs": ["list", "create", "update", "delete"],
+    }
     assert all(set(rule["verbs"]) == {"get", "list", "watch"} for rule in rules)
+    (home,) = (role for role in roles if counts in role["rules"])
+    assert (home["kind"], home["metadata"]["namespace"]) == ("Role", "vicuna-system")
     assert {name for rule in rules for name in rule["resources"]} == {"vicunamodels", "endpointslices", "secrets"}
     (secrets,) = (rule for rule in rules if "secrets" in rule["resources"])
     assert secrets["resourceNames"] == ["vo-vicuna-operator-gateway-keys"]

@@ -124,7 +124,7 @@ async def test_a_key_that_asks_too_often_waits() -> None:
     async with gateway(_ring(requestsPerMinute=2)) as door:
         answers = [await door.client.post("/v1/chat/completions", json=chat(), headers=_bearer()) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [404, 404, 429]
-        assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 61
         assert answers[2].json()["error"]["type"] == "rate_limit_error"
         assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 200
 

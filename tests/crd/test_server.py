@@ -5,19 +5,16 @@ use and with the operator's own.
 """
 
 import copy
-import json
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
 
 from support import crd_schema
 from support.crd_examples import ACCEPTED_AND_REFUSED, FILLED, MINIMAL, with_value
+from support.crd_server import Server
 from vicuna_contract import names as c
 from vicuna_operator.api.model import parse_model
 
@@ -25,77 +22,14 @@ Body = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
-_DEFINITIONS = "customresourcedefinitions"
-
 pytestmark = pytest.mark.crd
-
-
-class Server:
-    """Asks the API server by plain requests, so that warnings and every word of an error are seen."""
-
-    def __init__(self, api: client.ApiClient) -> None:
-        self._api = api
-        self._path = f"/apis/{c.API_VERSION}/namespaces/team/{c.PLURAL}"
-
-    def ask(self, body: Body, fields: str = "Strict") -> tuple[Body | None, list[str], list[str]]:
-        """Return what the server would store, why it refuses, and its warnings, of a dry run.
-
-        `fields` says what becomes of unknown ones: Strict refuses them, Ignore prunes them in silence.
-        """
-        status, answer, warnings = self._call("POST", f"{self._path}?dryRun=All&fieldValidation={fields}", body)
-        if status == 201:
-            return answer, [], warnings
-        causes = (answer.get("details") or {}).get("causes") or [answer]
-        return None, [f"{status} {cause.get('field', '')}: {cause.get('message')}" for cause in causes], warnings
-
-    def install(self, definition: Body) -> list[str]:
-        """Create the definition, or replace what an earlier run left, and return what the server has against it."""
-        path = f"/apis/apiextensions.k8s.io/v1/{_DEFINITIONS}"
-        status, answer, warnings = self._call("POST", f"{path}?fieldValidation=Strict", definition)
-        if status == 409:
-            version = self.definition()["metadata"]["resourceVersion"]
-            body = {**definition, "metadata": {**definition["metadata"], "resourceVersion": version}}
-            name = definition["metadata"]["name"]
-            status, answer, warnings = self._call("PUT", f"{path}/{name}?fieldValidation=Strict", body)
-        return warnings if status in (200, 201) else [f"{status} {answer.get('message')}"]
-
-    def definition(self) -> Body:
-        """Return it as it is stored."""
-        return self._call("GET", f"/apis/apiextensions.k8s.io/v1/{_DEFINITIONS}/{c.PLURAL}.{c.GROUP}", None)[1]
-
-    def _call(self, method: str, path: str, body: Body | None) -> tuple[int, Body, list[str]]:
-        content = None if body is None else json.dumps(body)
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        pool = self._api.rest_client.pool_manager
-        answer = pool.request(method, self._api.configuration.host + path, body=content, headers=headers, timeout=30)
-        try:
-            told = json.loads(answer.data)
-        except ValueError:  # a path that is not served
-            told = {"message": answer.data.decode()}
-        return answer.status, told, list(answer.headers.getlist("Warning"))
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    kubeconfig = os.environ.get("CRD_KUBECONFIG")
-    if not kubeconfig:
-        pytest.fail("CRD_KUBECONFIG is not set: these tests need an API server for custom resources")
-    with config.new_client_from_config(kubeconfig) as api:
-        server = Server(api)
-        assert server.install(crd_schema.crd()) == []
-        _wait_until_served(server)
+    with Server() as server:
+        server.wait_until_served(_body(MINIMAL))
         yield server
-
-
-def _wait_until_served(server: Server) -> None:
-    """Ask until the new kind is served; the server tells of it in no other way than by answering."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        stored, _, _ = server.ask(_body(MINIMAL))
-        if stored is not None:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"not served after a minute: {server.definition().get('status')}")
 
 
 def _body(body: Body) -> Body:

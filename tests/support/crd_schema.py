@@ -10,21 +10,21 @@ import cel
 import jsonschema
 import yaml
 
-CRD_FILE = Path(__file__).resolve().parents[2] / "crds" / "vicunamodels.yaml"
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 
 Schema = dict[str, Any]
 
 
 @cache
-def crd() -> dict[str, Any]:
+def crd(plural: str = "vicunamodels") -> dict[str, Any]:
     """Read the CRD."""
-    return yaml.safe_load(CRD_FILE.read_text())
+    return yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
 
 
-def schema() -> Schema:
+def schema(plural: str = "vicunamodels") -> Schema:
     """Return the schema of the one version."""
-    (version,) = crd()["spec"]["versions"]
+    (version,) = crd(plural)["spec"]["versions"]
     return version["schema"]["openAPIV3Schema"]
 
 

@@ -10,10 +10,13 @@ from vicuna_operator.plugin import chat, commands
 from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
 from vicuna_operator.plugin.kubectl import Kubectl, KubectlProcess
 from vicuna_operator.plugin.terminal import warn
+from vicuna_operator.plugin.usage_commands import add_usage_arguments, run_usage
 
 __all__ = ["main"]
 
 EXIT_INTERRUPTED = 130
+
+_USAGE = "Requests and tokens that the gateway counted, by day, key and model."
 
 
 def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = KubectlProcess) -> int:
@@ -135,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     keys = words.add_parser("key", help="who may use the gateway", description="Who may use the gateway.")
     add_key_arguments(keys, where)
     keys.set_defaults(run=run_key)
+    uses = words.add_parser("usage", help="who used how much of what", description=_USAGE, parents=[where])
+    add_usage_arguments(uses)
+    uses.set_defaults(run=run_usage)
     waits.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: 1800)")
     return parser
 

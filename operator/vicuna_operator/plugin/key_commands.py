@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.gateways import gateways, namespaced
 from vicuna_operator.plugin.history import table
 from vicuna_operator.plugin.keys import (
+    LIMITS,
     check_name,
     check_namespace,
     entry_of,
@@ -23,7 +25,8 @@ from vicuna_operator.plugin.terminal import say
 
 __all__ = ["add_key_arguments", "run_key"]
 
-_GATEWAYS = "app.kubernetes.io/component=gateway,app.kubernetes.io/part-of=vicuna-operator"
+_COLUMNS = ("name", "models", "rpm", "tpm", "tpd", "expires", "namespace")
+_RARE = ("tpm", "tpd", "namespace")
 _MANAGER = "--field-manager=kubectl-vicuna"
 
 
@@ -40,7 +43,8 @@ def add_key_arguments(parser: argparse.ArgumentParser, *parents: argparse.Argume
     create = add("create", "make a key and print it, once", _create)
     create.add_argument("key", metavar="NAME", help="what the key is called in lists and metrics")
     create.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as team-a/* (default: all)")
-    create.add_argument("--rpm", type=int, metavar="N", help="requests a minute (default: no limit)")
+    for short, what in {"rpm": "requests a minute", "tpm": "tokens a minute", "tpd": "tokens a day, in UTC"}.items():
+        create.add_argument(f"--{short}", type=int, metavar="N", help=f"{what} (default: no limit)")
     create.add_argument("--expires", metavar="WHEN", help="a span such as 30d, or a date (default: never)")
     home = "where a model's short name is looked for first; allows nothing"
     create.add_argument("--default-namespace", metavar="NAMESPACE", help=home)
@@ -56,8 +60,7 @@ def run_key(kubectl: Kubectl, args: argparse.Namespace) -> int:
 
 def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     name = check_name(args.key)
-    if args.rpm is not None and args.rpm < 1:
-        raise PluginError("--rpm: give 1 or more")
+    limits = {field: _limit(args, short) for short, field in LIMITS.items()}
     expires = expiry(args.expires, datetime.now(UTC)) if args.expires else None
     home = None if args.default_namespace is None else check_namespace(args.default_namespace)
     namespace, secret = _place(kubectl, args)
@@ -65,7 +68,7 @@ def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     if found is not None and name in (found.get("data") or {}):
         raise PluginError(f"there is a key {name} already; revoke it first, or choose another name")
     key = new_key()
-    entry = entry_of(key, models=args.models, rpm=args.rpm, expires=expires, default_namespace=home)
+    entry = entry_of(key, models=args.models, limits=limits, expires=expires, default_namespace=home)
     if found is None:
         kubectl.write("create", "secret", "generic", secret, f"--namespace={namespace}", _MANAGER)
     # The patch has this entry alone, so that a key that is added at the same time is not lost.
@@ -75,16 +78,26 @@ def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     return 0
 
 
+def _limit(args: argparse.Namespace, name: str) -> int | None:
+    limit: int | None = getattr(args, name)
+    if limit is not None and limit < 1:
+        raise PluginError(f"--{name}: give 1 or more")
+    return limit
+
+
 def _list(kubectl: Kubectl, args: argparse.Namespace) -> int:
     namespace, secret = _place(kubectl, args)
     rows = key_rows(_read(kubectl, namespace, secret) or {})
     if args.output == "json":
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        more = ["namespace"] if any(row["namespace"] for row in rows) else []
-        columns = ("name", "models", "rpm", "expires", *more)
+        columns = [column for column in _COLUMNS if column not in _RARE or any(_is_said(row[column]) for row in rows)]
         say(table(rows, columns) if rows else "there are no keys yet")
     return 0
+
+
+def _is_said(value: object) -> bool:
+    return value not in ("", "no limit")
 
 
 def _revoke(kubectl: Kubectl, args: argparse.Namespace) -> int:
@@ -98,13 +111,7 @@ def _revoke(kubectl: Kubectl, args: argparse.Namespace) -> int:
 
 
 def _place(kubectl: Kubectl, args: argparse.Namespace) -> tuple[str, str]:
-    if args.secret:
-        namespace, slash, name = args.secret.partition("/")
-        if not (namespace and slash and name):
-            raise PluginError(f"--secret {args.secret}: give NAMESPACE/NAME")
-        return namespace, name
-    listed = kubectl.read("get", "deployments", "--all-namespaces", f"--selector={_GATEWAYS}")
-    return secret_of_gateway(listed.get("items") or [])
+    return namespaced(args.secret, "--secret") if args.secret else secret_of_gateway(gateways(kubectl))
 
 
 def _read(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any] | None:

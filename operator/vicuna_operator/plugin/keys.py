@@ -11,13 +11,16 @@ from typing import Any
 
 from vicuna_contract.names import NAMESPACE
 from vicuna_operator.errors import PluginError
+from vicuna_operator.plugin.gateways import the_one, told
 
-__all__ = ["check_name", "check_namespace", "entry_of", "expiry", "key_rows", "new_key", "secret_of_gateway"]
+__all__ = ["LIMITS", "check_name", "check_namespace", "entry_of", "expiry", "key_rows", "new_key", "secret_of_gateway"]
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60}
 _FLAG = "--keys-secret="
+LIMITS = {"rpm": "requestsPerMinute", "tpm": "tokensPerMinute", "tpd": "tokensPerDay"}
+"""Limits of a key as the command line calls them, and as its entry does."""
 
 
 def new_key() -> str:
@@ -26,22 +29,26 @@ def new_key() -> str:
 
 
 def entry_of(
-    key: str, *, models: Sequence[str], rpm: int | None, expires: datetime | None, default_namespace: str | None = None
+    key: str,
+    *,
+    models: Sequence[str],
+    limits: Mapping[str, int | None],
+    expires: datetime | None,
+    default_namespace: str | None = None,
 ) -> str:
     """Return a key's entry, base64 as a Secret's `data` has it; the key itself is not in it.
 
     Args:
         key: what was made by `new_key`.
         models: patterns of model ids; none: every model.
-        rpm: requests a minute; None: no limit.
+        limits: by their names in the entry (`LIMITS`); None: no limit.
         expires: when it ends; None: never.
         default_namespace: where a served name alone is looked for first; None: where `models` say.
     """
     fields: dict[str, object] = {"sha256": hashlib.sha256(key.encode()).hexdigest()}
     if models:
         fields["models"] = list(models)
-    if rpm is not None:
-        fields["requestsPerMinute"] = rpm
+    fields |= {name: limit for name, limit in limits.items() if limit is not None}
     if expires is not None:
         fields["expires"] = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if default_namespace is not None:
@@ -90,18 +97,17 @@ def check_namespace(name: str) -> str:
 
 
 def key_rows(secret: Mapping[str, Any]) -> list[dict[str, object]]:
-    """Return one row per key: name, models, requests a minute, expiry, default namespace; or that it is broken."""
+    """Return one row per key: name, models, limits, expiry, default namespace; what is broken says so."""
     rows: list[dict[str, object]] = []
     for name, value in sorted((secret.get("data") or {}).items()):
         try:
             fields = json.loads(base64.b64decode(value))
             models = ", ".join(fields.get("models", ["*"]))
         except (ValueError, AttributeError, TypeError, RecursionError):
-            rows.append({"name": name, "models": "(broken: opens nothing)", "rpm": "", "expires": "", "namespace": ""})
-            continue
-        rpm, expires = fields.get("requestsPerMinute", "no limit"), fields.get("expires", "never")
-        namespace = fields.get("defaultNamespace", "")
-        rows.append({"name": name, "models": models, "rpm": rpm, "expires": expires, "namespace": namespace})
+            fields, models = {"expires": "", **dict.fromkeys(LIMITS.values(), "")}, "(broken: opens nothing)"
+        limits = {short: fields.get(field, "no limit") for short, field in LIMITS.items()}
+        expires, namespace = fields.get("expires", "never"), fields.get("defaultNamespace", "")
+        rows.append({"name": name, "models": models, **limits, "expires": expires, "namespace": namespace})
     return rows
 
 
@@ -111,17 +117,6 @@ def secret_of_gateway(deployments: Sequence[Mapping[str, Any]]) -> tuple[str, st
     Raises:
         PluginError: there is no gateway, it uses no keys, or there are several.
     """
-    found = {
-        flag.removeprefix(_FLAG)
-        for deployment in deployments
-        for container in deployment["spec"]["template"]["spec"]["containers"]
-        for flag in container.get("args") or ()
-        if flag.startswith(_FLAG)
-    }
-    if len(found) == 1:
-        namespace, _, name = found.pop().partition("/")
-        return namespace, name
-    if found:
-        raise PluginError(f"there are several gateways; name one's Secret: --secret {' or '.join(sorted(found))}")
     what = "the gateway uses no keys" if deployments else "there is no gateway here that you can see"
-    raise PluginError(f"{what}; install the chart with gateway.enabled and gateway.keys.enabled, or give --secret")
+    otherwise = f"{what}; install the chart with gateway.enabled and gateway.keys.enabled, or give --secret"
+    return the_one(told(deployments, _FLAG), otherwise, "--secret")

@@ -9,5 +9,7 @@ signing      the gateway's signature on what it sends to servers
 key_pair     its keys, and how one follows the other;  key_keeper, signing_keys: made in a cluster by a command
 frames       server-sent events as whole frames                                    pure
 objects      Kubernetes objects to values                                          pure
-reflector    list and watch;  cluster: what is watched
+api_server   requests to it;  reflector: list and watch;  cluster: what is watched
+books        what every request used, limits by tokens;  bookkeeper, usage_store: written into the cluster
+ledger       what is counted;  day_book: of one day;  slot: in one object;  claims, recent: limits     pure
 """

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vicuna_contract.names import API_VERSION, PLURAL
+from vicuna_server.gateway.api_server import ApiServer
 from vicuna_server.gateway.careful import carefully
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.objects import endpoints_of, identity_of, model_of, of_pods, secret_entries, service_of
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reflector import ApiServer, Picture, Reflector
+from vicuna_server.gateway.reflector import Picture, Reflector
 
 __all__ = ["Cluster"]
 

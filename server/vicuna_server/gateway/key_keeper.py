@@ -6,18 +6,14 @@ takes them. What is there is kept: only another `--rotation` lets the next key t
 
 import base64
 import binascii
-import json
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-from kubernetes.aio import client as aio_client
-from kubernetes.aio import config as untyped_config
 
-from vicuna_contract.cluster import configure
 from vicuna_server.errors import InputError, UnreachableError
+from vicuna_server.gateway.api_server import AnswerError, ApiServer
 from vicuna_server.gateway.key_pair import KeyPairs
 from vicuna_server.gateway.options import NamespacedName
 
@@ -31,9 +27,8 @@ ROTATION = "vicuna.dev/signing-rotation"
 """The Secret's annotation: the words of all rotations, the last one last."""
 
 _TRIES = 5
-_PATIENCE = aiohttp.ClientTimeout(total=30, connect=10)
+_SECONDS = 30.0
 
-aio_config: Any = untyped_config
 Body = dict[str, Any]
 
 
@@ -43,30 +38,26 @@ async def keep(secret: NamespacedName, config_map: NamespacedName, rotation: str
     Raises:
         InputError: `SigningKeyBroken`; UnreachableError: there is no cluster, or it does not let us.
     """
-    configuration = aio_client.Configuration()
+    api = ApiServer()
+    await api.connect()
     try:
-        await configure(configuration, aio_config, os.environ)
-    except ValueError as error:
-        raise UnreachableError("NoCluster", str(error)) from error
-    client: Any = aio_client.ApiClient(configuration)
-    try:
-        await Keeper(client).keep(secret, config_map, rotation)
+        await Keeper(api).keep(secret, config_map, rotation)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         said = str(error) or type(error).__name__
         raise UnreachableError("ApiUnreachable", f"the API server does not answer: {said}") from None
     finally:
-        await client.close()
+        await api.close()
 
 
 class Keeper:
     """Reads and writes the two objects; whoever writes at the same time is not written over.
 
     Args:
-        client: of `kubernetes.aio`.
+        api: where they are.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
 
     async def keep(self, secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
         """Make the Secret if it is not there, carry a rotation out, and publish the public keys.
@@ -121,28 +112,19 @@ class Keeper:
         return await self._write("PUT", f"{collection}/{config_map.name}", body)
 
     async def _get(self, path: str) -> Body | None:
-        status, found = await self._ask("GET", path)
-        return None if status == 404 else found
+        return await self._ask("GET", path)
 
     async def _write(self, method: str, path: str, body: Body) -> bool:
         """Return whether it was written; False where it was there already, or not as it was read."""
-        status, _ = await self._ask(method, path, body)
-        return status not in (404, 409)
+        return await self._ask(method, path, body) is not None
 
-    async def _ask(self, method: str, path: str, body: Body | None = None) -> tuple[int, Body]:
-        _, url, headers, _, _ = await self._client.param_serialize(
-            method, path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
-        )
-        if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
-        answer = (await self._client.call_api(method, url, headers, body, _request_timeout=_PATIENCE)).response
-        async with answer:
-            text = await answer.text()
-        if answer.status < 300:
-            return answer.status, json.loads(text)
-        if answer.status in (404, 409) and not (answer.status == 404 and method == "POST"):
-            return answer.status, {}
-        raise UnreachableError("ApiRefused", f"{method} {path}: HTTP {answer.status}: {text[:500]}")
+    async def _ask(self, method: str, path: str, body: Body | None = None) -> Body | None:
+        try:
+            return await self._api.ask(method, path, body, seconds=_SECONDS)
+        except AnswerError as error:
+            if error.status == 409 or (error.status == 404 and method != "POST"):
+                return None
+            raise UnreachableError("ApiRefused", f"{method} {path}: {error}") from None
 
 
 def _named(name: NamespacedName) -> Body:

@@ -3,11 +3,11 @@
 A key is `vk-` and 43 characters for 32 random bytes. The Secret has one entry per key: its name, and a JSON object
 
     {"sha256": "<hex of the whole key's sha256>", "models": ["team-a/*"], "requestsPerMinute": 60,
-     "expires": "2027-01-01T00:00:00Z", "defaultNamespace": "team-a"}
+     "tokensPerMinute": 20000, "tokensPerDay": 1000000, "expires": "2027-01-01T00:00:00Z", "defaultNamespace": "team-a"}
 
 of which only `sha256` is required. A plain hash is enough: nobody guesses 256 random bits. `models` are patterns of
-model ids (`*`, `?`, `[…]`), `*` by default. `defaultNamespace` is where a served name alone is looked for first; it
-allows nothing by itself.
+model ids (`*`, `?`, `[…]`), `*` by default. Tokens are those of prompts and completions together. `defaultNamespace` is
+where a served name alone is looked for first; it allows nothing by itself.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ from vicuna_contract.names import NAMESPACE
 
 __all__ = ["Key", "KeyRing", "hash_of"]
 
-_MOST_A_MINUTE = 10**9
+_Limit = Annotated[int, Field(ge=1, le=10**9)]
+_DayLimit = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class Key(BaseModel):
@@ -37,7 +38,9 @@ class Key(BaseModel):
     name: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
     models: tuple[str, ...] = ("*",)
-    requests_per_minute: Annotated[int, Field(ge=1, le=_MOST_A_MINUTE)] | None = None
+    requests_per_minute: _Limit | None = None
+    tokens_per_minute: _Limit | None = None
+    tokens_per_day: _DayLimit | None = None
     expires: datetime | None = None
     default_namespace: Annotated[str, Field(pattern=rf"^{NAMESPACE.pattern}$")] | None = None
 

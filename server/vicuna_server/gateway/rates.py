@@ -1,7 +1,9 @@
-"""How often a key may ask: a bucket per key, of which each replica of the gateway keeps its share."""
+"""How often a key may ask: in any minute, of which each replica of the gateway grants its share."""
 
 import time
 from collections.abc import Callable
+
+from vicuna_server.gateway.recent import Recent
 
 __all__ = ["Rates"]
 
@@ -9,7 +11,7 @@ _MOST_KEYS = 10_000
 
 
 class Rates:
-    """Token buckets that hold up to a minute's requests.
+    """Requests of the last minute.
 
     The replicas do not talk to each other: each grants 1/n of the rate, n being the ready replicas. With requests
     spread evenly that is the whole rate; a client that keeps one connection may get less.
@@ -21,7 +23,11 @@ class Rates:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.replicas = 1
-        self._buckets: dict[str, tuple[float, float]] = {}  # requests left, and when that was so
+        self._recent: dict[str, Recent] = {}
+
+    def share(self, limit: int) -> int:
+        """Return what this replica grants of a limit of all replicas together."""
+        return max(1, limit // self.replicas)
 
     def take(self, key: str, per_minute: int | None) -> float:
         """Count one request.
@@ -35,14 +41,10 @@ class Rates:
         """
         if per_minute is None:
             return 0.0
-        most = max(1.0, per_minute / self.replicas)
-        now = self._clock()
-        left, at = self._buckets.get(key, (most, now))
-        left = min(most, left + (now - at) * most / 60)
-        if left < 1:
-            self._buckets[key] = (left, now)
-            return (1 - left) * 60 / most
-        if len(self._buckets) >= _MOST_KEYS and key not in self._buckets:
-            self._buckets.clear()  # keys are few; so many were renamed, not used
-        self._buckets[key] = (left - 1, now)
-        return 0.0
+        if len(self._recent) >= _MOST_KEYS and key not in self._recent:
+            self._recent.clear()  # keys are few; so many were renamed, not used
+        recent, now = self._recent.setdefault(key, Recent()), self._clock()
+        wait = recent.wait(self.share(per_minute) - 1, now)
+        if not wait:
+            recent.add(1, now)
+        return wait

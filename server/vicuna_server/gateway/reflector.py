@@ -6,21 +6,18 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-d
 import asyncio
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
-from kubernetes.aio import client as aio_client
-from kubernetes.aio import config as untyped_config
 
-from vicuna_contract.cluster import configure
 from vicuna_server.backoff import Backoff
 from vicuna_server.errors import UnreachableError
+from vicuna_server.gateway.api_server import AnswerError, ApiServer
 from vicuna_server.gateway.careful import carefully
 
-__all__ = ["ApiServer", "Picture", "Reflector"]
+__all__ = ["Picture", "Reflector"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +28,6 @@ _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
 _FIRST_DELAY, _MOST_DELAY = 0.2, 15.0
 _SHORT_SECONDS = 5.0  # a watch that ended sooner, and said nothing, is no reason to ask again at once
 
-aio_config: Any = untyped_config
 Body = dict[str, Any]
 
 
@@ -46,78 +42,6 @@ class Picture(Protocol):
 
     def deleted(self, item: Body) -> None:
         """Drop an object."""
-
-
-class _AnswerError(Exception):
-    """The API server answered with a status other than 200."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"HTTP {status}: {text}")
-        self.status = status
-
-
-class ApiServer:
-    """GETs at the API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
-
-    def __init__(self) -> None:
-        self._client: Any = None
-
-    async def connect(self) -> None:
-        """Read the credentials, also anew; nothing is sent.
-
-        Raises:
-            UnreachableError: `NoCluster`.
-        """
-        configuration = aio_client.Configuration()
-        try:
-            await configure(configuration, aio_config, os.environ)
-        except ValueError as error:
-            raise UnreachableError("NoCluster", str(error)) from error
-        await self.close()
-        configuration.connection_pool_maxsize = 100
-        self._client = aio_client.ApiClient(configuration)
-        self._client.user_agent = "vicuna-gateway"
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._client is not None:
-            await self._client.close()
-
-    async def get(self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        """Return a 200 answer, its body not read yet.
-
-        Raises:
-            _AnswerError: another status.
-            aiohttp.ClientError, OSError: no answer.
-        """
-        method, url, headers, _, _ = await self._client.param_serialize(
-            "GET",
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json"},
-            auth_settings=["BearerToken"],
-        )
-        answer: aiohttp.ClientResponse = (
-            await self._client.call_api(method, url, headers, _request_timeout=limits)
-        ).response
-        if answer.status != 200:
-            text = (await answer.text())[:500]
-            answer.release()
-            if answer.status == 401:  # tokens rotate; whoever wrote the new one has told only the file
-                await self.connect()
-            raise _AnswerError(answer.status, text)
-        return answer
-
-    async def offers(self, group_version: str) -> bool:
-        """Whether the API server knows a group in this version."""
-        try:
-            answer = await self.get(f"/apis/{group_version}", {}, _LIST_TIMEOUT)
-        except _AnswerError as error:
-            if error.status == 404:
-                return False
-            raise
-        answer.release()
-        return True
 
 
 @dataclass
@@ -149,8 +73,8 @@ class Reflector:
                     await self._list()
                 if await self._watch():
                     continue
-            except (_AnswerError, UnreachableError, aiohttp.ClientError, OSError) as error:
-                if isinstance(error, _AnswerError) and error.status == 410:
+            except (AnswerError, UnreachableError, aiohttp.ClientError, OSError) as error:
+                if isinstance(error, AnswerError) and error.status == 410:
                     self._version = ""  # our place in history has been forgotten
                 else:
                     self._complain(error)
@@ -181,7 +105,7 @@ class Reflector:
             if not isinstance(item, dict):
                 continue
             if kind == "ERROR":
-                raise _AnswerError(int(item.get("code") or 500), str(item.get("message") or ""))
+                raise AnswerError(int(item.get("code") or 500), str(item.get("message") or ""))
             heard = True
             self._backoff.reset()
             self._version = _version_of(item) or self._version

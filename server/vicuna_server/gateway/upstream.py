@@ -10,12 +10,13 @@ import aiohttp
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
 from vicuna_server.gateway.answer_head import BadAnswerError, read_head
 from vicuna_server.gateway.balancer import Balancer
-from vicuna_server.gateway.books import Books
+from vicuna_server.gateway.books import books_of
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.held import Held
 from vicuna_server.gateway.meter import Try
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.questions import ASKED_SECONDS, Questions
+from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.request_head import request_headers
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.signing import Signer, signed
@@ -62,7 +63,7 @@ class Upstream:
         self.endpoints = endpoints
         self.balancer = Balancer()
         self.held = Held()
-        self.books = Books()
+        self.books = books_of(None, Rates())
         self.questions = Questions(self.ask)
         self.session: aiohttp.ClientSession | None = None
         self.signer: Signer | None = None

@@ -48,6 +48,9 @@ def test_a_key_never_shows_its_hash() -> None:
         (b"{}", "sha256"),
         (b'{"sha256": "abc"}', "sha256"),
         (_entry("x", requestsPerMinute=0), "requestsPerMinute"),
+        (_entry("x", tokensPerMinute=0), "tokensPerMinute"),
+        (_entry("x", tokensPerDay=1.5), "tokensPerDay"),
+        (_entry("x", tokensPerDay=10**400), "tokensPerDay"),
         (_entry("x", expires="tomorrow"), "expires"),
         (_entry("x", model=["a/*"]), "model"),
         (_entry("x", requestsPerMinute=10**400), "requestsPerMinute"),
@@ -82,13 +85,23 @@ def test_a_key_may_ask_its_rate_and_each_replica_grants_its_share() -> None:
     now = [100.0]
     rates = Rates(lambda: now[0])
     assert [rates.take("k", 4) for _ in range(4)] == [0] * 4
-    assert rates.take("k", 4) == pytest.approx(15)
+    assert rates.take("k", 4) == 61
     assert rates.take("other", 4) == 0
     assert rates.take("k", None) == 0
-    now[0] += 15
+    now[0] += 61
     assert rates.take("k", 4) == 0
-    assert rates.take("k", 4) > 0
     rates.replicas = 2
+    assert [rates.take("k", 4) > 0 for _ in range(2)] == [False, True]
     now[0] += 3600
     assert [rates.take("k", 4) > 0 for _ in range(3)] == [False, False, True]
-    assert rates.take("k", 4) == pytest.approx(30)
+
+
+def test_no_minute_has_more_requests_than_the_limit() -> None:
+    now, let_in = [0.0], []
+    rates = Rates(lambda: now[0])
+    for _ in range(1000):
+        now[0] += 0.3
+        if not rates.take("k", 60):
+            let_in.append(now[0])
+    assert max(sum(1 for at in let_in if end - 60 < at <= end) for end in let_in) == 60
+    assert len(let_in) >= 240

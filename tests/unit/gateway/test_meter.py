@@ -7,11 +7,12 @@ import aiohttp
 import pytest
 
 from vicuna_server.gateway import questions as module
-from vicuna_server.gateway.books import Books
+from vicuna_server.gateway.books import Books, books_of
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.gate import ANYONE
 from vicuna_server.gateway.meter import Meter, Try
 from vicuna_server.gateway.questions import Questions
+from vicuna_server.gateway.rates import Rates
 from vicuna_server.protocol.counts import Counts, Used
 
 ONE, TWO = Endpoint("http://one"), Endpoint("http://two")
@@ -42,7 +43,7 @@ class Desk:
 
 
 async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() -> None:
-    desk = Desk(Books())
+    desk = Desk(books_of(None, Rates()))
     meter = await desk.meter()
     with meter.begin(ONE) as first:
         first.counted(Used(5, 2))
@@ -64,7 +65,7 @@ async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() ->
 
 
 async def test_a_request_that_no_server_took_has_used_nothing() -> None:
-    desk = Desk(Books())
+    desk = Desk(books_of(None, Rates()))
     meter = await desk.meter()
     with meter.begin(ONE) as one:
         one.settle()
@@ -85,7 +86,7 @@ async def test_a_server_that_does_not_tell_leaves_what_it_told_before(
             raise answer
         return None
 
-    desk, questions = Desk(Books()), Questions(ask)
+    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
     meter = await desk.meter(questions)
     with meter.begin(ONE) as one:
         one.counted(Used(1, 2))
@@ -104,7 +105,7 @@ async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pyt
         await may.wait()
         return Counts(Used(1, 1), final=True)
 
-    desk, questions = Desk(Books()), Questions(ask)
+    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
     meter = await desk.meter()
     tries = [meter.begin(ONE) for _ in range(8)]
     for one, name in zip(tries, "aaaabbbb", strict=True):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vicuna_server.gateway.reflector import Reflector, _AnswerError
+from vicuna_server.gateway.api_server import AnswerError
+from vicuna_server.gateway.reflector import Reflector
 
 GONE = json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}).encode()
 ODD_ERROR = json.dumps({"type": "ERROR", "object": {"code": [], "message": 1}}).encode()
@@ -92,9 +93,9 @@ async def _pauses(monkeypatch: pytest.MonkeyPatch, api: _Api, picture: _Picture)
         pytest.param(_Api(LIST, [b"<html>", b"[" * 5000]), id="watches are no JSON"),
         pytest.param(_Api(LIST, [b"[]", b"1", b'{"type": "ADDED"}']), id="watches tell nothing"),
         pytest.param(_Api(LIST, [GONE]), id="every watch is too old, said in it"),
-        pytest.param(_Api(LIST, [], _AnswerError(410, "gone")), id="every watch is too old"),
+        pytest.param(_Api(LIST, [], AnswerError(410, "gone")), id="every watch is too old"),
         pytest.param(_Api(LIST, [ODD_ERROR]), id="an odd error"),
-        pytest.param(_Api(LIST, [], _AnswerError(403, "no")), id="no watch"),
+        pytest.param(_Api(LIST, [], AnswerError(403, "no")), id="no watch"),
         pytest.param(_Api(LIST, [], RuntimeError("odd")), id="an error that nobody thought of"),
         pytest.param(_Api([], []), id="a list that is none"),
         pytest.param(_Api(RecursionError(), []), id="a list that is too deep"),

@@ -84,7 +84,7 @@ def taken(tmp_path: Path, body: dict[str, Any]) -> str:
 
 def test_the_definition_is_the_one_in_crds() -> None:
     copied = Path(read_model.__code__.co_filename).with_name("vicunamodels.yaml")
-    assert copied.read_bytes() == crd_schema.CRD_FILE.read_bytes(), "make chart-crd copies it"
+    assert copied.read_bytes() == (crd_schema.CRDS / "vicunamodels.yaml").read_bytes(), "make chart-crd copies it"
 
 
 LOCAL_ALONE = [("spec.weights.base.source", "file:///a"), ("spec.weights.adapters", [{"source": "file:///a"}])]

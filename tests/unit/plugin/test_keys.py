@@ -55,12 +55,14 @@ class SecretKubectl:
 
 def test_a_new_key_is_printed_once_and_opens_the_gateway(capsys: Capture) -> None:
     kubectl = SecretKubectl("sys/keys")
-    words = ["key", "create", "alice", "--models", "a/*", "b/*", "--rpm", "60", "--expires", "30d"]
+    words = ["key", "create", "alice", "--models", "a/*", "b/*", "--rpm", "60", "--tpm", "5000", "--tpd", "100000"]
+    words += ["--expires", "30d"]
     assert main(words, connect=kubectl) == 0
     out, err = capsys.readouterr()
     key = kubectl.ring().find(out.strip())
     assert key is not None
     assert (key.name, key.models, key.requests_per_minute) == ("alice", ("a/*", "b/*"), 60)
+    assert (key.tokens_per_minute, key.tokens_per_day) == (5000, 100_000)
     assert not key.expired(datetime.now(UTC) + timedelta(days=29))
     assert key.expired(datetime.now(UTC) + timedelta(days=31))
     assert out.strip() not in err + json.dumps(kubectl.secrets)
@@ -82,8 +84,14 @@ def test_keys_are_listed_and_revoked(capsys: Capture) -> None:
     assert lines[0] == ["NAME", "MODELS", "RPM", "EXPIRES"]
     assert lines[1] == ["alice", "*", "5", "never"]
     assert lines[2][:2] == ["broken", "(broken:"]
+    main(["key", "create", "carol", "--tpd", "900"], connect=kubectl)
+    capsys.readouterr()
+    main(["key", "list"], connect=kubectl)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["NAME", "MODELS", "RPM", "TPD", "EXPIRES"]
+    assert lines[-1] == ["carol", "*", "no", "limit", "900", "never"]
     assert main(["key", "revoke", "alice"], connect=kubectl) == 0
-    assert len(kubectl.ring()) == 0
+    assert kubectl.ring().names == {"carol"}
 
 
 def test_a_key_with_a_default_namespace(capsys: Capture) -> None:
@@ -105,6 +113,7 @@ def test_a_key_with_a_default_namespace(capsys: Capture) -> None:
     [
         (["sys/keys"], ["create", "a b"], "not a name"),
         (["sys/keys"], ["create", "a", "--rpm", "0"], "--rpm"),
+        (["sys/keys"], ["create", "a", "--tpd", "0"], "--tpd"),
         (["sys/keys"], ["create", "a", "--expires", "soon"], "30d"),
         (["sys/keys"], ["create", "a", "--default-namespace", "team-a/*"], "one namespace"),
         (["sys/keys"], ["revoke", "nobody"], "no key nobody"),

@@ -1,0 +1,127 @@
+"""Requests to the API server of the cluster."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client as aio_client
+from kubernetes.aio import config as untyped_config
+
+from vicuna_contract.cluster import configure
+from vicuna_server.errors import UnreachableError
+
+__all__ = ["AnswerError", "ApiServer"]
+
+_PATIENCE = aiohttp.ClientTimeout(total=60, connect=10)
+
+aio_config: Any = untyped_config
+Body = dict[str, Any]
+
+
+class AnswerError(Exception):
+    """The API server answered with another status than was hoped for."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}")
+        self.status = status
+
+
+class ApiServer:
+    """The API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    async def connect(self) -> None:
+        """Read the credentials, also anew; nothing is sent.
+
+        Raises:
+            UnreachableError: `NoCluster`.
+        """
+        configuration = aio_client.Configuration()
+        try:
+            await configure(configuration, aio_config, os.environ)
+        except ValueError as error:
+            raise UnreachableError("NoCluster", str(error)) from error
+        await self.close()
+        configuration.connection_pool_maxsize = 100
+        self._client = aio_client.ApiClient(configuration)
+        self._client.user_agent = "vicuna-gateway"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def get(self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Return a 200 answer, its body not read yet.
+
+        Raises:
+            AnswerError: another status.
+            aiohttp.ClientError, OSError: no answer.
+        """
+        return await self._send("GET", path, query, None, limits)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        seconds: float = 10.0,
+    ) -> Body:
+        """Send one request and return the object of its answer; one that takes longer than `seconds` is left.
+
+        Raises:
+            AnswerError: a status above 201, or what is no JSON object.
+            aiohttp.ClientError, OSError: no answer.
+        """
+        limits = aiohttp.ClientTimeout(total=seconds)
+        answer = await self._send(method, path, query or {}, body, limits, accept)
+        async with answer:
+            text = await answer.text()
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise AnswerError(answer.status, "the answer is no object")
+        return found
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Body | None,
+        limits: aiohttp.ClientTimeout,
+        accept: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": accept} | ({} if body is None else {"Content-Type": "application/json"})
+        method, url, headers, _, _ = await self._client.param_serialize(
+            method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
+        )
+        answer: aiohttp.ClientResponse = (
+            await self._client.call_api(method, url, headers, body, _request_timeout=limits)
+        ).response
+        if answer.status not in (200, 201):
+            text = (await answer.text())[:500]
+            answer.release()
+            if answer.status == 401:  # tokens rotate; whoever wrote the new one has told only the file
+                await self.connect()
+            raise AnswerError(answer.status, text)
+        return answer
+
+    async def offers(self, group_version: str) -> bool:
+        """Whether the API server knows a group in this version."""
+        try:
+            answer = await self.get(f"/apis/{group_version}", {}, _PATIENCE)
+        except AnswerError as error:
+            if error.status == 404:
+                return False
+            raise
+        answer.release()
+        return True
