@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from support.checkpoints import model_weights, write_checkpoint
-from vicuna_server.engine.decoder import TransformersDecoder
-from vicuna_server.engine.kv import KeyValueStore
-from vicuna_server.engine.ragged import Pass, Piece
+from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.ragged import Pass, Piece
 from vicuna_server.errors import EngineError
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.preflight.built_child import is_served

@@ -15,10 +15,10 @@ from support.llama3 import llama_3_tokenizer
 from support.meta import whole_weights, write_meta
 from support.serving import MODEL, running
 from support.whole import load_whole
+from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.engine.builtin.engine import TransformersEngine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
-from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
 from vicuna_server.run.control import Control

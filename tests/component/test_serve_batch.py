@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM
 from support.serving import write_tiny_model
 from vicuna_server.engine import EngineStats, GenerationRequest
 from vicuna_server.engine.base import Generation
-from vicuna_server.engine.batch import CHUNK_ALONE, CHUNK_IN_COMPANY, Batch
-from vicuna_server.engine.decoder import TransformersDecoder
-from vicuna_server.engine.loading import LoadedModel, LoadSettings, load_model
-from vicuna_server.engine.pool import BLOCK
-from vicuna_server.engine.prefix import MIN_SHARED, Row
-from vicuna_server.engine.sampling import Choice, Sampler
-from vicuna_server.engine.sequence import Answering, Sequence
+from vicuna_server.engine.builtin.batch import CHUNK_ALONE, CHUNK_IN_COMPANY, Batch
+from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model
+from vicuna_server.engine.builtin.pool import BLOCK
+from vicuna_server.engine.builtin.prefix import MIN_SHARED, Row
+from vicuna_server.engine.builtin.sampling import Choice, Sampler
+from vicuna_server.engine.builtin.sequence import Answering, Sequence
 
 SYSTEM = list(b"You are a helpful and honest assistant.")
 PROMPTS = [[65], list(b"Hello there"), list(b"x" * 300), SYSTEM + list(b"1 2 3"), SYSTEM + list(b"y" * 40), SYSTEM]

@@ -12,11 +12,11 @@ import pytest
 
 from support.serving import MODEL, Running, running, write_tiny_model
 from vicuna_server.engine import Engine, GenerationRequest
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.limits import FEW_CONTEXTS
-from vicuna_server.engine.loading import LoadSettings
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import OverloadedError
 
 CONTEXT = 512

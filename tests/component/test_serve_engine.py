@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.serving import MODEL, Running, eventually, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
-from vicuna_server.engine.batch import CHUNK_IN_COMPANY
-from vicuna_server.engine.kv import KeyValueStore
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.ragged import Pass, Piece
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.batch import CHUNK_IN_COMPANY
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
+from vicuna_server.engine.builtin.ragged import Pass, Piece
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
 
@@ -414,7 +414,7 @@ def test_a_llama_is_loaded_layer_by_layer_with_the_same_result(
     with torch.inference_mode():
         wanted = plain(torch.tensor([ids])).logits[0, -1]
     with monkeypatch.context() as patch:
-        patch.setattr("vicuna_server.engine.loading._load_whole", None)
+        patch.setattr("vicuna_server.engine.builtin.loading._load_whole", None)
         loaded = load_model(LoadSettings(tmp_path, dtype="float32"))
     with torch.inference_mode():
         store = KeyValueStore(loaded.decoder.shape, 64)

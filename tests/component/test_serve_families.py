@@ -9,8 +9,8 @@ import transformers
 
 from support.checkpoints import write_tokenizer
 from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine.builtin.engine import TransformersEngine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
 
 PROMPT = (5, 9, 40, 17, 20, 33, 8)
 TOKENS = 12

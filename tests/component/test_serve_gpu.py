@@ -10,8 +10,8 @@ import torch
 
 from support.serving import write_tiny_model
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
 from vicuna_server.errors import EngineError
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0

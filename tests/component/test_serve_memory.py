@@ -14,8 +14,8 @@ import asyncio, gc, sys
 from pathlib import Path
 import psutil
 from vicuna_server.engine import ChatPrompt, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import TransformersEngine
 from vicuna_server.prompts import Message
 
 async def main():

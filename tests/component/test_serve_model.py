@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 from support.serving import running
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine import ChatPrompt, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.opening import check_folder, create_engine
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import Message
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from support.serving import Running, running, write_tiny_model
-from vicuna_server.engine import GenerationRequest, loading
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine import GenerationRequest
+from vicuna_server.engine.builtin import loading
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
 from vicuna_server.errors import InputError
 
 ROWS = 258

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from support.serving import MODEL, Running, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.decoder import TransformersDecoder
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.scoring import SCORED_AT_ONCE
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
+from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 9
 

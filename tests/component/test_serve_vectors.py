@@ -11,9 +11,9 @@ from transformers import AutoModel
 
 from support.serving import write_tiny_model
 from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Message
 

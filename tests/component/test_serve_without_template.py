@@ -7,9 +7,9 @@ import pytest
 from support.checkpoints import model_weights, write_checkpoint
 from support.serving import MODEL, running
 from vicuna_server.engine import Engine
+from vicuna_server.engine.builtin.engine import TransformersEngine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
 
 
 def real(folder: Path) -> Engine:

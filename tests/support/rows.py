@@ -2,8 +2,8 @@
 
 import torch
 
-from vicuna_server.engine.kv import KeyValueShape, KeyValueStore
-from vicuna_server.engine.prefix import Row
+from vicuna_server.engine.builtin.kv import KeyValueShape, KeyValueStore
+from vicuna_server.engine.builtin.prefix import Row
 
 
 def store(capacity: int) -> KeyValueStore:

@@ -16,9 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from vicuna_server.asgi.heads import HEAD_BYTES, MOST_HEADERS, no_request, refusal
+from vicuna_server.asgi.lingering import Linger
 from vicuna_server.gateway.doors import Doors
-from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request, refusal
-from vicuna_server.http.lingering import Linger
 
 __all__ = ["CONNECTION", "CYCLE", "BoundedConfig", "Connection"]
 

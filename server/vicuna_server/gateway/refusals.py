@@ -7,7 +7,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vicuna_server.http.access_log import ACCESS_LOG
+from vicuna_server.asgi.access_log import ACCESS_LOG
 
 __all__ = ["Refusals", "mark_forwarded"]
 

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Iterator
 
+from vicuna_server.asgi.draining import Drain, DrainingServer
+from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
@@ -19,8 +21,6 @@ from vicuna_server.gateway.options import Options
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import Drain, DrainingServer
-from vicuna_server.http.listening import bind
 
 __all__ = ["serve_forever"]
 

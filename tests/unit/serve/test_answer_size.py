@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vicuna_server.api.logprobs import TextOffsets, chat_logprobs
+from vicuna_server.api.pieces import pieces
+from vicuna_server.api.vectors import _written
+from vicuna_server.asgi.sse import frame
 from vicuna_server.engine import Delta, TokenLogprob, TopLogprob
 from vicuna_server.errors import RequestError
-from vicuna_server.http.logprobs import TextOffsets, chat_logprobs
-from vicuna_server.http.pieces import pieces
-from vicuna_server.http.sse import frame
-from vicuna_server.http.vectors import _written
 from vicuna_server.protocol.answer_size import MAX_ANSWER_BYTES, MAX_ENTRIES, check_echo, check_vectors, token_limit
 from vicuna_server.protocol.embeddings import embedding_list
 

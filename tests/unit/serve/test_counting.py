@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vicuna_server.api.choices import Choices
+from vicuna_server.api.counting import Ledger, Tally
+from vicuna_server.api.reports import Reports
 from vicuna_server.engine import Delta, Generation
 from vicuna_server.errors import EngineError
-from vicuna_server.http.choices import Choices
-from vicuna_server.http.counting import Ledger, Tally
-from vicuna_server.http.reports import Reports
 from vicuna_server.protocol.counts import Counts, Used
 
 NAME, OTHER = "0" * 32, "0" * 31 + "1"
@@ -93,13 +93,13 @@ async def test_a_question_may_come_before_its_request(monkeypatch: pytest.Monkey
     await asyncio.sleep(0)
     ledger.begin(NAME).add(Used(1, 2))
     assert await asking == (1, 2)
-    monkeypatch.setattr("vicuna_server.http.counting._UNKNOWN_SECONDS", 0.01)
+    monkeypatch.setattr("vicuna_server.api.counting._UNKNOWN_SECONDS", 0.01)
     assert await ledger.final(OTHER) is None
 
 
 async def test_counts_are_kept_for_a_minute_and_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicuna_server.http.counting._UNKNOWN_SECONDS", 0.0)
-    monkeypatch.setattr("vicuna_server.http.counting._MOST_KEPT", 3)
+    monkeypatch.setattr("vicuna_server.api.counting._UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("vicuna_server.api.counting._MOST_KEPT", 3)
     clock = Clock()
     ledger = Ledger(lambda _: None, clock)
     for number in range(4):

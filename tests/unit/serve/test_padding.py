@@ -2,9 +2,9 @@
 
 import torch
 
-from vicuna_server.engine.kv import KeyValueShape, KeyValueStore
-from vicuna_server.engine.padding import padded
-from vicuna_server.engine.ragged import Pass, Piece
+from vicuna_server.engine.builtin.kv import KeyValueShape, KeyValueStore
+from vicuna_server.engine.builtin.padding import padded
+from vicuna_server.engine.builtin.ragged import Pass, Piece
 
 MOST = 1024
 CPU = torch.device("cpu")

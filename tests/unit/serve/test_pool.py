@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.rows import fill, store
-from vicuna_server.engine.kv import KeyValueStore
-from vicuna_server.engine.pool import BLOCK, TokenPool
-from vicuna_server.engine.prefix import Placing, PrefixCache, Row, common_prefix
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.pool import BLOCK, TokenPool
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row, common_prefix
 
 ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.integers(1, 400)), max_size=60)
 
