@@ -83,11 +83,11 @@ async def test_the_gateways_sum_is_the_servers_sum(count: int) -> None:
 
 
 async def test_the_sum_of_the_real_engine_is_the_gateways_too(tmp_path: Path) -> None:
-    from vicuna_server.engine.builtin.engine import TransformersEngine
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
     from vicuna_server.engine.settings import LoadSettings
 
     folder, dice = write_tiny_model(tmp_path / "model"), random.Random(3)
-    engines = [TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4)) for _ in range(2)]
+    engines = [BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=4)) for _ in range(2)]
     async with _two(engines, dice) as (door, servers):
         smoke = [engine.stats.generated_tokens for engine in engines]
         mixture = Mixture(dice, seconds=0.5, longest=60)

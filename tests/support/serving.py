@@ -107,10 +107,10 @@ def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, contex
 @asynccontextmanager
 async def tiny_engine(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     """Load a tiny model into an engine of its own, in float32."""
-    from vicuna_server.engine.builtin.engine import TransformersEngine
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
     from vicuna_server.engine.settings import LoadSettings
 
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
+    subject = BuiltinEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
     await subject.load()
     try:
         yield subject

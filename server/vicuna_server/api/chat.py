@@ -9,7 +9,7 @@ from vicuna_server.api.generation import Answerer
 from vicuna_server.api.logprobs import chat_logprobs, prompt_logprobs
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import frame
-from vicuna_server.engine import ChatPrompt, Delta
+from vicuna_server.engine import ChatPrompt, OutputChunk
 from vicuna_server.prompts import Message
 from vicuna_server.protocol.chat import ChatMessage, ChatRequest
 from vicuna_server.protocol.chat_answer import (
@@ -49,17 +49,17 @@ def router(answerer: Answerer) -> APIRouter:
                 answer["prompt_logprobs"] = prompt_logprobs(scored[0])
             return JSONResponse(answer, headers=headers)
 
-        def encode(index: int, delta: Delta) -> list[ChatChunk]:
+        def encode(index: int, chunk: OutputChunk) -> list[ChatChunk]:
             events = []
-            if delta.text or delta.token_logprobs:
-                logprobs = chat_logprobs(delta.token_logprobs) if body.logprobs else None
+            if chunk.text or chunk.token_logprobs:
+                logprobs = chat_logprobs(chunk.token_logprobs) if body.logprobs else None
                 events.append(
                     chat_chunk(
-                        head, index, {"content": delta.text}, logprobs=logprobs, include_usage=body.include_usage
+                        head, index, {"content": chunk.text}, logprobs=logprobs, include_usage=body.include_usage
                     )
                 )
-            if delta.finish_reason is not None:
-                reason = delta.finish_reason
+            if chunk.finish_reason is not None:
+                reason = chunk.finish_reason
                 events.append(chat_chunk(head, index, {}, finish_reason=reason, include_usage=body.include_usage))
             return events
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from vicuna_server.api.counting import Tally
-from vicuna_server.engine import Delta, Generation
+from vicuna_server.engine import Generation, OutputChunk
 from vicuna_server.errors import VicunaError
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.envelope import Usage, usage
@@ -14,7 +14,7 @@ __all__ = ["Choices"]
 
 
 class Choices:
-    """Several generations as one stream of deltas; the first failure ends them all.
+    """Several generations as one stream of chunks; the first failure ends them all.
 
     Args:
         generations: In the order of `index`: all choices of the first prompt, then those of the next.
@@ -56,8 +56,8 @@ class Choices:
         for generation in self._generations:
             generation.cancel()
 
-    async def deltas(self) -> AsyncGenerator[tuple[int, Generation, Delta], None]:
-        """Yield (index, generation, delta) as they come.
+    async def chunks(self) -> AsyncGenerator[tuple[int, Generation, OutputChunk], None]:
+        """Yield (index, generation, chunk) as they come.
 
         Raises:
             VicunaError: A generation failed.
@@ -65,8 +65,8 @@ class Choices:
         source = _one(self._generations[0]) if self.count == 1 else _merged(self._generations)
         try:
             async with aclosing(source):
-                async for index, delta in source:
-                    yield index, self._generations[index], delta
+                async for index, chunk in source:
+                    yield index, self._generations[index], chunk
         finally:
             self.cancel()
 
@@ -77,18 +77,18 @@ class Choices:
             self._tally.add(self.used)
 
 
-async def _one(generation: Generation) -> AsyncGenerator[tuple[int, Delta], None]:
-    async for delta in generation:
-        yield 0, delta
+async def _one(generation: Generation) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+    async for chunk in generation:
+        yield 0, chunk
 
 
-async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
-    events: asyncio.Queue[tuple[int, Delta | VicunaError]] = asyncio.Queue()
+async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+    events: asyncio.Queue[tuple[int, OutputChunk | VicunaError]] = asyncio.Queue()
 
     async def forward(index: int, generation: Generation) -> None:
         try:
-            async for delta in generation:
-                events.put_nowait((index, delta))
+            async for chunk in generation:
+                events.put_nowait((index, chunk))
         except VicunaError as error:
             events.put_nowait((index, error))
 

@@ -13,7 +13,7 @@ from vicuna_server.api.logprobs import TextOffsets, joined, parts, prompt_logpro
 from vicuna_server.api.pieces import pieces
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import frame
-from vicuna_server.engine import Delta, PromptToken
+from vicuna_server.engine import OutputChunk, PromptToken
 from vicuna_server.protocol.answer_size import check_echo
 from vicuna_server.protocol.completions import (
     Completion,
@@ -94,12 +94,12 @@ class _Told:
         """Return the events in front of the first text: the prompts that are given back."""
         return [self._event(choice) for index in range(self._choices.count) for choice in self._repeated(index)]
 
-    def encode(self, index: int, delta: Delta) -> list[Completion]:
+    def encode(self, index: int, chunk: OutputChunk) -> list[Completion]:
         """Return the event of a piece of an answer, where there is something in it."""
-        if not (delta.text or delta.token_logprobs or delta.finish_reason):
+        if not (chunk.text or chunk.token_logprobs or chunk.finish_reason):
             return []
-        logprobs = self._offsets[index].take(delta.token_logprobs) if self._body.logprobs is not None else None
-        return [self._event(completion_choice(index, delta.text, delta.finish_reason, logprobs))]
+        logprobs = self._offsets[index].take(chunk.token_logprobs) if self._body.logprobs is not None else None
+        return [self._event(completion_choice(index, chunk.text, chunk.finish_reason, logprobs))]
 
     def tail(self) -> list[Completion]:
         """Return the event behind the last piece."""
@@ -110,7 +110,7 @@ class _Told:
         return {**chunk, "usage": None} if self._body.include_usage else chunk
 
     def _repeated(self, index: int) -> Iterator[CompletionChoice]:
-        texts = [piece.text for piece in pieces(Delta(self._echo(index), 0)) if piece.text]
+        texts = [piece.text for piece in pieces(OutputChunk(self._echo(index), 0)) if piece.text]
         for text, logprobs in zip_longest(texts, parts(self._echoed(index))):
             yield completion_choice(index, text or "", None, logprobs)
 

@@ -21,10 +21,10 @@ from vicuna_server.asgi.body import read_body
 from vicuna_server.asgi.sse import DONE, EventStream, frame, while_connected
 from vicuna_server.engine import (
     CacheScope,
-    Delta,
     Engine,
     Generation,
     GenerationRequest,
+    OutputChunk,
     PreparedPrompt,
     PromptInput,
     PromptToken,
@@ -157,7 +157,7 @@ class Answerer:
         for tokens in prompt_tokens:
             for _ in range(per_prompt):
                 generations.append(Generation(tokens, begun=True))
-                generations[-1].push(Delta("", 0, "length", at=generations[-1].submitted))
+                generations[-1].push(OutputChunk("", 0, "length", at=generations[-1].submitted))
         return Choices(generations, per_prompt, tally_of(request))
 
     async def whole(self, choices: Choices, request: Request) -> list[Whole]:
@@ -172,7 +172,7 @@ class Answerer:
         choices: Choices,
         request: Request,
         head: Sequence[bytes],
-        encode: Callable[[int, Delta], Sequence[object]],
+        encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
         headers: Mapping[str, str] | None = None,
     ) -> EventStream:
@@ -182,8 +182,8 @@ class Answerer:
             choices: The running answers.
             request: Whose log line gets the counts.
             head: Events sent in front of the first text, together with it.
-            encode: Makes the events of a choice's delta.
-            tail: Makes the events behind the last delta.
+            encode: Makes the events of a choice's chunk.
+            tail: Makes the events behind the last chunk.
             headers: Headers to add.
         """
         limit = self.settings.max_stream_seconds + WRITE_GRACE
@@ -195,16 +195,16 @@ class Answerer:
         choices: Choices,
         request: Request,
         head: Sequence[bytes],
-        encode: Callable[[int, Delta], Sequence[object]],
+        encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
         # with the first text and not before: until a byte has come, a gateway can still ask another server
         opening = b"".join(head)
         reports = Reports(tally_of(request), lambda: choices.used)
         try:
-            async with aclosing(self._measured(choices, request)) as deltas:
-                async for index, delta in deltas:
-                    if events := [event for piece in pieces(delta) for event in encode(index, piece)]:
+            async with aclosing(self._measured(choices, request)) as chunks:
+                async for index, chunk in chunks:
+                    if events := [event for piece in pieces(chunk) for event in encode(index, piece)]:
                         yield b"".join([reports.next(), opening, *map(frame, events)])
                         opening = b""
             yield b"".join([opening, *map(frame, tail()), reports.last(final=choices.over), DONE])
@@ -218,26 +218,26 @@ class Answerer:
     async def _collect(self, choices: Choices, request: Request) -> list[Whole]:
         answers = [Whole() for _ in range(choices.count)]
         pieces: list[list[str]] = [[] for _ in answers]
-        async for index, delta in self._measured(choices, request):
-            pieces[index].append(delta.text)
-            answers[index].logprobs += delta.token_logprobs
-            answers[index].finish_reason = delta.finish_reason or "stop"
+        async for index, chunk in self._measured(choices, request):
+            pieces[index].append(chunk.text)
+            answers[index].logprobs += chunk.token_logprobs
+            answers[index].finish_reason = chunk.finish_reason or "stop"
         for answer, texts in zip(answers, pieces, strict=True):
             answer.text = "".join(texts)
         return answers
 
-    async def _measured(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, Delta], None]:
-        """Pass deltas through and tell metrics and log of them."""
-        first: dict[int, Delta] = {}
+    async def _measured(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+        """Pass chunks through and tell metrics and log of them."""
+        first: dict[int, OutputChunk] = {}
         try:
-            async with aclosing(choices.deltas()) as deltas:
-                async for index, generation, delta in deltas:
+            async with aclosing(choices.chunks()) as chunks:
+                async for index, generation, chunk in chunks:
                     if index not in first:
-                        first[index] = delta
-                        self.metrics.first_token(delta.at - generation.submitted)
-                    if delta.finish_reason is not None:
-                        self.metrics.answered_in(delta.at - first[index].at, delta.tokens - first[index].tokens)
-                    yield index, delta
+                        first[index] = chunk
+                        self.metrics.first_token(chunk.at - generation.submitted)
+                    if chunk.finish_reason is not None:
+                        self.metrics.answered_in(chunk.at - first[index].at, chunk.tokens - first[index].tokens)
+                    yield index, chunk
         finally:
             request.state.note["usage"] = choices.usage
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vicuna_server.engine import Delta
+from vicuna_server.engine import OutputChunk
 
 __all__ = ["MOST_LOGPROBS", "pieces"]
 
@@ -13,11 +13,11 @@ MOST_LOGPROBS = 8
 """Tokens with their probabilities, each of at most about 28 KB: 20 alternatives of 128 bytes."""
 
 
-def pieces(delta: Delta) -> Iterator[Delta]:
-    """Cut a delta that is too large for one event, such as an echoed prompt; nearly all are not."""
-    left = delta
+def pieces(chunk: OutputChunk) -> Iterator[OutputChunk]:
+    """Cut a chunk that is too large for one event, such as an echoed prompt; nearly all are not."""
+    left = chunk
     while len(left.text) > _LETTERS or len(left.token_logprobs) > MOST_LOGPROBS:
         text, logprobs = left.text, left.token_logprobs
-        yield replace(delta, text=text[:_LETTERS], token_logprobs=logprobs[:MOST_LOGPROBS], finish_reason=None)
-        left = replace(delta, text=text[_LETTERS:], token_logprobs=logprobs[MOST_LOGPROBS:])
+        yield replace(chunk, text=text[:_LETTERS], token_logprobs=logprobs[:MOST_LOGPROBS], finish_reason=None)
+        left = replace(chunk, text=text[_LETTERS:], token_logprobs=logprobs[MOST_LOGPROBS:])
     yield left

@@ -69,9 +69,9 @@ def create_engine(settings: LoadSettings) -> Engine:
         require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     check = WeightCheck(settings.folder, settings.files)
-    from vicuna_server.engine.builtin.engine import TransformersEngine
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
 
-    return TransformersEngine(settings, partial(_load_checked, check))
+    return BuiltinEngine(settings, partial(_load_checked, check))
 
 
 def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":

@@ -42,7 +42,7 @@ from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
 from vicuna_server.errors import EngineError, RequestError
 
-__all__ = ["TransformersEngine"]
+__all__ = ["BuiltinEngine"]
 
 PROMPTS_AT_ONCE = 8
 """Texts of one request in the batch, so that a thousand texts leave room for others."""
@@ -50,7 +50,7 @@ PROMPTS_AT_ONCE = 8
 Result = TypeVar("Result")
 
 
-class TransformersEngine:
+class BuiltinEngine:
     """Runs a causal language model of transformers; requests join and leave between two tokens.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vicuna_server.engine.base import Delta, Generation, TokenLogprob, TopLogprob
+from vicuna_server.engine.base import Generation, OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.engine.builtin.batch import Batch, Result
 from vicuna_server.engine.builtin.loading import LoadedModel
 from vicuna_server.engine.builtin.sampling import Choice
@@ -48,7 +48,7 @@ class Worker:
         self._arrived: deque[Sequence] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._outbox: list[tuple[Generation, Delta | VicunaError]] = []
+        self._outbox: list[tuple[Generation, OutputChunk | VicunaError]] = []
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[LoadedModel] = self._loop.create_future()
         # A daemon: a load that takes minutes must not keep a stopped process alive.
@@ -164,10 +164,10 @@ class Worker:
             self._stats.finished += 1
             self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
-            delta = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
+            chunk = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
             self._stats.generated_tokens += 1  # one that could not be told is counted nowhere
-            self._outbox.append((purpose.generation, delta))
-            if delta.finish_reason is not None:
+            self._outbox.append((purpose.generation, chunk))
+            if chunk.finish_reason is not None:
                 batch.leave(sequence, keep=True)
                 self._stats.finished += 1
 
@@ -189,7 +189,7 @@ class Worker:
             self._loop.call_soon_threadsafe(function, *args)
 
 
-def _deliver(outbox: list[tuple[Generation, Delta | VicunaError]]) -> None:
+def _deliver(outbox: list[tuple[Generation, OutputChunk | VicunaError]]) -> None:
     for generation, event in outbox:
         generation.push(event)
 
