@@ -51,7 +51,7 @@ class Driver:
         self, loaded: LoadedModel, *, reuse: bool = True, capacity: int = 8192, decoder: Any = None, rows: int = 8
     ) -> None:
         self.stats = EngineStats()
-        self.batch = Batch(decoder or loaded.decoder, capacity, rows, self.stats, reuse=reuse)
+        self.batch = Batch(decoder or loaded.decoder, capacity, self.stats, settings)
         self.got: dict[Sequence, list[int]] = {}
 
     def join(self, ids: list[int], **options: Any) -> Sequence:

@@ -13,6 +13,7 @@ from vicuna_server.engine.builtin.ragged import Pass, Piece
 from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
 from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_rows
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
+from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError
 
@@ -44,18 +45,15 @@ class Batch:
     Args:
         decoder: The model.
         capacity: Tokens whose keys and values are held at most; at least the context length.
-        max_running: Sequences that run at once.
         stats: Counters to keep.
-        reuse: Whether sequences share what they have in common.
+        settings: How many sequences run at once, and what they share.
     """
 
-    def __init__(
-        self, decoder: Decoder, capacity: int, max_running: int, stats: EngineStats, *, reuse: bool = True
-    ) -> None:
+    def __init__(self, decoder: Decoder, capacity: int, stats: EngineStats, settings: SchedulerSettings) -> None:
         self._decoder = decoder
         self._store = KeyValueStore(decoder.shape, capacity)
-        self._cache = PrefixCache(self._store, capacity, reuse=reuse)
-        self._max_running = max_running
+        self._cache = PrefixCache(self._store, capacity, reuse=settings.prefix_reuse)
+        self._max_running = settings.max_concurrency
         self._stats = stats
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []

@@ -103,9 +103,7 @@ class BuiltinEngine:
     async def load(self) -> None:
         """Start the engine's thread, which loads the model; see `Engine.load`."""
         settings = self._settings
-        self._worker = Worker(
-            partial(self._loader, settings), self.stats, settings.max_concurrency, reuse=settings.prefix_reuse
-        )
+        self._worker = Worker(partial(self._loader, settings), self.stats, settings)
         self._loaded = await self._worker.loaded()
 
     async def prepare(

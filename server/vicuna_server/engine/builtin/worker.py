@@ -19,6 +19,7 @@ from vicuna_server.engine.builtin.loading import LoadedModel
 from vicuna_server.engine.builtin.sampling import Choice
 from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError, VicunaError
 from vicuna_server.machine import usable_cpus
@@ -36,15 +37,13 @@ class Worker:
     Args:
         load: Loads the model, in the worker's thread.
         stats: Counters to keep.
-        max_running: Sequences that run at once.
-        reuse: Whether sequences share the keys and values of what they have in common.
+        settings: The scheduler's.
     """
 
-    def __init__(self, load: Callable[[], LoadedModel], stats: EngineStats, max_running: int, *, reuse: bool) -> None:
+    def __init__(self, load: Callable[[], LoadedModel], stats: EngineStats, settings: SchedulerSettings) -> None:
         self._load = load
         self._stats = stats
-        self._max_running = max_running
-        self._reuse = reuse
+        self._settings = settings
         self._arrived: deque[Sequence] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -107,7 +106,7 @@ class Worker:
             self._call(_resolve, self._loaded, EngineError("LoadFailed", f"the model cannot be loaded: {error}"))
             return
         self._call(_resolve, self._loaded, loaded)
-        batch = Batch(loaded.decoder, loaded.kv_tokens, self._max_running, self._stats, reuse=self._reuse)
+        batch = Batch(loaded.decoder, loaded.kv_tokens, self._stats, self._settings)
         with torch.inference_mode():
             while self._wait_for_work(batch):
                 self._turn(batch, loaded.encoder)
