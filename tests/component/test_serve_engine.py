@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.serving import MODEL, Running, eventually, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import ChatPrompt, GenerationRequest, OutputChunk
-from vicuna_server.engine.builtin.batch import CHUNK_IN_COMPANY
 from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.loading import LoadSettings, load_model
-from vicuna_server.engine.builtin.ragged import Pass, Piece
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
+from vicuna_server.engine.builtin.scheduler import CHUNK_IN_COMPANY
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
 
@@ -418,7 +418,7 @@ def test_a_llama_is_loaded_layer_by_layer_with_the_same_result(
         loaded = load_model(LoadSettings(tmp_path, dtype="float32"))
     with torch.inference_mode():
         store = KeyValueStore(loaded.decoder.shape, 64)
-        got = loaded.decoder.logits(Pass([Piece(ids, 0, 0)], store))[0]
+        got = loaded.decoder.logits(Pass([Chunk(ids, 0, 0)], store))[0]
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
     mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
     assert dtype is torch.float32 or mapped == [], "what was converted stays in memory"

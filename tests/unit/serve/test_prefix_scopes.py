@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.rows import fill, store
-from vicuna_server.engine.builtin.pool import BLOCK
+from vicuna_server.engine.builtin.allocator import BLOCK
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 

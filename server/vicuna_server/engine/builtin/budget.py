@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from vicuna_contract.quantity import in_words
+from vicuna_server.engine.builtin.allocator import KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueShape
 from vicuna_server.engine.builtin.placement import Placement
-from vicuna_server.engine.builtin.pool import TokenPool
 from vicuna_server.engine.memory import memory_estimate
 from vicuna_server.errors import EngineError, InputError
 from vicuna_server.machine import Memory, memory_left
@@ -73,7 +73,7 @@ def kv_capacity(asked: int | None, shape: KeyValueShape, context_length: int, ma
     Raises:
         EngineError: `KvCacheTooSmall`, with the numbers.
     """
-    needed = TokenPool.padded(context_length)
+    needed = KVCacheAllocator.padded(context_length)
     tokens = min(_tokens_left(shape), needed * max_running) if asked is None else asked // shape.token_bytes
     if tokens < needed:
         have = f"{tokens} tokens ({in_words(tokens * shape.token_bytes)})"

@@ -23,7 +23,7 @@ class Decoder(Protocol):
     shape: KeyValueShape
 
     def logits(self, batch: Pass) -> Tensor:
-        """Return the logits behind each piece's last token, shape (pieces, vocabulary)."""
+        """Return the logits behind each chunk's last token, shape (chunks, vocabulary)."""
 
     def hidden(self, batch: Pass) -> Tensor:
         """Return every token's last hidden state, after the final norm, shape (tokens, width)."""
@@ -47,9 +47,9 @@ class TransformersDecoder:
         self.shape = shape_of(model)
 
     def logits(self, batch: Pass) -> Tensor:
-        """Return the logits behind each piece's last token; see `Decoder.logits`."""
+        """Return the logits behind each chunk's last token; see `Decoder.logits`."""
         output = self._run(self._model, batch, logits_to_keep=batch.last)
-        logits: Tensor = output.logits[0][: batch.pieces]
+        logits: Tensor = output.logits[0][: batch.chunks]
         return logits
 
     def hidden(self, batch: Pass) -> Tensor:

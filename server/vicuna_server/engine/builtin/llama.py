@@ -75,8 +75,8 @@ class LlamaDecoder:
         self.shape = shape_of(model)
 
     def logits(self, batch: Pass) -> Tensor:
-        """Return the logits behind each piece's last token; see `Decoder.logits`."""
-        return self._head(self._forward(batch, batch.last.to(self._embedding.device)))[: batch.pieces]
+        """Return the logits behind each chunk's last token; see `Decoder.logits`."""
+        return self._head(self._forward(batch, batch.last.to(self._embedding.device)))[: batch.chunks]
 
     def hidden(self, batch: Pass) -> Tensor:
         """Return every token's last hidden state; see `Decoder.hidden`."""

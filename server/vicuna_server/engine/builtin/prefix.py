@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from vicuna_server.engine.builtin.allocator import Block, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
-from vicuna_server.engine.builtin.pool import Region, TokenPool
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
 __all__ = ["Placing", "PrefixCache", "Row", "common_prefix"]
@@ -27,13 +27,13 @@ class Row:
 
     Attributes:
         ids: All tokens.
-        region: Their place; None: they have none at the moment.
+        block: Their place; None: they have none at the moment.
         done: So many of the first tokens have their keys and values there.
         scope: Whose rows it may be made from, and who from it.
     """
 
     ids: list[int]
-    region: Region | None = None
+    block: Block | None = None
     done: int = field(default=0)
     scope: CacheScope = EVERYBODY
 
@@ -59,13 +59,13 @@ class PrefixCache:
 
     def __init__(self, store: KeyValueStore, capacity: int, *, reuse: bool = True) -> None:
         self._store = store
-        self._pool = TokenPool(capacity)
+        self._pool = KVCacheAllocator(capacity)
         self._reuse = reuse
         self._kept: list[Row] = []  # the longest unused first
 
     @property
     def used(self) -> int:
-        """Tokens in regions, the padding of regions and kept rows included."""
+        """Tokens in blocks, the padding of blocks and kept rows included."""
         return self._pool.used
 
     @property
@@ -74,10 +74,10 @@ class PrefixCache:
         return self._pool.capacity
 
     def place(self, row: Row, room: int, running: Iterable[Row], *, share: bool = True) -> Placing:
-        """Give a row its region, with what is there already of its beginning.
+        """Give a row its block, with what is there already of its beginning.
 
         Args:
-            row: One without a region; gets `region` and `done`.
+            row: One without a block; gets `block` and `done`.
             room: Tokens of room it gets at least.
             running: Rows in use, which may be copied from within their scope.
             share: False: all of its tokens are to be computed.
@@ -94,52 +94,52 @@ class PrefixCache:
         if 2 * shared < donor.done:
             self._kept.append(donor)
             return self._place_copy(row, room, donor, shared)
-        row.region, row.done = donor.region, shared
+        row.block, row.done = donor.block, shared
         if self.ensure(row, room):
             return Placing.PLACED
         self.drop(row)
         return Placing.FULL
 
     def ensure(self, row: Row, tokens: int) -> bool:
-        """Make a row's region large enough, moving it if need be; False when there is no room."""
-        region = row.region
-        if region is None or region.size >= tokens:
-            return region is not None
-        while not self._pool.extend(region, tokens):
+        """Make a row's block large enough, moving it if need be; False when there is no room."""
+        block = row.block
+        if block is None or block.size >= tokens:
+            return block is not None
+        while not self._pool.extend(block, tokens):
             # A quarter more than needed, so that a growing row moves only now and then.
             larger = self._pool.allocate(tokens + tokens // 4) or self._pool.allocate(tokens)
             if larger is not None:
-                self._store.copy(region.start, larger.start, row.done)
-                self._pool.release(region)
-                row.region = larger
+                self._store.copy(block.start, larger.start, row.done)
+                self._pool.release(block)
+                row.block = larger
                 return True
-            if not self._make_room(self._pool.padded(tokens) - region.size, None):
+            if not self._make_room(self._pool.padded(tokens) - block.size, None):
                 return False
         return True
 
     def keep(self, row: Row) -> None:
         """Keep a finished row for those of its scope who begin with the same tokens."""
-        if row.region is None or row.done < MIN_SHARED or not (self._reuse and row.scope.kept):
+        if row.block is None or row.done < MIN_SHARED or not (self._reuse and row.scope.kept):
             self.drop(row)
             return
-        self._pool.trim(row.region, row.done)
-        self._kept.append(Row(row.ids[: row.done], row.region, row.done, row.scope))
-        row.region, row.done = None, 0
+        self._pool.trim(row.block, row.done)
+        self._kept.append(Row(row.ids[: row.done], row.block, row.done, row.scope))
+        row.block, row.done = None, 0
         if len(self._kept) > MAX_KEPT:
             self.drop(self._kept.pop(0))
 
     def drop(self, row: Row) -> None:
-        """Give a row's region back; the row has then nothing done."""
-        if row.region is not None:
-            self._pool.release(row.region)
-        row.region, row.done = None, 0
+        """Give a row's block back; the row has then nothing done."""
+        if row.block is not None:
+            self._pool.release(row.block)
+        row.block, row.done = None, 0
 
     def _donor(self, row: Row, running: list[Row]) -> tuple[Row | None, int, int]:
         """Return the row of its scope with most in common, how much is there, and how much there will be somewhere."""
         best, shared, coming = None, 0, 0
         limit = len(row.ids) - 1  # the last token must run, for its logits
         for other in (*running, *self._kept):
-            if other is row or other.region is None or other.scope != row.scope:
+            if other is row or other.block is None or other.scope != row.scope:
                 continue
             common = common_prefix(row.ids, other.ids, limit)
             coming = max(coming, common)
@@ -148,16 +148,16 @@ class PrefixCache:
         return best, shared, coming
 
     def _place_anew(self, row: Row, room: int, spared: Row | None) -> Placing:
-        while (region := self._pool.allocate(room)) is None:
+        while (block := self._pool.allocate(room)) is None:
             if not self._make_room(self._pool.padded(room), spared):
                 return Placing.FULL
-        row.region, row.done = region, 0
+        row.block, row.done = block, 0
         return Placing.PLACED
 
     def _place_copy(self, row: Row, room: int, donor: Row, shared: int) -> Placing:
         placing = self._place_anew(row, room, donor)
-        if placing is Placing.PLACED and row.region is not None and donor.region is not None:
-            self._store.copy(donor.region.start, row.region.start, shared)
+        if placing is Placing.PLACED and row.block is not None and donor.block is not None:
+            self._store.copy(donor.block.start, row.block.start, shared)
             row.done = shared
         return placing
 
@@ -165,7 +165,7 @@ class PrefixCache:
         """Close gaps, or drop the longest unused kept row; False when neither helps."""
         if self._pool.free >= tokens and (moves := self._pool.compact()):
             for move in moves:
-                self._store.copy(move.source, move.region.start, move.region.size)
+                self._store.copy(move.source, move.block.start, move.block.size)
             return True
         for kept in self._kept:
             if kept is not spared:

@@ -1,7 +1,7 @@
 """One forward pass over new tokens of several sequences, packed one behind the other.
 
 Linear layers see one long row of tokens, whatever sequence they belong to; attention runs per sequence over its
-own region of the store. A pass may mix single tokens of running answers with pieces of prompts. On the CPU some rows
+own block of the store. A pass may mix single tokens of running answers with chunks of prompts. On the CPU some rows
 that belong to nobody follow, see `padding`: attention leaves them out, and what comes of them is nobody's.
 """
 
@@ -15,17 +15,17 @@ from torch.nn.functional import scaled_dot_product_attention
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.padding import padded
 
-__all__ = ["Pass", "Piece"]
+__all__ = ["Chunk", "Pass"]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """New tokens of one sequence.
 
     Attributes:
         ids: The tokens.
         start: Position of the first of them in its sequence; what lies before is in the store.
-        place: Where the sequence's region begins in the store.
+        place: Where the sequence's block begins in the store.
     """
 
     ids: Sequence[int]
@@ -38,26 +38,26 @@ class Pass:
 
     Attributes:
         tokens: How many there are.
-        pieces: How many there are.
-        ids: Token ids, shape (rows,); the first `tokens` are the pieces'.
+        chunks: How many there are.
+        ids: Token ids, shape (rows,); the first `tokens` are the chunks'.
         positions: Their positions, shape (rows,).
-        last: Index of each piece's last token, of which the first `pieces` count.
+        last: Index of each chunk's last token, of which the first `chunks` count.
     """
 
-    def __init__(self, pieces: Sequence[Piece], store: KeyValueStore) -> None:
+    def __init__(self, chunks: Sequence[Chunk], store: KeyValueStore) -> None:
         self._store = store
         self._spans: list[tuple[int, int, int, int]] = []  # (first row, rows, place, length with the new tokens)
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        for piece in pieces:
-            count = len(piece.ids)
-            self._spans.append((len(ids), count, piece.place, piece.start + count))
-            ids.extend(piece.ids)
-            positions.extend(range(piece.start, piece.start + count))
-            slots.extend(range(piece.place + piece.start, piece.place + piece.start + count))
+        for chunk in chunks:
+            count = len(chunk.ids)
+            self._spans.append((len(ids), count, chunk.place, chunk.start + count))
+            ids.extend(chunk.ids)
+            positions.extend(range(chunk.start, chunk.start + count))
+            slots.extend(range(chunk.place + chunk.start, chunk.place + chunk.start + count))
         last = [first + rows - 1 for first, rows, _, _ in self._spans]
-        self.tokens, self.pieces, self._slots = len(ids), len(last), torch.tensor(slots)
+        self.tokens, self.chunks, self._slots = len(ids), len(last), torch.tensor(slots)
         if all(device.type == "cpu" for device in store.shape.layers):
             for numbers in (ids, positions, last):
                 numbers += [0] * (padded(len(numbers)) - len(numbers))
@@ -120,7 +120,7 @@ class Pass:
 
 
 def _window(buffer: Tensor, place: int, length: int) -> Tensor:
-    """Return a region of a buffer as attention wants it, shape (1, heads, length, size), in one operation."""
+    """Return a block of a buffer as attention wants it, shape (1, heads, length, size), in one operation."""
     _, heads, size = buffer.shape
     step = heads * size
     return buffer.as_strided((1, heads, length, size), (0, size, step, 1), place * step)

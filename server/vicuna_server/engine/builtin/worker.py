@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from vicuna_server.engine.base import Generation, OutputChunk, TokenLogprob, TopLogprob
-from vicuna_server.engine.builtin.batch import Batch, Result
 from vicuna_server.engine.builtin.loading import LoadedModel
 from vicuna_server.engine.builtin.sampling import Choice
+from vicuna_server.engine.builtin.scheduler import Result, Scheduler
 from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.settings import SchedulerSettings
@@ -106,60 +106,62 @@ class Worker:
             self._call(_resolve, self._loaded, EngineError("LoadFailed", f"the model cannot be loaded: {error}"))
             return
         self._call(_resolve, self._loaded, loaded)
-        batch = Batch(loaded.decoder, loaded.kv_tokens, self._stats, self._settings)
+        scheduler = Scheduler(loaded.decoder, loaded.kv_tokens, self._stats, self._settings)
         with torch.inference_mode():
-            while self._wait_for_work(batch):
-                self._turn(batch, loaded.encoder)
+            while self._wait_for_work(scheduler):
+                self._turn(scheduler, loaded.encoder)
                 self._send()
         stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
-        for sequence in (*batch.sequences(), *self._arrived):
+        for sequence in (*scheduler.sequences(), *self._arrived):
             self._fail(sequence, stopped)
         self._send()
 
-    def _wait_for_work(self, batch: Batch) -> bool:
+    def _wait_for_work(self, scheduler: Scheduler) -> bool:
         """Sleep until there is something to do, and take in what has arrived; False: stop."""
         with self._wake:
-            while not (self._stopping or self._arrived or len(batch)):
+            while not (self._stopping or self._arrived or len(scheduler)):
                 self._wake.wait()
-            batch.waiting.extend(self._arrived)
+            scheduler.waiting.extend(self._arrived)
             self._arrived.clear()
-            self._stats.waiting = len(batch.waiting)
+            self._stats.waiting = len(scheduler.waiting)
             return not self._stopping
 
-    def _turn(self, batch: Batch, encoder: PromptEncoder) -> None:
-        for sequence in batch.sequences():
+    def _turn(self, scheduler: Scheduler, encoder: PromptEncoder) -> None:
+        for sequence in scheduler.sequences():
             if sequence.cancelled:
-                batch.leave(sequence, keep=True)
+                scheduler.finish(sequence, keep=True)
                 self._fail(sequence, EngineError("GenerationCancelled", "the client left"))
                 self._stats.cancelled += 1
-        if not len(batch):
+        if not len(scheduler):
             return
         try:
-            outcomes = batch.turn()
+            outcomes = scheduler.step()
         except Exception as error:
             # A mistake of ours outside the forward pass: it must end neither the thread nor later requests.
-            logger.exception("a turn of the batch failed")
+            logger.exception("a turn of the scheduler failed")
             failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
-            outcomes = [(sequence, failure) for sequence in batch.sequences()]
+            outcomes = [(sequence, failure) for sequence in scheduler.sequences()]
         now = time.monotonic()
         for sequence, outcome in outcomes:
             try:
-                self._settle(batch, encoder, sequence, outcome, now)
+                self._settle(scheduler, encoder, sequence, outcome, now)
             except Exception as error:
                 # As above: what one answer's text does to a tokenizer is nobody else's matter.
                 logger.exception("an answer could not be told")
                 failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
-                self._settle(batch, encoder, sequence, failure, now)
+                self._settle(scheduler, encoder, sequence, failure, now)
 
-    def _settle(self, batch: Batch, encoder: PromptEncoder, sequence: Sequence, outcome: Result, now: float) -> None:
+    def _settle(
+        self, scheduler: Scheduler, encoder: PromptEncoder, sequence: Sequence, outcome: Result, now: float
+    ) -> None:
         purpose = sequence.purpose
         if isinstance(outcome, EngineError):
-            batch.leave(sequence, keep=False)
+            scheduler.finish(sequence, keep=False)
             self._fail(sequence, outcome)
             self._stats.failed += 1
         elif isinstance(purpose, Embedded | Scored):
             result = purpose.outcome(sequence.prompt_tokens)
-            batch.leave(sequence, keep=True)
+            scheduler.finish(sequence, keep=True)
             self._stats.finished += 1
             self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
@@ -167,7 +169,7 @@ class Worker:
             self._stats.generated_tokens += 1  # one that could not be told is counted nowhere
             self._outbox.append((purpose.generation, chunk))
             if chunk.finish_reason is not None:
-                batch.leave(sequence, keep=True)
+                scheduler.finish(sequence, keep=True)
                 self._stats.finished += 1
 
     def _fail(self, sequence: Sequence, failure: EngineError) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.rows import fill, store
+from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
-from vicuna_server.engine.builtin.pool import BLOCK, TokenPool
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row, common_prefix
 
 ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.integers(1, 400)), max_size=60)
@@ -19,33 +19,33 @@ ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.in
 @given(ACTIONS)
 @settings(deadline=None)
 def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]) -> None:
-    pool, regions = TokenPool(20 * BLOCK + 7), []
+    pool, blocks = KVCacheAllocator(20 * BLOCK_TOKENS + 7), []
     for action, index, tokens in actions:
-        region = regions[index % len(regions)] if regions else None
+        block = blocks[index % len(blocks)] if blocks else None
         if action == "a" and (new := pool.allocate(tokens)):
             assert new.size >= tokens
-            regions.append(new)
-        elif action == "e" and region and pool.extend(region, tokens):
-            assert region.size >= tokens
-        elif action == "t" and region:
-            pool.trim(region, min(tokens, region.size))
-        elif action == "f" and region:
-            regions.remove(region)
-            pool.release(region)
+            blocks.append(new)
+        elif action == "e" and block and pool.extend(block, tokens):
+            assert block.size >= tokens
+        elif action == "t" and block:
+            pool.trim(block, min(tokens, block.size))
+        elif action == "f" and block:
+            blocks.remove(block)
+            pool.release(block)
         elif action == "c":
             free = pool.free
             pool.compact()
             assert not free or pool.allocate(free) is not None  # it is one gap now
             break
-        ordered = sorted(regions)
+        ordered = sorted(blocks)
         assert all(one.start + one.size <= other.start for one, other in pairwise(ordered))
         assert not ordered or ordered[-1].start + ordered[-1].size <= pool.capacity
-        assert pool.used == sum(region.size for region in regions)
+        assert pool.used == sum(block.size for block in blocks)
 
 
 def held(store: KeyValueStore, row: Row) -> list[float]:
-    assert row.region is not None
-    values = [buffer[row.region.start :][: row.done, 0, 0].tolist() for buffer in (*store.keys, *store.values)]
+    assert row.block is not None
+    values = [buffer[row.block.start :][: row.done, 0, 0].tolist() for buffer in (*store.keys, *store.values)]
     assert values[0] == values[1]
     return values[0]
 
@@ -53,8 +53,8 @@ def held(store: KeyValueStore, row: Row) -> list[float]:
 @given(st.lists(st.tuples(st.sampled_from("pgkd"), st.integers(0, 9), st.integers(1, 150)), max_size=60))
 @settings(deadline=None, max_examples=200)
 def test_every_row_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
-    buffers = store(10 * BLOCK)
-    cache, rows = PrefixCache(buffers, 10 * BLOCK), []
+    buffers = store(10 * BLOCK_TOKENS)
+    cache, rows = PrefixCache(buffers, 10 * BLOCK_TOKENS), []
     for action, index, tokens in actions:
         row = rows[index % len(rows)] if rows else None
         if action == "p":
@@ -85,23 +85,23 @@ def test_moving_down_over_oneself() -> None:
 
 
 def test_the_longest_unused_rows_go_first() -> None:
-    cache, asked = PrefixCache(store(4 * BLOCK), 4 * BLOCK), {}
+    cache, asked = PrefixCache(store(4 * BLOCK_TOKENS), 4 * BLOCK_TOKENS), {}
     for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before there is no more room
-        row = Row([first] * BLOCK)
-        assert cache.place(row, BLOCK, []) is Placing.PLACED
+        row = Row([first] * BLOCK_TOKENS)
+        assert cache.place(row, BLOCK_TOKENS, []) is Placing.PLACED
         asked[first] = row.done
-        row.done = BLOCK
+        row.done = BLOCK_TOKENS
         cache.keep(row)
-    assert asked[1] == BLOCK - 1
+    assert asked[1] == BLOCK_TOKENS - 1
     for first, there in ((1, True), (2, False)):
-        row = Row([first] * BLOCK)
-        cache.place(row, BLOCK, [])
+        row = Row([first] * BLOCK_TOKENS)
+        cache.place(row, BLOCK_TOKENS, [])
         assert bool(row.done) is there
         cache.drop(row)
 
 
 def test_a_row_waits_for_one_that_computes_its_beginning() -> None:
-    cache = PrefixCache(store(8 * BLOCK), 8 * BLOCK)
+    cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
     first, second = Row(list(range(100))), Row([*range(90), 7, 7])
     assert cache.place(first, 100, []) is Placing.PLACED
     assert cache.place(second, 100, [first]) is Placing.COMING
@@ -111,11 +111,11 @@ def test_a_row_waits_for_one_that_computes_its_beginning() -> None:
 
 
 def test_no_room() -> None:
-    cache = PrefixCache(store(2 * BLOCK), 2 * BLOCK)
-    row = Row([1] * BLOCK)
-    assert cache.place(row, 2 * BLOCK, []) is Placing.PLACED
+    cache = PrefixCache(store(2 * BLOCK_TOKENS), 2 * BLOCK_TOKENS)
+    row = Row([1] * BLOCK_TOKENS)
+    assert cache.place(row, 2 * BLOCK_TOKENS, []) is Placing.PLACED
     assert cache.place(Row([2]), 1, [row]) is Placing.FULL
-    assert not cache.ensure(row, 2 * BLOCK + 1)
+    assert not cache.ensure(row, 2 * BLOCK_TOKENS + 1)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from transformers import AutoModelForCausalLM
 from support.serving import write_tiny_model
 from vicuna_server.engine import EngineStats, GenerationRequest
 from vicuna_server.engine.base import Generation
-from vicuna_server.engine.builtin.batch import CHUNK_ALONE, CHUNK_IN_COMPANY, Batch
+from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
 from vicuna_server.engine.builtin.decoder import TransformersDecoder
 from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model
-from vicuna_server.engine.builtin.pool import BLOCK
 from vicuna_server.engine.builtin.prefix import MIN_SHARED, Row
 from vicuna_server.engine.builtin.sampling import Choice, Sampler
+from vicuna_server.engine.builtin.scheduler import CHUNK_ALONE, CHUNK_IN_COMPANY, Scheduler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
+from vicuna_server.engine.settings import SchedulerSettings
 
 SYSTEM = list(b"You are a helpful and honest assistant.")
 PROMPTS = [[65], list(b"Hello there"), list(b"x" * 300), SYSTEM + list(b"1 2 3"), SYSTEM + list(b"y" * 40), SYSTEM]
@@ -51,28 +52,29 @@ class Driver:
         self, loaded: LoadedModel, *, reuse: bool = True, capacity: int = 8192, decoder: Any = None, rows: int = 8
     ) -> None:
         self.stats = EngineStats()
-        self.batch = Batch(decoder or loaded.decoder, capacity, self.stats, settings)
+        settings = SchedulerSettings(max_concurrency=rows, prefix_reuse=reuse)
+        self.scheduler = Scheduler(decoder or loaded.decoder, capacity, self.stats, settings)
         self.got: dict[Sequence, list[int]] = {}
 
     def join(self, ids: list[int], **options: Any) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
         sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids)
         sequence = Sequence(Row(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
-        self.batch.waiting.append(sequence)
+        self.scheduler.waiting.append(sequence)
         self.got[sequence] = []
         return sequence
 
     @torch.inference_mode()
-    def turn(self) -> None:
-        for sequence, choice in self.batch.turn():
+    def step(self) -> None:
+        for sequence, choice in self.scheduler.step():
             assert isinstance(choice, Choice)
             self.got[sequence].append(choice.token)
             if len(self.got[sequence]) == TOKENS:
-                self.batch.leave(sequence, keep=True)
+                self.scheduler.finish(sequence, keep=True)
 
     def finish(self) -> None:
-        while len(self.batch):
-            self.turn()
+        while len(self.scheduler):
+            self.step()
 
     def solo(self, ids: list[int], **options: Any) -> list[int]:
         sequence = self.join(ids, **options)
@@ -84,16 +86,16 @@ def test_prompts_that_wait_are_taken_in_together(loaded: LoadedModel, alone: lis
     driver = Driver(loaded, reuse=False)
     sequences = [driver.join(ids) for ids in PROMPTS]
     assert sum(map(len, PROMPTS)) < CHUNK_ALONE
-    driver.turn()
+    driver.step()
     assert [driver.got[sequence] for sequence in sequences] == [tokens[:1] for tokens in alone]
 
 
 def test_a_long_prompt_holds_up_neither_streams_nor_a_short_prompt(loaded: LoadedModel) -> None:
     driver = Driver(loaded)
     stream = driver.join([65])
-    driver.turn()
+    driver.step()
     long, short = driver.join(list(b"abcdefg" * 100)), driver.join([66, 67])
-    driver.turn()
+    driver.step()
     assert len(driver.got[stream]) == 2
     assert len(driver.got[short]) == 1
     assert long.row.done == CHUNK_IN_COMPANY - 2
@@ -102,13 +104,13 @@ def test_a_long_prompt_holds_up_neither_streams_nor_a_short_prompt(loaded: Loade
 def test_many_prompts_need_not_wait_for_each_other_because_one_generates(loaded: LoadedModel) -> None:
     driver = Driver(loaded, reuse=False, rows=10)
     stream = driver.join([65])
-    driver.turn()
+    driver.step()
     waiting = [driver.join([66 + number] * 50) for number in range(7)]
-    driver.turn()
+    driver.step()
     assert len(driver.got[stream]) == 2
     assert [len(driver.got[sequence]) for sequence in waiting] == [1] * 7
     long = [driver.join([80 + number] * 600) for number in range(2)]
-    driver.turn()
+    driver.step()
     assert [sequence.row.done for sequence in long] == [CHUNK_IN_COMPANY // 2] * 2, "eight generate by now"
 
 
@@ -118,7 +120,7 @@ def test_nothing_is_computed_twice_for_the_next_turn(loaded: LoadedModel, alone:
     history = PROMPTS[2] + first + [1, 2, 3]
     plain = Driver(loaded, reuse=False).solo(history)
     second = driver.join(history)
-    driver.turn()
+    driver.step()
     # All but the last token of the answer had run.
     assert driver.stats.prefix_hit_tokens == len(PROMPTS[2]) + TOKENS - 1
     assert cast(Answering, second.purpose).generation.cached_tokens == driver.stats.prefix_hit_tokens
@@ -131,8 +133,8 @@ def test_requests_that_come_together_compute_their_common_part_once(
 ) -> None:
     driver = Driver(loaded)
     sequences = [driver.join(PROMPTS[4]) for _ in range(4)]
-    driver.turn()
-    driver.turn()
+    driver.step()
+    driver.step()
     assert driver.stats.prefix_hit_tokens == 3 * (len(PROMPTS[4]) - 1)
     driver.finish()
     assert all(driver.got[sequence] == alone[4] for sequence in sequences)
@@ -155,7 +157,7 @@ def test_too_little_in_common_is_not_shared(loaded: LoadedModel) -> None:
 
 
 def test_rows_give_way_to_older_ones_and_go_on_later(loaded: LoadedModel, alone: list[list[int]]) -> None:
-    driver = Driver(loaded, capacity=6 * BLOCK)  # one of the long ones at a time
+    driver = Driver(loaded, capacity=6 * BLOCK_TOKENS)  # one of the long ones at a time
     sequences = [driver.join(PROMPTS[number]) for number in (2, 0, 2, 4, 1)]
     driver.finish()
     assert [driver.got[one] for one in sequences] == [alone[number] for number in (2, 0, 2, 4, 1)]
@@ -164,8 +166,8 @@ def test_rows_give_way_to_older_ones_and_go_on_later(loaded: LoadedModel, alone:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_row_put_back_continues_with_its_own_draws(loaded: LoadedModel, seed: int) -> None:
     wanted = Driver(loaded, reuse=False).solo(PROMPTS[1], temperature=1.0, seed=seed)
-    driver = Driver(loaded, capacity=3 * BLOCK)
-    filler = list(b"z" * (2 * BLOCK - TOKENS // 2))  # grows into a third block while the other runs
+    driver = Driver(loaded, capacity=3 * BLOCK_TOKENS)
+    filler = list(b"z" * (2 * BLOCK_TOKENS - TOKENS // 2))  # grows into a third block while the other runs
     first, second = driver.join(filler), driver.join(PROMPTS[1], temperature=1.0, seed=seed)
     driver.finish()
     assert len(driver.got[first]) == TOKENS
@@ -185,16 +187,16 @@ def test_any_order_of_joining_and_leaving(
 ) -> None:
     moves = random.Random(seed)
     decoder = transformers_decoder if generic else loaded.decoder
-    driver = Driver(loaded, decoder=decoder, reuse=reuse, capacity=moves.choice([6, 8, 20]) * BLOCK, rows=4)
+    driver = Driver(loaded, decoder=decoder, reuse=reuse, capacity=moves.choice([6, 8, 20]) * BLOCK_TOKENS, rows=4)
     number_of: dict[Sequence, int] = {}
     for _ in range(40):
-        if len(driver.batch) < 6 and moves.random() < 0.5:
+        if len(driver.scheduler) < 6 and moves.random() < 0.5:
             number = moves.randrange(len(PROMPTS))
             number_of[driver.join(PROMPTS[number])] = number
-        for sequence in driver.batch.sequences():
+        for sequence in driver.scheduler.sequences():
             if moves.random() < 0.08:
-                driver.batch.leave(sequence, keep=moves.random() < 0.5)
-        driver.turn()
+                driver.scheduler.finish(sequence, keep=moves.random() < 0.5)
+        driver.step()
     assert sum(map(len, driver.got.values())) > 20
     for sequence, number in number_of.items():
         assert driver.got[sequence] == alone[number][: len(driver.got[sequence])]

@@ -9,7 +9,7 @@ import torch
 from vicuna_server.engine.builtin.decoder import Decoder
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache
-from vicuna_server.engine.builtin.ragged import Pass, Piece
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
 from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
 from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_rows
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
@@ -17,7 +17,7 @@ from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError
 
-__all__ = ["Batch", "Finished", "Outcome", "Result"]
+__all__ = ["Finished", "Outcome", "Result", "Scheduler"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ Result = Choice | Finished | EngineError
 Outcome = tuple[Sequence, Result]
 
 
-class Batch:
+class Scheduler:
     """Decides what runs in each pass. All calls come from one thread, under `torch.inference_mode`.
 
     Args:
@@ -62,12 +62,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
 
-    def turn(self) -> list[Outcome]:
+    def step(self) -> list[Outcome]:
         """Take in who waits and can, run one pass, and return what it gave."""
         self._admit()
         outcomes: list[Outcome] = []
         generating: list[tuple[Sequence, int]] = []
-        for sequence, count in self._shares():
+        for sequence, count in self._schedule():
             # Another one may have been put back to make room for this one or for an earlier one.
             if sequence not in self.running or not self._room_for(sequence, sequence.row.done + count):
                 continue
@@ -77,13 +77,13 @@ class Batch:
                 outcomes += self._score(sequence, sequence.purpose, min(count, SCORED_AT_ONCE))
             else:
                 generating.append((sequence, count))
-        generating = [(sequence, count) for sequence, count in generating if sequence.row.region is not None]
+        generating = [(sequence, count) for sequence, count in generating if sequence.row.block is not None]
         if generating:
             outcomes += self._generate(generating)
         self._count()
         return outcomes
 
-    def leave(self, sequence: Sequence, *, keep: bool) -> None:
+    def finish(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a sequence out.
 
         Args:
@@ -130,7 +130,7 @@ class Batch:
                     sequence.purpose.generation.cached_tokens = sequence.row.done
                     sequence.purpose.generation.begun = True
 
-    def _shares(self) -> list[tuple[Sequence, int]]:
+    def _schedule(self) -> list[tuple[Sequence, int]]:
         """Return who runs in the next pass with how many tokens, in the order of their arrival.
 
         Those that generate run always. The rest of the pass goes to prompts: half of it at least to the oldest, so
@@ -197,13 +197,13 @@ class Batch:
         return [] if sequence.left else [(sequence, Finished())]
 
     def _pass(self, members: list[tuple[Sequence, int]]) -> Pass:
-        pieces = []
+        chunks = []
         for sequence, count in members:
             row = sequence.row
-            if row.region is None:
-                raise RuntimeError("a sequence without a region cannot run")
-            pieces.append(Piece(row.ids[row.done : row.done + count], row.done, row.region.start))
-        return Pass(pieces, self._store)
+            if row.block is None:
+                raise RuntimeError("a sequence without a block cannot run")
+            chunks.append(Chunk(row.ids[row.done : row.done + count], row.done, row.block.start))
+        return Pass(chunks, self._store)
 
 
 def _prompt_budget(prompts: int, generating: int) -> int:
