@@ -116,7 +116,7 @@ async def second_turn(http: httpx.AsyncClient, one: Contender, rounds: int) -> N
 
 def loading(model: Path, dtype: str, rounds: int) -> None:
     """Compare loading the model with reading its files, both from disk."""
-    from vicuna_server.engine.loading import LoadSettings, load_model
+    from vicuna_server.engine.builtin.loading import LoadSettings, load_model
     from vicuna_server.engine.prefetch import prefetch
 
     files = sorted(model.glob("*.safetensors"))

@@ -36,7 +36,7 @@ COMMANDS = {
         "vicuna_server.make_delta.cli", "publish a fine-tuned model as a delta of its base", needs="numpy"
     ),
     "artifacts": _Command("vicuna_server.artifacts.cli", "list, verify or prune the artifacts on a volume"),
-    "serve": _Command("vicuna_server.http.cli", "serve one model over an OpenAI-compatible API", needs="fastapi"),
+    "serve": _Command("vicuna_server.api.cli", "serve one model over an OpenAI-compatible API", needs="fastapi"),
     "gateway": _Command(
         "vicuna_server.gateway.cli", "one OpenAI-compatible address for every model of a cluster", "gateway", "aiohttp"
     ),

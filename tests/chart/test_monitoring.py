@@ -13,10 +13,10 @@ import yaml
 
 from vicuna_operator.controller.metrics import Metrics as OperatorMetrics
 from vicuna_operator.controller.snapshot import Snapshot
+from vicuna_server.api.lifecycle import Lifecycle
+from vicuna_server.api.metrics import Metrics as ServerMetrics
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.metrics import Metrics as GatewayMetrics
-from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.http.metrics import Metrics as ServerMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "vicuna-operator"

@@ -164,7 +164,7 @@ def test_one_module_missing_deep_inside_is_named_too(
 
 
 @pytest.mark.parametrize(("command", "words", "module"), [
-    ("vicuna-server", "serve --model .", "vicuna_server.http.app"),
+    ("vicuna-server", "serve --model .", "vicuna_server.api.app"),
     ("vicuna-server", "artifacts list .", "vicuna_server.artifacts.listing"),
     ("vicuna-operator", "up {root}/examples/demo.yaml", "vicuna_operator.local.up"),
     ("kubectl-vicuna", "status x", "vicuna_operator.plugin.tree"),

@@ -24,14 +24,14 @@ from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
 from support.raw import CHAT, exchange, request
 from support.serving import Running, eventually, running, write_tiny_model
 from support.signing import Pair
+from vicuna_server.api.signature import Signatures
+from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine import Engine, Generation
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.errors import EngineError
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.gateway.signing import Signer
-from vicuna_server.http.access_log import ACCESS_LOG
-from vicuna_server.http.signature import Signatures
 from vicuna_server.protocol.counts import Used
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -89,11 +89,11 @@ async def test_the_gateways_sum_is_the_servers_sum(count: int) -> None:
 
 
 async def test_the_sum_of_the_real_engine_is_the_gateways_too(tmp_path: Path) -> None:
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
     from vicuna_server.engine.settings import LoadSettings
-    from vicuna_server.engine.transformers import TransformersEngine
 
     folder, dice = write_tiny_model(tmp_path / "model"), random.Random(3)
-    engines = [TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4)) for _ in range(2)]
+    engines = [BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=4)) for _ in range(2)]
     async with _two(engines, dice) as (door, servers):
         before = _generated(engines)
         mixture = Mixture(dice, lambda: _generated(engines), patience=150, longest=16)

@@ -14,10 +14,10 @@ import pytest
 from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
 from support.raw import CHAT, connected, error, exchange, request, status, until_closed
 from support.serving import eventually, running
+from vicuna_server.asgi.heads import HEAD_BYTES, MOST_HEADERS
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.connection import Connection
 from vicuna_server.gateway.keys import KeyRing, hash_of
-from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 MIB = 2**20

@@ -11,13 +11,13 @@ from fastapi import FastAPI
 
 from support.gateway import Gateway, chat, gateway
 from support.serving import running
+from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.app import OPEN_PATHS
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.http.access_log import ACCESS_LOG
 
 
 def _ring(**fields: object) -> KeyRing:

@@ -16,11 +16,11 @@ import pytest
 from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head
 from support.hostile import Hostile, Talk, broken_answers, hostile, stream, whole
 from support.serving import eventually
+from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.gateway import whole_answer
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES
 from vicuna_server.gateway.keys import KeyRing, hash_of
-from vicuna_server.http.access_log import ACCESS_LOG
 
 CHAT = "/v1/chat/completions"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'

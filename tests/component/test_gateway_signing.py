@@ -4,9 +4,9 @@ import json
 
 from support.gateway import TINY, chat, faulty, gateway, head
 from support.signing import PATH, Pair
+from vicuna_server.api.signature import Signatures
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.signing import Signer
-from vicuna_server.http.signature import Signatures
 
 PAIR = Pair()
 BODY = b'{"choices":[]}'

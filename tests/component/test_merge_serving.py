@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from support.checkpoints import model_weights, write_checkpoint
-from vicuna_server.engine.decoder import TransformersDecoder
-from vicuna_server.engine.kv import KeyValueStore
-from vicuna_server.engine.ragged import Pass, Piece
+from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
 from vicuna_server.errors import EngineError
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.preflight.built_child import is_served
@@ -104,7 +104,7 @@ def _answers(model: Any) -> None:
         decoder = TransformersDecoder(model)
         store = KeyValueStore(decoder.shape, 8)
         for start in (0, 2):
-            assert decoder.logits(Pass([Piece([5, 6], start, 0)], store)).isfinite().all()
+            assert decoder.logits(Pass([Chunk([5, 6], start, 0)], store)).isfinite().all()
 
 
 LATENT = {"kv_lora_rank": 8, "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}

@@ -15,10 +15,10 @@ from support.llama3 import llama_3_tokenizer
 from support.meta import whole_weights, write_meta
 from support.serving import MODEL, running
 from support.whole import load_whole
+from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
-from vicuna_server.http.lifecycle import Lifecycle
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
 from vicuna_server.run.control import Control
@@ -107,7 +107,7 @@ def _said_by_transformers(folder: Path) -> str:
 
 async def _said_by_the_server(folder: Path, prompt: Any = PROMPT, bias: float = -100, tokens: int = TOKENS) -> str:
     settings = LoadSettings.of(folder, Manifest.load(folder), dtype="float32", kv_cache_memory=2**24)
-    async with running(TransformersEngine(settings)) as server:
+    async with running(BuiltinEngine(settings)) as server:
         answer = await server.client.completions.create(
             model=MODEL, prompt=prompt, max_tokens=tokens, temperature=0, logit_bias={"2": bias}
         )
@@ -169,7 +169,7 @@ async def test_what_the_merge_says_no_server_has_is_refused_by_the_server(
 ) -> None:
     folder = merge(_published(tmp_path / "base", model_type, SMALL | fields))
     assert heard.warned == ["ModelUnsupported"]
-    engine = TransformersEngine(LoadSettings.of(folder, Manifest.load(folder), dtype="float32"))
+    engine = BuiltinEngine(LoadSettings.of(folder, Manifest.load(folder), dtype="float32"))
     lifecycle = Lifecycle()
     await lifecycle.bring_up(engine)
     await engine.close()

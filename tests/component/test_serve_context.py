@@ -2,9 +2,9 @@
 
 import asyncio
 
+from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.errors import InputError
-from vicuna_server.http.lifecycle import Lifecycle
 
 
 def test_a_template_longer_than_the_context_is_a_fault_of_the_model() -> None:

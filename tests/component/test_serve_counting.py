@@ -11,8 +11,8 @@ import pytest
 from support.counting import told
 from support.gateway import chat
 from support.serving import eventually, running
+from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.http.access_log import ACCESS_LOG
 
 CHAT, COUNTS = "/v1/chat/completions", "/internal/counts"
 NAME = "0123456789abcdef" * 2

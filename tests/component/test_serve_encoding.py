@@ -12,11 +12,11 @@ import pytest
 
 from support.serving import MODEL, Running, running, write_tiny_model
 from vicuna_server.engine import Engine, GenerationRequest
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.limits import FEW_CONTEXTS
-from vicuna_server.engine.loading import LoadSettings
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import OverloadedError
 
 CONTEXT = 512
@@ -31,13 +31,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    engine = TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=2), hung_seconds=5.0)
+    engine = BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=2), hung_seconds=5.0)
     async with running(engine, accepts_token_ids=True) as live:
         yield live
 
 
 def encoder(live: Running) -> PromptEncoder:
-    assert isinstance(live.engine, TransformersEngine)
+    assert isinstance(live.engine, BuiltinEngine)
     return live.engine.loaded.encoder
 
 
@@ -129,7 +129,7 @@ async def test_what_is_far_too_long_is_refused_before_it_is_encoded(
 async def test_what_a_template_adds_counts_before_it_is_encoded(tmp_path: Path) -> None:
     long = "{% if messages[0].content == 'long' %}{% for i in range(99999) %}0123456789{% endfor %}{% endif %}hi"
     folder = write_tiny_model(tmp_path / "model", context=CONTEXT, chat_template=long)
-    async with running(TransformersEngine(LoadSettings(folder, dtype="float32"))) as live:
+    async with running(BuiltinEngine(LoadSettings(folder, dtype="float32"))) as live:
         messages = [{"role": "user", "content": "long"}]
         with calls(live) as seen:
             for path in (CHAT, "/tokenize"):
@@ -142,7 +142,7 @@ async def test_what_a_template_adds_counts_before_it_is_encoded(tmp_path: Path) 
 async def test_as_much_as_a_few_contexts_is_tokenized(make: str, folder: Path) -> None:
     engine: Engine = ScriptedEngine(ScriptedSettings(context_length=CONTEXT))
     if make == "real":
-        engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+        engine = BuiltinEngine(LoadSettings(folder, dtype="float32"))
     async with running(engine) as live:
         answer = await live.http.post("/tokenize", json={"prompt": "x " * (MOST // 2), "add_special_tokens": False})
         tokens = answer.json()["tokens"]
@@ -157,7 +157,7 @@ async def test_as_much_as_a_few_contexts_is_tokenized(make: str, folder: Path) -
 
 async def test_prompts_that_wait_to_be_encoded_count_as_waiting(server: Running) -> None:
     engine, release = server.engine, threading.Event()
-    assert isinstance(engine, TransformersEngine)
+    assert isinstance(engine, BuiltinEngine)
     holding = asyncio.create_task(engine._encoding.run(release.wait))
     try:
         room = 2 + 2 * 4 - 1
@@ -180,7 +180,7 @@ async def test_prompts_that_wait_to_be_encoded_count_as_waiting(server: Running)
 
 async def test_an_encoding_without_end_fails_livez(server: Running) -> None:
     engine, release = server.engine, threading.Event()
-    assert isinstance(engine, TransformersEngine)
+    assert isinstance(engine, BuiltinEngine)
     engine._encoding._hung_seconds = 0.3
     one, tokenizer = encoder(server), encoder(server)._tokenizer
 

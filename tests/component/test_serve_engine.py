@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.serving import MODEL, Running, eventually, running, tiny_engine, write_tiny_model
-from vicuna_server.engine import ChatPrompt, Delta, GenerationRequest
-from vicuna_server.engine.batch import CHUNK_IN_COMPANY
-from vicuna_server.engine.kv import KeyValueStore
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.ragged import Pass, Piece
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine import ChatPrompt, GenerationRequest, OutputChunk
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
+from vicuna_server.engine.builtin.scheduler import CHUNK_IN_COMPANY
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
+async def engine(folder: Path) -> AsyncIterator[BuiltinEngine]:
     async with tiny_engine(folder) as subject:
         yield subject
 
@@ -43,15 +43,15 @@ def request(text: str, max_tokens: int = 24, **options: Any) -> GenerationReques
     return GenerationRequest(text, **{"max_tokens": max_tokens, "temperature": 0.0, **options})
 
 
-async def test_no_answer_grows_beyond_its_ceiling(engine: TransformersEngine) -> None:
+async def test_no_answer_grows_beyond_its_ceiling(engine: BuiltinEngine) -> None:
     for max_tokens, ceiling, tokens in ((None, 3, 3), (2, 3, 2)):
         asked = GenerationRequest("Hello", max_tokens, temperature=0.0, ceiling=ceiling, logit_bias=((65, 100.0),))
         _, last = await answer(engine, asked)
         assert (last.tokens, last.finish_reason) == (tokens, "length")
 
 
-async def answer(engine: TransformersEngine, asked: GenerationRequest) -> tuple[str, Delta]:
-    text, last = "", Delta("", 0)
+async def answer(engine: BuiltinEngine, asked: GenerationRequest) -> tuple[str, OutputChunk]:
+    text, last = "", OutputChunk("", 0)
     async for last in await engine.submit(asked):
         text += last.text
     return whole(text), last
@@ -62,7 +62,7 @@ def whole(text: str) -> str:
     return text.rstrip("\ufffd")
 
 
-def expected(engine: TransformersEngine, prompt: str, max_tokens: int = 24) -> str:
+def expected(engine: BuiltinEngine, prompt: str, max_tokens: int = 24) -> str:
     """What `generate` of transformers answers."""
     encoder = engine.loaded.encoder
     ids = encoder.encode(prompt).ids
@@ -77,7 +77,7 @@ def reference_model(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
 
 
-async def test_equals_generate_alone_and_in_company(engine: TransformersEngine) -> None:
+async def test_equals_generate_alone_and_in_company(engine: BuiltinEngine) -> None:
     wanted = [expected(engine, prompt) for prompt in PROMPTS]
     assert len(set(wanted)) > 4  # a model that says the same to everyone would prove nothing
     alone = [(await answer(engine, request(prompt)))[0] for prompt in PROMPTS]
@@ -87,7 +87,7 @@ async def test_equals_generate_alone_and_in_company(engine: TransformersEngine) 
     assert engine.stats.finished == 2 * len(PROMPTS)
 
 
-async def test_ends_are_as_the_request_has_them(engine: TransformersEngine) -> None:
+async def test_ends_are_as_the_request_has_them(engine: BuiltinEngine) -> None:
     tokens: list[int] = []
     async for piece in await engine.submit(request("a", 12, logprobs=0)):
         tokens += [one.token_id for one in piece.token_logprobs]
@@ -104,7 +104,7 @@ async def test_ends_are_as_the_request_has_them(engine: TransformersEngine) -> N
     assert last.tokens == 12
 
 
-async def test_a_model_that_says_its_end_goes_on_where_it_is_told_to(engine: TransformersEngine) -> None:
+async def test_a_model_that_says_its_end_goes_on_where_it_is_told_to(engine: BuiltinEngine) -> None:
     (eos,) = engine.loaded.eos
     only = {"logit_bias": ((eos, 100.0),)}
     _, last = await answer(engine, request("a", 5, **only))
@@ -117,7 +117,7 @@ async def test_a_model_that_says_its_end_goes_on_where_it_is_told_to(engine: Tra
     assert (last.tokens, last.finish_reason) == (5, "stop")
 
 
-async def test_only_what_is_allowed_comes_and_unwanted_words_do_not(engine: TransformersEngine) -> None:
+async def test_only_what_is_allowed_comes_and_unwanted_words_do_not(engine: BuiltinEngine) -> None:
     encoder = engine.loaded.encoder
     allowed = encoder.encode("xyz", add_special_tokens=False).ids
     text, _ = await answer(engine, request("a", 20, allowed_token_ids=tuple(allowed)))
@@ -146,7 +146,7 @@ async def test_in_float32_the_same_request_says_the_same_alone_and_among_fifteen
         assert len(alone) > 10
 
 
-async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: TransformersEngine) -> None:
+async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: BuiltinEngine) -> None:
     lengths = [3, 60, 9, 40, 1, 25, 17, 50]
     wanted = [expected(engine, prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]
     asked = [request(prompt, length) for prompt, length in zip(PROMPTS, lengths, strict=True)]
@@ -154,7 +154,7 @@ async def test_sequences_that_leave_early_do_not_disturb_the_others(engine: Tran
     assert [text for text, _ in together] == wanted
 
 
-async def test_a_prompt_taken_in_by_chunks_while_others_generate(engine: TransformersEngine) -> None:
+async def test_a_prompt_taken_in_by_chunks_while_others_generate(engine: BuiltinEngine) -> None:
     long = "abcdefghij" * (CHUNK_IN_COMPANY // 4)
     wanted = expected(engine, long)
     async with await engine.submit(request("a", 3000)) as company:
@@ -164,7 +164,7 @@ async def test_a_prompt_taken_in_by_chunks_while_others_generate(engine: Transfo
     assert text == wanted
 
 
-async def test_a_short_request_overtakes_a_long_one(engine: TransformersEngine) -> None:
+async def test_a_short_request_overtakes_a_long_one(engine: BuiltinEngine) -> None:
     async with await engine.submit(request("a", 4000)) as long:
         await anext(aiter(long))
         _, last = await answer(engine, request("b", 5))
@@ -172,7 +172,7 @@ async def test_a_short_request_overtakes_a_long_one(engine: TransformersEngine) 
         assert engine.stats.running == 1
 
 
-async def test_cancelling_frees_the_row_within_two_tokens(engine: TransformersEngine) -> None:
+async def test_cancelling_frees_the_row_within_two_tokens(engine: BuiltinEngine) -> None:
     long = await engine.submit(request("a", 4000))
     await anext(aiter(long))
     long.cancel()
@@ -181,7 +181,7 @@ async def test_cancelling_frees_the_row_within_two_tokens(engine: TransformersEn
     assert engine.stats.generated_tokens <= before + 2
 
 
-async def test_seeds_repeat_alone_and_in_company(engine: TransformersEngine) -> None:
+async def test_seeds_repeat_alone_and_in_company(engine: BuiltinEngine) -> None:
     asked = request("Hello", temperature=1.0, seed=5)
     first, _ = await answer(engine, asked)
     others = [request(prompt, temperature=1.0) for prompt in PROMPTS[:3]]
@@ -190,7 +190,7 @@ async def test_seeds_repeat_alone_and_in_company(engine: TransformersEngine) -> 
     assert (await answer(engine, request("Hello", temperature=1.0, seed=6)))[0] != first
 
 
-async def test_stop_strings_and_counts(engine: TransformersEngine) -> None:
+async def test_stop_strings_and_counts(engine: BuiltinEngine) -> None:
     whole = expected(engine, "Hello there, how are you?")
     stop = whole[4:7]
     text, last = await answer(engine, request("Hello there, how are you?", stop=(stop,)))
@@ -199,7 +199,7 @@ async def test_stop_strings_and_counts(engine: TransformersEngine) -> None:
     assert last.tokens < 24
 
 
-async def test_what_does_not_fit_is_refused_and_the_rest_may_be_filled(engine: TransformersEngine) -> None:
+async def test_what_does_not_fit_is_refused_and_the_rest_may_be_filled(engine: BuiltinEngine) -> None:
     with pytest.raises(RequestError, match="context length is 4096 tokens"):
         await engine.submit(request("a" * 4090, 10))
     _, last = await answer(engine, GenerationRequest("a" * 4060, temperature=0.0))
@@ -211,7 +211,7 @@ Breakage = Callable[[Pass, Callable[[Pass], torch.Tensor]], torch.Tensor]
 
 
 @pytest.fixture
-def poison(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Breakage], str]:
+def poison(engine: BuiltinEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Breakage], str]:
     """Wraps the model: passes with a certain letter in a prompt go another way; returns the letter."""
 
     def install(breakage: Breakage) -> str:
@@ -246,7 +246,7 @@ def breaks(error: Exception) -> Breakage:
     ],
 )
 async def test_a_pass_that_fails_fails_only_the_request_to_blame(
-    engine: TransformersEngine, poison: Callable[[Breakage], str], error: Exception, reason: str
+    engine: BuiltinEngine, poison: Callable[[Breakage], str], error: Exception, reason: str
 ) -> None:
     wanted = expected(engine, "a", 40)
     letter = poison(breaks(error))
@@ -266,7 +266,7 @@ async def test_a_pass_that_fails_fails_only_the_request_to_blame(
 
 
 async def test_logits_that_are_not_finite_fail_only_their_request(
-    engine: TransformersEngine, poison: Callable[[Breakage], str]
+    engine: BuiltinEngine, poison: Callable[[Breakage], str]
 ) -> None:
     wanted = expected(engine, "a", 40)
 
@@ -288,7 +288,7 @@ async def test_logits_that_are_not_finite_fail_only_their_request(
 
 
 async def test_a_tokenizer_that_breaks_on_one_answer_breaks_only_that(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    engine: BuiltinEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = await answer(engine, request("Hello"))
     decode = engine.loaded.encoder.decode
@@ -301,7 +301,7 @@ async def test_a_tokenizer_that_breaks_on_one_answer_breaks_only_that(
 
 
 async def test_closing_ends_what_runs(folder: Path) -> None:
-    engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+    engine = BuiltinEngine(LoadSettings(folder, dtype="float32"))
     await engine.load()
     generation = await engine.submit(request("a", 4000))
     await anext(aiter(generation))
@@ -314,7 +314,7 @@ async def test_closing_ends_what_runs(folder: Path) -> None:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    async with running(TransformersEngine(LoadSettings(folder, dtype="float32"))) as live:
+    async with running(BuiltinEngine(LoadSettings(folder, dtype="float32"))) as live:
         yield live
 
 
@@ -414,11 +414,11 @@ def test_a_llama_is_loaded_layer_by_layer_with_the_same_result(
     with torch.inference_mode():
         wanted = plain(torch.tensor([ids])).logits[0, -1]
     with monkeypatch.context() as patch:
-        patch.setattr("vicuna_server.engine.loading._load_whole", None)
+        patch.setattr("vicuna_server.engine.builtin.loading._load_whole", None)
         loaded = load_model(LoadSettings(tmp_path, dtype="float32"))
     with torch.inference_mode():
         store = KeyValueStore(loaded.decoder.shape, 64)
-        got = loaded.decoder.logits(Pass([Piece(ids, 0, 0)], store))[0]
+        got = loaded.decoder.logits(Pass([Chunk(ids, 0, 0)], store))[0]
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
     mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
     assert dtype is torch.float32 or mapped == [], "what was converted stays in memory"
@@ -476,7 +476,7 @@ def test_a_broken_or_hostile_template_is_one_sentence(content: bytes, said: str,
 
 
 async def test_a_text_of_megabytes_is_refused_before_it_is_encoded(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    engine: BuiltinEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = engine.loaded.encoder
     monkeypatch.setattr(encoder, "_encoded", None)
@@ -490,7 +490,7 @@ async def test_a_text_of_megabytes_is_refused_before_it_is_encoded(
         await engine.embed([text + "x" * longest])
 
 
-async def test_an_answer_that_cannot_fit_is_refused_with_the_exact_numbers(engine: TransformersEngine) -> None:
+async def test_an_answer_that_cannot_fit_is_refused_with_the_exact_numbers(engine: BuiltinEngine) -> None:
     text = ChatPrompt((Message("user", "Hello"),))
     tokens = len(await engine.tokenize(text))
     asked = engine.context_length + 1
@@ -519,7 +519,7 @@ async def test_a_generation_config_that_nobody_can_read_costs_no_start(
 ) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "model"))
     (other / "generation_config.json").write_text(json.dumps(field))
-    subject = TransformersEngine(LoadSettings(other, dtype="float32", max_concurrency=1))
+    subject = BuiltinEngine(LoadSettings(other, dtype="float32", max_concurrency=1))
     await subject.load()
     try:
         assert (await answer(subject, request("Hello", 4)))[0]

@@ -9,8 +9,8 @@ import transformers
 
 from support.checkpoints import write_tokenizer
 from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
 
 PROMPT = (5, 9, 40, 17, 20, 33, 8)
 TOKENS = 12
@@ -32,7 +32,7 @@ def test_a_gpt_neox_answers_as_transformers_does(tmp_path: Path) -> None:
     want = model.generate(torch.tensor([PROMPT]), **plain)[0, len(PROMPT) :].tolist()
 
     async def answer() -> str:
-        engine = TransformersEngine(LoadSettings(tmp_path, dtype="float32", chat_template="alpaca"))
+        engine = BuiltinEngine(LoadSettings(tmp_path, dtype="float32", chat_template="alpaca"))
         await engine.load()
         try:
             asked = GenerationRequest(PROMPT, max_tokens=TOKENS, temperature=0.0, logit_bias=((2, -100.0),))

@@ -10,8 +10,8 @@ import torch
 
 from support.serving import write_tiny_model
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
 from vicuna_server.errors import EngineError
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -28,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
-    subject = TransformersEngine(settings(folder, dtype="float32"))
+async def engine(folder: Path) -> AsyncIterator[BuiltinEngine]:
+    subject = BuiltinEngine(settings(folder, dtype="float32"))
     await subject.load()
     yield subject
     await subject.close()
@@ -39,15 +39,13 @@ def settings(folder: Path, **options: Any) -> LoadSettings:
     return LoadSettings(folder, **{"device": "cuda", "num_gpus": 1, "kv_cache_memory": 256 * 2**20, **options})
 
 
-async def answer(engine: TransformersEngine, prompt: str) -> list[int]:
+async def answer(engine: BuiltinEngine, prompt: str) -> list[int]:
     asked = GenerationRequest(prompt, max_tokens=16, temperature=0.0, logprobs=0)
     return [one.token_id async for delta in await engine.submit(asked) for one in delta.token_logprobs]
 
 
-async def test_in_float32_a_gpu_gives_the_cpus_tokens_alone_and_in_company(
-    engine: TransformersEngine, folder: Path
-) -> None:
-    cpu = TransformersEngine(LoadSettings(folder, dtype="float32", kv_cache_memory=256 * 2**20))
+async def test_in_float32_a_gpu_gives_the_cpus_tokens_alone_and_in_company(engine: BuiltinEngine, folder: Path) -> None:
+    cpu = BuiltinEngine(LoadSettings(folder, dtype="float32", kv_cache_memory=256 * 2**20))
     await cpu.load()
     wanted = [await answer(cpu, prompt) for prompt in PROMPTS]
     await cpu.close()
@@ -64,7 +62,7 @@ def test_half_precision_is_the_default(folder: Path) -> None:
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 async def test_quantized_weights_answer(quantization: str, folder: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    engine = TransformersEngine(settings(folder, quantization=quantization))
+    engine = BuiltinEngine(settings(folder, quantization=quantization))
     await engine.load()
     answers = await asyncio.gather(*(answer(engine, prompt) for prompt in PROMPTS))
     await engine.close()
@@ -75,7 +73,7 @@ async def test_quantized_weights_answer(quantization: str, folder: Path) -> None
 @pytest.mark.skipif(GPUS < 2, reason="needs two CUDA devices")
 async def test_layers_are_spread_over_the_gpus(folder: Path) -> None:
     cap = (folder / "model.safetensors").stat().st_size * 3 // 4  # neither holds all
-    engine = TransformersEngine(settings(folder, num_gpus=2, dtype="float32", max_gpu_memory=cap))
+    engine = BuiltinEngine(settings(folder, num_gpus=2, dtype="float32", max_gpu_memory=cap))
     await engine.load()
     assert len(set(engine.loaded.decoder.shape.layers)) == 2
     assert all(await asyncio.gather(*(answer(engine, prompt) for prompt in PROMPTS)))
@@ -94,7 +92,7 @@ def test_more_gpus_than_there_are_is_refused(folder: Path) -> None:
     assert caught.value.reason == "DeviceUnavailable"
 
 
-async def test_memory_that_runs_out_fails_one_request_only(engine: TransformersEngine) -> None:
+async def test_memory_that_runs_out_fails_one_request_only(engine: BuiltinEngine) -> None:
     before = await answer(engine, "short")
     torch.cuda.empty_cache()
     filler, size = [], torch.cuda.mem_get_info()[0]

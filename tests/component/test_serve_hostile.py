@@ -11,12 +11,12 @@ import pytest
 
 from support.raw import error, exchange, request, status
 from support.serving import MODEL, Running, eventually, running
+from vicuna_server.api import server as server_module
+from vicuna_server.asgi.connections import ConnectionWatch
+from vicuna_server.asgi.heads import HEAD_BYTES, MOST_HEADERS
 from vicuna_server.engine import Embedding
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.http import server as server_module
-from vicuna_server.http.connections import ConnectionWatch
-from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "red"}]}

@@ -14,12 +14,12 @@ import asyncio, gc, sys
 from pathlib import Path
 import psutil
 from vicuna_server.engine import ChatPrompt, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.prompts import Message
 
 async def main():
-    engine = TransformersEngine(LoadSettings(Path(sys.argv[1]), dtype=sys.argv[2], kv_cache_memory=2**28))
+    engine = BuiltinEngine(LoadSettings(Path(sys.argv[1]), dtype=sys.argv[2], kv_cache_memory=2**28))
     await engine.load()
     places = asyncio.Semaphore(20)
 

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 from support.serving import running
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine import ChatPrompt, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.opening import check_folder, create_engine
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import Message
 
@@ -75,7 +75,7 @@ async def ask(folder: Path) -> str:
     manifest = Manifest.load(folder)
     template = None if manifest is None else manifest.chat_template
     # In bfloat16 the likeliest first word of this answer is a tie, so the proof is made in float32.
-    engine = TransformersEngine(LoadSettings(folder, pinned_template=template, dtype="float32"))
+    engine = BuiltinEngine(LoadSettings(folder, pinned_template=template, dtype="float32"))
     async with running(engine) as live:
         stream = await live.client.chat.completions.create(
             model="tiny", messages=QUESTION, temperature=0, max_tokens=32, stream=True
@@ -116,7 +116,7 @@ NEAR_TIE = 1e-3
 
 @pytest.mark.timeout(300)
 async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artifact: Path) -> None:
-    engine = TransformersEngine(LoadSettings(artifact, dtype="float32"))
+    engine = BuiltinEngine(LoadSettings(artifact, dtype="float32"))
     await engine.load()
     prompts = [ChatPrompt((Message("user", text),)) for text in QUESTIONS]
 

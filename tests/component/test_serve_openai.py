@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from support.serving import MODEL, Running, eventually, running
+from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.http.access_log import ACCESS_LOG
 
 HELLO: list[Any] = [{"role": "user", "content": "red green blue"}]
 

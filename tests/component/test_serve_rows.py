@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from support.serving import Running, running, write_tiny_model
-from vicuna_server.engine import GenerationRequest, loading
-from vicuna_server.engine.loading import LoadSettings, load_model
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine import GenerationRequest
+from vicuna_server.engine.builtin import loading
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings, load_model
 from vicuna_server.errors import InputError
 
 ROWS = 258
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+    engine = BuiltinEngine(LoadSettings(folder, dtype="float32"))
     async with running(engine, accepts_token_ids=True) as live:
         yield live
 
@@ -97,7 +98,7 @@ async def test_a_head_of_its_own_counts_as_in_transformers(
     folder = _contradict(write_tiny_model(tmp_path / "model", context=256), rows)
     if path == "whole":
         monkeypatch.setattr(loading, "_stream", lambda *_: None)
-    engine = TransformersEngine(LoadSettings(folder, dtype="float32"))
+    engine = BuiltinEngine(LoadSettings(folder, dtype="float32"))
     await engine.load()
     ids = (5, 9, 40, 77, 120, 33, 8)
     asked = GenerationRequest(ids, max_tokens=12, temperature=0.0, logprobs=0)

@@ -12,8 +12,8 @@ import pytest
 from support.gateway import Gateway, gateway
 from support.serving import Running, running, write_tiny_model
 from vicuna_contract.names import SALT_HEADER
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import KeyRing, hash_of
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def serving(folder: Path, prefix_cache: str = "PerKey") -> AsyncIterator[Running]:
-    async with running(TransformersEngine(LoadSettings(folder, dtype="float32")), prefix_cache=prefix_cache) as live:
+    async with running(BuiltinEngine(LoadSettings(folder, dtype="float32")), prefix_cache=prefix_cache) as live:
         yield live
 
 

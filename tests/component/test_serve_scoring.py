@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from support.serving import MODEL, Running, running, tiny_engine, write_tiny_model
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.decoder import TransformersDecoder
-from vicuna_server.engine.loading import LoadSettings
-from vicuna_server.engine.scoring import SCORED_AT_ONCE
-from vicuna_server.engine.transformers import TransformersEngine
+from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
+from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 9
 
@@ -26,14 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def engine(folder: Path) -> AsyncIterator[TransformersEngine]:
+async def engine(folder: Path) -> AsyncIterator[BuiltinEngine]:
     async with tiny_engine(folder) as subject:
         yield subject
 
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    async with running(TransformersEngine(LoadSettings(folder, dtype="float32", max_concurrency=4))) as live:
+    async with running(BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=4))) as live:
         yield live
 
 
@@ -46,9 +46,7 @@ def expected(folder: Path, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("text", ["ab", "Grüße 😀", LONG], ids=["two", "letters", "several passes"])
-async def test_every_token_is_as_likely_as_transformers_says(
-    engine: TransformersEngine, folder: Path, text: str
-) -> None:
+async def test_every_token_is_as_likely_as_transformers_says(engine: BuiltinEngine, folder: Path, text: str) -> None:
     ids = engine.loaded.encoder.encode(text).ids
     wanted = expected(folder, ids)
     (tokens,) = await engine.score([text], 3, 10**6)
@@ -62,7 +60,7 @@ async def test_every_token_is_as_likely_as_transformers_says(
     assert b"".join(token.text_bytes for token in tokens).decode() == text
 
 
-async def test_logits_of_few_tokens_are_held_at_once(engine: TransformersEngine) -> None:
+async def test_logits_of_few_tokens_are_held_at_once(engine: BuiltinEngine) -> None:
     held: list[int] = []
     decoder: Any = engine.loaded.decoder
     every = decoder.every_logits
@@ -79,7 +77,7 @@ async def test_logits_of_few_tokens_are_held_at_once(engine: TransformersEngine)
     assert sum(held) >= len(tokens)
 
 
-async def test_beside_answers_and_by_the_other_decoder_it_is_the_same(engine: TransformersEngine, folder: Path) -> None:
+async def test_beside_answers_and_by_the_other_decoder_it_is_the_same(engine: BuiltinEngine, folder: Path) -> None:
     (alone,) = await engine.score([LONG], 2, 10**6)
     answers = [await engine.submit(GenerationRequest(LONG + str(n), max_tokens=40)) for n in range(3)]
     beside, again = await engine.score([LONG, LONG], 2, 10**6)

@@ -11,9 +11,9 @@ from transformers import AutoModel
 
 from support.serving import write_tiny_model
 from vicuna_server.engine import ChatPrompt, Engine, GenerationRequest
-from vicuna_server.engine.loading import LoadSettings
+from vicuna_server.engine.builtin.engine import BuiltinEngine
+from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.transformers import TransformersEngine
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Message
 
@@ -24,15 +24,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def real(folder: Path) -> AsyncIterator[TransformersEngine]:
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32"))
+async def real(folder: Path) -> AsyncIterator[BuiltinEngine]:
+    subject = BuiltinEngine(LoadSettings(folder, dtype="float32"))
     await subject.load()
     yield subject
     await subject.close()
 
 
 @pytest.fixture(params=["real", "scripted"])
-async def engine(request: pytest.FixtureRequest, real: TransformersEngine) -> Engine:
+async def engine(request: pytest.FixtureRequest, real: BuiltinEngine) -> Engine:
     return real if request.param == "real" else ScriptedEngine(ScriptedSettings(context_length=256))
 
 
@@ -47,7 +47,7 @@ async def test_vectors_have_length_one_and_count_their_tokens(engine: Engine) ->
     assert first.vector != pytest.approx(second.vector, abs=1e-3)
 
 
-async def test_a_vector_is_the_mean_of_the_last_hidden_states(real: TransformersEngine, folder: Path) -> None:
+async def test_a_vector_is_the_mean_of_the_last_hidden_states(real: BuiltinEngine, folder: Path) -> None:
     ids = await real.tokenize("Hello")
     reference: Any = AutoModel.from_pretrained(folder, dtype="float32")
     with torch.inference_mode():
@@ -79,7 +79,7 @@ async def test_an_id_that_is_no_token_is_refused(engine: Engine, token: int) -> 
         await engine.embed([(token,)])
 
 
-async def test_many_texts_in_one_request(real: TransformersEngine) -> None:
+async def test_many_texts_in_one_request(real: BuiltinEngine) -> None:
     texts = [f"text number {index}" for index in range(200)]
     vectors = await real.embed(texts)
     assert len(vectors) == 200
@@ -101,7 +101,7 @@ async def test_log_probabilities_come_with_their_tokens(engine: Engine) -> None:
     assert not any(delta.token_logprobs for delta in plain)
 
 
-async def test_a_bias_on_what_is_no_token_is_refused(real: TransformersEngine) -> None:
+async def test_a_bias_on_what_is_no_token_is_refused(real: BuiltinEngine) -> None:
     with pytest.raises(RequestError, match="token id 258 is not in the vocabulary") as caught:
         await real.submit(GenerationRequest("a", logit_bias=((258, 1.0),)))
     assert caught.value.param == "logit_bias"

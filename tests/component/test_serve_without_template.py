@@ -7,14 +7,14 @@ import pytest
 from support.checkpoints import model_weights, write_checkpoint
 from support.serving import MODEL, running
 from vicuna_server.engine import Engine
+from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.engine.transformers import TransformersEngine
 
 
 def real(folder: Path) -> Engine:
     write_checkpoint(folder, model_weights(1))
-    return TransformersEngine(LoadSettings(folder, chat_template="none", device="cpu", kv_cache_memory=2**24))
+    return BuiltinEngine(LoadSettings(folder, chat_template="none", device="cpu", kv_cache_memory=2**24))
 
 
 def scripted(folder: Path) -> Engine:

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 from aiohttp import web
 
+from vicuna_server.asgi.draining import Drain
+from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.doors import Doors
@@ -21,8 +23,6 @@ from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.reception import Beside
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import Drain
-from vicuna_server.http.listening import bind
 
 TINY = Model("team", "tiny", "tiny")
 QUESTION = b"GET /internal/counts "

@@ -2,8 +2,8 @@
 
 import torch
 
-from vicuna_server.engine.kv import KeyValueShape, KeyValueStore
-from vicuna_server.engine.prefix import Row
+from vicuna_server.engine.builtin.kv import KeyValueShape, KeyValueStore
+from vicuna_server.engine.builtin.prefix import Row
 
 
 def store(capacity: int) -> KeyValueStore:
@@ -13,8 +13,8 @@ def store(capacity: int) -> KeyValueStore:
 
 def fill(store: KeyValueStore, row: Row) -> None:
     """Write what a model would write: here each token's id."""
-    assert row.region is not None
-    place, new = row.region.start + row.done, torch.tensor(row.ids[row.done :], dtype=torch.float32)
+    assert row.block is not None
+    place, new = row.block.start + row.done, torch.tensor(row.ids[row.done :], dtype=torch.float32)
     for buffer in (*store.keys, *store.values):
         buffer[place : place + len(new), 0, 0] = new
     row.done = len(row.ids)

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import httpx
 import openai
 
+from vicuna_server.api.app import create_app
+from vicuna_server.api.lifecycle import Lifecycle
+from vicuna_server.api.server import serve
+from vicuna_server.api.settings import ServiceSettings
+from vicuna_server.asgi.listening import bind
 from vicuna_server.engine import Engine
-from vicuna_server.http.app import create_app
-from vicuna_server.http.lifecycle import Lifecycle
-from vicuna_server.http.listening import bind
-from vicuna_server.http.server import serve
-from vicuna_server.http.settings import ServiceSettings
 
 MODEL = "tiny"
 T = TypeVar("T")
@@ -107,10 +107,10 @@ def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, contex
 @asynccontextmanager
 async def tiny_engine(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     """Load a tiny model into an engine of its own, in float32."""
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
     from vicuna_server.engine.settings import LoadSettings
-    from vicuna_server.engine.transformers import TransformersEngine
 
-    subject = TransformersEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
+    subject = BuiltinEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
     await subject.load()
     try:
         yield subject

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from vicuna_server.chat.backend import ChatMessage, Options, Report
-from vicuna_server.engine import ChatPrompt, Delta, Generation, GenerationRequest
+from vicuna_server.engine import ChatPrompt, Generation, GenerationRequest, OutputChunk
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import UsageError
@@ -53,11 +53,11 @@ class LocalModel:
         request = GenerationRequest(ready, **options.stated())
         generation = self._wait(self._engine.submit(request))
         try:
-            while (delta := self._wait(_next(generation))) is not None:
-                if delta.text:
-                    yield delta.text
-                counts = (generation.prompt_tokens, generation.cached_tokens, delta.tokens)
-                self.report = Report(delta.finish_reason or "", *counts, left_out)
+            while (chunk := self._wait(_next(generation))) is not None:
+                if chunk.text:
+                    yield chunk.text
+                counts = (generation.prompt_tokens, generation.cached_tokens, chunk.tokens)
+                self.report = Report(chunk.finish_reason or "", *counts, left_out)
         finally:
             self._loop.call_soon_threadsafe(generation.cancel)
 
@@ -77,5 +77,5 @@ class LocalModel:
             raise
 
 
-async def _next(generation: Generation) -> Delta | None:
+async def _next(generation: Generation) -> OutputChunk | None:
     return await anext(generation, None)

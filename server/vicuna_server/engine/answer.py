@@ -1,9 +1,9 @@
-"""The text side of one running answer: tokens in, deltas out, with stop strings and limits applied."""
+"""The text side of one running answer: tokens in, chunks out, with stop strings and limits applied."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from vicuna_server.engine.base import Delta, TokenLogprob
+from vicuna_server.engine.base import OutputChunk, TokenLogprob
 from vicuna_server.engine.detokenizer import Detokenizer
 from vicuna_server.engine.stopping import StopFilter
 
@@ -11,7 +11,7 @@ __all__ = ["Answer"]
 
 
 class Answer:
-    """Turns the tokens of one sequence into deltas and knows when it has ended.
+    """Turns the tokens of one sequence into chunks and knows when it has ended.
 
     Args:
         decode: Token ids to text, special tokens left out.
@@ -47,8 +47,8 @@ class Answer:
         self._shown = 0
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
 
-    def push(self, token: int, now: float, logprob: TokenLogprob | None = None) -> Delta:
-        """Take the next token; the answer is over when the delta has a finish reason.
+    def push(self, token: int, now: float, logprob: TokenLogprob | None = None) -> OutputChunk:
+        """Take the next token; the answer is over when the chunk has a finish reason.
 
         Args:
             token: Its id.
@@ -58,16 +58,16 @@ class Answer:
         self.tokens += 1
         if token in self._eos:
             text = self._filter(self._detokenizer.push(token)) if self._include_stop else ""
-            return self._delta(text + self._rest(), now, "stop")
+            return self._chunk(text + self._rest(), now, "stop")
         if logprob is not None:
             self._logprobs.append((self._decoded, logprob))
         text = self._filter(self._detokenizer.push(token))
         if self._stop_filter.stopped:
-            return self._delta(text, now, "stop")
+            return self._chunk(text, now, "stop")
         if self.tokens >= self._max_tokens or self.is_late(now):
             rest = self._rest()
-            return self._delta(text + rest, now, "stop" if self._stop_filter.stopped else "length")
-        return self._delta(text, now)
+            return self._chunk(text + rest, now, "stop" if self._stop_filter.stopped else "length")
+        return self._chunk(text, now)
 
     def is_late(self, now: float) -> bool:
         """Whether the time limit has passed."""
@@ -83,10 +83,10 @@ class Answer:
         text = self._filter(self._detokenizer.flush())
         return text if self._stop_filter.stopped else text + self._stop_filter.flush()
 
-    def _delta(self, text: str, now: float, finish_reason: str | None = None) -> Delta:
+    def _chunk(self, text: str, now: float, finish_reason: str | None = None) -> OutputChunk:
         self._shown += len(text)
         whole = finish_reason is not None and not self._stop_filter.stopped
         shown: list[TokenLogprob] = []
         while self._logprobs and (whole or self._logprobs[0][0] < self._shown):
             shown.append(self._logprobs.popleft()[1])
-        return Delta(text, self.tokens, finish_reason, tuple(shown), now)
+        return OutputChunk(text, self.tokens, finish_reason, tuple(shown), now)

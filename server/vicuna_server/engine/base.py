@@ -17,11 +17,11 @@ from vicuna_server.prompts import Message
 __all__ = [
     "MAX_LOGPROBS",
     "ChatPrompt",
-    "Delta",
     "Embedding",
     "Engine",
     "Generation",
     "GenerationRequest",
+    "OutputChunk",
     "PreparedPrompt",
     "PromptInput",
     "PromptToken",
@@ -180,7 +180,7 @@ class Embedding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class OutputChunk:
     """A piece of an answer.
 
     Attributes:
@@ -200,12 +200,12 @@ class Delta:
 
 @dataclass(slots=True)
 class Generation:
-    """An accepted request: iterate it for deltas; the last has a finish reason. Lives on one event loop.
+    """An accepted request: iterate it for chunks; the last has a finish reason. Lives on one event loop.
 
     Attributes:
         prompt_tokens: Length of the encoded prompt, BOS included.
         on_cancel: What the engine does when the client has left; it then pushes an error, as soon as it has let go.
-        cached_tokens: Prompt tokens that were not computed again; valid from the first delta on.
+        cached_tokens: Prompt tokens that were not computed again; valid from the first chunk on.
         submitted: When it was accepted, on the `time.monotonic` clock; for metrics.
         begun: The engine has begun with the prompt.
         tokens: Generated so far, whether or not somebody has read them.
@@ -221,15 +221,15 @@ class Generation:
     tokens: int = 0
     on_end: Callable[[], object] | None = None
     over: bool = False
-    _events: asyncio.Queue[Delta | VicunaError] = field(default_factory=asyncio.Queue)
+    _events: asyncio.Queue[OutputChunk | VicunaError] = field(default_factory=asyncio.Queue)
     _ended: bool = False
 
-    def push(self, event: Delta | VicunaError) -> None:
+    def push(self, event: OutputChunk | VicunaError) -> None:
         """Hand over the next piece or the failure that ends it, behind which nothing counts; on the event loop only."""
         if self.over:
             return
         self._events.put_nowait(event)
-        if isinstance(event, Delta):
+        if isinstance(event, OutputChunk):
             self.tokens = event.tokens
         if isinstance(event, VicunaError) or event.finish_reason is not None:
             self.over = True
@@ -243,10 +243,10 @@ class Generation:
             if self.on_cancel is not None:
                 self.on_cancel()
 
-    def __aiter__(self) -> AsyncIterator[Delta]:
+    def __aiter__(self) -> AsyncIterator[OutputChunk]:
         return self
 
-    async def __anext__(self) -> Delta:
+    async def __anext__(self) -> OutputChunk:
         if self._ended:
             raise StopAsyncIteration
         event = await self._events.get()

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vicuna_server.artifacts.manifest import FileEntry
-from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.prefetch import weight_files
 from vicuna_server.errors import InputError
+from vicuna_server.machine import usable_cpus
 
 __all__ = ["WeightCheck", "check_small_files", "damaged"]
 

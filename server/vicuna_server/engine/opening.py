@@ -16,7 +16,7 @@ from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from vicuna_server.engine.loading import LoadedModel
+    from vicuna_server.engine.builtin.loading import LoadedModel
 
 __all__ = ["check_folder", "create_engine"]
 
@@ -69,9 +69,9 @@ def create_engine(settings: LoadSettings) -> Engine:
         require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     check = WeightCheck(settings.folder, settings.files)
-    from vicuna_server.engine.transformers import TransformersEngine
+    from vicuna_server.engine.builtin.engine import BuiltinEngine
 
-    return TransformersEngine(settings, partial(_load_checked, check))
+    return BuiltinEngine(settings, partial(_load_checked, check))
 
 
 def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
@@ -80,7 +80,7 @@ def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
     Raises:
         InputError: `ArtifactDamaged`, also where that is why it cannot be loaded.
     """
-    from vicuna_server.engine.loading import load_model
+    from vicuna_server.engine.builtin.loading import load_model
 
     try:
         loaded = load_model(settings)

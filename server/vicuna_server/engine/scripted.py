@@ -267,9 +267,9 @@ class ScriptedEngine:
             self.stats.generated_tokens += 1
             token = index % eos if index < length else eos
             logprob = logprobs[token] if logprobs is not None and token != eos else None
-            delta = answer.push(token, time.monotonic(), logprob)
-            generation.push(delta)
-            if delta.finish_reason is not None:
+            chunk = answer.push(token, time.monotonic(), logprob)
+            generation.push(chunk)
+            if chunk.finish_reason is not None:
                 self.stats.finished += 1
                 return
 

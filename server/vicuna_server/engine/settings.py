@@ -6,11 +6,24 @@ from typing import Any, Self
 
 from vicuna_server.artifacts.manifest import FileEntry, Manifest
 
-__all__ = ["LoadSettings"]
+__all__ = ["LoadSettings", "SchedulerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """How an engine lets sequences share it; an option of the scheduler has its place here.
+
+    Attributes:
+        max_concurrency: Generations at once.
+        prefix_reuse: Whether requests share the keys and values of what they have in common.
+    """
+
+    max_concurrency: int = 32
+    prefix_reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSettings:
+class LoadSettings(SchedulerSettings):
     """What to load and how; values as on the command line.
 
     Attributes:
@@ -22,8 +35,6 @@ class LoadSettings:
         chat_template: A template's name, `auto`, or the path of a `.jinja` file.
         max_gpu_memory: Most bytes of weights on each GPU; None: what is free.
         kv_cache_memory: Bytes for keys and values; None: what is left.
-        max_concurrency: Generations at once.
-        prefix_reuse: Whether requests share the keys and values of what they have in common.
     """
 
     folder: Path
@@ -38,8 +49,6 @@ class LoadSettings:
     max_gpu_memory: int | None = None
     context_length: int | None = None
     kv_cache_memory: int | None = None
-    prefix_reuse: bool = True
-    max_concurrency: int = 32
     files: tuple[FileEntry, ...] = ()
 
     @classmethod

@@ -12,8 +12,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import OverloadedError
-from vicuna_server.http.errors import error_response
 
 __all__ = ["Addresses", "Proxies"]
 

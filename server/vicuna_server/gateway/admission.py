@@ -4,8 +4,8 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import OverloadedError
-from vicuna_server.http.errors import error_response
 
 __all__ = ["PLACE", "Admission", "Desk", "Place"]
 

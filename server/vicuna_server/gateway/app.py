@@ -10,6 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server import __version__
+from vicuna_server.asgi import errors, openapi, page
+from vicuna_server.asgi.health import health_routes
+from vicuna_server.asgi.methods import HeadAndOptions
+from vicuna_server.asgi.openapi import operation
+from vicuna_server.asgi.routes import methods_of
 from vicuna_server.gateway.admission import Admission, Desk
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.direct import Direct
@@ -21,11 +26,6 @@ from vicuna_server.gateway.resolving import Resolver, Warnings
 from vicuna_server.gateway.routing import Router
 from vicuna_server.gateway.tenure import Tenure
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http import errors, openapi, page
-from vicuna_server.http.health import health_routes
-from vicuna_server.http.methods import HeadAndOptions
-from vicuna_server.http.openapi import operation
-from vicuna_server.http.routes import methods_of
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]

@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = _options(args)
         # Imported here so that `--help` and wrong flags answer at once.
+        from vicuna_server.asgi.access_log import set_up_access_log
         from vicuna_server.gateway.service import serve_forever
-        from vicuna_server.http.access_log import set_up_access_log
 
         set_up_access_log(on=args.access_log == "on")
         serve_forever(options)

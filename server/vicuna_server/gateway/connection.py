@@ -13,11 +13,11 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from vicuna_server.asgi.heads import HEAD_BYTES, MOST_HEADERS, no_request
+from vicuna_server.asgi.lingering import Linger
 from vicuna_server.gateway.bounded_config import BoundedConfig
 from vicuna_server.gateway.plain_http import PlainHttp
 from vicuna_server.gateway.visitor import BUSY, HEAD_TIMEOUT
-from vicuna_server.http.heads import HEAD_BYTES, MOST_HEADERS, no_request
-from vicuna_server.http.lingering import Linger
 
 __all__ = ["CONNECTION", "CYCLE", "Connection"]
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import VicunaError
-from vicuna_server.http.errors import error_response
 
 __all__ = ["Direct"]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Protocol
 
-from vicuna_server.http.connections import HEAD_SECONDS
-from vicuna_server.http.heads import HEAD_BYTES
+from vicuna_server.asgi.connections import HEAD_SECONDS
+from vicuna_server.asgi.heads import HEAD_BYTES
 
 __all__ = ["HEADS_BYTES", "Door", "Doors"]
 

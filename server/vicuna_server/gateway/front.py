@@ -5,6 +5,8 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
+from vicuna_server.asgi.cors import with_origins
+from vicuna_server.asgi.draining import CloseWhileDraining, Drain
 from vicuna_server.gateway.addresses import Addresses, Proxies
 from vicuna_server.gateway.app import create_metrics_app
 from vicuna_server.gateway.bounded_config import BoundedConfig
@@ -15,8 +17,6 @@ from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.limits import most_connections
 from vicuna_server.gateway.refusals import Refusals
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.cors import with_origins
-from vicuna_server.http.draining import CloseWhileDraining, Drain
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["Front", "MetricsFront"]

@@ -7,11 +7,11 @@ from math import ceil
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.connection import CONNECTION
 from vicuna_server.gateway.keys import Key, KeyRing
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.http.errors import error_response
 
 __all__ = ["ANYONE", "Gate"]
 

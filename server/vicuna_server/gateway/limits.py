@@ -4,7 +4,7 @@ import contextlib
 import resource
 from collections.abc import Callable
 
-from vicuna_server.engine.machine import memory_limit
+from vicuna_server.machine import memory_limit
 
 __all__ = ["body_memory", "most_connections", "raise_descriptors"]
 

@@ -16,9 +16,9 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
+from vicuna_server.asgi.lingering import LINGER_SECONDS
 from vicuna_server.gateway.doors import Doors
 from vicuna_server.gateway.visitor import BUSY, Visitor
-from vicuna_server.http.lingering import LINGER_SECONDS
 
 __all__ = ["Lobby"]
 

@@ -14,6 +14,9 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from vicuna_server.asgi.access_log import ACCESS_LOG
+from vicuna_server.asgi.errors import error_response
+from vicuna_server.asgi.sse import frame, while_connected
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printable, read_head
 from vicuna_server.gateway.books import Entry
@@ -25,9 +28,6 @@ from vicuna_server.gateway.meter import Meter, Try
 from vicuna_server.gateway.signing import not_let_in
 from vicuna_server.gateway.upstream import Outgoing, Upstream
 from vicuna_server.gateway.whole_answer import pass_whole, read_small, to_the_end
-from vicuna_server.http.access_log import ACCESS_LOG
-from vicuna_server.http.errors import error_response
-from vicuna_server.http.sse import frame, while_connected
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.errors import error_body
 

@@ -6,10 +6,10 @@ import socket
 import time
 from collections.abc import Iterator
 
+from vicuna_server.asgi.draining import DrainingServer
 from vicuna_server.gateway.bounded_config import BoundedConfig
 from vicuna_server.gateway.connection import Connection
 from vicuna_server.gateway.lobby import Lobby
-from vicuna_server.http.draining import DrainingServer
 
 __all__ = ["Beside", "Reception"]
 

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vicuna_server.http.access_log import ACCESS_LOG
-from vicuna_server.http.request_id import request_id
+from vicuna_server.asgi.access_log import ACCESS_LOG
+from vicuna_server.asgi.request_id import request_id
 
 __all__ = ["Refusals", "mark_forwarded"]
 

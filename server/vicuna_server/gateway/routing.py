@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from vicuna_server.asgi.body import check_encoding, read_bytes
 from vicuna_server.gateway.admission import PLACE, Place
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import Key
@@ -17,7 +18,6 @@ from vicuna_server.gateway.resolving import Resolver
 from vicuna_server.gateway.salts import with_salt
 from vicuna_server.gateway.scan import PIECE, Named, scan
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
-from vicuna_server.http.body import check_encoding, read_bytes
 
 __all__ = ["Router"]
 

@@ -6,6 +6,8 @@ import gc
 import logging
 import time
 
+from vicuna_server.asgi.draining import Drain
+from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.books import books_of
@@ -21,8 +23,6 @@ from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.reception import Beside, Reception
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
-from vicuna_server.http.draining import Drain
-from vicuna_server.http.listening import bind
 
 __all__ = ["serve_forever"]
 

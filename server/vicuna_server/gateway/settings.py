@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from vicuna_server.asgi.connections import HEAD_SECONDS
 from vicuna_server.gateway.limits import body_memory
-from vicuna_server.http.connections import HEAD_SECONDS
 
 __all__ = ["GatewaySettings"]
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from starlette.responses import Response
 
 from vicuna_contract.signing import ALGORITHM, LIFE_SECONDS, SIGNATURE_HEADER, audience, key_id
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import InputError, RequestError
 from vicuna_server.gateway.catalogue import Model
-from vicuna_server.http.errors import error_response
 
 __all__ = ["Signer", "not_let_in", "private_key", "signed"]
 

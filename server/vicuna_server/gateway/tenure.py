@@ -11,10 +11,10 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vicuna_server.asgi.errors import error_response
+from vicuna_server.asgi.sse import frame
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.keys import Key
-from vicuna_server.http.errors import error_response
-from vicuna_server.http.sse import frame
 from vicuna_server.protocol.errors import error_body
 
 __all__ = ["Tenure"]

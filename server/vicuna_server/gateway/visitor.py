@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import Callable
 
+from vicuna_server.asgi.heads import HEAD_BYTES, no_request, refusal
+from vicuna_server.asgi.lingering import LINGER_BYTES
 from vicuna_server.gateway.doors import Doors
-from vicuna_server.http.heads import HEAD_BYTES, no_request, refusal
-from vicuna_server.http.lingering import LINGER_BYTES
 
 __all__ = ["BUSY", "HEAD_TIMEOUT", "Visitor"]
 

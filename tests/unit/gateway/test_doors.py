@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vicuna_server.asgi.heads import HEAD_BYTES
 from vicuna_server.gateway.doors import Doors
-from vicuna_server.http.heads import HEAD_BYTES
 
 
 class FakeDoor:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from vicuna_server.engine.machine import memory_limit
 from vicuna_server.errors import OverloadedError
 from vicuna_server.gateway import limits
 from vicuna_server.gateway.addresses import Proxies
 from vicuna_server.gateway.admission import Desk
+from vicuna_server.machine import memory_limit
 from vicuna_server.protocol.quoting import quoted
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.raw import error, request, status
+from vicuna_server.asgi.heads import HEAD_BYTES
+from vicuna_server.asgi.lingering import LINGER_SECONDS
 from vicuna_server.gateway import lobby as module
 from vicuna_server.gateway.doors import Doors
 from vicuna_server.gateway.lobby import Lobby
-from vicuna_server.http.heads import HEAD_BYTES
-from vicuna_server.http.lingering import LINGER_SECONDS
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll")
 KEY = "authorization: Bearer good"

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from support.signing import PATH, Pair
+from vicuna_server.api.signature import Signatures
 from vicuna_server.errors import InputError, RequestError
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.signing import Signer, private_key, signed
-from vicuna_server.http.signature import Signatures
 
 PAIR = Pair()
 MODEL = Model("team", "tiny", "called", uid="uid-1")

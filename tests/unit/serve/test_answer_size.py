@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vicuna_server.engine import Delta, TokenLogprob, TopLogprob
+from vicuna_server.api.logprobs import TextOffsets, chat_logprobs
+from vicuna_server.api.pieces import pieces
+from vicuna_server.api.vectors import _written
+from vicuna_server.asgi.sse import frame
+from vicuna_server.engine import OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.errors import RequestError
-from vicuna_server.http.logprobs import TextOffsets, chat_logprobs
-from vicuna_server.http.pieces import pieces
-from vicuna_server.http.sse import frame
-from vicuna_server.http.vectors import _written
 from vicuna_server.protocol.answer_size import MAX_ANSWER_BYTES, MAX_ENTRIES, check_echo, check_vectors, token_limit
 from vicuna_server.protocol.embeddings import embedding_list
 
@@ -89,7 +89,7 @@ def test_prompts_are_repeated_within_bounds() -> None:
     st.sampled_from([b" " * 128, b"\x01" * 100, b"\xff" * 20, b"word"]),
 )
 def test_events_are_small_and_lose_nothing(text: str, count: int, reason: str | None, token: bytes) -> None:
-    delta = Delta(text, 7, reason, tuple(_token(token, 20) for _ in range(count)), 1.5)
+    delta = OutputChunk(text, 7, reason, tuple(_token(token, 20) for _ in range(count)), 1.5)
     cut = list(pieces(delta))
     assert "".join(piece.text for piece in cut) == text
     assert sum((piece.token_logprobs for piece in cut), ()) == delta.token_logprobs
@@ -101,5 +101,5 @@ def test_events_are_small_and_lose_nothing(text: str, count: int, reason: str | 
 
 
 def test_an_ordinary_delta_is_passed_on_as_it_is() -> None:
-    delta = Delta("word ", 1)
+    delta = OutputChunk("word ", 1)
     assert next(iter(pieces(delta))) is delta

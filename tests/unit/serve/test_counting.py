@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicuna_server.engine import Delta, Generation
+from vicuna_server.api.choices import Choices
+from vicuna_server.api.counting import Ledger, Tally
+from vicuna_server.api.reports import Reports
+from vicuna_server.engine import Generation, OutputChunk
 from vicuna_server.errors import EngineError
-from vicuna_server.http.choices import Choices
-from vicuna_server.http.counting import Ledger, Tally
-from vicuna_server.http.reports import Reports
 from vicuna_server.protocol.counts import Counts, Used
 
 NAME, OTHER = "0" * 32, "0" * 31 + "1"
@@ -35,16 +35,16 @@ async def test_counts_are_final_when_the_request_is_over_and_the_engine_has_let_
     tally, told = _tally()
     generations = [Generation(5, begun=True), Generation(5), Generation(7), Generation(7)]
     choices = Choices(generations, 2, tally)
-    generations[0].push(Delta("a", 1))
+    generations[0].push(OutputChunk("a", 1))
     assert choices.used == (5, 1)  # the second prompt is still in the line
-    generations[0].push(Delta("b", 2, "stop"))
+    generations[0].push(OutputChunk("b", 2, "stop"))
     generations[1].push(LEFT)
     choices.cancel()
     tally.add(Used())  # the response is over
     assert not told
     assert not choices.over
     generations[3].begun = True
-    generations[3].push(Delta("c", 3))  # what the engine was at when the client left
+    generations[3].push(OutputChunk("c", 3))  # what the engine was at when the client left
     generations[3].push(LEFT)
     generations[2].push(LEFT)
     assert told == [(12, 5)]
@@ -54,7 +54,7 @@ async def test_counts_are_final_when_the_request_is_over_and_the_engine_has_let_
 async def test_what_had_ended_before_is_counted_too() -> None:
     tally, told = _tally()
     done = Generation(4, begun=True)
-    done.push(Delta("", 1, "length"))
+    done.push(OutputChunk("", 1, "length"))
     Choices([done], 1, tally)
     tally.add(Used())
     assert told == [(4, 1)]
@@ -93,13 +93,13 @@ async def test_a_question_may_come_before_its_request(monkeypatch: pytest.Monkey
     await asyncio.sleep(0)
     ledger.begin(NAME).add(Used(1, 2))
     assert await asking == (1, 2)
-    monkeypatch.setattr("vicuna_server.http.counting._UNKNOWN_SECONDS", 0.01)
+    monkeypatch.setattr("vicuna_server.api.counting._UNKNOWN_SECONDS", 0.01)
     assert await ledger.final(OTHER) is None
 
 
 async def test_counts_are_kept_for_a_minute_and_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicuna_server.http.counting._UNKNOWN_SECONDS", 0.0)
-    monkeypatch.setattr("vicuna_server.http.counting._MOST_KEPT", 3)
+    monkeypatch.setattr("vicuna_server.api.counting._UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("vicuna_server.api.counting._MOST_KEPT", 3)
     clock = Clock()
     ledger = Ledger(lambda _: None, clock)
     for number in range(4):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.characters import make_tokenizer
-from vicuna_server.engine.ends import end_ids
+from vicuna_server.engine.builtin.ends import end_ids
 
 TOKENIZER = make_tokenizer()
 END, OPENING, TEXT = TOKENIZER.eos_token_id, TOKENIZER.convert_tokens_to_ids("<|im_start|>"), 3  # 3 is "#"

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.forbidding import Forbidden
+from vicuna_server.engine.builtin.forbidding import Forbidden
+from vicuna_server.engine.builtin.sampling import Choice, Sampler, choose_tokens
 from vicuna_server.engine.limits import check_tokens
-from vicuna_server.engine.sampling import Choice, Sampler, choose_tokens
 from vicuna_server.errors import RequestError
 
 LOGITS = torch.tensor([0.0, 1.0, 2.0, 3.0])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vicuna_server.http.hints import no_route
+from vicuna_server.asgi.hints import no_route
 
 ROUTES = {"/v1/chat/completions", "/v1/models", "/v1/models/{name:path}", "/tokenize", "/livez"}
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from vicuna_server.engine import budget
-from vicuna_server.engine.budget import check_weights_fit, kv_capacity
-from vicuna_server.engine.kv import KeyValueShape
-from vicuna_server.engine.machine import Memory, memory_left
+from vicuna_server.engine.builtin import budget
+from vicuna_server.engine.builtin.budget import check_weights_fit, kv_capacity
+from vicuna_server.engine.builtin.kv import KeyValueShape
+from vicuna_server.engine.builtin.placement import Placement
 from vicuna_server.engine.memory import memory_estimate
-from vicuna_server.engine.placement import Placement
 from vicuna_server.errors import EngineError, InputError
+from vicuna_server.machine import Memory, memory_left
 
 GIB = 2**30
 VICUNA_7B: dict[str, Any] = {

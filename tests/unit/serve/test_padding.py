@@ -2,9 +2,9 @@
 
 import torch
 
-from vicuna_server.engine.kv import KeyValueShape, KeyValueStore
-from vicuna_server.engine.padding import padded
-from vicuna_server.engine.ragged import Pass, Piece
+from vicuna_server.engine.builtin.kv import KeyValueShape, KeyValueStore
+from vicuna_server.engine.builtin.padding import padded
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
 
 MOST = 1024
 CPU = torch.device("cpu")
@@ -27,9 +27,9 @@ def test_passes_have_few_shapes_and_their_rows_come_first() -> None:
     store = KeyValueStore(KeyValueShape((CPU,), 1, 2, torch.float32), 2048)
     shapes = set()
     for count in range(1, 400):
-        batch = Pass([Piece([7] * count, 0, 0), Piece([9], 3, 1024), Piece([9], 3, 1088)], store)
+        batch = Pass([Chunk([7] * count, 0, 0), Chunk([9], 3, 1024), Chunk([9], 3, 1088)], store)
         shapes.add((len(batch.ids), len(batch.positions), len(batch.last)))
-        assert (batch.tokens, batch.pieces) == (count + 2, 3)
+        assert (batch.tokens, batch.chunks) == (count + 2, 3)
         assert batch.ids[: count + 2].tolist() == [7] * count + [9, 9]
         assert batch.last[:3].tolist() == [count - 1, count, count + 1]
     assert len(shapes) <= 36
@@ -39,7 +39,7 @@ def test_rows_that_belong_to_nobody_leave_no_trace_in_the_store() -> None:
     store = KeyValueStore(KeyValueShape((CPU,), 1, 2, torch.float32), 64)
     for buffer in (*store.keys, *store.values):
         buffer.fill_(5.0)
-    batch = Pass([Piece([1] * 9, 0, 10)], store)
+    batch = Pass([Chunk([1] * 9, 0, 10)], store)
     rows = len(batch.ids)
     assert rows == 12
     states = torch.arange(rows * 2, dtype=torch.float32).view(rows, 1, 2)

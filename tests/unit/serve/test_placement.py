@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicuna_server.engine import machine, placement
-from vicuna_server.engine.machine import usable_cpus
-from vicuna_server.engine.placement import choose_placement
+from vicuna_server import machine
+from vicuna_server.engine.builtin import placement
+from vicuna_server.engine.builtin.placement import choose_placement
 from vicuna_server.errors import EngineError, UsageError
 from vicuna_server.flags import memory
+from vicuna_server.machine import usable_cpus
 
 
 @pytest.mark.parametrize(

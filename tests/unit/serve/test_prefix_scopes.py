@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.rows import fill, store
-from vicuna_server.engine.pool import BLOCK
-from vicuna_server.engine.prefix import Placing, PrefixCache, Row
+from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
 ALICE, BOB = CacheScope("alice"), CacheScope("bob")
@@ -19,8 +19,8 @@ def place(cache: PrefixCache, row: Row, *running: Row) -> Placing:
 
 @pytest.mark.parametrize(("other", "cached"), [(ALICE, 99), (BOB, 0), (EVERYBODY, 0), (CacheScope("alice", False), 0)])
 def test_a_finished_row_serves_its_scope_alone(other: CacheScope, cached: int) -> None:
-    buffers = store(8 * BLOCK)
-    cache = PrefixCache(buffers, 8 * BLOCK)
+    buffers = store(8 * BLOCK_TOKENS)
+    cache = PrefixCache(buffers, 8 * BLOCK_TOKENS)
     first = Row(SECRET[:100], scope=ALICE)
     assert place(cache, first) is Placing.PLACED
     fill(buffers, first)
@@ -35,15 +35,15 @@ def test_a_finished_row_serves_its_scope_alone(other: CacheScope, cached: int) -
 
 @pytest.mark.parametrize(("other", "placing"), [(ALICE, Placing.COMING), (BOB, Placing.PLACED)])
 def test_nobody_waits_for_another_scopes_row(other: CacheScope, placing: Placing) -> None:
-    cache = PrefixCache(store(8 * BLOCK), 8 * BLOCK)
+    cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
     first = Row(SECRET[:], scope=ALICE)
     assert place(cache, first) is Placing.PLACED
     assert place(cache, Row(SECRET[:], scope=other), first) is placing
 
 
 def test_a_scope_that_is_not_kept_shares_while_it_runs_and_leaves_nothing() -> None:
-    once, buffers = CacheScope("once", kept=False), store(8 * BLOCK)
-    cache = PrefixCache(buffers, 8 * BLOCK)
+    once, buffers = CacheScope("once", kept=False), store(8 * BLOCK_TOKENS)
+    cache = PrefixCache(buffers, 8 * BLOCK_TOKENS)
     first, second = Row(SECRET[:], scope=once), Row(SECRET[:], scope=once)
     assert place(cache, first) is Placing.PLACED
     fill(buffers, first)
@@ -62,8 +62,8 @@ STEPS = st.lists(
 
 def observed(steps: list[tuple[str, bool, int, int]], victims_tokens: int) -> list[tuple[Placing, int]]:
     """Return what the attacker sees of the placing of his own rows; the victim's tokens all lie so much higher."""
-    buffers = store(10 * BLOCK)
-    cache, rows, seen = PrefixCache(buffers, 10 * BLOCK), list[Row](), list[tuple[Placing, int]]()
+    buffers = store(10 * BLOCK_TOKENS)
+    cache, rows, seen = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[Row](), list[tuple[Placing, int]]()
     for action, is_victim, index, tokens in steps:
         if action == "p":
             offset = victims_tokens if is_victim else 0

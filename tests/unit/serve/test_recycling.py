@@ -5,7 +5,7 @@ import weakref
 
 import torch
 
-from vicuna_server.engine.recycling import Recycling
+from vicuna_server.engine.builtin.recycling import Recycling
 
 
 def test_a_dropped_tensors_memory_goes_to_the_next_of_its_size() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
 
 from vicuna_server.engine import GenerationRequest
-from vicuna_server.engine.sampling import Choice, Sampler, choose_tokens
+from vicuna_server.engine.builtin.sampling import Choice, Sampler, choose_tokens
 from vicuna_server.errors import EngineError
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0])

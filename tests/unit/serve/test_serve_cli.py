@@ -11,8 +11,8 @@ import pytest
 
 from vicuna_contract.names import ARTIFACT_DIGEST_VARIABLE
 from vicuna_server.artifacts.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
+from vicuna_server.asgi.listening import bind
 from vicuna_server.cli import main
-from vicuna_server.http.listening import bind
 
 
 def write_artifact(folder: Path, artifact_id: str = "0123456789abcdef") -> Path:
@@ -200,8 +200,8 @@ def test_an_unknown_host_is_said_in_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("vicuna_server.http.app", ("torch", "transformers", "jwt")),
-        ("vicuna_server.http.cli", ("torch", "transformers", "fastapi")),
+        ("vicuna_server.api.app", ("torch", "transformers", "jwt")),
+        ("vicuna_server.api.cli", ("torch", "transformers", "fastapi")),
         ("vicuna_server.engine.scripted", ("torch", "transformers")),
         ("vicuna_server.chat.cli", ("torch", "transformers", "fastapi")),
     ],

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from support.signing import AUDIENCE, PATH, Pair
 from vicuna_contract.signing import MOST_TOKEN_CHARACTERS, SKEW_SECONDS, key_id
+from vicuna_server.api.signature import Signatures
+from vicuna_server.api.signed import is_local
 from vicuna_server.errors import RequestError
-from vicuna_server.http.signature import Signatures
-from vicuna_server.http.signed import is_local
 
 PAIR, OTHER = Pair(), Pair()
 AGES = SKEW_SECONDS + 60

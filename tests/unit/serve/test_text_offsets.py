@@ -2,8 +2,8 @@
 
 import pytest
 
+from vicuna_server.api.logprobs import TextOffsets
 from vicuna_server.engine import PromptToken
-from vicuna_server.http.logprobs import TextOffsets
 
 
 def offsets(text: str, *pieces: bytes) -> list[int]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vicuna_server.engine import weights
-from vicuna_server.engine.weights import Weights
+from vicuna_server.engine.builtin import weights
+from vicuna_server.engine.builtin.weights import Weights
 
 
 @pytest.mark.parametrize(("old", "new"), list(permutations([torch.float16, torch.bfloat16, torch.float32], 2)))

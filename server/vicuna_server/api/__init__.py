@@ -1,0 +1,1 @@
+"""The routes of one model server: OpenAI's API around an engine."""

@@ -1,0 +1,106 @@
+"""The answers of one request, running side by side."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from vicuna_server.api.counting import Tally
+from vicuna_server.engine import Generation, OutputChunk
+from vicuna_server.errors import VicunaError
+from vicuna_server.protocol.counts import Used
+from vicuna_server.protocol.envelope import Usage, usage
+
+__all__ = ["Choices"]
+
+
+class Choices:
+    """Several generations as one stream of chunks; the first failure ends them all.
+
+    Args:
+        generations: In the order of `index`: all choices of the first prompt, then those of the next.
+        per_prompt: Choices for each prompt.
+        tally: Told the counts once the engine has let go of all generations.
+    """
+
+    def __init__(self, generations: Sequence[Generation], per_prompt: int, tally: Tally) -> None:
+        self.count = len(generations)
+        self.per_prompt = per_prompt
+        self._generations = generations
+        self._tally = tally
+        tally.expect()
+        for generation in generations:
+            generation.on_end = self._ended
+        self._ended()
+
+    @property
+    def over(self) -> bool:
+        """Whether the engine has let go of all of them, so that the counts grow no more."""
+        return all(generation.over for generation in self._generations)
+
+    @property
+    def used(self) -> Used:
+        """The counts so far: a prompt once, however many choices it has, as soon as the engine has begun with it."""
+        step, generations = self.per_prompt, self._generations
+        prompts = (generations[start : start + step] for start in range(0, self.count, step))
+        begun = (choices[0].prompt_tokens for choices in prompts if any(choice.begun for choice in choices))
+        return Used(sum(begun), sum(generation.tokens for generation in generations))
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far in OpenAI's form."""
+        cached = sum(generation.cached_tokens for generation in self._generations[:: self.per_prompt])
+        return usage(*self.used, cached)
+
+    def cancel(self) -> None:
+        """Stop what still runs."""
+        for generation in self._generations:
+            generation.cancel()
+
+    async def chunks(self) -> AsyncGenerator[tuple[int, Generation, OutputChunk], None]:
+        """Yield (index, generation, chunk) as they come.
+
+        Raises:
+            VicunaError: A generation failed.
+        """
+        source = _one(self._generations[0]) if self.count == 1 else _merged(self._generations)
+        try:
+            async with aclosing(source):
+                async for index, chunk in source:
+                    yield index, self._generations[index], chunk
+        finally:
+            self.cancel()
+
+    def _ended(self) -> None:
+        if self.over:
+            for generation in self._generations:
+                generation.on_end = None
+            self._tally.add(self.used)
+
+
+async def _one(generation: Generation) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+    async for chunk in generation:
+        yield 0, chunk
+
+
+async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+    events: asyncio.Queue[tuple[int, OutputChunk | VicunaError]] = asyncio.Queue()
+
+    async def forward(index: int, generation: Generation) -> None:
+        try:
+            async for chunk in generation:
+                events.put_nowait((index, chunk))
+        except VicunaError as error:
+            events.put_nowait((index, error))
+
+    tasks = [asyncio.create_task(forward(*numbered)) for numbered in enumerate(generations)]
+    running = len(tasks)
+    try:
+        while running:
+            index, event = await events.get()
+            if isinstance(event, VicunaError):
+                raise event
+            running -= event.finish_reason is not None
+            yield index, event
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,1 @@
+"""The engine of this project: a batch of sequences of a transformers model, scheduled step by step."""

@@ -1,0 +1,251 @@
+"""The running batch: requests join and leave between any two passes, each pass a token for all and some prompts."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from vicuna_server.engine.builtin.decoder import Decoder
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache
+from vicuna_server.engine.builtin.ragged import Chunk, Pass
+from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
+from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_rows
+from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
+from vicuna_server.engine.settings import SchedulerSettings
+from vicuna_server.engine.stats import EngineStats
+from vicuna_server.errors import EngineError
+
+__all__ = ["Finished", "Outcome", "Result", "Scheduler"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK_ALONE = 1024
+CHUNK_IN_COMPANY = 128
+"""Prompt tokens per pass: while others generate, prompts must not hold up their next token."""
+
+MOST_CHUNKS = 4
+"""So many times that where those who wait for their first token are twice as many times those who generate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The prompt of what generates nothing is through."""
+
+
+Result = Choice | Finished | EngineError
+"""The next token, the end of a prompt that is not answered, or the failure that ends a sequence."""
+Outcome = tuple[Sequence, Result]
+
+
+class Scheduler:
+    """Decides what runs in each pass. All calls come from one thread, under `torch.inference_mode`.
+
+    Args:
+        decoder: The model.
+        capacity: Tokens whose keys and values are held at most; at least the context length.
+        stats: Counters to keep.
+        settings: How many sequences run at once, and what they share.
+    """
+
+    def __init__(self, decoder: Decoder, capacity: int, stats: EngineStats, settings: SchedulerSettings) -> None:
+        self._decoder = decoder
+        self._store = KeyValueStore(decoder.shape, capacity)
+        self._cache = PrefixCache(self._store, capacity, reuse=settings.prefix_reuse)
+        self._max_running = settings.max_concurrency
+        self._stats = stats
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        stats.kv_capacity = self._cache.capacity
+
+    def __len__(self) -> int:
+        return len(self.running) + len(self.waiting)
+
+    def step(self) -> list[Outcome]:
+        """Take in who waits and can, run one pass, and return what it gave."""
+        self._admit()
+        outcomes: list[Outcome] = []
+        generating: list[tuple[Sequence, int]] = []
+        for sequence, count in self._schedule():
+            # Another one may have been put back to make room for this one or for an earlier one.
+            if sequence not in self.running or not self._room_for(sequence, sequence.row.done + count):
+                continue
+            if isinstance(sequence.purpose, Embedded):
+                outcomes += self._embed(sequence, sequence.purpose, count)
+            elif isinstance(sequence.purpose, Scored):
+                outcomes += self._score(sequence, sequence.purpose, min(count, SCORED_AT_ONCE))
+            else:
+                generating.append((sequence, count))
+        generating = [(sequence, count) for sequence, count in generating if sequence.row.block is not None]
+        if generating:
+            outcomes += self._generate(generating)
+        self._count()
+        return outcomes
+
+    def finish(self, sequence: Sequence, *, keep: bool) -> None:
+        """Take a sequence out.
+
+        Args:
+            sequence: A waiting or running one.
+            keep: Whether its keys and values may serve others; what a failed pass left must not.
+        """
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        if keep:
+            self._cache.keep(sequence.row)
+        else:
+            self._cache.drop(sequence.row)
+        self._count()
+
+    def sequences(self) -> list[Sequence]:
+        """Return all, running and waiting."""
+        return [*self.running, *self.waiting]
+
+    def _count(self) -> None:
+        self._stats.running, self._stats.waiting = len(self.running), len(self.waiting)
+        self._stats.kv_tokens = self._cache.used
+
+    def _admit(self) -> None:
+        """Let waiting sequences in, in their order; one that waits for another's prefix does not hold up the next."""
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._max_running:
+                return
+            answering = isinstance(sequence.purpose, Answering)
+            rows = [other.row for other in self.running if isinstance(other.purpose, Answering)]
+            placing = self._cache.place(sequence.row, sequence.room, rows, share=answering)
+            if placing is Placing.FULL:
+                return
+            if placing is Placing.COMING:
+                continue
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            if not sequence.admitted:  # one that was put back is not counted again
+                sequence.admitted = True
+                self._stats.prefix_hit_tokens += sequence.row.done
+                self._stats.prompt_tokens += sequence.prompt_tokens
+                if isinstance(sequence.purpose, Answering):
+                    sequence.purpose.generation.cached_tokens = sequence.row.done
+                    sequence.purpose.generation.begun = True
+
+    def _schedule(self) -> list[tuple[Sequence, int]]:
+        """Return who runs in the next pass with how many tokens, in the order of their arrival.
+
+        Those that generate run always. The rest of the pass goes to prompts: half of it at least to the oldest, so
+        that it gets through, the rest to those behind it, so that a short one need not wait for a long one's end.
+        """
+        prompts = [sequence for sequence in self.running if not sequence.generating]
+        shares = dict.fromkeys(self.running, 1)
+        if prompts:
+            budget = _prompt_budget(len(prompts), len(self.running) - len(prompts))
+            oldest, *others = prompts
+            left = budget - min(oldest.left, budget // 2 if others else budget)
+            for sequence in others:
+                shares[sequence] = min(sequence.left, left)
+                left -= shares[sequence]
+            taken = sum(shares[sequence] for sequence in others)
+            shares[oldest] = min(oldest.left, budget - taken)
+        return [(sequence, count) for sequence, count in shares.items() if count]
+
+    def _room_for(self, sequence: Sequence, tokens: int) -> bool:
+        """Make room, where there is none by putting the newest sequences back in the line."""
+        while not self._cache.ensure(sequence.row, tokens):
+            newest = self.running[-1]
+            self._cache.drop(newest.row)
+            self.running.remove(newest)
+            self.waiting.appendleft(newest)
+            newest.begin_anew()
+            self._stats.preempted += 1
+            if newest is sequence:
+                return False
+        return True
+
+    def _generate(self, members: list[tuple[Sequence, int]]) -> list[Outcome]:
+        """Run one pass; if it fails, run each member alone, so that only the one to blame fails."""
+        try:
+            logits = self._decoder.logits(self._pass(members))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the other requests
+            if len(members) == 1:
+                return [(members[0][0], _failure(error))]
+            logger.warning("a pass over %d sequences failed, trying each alone: %s", len(members), error)
+            _after_failure(error)
+            return [outcome for member in members for outcome in self._generate([member])]
+        return _advance(members, logits)
+
+    def _embed(self, sequence: Sequence, purpose: Embedded, count: int) -> list[Outcome]:
+        try:
+            hidden = self._decoder.hidden(self._pass([(sequence, count)]))
+        except Exception as error:  # noqa: BLE001  # as above
+            return [(sequence, _failure(error))]
+        total = hidden.float().sum(dim=0).cpu()
+        purpose.total = total if purpose.total is None else purpose.total + total
+        sequence.row.done += count
+        return [] if sequence.left else [(sequence, Finished())]
+
+    def _score(self, sequence: Sequence, purpose: Scored, count: int) -> list[Outcome]:
+        row = sequence.row
+        # what stands behind each token of this pass; there is nothing behind the last one
+        targets = row.ids[row.done + 1 : row.done + count + 1]
+        try:
+            logits = self._decoder.every_logits(self._pass([(sequence, count)]))
+            purpose.scores += score_rows(logits[: len(targets)], targets, purpose.top)
+        except Exception as error:  # noqa: BLE001  # as above
+            return [(sequence, _failure(error))]
+        row.done += count
+        return [] if sequence.left else [(sequence, Finished())]
+
+    def _pass(self, members: list[tuple[Sequence, int]]) -> Pass:
+        chunks = []
+        for sequence, count in members:
+            row = sequence.row
+            if row.block is None:
+                raise RuntimeError("a sequence without a block cannot run")
+            chunks.append(Chunk(row.ids[row.done : row.done + count], row.done, row.block.start))
+        return Pass(chunks, self._store)
+
+
+def _prompt_budget(prompts: int, generating: int) -> int:
+    """Return how many tokens of prompts go into one pass; fewer where answers wait for its end."""
+    if not generating:
+        return CHUNK_ALONE
+    return max(1, min(prompts // (2 * generating), MOST_CHUNKS)) * CHUNK_IN_COMPANY
+
+
+def _advance(members: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[Outcome]:
+    """Count what a pass has done, and give each sequence whose prompt is through its next token.
+
+    `logits` is [members, vocabulary].
+    """
+    due: list[tuple[int, Sequence, Answering]] = []
+    for index, (sequence, count) in enumerate(members):
+        sequence.row.done += count
+        if sequence.left == 0 and isinstance(sequence.purpose, Answering):
+            due.append((index, sequence, sequence.purpose))
+    if not due:
+        return []
+    if len(due) < len(members):
+        logits = logits[torch.tensor([index for index, _, _ in due], device=logits.device)]
+    choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due])
+    outcomes: list[Outcome] = []
+    for (_, sequence, _), choice in zip(due, choices, strict=True):
+        if not isinstance(choice, EngineError):
+            sequence.row.ids.append(choice.token)
+        outcomes.append((sequence, choice))
+    return outcomes
+
+
+def _failure(error: Exception) -> EngineError:
+    _after_failure(error)
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return EngineError("OutOfMemory", "there is not enough memory for this request; make it shorter or try later")
+    logger.error("a forward pass failed", exc_info=error)
+    return EngineError("GenerationFailed", f"the model failed while generating: {error}")
+
+
+def _after_failure(error: Exception) -> None:
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()

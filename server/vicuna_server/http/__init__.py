@@ -1,1 +1,0 @@
-"""The FastAPI application of one model server."""

@@ -1,0 +1,133 @@
+"""Regions of the cache: never overlapping, never lost, and no token of anybody's overwritten."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.rows import fill, store
+from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, KVCacheAllocator
+from vicuna_server.engine.builtin.kv import KeyValueStore
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row, common_prefix
+
+ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.integers(1, 400)), max_size=60)
+
+
+@given(ACTIONS)
+@settings(deadline=None)
+def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]) -> None:
+    pool, blocks = KVCacheAllocator(20 * BLOCK_TOKENS + 7), []
+    for action, index, tokens in actions:
+        block = blocks[index % len(blocks)] if blocks else None
+        if action == "a" and (new := pool.allocate(tokens)):
+            assert new.size >= tokens
+            blocks.append(new)
+        elif action == "e" and block and pool.extend(block, tokens):
+            assert block.size >= tokens
+        elif action == "t" and block:
+            pool.trim(block, min(tokens, block.size))
+        elif action == "f" and block:
+            blocks.remove(block)
+            pool.release(block)
+        elif action == "c":
+            free = pool.free
+            pool.compact()
+            assert not free or pool.allocate(free) is not None  # it is one gap now
+            break
+        ordered = sorted(blocks)
+        assert all(one.start + one.size <= other.start for one, other in pairwise(ordered))
+        assert not ordered or ordered[-1].start + ordered[-1].size <= pool.capacity
+        assert pool.used == sum(block.size for block in blocks)
+
+
+def held(store: KeyValueStore, row: Row) -> list[float]:
+    assert row.block is not None
+    values = [buffer[row.block.start :][: row.done, 0, 0].tolist() for buffer in (*store.keys, *store.values)]
+    assert values[0] == values[1]
+    return values[0]
+
+
+@given(st.lists(st.tuples(st.sampled_from("pgkd"), st.integers(0, 9), st.integers(1, 150)), max_size=60))
+@settings(deadline=None, max_examples=200)
+def test_every_row_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
+    buffers = store(10 * BLOCK_TOKENS)
+    cache, rows = PrefixCache(buffers, 10 * BLOCK_TOKENS), []
+    for action, index, tokens in actions:
+        row = rows[index % len(rows)] if rows else None
+        if action == "p":
+            # Few different beginnings, so that rows share them.
+            new = Row([index % 3] * min(tokens, 40) + list(range(tokens)))
+            if cache.place(new, len(new.ids) + 8, rows) is Placing.PLACED:
+                assert new.done < len(new.ids)
+                assert held(buffers, new) == new.ids[: new.done]
+                fill(buffers, new)
+                rows.append(new)
+        elif row and action == "g":
+            if cache.ensure(row, len(row.ids) + tokens):
+                row.ids.extend([7] * tokens)
+                fill(buffers, row)
+        elif row:
+            rows.remove(row)
+            (cache.keep if action == "k" else cache.drop)(row)
+        for one in rows:
+            assert held(buffers, one) == one.ids
+    assert cache.used <= cache.capacity
+
+
+def test_moving_down_over_oneself() -> None:
+    buffers = store(200)
+    buffers.keys[0][50:150, 0, 0] = torch.arange(100.0)
+    buffers.copy(50, 20, 100)
+    assert buffers.keys[0][20:120, 0, 0].tolist() == list(range(100))
+
+
+def test_the_longest_unused_rows_go_first() -> None:
+    cache, asked = PrefixCache(store(4 * BLOCK_TOKENS), 4 * BLOCK_TOKENS), {}
+    for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before there is no more room
+        row = Row([first] * BLOCK_TOKENS)
+        assert cache.place(row, BLOCK_TOKENS, []) is Placing.PLACED
+        asked[first] = row.done
+        row.done = BLOCK_TOKENS
+        cache.keep(row)
+    assert asked[1] == BLOCK_TOKENS - 1
+    for first, there in ((1, True), (2, False)):
+        row = Row([first] * BLOCK_TOKENS)
+        cache.place(row, BLOCK_TOKENS, [])
+        assert bool(row.done) is there
+        cache.drop(row)
+
+
+def test_a_row_waits_for_one_that_computes_its_beginning() -> None:
+    cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
+    first, second = Row(list(range(100))), Row([*range(90), 7, 7])
+    assert cache.place(first, 100, []) is Placing.PLACED
+    assert cache.place(second, 100, [first]) is Placing.COMING
+    first.done = 95
+    assert cache.place(second, 100, [first]) is Placing.PLACED
+    assert second.done == 90
+
+
+def test_no_room() -> None:
+    cache = PrefixCache(store(2 * BLOCK_TOKENS), 2 * BLOCK_TOKENS)
+    row = Row([1] * BLOCK_TOKENS)
+    assert cache.place(row, 2 * BLOCK_TOKENS, []) is Placing.PLACED
+    assert cache.place(Row([2]), 1, [row]) is Placing.FULL
+    assert not cache.ensure(row, 2 * BLOCK_TOKENS + 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "limit", "expected"),
+    [
+        ([*range(50)], [*range(50)], 100, 50),
+        ([*range(50)], [*range(50)], 30, 30),
+        ([*range(50), 1], [*range(50), 2], 100, 50),
+        ([0, *range(50)], [1, *range(50)], 100, 0),
+        ([*range(50)], [*range(30)], 100, 30),
+        ([], [1], 100, 0),
+    ],
+)
+def test_common_prefixes(one: list[int], other: list[int], limit: int, expected: Any) -> None:
+    assert common_prefix(one, other, limit) == expected
