@@ -42,8 +42,11 @@ class Meter:
     @property
     def used(self) -> Used | None:
         """What all tries have used; None where no server has told."""
-        used = [each.used for each in self._tries if each.used is not None]
-        return Used(sum(one.prompt for one in used), sum(one.completion for one in used)) if used else None
+        total: Used | None = None
+        for each in self._tries:
+            if each.used is not None:
+                total = each.used if total is None else total.plus(each.used)
+        return total
 
     def begin(self, endpoint: Endpoint) -> "Try":
         """Return a try at an endpoint, to be entered and left."""

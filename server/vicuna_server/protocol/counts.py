@@ -48,11 +48,14 @@ class Counts(NamedTuple):
     def read(cls, text: bytes) -> Self | None:
         """Return what a JSON object of at most 2 KiB says; None where it says nothing of the kind."""
         try:
-            found = json.loads(text) if len(text) <= _MOST_BYTES else None
+            found = json.loads(text.decode()) if len(text) <= _MOST_BYTES else None
         except (ValueError, RecursionError):
             return None
         if not isinstance(found, dict) or not isinstance(counts := found.get("usage"), list) or len(counts) != 2:
             return None
-        if not all(type(count) is int and 0 <= count <= _MOST for count in counts):
-            return None
-        return cls(Used(*counts), found.get("final") is True)
+        used = Used(*counts)
+        return cls(used, found.get("final") is True) if _is_count(used.prompt) and _is_count(used.completion) else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
