@@ -47,7 +47,7 @@ def merge(place: Path, root: Path, control: Control | None = None) -> None:
 def clear(place: Path, root: Path) -> None:
     """Remove every artifact from `root`, as `artifacts prune` does."""
     for each in candidates(root, (), 0):
-        prune(each, 0, quiet())
+        prune(each, 0, quiet().cancellation)
 
 
 class Child:
@@ -83,14 +83,14 @@ class Child:
 
 
 def quiet() -> Control:
-    """Make a control that tells nobody."""
+    """Make a control that says nothing."""
     return Control(Silent(), threading.Event())
 
 
 def visible(root: Path) -> dict[str, list[str]]:
     """Return what a server could see, and what is wrong with each."""
     names = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.exists() else []
-    return {name: [fault.file for fault in verify(root / name, quiet())[1]] for name in names}
+    return {name: [fault.file for fault in verify(root / name, quiet().advance)[1]] for name in names}
 
 
 def hasty(patience: float) -> None:

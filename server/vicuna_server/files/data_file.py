@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
@@ -15,6 +15,7 @@ __all__ = ["DataFile", "LocalFile", "buffered", "map_concurrently"]
 
 _BUFFER_BYTES = 256 * 1024
 _REQUESTS_AT_ONCE = 16
+_WAIT_SECONDS = 0.2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -141,4 +142,13 @@ def map_concurrently(
         yield from map(work, items)
         return
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "merge-look") as pool:
-        yield from pool.map(work, items)
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                # A signal that another thread takes does not wake the main one, whose turn its handler is.
+                while not wait([future], _WAIT_SECONDS).done:
+                    pass
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vicuna_contract.templates import FROM_TOKENIZER, NO_TEMPLATE
+from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import read_file
 from vicuna_server.files.json_files import dump_json
 from vicuna_server.prompts import KEPT_TEMPLATE, jinja_source, written_format
@@ -94,8 +95,15 @@ def _pre_tokenizer(item: Path | bytes | None) -> Any:
 
 
 def _table(item: Path | bytes | None) -> dict[str, Any]:
-    """Return a JSON object that was judged when the tokenizer was read."""
-    return {} if item is None else dict(json.loads(_content(item)))
+    """Return a JSON object that was judged when the tokenizer was read.
+
+    Raises:
+        InputError: `TokenizerBroken` where its file was changed since.
+    """
+    try:
+        return {} if item is None else dict(json.loads(_content(item)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError("TokenizerBroken", f"{item!s} was changed while it was read; merge again") from error
 
 
 def _content(item: Path | bytes) -> bytes:
