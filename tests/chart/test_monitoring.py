@@ -49,7 +49,11 @@ def expressions() -> Iterator[str]:
 def exported() -> dict[str, set[str]]:
     """Return the series of each program, by the families that its registry declares."""
     server = ServerMetrics(ScriptedEngine(ScriptedSettings()), Lifecycle())
-    programs = {"operator": OperatorMetrics(Snapshot()), "server": server, "gateway": GatewayMetrics()}
+    programs: dict[str, OperatorMetrics | ServerMetrics | GatewayMetrics] = {
+        "operator": OperatorMetrics(Snapshot()),
+        "server": server,
+        "gateway": GatewayMetrics(),
+    }
     return {name: series(metrics.render().decode()) for name, metrics in programs.items()}
 
 

@@ -168,7 +168,7 @@ class Cluster:
                 placed = {**_SCHEDULED, "lastTransitionTime": format_time(self.now)}
                 self._change_pod(pod, {"spec": {"nodeName": "n1"}, "status": {"conditions": [placed]}})
                 continue
-            before = next(iter(pod["status"]["conditions"]), {})
+            before: Body = next(iter(pod["status"]["conditions"]), {})
             condition = {"type": "PodScheduled", "status": "False", "reason": word, "message": message}
             condition["lastTransitionTime"] = before.get("lastTransitionTime") or format_time(self.now)
             if condition != before:
@@ -200,7 +200,7 @@ class Cluster:
         status = dict(pod["status"])
         if container is not None:
             status["containerStatuses"] = [{"name": "server", **container}]
-        before = next((item for item in pod["status"]["conditions"] if item["type"] == "Ready"), {})
+        before: Body = next((item for item in pod["status"]["conditions"] if item["type"] == "Ready"), {})
         if before.get("status") != str(ready):
             others = [item for item in pod["status"]["conditions"] if item["type"] != "Ready"]
             now = {"type": "Ready", "status": str(ready), "lastTransitionTime": format_time(self.now)}

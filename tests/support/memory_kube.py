@@ -20,8 +20,15 @@ Body = dict[str, Any]
 Place = tuple[str, str, str, str]  # apiVersion, kind, namespace, name
 
 WRITES = frozenset({"create", "apply", "patch", "delete"})
-_SERVER_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "namespace")
-_SERVER_FIELDS += ("deletionTimestamp", "deletionGracePeriodSeconds")
+_SERVER_FIELDS = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "namespace",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 _HAS_STATUS = frozenset({"VicunaModel", "Job", "Deployment", "Pod", "PersistentVolumeClaim", "Service"})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 

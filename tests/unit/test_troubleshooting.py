@@ -35,7 +35,7 @@ def calls(folder: Path) -> Iterator[tuple[Path, ast.Call, str]]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-                yield file, node, name
+                yield file, node, str(name)
 
 
 def strings(nodes: list[ast.expr]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.memory_kube import MemoryKube
+from support.memory_kube import Body, MemoryKube
 from vicuna_operator.errors import ForbiddenError, LeaseLostError, UnavailableError
 from vicuna_operator.kube.leader import Lease, LeaseTiming
 from vicuna_operator.planning.actions import Ref
@@ -39,10 +39,11 @@ def lease(kube: MemoryKube, identity: str, clock: Clock) -> Lease:
     return Lease(kube, "ns", "op", identity, clock=clock, sleep=clock.sleep)
 
 
-async def spec(kube: MemoryKube) -> dict:
+async def spec(kube: MemoryKube) -> Body:
     found = await kube.get(REF, "ns")
     assert found is not None
-    return found["spec"]
+    found_spec: Body = found["spec"]
+    return found_spec
 
 
 async def test_takes_a_free_lease_at_once() -> None:

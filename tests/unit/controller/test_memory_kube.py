@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.memory_kube import Crashed, MemoryKube
+from support.memory_kube import Body, Crashed, MemoryKube
 from support.memory_snapshot import live_snapshot
 from vicuna_contract import names as c
 from vicuna_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, UnavailableError
@@ -11,7 +11,7 @@ from vicuna_operator.planning.actions import Ref
 JOB = Ref("batch/v1", "Job", "j")
 
 
-def job(name: str = "j", **metadata: object) -> dict:
+def job(name: str = "j", **metadata: object) -> Body:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -47,7 +47,7 @@ async def test_generation_follows_spec_only_and_an_empty_change_makes_no_version
 
 
 @pytest.mark.parametrize("metadata", [{"uid": "other"}, {"resourceVersion": "0"}])
-async def test_preconditions(metadata: dict) -> None:
+async def test_preconditions(metadata: Body) -> None:
     kube = MemoryKube()
     await kube.create(job(), "ns")
     with pytest.raises(ConflictError):
@@ -135,7 +135,7 @@ async def test_after_healing_nothing_fails_or_crashes() -> None:
 def test_a_change_from_outside_is_a_merge_patch_that_reaches_the_status_and_is_no_call() -> None:
     kube = MemoryKube()
     kube.put(job())
-    heard: list[tuple[str, dict]] = []
+    heard: list[tuple[str, Body]] = []
     kube.listen(lambda event, body: heard.append((event, body)))
     before = kube.version
     after = kube.change("Job", "j", {"spec": {"a": {"b": None, "c": 2}}, "status": {"active": 2}})

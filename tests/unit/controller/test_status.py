@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.memory_kube import merge_patch
+from support.memory_kube import Body, merge_patch
 from vicuna_operator.controller.status import status_patch, without_nulls
 
 
@@ -19,7 +19,7 @@ from vicuna_operator.controller.status import status_patch, without_nulls
         ({}, {"a": None}, None),
     ],
 )
-def test_patch(old: dict, new: dict, patch: dict | None) -> None:
+def test_patch(old: Body, new: Body, patch: Body | None) -> None:
     assert status_patch(old, new) == patch
 
 
@@ -33,7 +33,7 @@ STATUS = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STATUS, STATUS)
-def test_applying_the_patch_gives_the_new_status_and_then_nothing_is_left(old: dict, new: dict) -> None:
+def test_applying_the_patch_gives_the_new_status_and_then_nothing_is_left(old: Body, new: Body) -> None:
     old = without_nulls(old)
     after = merge_patch(old, status_patch(old, new) or {})
     assert status_patch(after, new) is None

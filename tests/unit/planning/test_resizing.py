@@ -1,6 +1,7 @@
 """What is written to a model's Deployments: replicas and marks in one call, and which idle ones go."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from support.memory_kube import Body
 from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Delete, NewEvent, Patch, Ref
 from vicuna_operator.planning.deployments import DeploymentView
+from vicuna_operator.planning.rollout import AnnotationChanges
 from vicuna_operator.planning.scaling import prune, resize
 
 
@@ -37,7 +39,7 @@ def deployment(
     return DeploymentView.of({"metadata": metadata, "spec": spec, "status": {"replicas": current}})
 
 
-def as_made(**fields: int) -> DeploymentView:
+def as_made(**fields: Any) -> DeploymentView:
     """Make a Deployment with nothing to note of its template."""
     return deployment(noted=deployment().template.noted, **fields)
 
@@ -72,7 +74,10 @@ def test_nothing_is_written_where_nothing_changes() -> None:
 
 
 def test_annotations_are_written_alone_or_with_the_size() -> None:
-    marks = {"r1": {"vicuna.dev/rollout": "Drain", "vicuna.dev/claim": None}, "other": {"vicuna.dev/claim": "c"}}
+    marks: dict[str, AnnotationChanges] = {
+        "r1": {"vicuna.dev/rollout": "Drain", "vicuna.dev/claim": None},
+        "other": {"vicuna.dev/claim": "c"},
+    }
     alone, _ = resize([as_made(replicas=2, set_to=2)], {"r1": 2}, marks)
     assert alone == [patch({"metadata": marked(rollout="Drain", claim=None)})]
     together, _ = resize([as_made(replicas=2, set_to=2)], {"r1": 0}, marks)

@@ -152,7 +152,7 @@ def test_an_attempt_is_known_again_by_later_versions(retry: str, verification: s
         ({"completed": EARLIER, "started": EARLIER, "failed": failed("another")}, True),
     ],
 )
-def test_a_rollout_that_nobody_waits_for_is_forgotten(marks: Mapping[str, str], forgets: bool) -> None:
+def test_a_rollout_that_nobody_waits_for_is_forgotten(marks: Mapping[str, Any], forgets: bool) -> None:
     for last_known_good in (None, OLD):
         found = judged(deployment(**marks), fleet(0, new=("ready",)), last_known_good=last_known_good, serving=True)
         assert found == Rollout(RolloutState.IDLE, FORGOTTEN if forgets else {})
@@ -167,7 +167,7 @@ def test_a_rollout_that_nobody_waits_for_is_forgotten(marks: Mapping[str, str], 
         {"failed": failed("another"), "completed": EARLIER},
     ],
 )
-def test_a_rollout_whose_pods_are_all_ready_is_complete(marks: Mapping[str, str]) -> None:
+def test_a_rollout_whose_pods_are_all_ready_is_complete(marks: Mapping[str, Any]) -> None:
     for ships in (READY, fleet(1, new=("ready", "ready")), fleet(new=("ready", "ready"), old=("ready",))):
         assert judged(deployment(**marks), ships, last_known_good=OLD) == Rollout(RolloutState.COMPLETE, DONE)
 
@@ -203,7 +203,7 @@ def test_once_complete_it_is_no_rollout_whatever_becomes_of_its_pods(new: tuple[
     ],
 )
 def test_how_room_was_made_is_forgotten_once_it_is_shared_with_nobody(
-    marks: Mapping[str, str], remembers: bool
+    marks: Mapping[str, Any], remembers: bool
 ) -> None:
     fresh = deployment(completed=EARLIER, **marks)
     for new in (("ready", "ready"), ("loading",)):

@@ -39,7 +39,7 @@ def at(seconds: float) -> str:
 
 
 def a_model(concurrency: int = 32, *, storage: Body | None = None, status: Body | None = None, **serving: Any) -> Model:
-    spec = {"storage": storage} if storage else {}
+    spec: dict[str, Any] = {"storage": storage} if storage else {}
     body = model_body(serving={"replicas": 2, "maxConcurrency": concurrency, **serving}, **spec)
     return parse_model({**body, "status": status or {}})
 
@@ -464,7 +464,7 @@ def overdue(
     created: float,
     placed: float | None = None,
     first: bool = False,
-    **marks: str,
+    **marks: Any,
 ) -> tuple[float | None, RolloutState]:
     """Return in how many seconds a rollout that began a minute ago is overdue, and where it stands."""
     model = a_model(32, status={} if first else active(OLD), rollout={**ROLLOUT, **stated})
@@ -485,14 +485,14 @@ def overdue(
     ],
 )
 def test_where_old_pods_had_to_go_first_the_time_begins_once_a_pod_has_its_place(
-    stated: Mapping[str, Any], marks: Mapping[str, str]
+    stated: Mapping[str, Any], marks: Mapping[str, Any]
 ) -> None:
     assert overdue(stated, "loading", created=-10, **marks) == (LIMIT - 10, RolloutState.PROGRESSING)
     assert overdue({**stated, "strategy": "Surge"}, "loading", created=-10) == (LIMIT - 60, RolloutState.PROGRESSING)
 
 
 @pytest.mark.parametrize("marks", [{}, {"rollout": "Surge"}, {"rollout_waiting": EARLIER}])
-def test_where_nothing_was_waited_for_it_begins_with_the_rollout(marks: Mapping[str, str]) -> None:
+def test_where_nothing_was_waited_for_it_begins_with_the_rollout(marks: Mapping[str, Any]) -> None:
     assert overdue({}, "loading", created=-10, **marks) == (LIMIT - 60, RolloutState.PROGRESSING)
     assert overdue({}, "loading", created=-10, placed=-5, **marks) == (LIMIT - 5, RolloutState.PROGRESSING)
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,9 @@ class SecretKubectl:
 
     def show(self, *words: str) -> int:
         raise AssertionError(words)
+
+    def forward(self, target: str, port: int) -> AbstractContextManager[str]:
+        raise AssertionError(target, port)
 
     def ring(self) -> KeyRing:
         return KeyRing.parse({name: base64.b64decode(value) for name, value in self.secrets["keys"].items()})
