@@ -20,6 +20,8 @@ GATEWAY = "vicuna-operator-gateway"
 SELECTOR = "app.kubernetes.io/name=vicuna-operator-gateway"
 URL = f"http://{GATEWAY}.{SYSTEM}.svc"
 MODELS = ("door-one", "door-two")
+DAY = 300
+"""Tokens a day of a key that has a limit."""
 SLOW = [
     {"name": "VICUNA_ENGINE", "value": "scripted"},
     {"name": "VICUNA_SCRIPTED_TOKENS", "value": "30"},
@@ -102,6 +104,42 @@ def test_a_revoked_key_is_shut_out_within_seconds(outside: httpx.Client) -> None
     until("it works", lambda: outside.get("/v1/models", headers=headers).status_code == 200, 10)
     run("kubectl", "vicuna", "key", "revoke", "short-lived")
     until("it is shut out", lambda: outside.get("/v1/models", headers=headers).status_code == 401, 10)
+
+
+def test_what_a_key_used_is_told_and_outlives_the_gateway(outside: httpx.Client, operator: Namespace) -> None:
+    key = run("kubectl", "vicuna", "key", "create", "tally", "--models", f"{TEAM}/*", "--tpd", str(DAY)).strip()
+    headers = {"authorization": f"Bearer {key}"}
+    until("it works", lambda: outside.get("/v1/models", headers=headers).status_code == 200, 10)
+    messages = [{"role": "user", "content": "a b"}]
+    body = {"model": f"{TEAM}/{MODELS[0]}", "messages": messages, "max_tokens": 5}
+    said = outside.post("/v1/chat/completions", json=body, headers=headers, timeout=30).json()["usage"]
+    long = body | {"stream": True, "max_tokens": 30}
+    with outside.stream("POST", "/v1/chat/completions", json=long, headers=headers, timeout=30) as answer:
+        next(line for line in answer.iter_lines() if '"content"' in line)  # and leave, without a usage
+
+    def counted(requests: int) -> dict[str, Any] | None:
+        rows = json.loads(run("kubectl", "vicuna", "usage", "--by", "key", "-o", "json"))
+        return next((row for row in rows if row["key"] == "tally" and row["requests"] == requests), None)
+
+    def settled() -> dict[str, Any] | None:
+        row = counted(2)
+        return row if row and row["completionTokens"] > 5 else None
+
+    used = until("both requests are in the store", settled, 30)
+    assert used["promptTokens"] == 2 * said["prompt_tokens"]
+    assert 5 < used["completionTokens"] < 5 + 30
+
+    each, answered = said["total_tokens"], 2
+    while (answer := outside.post("/v1/chat/completions", json=body, headers=headers, timeout=30)).status_code == 200:
+        answered += 1
+        assert answered * each < 2 * DAY, "the day's limit is not kept"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    used = until("all requests are in the store", lambda: counted(answered), 30)
+    assert DAY <= used["promptTokens"] + used["completionTokens"] <= DAY + each
+    operator.kubectl("delete", "pod", "--selector", SELECTOR, "--wait=false")
+    operator.kubectl("rollout", "status", f"deployment/{GATEWAY}", "--timeout=120s")
+    assert counted(answered) == used
+    run("kubectl", "vicuna", "key", "revoke", "tally")
 
 
 def test_a_test_message_reaches_every_replica(team: Namespace, door: str) -> None:
