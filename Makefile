@@ -83,7 +83,7 @@ $(CLIENTS)/.ready: tests/clients/requirements.txt | $(READY)
 
 test-clients-newest: $(READY)  ## the same with the newest versions there are; by hand
 	$(PYTHON) -m venv --clear --without-pip $(CLIENTS)-newest
-	$(PIP) --python $(CLIENTS)-newest/bin/python install --quiet --requirement tests/clients/requirements.in
+	$(PIP) --python $(CLIENTS)-newest/bin/python install --quiet --no-compile --requirement tests/clients/requirements.in
 	mkdir $(CLIENTS)-newest/node && cp tests/clients/node/{*.mjs,package.json,.npmrc} $(CLIENTS)-newest/node/
 	! command -v npm >/dev/null || npm install --prefix $(CLIENTS)-newest/node --silent
 	VICUNA_NODE_CLIENTS=$(abspath $(CLIENTS)-newest/node) $(call CLIENT_TESTS,$(CLIENTS)-newest)
