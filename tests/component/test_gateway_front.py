@@ -152,9 +152,12 @@ async def test_requests_behind_one_another_are_answered_in_turn_and_not_without_
         many = await exchange(door.url, get * 10_000)
         assert 1 <= many.count(b"200 OK") <= 16
         assert b"connection: close" in many
-        page = request(None, method="GET", path="/assets/math.js")  # is on its way for many turns
-        large = await exchange(door.url, page + request(b"x" * 200_000))
-        assert large.count(b"HTTP/1.1 ") == 1
+        async with connected(door.url) as (reader, writer):
+            writer.write(get)
+            await reader.readuntil(b"ok\n")
+            writer.write(get + request(b"x" * 200_000))
+            large = await asyncio.wait_for(until_closed(reader), 30)
+            assert large.count(b"HTTP/1.1 ") == 1
         await eventually(lambda: len(door.doors) <= 1)
 
 
@@ -346,7 +349,8 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
 
             def gone() -> bool:
                 nonlocal most
-                most = max(most, one.transport.get_write_buffer_size())  # type: ignore[attr-defined]
+                if len(door.doors) == 1:
+                    most = max(most, one.transport.get_write_buffer_size())  # type: ignore[attr-defined]
                 writer.write(get)  # the kernel takes some megabytes before it lets the gateway wait
                 return len(door.doors) == 0
 
