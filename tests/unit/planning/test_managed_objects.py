@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 
 SHARED = {"size": "40Gi", "accessMode": "ReadWriteMany"}
 
