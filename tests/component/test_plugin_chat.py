@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from support.cluster import model_body
 from support.gateway import chunk, faulty, head
 from support.serving import running
-from support.world import World, model_body
+from support.world import World
 from support.world_kubectl import WorldKubectl
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.cli import main

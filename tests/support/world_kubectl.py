@@ -1,6 +1,7 @@
 """kubectl on a World: what the plugin reads and writes, without a cluster."""
 
 import json
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +57,9 @@ class WorldKubectl:
     def show(self, *words: str) -> int:
         self.shown.append(words)
         return 0
+
+    def forward(self, target: str, port: int) -> AbstractContextManager[str]:
+        raise AssertionError(target, port)
 
 
 def _event(note: tuple[str, str, str], moment: datetime) -> dict[str, str]:

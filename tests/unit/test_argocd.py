@@ -6,7 +6,8 @@ from typing import Any
 
 from lupa import LuaRuntime
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 
 SCRIPT = (Path(__file__).resolve().parents[2] / "examples" / "argocd" / "health.lua").read_text()
 

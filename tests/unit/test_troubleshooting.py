@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORD = re.compile(r"[A-Z][a-zA-Z]*[a-z]")
 # Rooms of the server whose errors end in a termination message, and so on the object. What only a person runs does not.
 BY_HAND = re.compile(r"/(artifacts|inspect)/cli\.py$|/make_delta/")
-SERVING = ("engine", "http", "prompts", "artifacts/manifest.py", "extras.py")
+SERVING = ("engine", "api", "asgi", "prompts", "artifacts/manifest.py", "extras.py")
 ROOMS = ("files", "run", "weights", "artifacts", "merge", "inspect", *SERVING)
 ERRORS = {
     "InputError",

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.cluster import model_body
 from support.crd_schema import schema
-from support.world import model_body
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.prune_arguments import PruneArguments
 from vicuna_contract.recipe import DELTA_KINDS, DTYPES

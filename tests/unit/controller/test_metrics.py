@@ -3,7 +3,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_operator.controller.metrics import Metrics
 from vicuna_operator.controller.snapshot import Snapshot
 

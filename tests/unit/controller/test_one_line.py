@@ -5,9 +5,10 @@ import logging
 
 import pytest
 
+from support.cluster import model_body
 from support.memory_kube import MemoryKube
 from support.memory_snapshot import live_snapshot
-from support.world import CONFIG, World, model_body
+from support.world import CONFIG, World
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.errors import ForbiddenError
 from vicuna_operator.planning.plan import claims_to_read, plan

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from support.cluster import model_body
 from support.memory_kube import MemoryKube
 from support.memory_snapshot import live_snapshot
-from support.world import CONFIG, model_body
+from support.world import CONFIG
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.controller.reconciler import Planning, Reconciler

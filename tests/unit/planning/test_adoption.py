@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_contract import names as c
 from vicuna_operator.planning.adoption import adopt
 from vicuna_server.gateway.objects import model_of

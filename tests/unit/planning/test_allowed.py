@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.world import CONFIG, World, model_body
+from support.cluster import model_body
+from support.world import CONFIG, World
 from vicuna_operator.planning.allowed import KINDS, is_allowed
 
 REF = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}

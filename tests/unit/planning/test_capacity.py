@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.world import ARTIFACT, World, model_body
+from support.cluster import model_body
+from support.world import ARTIFACT, World
 
 SIZE = 26 * 10**9  # 13B in float16
 

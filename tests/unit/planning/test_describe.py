@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from support import crd_schema
+from support.cluster import model_body
 from support.describing import describe
-from support.world import World, model_body
+from support.world import World
 from vicuna_contract.reasons import MERGE_REASONS, SERVE_REASONS
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.blocking import BlockingReason

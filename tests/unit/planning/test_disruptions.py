@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 
 FAILS = json.dumps({"reason": "SourceUnreachable", "message": "no route", "retryable": True})
 INTERRUPTED = json.dumps({"reason": "Interrupted", "message": "a signal ended it", "retryable": True})

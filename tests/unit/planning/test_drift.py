@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from support.cluster import model_body
 from support.memory_kube import Body
-from support.world import World, model_body
+from support.world import World
 from vicuna_contract import names as c
 
 RWX = {"size": "10Gi", "accessMode": "ReadWriteMany"}

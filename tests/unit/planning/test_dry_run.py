@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from support.world import CONFIG, World, model_body
+from support.cluster import model_body
+from support.world import CONFIG, World
 from vicuna_operator.errors import InvalidError
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.dry_run import shape

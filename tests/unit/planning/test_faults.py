@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.blocking import refusal
 from vicuna_operator.planning.observed import EventView

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 
 STEPS = st.one_of(
     st.tuples(st.just("replicas"), st.integers(0, 3)),

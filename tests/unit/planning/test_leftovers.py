@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Cluster
-from support.world import World, model_body
+from support.cluster import Cluster, model_body
+from support.world import World
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_operator.api.model import parse_model
 from vicuna_operator.resources.prune_job import prune_job
 

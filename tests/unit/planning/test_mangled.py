@@ -14,9 +14,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from support.cluster import model_body
 from support.crd_schema import schema
 from support.memory_kube import Body
-from support.world import CONFIG, MERGED, World, model_body
+from support.world import CONFIG, MERGED, World
 from vicuna_contract import names as c
 from vicuna_operator.api.model import parse_model
 from vicuna_operator.controller.status import status_patch

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from support.cluster import model_body
 from support.memory_kube import Body
-from support.world import MERGED, World, model_body
+from support.world import MERGED, World
 
 BAD_INPUT = json.dumps({"reason": "TensorMissing", "message": "the delta lacks lm_head", "retryable": False})
 PREEMPTED = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "made way"}

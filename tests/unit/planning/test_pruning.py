@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 
 HOUR = 3600
 

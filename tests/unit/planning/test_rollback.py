@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_operator.api.conditions import parse_time
 
 EXIT_70 = {"exitCode": 70, "message": json.dumps({"reason": "DeviceUnavailable", "message": "no GPU is visible"})}

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_operator.planning.config import PlanConfig
 
 

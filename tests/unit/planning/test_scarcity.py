@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.planning.observed import EventView

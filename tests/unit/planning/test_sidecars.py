@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from support.cluster import model_body
 from support.memory_kube import Body
-from support.world import ARTIFACT, MERGED, World, model_body
+from support.world import ARTIFACT, MERGED, World
 from vicuna_contract import names as c
 
 PROXY: Body = {"name": "istio-proxy", "state": {"running": {}}, "ready": True}  # sorted before "merge" and "server"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.world import CONFIG, World, model_body
+from support.cluster import model_body
+from support.world import CONFIG, World
 from vicuna_contract import names as c
 from vicuna_operator.planning.config import PlanConfig
 

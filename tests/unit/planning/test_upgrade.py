@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Apply, Create, Patch
 from vicuna_operator.planning.config import PlanConfig

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.world import ARTIFACT, World, model_body
+from support.cluster import model_body
+from support.world import ARTIFACT, World
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.status import refused
 

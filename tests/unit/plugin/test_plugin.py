@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from support.world import CONFIG, World, model_body
+from support.cluster import model_body
+from support.world import CONFIG, World
 from support.world_kubectl import WorldKubectl
+from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.plugin import commands
 from vicuna_operator.plugin.cli import main
@@ -312,11 +314,11 @@ def test_wait_ends_when_ready_when_stalled_or_when_time_is_over(capsys: Capture)
     assert wait(50) == 0
     ends = (65, json.dumps({"reason": "NotADelta", "message": "no", "retryable": False}))
     world.edit(weights={"base": {"source": "pvc://inputs/other"}})
-    with pytest.raises(commands.PluginError, match="NotADelta") as stalled:
+    with pytest.raises(PluginError, match="NotADelta") as stalled:
         wait(20)
     assert stalled.value.exit_code == 1
     world.edit(weights={"base": {"source": "pvc://elsewhere/base"}})
-    with pytest.raises(commands.PluginError, match="not ready within 3 s") as late:
+    with pytest.raises(PluginError, match="not ready within 3 s") as late:
         wait(3)
     assert late.value.exit_code == 124
     assert "ClaimNotFound" in capsys.readouterr().err

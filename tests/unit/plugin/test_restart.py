@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from support.world_kubectl import WorldKubectl
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.plugin import commands

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.world import World, model_body
+from support.cluster import model_body
+from support.world import World
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_contract.signing import AUDIENCE_VARIABLE, GATEWAY_KEYS_VARIABLE, joined
 from vicuna_operator.api.model import parse_model

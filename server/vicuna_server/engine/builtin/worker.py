@@ -21,7 +21,7 @@ from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.errors import EngineError, RequestError, VicunaError
 from vicuna_server.machine import usable_cpus
 
 __all__ = ["Worker"]
@@ -130,7 +130,9 @@ class Worker:
         for sequence in scheduler.sequences():
             if sequence.cancelled:
                 scheduler.finish(sequence, keep=True)
-                self._fail(sequence, EngineError("GenerationCancelled", "the client left"))
+                self._fail(
+                    sequence, RequestError("the client left before the response was complete", code="client_left")
+                )
                 self._stats.cancelled += 1
         if not len(scheduler):
             return
@@ -172,7 +174,7 @@ class Worker:
                 scheduler.finish(sequence, keep=True)
                 self._stats.finished += 1
 
-    def _fail(self, sequence: Sequence, failure: EngineError) -> None:
+    def _fail(self, sequence: Sequence, failure: VicunaError) -> None:
         if isinstance(sequence.purpose, Embedded | Scored):
             self._call(_resolve, sequence.purpose.result, failure)
         else:
