@@ -21,7 +21,7 @@ from vicuna_server.engine.machine import usable_cpus
 from vicuna_server.engine.sampling import Choice
 from vicuna_server.engine.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.errors import EngineError, VicunaError
+from vicuna_server.errors import EngineError, RequestError, VicunaError
 
 __all__ = ["Worker"]
 
@@ -131,7 +131,7 @@ class Worker:
         for sequence in batch.sequences():
             if sequence.cancelled:
                 batch.leave(sequence, keep=True)
-                self._fail(sequence, EngineError("GenerationCancelled", "the client left"))
+                self._fail(sequence, RequestError("the client left", code="client_left"))
                 self._stats.cancelled += 1
         if not len(batch):
             return
@@ -171,7 +171,7 @@ class Worker:
                 batch.leave(sequence, keep=True)
                 self._stats.finished += 1
 
-    def _fail(self, sequence: Sequence, failure: EngineError) -> None:
+    def _fail(self, sequence: Sequence, failure: VicunaError) -> None:
         if isinstance(sequence.purpose, Embedded | Scored):
             self._call(_resolve, sequence.purpose.result, failure)
         else:

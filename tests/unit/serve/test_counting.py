@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicuna_server.engine import Delta, Generation
-from vicuna_server.errors import EngineError
+from vicuna_server.errors import RequestError
 from vicuna_server.http.choices import Choices
 from vicuna_server.http.counting import Ledger, Tally
 from vicuna_server.http.reports import Reports
 from vicuna_server.protocol.counts import Counts, Used
 
 NAME, OTHER = "0" * 32, "0" * 31 + "1"
-LEFT = EngineError("GenerationCancelled", "the client left")
+LEFT = RequestError("the client left", code="client_left")
 
 
 class Clock:
