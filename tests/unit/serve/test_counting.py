@@ -12,11 +12,11 @@ from vicuna_server.api.choices import Choices
 from vicuna_server.api.counting import Ledger, Tally
 from vicuna_server.api.reports import Reports
 from vicuna_server.engine import Generation, OutputChunk
-from vicuna_server.errors import EngineError
+from vicuna_server.errors import RequestError
 from vicuna_server.protocol.counts import Counts, Used
 
 NAME, OTHER = "0" * 32, "0" * 31 + "1"
-LEFT = EngineError("GenerationCancelled", "the client left")
+LEFT = RequestError("the client left", code="client_left")
 
 
 class Clock:
