@@ -3,12 +3,13 @@
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from vicuna_contract.names import REVISION_HEADER
+from vicuna_contract.sse import read_events
 from vicuna_operator.errors import PluginError
 
 __all__ = ["ChatCompletion", "served_name"]
@@ -69,20 +70,19 @@ def served_name(body: Mapping[str, Any]) -> str:
     return str(serving.get("servedName") or body["metadata"]["name"])
 
 
-def _texts(answer: Iterator[bytes]) -> Iterator[str]:
-    for line in answer:
-        if line.startswith(b"data: [DONE]"):
-            return
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
-        if "error" in event:
-            raise PluginError(f"the response broke off: {event['error'].get('message')}")
-        choices: Sequence[Mapping[str, Any]] = event.get("choices") or ()
-        for choice in choices:
-            if text := (choice.get("delta") or {}).get("content"):
-                yield str(text)
-    raise PluginError("the response broke off: the connection to the server was lost; try again")
+def _texts(answer: Iterable[bytes]) -> Iterator[str]:
+    try:
+        for event in read_events(line.decode(errors="replace") for line in answer):
+            if "error" in event:
+                raise PluginError(f"the response broke off: {event['error'].get('message')}")
+            choices: Sequence[Mapping[str, Any]] = event.get("choices") or ()
+            for choice in choices:
+                if text := (choice.get("delta") or {}).get("content"):
+                    yield str(text)
+    except ValueError as error:
+        raise PluginError(f"the response broke off: an event is {error}") from error
+    except EOFError as error:
+        raise PluginError("the response broke off: the connection to the server was lost; try again") from error
 
 
 def _message(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """A model behind an OpenAI-compatible server: wait for it, ask what it is called, stream an answer."""
 
-import json
 import os
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 
 from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
+from vicuna_contract.sse import read_events
 from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.errors import InputError, UnreachableError, UsageError
 
@@ -147,24 +147,18 @@ class RemoteModel:
             raise self._unreachable(error) from error
 
     def _pieces(self, lines: Iterable[str]) -> Generator[str, None, None]:
-        """Read server-sent events up to `[DONE]`."""
-        for line in lines:
-            if not line.startswith("data:"):
-                continue
-            data = line.removeprefix("data:").strip()
-            if data == "[DONE]":
-                return
-            try:
-                event = json.loads(data)
-            except ValueError as error:
-                raise InputError("AnswerUnreadable", f"the server sent what is not JSON: {data[:80]}") from error
-            if "error" in event:
-                raise UnreachableError("AnswerFailed", f"the server broke off: {event['error'].get('message')}")
-            self._note(event)
-            for choice in event.get("choices", ())[:1]:
-                if text := choice.get("delta", {}).get("content"):
-                    yield text
-        raise UnreachableError("AnswerCutOff", "the connection ended before the answer was complete")
+        try:
+            for event in read_events(lines):
+                if "error" in event:
+                    raise UnreachableError("AnswerFailed", f"the server broke off: {event['error'].get('message')}")
+                self._note(event)
+                for choice in event.get("choices", ())[:1]:
+                    if text := choice.get("delta", {}).get("content"):
+                        yield text
+        except ValueError as error:
+            raise InputError("AnswerUnreadable", f"the server sent what is {error}") from error
+        except EOFError as error:
+            raise UnreachableError("AnswerCutOff", "the connection ended before the answer was complete") from error
 
     def _note(self, event: dict[str, Any]) -> None:
         for choice in event.get("choices", ())[:1]:
