@@ -60,7 +60,8 @@ async def server() -> AsyncIterator[Running]:
 async def test_an_answer_that_may_become_too_large_is_not_begun(
     server: Running, path: str, fields: dict[str, Any], words: str | None
 ) -> None:
-    response = await server.http.post(path, json={"model": MODEL, "messages": HELLO, **fields})
+    conversation = {"messages": HELLO} if path == CHAT else {}
+    response = await server.http.post(path, json={"model": MODEL, **conversation, **fields})
     engine = server.engine
     assert isinstance(engine, Wide)
     if words is None:
