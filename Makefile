@@ -108,7 +108,7 @@ format: $(READY)  ## let ruff repair and format
 complexity: $(READY)  ## no function above 10; conditional expressions and comprehensions count (radon)
 	$(BIN)/python hack/complexity.py $(filter-out tests,$(CODE)) tests/support
 
-types: $(READY)  ## mypy --strict
+types: $(READY)  ## mypy --strict, of the tests as well
 	$(BIN)/mypy
 
 arch: $(READY)  ## who may import whom (import-linter)

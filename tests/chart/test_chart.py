@@ -59,7 +59,8 @@ def of_kind(objects: Objects, kind: str) -> Objects:
 
 def container(objects: Objects) -> dict[str, Any]:
     (deployment,) = of_kind(objects, "Deployment")
-    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    containers: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    (only,) = containers
     return only
 
 

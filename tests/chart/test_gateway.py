@@ -70,7 +70,8 @@ def _one(objects: Objects, kind: str) -> dict[str, Any]:
 
 
 def _container(objects: Objects) -> dict[str, Any]:
-    (only,) = _one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    containers: list[dict[str, Any]] = _one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (only,) = containers
     return only
 
 
@@ -178,7 +179,7 @@ def test_it_may_see_models_endpoints_one_secret_and_its_counts_and_nothing_else(
     (secrets,) = (rule for rule in rules if "secrets" in rule["resources"])
     assert secrets["resourceNames"] == ["vo-vicuna-operator-gateway-keys"]
     kinds = sorted((item["kind"], item["metadata"].get("namespace")) for item in roles)
-    routes = [("Role", name) for name in namespaces] or [("ClusterRole", None)]
+    routes: list[tuple[str, str | None]] = [("Role", name) for name in namespaces] or [("ClusterRole", None)]
     assert kinds == sorted([*routes, ("Role", "vicuna-system")], key=str)
     account = _one(objects, "ServiceAccount")["metadata"]["name"]
     for binding in (item for item in objects if item["kind"].endswith("Binding")):

@@ -157,7 +157,7 @@ async def test_an_answer_that_ends_early_is_counted_and_logged(
     ring = KeyRing.parse({"alice": json.dumps({"sha256": hash_of(key)}).encode()})
     engine = _engine(tokens=10**6, tokens_per_second=50)
     # without tokens nothing is said in a stream: a time limit of the gateway's ends it
-    limit = {"idle_seconds": 0.3} if how == "silent" else {}
+    limit: dict[str, Any] = {"idle_seconds": 0.3} if how == "silent" else {}
     async with running(engine) as server, gateway(ring, **limit) as door:
         model = Model("team", "tiny", "tiny", max_stream_seconds=-29.7 if how == "silent" else 600)
         door.route(server.url, model=model)
@@ -279,7 +279,8 @@ async def test_a_question_is_signed_where_requests_are() -> None:
         await door.client.post(CHAT, json=chat(stream=True))
         await eventually(lambda: door.upstream.books.under_way == 0)
     (question,) = lost.questions
-    headers = httpx.Headers([tuple(line.split(": ", 1)) for line in question.decode().split("\r\n")[1:] if line])
+    lines = (line.partition(": ") for line in question.decode().split("\r\n")[1:] if line)
+    headers = httpx.Headers([(name, value) for name, _, value in lines])
     Signatures([pair.public], "team/tiny/uid-1").check(headers["x-vicuna-signature"], "GET", "/internal/counts")
     asked = re.findall(rb"(?i)x-vicuna-counting: (\S+)", lost.requests[0])
     assert headers["x-vicuna-counting"].encode() == asked[0]

@@ -476,6 +476,7 @@ async def test_a_server_learns_nothing_of_a_clients_keys_and_gets_a_small_head(p
 
 async def test_a_server_that_refuses_a_body_before_it_is_there_is_not_blamed() -> None:
     refusal = whole(b'{"error":{"message":"large"}}', "connection: close", status="413 x")
+    count = 0
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal count
@@ -487,7 +488,6 @@ async def test_a_server_that_refuses_a_body_before_it_is_there_is_not_blamed() -
             pass
         writer.close()
 
-    count = 0
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     async with server, gateway() as door:
         door.route(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Any
 
 import httpx
 import openai
@@ -22,7 +23,7 @@ def _engine(**settings: float) -> ScriptedEngine:
 
 
 @pytest.mark.parametrize("fields", [{}, {"stream": True, "stream_options": {"include_usage": True}}])
-async def test_an_answer_comes_through_byte_for_byte_with_the_servers_headers(fields: dict[str, object]) -> None:
+async def test_an_answer_comes_through_byte_for_byte_with_the_servers_headers(fields: dict[str, Any]) -> None:
     async with running(_engine(tokens=5)) as server, gateway() as door, httpx.AsyncClient() as direct:
         door.route(server.url)
         headers = {"x-request-id": "one"}
@@ -46,21 +47,21 @@ async def test_the_official_client_finds_its_own_behaviour() -> None:
     async with running(_engine(tokens=3)) as server, gateway() as door:
         door.route(server.url)
         async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
-            messages = [{"role": "user", "content": "one two"}]
-            stream = await client.chat.completions.create(model="team/tiny", messages=messages, stream=True)  # type: ignore[call-overload]
+            messages: list[Any] = [{"role": "user", "content": "one two"}]
+            stream = await client.chat.completions.create(model="team/tiny", messages=messages, stream=True)
             text = "".join([part.choices[0].delta.content or "" async for part in stream])
             assert text.split() == ["one", "two", "one"]
             assert (await client.completions.create(model="tiny", prompt="a b c")).choices[0].text
             assert [model.id async for model in client.models.list()] == ["team/tiny"]
             assert (await client.models.retrieve("tiny")).model_dump()["status"] == "ready"
             with pytest.raises(openai.NotFoundError, match="no-such"):
-                await client.chat.completions.create(model="no-such", messages=messages)  # type: ignore[call-overload]
+                await client.chat.completions.create(model="no-such", messages=messages)
             with pytest.raises(openai.BadRequestError) as caught:
-                await client.chat.completions.create(model="tiny", messages=messages, temperature=9)  # type: ignore[call-overload]
+                await client.chat.completions.create(model="tiny", messages=messages, temperature=9)
             assert caught.value.param == "temperature"
             door.route()
             with pytest.raises(openai.InternalServerError, match="not ready") as refused:
-                await client.chat.completions.create(model="tiny", messages=messages)  # type: ignore[call-overload]
+                await client.chat.completions.create(model="tiny", messages=messages)
             assert (refused.value.status_code, refused.value.response.headers["retry-after"]) == (503, "5")
 
 

@@ -15,6 +15,7 @@ from support.checkpoints import VOCABULARY, Weights, delta_weights, model_weight
 from support.hub import Hub, running_hub
 from vicuna_server.artifacts import staging
 from vicuna_server.cli import main
+from vicuna_server.files.storage import fsync_folder
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -190,10 +191,9 @@ def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(
 ) -> None:
     write_checkpoint(tmp_path / "base", model_weights(1))
     write_checkpoint(tmp_path / "tuned", model_weights(2))
-    flush = staging.fsync_folder
 
     def interrupt(path: Path) -> None:
-        flush(path)
+        fsync_folder(path)
         (tmp_path / "delta").mkdir()
         (tmp_path / "delta" / "mine").write_text("kept")
 

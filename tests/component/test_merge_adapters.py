@@ -83,7 +83,7 @@ def test_a_merged_adapter_is_what_peft_makes_of_it(
     ],
 )
 def test_scales_and_ranks_are_pefts(
-    tmp_path: Path, base: Path, merge: Merge, fields: dict[str, Any], ranks: dict[str, int]
+    tmp_path: Path, base: Path, merge: Merge, fields: dict[str, Any], ranks: dict[str, Any]
 ) -> None:
     adapter = write_adapter(tmp_path / "lora", low_rank_weights(2, **ranks), adapter_config(**fields))
     got, _ = merge(base, adapter)

@@ -58,7 +58,7 @@ Merge = Callable[..., Path]
 @pytest.fixture
 def merge(tmp_path: Path) -> Merge:
     def run(base: Path, delta: Path | None = None) -> Path:
-        words = {"base": str(base), "chat_template": "vicuna_v1.1", "dtype": "float32"}
+        words: dict[str, Any] = {"base": str(base), "chat_template": "vicuna_v1.1", "dtype": "float32"}
         request = Request(output=tmp_path / "out", **words, delta=str(delta) if delta else None)
         manifest = run_merge(request, Control(make_reporter(quiet=True), threading.Event()))
         return tmp_path / "out" / manifest.artifact_id
@@ -109,10 +109,11 @@ def test_masks_in_one_of_base_and_delta_are_ignored(
 
 
 def test_names_as_the_first_releases_of_gpt2_and_gpt_neox_have_them_are_whole(merge: Merge, tmp_path: Path) -> None:
-    for model_type, rename in (
-        ("gpt2", lambda name: name.removeprefix("transformer.")),
-        ("gpt_neox", lambda name: name.replace("lm_head.", "embed_out.")),
-    ):
+    renames: dict[str, Callable[[str], str]] = {
+        "gpt2": lambda name: name.removeprefix("transformer."),
+        "gpt_neox": lambda name: name.replace("lm_head.", "embed_out."),
+    }
+    for model_type, rename in renames.items():
         folder, weights = _saved(tmp_path / model_type, model_type, TABLE[model_type])
         _rewrite(folder, {rename(name): tensor for name, tensor in weights.items()})
         load_whole(merge(folder))

@@ -179,7 +179,8 @@ def test_the_artifact_loads_in_plain_transformers(run: Run, pair: tuple[Path, Pa
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     done = run("--base", pair[0], "--delta", pair[1])
-    model, info = AutoModelForCausalLM.from_pretrained(done.folder, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(done.folder, output_loading_info=True)
+    model, info = loaded
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert model.dtype == torch.float16
@@ -464,7 +465,12 @@ def test_everything_is_durable_before_it_is_visible(
 
     def noting(call: str, name: Callable[..., str]) -> None:
         real = getattr(os, call)
-        monkeypatch.setattr(os, call, lambda *args: (calls.append((call, name(*args))), real(*args))[1])
+
+        def noted(*args: Any) -> Any:
+            calls.append((call, name(*args)))
+            return real(*args)
+
+        monkeypatch.setattr(os, call, noted)
 
     for call in ("write", "fsync"):
         noting(call, lambda descriptor, *_: os.readlink(f"/proc/self/fd/{descriptor}"))

@@ -173,7 +173,8 @@ def test_a_head_that_the_config_denies_is_kept_and_the_config_made_true(
     code, folder, warnings, _ = merge(*words)
     assert (code, list(warnings)) == (0, ["HeadNotTied"])
     assert _read(folder)["tie_word_embeddings"] is False
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    model, info = loaded
     assert not info["missing_keys"] | info["unexpected_keys"]
     assert torch.equal(model.lm_head.weight, want[HEAD])
     assert torch.equal(model.model.embed_tokens.weight, want[EMBEDDING])

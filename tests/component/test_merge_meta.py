@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,8 @@ def test_alone_it_becomes_an_artifact_that_transformers_loads(tmp_path: Path) ->
     write_tokenizer(source)
     folder, found = _merge(tmp_path, "--base", source, "--dtype", "bfloat16")
     _same(found, converted(whole, 2))
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    model, info = loaded
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert (model.config.vocab_size, model.config.num_key_value_heads) == (VOCABULARY, 2)

@@ -105,7 +105,7 @@ def _said_by_transformers(folder: Path) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-async def _said_by_the_server(folder: Path, prompt: Any = PROMPT, bias: float = -100, tokens: int = TOKENS) -> str:
+async def _said_by_the_server(folder: Path, prompt: Any = PROMPT, bias: int = -100, tokens: int = TOKENS) -> str:
     settings = LoadSettings.of(folder, Manifest.load(folder), dtype="float32", kv_cache_memory=2**24)
     async with running(BuiltinEngine(settings)) as server:
         answer = await server.client.completions.create(

@@ -232,7 +232,9 @@ def test_what_was_made_of_bytes_that_nobody_vouched_for_is_made_again(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: bool
 ) -> None:
     told, root = Told(), tmp_path / "out"
-    more = {} if stated else {"base_digest": None, "delta_digest": None, "adapters": ((str(sources.adapter), None),)}
+    more: dict[str, Any] = (
+        {} if stated else {"base_digest": None, "delta_digest": None, "adapters": ((str(sources.adapter), None),)}
+    )
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no room")

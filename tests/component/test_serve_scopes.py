@@ -67,7 +67,7 @@ async def test_a_salt_shares_with_itself_alone(folder: Path) -> None:
                 first = await cached(server.http, SECRET, stranger, route)
                 assert first <= (0 if route == ROUTES[0] else len("<user>")), stranger
             assert await cached(server.http, SECRET, stranger) > len(SECRET), "its own it finds again"
-        streamed = {"stream": True, "stream_options": {"include_usage": True}}
+        streamed: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
         assert await cached(server.http, SECRET, salt("another"), **streamed) == 0
         assert await cached(server.http, SECRET, salt("another"), **streamed) == right
 

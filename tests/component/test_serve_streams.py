@@ -60,6 +60,7 @@ async def test_a_client_that_leaves_stops_its_generation(stream: bool) -> None:
         )
         if stream:
             response = await asking
+            assert isinstance(response, openai.AsyncStream)
             await response.close()
         else:
             await eventually(lambda: stats.running == 1)

@@ -87,7 +87,8 @@ class Namespace:
         return self.find("pods", f"app.kubernetes.io/name={name},vicuna.dev/model={model}")
 
     def status(self, model: str) -> dict[str, Any]:
-        return (self.get("vicunamodel", model) or {}).get("status", {})
+        status: dict[str, Any] = (self.get("vicunamodel", model) or {}).get("status", {})
+        return status
 
     def condition(self, model: str, kind: str) -> dict[str, Any]:
         conditions = self.status(model).get("conditions", [])

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import time
+from typing import Any
 
 import httpx
 
@@ -15,7 +16,7 @@ import httpx
 async def main() -> None:
     url, key, seconds, clients, *models = sys.argv[1:]
     end = time.monotonic() + float(seconds)
-    result = {"ok": 0, "failed": [], "revisions": {}}
+    result: dict[str, Any] = {"ok": 0, "failed": [], "revisions": {}}
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as client:
@@ -23,7 +24,7 @@ async def main() -> None:
     print(json.dumps(result))
 
 
-async def ask(client: httpx.AsyncClient, model: str, end: float, result: dict) -> None:
+async def ask(client: httpx.AsyncClient, model: str, end: float, result: dict[str, Any]) -> None:
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "one two three"}]}
     while time.monotonic() < end:
         began, lines, saw = time.time(), [], ""

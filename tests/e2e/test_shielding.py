@@ -6,6 +6,7 @@ takes them, and the operator makes and removes them.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def ask(team: Namespace, url: str, name: str, **headers: str) -> dict[str, int]:
     words = ["exec", "toolbox", "--", "python3", "-c", ASK, url, name, json.dumps(headers)]
     seen: dict[str, int] = json.loads(team.kubectl(*words))
     return seen
+
+
+def _answers(team: Namespace, name: str, headers: dict[str, str]) -> bool:
+    return ask(team, URL, name, **headers)["chat"] == 200
 
 
 def upgrade(**values: Any) -> None:
@@ -71,8 +76,8 @@ def test_servers_that_demand_a_signature_answer_the_gateway_and_whoever_is_in_th
             }
         door = {"authorization": f"Bearer {key}"}
         for name in (after, before):
-            long_name = f"{TEAM}/{name}"
-            until(f"the gateway answers for {name}", lambda n=long_name: ask(team, URL, n, **door)["chat"] == 200, 60)
+            answers = partial(_answers, team, f"{TEAM}/{name}", door)
+            until(f"the gateway answers for {name}", answers, 60)
         with team.forward(f"service/{after}", 8000) as url:
             assert httpx.get(f"{url}/v1/models").status_code == 200, "port-forward comes from inside the pod"
         words = ["kubectl", "vicuna", "test", after, "--namespace", TEAM, "--max-tokens", "2", "--output", "json"]

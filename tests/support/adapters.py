@@ -90,8 +90,9 @@ def _model(base: Weights, vocabulary: int | None) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tied = "lm_head.weight" not in base
-    sizes = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"]), "tie_word_embeddings": tied}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(base["model.embed_tokens.weight"].dtype)
+    sizes: dict[str, Any] = CONFIG | {"vocab_size": len(base["model.embed_tokens.weight"]), "tie_word_embeddings": tied}
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes))
+    model.to(base["model.embed_tokens.weight"].dtype)
     model.load_state_dict(base, strict=not tied)
     if vocabulary:
         model.resize_token_embeddings(vocabulary, mean_resizing=False)

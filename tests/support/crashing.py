@@ -95,7 +95,9 @@ def visible(root: Path) -> dict[str, list[str]]:
 
 def hasty(patience: float) -> None:
     """Watch locks for so many seconds only."""
-    ArtifactLock.__init__.__kwdefaults__.update(patience=patience, poll=0.005)
+    defaults = ArtifactLock.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults.update(patience=patience, poll=0.005)
 
 
 def tell(**point: Any) -> None:

@@ -41,7 +41,8 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
 
     A path names the field as the schema has it: `a[].b` is in the one item of a list, `a{}` the one value of a map.
     """
-    return _placed(copy.deepcopy(MINIMAL), path.split("."), value)
+    made: dict[str, Any] = _placed(copy.deepcopy(MINIMAL), path.split("."), value)
+    return made
 
 
 def _placed(here: dict[str, Any], words: list[str], value: Any) -> Any:

@@ -19,13 +19,15 @@ Schema = dict[str, Any]
 @cache
 def crd(plural: str = "vicunamodels") -> dict[str, Any]:
     """Read the CRD."""
-    return yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    return found
 
 
 def schema(plural: str = "vicunamodels") -> Schema:
     """Return the schema of the one version."""
     (version,) = crd(plural)["spec"]["versions"]
-    return version["schema"]["openAPIV3Schema"]
+    found: Schema = version["schema"]["openAPIV3Schema"]
+    return found
 
 
 def nodes(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:

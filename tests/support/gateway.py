@@ -251,8 +251,8 @@ class FakeApi:
                 queue.put_nowait(event)
         self._watches.append((path, queue))
         try:
-            while (event := await queue.get()) is not None:
-                await response.write(json.dumps(event).encode() + b"\n")
+            while (told := await queue.get()) is not None:
+                await response.write(json.dumps(told).encode() + b"\n")
         finally:
             self._watches = [each for each in self._watches if each[1] is not queue]
 

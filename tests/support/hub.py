@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub.utils import close_session  # type: ignore[attr-defined]  # exported lazily
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = (".safetensors", ".bin", ".pth")

@@ -19,6 +19,7 @@ class MemoryFile:
 
     name: str
     content: bytes
+    sha256: str | None = None
 
     @property
     def size(self) -> int:
@@ -35,6 +36,7 @@ class ZeroFile:
     name: str
     size: int
     reads: list[int] = field(default_factory=list)
+    sha256: str | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         self.reads.append(size)

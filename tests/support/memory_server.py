@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,10 @@ class MemoryServer:
                     shown = {"type": event, "object": _shown(body, only_metadata)}
                     await response.write(json.dumps(shown).encode() + b"\n")
             async with self._changed:
-                last = since
-                await self._changed.wait_for(lambda seen=last: bool(self._log) and self._log[-1][0] > seen)
+                await self._changed.wait_for(partial(self._is_behind, since))
+
+    def _is_behind(self, seen: int) -> bool:
+        return bool(self._log) and self._log[-1][0] > seen
 
     def _groups(self, path: str) -> Body:
         if path == "/api":

@@ -65,7 +65,7 @@ def write_sparse_checkpoint(folder: Path, shape: Shape, dtype: str = "F16", *, n
     folder.mkdir(parents=True)
     names = list(shape.tensors)
     most = -(-len(names) // shards)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         file_name = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         group = {name: shape.tensors[name] for name in names[number * most : (number + 1) * most]}

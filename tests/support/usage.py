@@ -13,7 +13,7 @@ from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.ledger import Ledger
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.slot import Slot
-from vicuna_server.gateway.usage_store import ConflictError, NoStoreError
+from vicuna_server.gateway.usage_store import ConflictError, NoStoreError, Store
 
 
 def key(name: str = "alice", **limits: Any) -> Key:
@@ -103,7 +103,7 @@ class MemoryStore:
 class Replica:
     """One gateway's books."""
 
-    def __init__(self, store: MemoryStore, clock: Clock, name: str, replicas: int = 1, timing: Timing | None = None):
+    def __init__(self, store: Store, clock: Clock, name: str, replicas: int = 1, timing: Timing | None = None):
         self.rates = Rates(clock)
         self.rates.replicas = replicas
         self.ledger = Ledger(f"{name}/1", clock, clock.now)

@@ -14,8 +14,8 @@ Stores = Callable[[], Store]
 DAY = "2026-11-30"
 
 
-async def _count(replica: Replica, tokens: int, **limits: int) -> None:
-    entry = await replica.books.open(key(**limits), "team/x", tokens)
+async def _count(replica: Replica, tokens: int) -> None:
+    entry = await replica.books.open(key(), "team/x", tokens)
     entry.counted(0, tokens)
     entry.close()
 

@@ -14,7 +14,7 @@ HIDDEN, INNER, LAYERS, VOCABULARY = 256, 512, 12, 64
 def wide_weights(seed: int, norm: float) -> Weights:
     """Random weights of 16 MB; a model's norms are 1, a delta's 0."""
     random = torch.Generator().manual_seed(seed)
-    shapes = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
         shapes |= {f"{prefix}self_attn.{name}_proj.weight": (HIDDEN, HIDDEN) for name in "qkvo"}
@@ -31,7 +31,7 @@ def write_in_files(folder: Path, weights: Weights, count: int) -> Path:
     folder.mkdir(parents=True)
     names = list(weights)
     most = -(-len(names) // count)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(count):
         file_name = f"model-{number + 1:05}-of-{count:05}.safetensors"
         group = names[number * most : (number + 1) * most]

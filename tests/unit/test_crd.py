@@ -155,7 +155,7 @@ def test_each_constraint(path: str, good: Any, bad: Any) -> None:
 
 # Pieces of the pod API, defined once and used in several fields: each bound in them is tried in one place.
 EMBEDDED = {"affinity", "env", "podSecurityContext", "resources", "tolerations", "topologySpreadConstraints"}
-APPLIES_TO = {
+APPLIES_TO: dict[str, Any] = {
     "minimum": int | float, "maximum": int | float, "multipleOf": int | float,
     "minLength": str, "maxLength": str, "pattern": str,
     "minItems": list, "maxItems": list, "minProperties": dict, "maxProperties": dict, "enum": object,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,9 +71,18 @@ def test_a_heartbeat_is_sent_to_the_server_at_once(
     tmp_path: Path, cancellation: Cancellation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    for call in ("pwrite", "fdatasync"):
+
+    def note(call: str) -> None:
         real = getattr(os, call)
-        monkeypatch.setattr(os, call, lambda *args, real=real, call=call: (calls.append(call), real(*args))[1])
+
+        def noted(*args: Any) -> Any:
+            calls.append(call)
+            return real(*args)
+
+        monkeypatch.setattr(os, call, noted)
+
+    note("pwrite")
+    note("fdatasync")
     with ArtifactLock(tmp_path, "k", cancellation, heartbeat=1e9):
         assert calls == ["pwrite", "fdatasync"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vicuna_server.chat.backend import ChatMessage
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import InputError
 
@@ -17,7 +18,7 @@ def talked(*pairs: tuple[str, str], remember: bool = True) -> Transcript:
     return transcript
 
 
-def texts(messages: list[dict[str, str]]) -> list[str]:
+def texts(messages: list[ChatMessage]) -> list[str]:
     return [message["content"] for message in messages]
 
 

@@ -15,7 +15,7 @@ from vicuna_contract.sources import (
     parse_digest,
 )
 
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1).filter(
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
     lambda name: name not in (".", "..") and "%" not in name
 )
 

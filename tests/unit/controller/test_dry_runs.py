@@ -93,7 +93,7 @@ async def test_any_other_answer_is_logged_and_ignored(answer: KubeError, caplog:
 
 async def test_a_merge_does_not_wait_for_a_webhook_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     class Deaf(MemoryKube):
-        async def dry_run(self, body: Mapping[str, Any], namespace: str) -> list[str]:  # type: ignore[override]
+        async def dry_run(self, body: Mapping[str, Any], namespace: str) -> list[str]:
             await asyncio.Event().wait()
             raise AssertionError
 

@@ -93,7 +93,8 @@ async def test_a_released_lease_is_taken_at_the_next_look() -> None:
     kube, clock = MemoryKube(), Clock()
     leader = lease(kube, "a", clock)
     await leader.acquire()
-    clock.hooks = [lambda: asyncio.ensure_future(leader.release()) and None]
+    releases: list[asyncio.Task[None]] = []
+    clock.hooks = [lambda: releases.append(asyncio.ensure_future(leader.release()))]
     begun = clock.now
     await lease(kube, "b", clock).acquire()
     assert clock.now - begun <= 2 * TIMING.poll

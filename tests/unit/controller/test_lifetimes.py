@@ -152,7 +152,7 @@ class Story:
         self.life.kube.fail(error, verb=self.pick(None, "create", "patch"), times=self.random.randint(1, 4))
 
 
-STEPS: dict[str, Callable[[Story], None]] = {
+STEPS: dict[str, Callable[[Story], object]] = {
     "replicas": lambda s: s.life.edit(serving={"replicas": s.pick(0, 1, 2, 3)}),
     "setting": lambda s: s.life.edit(serving={"maxConcurrency": s.random.randint(1, 4)}),
     "weights": lambda s: s.life.edit(weights={"base": {"source": f"pvc://inputs/{s.pick('a', 'b', 'c')}"}}),
@@ -176,7 +176,7 @@ STEPS: dict[str, Callable[[Story], None]] = {
     "turn": lambda s: s.turn(s.random.randint(1, 5)),
     "long turn": lambda s: s.turn(12),
     "passes": lambda s: s.passes(3),
-    "controllers": lambda s: s.life.controllers() and None,
+    "controllers": lambda s: s.life.controllers(),
 }
 
 

@@ -193,8 +193,8 @@ def test_live_snapshot_shows_labelled_children_and_can_freeze() -> None:
     kube.put(job("theirs", labels={c.LABEL_MODEL: "m"}))
     seen = snapshot.children(("default", "m"), lambda _: True)
     assert [view.meta.name for view in seen.jobs] == ["mine"]
-    snapshot.jobs.freeze()
+    snapshot.jobs.freeze()  # type: ignore[attr-defined]
     kube.remove("Job", "mine")
     assert len(snapshot.children(("default", "m"), lambda _: True).jobs) == 1
-    snapshot.jobs.thaw()
+    snapshot.jobs.thaw()  # type: ignore[attr-defined]
     assert snapshot.children(("default", "m"), lambda _: True).jobs == ()

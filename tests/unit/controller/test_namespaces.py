@@ -50,7 +50,7 @@ def test_the_whole_cluster_is_one_place() -> None:
 
 
 @pytest.mark.parametrize("error", [ForbiddenError("no", 403), NotFoundError("gone", 404)])
-def test_one_that_may_not_be_read_is_left_out(error: KubeError) -> None:
+def test_one_that_may_not_be_read_is_left_out(error: ForbiddenError | NotFoundError) -> None:
     assert _reach(Kube(two=error), "one", "two", "three") == Reach(("one", "three"), {"two": error})
 
 

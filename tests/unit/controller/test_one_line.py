@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def operator(kube: MemoryKube) -> Reconciler:
     return Reconciler(kube, live_snapshot(kube), Planning(plan, claims_to_read, refused), CONFIG)
 
 
-def passes(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+def passes(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     lines = [record.getMessage() for record in caplog.records if ": pass: " in record.getMessage()]
     assert all("\n" not in line and line.startswith("team/demo: pass: ") for line in lines)
     found = []

@@ -13,7 +13,7 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_operator.errors import ForbiddenError, InvalidError, UnavailableError
-from vicuna_operator.planning.actions import Apply, Create, Delete, NewEvent, Patch, Plan, Ref
+from vicuna_operator.planning.actions import Action, Apply, Create, Delete, NewEvent, Patch, Plan, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
 
@@ -72,6 +72,10 @@ class World:
             clock=lambda: self.clock,
         )
         return self.reconciler
+
+    def conflicts(self) -> Sequence[str]:
+        """What the last pass saw of them."""
+        return self.seen[-1].conflicts
 
     def _plan(self, model: Model, seen: Observed, config: PlanConfig, now: datetime) -> Plan:
         assert config is CONFIG
@@ -152,7 +156,10 @@ async def test_a_refused_event_does_not_fail_the_pass() -> None:
 
 
 async def test_status_keys_that_vanish_are_removed_and_nulls_mean_absent() -> None:
-    statuses = [{"observedGeneration": 1, "merge": {"percent": 1}}, {"observedGeneration": 1, "merge": None}]
+    statuses: list[dict[str, Any]] = [
+        {"observedGeneration": 1, "merge": {"percent": 1}},
+        {"observedGeneration": 1, "merge": None},
+    ]
     world = World(lambda *_: Plan(status=statuses[0]))
     await world.run()
     assert world.status == statuses[0]
@@ -224,12 +231,12 @@ async def test_a_name_held_by_a_foreign_object_is_a_conflict_until_it_is_gone() 
     again = await world.run()
     assert again is not None
     assert again <= 10
-    assert world.seen[-1].conflicts == ("m-merge",)
+    assert world.conflicts() == ("m-merge",)
     assert world.status == {"reason": "NameConflict"}
     assert await world.writes() == []
     world.kube.remove("Job", "m-merge")
     await world.run()
-    assert world.seen[-1].conflicts == ()
+    assert world.conflicts() == ()
     assert world.status == {"observedGeneration": 1}
     assert world.kube.find("Job", "m-merge") is not None
 
@@ -254,7 +261,7 @@ async def test_a_name_held_by_our_own_object_is_fine() -> None:
     world.snapshot.jobs.freeze()  # type: ignore[attr-defined]  # the watch is late
     await world.run()
     await world.run()
-    assert world.seen[-1].conflicts == ()
+    assert world.conflicts() == ()
     assert world.status == {"observedGeneration": 1}
 
 
@@ -269,12 +276,12 @@ async def test_a_kept_claim_is_taken_up_again_by_its_labels() -> None:
     world = World(lambda *_: Plan(actions=[Create(claim)]))
     world.kube.put(claim)
     await world.run()
-    assert world.seen[-1].conflicts == ()
+    assert world.conflicts() == ()
     world.kube.remove("PersistentVolumeClaim", "m-weights")
     world.kube.put({**claim, "metadata": {"name": "m-weights"}})
     world.rule = lambda _, seen: Plan(actions=[] if seen.conflicts else [Create(claim)])
     await world.run()
-    assert world.seen[-1].conflicts == ("m-weights",)
+    assert world.conflicts() == ("m-weights",)
 
 
 async def test_what_the_former_model_of_that_name_left_is_waited_for() -> None:
@@ -287,7 +294,7 @@ async def test_what_the_former_model_of_that_name_left_is_waited_for() -> None:
     assert first is not None
     assert second is not None
     assert first < second
-    assert world.seen[-1].conflicts == ()
+    assert world.conflicts() == ()
     world.kube.remove("Job", "m-merge")
     assert await world.run() is None
 
@@ -326,7 +333,11 @@ async def test_objects_that_changed_or_went_meanwhile_mean_planning_again(verb: 
         old = seen.jobs[0].meta.uid
         stale = job_body(model)
         stale["metadata"]["uid"] = old
-        action = {"patch": Patch(ref, old, {"spec": {}}), "delete": Delete(ref, old), "apply": Apply(stale)}
+        action: dict[str, Action] = {
+            "patch": Patch(ref, old, {"spec": {}}),
+            "delete": Delete(ref, old),
+            "apply": Apply(stale),
+        }
         return Plan(actions=[action[verb]], status={"done": True})
 
     world = World(once(job_body))

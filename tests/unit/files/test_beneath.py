@@ -9,7 +9,6 @@ import pytest
 import vicuna_server
 from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
 from vicuna_server.errors import InputError
-from vicuna_server.files import beneath
 from vicuna_server.files.beneath import is_file, links_allowed, list_folder, read_file
 from vicuna_server.files.boundary import Boundary, boundary
 from vicuna_server.files.buffers import new_buffer
@@ -90,13 +89,13 @@ def test_a_link_that_changes_between_look_and_open_leads_nowhere_else(
     (folder / "file").write_text("mine")
     opened = os.open
 
-    def swap(name: object, flags: int, *args: int, **options: int) -> int:
+    def swap(name: str, flags: int, *args: int, **options: int) -> int:
         if name in ("file", "inner") and not (folder / name).is_symlink():
             (folder / name).rename(folder / f"was {name}")
             leads(folder / name, "../../secret/here" if name == "file" else "../../secret")
-        return opened(name, flags, *args, **options)  # type: ignore[call-overload]
+        return opened(name, flags, *args, **options)
 
-    monkeypatch.setattr(beneath.os, "open", swap)
+    monkeypatch.setattr(os, "open", swap)
     for path in (folder / "file", leads(folder / "deep", "inner/here")):
         with pytest.raises(OSError, match=path.name):
             read_file(path)
@@ -107,13 +106,13 @@ def test_a_folder_that_is_moved_away_is_not_a_way_out(claim: Path, monkeypatch: 
     path = leads(claim / "model" / "link", "inner/../../here")
     opened = os.open
 
-    def move(name: object, flags: int, *args: int, **options: int) -> int:
-        descriptor = opened(name, flags, *args, **options)  # type: ignore[call-overload]
+    def move(name: str, flags: int, *args: int, **options: int) -> int:
+        descriptor = opened(name, flags, *args, **options)
         if name == "inner":
             (claim / "model" / "inner").rename(claim.parent / "secret" / "inner")  # whose `../..` is beyond the claim
         return descriptor
 
-    monkeypatch.setattr(beneath.os, "open", move)
+    monkeypatch.setattr(os, "open", move)
     assert read_file(path) == b"claim's"
 
 
@@ -193,7 +192,7 @@ def test_both_descriptors_of_large_files_are_one_file(claim: Path, monkeypatch: 
             leads(path, "../../secret/here")
         return descriptor
 
-    monkeypatch.setattr(beneath.os, "open", swap)
+    monkeypatch.setattr(os, "open", swap)
     file = InputFile(path)
     try:
         assert bytes(file.read(new_buffer(len(content) + ROOM), 0, len(content))) == content

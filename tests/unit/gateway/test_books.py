@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from vicuna_server.gateway.rates import Rates
 AT_ONCE = Timing(write=0, claim=0, retry=0)
 
 
-async def _opened(replica: Replica, **limits: int) -> bool:
+async def _opened(replica: Replica, **limits: Any) -> bool:
     """Whether a request of 100 tokens may begin; the store is asked as often as need be."""
     opening = asyncio.ensure_future(replica.books.open(key(**limits), "m", 100))
     while not opening.done():
@@ -154,7 +155,7 @@ async def test_idle_claims_are_given_back_and_others_take_them() -> None:
     assert await _opened_all(second, tokens_per_day=150)
 
 
-async def _opened_all(replica: Replica, **limits: int) -> bool:
+async def _opened_all(replica: Replica, **limits: Any) -> bool:
     """Whether two requests of 100 tokens may be under way at once; the second would be beyond the limit."""
     opening = asyncio.ensure_future(replica.books.open(key(**limits), "m", 100))
     while not opening.done():

@@ -1,5 +1,6 @@
 """Places at the desk, addresses behind proxies, and what the process may take."""
 
+import resource
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -82,10 +83,10 @@ def test_bodies_get_a_quarter_of_the_containers_memory(content: str, bytes_: int
 
 
 @pytest.mark.parametrize(
-    ("soft", "most"), [(2**20, 3000), (limits.resource.RLIM_INFINITY, 3000), (1024, 480), (256, 96), (20, 16)]
+    ("soft", "most"), [(2**20, 3000), (resource.RLIM_INFINITY, 3000), (1024, 480), (256, 96), (20, 16)]
 )
 def test_each_connection_has_two_descriptors(soft: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.resource, "getrlimit", lambda _: (soft, soft))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
     assert limits.most_connections(3000) == most
 
 

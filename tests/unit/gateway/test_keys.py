@@ -30,7 +30,7 @@ def test_a_key_is_found_by_its_token_alone() -> None:
 def test_a_default_namespace_allows_nothing() -> None:
     key = KeyRing.parse({"alice": _entry("secret", models=["a/*"], defaultNamespace="b")}).find("secret")
     assert key is not None
-    assert (key.default_namespace, key.namespaces) == ("b", {"a"})
+    assert (key.default_namespace, key.namespaces) == ("b", frozenset({"a"}))
     assert not key.may_use("b/x")
 
 

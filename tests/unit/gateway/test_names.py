@@ -32,8 +32,8 @@ def found(asked: str, asks: Key, *, several: bool = True, models: tuple[Model, .
     return find(asked, asks, ids, [model for model in models if model.served_name == asked], several=several)
 
 
-def names(asked: str, asks: Key, **more: bool) -> list[str]:
-    return [f"{model.namespace}/{model.name}" for model in found(asked, asks, **more).models]
+def names(asked: str, asks: Key) -> list[str]:
+    return [f"{model.namespace}/{model.name}" for model in found(asked, asks).models]
 
 
 @pytest.mark.parametrize(

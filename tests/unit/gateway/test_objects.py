@@ -31,11 +31,12 @@ def test_a_model_with_its_state() -> None:
 
 def test_a_models_uids_of_now_and_before() -> None:
     body = {"metadata": META | {"uid": "now"}, "status": {"formerUIDs": ["a", "b"]}}
-    assert (model_of(body).uid, model_of(body).former_uids) == ("now", ("a", "b"))
-    assert (model_of({"metadata": META}).uid, model_of({"metadata": META}).former_uids) == ("", ())
-    for odd in (None, "abc", {}, 5):
-        assert model_of({"metadata": META, "status": {"formerUIDs": odd}}).former_uids == ()
-    many = model_of({"metadata": META, "status": {"formerUIDs": ["x" * 1000] * 1000}}).former_uids
+    assert (read(body).uid, read(body).former_uids) == ("now", ("a", "b"))
+    assert (read({"metadata": META}).uid, read({"metadata": META}).former_uids) == ("", ())
+    odds: list[object] = [None, "abc", {}, 5]
+    for odd in odds:
+        assert read({"metadata": META, "status": {"formerUIDs": odd}}).former_uids == ()
+    many = read({"metadata": META, "status": {"formerUIDs": ["x" * 1000] * 1000}}).former_uids
     assert (len(many), len(many[0])) == (10, 64)
 
 

@@ -87,7 +87,10 @@ def test_the_definition_is_the_one_in_crds() -> None:
     assert copied.read_bytes() == (crd_schema.CRDS / "vicunamodels.yaml").read_bytes(), "make chart-crd copies it"
 
 
-LOCAL_ALONE = [("spec.weights.base.source", "file:///a"), ("spec.weights.adapters", [{"source": "file:///a"}])]
+LOCAL_ALONE: list[tuple[str, Any]] = [
+    ("spec.weights.base.source", "file:///a"),
+    ("spec.weights.adapters", [{"source": "file:///a"}]),
+]
 LOCAL_ALONE += [("spec.storage", {})]
 
 
@@ -148,7 +151,8 @@ def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
 
 def test_a_spec_that_is_none(tmp_path: Path) -> None:
     body = copy.deepcopy(MINIMAL)
-    for spec in (None, [], "x"):
+    nothing: tuple[object, ...] = (None, [], "x")
+    for spec in nothing:
         assert taken(tmp_path, {**body, "spec": spec})
 
 

@@ -143,5 +143,7 @@ def test_the_status_names_the_uids_that_adopted_pods_were_made_for() -> None:
     assert "formerUIDs" not in before.status
     world.settle()
     assert world.status["formerUIDs"] == [former]
-    assert model_of({**world.body, "status": dict(world.status)}).former_uids == (former,)
+    model = model_of({**world.body, "status": dict(world.status)})
+    assert model is not None
+    assert model.former_uids == (former,)
     assert world.reconcile().actions == []

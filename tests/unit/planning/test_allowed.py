@@ -42,7 +42,8 @@ def test_what_is_not_allowed_is_named_and_nothing_is_made(kind: str, spec: dict[
         assert told in ready["message"]
         assert here.condition("Stalled")["status"] == "True"
         assert not here.all("Job")
-    for allowed in ({}, {kind: ["*"]}, {other: [] for other in KINDS if other != kind}):
+    allowing: list[dict[str, list[str]]] = [{}, {kind: ["*"]}, {other: [] for other in KINDS if other != kind}]
+    for allowed in allowing:
         here = world(allowed, **spec)
         here.reconcile()
         assert here.all("Job"), allowed

@@ -35,7 +35,7 @@ def next_attempt(world: World) -> None:
     "status",
     [EVICTED, {"reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."}, {}],
 )
-def test_disruptions_use_up_no_retries(status: dict[str, str]) -> None:
+def test_disruptions_use_up_no_retries(status: dict[str, Any]) -> None:
     world = World(model_body(merge={"retries": 1}))
     world.reconcile()
     for _ in range(4):

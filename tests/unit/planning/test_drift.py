@@ -241,7 +241,7 @@ def test_a_policy_that_rewrites_a_service_is_told_and_not_fought() -> None:
 OURS = {"manager": "vicuna-operator", "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}}
 CONTROLLERS = {"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
 
-MARK = {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
+MARK: dict[str, Any] = {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
 RESTARTED = {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:template": {"f:metadata": MARK}}}}
 
 

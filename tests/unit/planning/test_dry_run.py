@@ -135,11 +135,11 @@ def shapes(name: str = "demo", **fields: Any) -> list[str]:
 
 
 def test_models_that_differ_in_names_and_sources_have_one_shape() -> None:
-    storage = {"storage": {"size": "10Gi"}}  # a volume of one node: its pods are bound to one another
+    storage: dict[str, Any] = {"storage": {"size": "10Gi"}}  # a volume of one node: its pods are bound to one another
     spread = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]
-    serving = {"serving": {"topologySpreadConstraints": spread, "podLabels": {"team": "a"}}}
+    serving: dict[str, Any] = {"serving": {"topologySpreadConstraints": spread, "podLabels": {"team": "a"}}}
     sources = {part: {"source": f"pvc://inputs/other-{part}"} for part in ("base", "delta")}
-    other = {"weights": sources}
+    other: dict[str, Any] = {"weights": sources}
     assert shapes(**storage, **serving) == shapes("other", **storage, **serving, **other)
 
 

@@ -77,10 +77,10 @@ def test_a_foreign_budget_is_left_alone() -> None:
     assert world.only("PodDisruptionBudget")["spec"] == {"minAvailable": 1}
 
 
-PEER = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "vicuna-operator-gateway"}}}
+PEER: dict[str, Any] = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "vicuna-operator-gateway"}}}
 
 
-def policies(world: World) -> list[dict[str, object]]:
+def policies(world: World) -> list[list[dict[str, object]]]:
     return [item["spec"]["ingress"] for item in world.all("NetworkPolicy")]
 
 

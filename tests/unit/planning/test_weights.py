@@ -7,6 +7,7 @@ import pytest
 
 from support.cluster import model_body
 from support.world import ARTIFACT, World
+from vicuna_operator.planning.actions import Patch
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.status import refused
 
@@ -311,7 +312,9 @@ def test_growing_comes_last_so_that_a_class_that_refuses_holds_nothing_up() -> N
     world.deploy()
     world.edit(storage={"size": "20Gi"}, serving={"replicas": 2})
     made = world.reconcile()
-    assert made.actions[-1].body == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
+    last = made.actions[-1]
+    assert isinstance(last, Patch)
+    assert last.body == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
     assert len(made.actions) > 1
 
 

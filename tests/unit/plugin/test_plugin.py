@@ -168,7 +168,7 @@ def test_rollback_to_another_claim_and_back() -> None:
 
 def test_rollback_warns_where_manifests_are_applied_by_something_else(capsys: Capture) -> None:
     world = edited(7)
-    fields = {"f:spec": {"f:serving": {".": {}, "f:maxConcurrency": {}, "f:replicas": {}}}}
+    fields: dict[str, Any] = {"f:spec": {"f:serving": {".": {}, "f:maxConcurrency": {}, "f:replicas": {}}}}
     managed = [
         {"manager": "argocd-controller", "fieldsV1": fields},
         {"manager": "kubectl-edit", "fieldsV1": fields},

@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +63,11 @@ class UsageKubectl:
     def write(self, *words: str) -> None:
         raise AssertionError(words)
 
-    show = forward = write
+    def show(self, *words: str) -> int:
+        raise AssertionError(words)
+
+    def forward(self, target: str, port: int) -> AbstractContextManager[str]:
+        raise AssertionError(target)
 
 
 def _today(*rows: tuple[str, str, int, int, int]) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def test_objects_of_all_replicas_are_summed_up() -> None:
 
 
 def test_objects_that_somebody_else_wrote_do_no_harm() -> None:
-    odd = [{}, {"metadata": {}}, {"metadata": {"labels": None}, "usage": 3}]
+    odd: list[dict[str, Any]] = [{}, {"metadata": {}}, {"metadata": {"labels": None}, "usage": 3}]
     odd += [{"metadata": {"labels": {"vicuna.dev/day": "2026-11-30"}}, "usage": [None, {"key": "a"}]}]
     assert usage_rows(odd, ["key"], 5, NOW) == []
 

@@ -30,7 +30,8 @@ def why(world: World, capsys: Capture) -> list[str]:
 
 def told(world: World, capsys: Capture) -> dict[str, Any]:
     assert main(["why", "demo", "-o", "json"], connect=lambda _: Narrow(world)) == 0
-    return json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 def cramped() -> World:

@@ -81,7 +81,8 @@ def arguments(child: dict[str, Any]) -> list[str]:
 
 
 def cases(file: Path) -> list[dict[str, Any]]:
-    return json.loads(file.read_text())
+    found: list[dict[str, Any]] = json.loads(file.read_text())
+    return found
 
 
 def complete(file: Path) -> None:

@@ -32,7 +32,8 @@ def deployment(*, shared: bool = True, **serving: Any) -> dict[str, Any]:
 
 
 def pod(made: dict[str, Any]) -> dict[str, Any]:
-    return made["spec"]["template"]["spec"]
+    found: dict[str, Any] = made["spec"]["template"]["spec"]
+    return found
 
 
 def variables(made: dict[str, Any]) -> list[str]:

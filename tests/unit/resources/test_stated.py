@@ -130,11 +130,12 @@ def test_edits_reach_the_service_and_the_claim_that_are_there() -> None:
 @pytest.mark.parametrize("stated", [{}, {"fsGroup": 7}])
 def test_user_and_groups_can_be_left_to_the_platform(render: Any, stated: Body) -> None:
     words: Body = {"image": "i", "pull_policy": "Always", "shared_volume": False}
-    words |= {
+    more: dict[Any, Body] = {
         merge_job: {"attempt": 0, "series": "s", "capacity": ""},
         prune_job: {"keep": {"a" * 16}},
         revision_deployment: {"revision": "r", "artifact_id": "a" * 16, "replicas": 1, "annotations": {}},
-    }[render]
+    }
+    words |= more[render]
     subject = model(serving={"podSecurityContext": stated})
     fixed, left = (
         render(subject, **words, **more)["spec"]["template"]["spec"]["securityContext"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.rows import fill, store
-from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, KVCacheAllocator
+from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, Block, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row, common_prefix
 
@@ -19,7 +19,7 @@ ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.in
 @given(ACTIONS)
 @settings(deadline=None)
 def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]) -> None:
-    pool, blocks = KVCacheAllocator(20 * BLOCK_TOKENS + 7), []
+    pool, blocks = KVCacheAllocator(20 * BLOCK_TOKENS + 7), list[Block]()
     for action, index, tokens in actions:
         block = blocks[index % len(blocks)] if blocks else None
         if action == "a" and (new := pool.allocate(tokens)):
@@ -54,7 +54,7 @@ def held(store: KeyValueStore, row: Row) -> list[float]:
 @settings(deadline=None, max_examples=200)
 def test_every_row_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
     buffers = store(10 * BLOCK_TOKENS)
-    cache, rows = PrefixCache(buffers, 10 * BLOCK_TOKENS), []
+    cache, rows = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[Row]()
     for action, index, tokens in actions:
         row = rows[index % len(rows)] if rows else None
         if action == "p":

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,7 @@ async def test_calls_run_in_one_thread_in_their_order() -> None:
         order.append((number, threading.current_thread().name))
         return number
 
-    assert await asyncio.gather(*(thread.run(lambda number=number: call(number)) for number in range(5))) == [*range(5)]
+    assert await asyncio.gather(*(thread.run(partial(call, number)) for number in range(5))) == [*range(5)]
     assert order == [(number, "encode") for number in range(5)]
     assert (thread.waiting, thread.hung) == (0, False)
     with pytest.raises(ValueError, match="literal"):

@@ -1,6 +1,7 @@
 """The built-in formats as Jinja: in plain transformers the same ids as our renderers give, whatever is said."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from support.pieces import train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
-from vicuna_server.prompts import Conversation, Message, get_template, jinja_source, written_format
+from vicuna_server.prompts import Conversation, Message, Role, get_template, jinja_source, written_format
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
 _TEXTS = st.one_of(
@@ -59,7 +60,7 @@ def byte_level() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
 
 
-TOKENIZERS = {
+TOKENIZERS: dict[str, Callable[[], Any]] = {
     "LLaMA's": lambda: llama(),
     "LLaMA's, legacy false": lambda: llama(legacy=False),
     "LLaMA's, no space in front": lambda: llama(legacy=False, add_prefix_space=False),
@@ -100,11 +101,12 @@ def test_without_a_prompt_for_the_answer_the_last_turn_is_ended(name: str, messa
     said = [{"role": one.role, "content": one.content} for one in messages]
     options = {"chat_template": source, "tokenize": False}
     last = Conversation.of(messages).turns[-1].role
-    other = {"role": "assistant" if last == "user" else "user", "content": "zZ"}
+    role: Role = "assistant" if last == "user" else "user"
+    other = {"role": role, "content": "zZ"}
     longer = tokenizer.apply_chat_template([*said, other], **options)
     alone = tokenizer.apply_chat_template(said, **options)
     assert longer.startswith(alone)
-    opening = get_template(name).render(Conversation.of([Message(other["role"], "zZ")])).text()
+    opening = get_template(name).render(Conversation.of([Message(role, "zZ")])).text()
     assert longer.removeprefix(alone).partition("zZ")[0] in opening
 
 
@@ -112,7 +114,7 @@ def test_without_a_prompt_for_the_answer_the_last_turn_is_ended(name: str, messa
 def test_parts_and_the_newer_name_of_system_are_understood(name: str) -> None:
     tokenizer = TOKENIZERS["characters"]()
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    said = [{"role": "developer", "content": "Be."}, {"role": "user", "content": parts}]
+    said: list[dict[str, Any]] = [{"role": "developer", "content": "Be."}, {"role": "user", "content": parts}]
     messages = (Message("system", "Be."), Message("user", "a\nb"))
     ids = plain_ids(tokenizer, said, jinja_source(name), add_generation_prompt=True)
     assert ids == PromptEncoder(tokenizer, name).encode(ChatPrompt(messages)).ids

@@ -1,5 +1,7 @@
 """Each field of the current clients is one that somebody has thought about."""
 
+from typing import Any
+
 import pytest
 from openai.types import EmbeddingCreateParams, completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
@@ -48,7 +50,7 @@ VLLM: dict[type[RequestBody], str] = {
 """Fields of vLLM 0.32."""
 
 
-OPENAI = {
+OPENAI: dict[type[RequestBody], type[Any]] = {
     ChatRequest: chat_create_params.CompletionCreateParamsStreaming,
     CompletionRequest: completion_create_params.CompletionCreateParamsStreaming,
     EmbeddingRequest: EmbeddingCreateParams,

@@ -1,11 +1,11 @@
 """Where a model runs: quantities, CPUs, devices."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from vicuna_server import machine
 from vicuna_server.engine.builtin import placement
 from vicuna_server.engine.builtin.placement import choose_placement
 from vicuna_server.errors import EngineError, UsageError
@@ -27,7 +27,7 @@ def test_what_is_no_quantity_is_a_usage_error(text: str) -> None:
 
 
 def test_the_cgroup_quota_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     quota = tmp_path / "cpu.max"
     for text, cpus in (("150000 100000", 2), ("max 100000", 8), ("1000 100000", 1), ("garbage", 8)):
         quota.write_text(text)

@@ -3,6 +3,7 @@
 import gc
 import json
 import random
+import sys
 
 import psutil
 import pytest
@@ -98,10 +99,10 @@ def test_no_process_outlives_its_renderer() -> None:
 
 
 def test_where_no_process_is_to_be_had_the_client_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering.sys, "executable", "/nonexistent")
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
     with pytest.raises(OverloadedError, match="no process"):
         render(Renderer(PLAIN, {}))
-    monkeypatch.setattr(rendering.sys, "executable", "/bin/true")
+    monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(OverloadedError, match="does not come up"):
         render(Renderer(PLAIN, {}))
 

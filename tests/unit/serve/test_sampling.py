@@ -58,8 +58,8 @@ def test_a_negative_seed_is_another_seed() -> None:
 
 @pytest.mark.parametrize("mass", [0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("others", [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}], ids=str)
-def test_typical_p_keeps_what_transformers_keeps(mass: float, others: dict[str, float]) -> None:
-    warpers = {"top_k": TopKLogitsWarper, "top_p": TopPLogitsWarper, "min_p": MinPLogitsWarper}
+def test_typical_p_keeps_what_transformers_keeps(mass: float, others: dict[str, Any]) -> None:
+    warpers: dict[str, Any] = {"top_k": TopKLogitsWarper, "top_p": TopPLogitsWarper, "min_p": MinPLogitsWarper}
     logits = torch.randn(500, generator=torch.Generator().manual_seed(5)) * 3
     scores = logits[None]
     for name, value in others.items():

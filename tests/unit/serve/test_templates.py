@@ -3,7 +3,7 @@
 import pytest
 
 from vicuna_server.errors import RequestError
-from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template
+from vicuna_server.prompts import Conversation, EndOfTurn, Message, Role, get_template
 
 V1_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -19,7 +19,7 @@ ALPACA_SYSTEM = (
 
 
 def talk(*turns: str, system: str | None = None) -> Conversation:
-    roles = ("user", "assistant")
+    roles: tuple[Role, Role] = ("user", "assistant")
     messages = [Message(roles[index % 2], text) for index, text in enumerate(turns)]
     return Conversation.of([*([Message("system", system)] if system is not None else []), *messages])
 

@@ -7,7 +7,7 @@ import pytest
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.trimming import most_tokens, trim
 from vicuna_server.errors import ContextLengthError
-from vicuna_server.prompts import Message
+from vicuna_server.prompts import Message, Role
 
 
 class Model:
@@ -78,7 +78,8 @@ def test_what_fits_is_encoded_once() -> None:
 def test_no_more_goes_than_must(seed: int) -> None:
     """Over random conversations, of whose messages the template's part is the same."""
     dice = random.Random(seed)
-    roles = ["system", *(dice.choice(["user", "user", "assistant", "system"]) for _ in range(dice.randint(1, 60)))]
+    any_role: list[Role] = ["user", "user", "assistant", "system"]
+    roles: list[Role] = ["system", *(dice.choice(any_role) for _ in range(dice.randint(1, 60)))]
     messages = tuple(Message(role, "w " * dice.randint(0, 40)) for role in roles)
     most, model = dice.randint(50, 1200), Model(context=10**9 if seed % 2 else 1500)
     encoded, left_out = trim(ChatPrompt(messages), most, model, model.encode)

@@ -22,7 +22,7 @@ from vicuna_server.weights.tensors import TensorSource, read_elements
 
 
 def _bytes_of(tensor: TensorSource) -> bytes:
-    return read_elements(tensor, 0, tensor.elements)
+    return bytes(read_elements(tensor, 0, tensor.elements))
 
 
 def _raw(tensor: torch.Tensor) -> bytes:

@@ -3,6 +3,7 @@
 import json
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_the_config_is_made_from_params_and_tensors(tmp_path: Path) -> None:
     ],
 )
 def test_the_length_follows_the_generation(
-    tmp_path: Path, dtype: torch.dtype, params: dict[str, float], length: int
+    tmp_path: Path, dtype: torch.dtype, params: dict[str, Any], length: int
 ) -> None:
     folder = write_meta(tmp_path / "7B", whole_weights(dtype), 1, **params)
     assert open_checkpoint(folder).config["max_position_embeddings"] == length

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_an_archive_beyond_4_gib_is_found(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 < 2**20
 
 
-def _description(tensors: list[tuple[str, str, str, int, tuple[int, ...], tuple[int, ...]]]) -> bytes:
+def _description(tensors: Sequence[tuple[str, str, str, int, tuple[int, ...], tuple[int, ...]]]) -> bytes:
     """Make a data.pkl of (name, storage class, key, offset, shape, strides), as torch.save does."""
 
     def integer(value: int) -> bytes:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import httpx
 import huggingface_hub.constants
 import pytest
-from huggingface_hub.utils import close_session, get_session
+from huggingface_hub.utils import close_session, get_session  # type: ignore[attr-defined]  # exported lazily
 
 from support.hub import Asked, Fault, Hub, Hurry
 from vicuna_server.errors import InputError, InterruptedRunError, UnreachableError, VicunaError
@@ -206,7 +206,11 @@ def test_a_signal_ends_a_request_that_hangs(hub: Hub, read: Read, stop: Hurry) -
 
 
 def test_a_signal_ends_the_wait_between_two_tries(hub: Hub, read: Read, stop: Hurry) -> None:
-    hub.fault = lambda _: stop.set() or Fault(503)
+    def stopping(_: Asked) -> Fault:
+        stop.set()
+        return Fault(503)
+
+    hub.fault = stopping
     with pytest.raises(InterruptedRunError):
         read(0, 100)
 
