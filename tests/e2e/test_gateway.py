@@ -20,7 +20,7 @@ GATEWAY = "vicuna-operator-gateway"
 SELECTOR = "app.kubernetes.io/name=vicuna-operator-gateway"
 URL = f"http://{GATEWAY}.{SYSTEM}.svc"
 MODELS = ("door-one", "door-two")
-DAY = 300
+DAY = 100
 """Tokens a day of a key that has a limit."""
 SLOW = [
     {"name": "VICUNA_ENGINE", "value": "scripted"},
