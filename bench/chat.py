@@ -188,7 +188,7 @@ async def compare(model: Path, args: Any) -> None:
     ours = VicunaServer(model, args.dtype, args.device)
     contenders: list[Contender] = [ours]
     if args.other is not None:
-        contenders.append(VicunaServer(model, args.dtype, args.device, "ours, other", checkout=args.other.absolute()))
+        contenders.append(VicunaServer(model, args.dtype, args.device, "ours, other", checkout=args.other))
     if "generate" in args.against:
         contenders.append(Generate(model, args.dtype, args.device))
     if "batching" in args.against:

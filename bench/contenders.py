@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+from checkouts import packages_of, python_path
 
 __all__ = ["Contender", "FastChat", "Generate", "Message", "TransformersServe", "VicunaServer"]
 
@@ -100,7 +101,7 @@ class VicunaServer(Served):
         return [sys.executable, "-m", "vicuna_server", "serve", *model, *listen, "--kv-cache-memory", self.cache]
 
     def packages(self) -> list[Path]:
-        return [] if self.checkout is None else [self.checkout / name for name in ("contract", "server")]
+        return packages_of(self.checkout)
 
     def ready_path(self) -> str:
         return "/readyz"
@@ -174,7 +175,7 @@ class FastChat:
             spawn(
                 [*module, "fastchat.serve.controller", "--host", "127.0.0.1", "--port", str(self._controller_port)],
                 "fastchat-controller",
-                *filter(None, [self._packages]),
+                self._packages,
             )
         )
         wait_for(f"{controller}/list_models", self._processes[0], self.name, method="POST")
@@ -183,7 +184,7 @@ class FastChat:
         listen = ["--host", "127.0.0.1", "--port", str(self._port), "--limit-worker-concurrency", "64"]
         addresses = ["--worker-address", worker, "--controller-address", controller]
         worker_command = [*module, "fastchat.serve.model_worker", *model, *listen, *addresses]
-        self._processes.append(spawn(worker_command, "fastchat-worker", *filter(None, [self._packages])))
+        self._processes.append(spawn(worker_command, "fastchat-worker", self._packages))
         wait_for(f"{worker}/worker_get_status", self._processes[1], self.name, method="POST")
 
     def stop(self) -> None:
@@ -252,8 +253,7 @@ def free_port() -> int:
 
 
 def spawn(command: list[str], name: str, *packages: Path) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, [*map(str, packages), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": path} if path else {})
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | python_path(packages)
     environment["LOGDIR"] = tempfile.gettempdir()  # FastChat writes logs of its own, else into the current folder
     log = Path(tempfile.gettempdir()) / f"bench-{name.split()[0]}-{os.getpid()}.log"
     with log.open("wb") as output:

@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 import uvloop
+from checkouts import packages_of, python_path
 
 EVENT = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -248,9 +249,8 @@ def start(
         *access,
     ]
     words += ["--upstream", f"m=http://127.0.0.1:{direct}", "--port", str(port)]
-    there = [str(checkout.absolute() / name) for name in ("contract", "server")] if checkout else []
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, [*there, os.environ.get("PYTHONPATH", "")]))}
-    gateway = running.enter_context(subprocess.Popen(words, stderr=subprocess.DEVNULL, env=os.environ | path))
+    environment = os.environ | python_path(packages_of(checkout))
+    gateway = running.enter_context(subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment))
     running.callback(gateway.terminate)
     process = psutil.Process(gateway.pid)
     process.cpu_affinity([core])

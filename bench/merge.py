@@ -33,6 +33,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from checkouts import packages_of, python_path
+
 from vicuna_server.weights.formats.safetensors_format import build_header
 
 VOCABULARY = 32000
@@ -97,7 +99,7 @@ def measure(place: Path, shape: Shape, layout: str, runs: int, other: Path | Non
     commands = {"merge": (merge_command(place), place / "out")}
     commands["digests"] = (merge_command(place, digests(place)), place / "out")
     if other:
-        there = [f"PYTHONPATH={os.pathsep.join(str(other.absolute() / name) for name in ('contract', 'server'))}"]
+        there = [f"{name}={value}" for name, value in python_path(packages_of(other)).items()]
         commands |= {
             f"{name}, other": (["env", *there, *command], out) for name, (command, out) in list(commands.items())
         }

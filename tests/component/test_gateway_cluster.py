@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.gateway import FakeApi, fake_api
+from support.kubeconfig import write_kubeconfig
 from support.serving import eventually
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.cluster import Cluster
@@ -67,17 +68,7 @@ class _Learned:
 async def _watching(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *namespaces: str
 ) -> AsyncIterator[_Learned]:
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", api.url)))
     monkeypatch.setattr("vicuna_server.gateway.reflector._FIRST_DELAY", 0.01)
     learned = _Learned()
     cluster = Cluster(learned.catalogue, namespaces)

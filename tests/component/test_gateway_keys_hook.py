@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from support.gateway import answering
+from support.kubeconfig import write_kubeconfig
 from vicuna_contract.signing import public_keys
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.key_keeper import ROTATION
@@ -80,13 +80,9 @@ async def _serving(store: Store) -> AsyncIterator[Store]:
 
 async def hook(store: Store, folder: Path, *words: str) -> tuple[int, str]:
     """Run the command; return its exit code and what it said."""
-    user = {"name": "u", "user": {"token": "t"}}
-    context = {"name": "c", "context": {"cluster": "k", "user": "u"}}
-    config = {"clusters": [{"name": "k", "cluster": {"server": store.url}}], "users": [user], "contexts": [context]}
-    (folder / "config").write_text(json.dumps({**config, "current-context": "c"}))
     command = [sys.executable, "-m", "vicuna_server.cli", "signing-keys"]
     command += ["--secret", "sys/gw-signing", "--config-map", "sys/gw-signing", *words]
-    env = {**os.environ, "KUBECONFIG": str(folder / "config")}
+    env = {**os.environ, "KUBECONFIG": str(write_kubeconfig(folder / "config", store.url, "t"))}
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, env=env, stderr=pipe)
     async with asyncio.timeout(100):

@@ -1,7 +1,6 @@
 """The store of a gateway's counts by HTTP: an API server that keeps VicunaUsages, has none, or is away."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from support.gateway import answering
+from support.kubeconfig import write_kubeconfig
 from support.usage import Clock, Replica, key
 from support.usage_scenarios import DAY, SCENARIOS, Stores
 from vicuna_server.errors import OverloadedError
@@ -69,17 +69,7 @@ class Api:
 async def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Api]:
     api = Api()
     async with answering(api.answer) as api.url:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": api.url}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(config))
-        monkeypatch.setenv("KUBECONFIG", str(path))
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", api.url)))
         yield api
 
 

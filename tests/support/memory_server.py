@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from support.kubeconfig import write_kubeconfig
 from support.memory_kube import Body, MemoryKube, labels_match
 from vicuna_operator.errors import AlreadyExistsError, ForbiddenError, KubeError
 from vicuna_operator.planning.actions import Ref
@@ -55,16 +56,7 @@ class MemoryServer:
         await self._runner.cleanup()
 
     def write_kubeconfig(self, path: Path, token: str | None = None) -> Path:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
-            "users": [{"name": "u", "user": {"token": token or self.token}}],
-        }
-        path.write_text(json.dumps(config))
-        return path
+        return write_kubeconfig(path, self.url, token or self.token)
 
     async def until(self, condition: Any, seconds: float = 20) -> None:
         """Wait until a condition of the objects or of the calls holds; it is looked at after every request."""

@@ -170,6 +170,7 @@ class Entry:
         self._most = most
         self._held = 0
         self._counts = (0, 0)
+        self._open = True
         if account is not None:
             account.under_way += 1
             self._hold(most)
@@ -189,22 +190,20 @@ class Entry:
 
     def close(self) -> None:
         """End: what it could have used and did not is free again."""
+        if not self._open:
+            return
+        self._open = False
+        self._ended()
         if self._account is not None:
             self._hold(0)
             self._account.under_way -= 1
             self._account = None
-        ended, self._ended = self._ended, _nothing
-        ended()
 
     def _hold(self, tokens: int) -> None:
         if self._account is not None:
             self._account.held += tokens - self._held
             self._account.touched = self._ledger.clock()
             self._held = tokens
-
-
-def _nothing() -> None:
-    """Do nothing: an entry that is closed again."""
 
 
 def books_of(service: NamespacedName | None, rates: Rates, now: Callable[[], datetime] | None = None) -> Books:
