@@ -1,6 +1,6 @@
 """The short way to the routes that carry nearly all requests. Pure ASGI.
 
-FastAPI tries one route after the other and looks for dependencies that ours do not have: a sixth of what a request
+FastAPI tries one route after the other and looks for dependencies that ours do not have: a seventh of what a request
 costs the gateway.
 """
 
