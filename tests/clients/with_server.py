@@ -1,8 +1,8 @@
 """Runs a command with a model server and a gateway beside it: `python tests/clients/with_server.py COMMAND…`.
 
-The model is a random one of two layers whose tokens are bytes. The command finds in its environment `VICUNA_URL`,
-`VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_TOKENIZER` (the model's folder) and `VICUNA_EXPECTED`: a JSON file with
-what transformers says of some texts.
+The model is a random one of two layers whose tokens are bytes; it never ends an answer by itself. The command finds in
+its environment `VICUNA_URL`, `VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_TOKENIZER` (the model's folder) and
+`VICUNA_EXPECTED`: a JSON file with what transformers says of some texts.
 """
 
 import json
@@ -32,7 +32,7 @@ LOOPBACK = ["--host", "127.0.0.1", "--port", "0", "--access-log", "off"]
 def main(command: list[str]) -> int:
     """Return the command's exit status."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_tiny_model(Path(scratch) / "model")
+        folder = write_tiny_model(Path(scratch) / "model", endless=True)
         expected = Path(scratch) / "expected.json"
         serve = ["serve", "--model", str(folder), "--served-name", MODEL, "--dtype", "float32"]
         gateway = ["gateway", "--no-keys", "--metrics-port", "0", "--upstream"]

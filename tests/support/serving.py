@@ -72,8 +72,17 @@ async def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> No
             await asyncio.sleep(0.005)
 
 
-def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, context: int = 4096) -> Path:
-    """A random two-layer LLaMA in float32 whose tokens are bytes: 256 of them, `<s>` and `</s>`."""
+def write_tiny_model(
+    folder: Path, *, chat_template: str | None = CHATML, context: int = 4096, endless: bool = False
+) -> Path:
+    """Write a random two-layer LLaMA in float32 whose tokens are bytes: 256 of them, `<s>` and `</s>`.
+
+    Args:
+        folder: Where to.
+        chat_template: The tokenizer's; None: it has none.
+        context: Tokens.
+        endless: Without `</s>`. One token in 250 would be it where tokens are drawn, and the answer shorter than asked.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -82,7 +91,7 @@ def write_tiny_model(folder: Path, *, chat_template: str | None = CHATML, contex
     tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token=None if endless else "</s>")
     if chat_template is not None:
         fast.chat_template = chat_template
     fast.save_pretrained(folder)
