@@ -363,10 +363,10 @@ def test_the_notes_say_who_gets_past_the_keys_and_who_does_not_get_in(helm: Helm
         return done.stdout.partition("NOTES:")[2]
 
     assert "every pod of the cluster" in notes()
-    assert "whom networkPolicy names" in notes("--set", "networkPolicy.enabled=true")
-    assert "nobody, but for pods from before" in notes("--set", "gateway.signing.required=true")
+    assert "the peers that networkPolicy names" in notes("--set", "networkPolicy.enabled=true")
+    assert "nobody. Pods from before" in notes("--set", "gateway.signing.required=true")
     monitor = ("--set", "networkPolicy.enabled=true", "--set", "metrics.serviceMonitor.enabled=true")
     named = ("--set-json", 'networkPolicy.monitoring.namespaceLabels={"kubernetes.io/metadata.name": "mon"}')
-    assert "Prometheus is kept out" in notes(*monitor)
-    assert "Prometheus is kept out" not in notes(*monitor, *named)
-    assert "Prometheus is kept out" not in notes("--set", "metrics.serviceMonitor.enabled=true")
+    assert "keep Prometheus out" in notes(*monitor)
+    assert "keep Prometheus out" not in notes(*monitor, *named)
+    assert "keep Prometheus out" not in notes("--set", "metrics.serviceMonitor.enabled=true")
