@@ -8,8 +8,15 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vicuna_contract.names import KIND, MAX_MODEL_NAME
-from vicuna_contract.sources import ClaimSource, FileSource, HubSource, parse_declared, parse_digest
-from vicuna_operator.api.types import ServingSpec, StorageSpec, VicunaModelSpec, WeightsSource, WeightsSpec
+from vicuna_contract.sources import ClaimSource, FileSource, HubSource, Location, parse_declared, parse_digest
+from vicuna_operator.api.types import (
+    AdapterSource,
+    ServingSpec,
+    StorageSpec,
+    VicunaModelSpec,
+    WeightsSource,
+    WeightsSpec,
+)
 from vicuna_operator.errors import Fault, SpecError
 
 __all__ = ["parse_spec"]
@@ -105,17 +112,21 @@ def _source_faults(where: str, source: WeightsSource, local: bool) -> Iterator[F
     except ValueError as error:
         yield Fault(f"{where}.source", str(error))
     else:
-        if isinstance(location, FileSource) and not local:
-            message = "file:// works in local runs only; put the weights on a claim and say pvc://"
-            yield Fault(f"{where}.source", message)
-        if isinstance(location, ClaimSource) and not location.path and "adapters" not in where:
-            yield Fault(f"{where}.source", "name the folder inside the claim: pvc://CLAIM/PATH")
-        if not isinstance(location, HubSource) and source.revision is not None:
-            yield Fault(f"{where}.revision", "only hf:// sources have revisions; remove it")
+        yield from _location_faults(where, source, location, local)
     try:
         _ = source.digest is None or parse_digest(source.digest)
     except ValueError as error:
         yield Fault(f"{where}.digest", str(error))
+
+
+def _location_faults(where: str, source: WeightsSource, location: Location, local: bool) -> Iterator[Fault]:
+    if isinstance(location, FileSource) and not local:
+        yield Fault(f"{where}.source", "file:// works in local runs only; put the weights on a claim and say pvc://")
+    # For adapters the definition (CRD) alone has this rule.
+    if isinstance(location, ClaimSource) and not location.path and not isinstance(source, AdapterSource):
+        yield Fault(f"{where}.source", "name the folder inside the claim: pvc://CLAIM/PATH")
+    if not isinstance(location, HubSource) and source.revision is not None:
+        yield Fault(f"{where}.revision", "only hf:// sources have revisions; remove it")
 
 
 def _serving_faults(serving: ServingSpec) -> Iterator[Fault]:
