@@ -13,7 +13,7 @@ from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import read_file
 from vicuna_server.inspect.memory import MemoryRow, memory_table
-from vicuna_server.merge.arithmetic.layout import Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor
 from vicuna_server.merge.inputs import Input
 from vicuna_server.merge.planning.config_files import small_files
 from vicuna_server.merge.planning.output_dtype import own_dtype
@@ -230,9 +230,9 @@ def _describe_text(
 
 def _describe_agreement(checkpoint: Checkpoint, tokenizer: Tokenizer, problems: Problems) -> None:
     """Warn where config, tokenizer and tensors disagree; in a merge others may bring what is wrong here."""
-    steps = [Step(name, tensor.shape, tensor.dtype, tensor) for name, tensor in checkpoint.tensors.items()]
+    outputs = [OutputTensor(name, tensor.shape, tensor.dtype, tensor) for name, tensor in checkpoint.tensors.items()]
     aside = Problems()
-    small_files(checkpoint, tokenizer, steps, own_dtype(checkpoint), aside)
+    small_files(checkpoint, tokenizer, outputs, own_dtype(checkpoint), aside)
     for reason, message in (*aside.found, *aside.warnings):
         problems.warn(reason, message)
 

@@ -115,7 +115,7 @@ def _summary(plan: Plan, sources: Sources) -> PlanSummary:
         tensors=plan.tensor_count,
         bytes_to_read=plan.bytes_to_read,
         bytes_to_write=plan.bytes_to_write,
-        shards=[OutputFile(name=shard.name, size=shard.size, tensors=len(shard.steps)) for shard in plan.shards],
+        shards=[OutputFile(name=shard.name, size=shard.size, tensors=len(shard.tensors)) for shard in plan.shards],
     )
 
 

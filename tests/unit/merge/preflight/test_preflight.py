@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.memory_checkpoints import ZeroFile, memory_checkpoint
-from vicuna_server.merge.planning.steps import pair_tensors
+from vicuna_server.merge.planning.pairing import pair_tensors
 from vicuna_server.merge.preflight import whole
 from vicuna_server.merge.preflight.configs import check_pair, check_unquantised, unquantised
 from vicuna_server.merge.preflight.contents import check_alone, check_contents, merged_beta
