@@ -9,7 +9,7 @@ from support.world import CONFIG, World
 from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 OURS_TO_TELL = ["example.com/backup"]
 

@@ -9,7 +9,7 @@ from support.cluster import model_body
 from support.world import ARTIFACT, World
 from vicuna_operator.planning.actions import Patch
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 
 def test_first_pass_makes_claim_job_and_service() -> None:
