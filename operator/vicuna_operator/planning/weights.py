@@ -97,7 +97,7 @@ def _verifying(stage: WeightsStage, known: _KnownArtifact | None, request: Verif
     if known is None:
         return stage
     cause = f"a server reports {request.failure.reason}" if request.failure is not None else "as requested"
-    why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({cause})"
+    why = f"every byte of artifact {known.artifact_id} is verified, and what is damaged is merged again ({cause})"
     begins = [NewEvent("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
     new_events = [*stage.new_events, *(begins if begun else [])]

@@ -11,7 +11,8 @@ from pydantic.alias_generators import to_camel
 
 from vicuna_server.artifacts import identity
 from vicuna_server.artifacts.digests import digest_files
-from vicuna_server.inspect.description import Description, Finding, describe, findings
+from vicuna_server.inspect.describing import describe
+from vicuna_server.inspect.description import Description, Finding, findings
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.planning.plan import Plan, plan_request
 from vicuna_server.merge.request import Request

@@ -99,13 +99,13 @@ def test_a_spec_without_weights_is_told_what_to_give(tmp_path: Path, spec: str, 
     assert told in str(read(tmp_path, GOOD.partition("spec:")[0] + spec))
 
 
-def test_a_missing_file_is_no_input(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalRunError, match="No such file") as caught:
         read_model(tmp_path / "absent.yaml")
     assert caught.value.exit_code == 66
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(LocalRunError, match="UTF-8"):
@@ -193,7 +193,7 @@ def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
     assert taken(tmp_path, with_value("spec.serving.replicas", 2.0)) == ""
 
 
-def test_a_spec_that_is_none(tmp_path: Path) -> None:
+def test_a_spec_that_is_not_an_object(tmp_path: Path) -> None:
     body = copy.deepcopy(MINIMAL)
     nothing: tuple[object, ...] = (None, [], "x")
     for spec in nothing:
@@ -201,7 +201,7 @@ def test_a_spec_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["storage.size", "serving.maxGpuMemory"])
-def test_that_nothing_is_no_size_stands_in_the_definition(field: str) -> None:
+def test_the_definition_says_that_a_size_is_more_than_zero(field: str) -> None:
     part, name = field.split(".")
     node = crd_schema.schema()["properties"]["spec"]["properties"][part]["properties"][name]
     assert "more than zero" in node["description"]

@@ -106,7 +106,7 @@ def test_without_a_delta_the_base_is_cast() -> None:
 @pytest.mark.parametrize(
     ("dtype", "torch_dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16), ("F32", torch.float32)]
 )
-def test_values_that_are_no_numbers_are_counted(dtype: str, torch_dtype: torch.dtype) -> None:
+def test_values_that_are_not_numbers_are_counted(dtype: str, torch_dtype: torch.dtype) -> None:
     values = torch.ones(100, dtype=torch_dtype)
     assert count_non_finite(_view(values), dtype) == 0
     values[[3, 50, 99]] = torch.tensor([float("inf"), float("-inf"), float("nan")], dtype=torch_dtype)

@@ -53,7 +53,7 @@ def test_a_model_that_is_held_says_so_once_and_goes_on_serving() -> None:
 
 
 @pytest.mark.parametrize("finalizers", [[], ["foregroundDeletion"], ["orphan"]])
-def test_what_kubernetes_waits_for_itself_is_no_news(finalizers: list[str]) -> None:
+def test_what_kubernetes_waits_for_itself_is_not_news(finalizers: list[str]) -> None:
     world = deployed()
     delete(world, world.body, [*finalizers, *([] if finalizers else ["foregroundDeletion"])])
     made = world.reconcile()

@@ -261,7 +261,7 @@ def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
     [
         ("ready", "", True),
         ("loading", "", True),
-        ("ready", "l1", True),  # an artifact that somebody can load is no reason to stop
+        ("ready", "l1", True),  # an artifact that somebody can load is not a reason to stop
         ("loading", "l1", False),  # it only fails again and again until the artifact is whole
     ],
 )

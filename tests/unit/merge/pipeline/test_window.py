@@ -125,6 +125,6 @@ def test_only_what_is_needed_counts_as_here_and_the_rest_goes(folders: tuple[Pat
     assert {path.name for path in ours.iterdir()} == {BASE[0].stored_name, DELTA[0].stored_name, "base"}
 
 
-def test_the_type_of_the_client_is_no_part_of_a_file() -> None:
+def test_the_type_of_the_client_is_not_a_part_of_a_file() -> None:
     file = hub_file("b0")
     assert file == HubFile(file.uri, file.name, file.size, None, file.url, HubClient(NO_CLIENT), Blocks())
