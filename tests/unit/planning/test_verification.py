@@ -1,4 +1,4 @@
-"""Weights that are lost or damaged: looked at once, made anew where they have to be, and what else is told."""
+"""Weights that are lost or damaged are verified at once and merged again where they have to be; what else is told."""
 
 import json
 from typing import Any
