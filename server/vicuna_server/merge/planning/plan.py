@@ -1,4 +1,4 @@
-"""What a merge will write, decided and judged before the first byte."""
+"""What a merge will write, decided and checked before the first byte."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -245,7 +245,6 @@ def check_result(config_source: Checkpoint, outputs: Sequence[OutputTensor], pro
         outputs: the result's tensors.
         problems: as for `whole.check_model`.
     """
-    checked = {tensor.name: tensor.shape for tensor in config_source.tensors.values()}
-    if {output.name: output.shape for output in outputs} != checked:
-        tensors = {output.name: (output.dtype, output.shape) for output in outputs}
-        check_model(f"the merge of {config_source.folder}", config_source.config, tensors, problems)
+    if {o.name: o.shape for o in outputs} != {tensor.name: tensor.shape for tensor in config_source.tensors.values()}:
+        found = {output.name: (output.dtype, output.shape) for output in outputs}
+        check_model(f"the merge of {config_source.folder}", config_source.config, found, problems)
