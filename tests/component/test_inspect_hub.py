@@ -74,7 +74,7 @@ def test_what_is_wrong_is_told_by_uri(inspect: Inspect, hub: Hub) -> None:
     assert message.startswith(f"{BASE} and hf://me/base@other hold the same weights")
 
 
-def test_a_hub_that_is_away_is_no_fault_of_the_source(
+def test_a_hub_that_is_away_is_not_a_fault_of_the_source(
     hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VICUNA_HUB_PATIENCE_SECONDS", "0")

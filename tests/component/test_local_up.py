@@ -186,6 +186,6 @@ def test_a_claim_that_the_model_does_not_use_is_named(up: Up, tmp_path: Path) ->
     up.words += ["--volume", f"input={tmp_path}"]
     code, _, err = up.run("true")
     assert code == 64
-    assert "--volume input: the model uses no such claim; it uses " in err
+    assert "--volume input: the model does not use this claim; name one of " in err
     assert "inputs" in err
     assert up.files() == []

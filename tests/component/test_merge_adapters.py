@@ -444,7 +444,7 @@ def test_weights_beside_an_adapter_that_cannot_be_placed_are_named(
     assert name in capsys.readouterr().out
 
 
-def test_what_lies_beside_an_adapter_and_is_no_part_of_it(tmp_path: Path, base: Path, merge: Merge) -> None:
+def test_what_lies_beside_an_adapter_and_is_not_a_part_of_it(tmp_path: Path, base: Path, merge: Merge) -> None:
     adapter = write_adapter(tmp_path / "lora", low_rank_weights(2), adapter_config())
     _, without = merge(base, adapter)
     for name in (

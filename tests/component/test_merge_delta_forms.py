@@ -77,7 +77,7 @@ FINE_TUNE = {name: tensor + delta_weights(2)[name] for name, tensor in model_wei
         ),
     ],
 )
-def test_what_is_no_delta_of_this_base_is_named(
+def test_what_is_not_a_delta_of_this_base_is_named(
     tmp_path: Path, merge: Callable[[Side, Side], Weights], base: Side, delta: Side, reason: str, says: str
 ) -> None:
     with pytest.raises(InputError) as caught:

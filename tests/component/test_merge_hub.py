@@ -162,7 +162,7 @@ def test_messages_name_the_source_not_the_download(published: Hub, tmp_path: Pat
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_repository_without_weights_is_no_checkpoint(published: Hub, tmp_path: Path) -> None:
+def test_a_repository_without_weights_is_not_a_checkpoint(published: Hub, tmp_path: Path) -> None:
     for path in (tmp_path / "base").glob("pytorch_model*"):
         path.unlink()
     found, message = _merge(tmp_path)

@@ -1,4 +1,4 @@
-"""An artifact that somebody doubts is read in full: kept if every byte is right, put aside and made anew if not."""
+"""An artifact in doubt is verified in full: kept if every byte is right, quarantined and merged again if not."""
 
 import json
 import os

@@ -134,7 +134,7 @@ def test_families_of_which_nothing_is_told_are_served(model_type: str) -> None:
     _answers(model)
 
 
-def test_heads_that_a_config_makes_up_are_no_fault_within() -> None:
+def test_heads_that_a_config_makes_up_are_not_a_fault_within() -> None:
     """GPT-NeoX knows no groups of heads, whatever its config.json says."""
     with pytest.raises(EngineError, match=r"heads that config\.json names"):
         _answers(_tiny("gpt_neox", num_key_value_heads=1))

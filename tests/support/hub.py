@@ -133,7 +133,7 @@ class Hub(ThreadingHTTPServer):
         return asked
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves is no error."""
+        """A client that leaves is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,7 +18,7 @@ from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 
 class Watch:

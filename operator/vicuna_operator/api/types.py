@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
+from vicuna_contract.quantity import parse_quantity
 from vicuna_contract.recipe import DeltaKind, MergeDtype
 from vicuna_contract.serve_arguments import Device, PrefixCache, Quantization, ServingDtype
 from vicuna_contract.templates import ChatTemplate
@@ -21,13 +23,23 @@ __all__ = [
     "WeightsSpec",
 ]
 
-Quantity = str | int
+
+def _checked_size(value: str | int) -> str | int:
+    try:
+        if parse_quantity(value) > 0:
+            return value
+        raise ValueError(f"{value!r} must be more than zero")
+    except ValueError as error:
+        raise PydanticCustomError("size", "{problem}", {"problem": str(error)}) from None
+
+
+Size = Annotated[str | int, AfterValidator(_checked_size)]
 Fragment = dict[str, Any]  # an embedded piece of the pod API, checked by the API server
 
 
 class _Part(BaseModel):
-    # Unknown fields are ignored, so that a newer CRD's defaults do not stop an older operator;
-    # `vicuna-operator up` forbids them, since there a misspelt field would go unnoticed.
+    # Unknown fields are ignored, so that a newer CRD's defaults do not stop an older operator.
+    # `vicuna-operator up` refuses them by the CRD: a misspelt field would go unnoticed there.
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
@@ -83,7 +95,7 @@ class StorageSpec(_Part):
     """The volume that holds the artifacts: an existing claim, or one of `size` made by the operator."""
 
     claim_name: str | None = None
-    size: Quantity | None = None
+    size: Size | None = None
     storage_class_name: str | None = None
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     reclaim_policy: Literal["Retain", "Delete"] = "Retain"
@@ -109,7 +121,7 @@ class ServingSpec(_Part):
     device: Device = "auto"
     dtype: ServingDtype = "auto"
     quantization: Quantization = "none"
-    max_gpu_memory: Quantity | None = None
+    max_gpu_memory: Size | None = None
     chat_template: ChatTemplate = "auto"
     served_name: str | None = None
     context_length: Annotated[int, Field(ge=1, le=10485760)] | None = None

@@ -26,7 +26,7 @@ from vicuna_operator.kube.leader import Lease
 from vicuna_operator.kube.metadata import Stream
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 __all__ = ["check_cluster", "run_operator"]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from vicuna_contract.backoff import Backoff
 from vicuna_operator.controller.snapshot import Key
 from vicuna_operator.errors import KubeError
 
@@ -22,7 +23,7 @@ class LoopTiming:
 
     floor: float = 0.2  # between the starts of two passes of one model
     error_floor: float = 1.0  # the same after a failed pass, however many events come
-    backoff: float = 1.0  # after the first failed pass without an event; doubles
+    backoff: float = 1.0  # at most, after the first failed pass without an event; doubles
     backoff_max: float = 60.0
     resync: float = 300.0  # longest time between two passes, with 10 % of jitter
     pass_timeout: float = 180.0
@@ -30,9 +31,9 @@ class LoopTiming:
 
 @dataclass
 class _Loop:
+    backoff: Backoff
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    failures: int = 0
     pass_started: float | None = None
 
 
@@ -71,7 +72,7 @@ class Loops:
         """Let a model's loop make a pass soon, starting the loop where there is none; returns at once."""
         loop = self._loops.get(key)
         if loop is None and not self._closed and self._exists(key):
-            loop = self._loops[key] = _Loop()
+            loop = self._loops[key] = _Loop(Backoff(self._timing.backoff, self._timing.backoff_max))
             loop.task = asyncio.create_task(self._run(key, loop), name=f"reconcile {key[0]}/{key[1]}")
         if loop is not None:
             loop.wake.set()
@@ -110,8 +111,7 @@ class Loops:
                 again = await self._work(key)
         except Exception as error:  # a loop that ended would ignore its model for ever
             self._on_pass(time.monotonic() - loop.pass_started, failed=True)
-            loop.failures += 1
-            delay = min(timing.backoff * 2.0 ** min(loop.failures - 1, 16), timing.backoff_max)
+            delay = loop.backoff.next()
             floor = timing.error_floor
             if isinstance(error, KubeError | TimeoutError):
                 retry_after = error.retry_after if isinstance(error, KubeError) else None
@@ -125,7 +125,7 @@ class Loops:
             spent = time.monotonic() - loop.pass_started
             loop.pass_started = None
         self._on_pass(spent, failed=False)
-        loop.failures = 0
+        loop.backoff.reset()
         resync_after = timing.resync * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret
         delay = resync_after if again is None else min(again, resync_after)
         floor = max(0.0, timing.floor - spent)

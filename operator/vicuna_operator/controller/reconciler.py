@@ -24,7 +24,7 @@ from vicuna_operator.kube.port import Kube, ref_of
 from vicuna_operator.planning.actions import Action, Create, Plan, Ref
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import Observed
-from vicuna_operator.planning.status import unfit
+from vicuna_operator.planning.stopped_status import unfit
 
 __all__ = ["Planner", "Planning", "Reconciler"]
 

@@ -1,22 +1,17 @@
-"""The Kube port on `kubernetes.aio`: one raw request method, plain dicts in and out."""
+"""The Kube port on `kubernetes.aio`: plain dicts in and out."""
 
-import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client as aio_client
-from kubernetes.aio import config as untyped_config
 
-from vicuna_contract.cluster import configure
 from vicuna_contract.names import FIELD_MANAGER
-from vicuna_operator.errors import NotFoundError, UnavailableError
+from vicuna_operator.errors import NotFoundError
 from vicuna_operator.kube.connection import Connection, connection_of
-from vicuna_operator.kube.errors import error_from_answer
 from vicuna_operator.kube.port import Body, ref_of
+from vicuna_operator.kube.transport import OnRequest, Transport, load_configuration
 from vicuna_operator.kube.warnings import warnings_in
 from vicuna_operator.kube.write_priority import WritePriority
 from vicuna_operator.planning.actions import Ref
@@ -25,24 +20,16 @@ __all__ = ["KubeClient"]
 
 _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 _DISCOVERY_SECONDS = 300.0
-_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _MERGE_PATCH = "application/merge-patch+json"
 _METADATA = "application/json;as={};g=meta.k8s.io;v=v1, application/json"
-_OK, _UNAUTHORIZED = 200, 401
 _APPLY_PATCH = "application/apply-patch+yaml"
-
-Query = Sequence[tuple[str, str]]
-OnRequest = Callable[[str, int | None, float], None]  # method, status (None: no answer), seconds
-aio_config: Any = untyped_config
 
 
 class KubeClient:
     """The API server of KUBECONFIG, else of the pod's service account, else of ~/.kube/config."""
 
     def __init__(self, configuration: Any, *, on_request: OnRequest = lambda *_: None) -> None:
-        self._api: Any = aio_client.ApiClient(configuration)
-        self._api.user_agent = "vicuna-operator"
-        self._on_request = on_request
+        self._transport = Transport(configuration, on_request)
         self._offers: dict[str, tuple[float, bool]] = {}
         self._priority = WritePriority()
 
@@ -53,21 +40,21 @@ class KubeClient:
         Raises:
             UnavailableError: there are none, or they cannot be read.
         """
-        return cls(await _load_configuration(), on_request=on_request)
+        return cls(await load_configuration(), on_request=on_request)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._api.close()
+        await self._transport.close()
 
     async def connection(self) -> Connection:
         """Read the credentials again, for kopf's own connections."""
-        await self._reload()
-        return await connection_of(self._api.configuration)
+        await self._transport.reload()
+        return await connection_of(self._transport.configuration)
 
     async def get(self, ref: Ref, namespace: str) -> Body | None:
         """Read one object; None if it does not exist."""
         try:
-            return await self._json("GET", _path(ref.api_version, ref.kind, namespace, ref.name))
+            return await self._transport.json("GET", _path(ref.api_version, ref.kind, namespace, ref.name))
         except NotFoundError:
             return None
 
@@ -89,7 +76,7 @@ class KubeClient:
             query.append(("fieldSelector", field_selector))
         if limit is not None:
             query.append(("limit", str(limit)))
-        found = await self._json("GET", _path(api_version, kind, namespace), query)
+        found = await self._transport.json("GET", _path(api_version, kind, namespace), query)
         # items of a list carry neither apiVersion nor kind
         return [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or ()]
 
@@ -97,14 +84,14 @@ class KubeClient:
         """Create an object by POST."""
         path = _path(body["apiVersion"], body["kind"], namespace)
         async with self._priority.slot(body["kind"]):
-            return await self._json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
+            return await self._transport.json("POST", path, [("fieldManager", FIELD_MANAGER)], body)
 
     async def dry_run(self, body: Mapping[str, Any], namespace: str) -> Sequence[str]:
         """Create an object by POST with `dryRun=All`; return the texts of the answer's Warning headers."""
         path = _path(body["apiVersion"], body["kind"], namespace)
         query = [("fieldManager", FIELD_MANAGER), ("dryRun", "All")]
         async with self._priority.slot(body["kind"]):
-            _, headers = await self._request("POST", path, query, body)
+            _, headers = await self._transport.request("POST", path, query, body)
         return warnings_in(headers)
 
     async def apply(self, body: Mapping[str, Any], namespace: str) -> Body:
@@ -113,7 +100,7 @@ class KubeClient:
         path = _path(ref.api_version, ref.kind, namespace, ref.name)
         query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
         async with self._priority.slot(ref.kind):
-            return await self._json("PATCH", path, query, body, _APPLY_PATCH)
+            return await self._transport.json("PATCH", path, query, body, _APPLY_PATCH)
 
     async def patch(self, ref: Ref, namespace: str, body: Mapping[str, Any], *, subresource: str | None = None) -> Body:
         """Merge-patch an object or its subresource."""
@@ -121,7 +108,7 @@ class KubeClient:
         if subresource:
             path += f"/{subresource}"
         async with self._priority.slot(ref.kind):
-            return await self._json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
+            return await self._transport.json("PATCH", path, [("fieldManager", FIELD_MANAGER)], body, _MERGE_PATCH)
 
     async def delete(self, ref: Ref, namespace: str, *, uid: str | None = None) -> None:
         """Delete an object, its dependents in the background."""
@@ -129,13 +116,13 @@ class KubeClient:
         if uid:
             options["preconditions"] = {"uid": uid}
         async with self._priority.slot(ref.kind):
-            await self._request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
+            await self._transport.request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
 
     async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
         """Read the end of the log of a pod's container."""
         path = _path("v1", "Pod", namespace, pod) + "/log"
         query = [("container", container), ("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
-        text, _ = await self._request("GET", path, query)
+        text, _ = await self._transport.request("GET", path, query)
         return text.decode(errors="replace")
 
     async def offers(self, group_version: str) -> bool:
@@ -144,7 +131,7 @@ class KubeClient:
         if time.monotonic() - asked < _DISCOVERY_SECONDS:
             return answer
         try:
-            await self._json("GET", "/api/v1" if group_version == "v1" else f"/apis/{group_version}")
+            await self._transport.json("GET", "/api/v1" if group_version == "v1" else f"/apis/{group_version}")
             answer = True
         except NotFoundError:
             answer = False
@@ -159,101 +146,9 @@ class KubeClient:
         Raises:
             KubeError: there is none, or not a good one.
         """
-        path, asked, status = _path(api_version, kind, namespace), list(query.items()), 0
         accept = _METADATA.format("PartialObjectMetadata" if "watch" in query else "PartialObjectMetadataList")
-        for again in (True, False):
-            answer = await self._open("GET", path, asked, None, {"Accept": accept}, limits)
-            status = int(answer.status)
-            if status != _UNAUTHORIZED or not again:
-                break
-            answer.release()
-            await self._reload()
-        if status == _OK:
-            return answer
-        async with answer:
-            raise error_from_answer(status, await answer.read(), answer.headers)
-
-    async def _json(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-    ) -> Body:
-        raw, _ = await self._request(method, path, query, body, content_type)
-        try:
-            parsed = json.loads(raw)
-        except (RecursionError, ValueError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise UnavailableError(f"{method} {path}: the answer is not a JSON object; is this an API server?")
-        return parsed
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-    ) -> tuple[bytes, Mapping[str, str]]:
-        status, data, headers = await self._send(method, path, query, body, content_type)
-        if status == _UNAUTHORIZED:  # the token may have been rotated: read its file again
-            await self._reload()
-            status, data, headers = await self._send(method, path, query, body, content_type)
-        if not 200 <= status <= 299:
-            raise error_from_answer(status, data, headers)
-        return data, headers
-
-    async def _send(
-        self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str
-    ) -> tuple[int, bytes, Mapping[str, str]]:
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
-        answer = await self._open(method, path, query, body, headers, _TIMEOUT)
-        try:
-            return int(answer.status), await answer.read(), answer.headers
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
-
-    async def _open(
-        self,
-        method: str,
-        path: str,
-        query: Query,
-        body: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
-        begun, status = time.monotonic(), None
-        try:
-            # The body is left out: this function would copy it member by member, and it is plain JSON data already.
-            method, url, sent, *_ = await self._api.param_serialize(
-                method, path, query_params=list(query), header_params=dict(headers), auth_settings=["BearerToken"]
-            )
-            payload = dict(body) if body is not None else None
-            wrapped = await self._api.call_api(method, url, sent, payload, _request_timeout=limits)
-            answer: aiohttp.ClientResponse = wrapped.response
-            status = int(answer.status)
-            return answer
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{self._api.configuration.host}: {_describe(error)}") from error
-        except aio_config.ConfigException as error:
-            raise UnavailableError(f"no usable credentials: {error}") from error
-        finally:
-            self._on_request(method, status, time.monotonic() - begun)
-
-    async def _reload(self) -> None:
-        self._api.configuration = await _load_configuration()
-
-
-async def _load_configuration() -> Any:
-    configuration = aio_client.Configuration()
-    try:
-        await configure(configuration, aio_config, os.environ)
-    except ValueError as error:
-        raise UnavailableError(str(error)) from error
-    return configuration
+        path = _path(api_version, kind, namespace)
+        return await self._transport.stream(path, list(query.items()), accept, limits)
 
 
 def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:
@@ -264,7 +159,3 @@ def _path(api_version: str, kind: str, namespace: str | None, name: str | None =
     if name is not None:
         parts.append(name)
     return "/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _describe(error: BaseException) -> str:
-    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

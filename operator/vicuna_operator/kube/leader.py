@@ -181,7 +181,8 @@ class Lease:
         holder = ((found or {}).get("spec") or {}).get("holderIdentity")
         if found is None or holder != self._identity:
             self._mine = None
-            raise LeaseLostError(f"the Lease {self._where} was taken by {holder or 'nobody: it is gone'}")
+            what = f"was taken by {holder}" if holder else "has lost its holder"
+            raise LeaseLostError(f"the Lease {self._where} {what}")
         self._mine = found
 
     def _spec(self, *, renewing: bool) -> dict[str, Any]:

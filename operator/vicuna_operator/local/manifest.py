@@ -1,6 +1,6 @@
 """Reads the VicunaModel of a local run from a YAML or JSON file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.names import API_VERSION, KIND
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.errors import LocalRunError
+from vicuna_operator.errors import Fault, LocalRunError
 from vicuna_operator.local.schema import faults, without_nulls
 
 __all__ = ["read_model"]
@@ -20,7 +20,8 @@ def read_model(path: Path) -> Model:
     """Read the one VicunaModel in a manifest; other objects in it are left alone.
 
     Raises:
-        LocalRunError: the file cannot be read or is not YAML, has not exactly one model, or the spec is invalid.
+        LocalRunError: the file cannot be read or is not YAML, has not exactly one model, or fields are wrong: all of
+            them are named.
     """
     models = [doc for doc in _documents(path) if isinstance(doc, dict) and doc.get("kind") == KIND]
     if len(models) != 1:
@@ -47,31 +48,63 @@ def _documents(path: Path) -> list[Any]:
 
 
 def _checked(body: dict[str, Any], path: Path) -> Model:
-    if body.get("apiVersion") != API_VERSION:
-        raise LocalRunError(f"{path}: apiVersion is {body.get('apiVersion')!r}, not {API_VERSION}", ExitCode.BAD_INPUT)
-    if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
-        raise LocalRunError(f"{path}: metadata.name is missing", ExitCode.BAD_INPUT)
     spec = without_nulls(body.get("spec"))
-    model = parse_model({**body, "spec": spec}, local=True)
-    if model.spec_error is not None:
-        raise LocalRunError(f"{path}: {model.spec_error}", ExitCode.BAD_INPUT)
-    for field, message in chain(faults(spec), _both(spec), _claims(spec)):
-        raise LocalRunError(f"{path}: {field}: {message}", ExitCode.BAD_INPUT)
+    model = parse_model({"metadata": _metadata(body), "spec": spec}, local=True)
+    rules = model.spec_error.faults if model.spec_error is not None else ()
+    found = _distinct(chain(_version_faults(body), rules, faults(spec), _env_faults(spec), _claim_faults(spec)))
+    if found:
+        raise LocalRunError(f"{path}: {_told(found)}", ExitCode.BAD_INPUT)
     return model
 
 
-def _both(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _metadata(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a local run uses of the metadata; a name that is missing is found by the check of names."""
+    metadata = body.get("metadata")
+    given = without_nulls(metadata) if isinstance(metadata, dict) else {}
+    return {key: given[key] for key in ("name", "namespace") if key in given}
+
+
+def _distinct(found: Iterable[Fault]) -> list[Fault]:
+    """Keep the first fault of each field, and none inside a field that is wrong itself."""
+    kept: dict[str, Fault] = {}
+    for fault in found:
+        if not any(fault.field == field or fault.field.startswith((f"{field}.", f"{field}[")) for field in kept):
+            kept[fault.field] = fault
+    return list(kept.values())
+
+
+def _told(found: Sequence[Fault]) -> str:
+    if len(found) == 1:
+        return str(found[0])
+    lines = "".join(f"\n  {fault}" for fault in found)
+    return f"{len(found)} fields are wrong; correct them and run it again:{lines}"
+
+
+def _version_faults(body: dict[str, Any]) -> Iterator[Fault]:
+    version = body.get("apiVersion")
+    if version != API_VERSION:
+        yield Fault("apiVersion", f"found {version!r}, expected {API_VERSION}; correct it or update vicuna-operator")
+
+
+def _env_faults(spec: Any) -> Iterator[Fault]:
     """Yield the variables that have both a value and a reference to one."""
-    for part in ("merge", "serving"):
-        for index, item in enumerate((spec.get(part) or {}).get("env", ())):
-            if "value" in item and "valueFrom" in item:
-                yield f"spec.{part}.env[{index}].valueFrom", "give value or valueFrom, not both"
+    for where, item in chain(_items(spec, "merge", "env"), _items(spec, "serving", "env")):
+        if "value" in item and "valueFrom" in item:
+            yield Fault(f"{where}.valueFrom", "give value or valueFrom, not both")
 
 
-def _claims(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _claim_faults(spec: Any) -> Iterator[Fault]:
     """Yield the resource claims that name no claim, or two."""
     kinds = {"resourceClaimName", "resourceClaimTemplateName"}
-    for index, item in enumerate((spec.get("serving") or {}).get("resourceClaims", ())):
+    for where, item in _items(spec, "serving", "resourceClaims"):
         if len(kinds & item.keys()) != 1:
-            where = f"spec.serving.resourceClaims[{index}].resourceClaimName"
-            yield where, "give one of resourceClaimName and resourceClaimTemplateName"
+            yield Fault(f"{where}.resourceClaimName", "give one of resourceClaimName and resourceClaimTemplateName")
+
+
+def _items(spec: Any, part: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a list in a part of the spec, each with its place."""
+    parent = spec.get(part) if isinstance(spec, dict) else None
+    items = parent.get(name) if isinstance(parent, dict) else None
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict):
+            yield f"spec.{part}.{name}[{index}]", item

@@ -6,10 +6,13 @@ languages; a test keeps them to that.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from vicuna_operator.errors import Fault
 
 __all__ = ["faults", "without_nulls"]
 
@@ -41,17 +44,17 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def faults(spec: Any) -> Iterator[tuple[str, str]]:
-    """Yield (field, what is wrong with it) for everything in a spec that the definition does not allow."""
+def faults(spec: Any) -> Iterator[Fault]:
+    """Yield everything in a spec that the definition does not allow."""
     return _faults(spec, _definition(), "spec")
 
 
-def _faults(value: Any, node: Schema, path: str) -> Iterator[tuple[str, str]]:
+def _faults(value: Any, node: Schema, path: str) -> Iterator[Fault]:
     kinds = [_TYPES[way["type"]] for way in node.get("anyOf", [node])]
     if not any(is_one(value) for _, is_one in kinds):
-        yield path, f"{value!r} must be {' or '.join(words for words, _ in kinds)}"
+        yield Fault(path, f"{value!r} must be {' or '.join(words for words, _ in kinds)}")
         return
-    yield from ((path, message) for message in _bounds(value, node))
+    yield from (Fault(path, message) for message in _bounds(value, node))
     if isinstance(value, Mapping):
         yield from _members(value, node, path)
     elif isinstance(value, list):
@@ -60,27 +63,32 @@ def _faults(value: Any, node: Schema, path: str) -> Iterator[tuple[str, str]]:
             yield from _faults(item, node["items"], f"{path}[{index}]")
 
 
-def _members(value: Mapping[str, Any], node: Schema, path: str) -> Iterator[tuple[str, str]]:
+def _members(value: Mapping[str, Any], node: Schema, path: str) -> Iterator[Fault]:
     for name in node.get("required", ()):
         if name not in value:
-            yield f"{path}.{name}", "is missing"
+            yield Fault(f"{path}.{name}", "is missing")
     known, other = node.get("properties", {}), node.get("additionalProperties")
     for name, item in value.items():
         child = known.get(name, other)
         if isinstance(child, Mapping):
             yield from _faults(item, child, f"{path}.{name}")
         else:
-            yield f"{path}.{name}", "this field does not exist; remove it or correct its name"
+            yield Fault(f"{path}.{name}", f"this field does not exist; {_next_step(name, known)}")
 
 
-def _repeated(value: list[Any], node: Schema, path: str) -> Iterator[tuple[str, str]]:
+def _next_step(name: str, known: Iterable[str]) -> str:
+    similar = get_close_matches(str(name), known, n=1)
+    return f"did you mean {similar[0]}?" if similar else "remove it or correct its name"
+
+
+def _repeated(value: list[Any], node: Schema, path: str) -> Iterator[Fault]:
     """Yield the entries of a list whose key members are not unique."""
     keys = node.get("x-kubernetes-list-map-keys", ())
     seen: set[tuple[str, ...]] = set()
     for index, item in enumerate(value if keys else ()):
         mark = tuple(str(item.get(key)) for key in keys) if isinstance(item, Mapping) else ()
         if mark in seen:
-            yield f"{path}[{index}]", f"{', '.join(mark)} is there twice; remove one"
+            yield Fault(f"{path}[{index}]", f"{', '.join(mark)} is there twice; remove one")
         seen.add(mark)
 
 

@@ -122,7 +122,9 @@ class LocalRun:
         unused = sorted(set(self.volumes) - set(claims))
         if unused:
             known = ", ".join(sorted(set(claims)))
-            raise LocalRunError(f"--volume {unused[0]}: the model uses no such claim; it uses {known}", ExitCode.USAGE)
+            raise LocalRunError(
+                f"--volume {unused[0]}: the model does not use this claim; name one of {known}", ExitCode.USAGE
+            )
 
     def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
         folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.actions import Action, Create, Delete, DryRun, NewEvent, Ref
+from vicuna_operator.planning.actions import Action, Create, Delete, NewEvent, Ref
 from vicuna_operator.planning.blocking import (
     claim_blocking_reason,
     find_blocking_reason,
@@ -21,41 +21,16 @@ from vicuna_operator.planning.job_outcome import mark_disrupted, stop_sidecars
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
 from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims
 
-__all__ = ["Attempts", "WeightsStage", "claims_to_read", "delete_job"]
+__all__ = ["Attempts", "claims_to_read", "delete_job"]
 
 _BACKOFF_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 _NOTHING_KNOWN = (Reason.MERGE_PENDING, "waiting for the merge pod to start")
 _VOLUME_SECONDS = 30.0  # for a volume to be made
 _LATE_MESSAGE = timedelta(seconds=10)  # a Job's completion and its pod's last state come by different watches
-
-
-@dataclass(frozen=True)
-class WeightsStage:
-    """Where the weights stand: the artifact once it is known, else why not."""
-
-    artifact_id: str | None
-    reason: str
-    message: str
-    chat_template: str | None = None  # what `auto` was resolved to, where a merge has reported it
-    digest: str | None = None  # of the artifact's files, where the merge has reported it
-    step: str = ""  # the next step for the user, where the cause names one
-    failure: Failure | None = None
-    stalled: bool = False  # nothing to wait for but the user
-    running: bool = False
-    verification: str = ""  # key of the last verification of the artifact, finished or under way
-    unresolved: str = ""  # why servers still refuse the artifact although it was verified
-    attempt: int | None = None
-    merge_pod: str | None = None
-    progress: Mapping[str, Any] | None = None
-    shared_volume: bool = False
-    actions: Sequence[Action] = ()
-    new_events: Sequence[NewEvent] = ()
-    requeue_after: float | None = None
-    ask_events: Sequence[str] = ()
-    dry_run: DryRun | None = None
 
 
 def claims_to_read(model: Model) -> Sequence[str]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, summary
-from vicuna_operator.planning.attempts import WeightsStage
-from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.planning.serving_stage import ServingStage
+from vicuna_operator.planning.weights_stage import WeightsStage
 
 __all__ = ["decision_fields"]
 

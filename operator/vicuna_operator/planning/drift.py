@@ -72,7 +72,7 @@ def _changed(item: DeploymentView) -> str:
     return (
         f"the pod template of Deployment {item.meta.name} (revision {item.revision}) is not the one it was made with,"
         f" and is left as it is; change the spec of the VicunaModel instead, or run `kubectl delete deployment"
-        f" {item.meta.name}`, and it is made anew"
+        f" {item.meta.name}`, and it is created again"
     )
 
 

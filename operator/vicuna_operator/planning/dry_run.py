@@ -13,10 +13,10 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import DryRun, NewEvent
-from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.blocking import is_admission
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.observed import DryRunResult, Observed
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision

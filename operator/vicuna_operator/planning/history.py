@@ -7,7 +7,7 @@ from typing import Any
 from vicuna_operator.api.conditions import Outcome, format_time
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.rollout import RolloutState
-from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.planning.serving_stage import ServingStage
 
 __all__ = ["with_outcomes"]
 

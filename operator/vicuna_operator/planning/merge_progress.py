@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vicuna_operator.planning.attempts import WeightsStage
+from vicuna_operator.planning.weights_stage import WeightsStage
 
 __all__ = ["merge_progress"]
 

@@ -21,7 +21,8 @@ from vicuna_operator.planning.held import held_status, without_taken
 from vicuna_operator.planning.observed import Observed
 from vicuna_operator.planning.pruning import plan_pruning
 from vicuna_operator.planning.serving import plan_serving
-from vicuna_operator.planning.status import build_status, conflicting, disallowed, invalid
+from vicuna_operator.planning.status import build_status
+from vicuna_operator.planning.stopped_status import conflicting, disallowed, invalid
 from vicuna_operator.planning.storage import growth
 from vicuna_operator.planning.weights import plan_weights
 from vicuna_operator.resources.common import claim_name

@@ -13,13 +13,13 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time, parse_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, Delete, NewEvent, Patch, Ref
-from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.job_outcome import pods_by_job, with_outcome
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment, parsed
 from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.quarantine import find_quarantined, mark_removed, removable
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.prune_job import prune_job, prune_job_name
 

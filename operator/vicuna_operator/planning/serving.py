@@ -5,19 +5,17 @@ pods each revision gets now (`step`). Then what has to be written for that.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, NewEvent
-from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.capacity import capacity_warnings
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of
 from vicuna_operator.planning.managed_objects import ManagedObjects, plan_managed_objects
-from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, Observed
 from vicuna_operator.planning.rollout import (
     CLEARED,
     AnnotationChanges,
@@ -28,50 +26,16 @@ from vicuna_operator.planning.rollout import (
 )
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
-from vicuna_operator.planning.sizes import LOST_AFTER, Fleet
+from vicuna_operator.planning.serving_stage import ServingStage
+from vicuna_operator.planning.sizes import LOST_AFTER
 from vicuna_operator.planning.step import RolloutStep, decide_step
 from vicuna_operator.planning.target import Target, choose_target
 from vicuna_operator.planning.verification import claim_annotations
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 
-__all__ = ["ServingStage", "plan_serving"]
-
-_IDLE = Rollout(RolloutState.IDLE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServingStage:
-    """What serves, what should serve, and the steps between.
-
-    `active` is the revision whose pods are ready, the one in the status while several are; None before the first.
-    `superseded` are revisions whose rollout ended unfinished because the spec has changed; `lost` are pods that should
-    have ended and count no more.
-    """
-
-    target: str | None
-    image: str
-    active: DeploymentView | None
-    fleet: Fleet
-    rollout: Rollout = _IDLE
-    target_deployment: DeploymentView | None = None
-    last_known_good: DeploymentView | None = None
-    diagnosis: PodDiagnosis | None = None
-    superseded: Sequence[DeploymentView] = ()
-    lost: Sequence[PodView] = ()
-    pulling: Sequence[PodView] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
-    contested: Sequence[str] = ()  # fields that somebody rewrites each time they are put back
-    actions: Sequence[Action] = ()
-    new_events: Sequence[NewEvent] = ()
-    requeue_after: float | None = None
-
-    def rollout_since(self, now: datetime) -> datetime | None:
-        """Return when the rollout of the target began; None when none is under way."""
-        if self.rollout.state is RolloutState.STARTING:
-            return now
-        under_way = self.rollout.state in (RolloutState.PROGRESSING, RolloutState.FAILED)
-        return self.target_deployment.started if under_way and self.target_deployment is not None else None
+__all__ = ["plan_serving"]
 
 
 def plan_serving(

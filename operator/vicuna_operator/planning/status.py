@@ -11,15 +11,12 @@ from vicuna_contract.printable import printable
 from vicuna_operator.api.conditions import (
     Condition,
     ConditionType,
-    Phase,
     Reason,
     find_condition,
     format_time,
     merge_conditions,
 )
 from vicuna_operator.api.model import Model
-from vicuna_operator.planning.attempts import WeightsStage
-from vicuna_operator.planning.blocking import refusal
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import failure_report
@@ -27,11 +24,12 @@ from vicuna_operator.planning.history import with_outcomes
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
 from vicuna_operator.planning.ready_summary import ReadySummary, summarize_ready
-from vicuna_operator.planning.serving import ServingStage
+from vicuna_operator.planning.serving_stage import ServingStage
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.service import pod_selector
 
-__all__ = ["build_status", "conflicting", "disallowed", "invalid", "refused", "unfit"]
+__all__ = ["build_status", "harmless", "merged_conditions"]
 
 _MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64
 _NOT_A_REASON = re.compile(r"[^A-Za-z0-9_]+")
@@ -60,7 +58,7 @@ def build_status(
         "readyReplicas": ready_all,
         "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": _merged_conditions(model, [*_conditions(weights, summary, ready_all), *_drifted(drift)], now),
+        "conditions": merged_conditions(model, [*_conditions(weights, summary, ready_all), *_drifted(drift)], now),
         "active": _active(model, serving, ready_all, now),
         "formerUIDs": _former_uids(model, serving),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
@@ -69,10 +67,10 @@ def build_status(
         "merge": merge_progress(model.status.get("merge"), weights),
         "lastFailure": _last_failure(weights, serving) or model.status.get("lastFailure"),
     }
-    return _harmless({key: value for key, value in status.items() if value is not None})
+    return harmless({key: value for key, value in status.items() if value is not None})
 
 
-def _harmless(status: Mapping[str, Any]) -> dict[str, Any]:
+def harmless(status: Mapping[str, Any]) -> dict[str, Any]:
     """Remove control characters from the texts of containers, kubelets and hubs: terminals show a status."""
     return {key: _shown(item) for key, item in status.items()}
 
@@ -81,7 +79,7 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
-        return _harmless(value)
+        return harmless(value)
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
@@ -116,81 +114,10 @@ def _while(kind: ConditionType, holds: bool, summary: ReadySummary, *, otherwise
     return Condition(kind, False, otherwise, "")
 
 
-def _merged_conditions(model: Model, conditions: Sequence[Condition], now: datetime) -> list[dict[str, Any]]:
+def merged_conditions(model: Model, conditions: Sequence[Condition], now: datetime) -> list[dict[str, Any]]:
+    """Return the conditions with the time of each one's last transition."""
     before = model.status.get("conditions") or ()
     return merge_conditions(conditions, before, generation=model.generation, now=now)
-
-
-def invalid(model: Model, now: datetime) -> dict[str, Any]:
-    """Report an invalid spec; running pods go on and are still counted."""
-    error = model.spec_error
-    message = f"{error}; what was running before goes on" if model.status.get("active") else str(error)
-    return _stopped(model, Reason.INVALID_SPEC, message, now)
-
-
-def disallowed(model: Model, refused: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Report that the operator's settings forbid what the spec names; running pods go on."""
-    step = "name another, or ask the operator's administrator (the chart's value `allowed`)"
-    return _stopped(model, Reason.NOT_ALLOWED, f"{'; '.join(refused)}: {step}", now)
-
-
-def conflicting(model: Model, names: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Report that another object has a name that this model needs."""
-    message = (
-        f"{', '.join(sorted(names))} exists and belongs to something else; delete or rename it, or rename this model"
-    )
-    return _stopped(model, Reason.NAME_CONFLICT, message, now)
-
-
-def refused(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Report that the API server refused an action: a quota, an admission webhook, missing rights."""
-    step = "grant the operator the chart's roles, or correct what the message names"
-    return _refused_by_server(model, f"{action}: {message}", Reason.API_REFUSED, step, now)
-
-
-def unfit(model: Model, action: str, message: str, now: datetime) -> dict[str, Any]:
-    """Report that the API server finds an object invalid, which is the spec's fault."""
-    return _refused_by_server(
-        model, f"{action}: {message}", Reason.INVALID_SPEC, "correct the field that it names", now
-    )
-
-
-def _refused_by_server(model: Model, answer: str, reason: Reason, step: str, now: datetime) -> dict[str, Any]:
-    """Report a refusal with the reason of whoever refused: a quota or webhook, else the API server."""
-    found = refusal(answer)
-    if found.reason != Reason.PODS_REFUSED:
-        return _stopped(model, Reason(found.reason), found.message, now)
-    return _stopped(model, reason, f"{answer}; {step}", now)
-
-
-def _stopped(model: Model, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
-    before = {item.get("type"): item for item in model.status.get("conditions") or ()}
-
-    def kept(kind: ConditionType) -> Condition:
-        old = before.get(kind)
-        if old is None:
-            return Condition(kind, None, reason, message)
-        known = {"True": True, "False": False}.get(str(old.get("status")))
-        return Condition(kind, known, str(old.get("reason")), str(old.get("message")))
-
-    serves = before.get(ConditionType.AVAILABLE, {}).get("status") == "True"
-    conditions = [
-        Condition(ConditionType.READY, False, reason, message),
-        kept(ConditionType.WEIGHTS_READY),
-        kept(ConditionType.AVAILABLE),
-        Condition(ConditionType.PROGRESSING, False, reason, ""),
-        Condition(ConditionType.STALLED, True, reason, message),
-        *([kept(ConditionType.DRIFTED)] if ConditionType.DRIFTED in before else []),
-    ]
-    changed = {
-        **model.status,
-        "action": next_step(model.name, reason),
-        "observedGeneration": model.generation,
-        "phase": str(Phase.DEGRADED if serves else Phase.FAILED),
-        "reason": str(reason),
-        "conditions": _merged_conditions(model, conditions, now),
-    }
-    return _harmless(changed)
 
 
 def _steady(model: Model, summary: ReadySummary) -> ReadySummary:

@@ -146,7 +146,7 @@ def _outage(
 def _changed(target: Target, fleet: Fleet, auto_strategy: str) -> Sequence[NewEvent]:
     """Announce that Auto drains, or that draining was futile."""
     if auto_strategy == "Surge":
-        message = f"revision {target.revision}: stopping pods has made no room for it, so they start again"
+        message = f"revision {target.revision}: stopping pods did not make room for it, so they start again"
         return [NewEvent("Warning", "DrainedInVain", f"{message}; it waits for what the scheduler lacks")]
     if not auto_strategy:
         return ()

@@ -12,7 +12,7 @@ from vicuna_contract.termination import Report, read_report
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.actions import Action, Create, NewEvent, Patch, Ref
-from vicuna_operator.planning.attempts import Attempts, WeightsStage, delete_job
+from vicuna_operator.planning.attempts import Attempts, delete_job
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.diagnosis import POLL_SECONDS
 from vicuna_operator.planning.dry_run import with_dry_run
@@ -26,6 +26,7 @@ from vicuna_operator.planning.verification import (
     find_verification_request,
     is_on_former_claim,
 )
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.identity import merge_key, merge_series
 
@@ -96,7 +97,7 @@ def _verifying(stage: WeightsStage, known: _KnownArtifact | None, request: Verif
     if known is None:
         return stage
     cause = f"a server reports {request.failure.reason}" if request.failure is not None else "as requested"
-    why = f"every byte of artifact {known.artifact_id} is read, and what is damaged is made anew ({cause})"
+    why = f"every byte of artifact {known.artifact_id} is verified, and what is damaged is merged again ({cause})"
     begins = [NewEvent("Warning" if request.failure else "Normal", "ArtifactDoubted", why)]
     begun = any(isinstance(action, Create) for action in stage.actions)
     new_events = [*stage.new_events, *(begins if begun else [])]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_operator.api.model import parse_spec
+from vicuna_operator.api.validation import parse_spec
 from vicuna_operator.errors import PluginError, SpecError
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.plugin.model_objects import ModelObjects

@@ -27,7 +27,7 @@ _HEADINGS = {"promptTokens": "prompt", "completionTokens": "completion"}
 def add_usage_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add = parser.add_argument
-    add("--by", nargs="+", choices=COLUMNS, default=list(COLUMNS), help="what is told apart (default: all three)")
+    add("--by", nargs="+", choices=COLUMNS, default=list(COLUMNS), help="columns to group by (default: all three)")
     days = f"how many days, today included, in UTC (default and most: {_KEPT_DAYS})"
     add("--days", type=int, default=_KEPT_DAYS, metavar="N", help=days)
     add("--csv", action="store_const", const="csv", dest="output", help="the same as -o csv")

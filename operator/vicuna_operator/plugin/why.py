@@ -111,7 +111,7 @@ def _going(name: str, generation: int, metadata: Body, recent: Sequence[Mapping[
 
 
 def _unseen(name: str, generation: int, metadata: Body, recent: Sequence[Mapping[str, str]]) -> Explanation:
-    waits = f"an operator to look at generation {generation}"
+    waits = f"an operator to reconcile generation {generation}"
     since = str(metadata.get("creationTimestamp", "")) if generation <= 1 else ""
     return Explanation(name, generation, False, "Unseen", waits, since, _NO_OPERATOR, True, events=recent)
 

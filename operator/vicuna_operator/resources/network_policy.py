@@ -18,7 +18,7 @@ def network_policy(model: Model, peers: Sequence[Mapping[str, Any]]) -> dict[str
 
     Args:
         model: whose pods are shielded.
-        peers: networking.k8s.io/v1 NetworkPolicyPeers that are let in to its servers; none: nobody is.
+        peers: networking.k8s.io/v1 NetworkPolicyPeers that may reach its servers; empty: nothing may.
     """
     rules = [{"from": list(peers), "ports": [{"port": "http", "protocol": "TCP"}]}] if peers else []
     spec = {"podSelector": _pods(model), "policyTypes": ["Ingress"], "ingress": rules}

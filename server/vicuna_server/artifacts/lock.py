@@ -118,10 +118,10 @@ class ArtifactLock:
             raise self.lost()
 
     def lost(self) -> InterruptedRunError:
-        """Return what a run ends with that another merger has replaced."""
+        """Return the error of a run whose lock another merger took over."""
         return InterruptedRunError(
             "LockLost",
-            f"the lock {self.path.name} names another merger, which took over because this one stood still; "
+            f"the lock {self.path.name} names another merger, which took over because this one wrote no heartbeat; "
             "run again to use its artifact",
         )
 
@@ -251,7 +251,7 @@ def seems_held(root: Path, key: str) -> bool:
 
 
 def drop_lock(root: Path, key: str) -> None:
-    """Remove the lock of a run that died after it published, or half-way: nobody needs one on what is there."""
+    """Remove the lock of a run that died after it published, or half-way: what is there needs no lock."""
     with contextlib.suppress(OSError):
         for path in (root / f"{LOCK_PREFIX}{key}", *root.glob(f"{LOCK_PREFIX}{key}.*")):
             path.unlink(missing_ok=True)

@@ -66,9 +66,9 @@ def candidates(root: Path, keep: Collection[str], least_age: float, aside: Colle
 
 
 def _kept_aside(key: str, age: float, aside: Collection[str]) -> str | None:
-    """Say why what was put aside as damaged stays; None: it can go."""
+    """Say why a quarantined copy stays; None: it can go."""
     is_free = age >= MOST_SECONDS or key.removeprefix(DAMAGED) in aside
-    return None if is_free else "put aside as damaged; pods may still read it"
+    return None if is_free else "quarantined as damaged; pods may still read it"
 
 
 def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) -> str | None:
@@ -77,7 +77,7 @@ def prune(candidate: Candidate, least_age: float, cancellation: Cancellation) ->
     An artifact is hidden by a rename, durable before the first byte goes: half of one is never visible, whenever this
     is killed. A merge that found it in the same instant has touched it, and it is shown again.
 
-    What was put aside as damaged is found by no merge, so its age does not matter.
+    A merge does not find a quarantined copy, so its age does not matter.
 
     Returns:
         Why it stays after all; None: it is gone.

@@ -20,7 +20,7 @@ when its room is needed.
 
 
 def verify_or_quarantine(root: Path, found: Manifest, control: Control) -> Manifest | None:
-    """Return the manifest of an artifact of which every byte is right; put another one aside, so that it is made anew.
+    """Return the manifest of an artifact of which every byte is right; quarantine a damaged one, and return None.
 
     It is renamed and never written to: a server that has loaded it goes on reading the same files. Artifacts of
     earlier versions have manifests without a checksum of their own, which does not count as damage.
@@ -41,6 +41,7 @@ def verify_or_quarantine(root: Path, found: Manifest, control: Control) -> Manif
         fsync_folder(root)
     shown = "; ".join(f"{fault.file} {fault.what}" for fault in faults[:3])
     control.reporter.warning(
-        "ArtifactReplaced", f"artifact {found.artifact_id} was damaged ({shown}): put aside as {aside.name}, made anew"
+        "ArtifactReplaced",
+        f"artifact {found.artifact_id} was damaged ({shown}); it was quarantined as {aside.name} and is merged again",
     )
     return None

@@ -1,40 +1,27 @@
-"""Opening a source's files so that nothing outside is ever read, whatever links say, and whoever changes them.
-
-The way down is gone name by name, each opened relative to the folder before it without following a link (openat(2),
-O_NOFOLLOW); what is a link is read and taken apart here. So a link that is changed meanwhile leads nowhere else, and
-`..` leads back to the folder that was really passed. openat2(2) with RESOLVE_BENEATH does the same, but refuses links
-that are absolute and stay inside, and knows no places in between that are closed.
-"""
+"""Opens a source's files so that nothing outside is ever read, whatever links say, and whoever changes them."""
 
 import contextlib
-import errno
 import os
 import stat
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
 from vicuna_server.errors import InputError
 from vicuna_server.files import ledger
 from vicuna_server.files.boundary import Boundary, boundary
+from vicuna_server.files.descent import Descent, LeavesSourceError
 
-__all__ = ["Entry", "LeavesSourceError", "is_file", "links_allowed", "list_folder", "open_file", "read_file"]
+__all__ = ["Entry", "is_file", "links_allowed", "list_folder", "open_file", "read_file"]
 
-_MOST_LINKS = 40  # as in the kernel
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # without O_NONBLOCK, opening a pipe waits for its writer
 
 _MOST_BYTES = 64 * 1024 * 1024  # of a file that is read whole; the largest tokenizers have half of that
 _PLACES = 256
 
 _allowed = False
-
-
-class LeavesSourceError(InputError):
-    """A link leads out of what may be read."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +114,10 @@ def list_folder(folder: Path) -> list[Entry]:
         descriptor = os.open(folder, flags)
     else:
         place = _place(folder)
-        with _Way(folder, place) as way:
+        with Descent(folder, place) as descent:
             for name in place.way:
-                way.go(name)
-            descriptor = os.open(".", flags, dir_fd=way.last)
+                descent.go(name)
+            descriptor = os.open(".", flags, dir_fd=descent.last)
     try:
         with os.scandir(descriptor) as found:
             names = [(item.name, item.stat(follow_symlinks=False).st_mode) for item in found]
@@ -167,10 +154,10 @@ def _mode_behind(path: Path) -> int:
 
 def _open_beneath(path: Path, flags: int = _FILE) -> int:
     place = _place(path.parent)
-    with _Way(path, place) as way:
+    with Descent(path, place) as descent:
         for name in place.way:
-            way.go(name)
-        return way.open(path.name, flags)
+            descent.go(name)
+        return descent.open(path.name, flags)
 
 
 def _place(folder: Path) -> Boundary:
@@ -181,110 +168,3 @@ def _place(folder: Path) -> Boundary:
 @lru_cache(_PLACES)
 def _known(folder: Path, mounts: str) -> Boundary:
     return boundary(folder, [Path(root) for root in mounts.split(os.pathsep) if root])
-
-
-class _Way:
-    """A way down from a boundary's root; a context manager that closes the folders it went through.
-
-    Args:
-        path: what is to be opened, for messages.
-        place: where the way begins.
-    """
-
-    def __init__(self, path: Path, place: Boundary) -> None:
-        self._path = path
-        self._place = place
-        self._links = 0
-        self._target = ""
-        self._folders = [os.open(place.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
-
-    def __enter__(self) -> "_Way":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._back_to(0)
-        os.close(self._folders.pop())
-
-    @property
-    def last(self) -> int:
-        """The folder that was reached."""
-        return self._folders[-1]
-
-    def go(self, name: str) -> None:
-        """Go into a folder, or where a link leads that stands in its place."""
-        descriptor = self._follow(deque([name]), _FOLDER)
-        if descriptor is not None:
-            self._folders.append(descriptor)
-
-    def open(self, name: str, flags: int) -> int:
-        """Open a file, or what a link leads to that stands in its place."""
-        descriptor = self._follow(deque([name]), flags | os.O_NOFOLLOW)
-        return descriptor if descriptor is not None else os.open(".", flags, dir_fd=self.last)
-
-    def _follow(self, rest: deque[str], flags: int) -> int | None:
-        """Go all but the last of these names and open that one; None where they end in a folder that was passed."""
-        while rest:
-            name = rest.popleft()
-            if name == "..":
-                self._back()
-            elif name not in ("", "."):
-                target = self._link(name)
-                if target is not None:
-                    self._replace(rest, target)
-                elif any(part not in ("", ".") for part in rest):
-                    self._folders.append(self._open(name, _FOLDER))
-                else:
-                    return self._open(name, flags)
-        return None
-
-    def _open(self, name: str, flags: int) -> int:
-        if len(self._folders) == 1 and name in self._place.closed:
-            raise self._leaves(name)
-        try:
-            return os.open(name, flags, dir_fd=self.last)
-        except OSError as error:
-            raise self._named(error) from None
-
-    def _link(self, name: str) -> str | None:
-        """Return what a link says; None where the name is not one's."""
-        try:
-            return os.readlink(name, dir_fd=self.last)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise self._named(error) from None
-            return None
-
-    def _named(self, error: OSError) -> OSError:
-        """Return an error that names what was asked for, not a step on the way."""
-        return OSError(error.errno, error.strerror, str(self._path))
-
-    def _replace(self, rest: deque[str], target: str) -> None:
-        """Go on where a link says."""
-        self._links += 1
-        self._target = target
-        if self._links > _MOST_LINKS:
-            raise self._named(OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
-        goal = PurePath(target)
-        if goal.is_absolute():
-            if not goal.is_relative_to(self._place.root):
-                raise self._leaves(target)
-            self._back_to(0)
-            goal = goal.relative_to(self._place.root)
-        rest.extendleft(reversed(goal.parts))
-
-    def _back(self) -> None:
-        if len(self._folders) == 1:
-            raise self._leaves("..")
-        self._back_to(len(self._folders) - 2)
-
-    def _back_to(self, depth: int) -> None:
-        while len(self._folders) > depth + 1:
-            os.close(self._folders.pop())
-
-    def _leaves(self, way: str) -> LeavesSourceError:
-        return LeavesSourceError(
-            "LinkLeavesSource",
-            f"{self._path} leads out of {self._place.root}, which is all that is read of this source: it is a link, or "
-            f"lies behind one, to {self._target or way}; copy what is meant there (cp -L); a command of your own may "
-            "allow it by --allow-links",
-        )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from vicuna_server.backoff import Backoff
+from vicuna_contract.backoff import Backoff
 from vicuna_server.errors import UnreachableError
 from vicuna_server.gateway.api_server import AnswerError, ApiServer
 from vicuna_server.gateway.careful import carefully

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "uris",
         nargs="+",
         metavar="URI",
-        help=f"one source to look at, or base and delta to check together: {SOURCE}",
+        help=f"one source to inspect, or base and delta to check together: {SOURCE}",
     )
     declare_recipe(parser)
     declare_links(parser)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace) -> Request:
     if len(args.uris) > 2:
-        raise UsageError("give one URI to look at, or two to check together: base and delta; adapters by --adapter")
+        raise UsageError("give one URI to inspect, or two to check together: base and delta; adapters by --adapter")
     base, *deltas = args.uris
     return Request(
         base=base,

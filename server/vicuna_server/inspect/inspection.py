@@ -11,7 +11,8 @@ from pydantic.alias_generators import to_camel
 
 from vicuna_server.artifacts import identity
 from vicuna_server.artifacts.digests import digest_files
-from vicuna_server.inspect.description import Description, Finding, describe, findings
+from vicuna_server.inspect.describing import describe
+from vicuna_server.inspect.description import Description, Finding, findings
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.planning.plan import Plan, plan_request
 from vicuna_server.merge.request import Request
@@ -115,7 +116,7 @@ def _summary(plan: Plan, sources: Sources) -> PlanSummary:
         tensors=plan.tensor_count,
         bytes_to_read=plan.bytes_to_read,
         bytes_to_write=plan.bytes_to_write,
-        shards=[OutputFile(name=shard.name, size=shard.size, tensors=len(shard.steps)) for shard in plan.shards],
+        shards=[OutputFile(name=shard.name, size=shard.size, tensors=len(shard.tensors)) for shard in plan.shards],
     )
 
 

@@ -111,7 +111,7 @@ def _make(request: DeltaRequest, sources: Sources, output: Path, staging: Stagin
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise _taken(output) from error
         raise
-    elements = sum(step.elements for shard in plan.shards for step in shard.steps)
+    elements = sum(tensor.elements for shard in plan.shards for tensor in shard.tensors)
     return Made(output, plan.kind, elements, lost)
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from dataclasses import replace
 
 from vicuna_server.make_delta.round_trip import RoundTrip
-from vicuna_server.merge.arithmetic.layout import Step, lay_out
+from vicuna_server.merge.arithmetic.layout import OutputTensor, lay_out
 from vicuna_server.merge.planning.config_files import small_files
 from vicuna_server.merge.planning.output_dtype import own_dtype
+from vicuna_server.merge.planning.pairing import pair_tensors
 from vicuna_server.merge.planning.plan import Plan
-from vicuna_server.merge.planning.steps import pair_tensors
 from vicuna_server.merge.preflight.configs import check_pair, check_unquantised
 from vicuna_server.merge.preflight.contents import check_finite, looks_like_delta, same_weights
 from vicuna_server.merge.preflight.kinds import extra_rows
@@ -53,22 +53,23 @@ def plan_delta(base: Checkpoint, tuned: Checkpoint, dtype: str, lost: Counter[st
         tuned.read_generation_config()
     for reason, message in tokenizer.warnings:
         problems.warn(reason, message)
-    output = OUTPUT_DTYPES[dtype]
-    steps = [
-        _subtraction(step, lost) for step in pair_tensors(base, tuned, "additive-v0", output, problems, called=_CALLED)
+    output_dtype = OUTPUT_DTYPES[dtype]
+    outputs = [
+        _subtraction(output, lost)
+        for output in pair_tensors(base, tuned, "additive-v0", output_dtype, problems, called=_CALLED)
     ]
-    small = small_files(tuned, tokenizer, steps, dtype, problems) if tokenizer.files else {}
-    if problems or not steps:
+    small = small_files(tuned, tokenizer, outputs, dtype, problems) if tokenizer.files else {}
+    if problems or not outputs:
         return None
     kind = "additive-v0" if extra_rows(base, tuned) else "additive-v1.1"
-    return Plan(kind, "", lay_out(steps), small, dtype, own_dtype(base))
+    return Plan(kind, "", lay_out(outputs), small, dtype, own_dtype(base))
 
 
-def _subtraction(step: Step, lost: Counter[str]) -> Step:
+def _subtraction(output: OutputTensor, lost: Counter[str]) -> OutputTensor:
     """Turn the sum of a pair into its difference."""
-    held = holding(step.dtype, *(source.dtype for source in step.sources))
-    observer = RoundTrip(step.name, step.dtype, lost)
-    return replace(step, subtract=True, sum_dtype=held, observer=observer, counted=False)
+    held = holding(output.dtype, *(source.dtype for source in output.sources))
+    observer = RoundTrip(output.name, output.dtype, lost)
+    return replace(output, subtract=True, sum_dtype=held, observer=observer, counted=False)
 
 
 def _check_numbers(base: Checkpoint, tuned: Checkpoint, problems: Problems) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from vicuna_server.merge.planning.steps import sum_dtype
+from vicuna_server.merge.planning.pairing import sum_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -83,8 +83,8 @@ def write_small_files(plan: Plan, staging: Staging) -> list[FileEntry]:
 
 
 def _index(shards: Sequence[Shard]) -> bytes:
-    weight_map = {step.name: shard.name for shard in shards for step in shard.steps}
-    total = sum(step.nbytes for shard in shards for step in shard.steps)
+    weight_map = {output.name: shard.name for shard in shards for output in shard.tensors}
+    total = sum(output.nbytes for shard in shards for output in shard.tensors)
     content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     return (json.dumps(content, indent=2) + "\n").encode()
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from vicuna_operator.api.model import parse_model, parse_spec
+from vicuna_operator.api.model import parse_model
+from vicuna_operator.api.validation import parse_spec
 from vicuna_operator.errors import SpecError
 
 
@@ -42,23 +43,35 @@ def raw(**changes: Any) -> dict[str, Any]:
 def test_wrong_specs_name_the_field(spec: dict[str, Any] | None, field: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(spec, name="demo")
-    assert caught.value.field == field
-    assert caught.value.message
+    (fault,) = caught.value.faults
+    assert fault.field == field
+    assert fault.message
 
 
 @pytest.mark.parametrize("name", ["7b", "Demo", "a.b", "x" * 41, "a_b", "a-"])
 def test_names_that_no_service_can_have_are_refused(name: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(raw(), name=name)
-    assert caught.value.field == "metadata.name"
+    assert [fault.field for fault in caught.value.faults] == ["metadata.name"]
 
 
-def test_an_unknown_field_is_ignored_in_a_cluster_and_refused_locally() -> None:
-    spec = raw(serving={"newInTheNextVersion": 1})
-    assert parse_spec(spec, name="demo").serving.replicas == 1
+def test_all_faults_of_a_spec_are_named_with_what_was_found() -> None:
+    weights = {"base": {"source": "pvc://claim"}, "delta": {"source": "s3://bucket", "digest": "12"}}
     with pytest.raises(SpecError) as caught:
-        parse_spec(spec, name="demo", local=True)
-    assert caught.value.field == "spec.serving.newInTheNextVersion"
+        parse_spec(raw(weights=weights, serving={"replicas": "many"}, storage={"size": []}), name="7b")
+    assert sorted(fault.field for fault in caught.value.faults) == [
+        "metadata.name",
+        "spec.serving.replicas",
+        "spec.storage.size",
+        "spec.weights.base.source",
+        "spec.weights.delta.digest",
+        "spec.weights.delta.source",
+    ]
+    assert "spec.serving.replicas: found 'many'; input should be a valid integer" in str(caught.value)
+
+
+def test_an_unknown_field_is_ignored() -> None:
+    assert parse_spec(raw(serving={"newInTheNextVersion": 1}), name="demo").serving.replicas == 1
 
 
 def test_local_runs_may_use_files_and_need_no_size() -> None:

@@ -17,7 +17,7 @@ from vicuna_server.artifacts.staging import Staging
 from vicuna_server.artifacts.sweeping import make_room, sweep
 from vicuna_server.errors import InputError, InterruptedRunError, OutOfSpaceError
 from vicuna_server.files.exchange import exchange
-from vicuna_server.merge.arithmetic.layout import Shard, Step, lay_out
+from vicuna_server.merge.arithmetic.layout import OutputTensor, Shard, lay_out
 from vicuna_server.merge.leftovers import Leftovers
 from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import JsonLines
@@ -41,7 +41,7 @@ def control(told: StringIO) -> Control:
 def shards(tmp_path: Path) -> list[Shard]:
     """Six files or so, all zeros."""
     tensors = open_checkpoint(write_checkpoint(tmp_path / "base", model_weights(1))).tensors
-    return lay_out([Step(name, each.shape, "F16", each) for name, each in tensors.items()], 2048)
+    return lay_out([OutputTensor(name, each.shape, "F16", each) for name, each in tensors.items()], 2048)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_words_of_a_container_are_printable() -> None:
 
 
 @pytest.mark.parametrize("name", ["../../etc", "-x", "x" * 64, "a b", ""])
-def test_a_name_that_no_folder_and_no_label_can_have_is_no_artifact(name: str) -> None:
+def test_a_name_that_no_folder_and_no_label_can_have_is_not_an_artifact(name: str) -> None:
     report = read_report(json.dumps({"reason": "Merged", "artifactID": name}))
     assert report is not None
     assert report.artifact_id is None

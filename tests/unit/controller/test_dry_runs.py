@@ -22,7 +22,7 @@ from vicuna_operator.errors import (
 from vicuna_operator.kube.warnings import warnings_in
 from vicuna_operator.planning.actions import DryRun
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 KEY = ("team", "demo")
 CLAIM = {

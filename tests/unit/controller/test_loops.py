@@ -97,7 +97,7 @@ async def test_survives_an_exception_storm_and_recovers(caplog: pytest.LogCaptur
         world.loops.wake(KEY)
         await world.until(7)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 5 + ["ERROR"]
-    assert caplog.records[0].exc_info is None  # a failing API is no traceback
+    assert caplog.records[0].exc_info is None  # a failing API is logged without a traceback
     world.loops.wake(KEY)
     await world.until(8)
     await world.loops.close()

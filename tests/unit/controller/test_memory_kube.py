@@ -132,7 +132,7 @@ async def test_after_healing_nothing_fails_or_crashes() -> None:
     assert kube.faults_left == 0
 
 
-def test_a_change_from_outside_is_a_merge_patch_that_reaches_the_status_and_is_no_call() -> None:
+def test_a_change_from_outside_is_a_merge_patch_that_reaches_the_status_and_is_not_a_call() -> None:
     kube = MemoryKube()
     kube.put(job())
     heard: list[tuple[str, Body]] = []

@@ -13,7 +13,7 @@ from support.world import CONFIG, World
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.errors import ForbiddenError
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 KEY = ("team", "demo")
 

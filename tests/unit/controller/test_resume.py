@@ -45,7 +45,7 @@ def test_from_model_to_ready_and_then_silence(runner: asyncio.Runner) -> None:
     assert shape(life)["conditions"]["Ready"] == ("True", "Ready")
     written = len(life.kube.writes)
     life.reconcile()
-    life.start()  # a restart is no reason to write either
+    life.start()  # a restart is not a reason to write either
     life.reconcile()
     assert len(life.kube.writes) == written
 

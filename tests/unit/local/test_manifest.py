@@ -43,7 +43,7 @@ def test_other_objects_of_the_file_are_left_alone(tmp_path: Path) -> None:
         ("", "0 objects of kind VicunaModel"),
         (f"{GOOD}---{GOOD}", "2 objects of kind VicunaModel"),
         (GOOD.replace("v1alpha1", "v9"), "apiVersion"),
-        (GOOD.replace("{name: demo}", "{}"), "metadata.name"),
+        (GOOD.replace("{name: demo}", "{}"), "metadata.name: is missing; it must be at most 40"),
         (GOOD.replace("source:", "sauce:"), "spec.weights.base"),
         (GOOD + "  servnig: {}\n", "spec.servnig"),
         (GOOD + "  serving: {replicas: many}\n", "spec.serving.replicas"),
@@ -55,13 +55,57 @@ def test_wrong_manifests_name_the_place(tmp_path: Path, text: str, words: str) -
     assert error.exit_code == 65
 
 
-def test_a_missing_file_is_no_input(tmp_path: Path) -> None:
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    error = read(
+        tmp_path,
+        """
+apiVersion: vicuna.dev/v1
+kind: VicunaModel
+metadata: {name: Demo, generation: first}
+spec:
+  storage: {size: lots}
+  serving: {replica: 2, env: [all, {name: A, value: x, valueFrom: {}}]}
+""",
+    )
+    first, *others = str(error).splitlines()
+    assert first.endswith("model.yaml: 7 fields are wrong; correct them and run it again:")
+    assert [line.strip().partition(": ")[0] for line in others] == [
+        "apiVersion",
+        "metadata.name",
+        "spec.weights",
+        "spec.storage.size",
+        "spec.serving.env[0]",
+        "spec.serving.replica",
+        "spec.serving.env[1].valueFrom",
+    ]
+    assert "expected vicuna.dev/v1alpha1" in str(error)
+    assert "spec.serving.replica: this field does not exist; did you mean replicas?" in str(error)
+
+
+def test_a_rule_is_told_beside_a_misspelt_field_of_the_same_object(tmp_path: Path) -> None:
+    error = read(tmp_path, GOOD.replace('base"}', 'base", revision: main, digst: x}'))
+    assert "spec.weights.base.revision: only hf:// sources have revisions" in str(error)
+    assert "spec.weights.base.digst: this field does not exist; did you mean digest?" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("spec: {}", "spec.weights: is missing; give a source such as hf://ORG/NAME"),
+        ("spec:", "spec: found None; expected an object"),
+    ],
+)
+def test_a_spec_without_weights_is_told_what_to_give(tmp_path: Path, spec: str, told: str) -> None:
+    assert told in str(read(tmp_path, GOOD.partition("spec:")[0] + spec))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalRunError, match="No such file") as caught:
         read_model(tmp_path / "absent.yaml")
     assert caught.value.exit_code == 66
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(LocalRunError, match="UTF-8"):
@@ -149,7 +193,7 @@ def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
     assert taken(tmp_path, with_value("spec.serving.replicas", 2.0)) == ""
 
 
-def test_a_spec_that_is_none(tmp_path: Path) -> None:
+def test_a_spec_that_is_not_an_object(tmp_path: Path) -> None:
     body = copy.deepcopy(MINIMAL)
     nothing: tuple[object, ...] = (None, [], "x")
     for spec in nothing:
@@ -157,7 +201,7 @@ def test_a_spec_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["storage.size", "serving.maxGpuMemory"])
-def test_that_nothing_is_no_size_stands_in_the_definition(field: str) -> None:
+def test_the_definition_says_that_a_size_is_more_than_zero(field: str) -> None:
     part, name = field.split(".")
     node = crd_schema.schema()["properties"]["spec"]["properties"][part]["properties"][name]
     assert "more than zero" in node["description"]

@@ -8,10 +8,10 @@ import torch
 
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.arithmetic import copying
-from vicuna_server.merge.arithmetic.combining import combine as combine_step
+from vicuna_server.merge.arithmetic.combining import combine as combine_tensor
 from vicuna_server.merge.arithmetic.combining import count_non_finite
-from vicuna_server.merge.arithmetic.layout import Step
-from vicuna_server.merge.planning.steps import sum_dtype
+from vicuna_server.merge.arithmetic.layout import OutputTensor
+from vicuna_server.merge.planning.pairing import sum_dtype
 from vicuna_server.weights.tensors import DTYPE_BYTES, Tensor
 from vicuna_server.weights.torch_tensors import TORCH, view_as
 
@@ -26,7 +26,9 @@ def combine(base: memoryview, base_dtype: str, delta: memoryview | None, delta_d
     right = tensor(delta, delta_dtype) if delta is not None else None
     into = memoryview(bytearray((right or left).elements * DTYPE_BYTES[output]))
     summed = sum_dtype("additive-v1.1", base_dtype, delta_dtype, output) if right else None
-    combine_step(Step("t", (right or left).shape, output, left, right, sum_dtype=summed), base, delta, 0, into)
+    combine_tensor(
+        OutputTensor("t", (right or left).shape, output, left, right, sum_dtype=summed), base, delta, 0, into
+    )
     return into
 
 
@@ -81,8 +83,10 @@ def test_values_that_the_outputs_type_has_not_are_counted() -> None:
     source = Tensor("t", "BF16", (5,), _NOWHERE, 0)
     for output, changed in (("F16", 1), ("F32", 0)):
         into = memoryview(bytearray(5 * DTYPE_BYTES[output]))
-        assert combine_step(Step("t", (5,), output, source, counted=True), _view(base), None, 0, into) == changed
-        assert combine_step(Step("t", (5,), output, source), _view(base), None, 0, into) == 0
+        assert (
+            combine_tensor(OutputTensor("t", (5,), output, source, counted=True), _view(base), None, 0, into) == changed
+        )
+        assert combine_tensor(OutputTensor("t", (5,), output, source), _view(base), None, 0, into) == 0
 
 
 def test_rows_the_base_lacks_count_as_zero() -> None:
@@ -102,7 +106,7 @@ def test_without_a_delta_the_base_is_cast() -> None:
 @pytest.mark.parametrize(
     ("dtype", "torch_dtype"), [("F16", torch.float16), ("BF16", torch.bfloat16), ("F32", torch.float32)]
 )
-def test_values_that_are_no_numbers_are_counted(dtype: str, torch_dtype: torch.dtype) -> None:
+def test_values_that_are_not_numbers_are_counted(dtype: str, torch_dtype: torch.dtype) -> None:
     values = torch.ones(100, dtype=torch_dtype)
     assert count_non_finite(_view(values), dtype) == 0
     values[[3, 50, 99]] = torch.tensor([float("inf"), float("-inf"), float("nan")], dtype=torch_dtype)
@@ -123,6 +127,6 @@ def test_what_is_only_copied_is_judged_alike_without_torch(dtype: str) -> None:
     assert copying.count_non_finite(_view(odd), dtype) == 3 * kind.is_floating_point
     into = memoryview(bytearray(odd.nbytes))
     source = Tensor("t", dtype, tuple(odd.shape), _NOWHERE, 0)
-    assert copying.is_copy(Step("t", source.shape, dtype, source, None))
-    assert copying.copy(Step("t", source.shape, dtype, source, None), _view(odd), None, 0, into) == 0
+    assert copying.is_copy(OutputTensor("t", source.shape, dtype, source, None))
+    assert copying.copy(OutputTensor("t", source.shape, dtype, source, None), _view(odd), None, 0, into) == 0
     assert bytes(into) == bytes(_view(odd))

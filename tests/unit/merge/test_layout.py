@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from vicuna_server.files.data_file import LocalFile
-from vicuna_server.merge.arithmetic.layout import Step, lay_out
+from vicuna_server.merge.arithmetic.layout import OutputTensor, lay_out
 from vicuna_server.weights.tensors import Tensor
 
 
-def _step(name: str, megabytes: int) -> Step:
+def _output(name: str, megabytes: int) -> OutputTensor:
     tensor = Tensor(name, "F16", (megabytes * 500_000,), LocalFile(Path("x")), 0)
-    return Step(name, tensor.shape, "F16", tensor, None)
+    return OutputTensor(name, tensor.shape, "F16", tensor, None)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def _step(name: str, megabytes: int) -> Step:
     ],
 )
 def test_shards_are_bounded(sizes: list[int], want: list[int]) -> None:
-    shards = lay_out([_step(f"t{number}", size) for number, size in enumerate(sizes)])
-    assert [len(shard.steps) for shard in shards] == want
+    shards = lay_out([_output(f"t{number}", size) for number, size in enumerate(sizes)])
+    assert [len(shard.tensors) for shard in shards] == want
     names = [shard.name for shard in shards]
     count = len(want)
     assert names == (

@@ -159,7 +159,7 @@ def test_how_a_container_ended_is_told_with_the_pod_and_its_restart(view: PodVie
     assert found.failure is not None
     assert (found.failure.exit_code, found.failure.pod) == (1, "p7")
     assert found.blocking == BlockingReason(Reason.CRASHED, f"{told}{found.failure.message}")
-    assert found.step == "", "what a container said is no next step"
+    assert found.step == "", "what a container said is not a next step"
 
 
 def test_a_pod_that_runs_on_its_first_try_has_not_failed_though_it_will_be_taken_away() -> None:
@@ -262,7 +262,7 @@ def test_an_image_on_its_way_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("created", "placed", "has_waited", "since"),
     [
-        # The moment that the scheduler always takes is no progress, else each new pod would begin the time anew.
+        # The moment that the scheduler always takes is not progress, else each new pod would begin the time anew.
         (10, 10, False, 0),
         (10, 12, False, 0),
         (10, 13, False, 13),

@@ -82,7 +82,7 @@ def test_a_claim_made_anew_follows_the_edit() -> None:
     assert world.condition("Drifted") == {}
 
 
-def test_a_class_that_is_not_stated_and_a_size_of_the_same_bytes_are_no_difference() -> None:
+def test_a_class_that_is_not_stated_and_a_size_of_the_same_bytes_do_not_differ() -> None:
     world = deployed(storage={"size": "10Gi"})
     claim = world.find("PersistentVolumeClaim", "demo-weights")
     world.put({**claim, "spec": {**claim["spec"], "storageClassName": "standard"}})  # as the API server fills it in
@@ -286,7 +286,7 @@ def test_a_deployment_made_anew_has_not_drifted() -> None:
     assert template(world)["spec"]["containers"][0]["image"] == "registry.example/server:1"
 
 
-def test_what_admission_makes_of_a_new_deployment_is_no_drift() -> None:
+def test_what_admission_makes_of_a_new_deployment_is_not_drift() -> None:
     world = World(model_body())
     world.reconcile()
     world.end_job()
@@ -302,7 +302,7 @@ def test_what_admission_makes_of_a_new_deployment_is_no_drift() -> None:
     is_cleared(world)
 
 
-def test_a_restart_and_a_newer_servers_defaults_are_no_drift() -> None:
+def test_a_restart_and_a_newer_servers_defaults_are_not_drift() -> None:
     world = deployed()
     after = template(world)
     after["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}

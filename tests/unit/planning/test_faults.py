@@ -405,7 +405,7 @@ def test_a_fault_is_on_the_object_within_ten_seconds_with_a_reason_and_a_next_st
     assert world.writes == settled, "a fault that stays is written once"
 
 
-def test_a_model_that_loads_for_minutes_is_no_failed_probe() -> None:
+def test_a_model_that_loads_for_minutes_is_not_a_failed_probe() -> None:
     world = World()
     world.reconcile()
     message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
@@ -444,7 +444,7 @@ def test_the_last_lines_of_a_container_outlive_its_pod(message: str, reason: str
         assert message[-600:] in last["message"], "where there is no other cause, the message has them too"
 
 
-def test_a_claim_that_waits_for_its_first_pod_is_no_fault() -> None:
+def test_a_claim_that_waits_for_its_first_pod_is_not_a_fault() -> None:
     world = World()
     world.reconcile()
     unbound("WaitForFirstConsumer", "waiting for first consumer to be created before binding")(world)

@@ -9,7 +9,7 @@ from support.world import CONFIG, World
 from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.planning.plan import claims_to_read, plan
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 OURS_TO_TELL = ["example.com/backup"]
 
@@ -53,7 +53,7 @@ def test_a_model_that_is_held_says_so_once_and_goes_on_serving() -> None:
 
 
 @pytest.mark.parametrize("finalizers", [[], ["foregroundDeletion"], ["orphan"]])
-def test_what_kubernetes_waits_for_itself_is_no_news(finalizers: list[str]) -> None:
+def test_what_kubernetes_waits_for_itself_is_not_news(finalizers: list[str]) -> None:
     world = deployed()
     delete(world, world.body, [*finalizers, *([] if finalizers else ["foregroundDeletion"])])
     made = world.reconcile()

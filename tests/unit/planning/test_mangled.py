@@ -1,7 +1,7 @@
 """Whatever form objects have, a pass over the model comes to its end, and the API server takes what it tells.
 
 The objects of a few worlds are mangled at random places with values that are absurd: wrong types, numbers beyond any
-bound, times at the ends of the calendar, texts that are no JSON, nested too deep, or full of control characters.
+bound, times at the ends of the calendar, texts that are not JSON, nested too deep, or full of control characters.
 """
 
 import copy

@@ -106,7 +106,7 @@ def test_a_merge_that_ends_well_and_names_no_artifact_is_tried_again_and_then_to
     assert len(world.all("Job")) == 2
 
 
-def test_a_volume_that_is_being_made_is_no_warning_at_first() -> None:
+def test_a_volume_that_is_being_made_is_not_a_warning_at_first() -> None:
     world = started()
     pod = world.job_pod()
     said = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: not helpful."

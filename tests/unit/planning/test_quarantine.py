@@ -17,7 +17,7 @@ from vicuna_operator.planning.observed import PodView
 REPLACED = {
     "reason": "Merged",
     "artifactID": ARTIFACT,
-    "warnings": [{"reason": "ArtifactReplaced", "message": "was damaged: put aside, made anew"}],
+    "warnings": [{"reason": "ArtifactReplaced", "message": "was damaged; it was quarantined and is merged again"}],
 }
 
 

@@ -95,7 +95,7 @@ def test_crashes_are_told_from_accidents_by_exit_code_or_by_number(exit_code: in
     assert pods(world) == {old: 2}
 
 
-def test_one_crash_without_a_verdict_is_no_failure() -> None:
+def test_one_crash_without_a_verdict_is_not_a_failure() -> None:
     world = serving()
     _, new = edit(world)
     world.crashing = {new: {"exitCode": 1, "message": "boom"}}
@@ -328,7 +328,7 @@ def test_a_first_deployment_past_its_deadline_is_stalled_with_the_cause() -> Non
     assert world.writes == before
 
 
-def test_pods_lost_after_the_rollout_are_no_failed_rollout() -> None:
+def test_pods_lost_after_the_rollout_are_not_a_failed_rollout() -> None:
     world = serving()
     edit(world)
     world.settle()

@@ -181,7 +181,7 @@ def test_at_the_end_as_many_as_there_is_room_for_are_all() -> None:
 
 
 @pytest.mark.parametrize("new", [("ready", "ready"), ("loading",), ()], ids=["ready", "loading", "no pods"])
-def test_once_complete_it_is_no_rollout_whatever_becomes_of_its_pods(new: tuple[str, ...]) -> None:
+def test_once_complete_it_is_not_a_rollout_whatever_becomes_of_its_pods(new: tuple[str, ...]) -> None:
     fresh = deployment(completed=EARLIER)
     assert judged(fresh, fleet(new=new), last_known_good=OLD, serving=True) == Rollout(RolloutState.COMPLETE, {})
     if len(new) < 2:

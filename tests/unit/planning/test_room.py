@@ -23,7 +23,7 @@ HELPS = [
     ("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.", OLD, OLD),
     ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No preemption "
      "victims found for incoming pod.", OLD, OLD),
-    # the other nodes were no place for the old pods either
+    # the old pods did not fit on the other nodes either
     ("0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't match Pod's node affinity/selector.",
      ELSEWHERE, ELSEWHERE),
     ("0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint {node-role.kubernetes.io/"

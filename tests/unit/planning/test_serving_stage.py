@@ -13,14 +13,15 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Ref
-from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.observed import ClaimView, EventView, ManagedObjectView, Observed, PodView
 from vicuna_operator.planning.rollout import Rollout, RolloutState
-from vicuna_operator.planning.serving import ServingStage, plan_serving
+from vicuna_operator.planning.serving import plan_serving
+from vicuna_operator.planning.serving_stage import ServingStage
 from vicuna_operator.planning.sizes import LOST_AFTER
+from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
@@ -260,7 +261,7 @@ def test_while_new_weights_merge_whoever_scales_by_hand_is_told() -> None:
     [
         ("ready", "", True),
         ("loading", "", True),
-        ("ready", "l1", True),  # an artifact that somebody can load is no reason to stop
+        ("ready", "l1", True),  # an artifact that somebody can load is not a reason to stop
         ("loading", "l1", False),  # it only fails again and again until the artifact is whole
     ],
 )

@@ -107,7 +107,7 @@ def test_the_default_that_was_stated_too_is_kept_when_the_field_is_taken_away() 
 
 
 @pytest.mark.parametrize("rewrite", [mirrored, pinned])
-def test_an_image_rewritten_at_admission_is_no_new_revision(rewrite: Callable[[dict[str, Any]], None]) -> None:
+def test_an_image_rewritten_at_admission_is_not_a_new_revision(rewrite: Callable[[dict[str, Any]], None]) -> None:
     world = World()
     world.reconcile()
     world.end_job()

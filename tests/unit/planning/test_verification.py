@@ -1,4 +1,4 @@
-"""Weights that are lost or damaged: looked at once, made anew where they have to be, and what else is told."""
+"""Weights that are lost or damaged are verified at once and merged again where they have to be; what else is told."""
 
 import json
 from typing import Any
@@ -85,7 +85,7 @@ def test_pods_that_serve_go_on_while_another_cannot_load() -> None:
     assert [item["spec"]["replicas"] for item in world.all("Deployment")] == [2]
 
 
-def test_a_first_rollout_that_finds_damage_is_no_end() -> None:
+def test_a_first_rollout_that_finds_damage_is_not_an_end() -> None:
     world = World()
     world.reconcile()
     world.end_job()

@@ -9,7 +9,7 @@ from support.cluster import model_body
 from support.world import ARTIFACT, World
 from vicuna_operator.planning.actions import Patch
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.status import refused
+from vicuna_operator.planning.stopped_status import refused
 
 
 def test_first_pass_makes_claim_job_and_service() -> None:
@@ -51,7 +51,7 @@ def test_what_a_merge_warns_of_stands_on_the_model_and_is_an_event_once() -> Non
 
 
 @pytest.mark.parametrize("told", ["{", "5", "[[1]]", '["ab"]', "null"])
-def test_a_strange_annotation_is_no_warning(told: str) -> None:
+def test_a_strange_annotation_is_not_a_warning(told: str) -> None:
     job = {"metadata": {"name": "j", "uid": "u", "annotations": {"vicuna.dev/merge-warnings": told}}}
     assert not JobView.of(job).warnings
 

@@ -94,7 +94,7 @@ def test_rollback_brings_the_last_good_revision_back_and_merges_nothing(capsys: 
     assert first in capsys.readouterr().out
     world.settle()
     assert (active(world), world.condition("Ready")["status"], world.status["ready"]) == (first, "True", "3/3")
-    assert world.body["spec"]["serving"]["rollout"] == {"strategy": "Drain"}, "how to roll out is no revision's"
+    assert world.body["spec"]["serving"]["rollout"] == {"strategy": "Drain"}, "not part of a revision"
     assert {item["metadata"]["name"] for item in world.all("Deployment")} == deployments
     assert len(world.all("Job")) == 1
 

@@ -88,7 +88,7 @@ def test_of_several_pods_on_a_full_node_one_goes_at_a_time() -> None:
     assert world.condition("Ready")["status"] == "True"
 
 
-def test_an_edit_of_a_restarted_model_is_no_restart() -> None:
+def test_an_edit_of_a_restarted_model_is_not_a_restart() -> None:
     world = served(gpus=1, numGpus=1)
     world.gpus = 2
     restart(world)
@@ -117,7 +117,7 @@ def test_each_restart_is_another_and_taking_it_away_brings_the_first_pods_spec_b
     assert world.status["active"]["revision"] == first
 
 
-def test_a_restart_is_no_upgrade() -> None:
+def test_a_restart_is_not_an_upgrade() -> None:
     world = served()
     old = world.status["active"]["image"]
     world.config = NEWER

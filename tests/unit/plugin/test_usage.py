@@ -90,7 +90,7 @@ def test_objects_that_somebody_else_wrote_do_no_harm() -> None:
     assert usage_rows(odd, ["key"], 5, NOW) == []
 
 
-def test_names_in_csv_are_no_formulas() -> None:
+def test_names_in_csv_are_not_formulas() -> None:
     names = ["=1+1", "+a", "-a", "@SUM(A1)", 'a,"b"', "alice"]
     rows = usage_rows([_object("2026-11-30", 0, *((name, "m", 1, 2, 3) for name in names))], ["key"], 1, NOW)
     header, *told = csv.reader(io.StringIO(as_csv(rows, ["key"])))

@@ -95,7 +95,7 @@ def test_a_merge_tells_how_far_it_is(capsys: Capture) -> None:
 def test_what_is_stalled_does_not_go_on(capsys: Capture) -> None:
     world = World()
     world.reconcile()
-    world.end_job(65, json.dumps({"reason": "NotADelta", "message": "it is no\x1b[2J delta", "retryable": False}))
+    world.end_job(65, json.dumps({"reason": "NotADelta", "message": "it is not\x1b[2J a delta", "retryable": False}))
     world.reconcile()
     text = "\n".join(why(world, capsys))
     assert "nothing changes without you" in text
@@ -145,7 +145,7 @@ def test_ready_suspended_unseen_and_going(capsys: Capture) -> None:
     assert "nothing changes without you" in text
 
 
-def test_malformed_statuses_and_events_are_no_crash(capsys: Capture) -> None:
+def test_malformed_statuses_and_events_do_not_crash(capsys: Capture) -> None:
     world = World()
     world.deploy()
     condition = {**world.condition("Ready"), "status": "False", "lastTransitionTime": "soon"}

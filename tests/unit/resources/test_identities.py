@@ -20,7 +20,8 @@ import pytest
 
 from support import crd_schema
 from vicuna_contract import names as c
-from vicuna_operator.api.model import Model, parse_model, parse_spec
+from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.api.validation import parse_spec
 from vicuna_operator.resources.budget import disruption_budget
 from vicuna_operator.resources.claim import storage_claim
 from vicuna_operator.resources.common import claim_name, spec_of

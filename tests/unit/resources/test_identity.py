@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from vicuna_operator.api.model import parse_spec
 from vicuna_operator.api.types import VicunaModelSpec
+from vicuna_operator.api.validation import parse_spec
 from vicuna_operator.resources.identity import merge_key, merge_series, revision
 
 

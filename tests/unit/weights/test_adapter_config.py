@@ -59,7 +59,7 @@ def test_any_content_is_understood_or_refused(content: dict[str, Any]) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer"),
     ],
 )
-def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_what_is_not_an_object_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "adapter_config.json").write_bytes(content)
     with pytest.raises(InputError, match=rf"adapter_config\.json {says}") as caught:
         read_adapter_config(tmp_path)

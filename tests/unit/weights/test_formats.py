@@ -90,7 +90,7 @@ def test_a_pickle_that_would_run_code_is_unsafe_and_runs_nothing(
         ("model.safetensors", struct.pack("<Q", 2**60) + b"{", "NotACheckpoint"),
     ],
 )
-def test_files_that_are_no_weights_are_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_files_that_are_not_weights_are_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     read = pickle_format.read_tensors if name.endswith("bin") else safetensors_format.read_tensors
@@ -278,7 +278,7 @@ def test_a_browsers_second_copy_of_a_shard_is_that_shard(tmp_path: Path, beside:
 
 
 @pytest.mark.parametrize("name", ["model.fp16.safetensors", "consolidated.safetensors", "weights.pt", "model.bin"])
-def test_files_of_other_names_are_no_weights(tmp_path: Path, name: str) -> None:
+def test_files_of_other_names_are_not_weights(tmp_path: Path, name: str) -> None:
     folder = write_checkpoint(tmp_path / "m", model_weights(1))
     (folder / "model.safetensors").rename(folder / name)
     with pytest.raises(InputError, match=r"holds no model\.safetensors") as caught:
@@ -301,5 +301,5 @@ def test_files_of_other_names_are_no_weights(tmp_path: Path, name: str) -> None:
         (None, "model.layers.0.self_attn.rotary_emb.cos_cached", True),
     ],
 )
-def test_buffers_that_every_program_computes_are_no_tensors(model_type: object, name: str, ignored: bool) -> None:
+def test_buffers_that_every_program_computes_are_not_tensors(model_type: object, name: str, ignored: bool) -> None:
     assert is_computed(name, model_type) == ignored

@@ -220,7 +220,7 @@ def test_the_forbidden_name_stands_in_the_message(tmp_path: Path) -> None:
         pytest.param(b".", id="an empty stack"),
         pytest.param(b"\x80\x02}h\x05.", id="an unknown memo"),
         pytest.param(b"\x80\x02K\x01Q.", id="a strange storage"),
-        pytest.param(b"\x80\x02}(X\x02\x00\x00\x00\xc3\x28K\x01u.", id="a name that is no UTF-8"),
+        pytest.param(b"\x80\x02}(X\x02\x00\x00\x00\xc3\x28K\x01u.", id="a name that is not UTF-8"),
         pytest.param(b"\x80\x02}(X\x03\x00\x00\x00\xed\xa0\x80K\x01u.", id="a name of half a pair"),
         pytest.param(b"\x80\x02}(X\x01\x00\x00\x00aK\x01u.", id="a number for a tensor"),
         pytest.param(b"\x80\x02}.", id="an empty table"),
@@ -310,7 +310,7 @@ def test_two_records_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two records of one name" in _refused(path).message
 
 
-def test_a_program_or_any_other_zip_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_program_or_any_other_zip_is_not_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "pytorch_model.bin"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<a/>")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vicuna_server.merge.arithmetic.layout import Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor
 
 __all__ = ["copy", "count_non_finite", "is_copy"]
 
@@ -10,14 +10,14 @@ _BITS = {"F16": 16, "BF16": 16, "F32": 32, "F64": 64}
 _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F80_0000, "F64": 0x7FF << 52}
 
 
-def is_copy(step: Step) -> bool:
+def is_copy(output: OutputTensor) -> bool:
     """Say whether the bytes of the base are the result's."""
-    return step.base.dtype == step.dtype and step.delta is None and not step.patches and step.observer is None
+    return output.base.dtype == output.dtype and output.delta is None and not output.patches and output.observer is None
 
 
-def copy(step: Step, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
+def copy(output: OutputTensor, base: memoryview, delta: memoryview | None, start: int, into: memoryview) -> int:
     """Make one chunk of the output, as `arithmetic.combine` does; no value is changed."""
-    del step, delta, start
+    del output, delta, start
     into[:] = base
     return 0
 

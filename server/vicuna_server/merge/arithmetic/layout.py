@@ -13,7 +13,7 @@ from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LEAST_SHARD_BYTES", "Observer", "Padding", "Patch", "Shard", "Step", "lay_out"]
+__all__ = ["LEAST_SHARD_BYTES", "Observer", "OutputTensor", "Padding", "Patch", "Shard", "lay_out"]
 
 LEAST_SHARD_BYTES = 64 * 1024 * 1024
 _MOST_SHARD_BYTES = 5_000_000_000
@@ -24,7 +24,7 @@ class Padding(Protocol):
     """What stands in the rows that a delta has and its base lacks; without one they are zero."""
 
     def prepare(self, locate: Callable[[DataFile], Path]) -> None:
-        """Read what is needed, before the step's first chunk; `locate` says where a file of the base lies by then."""
+        """Read what is needed, before the tensor's first chunk; `locate` says where a file of the base lies by then."""
 
     def row(self) -> "torch.Tensor":
         """Return the float32 values of one such row."""
@@ -50,7 +50,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class OutputTensor:
     """One tensor of the output and how it comes about; `shape` and `dtype` are the output's.
 
     Attributes:
@@ -112,41 +112,41 @@ class Shard:
 
     name: str
     header: bytes
-    steps: tuple[Step, ...]
+    tensors: tuple[OutputTensor, ...]
 
     @property
     def size(self) -> int:
         """Size of the file in bytes."""
-        return len(self.header) + sum(step.nbytes for step in self.steps)
+        return len(self.header) + sum(output.nbytes for output in self.tensors)
 
     @property
     def bytes_to_read(self) -> int:
         """Number of bytes of base and delta that make it."""
-        return sum(step.bytes_to_read for step in self.steps)
+        return sum(output.bytes_to_read for output in self.tensors)
 
 
-def lay_out(steps: Sequence[Step], least_shard_bytes: int = LEAST_SHARD_BYTES) -> list[Shard]:
+def lay_out(outputs: Sequence[OutputTensor], least_shard_bytes: int = LEAST_SHARD_BYTES) -> list[Shard]:
     """Fill shards of min(5 GB, max(largest tensor, 64 MiB, total/32)) in the order given, named as by transformers.
 
     Args:
-        steps: the tensors of the output.
+        outputs: all tensors, in the order in which they are written.
         least_shard_bytes: what stands for the 64 MiB.
     """
-    largest = max(step.nbytes for step in steps)
-    total = sum(step.nbytes for step in steps)
+    largest = max(output.nbytes for output in outputs)
+    total = sum(output.nbytes for output in outputs)
     limit = min(_MOST_SHARD_BYTES, max(largest, least_shard_bytes, total // _USUAL_SHARDS))
-    groups: list[list[Step]] = []
+    groups: list[list[OutputTensor]] = []
     room = 0
-    for step in steps:
-        if not groups or step.nbytes > room:
+    for output in outputs:
+        if not groups or output.nbytes > room:
             groups.append([])
             room = limit
-        groups[-1].append(step)
-        room -= step.nbytes
+        groups[-1].append(output)
+        room -= output.nbytes
     return [
         Shard(
             "model.safetensors" if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors",
-            build_header((step.name, step.dtype, step.shape) for step in group),
+            build_header((output.name, output.dtype, output.shape) for output in group),
             tuple(group),
         )
         for number, group in enumerate(groups, start=1)

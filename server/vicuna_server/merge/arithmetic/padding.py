@@ -34,5 +34,5 @@ class MeanRow:
 
     def row(self) -> "torch.Tensor":
         """Return the mean row: float32, (columns,)."""
-        assert self._row is not None  # noqa: S101 - the reader prepares a step before its first chunk
+        assert self._row is not None  # noqa: S101 - the reader prepares a tensor before its first chunk
         return self._row

@@ -2,23 +2,22 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from vicuna_server.errors import InputError
-from vicuna_server.files.buffers import new_buffer
 from vicuna_server.files.data_file import DataFile, LocalFile
-from vicuna_server.files.input_file import ROOM, InputFile
+from vicuna_server.files.input_file import InputFile
 from vicuna_server.files.ledger import record_of
-from vicuna_server.merge.arithmetic.layout import Shard, Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor, Shard
+from vicuna_server.merge.pipeline.chunks import Chunk, ChunkBuffers, chunks, span_in
 from vicuna_server.merge.pipeline.hashing import HashedRead, HashingStage
 from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES, TensorSource
 
-__all__ = ["Chunk", "LocalStore", "Reader", "Slot", "Store", "buffer_bytes", "bytes_read", "chunks", "files_in_order"]
+__all__ = ["LocalStore", "Reader", "Store", "files_in_order"]
 
 _POLL_SECONDS = 0.5
 _AHEAD_BYTES = 128 * 1024 * 1024  # of each of the first files, so that the disk works while torch is imported
@@ -63,73 +62,13 @@ class LocalStore:
         """Do nothing: nobody waits."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Elements [start, stop) of one step."""
-
-    step: Step
-    start: int
-    stop: int
-
-
-class Slot:
-    """Buffers for one chunk on its way through the threads."""
-
-    def __init__(self, size: int) -> None:
-        self.base = new_buffer(size + ROOM)
-        self.delta = new_buffer(size + ROOM)
-        self.base_view = memoryview(b"")
-        self.delta_view: memoryview | None = None
-        self.base_reads: list[HashedRead] = []
-        self.delta_reads: list[HashedRead] = []
-        self.chunk: Chunk | None = None
-
-
-def chunks(step: Step, chunk_bytes: int) -> Iterator[Chunk]:
-    """Cut a tensor into chunks of at most `chunk_bytes` in each of base, delta and output, but whole units."""
-    stride = _stride(step, chunk_bytes)
-    for start in range(0, step.elements, stride):
-        yield Chunk(step, start, min(start + stride, step.elements))
-
-
-def _stride(step: Step, chunk_bytes: int) -> int:
-    unit = step.unit
-    return max(1, chunk_bytes // _widest(step) // unit) * unit
-
-
-def _widest(step: Step) -> int:
-    return max(DTYPE_BYTES[step.dtype], *(DTYPE_BYTES[source.dtype] for source in step.sources))
-
-
-def buffer_bytes(shards: Sequence[Shard], chunk_bytes: int) -> int:
-    """Return how large a buffer must be to hold the largest chunk."""
-    steps = (step for shard in shards for step in shard.steps)
-    return max((min(step.elements, _stride(step, chunk_bytes)) * _widest(step) for step in steps), default=0)
-
-
 def files_in_order(shards: Sequence[Shard]) -> list[DataFile]:
     """List the files that these shards are read from, in the order of their first use."""
     return list(
         dict.fromkeys(
-            file for shard in shards for step in shard.steps for source in step.sources for file in source.files
+            file for shard in shards for output in shard.tensors for source in output.sources for file in source.files
         )
     )
-
-
-def _range(chunk: Chunk, source: TensorSource) -> tuple[int, int]:
-    """Return the elements of a source in this chunk: none beyond its end."""
-    return min(chunk.start, source.elements), min(chunk.stop, source.elements)
-
-
-def bytes_read(chunk: Chunk, *, local: bool = False) -> int:
-    """Return how many bytes of base and delta make this chunk; with `local`, of those that lie in local files."""
-    total = 0
-    for source in chunk.step.sources:
-        if local and not isinstance(source.files[0], LocalFile):
-            continue
-        first, last = _range(chunk, source)
-        total += (last - first) * DTYPE_BYTES[source.dtype]
-    return total
 
 
 class Reader(threading.Thread):
@@ -139,7 +78,7 @@ class Reader(threading.Thread):
         self,
         shards: Sequence[Shard],
         store: Store,
-        slots: Sequence[Slot],
+        pool: Sequence[ChunkBuffers],
         chunk_bytes: int,
         control: Control,
         *,
@@ -148,27 +87,27 @@ class Reader(threading.Thread):
         super().__init__(name="merge-reader", daemon=True)
         self._shards = shards
         self._store = store
-        self._free: SimpleQueue[Slot | None] = SimpleQueue()
-        for slot in slots:
-            self._free.put(slot)
+        self._free: SimpleQueue[ChunkBuffers | None] = SimpleQueue()
+        for buffers in pool:
+            self._free.put(buffers)
         self._chunk_bytes = chunk_bytes
         self._cancellation = control.cancellation
-        self._ready: SimpleQueue[Slot | BaseException] = SimpleQueue()
+        self._ready: SimpleQueue[ChunkBuffers | BaseException] = SimpleQueue()
         self._filled = self._ready
         self._stages: list[HashingStage] = []
         if hashing:
-            self._filled, between = SimpleQueue(), SimpleQueue[Slot | BaseException]()
+            self._filled, between = SimpleQueue(), SimpleQueue[ChunkBuffers | BaseException]()
             self._stages = [
-                HashingStage(lambda slot: slot.base_reads, self._filled, between, control.meter.grow),
-                HashingStage(lambda slot: slot.delta_reads, between, self._ready, control.meter.grow),
+                HashingStage(lambda buffers: buffers.base_reads, self._filled, between, control.meter.grow),
+                HashingStage(lambda buffers: buffers.delta_reads, between, self._ready, control.meter.grow),
             ]
         self._open: dict[DataFile, InputFile] = {}
         self._wanted = False
         self._uses = Counter(
-            file for shard in shards for step in shard.steps for source in step.sources for file in source.files
+            file for shard in shards for output in shard.tensors for source in output.sources for file in source.files
         )
 
-    def next(self, check: Callable[[], None]) -> Slot:
+    def next(self, check: Callable[[], None]) -> ChunkBuffers:
         """Return the next filled buffer; raise what stopped the reader, that a signal came, or what `check` raises."""
         self._wanted = True
         while True:
@@ -182,9 +121,9 @@ class Reader(threading.Thread):
                 raise item
             return item
 
-    def give_back(self, slot: Slot) -> None:
-        """Let a slot be filled anew."""
-        self._free.put(slot)
+    def give_back(self, buffers: ChunkBuffers) -> None:
+        """Let buffers be filled anew."""
+        self._free.put(buffers)
 
     def stop(self) -> None:
         """End, whatever is left to read, and wait for the end."""
@@ -199,37 +138,39 @@ class Reader(threading.Thread):
             stage.start()
         try:
             for shard in self._shards:
-                for step in shard.steps:
-                    if step.padding is not None:
-                        step.padding.prepare(self._store.acquire)
-                    for chunk in chunks(step, self._chunk_bytes):
-                        slot = self._free.get()
-                        if slot is None:
+                for output in shard.tensors:
+                    if output.padding is not None:
+                        output.padding.prepare(self._store.acquire)
+                    for chunk in chunks(output, self._chunk_bytes):
+                        buffers = self._free.get()
+                        if buffers is None:
                             return
-                        self._fill(slot, chunk)
-                        self._filled.put(slot)
-                    self._leave(step)
+                        self._fill(buffers, chunk)
+                        self._filled.put(buffers)
+                    self._leave(output)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             self._filled.put(error)
         finally:
             for file in self._open.values():
                 file.close()
 
-    def _leave(self, step: Step) -> None:
-        """Close the files that no later step reads."""
-        for file in (file for source in step.sources for file in source.files):
+    def _leave(self, output: OutputTensor) -> None:
+        """Close the files that no later tensor needs."""
+        for file in (file for source in output.sources for file in source.files):
             self._uses[file] -= 1
             if not self._uses[file] and file in self._open:
                 self._open.pop(file).close()
 
-    def _fill(self, slot: Slot, chunk: Chunk) -> None:
-        slot.chunk = chunk
-        step = chunk.step
-        slot.base_reads, slot.delta_reads = [], []
-        slot.base_view = self._read(slot.base, step.base, _range(chunk, step.base), slot.base_reads)
-        slot.delta_view = None
-        if step.delta:
-            slot.delta_view = self._read(slot.delta, step.delta, _range(chunk, step.delta), slot.delta_reads)
+    def _fill(self, buffers: ChunkBuffers, chunk: Chunk) -> None:
+        buffers.chunk = chunk
+        output = chunk.tensor
+        buffers.base_reads, buffers.delta_reads = [], []
+        buffers.base_view = self._read(buffers.base, output.base, span_in(chunk, output.base), buffers.base_reads)
+        buffers.delta_view = None
+        if output.delta:
+            buffers.delta_view = self._read(
+                buffers.delta, output.delta, span_in(chunk, output.delta), buffers.delta_reads
+            )
 
     def _read(
         self, buffer: memoryview, source: TensorSource, elements: tuple[int, int], reads: list[HashedRead]

@@ -16,15 +16,16 @@ from vicuna_server.files.ledger import is_kept
 from vicuna_server.merge.arithmetic import copying
 from vicuna_server.merge.arithmetic.copying import is_copy
 from vicuna_server.merge.arithmetic.layout import Shard
-from vicuna_server.merge.pipeline.reading import Reader, Slot, Store, buffer_bytes, bytes_read, chunks
+from vicuna_server.merge.pipeline.chunks import ChunkBuffers, buffer_bytes, bytes_read, chunks
+from vicuna_server.merge.pipeline.reading import Reader, Store
 from vicuna_server.merge.pipeline.writing import Writer
 from vicuna_server.run.control import Control
 from vicuna_server.weights.tensors import DTYPE_BYTES
 
 __all__ = ["write_shards"]
 
-_SLOTS = 4
-_SLOTS_HASHED = 2  # more of them, if the hashing stages hold some
+_BUFFERS = 4
+_BUFFERS_HASHED = 2  # more of them, if the hashing stages hold some
 _MOST_NAMED = 8
 
 
@@ -55,13 +56,13 @@ def write_shards(
     """
     size = buffer_bytes(shards, chunk_bytes)
     hashing = is_kept()
-    slots = [Slot(size) for _ in range(_SLOTS + _SLOTS_HASHED * hashing)]
-    reader = Reader(shards, store, slots, chunk_bytes, control, hashing=hashing)
+    pool = [ChunkBuffers(size) for _ in range(_BUFFERS + _BUFFERS_HASHED * hashing)]
+    reader = Reader(shards, store, pool, chunk_bytes, control, hashing=hashing)
     writer = Writer(folder, max(size, *(len(shard.header) for shard in shards)), on_finished, store.shard_finished)
     reader.start()
     writer.start()
     try:
-        plain = all(is_copy(step) for shard in shards for step in shard.steps)
+        plain = all(is_copy(output) for shard in shards for output in shard.tensors)
         combiner = _Combiner(reader, writer, control, chunk_bytes, plain=plain)
         entries = [combiner.merge(shard) for shard in shards]
         combiner.require_finite()
@@ -105,20 +106,20 @@ class _Combiner:
         self._writer.room(len(shard.header))[:] = shard.header
         digest = hashlib.sha256(shard.header)
         changed = 0
-        for step in shard.steps:
-            for chunk in chunks(step, self._chunk_bytes):
-                slot = self._reader.next(self._writer.check)
-                merged = self._writer.room((chunk.stop - chunk.start) * DTYPE_BYTES[step.dtype])
-                changed += self._combine(step, slot.base_view, slot.delta_view, chunk.start, merged)
-                self._reader.give_back(slot)
-                self._non_finite[step.name] += self._count_non_finite(merged, step.dtype)
+        for output in shard.tensors:
+            for chunk in chunks(output, self._chunk_bytes):
+                buffers = self._reader.next(self._writer.check)
+                merged = self._writer.room((chunk.stop - chunk.start) * DTYPE_BYTES[output.dtype])
+                changed += self._combine(output, buffers.base_view, buffers.delta_view, chunk.start, merged)
+                self._reader.give_back(buffers)
+                self._non_finite[output.name] += self._count_non_finite(merged, output.dtype)
                 digest.update(merged)
                 self._writer.check()
                 self._control.meter.count(bytes_read(chunk))
                 self._control.throttle.pace(bytes_read(chunk, local=True))
         entry = FileEntry(path=shard.name, size=shard.size, sha256=digest.hexdigest(), changed=changed)
         # not finished for a resumed run, which would skip it and not see its values
-        self._writer.close(entry, good=not any(self._non_finite[step.name] for step in shard.steps))
+        self._writer.close(entry, good=not any(self._non_finite[output.name] for output in shard.tensors))
         return entry
 
     def require_finite(self) -> None:

@@ -1,10 +1,10 @@
-"""Adapters put into a merge's steps, and judged against the model they meet."""
+"""Adds adapters to a merge's output tensors, and checks that they fit the model."""
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
-from vicuna_server.merge.arithmetic.layout import Step
-from vicuna_server.merge.planning.steps import EMBEDDING, HEAD
+from vicuna_server.merge.arithmetic.layout import OutputTensor
+from vicuna_server.merge.planning.pairing import EMBEDDING, HEAD
 from vicuna_server.merge.planning.tied import tied_replacements
 from vicuna_server.merge.preflight.vocabulary import VOCABULARY_SUFFIXES
 from vicuna_server.problems import Problems
@@ -18,32 +18,34 @@ _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # thei
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 
-def add_adapters(steps: Sequence[Step], adapters: Sequence[Adapter], model_type: str, problems: Problems) -> list[Step]:
-    """Return the steps with what each adapter changes or replaces, in order.
+def add_adapters(
+    outputs: Sequence[OutputTensor], adapters: Sequence[Adapter], model_type: str, problems: Problems
+) -> list[OutputTensor]:
+    """Return the output tensors with what each adapter changes or replaces, in order.
 
     A change is made to the tensor in the output's type, as by peft on a model loaded in it. A replacement may have more
     rows where they stand for the vocabulary: peft's user has called `resize_token_embeddings` by then.
 
     Args:
-        steps: of base, or base and delta.
+        outputs: of base, or base and delta.
         adapters: in the order they are merged.
         model_type: the base's.
         problems: gets `UnsupportedAdapter`, `TensorMissing`, `ShapeMismatch`, `VocabularyMismatch`,
             `UnsupportedDtype`.
     """
-    table = {step.name: step for step in steps}
+    table = {output.name: output for output in outputs}
     if adapters and model_type in _TRANSPOSED:
         problems.add("UnsupportedAdapter", f"adapters of {model_type} models cannot be merged; use peft for them")
     for adapter in adapters:
         _Joiner(table, adapter, problems).join()
-    _check_vocabulary(steps, table, problems)
+    _check_vocabulary(outputs, table, problems)
     return list(table.values())
 
 
 class _Joiner:
-    """One adapter on its way into the steps."""
+    """Adds one adapter to the output tensors."""
 
-    def __init__(self, table: dict[str, Step], adapter: Adapter, problems: Problems) -> None:
+    def __init__(self, table: dict[str, OutputTensor], adapter: Adapter, problems: Problems) -> None:
         self._table = table
         self._adapter = adapter
         self._replacements = adapter.replacements
@@ -69,41 +71,41 @@ class _Joiner:
             self._problems.add("ShapeMismatch", f"{self._adapter.folder} {self._misshapen[0]}{more}; {self._advice()}")
 
     def _replace(self, name: str, tensor: Tensor) -> None:
-        step = self._table[name]
+        output = self._table[name]
         if tensor.dtype not in FLOAT_DTYPES:
             self._problems.add(
                 "UnsupportedDtype", f"{tensor.name} in {tensor.file} is {tensor.dtype}; save it as floats"
             )
-        elif tensor.shape == step.shape or self._only_adds_rows(step, tensor):
-            self._table[name] = Step(name, tensor.shape, step.dtype, tensor)
+        elif tensor.shape == output.shape or self._only_adds_rows(output, tensor):
+            self._table[name] = OutputTensor(name, tensor.shape, output.dtype, tensor)
 
-    def _only_adds_rows(self, step: Step, tensor: Tensor) -> bool:
+    def _only_adds_rows(self, output: OutputTensor, tensor: Tensor) -> bool:
         """Whether the two differ in their rows alone, and the new one has more; else it is noted."""
-        matrices = len(step.shape) == len(tensor.shape) == 2
-        vocabulary = matrices and step.name.endswith(VOCABULARY_SUFFIXES) and step.shape[1] == tensor.shape[1]
+        matrices = len(output.shape) == len(tensor.shape) == 2
+        vocabulary = matrices and output.name.endswith(VOCABULARY_SUFFIXES) and output.shape[1] == tensor.shape[1]
         if not vocabulary:
-            self._misshapen.append(f"replaces {step.name}, {list(step.shape)}, by {list(tensor.shape)}")
+            self._misshapen.append(f"replaces {output.name}, {list(output.shape)}, by {list(tensor.shape)}")
             return False
-        if tensor.shape[0] > step.shape[0]:
+        if tensor.shape[0] > output.shape[0]:
             return True
         self._problems.add(
             "VocabularyMismatch",
-            f"{self._adapter.folder} replaces {step.name} of {step.shape[0]} rows by one of {tensor.shape[0]}; a "
+            f"{self._adapter.folder} replaces {output.name} of {output.shape[0]} rows by one of {tensor.shape[0]}; a "
             "vocabulary may only grow: check the adapters' order and their base",
         )
         return False
 
     def _change(self, name: str) -> None:
-        step, change = self._table[name], self._adapter.changes[name]
-        if step.shape != change.shape:
-            self._misshapen.append(f"changes {name} as one of {list(change.shape)}, but it is {list(step.shape)}")
-        elif step.base.dtype not in FLOAT_DTYPES:
+        output, change = self._table[name], self._adapter.changes[name]
+        if output.shape != change.shape:
+            self._misshapen.append(f"changes {name} as one of {list(change.shape)}, but it is {list(output.shape)}")
+        elif output.base.dtype not in FLOAT_DTYPES:
             self._problems.add(
                 "UnsupportedDtype",
-                f"{name} is {step.base.dtype}; an adapter changes floats only: give an unquantised base",
+                f"{name} is {output.base.dtype}; an adapter changes floats only: give an unquantised base",
             )
         else:
-            self._table[name] = replace(step, patches=(*step.patches, change))
+            self._table[name] = replace(output, patches=(*output.patches, change))
 
     def _check_names(self) -> None:
         """Note tensors of the adapter that the model lacks; one sentence for all of them."""
@@ -142,9 +144,9 @@ def wrapper_prefix(name: str, known: Container[str]) -> str | None:
     return f"{inner[0]}." if inner and ".".join(part for part in parts if part not in _WRAPPERS) in known else None
 
 
-def _check_vocabulary(before: Sequence[Step], after: dict[str, Step], problems: Problems) -> None:
+def _check_vocabulary(before: Sequence[OutputTensor], after: dict[str, OutputTensor], problems: Problems) -> None:
     """Note an embedding that grew without its head, or the other way round."""
-    old = {step.name: step.shape for step in before}
+    old = {output.name: output.shape for output in before}
     rows = {name: after[name].shape[0] for name in (EMBEDDING, HEAD) if name in after and after[name].shape}
     grown = any(after[name].shape != old.get(name, old.get(EMBEDDING)) for name in rows)
     if grown and len(set(rows.values())) > 1:

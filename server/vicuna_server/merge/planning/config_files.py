@@ -8,7 +8,7 @@ from typing import Any
 from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import is_file, read_file
 from vicuna_server.files.json_files import dump_json
-from vicuna_server.merge.arithmetic.layout import Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor
 from vicuna_server.merge.preflight.architectures import shown
 from vicuna_server.merge.preflight.configs import unquantised
 from vicuna_server.merge.preflight.generation_fields import unreadable_fields
@@ -31,22 +31,22 @@ _MOST_LETTERS = 60
 
 
 def small_files(
-    config_source: Checkpoint, tokenizer: Tokenizer, steps: Sequence[Step], dtype: str, problems: Problems
+    config_source: Checkpoint, tokenizer: Tokenizer, outputs: Sequence[OutputTensor], dtype: str, problems: Problems
 ) -> dict[str, Path | bytes]:
     """Return what stands beside the weights by name: a path to copy, or the content.
 
     Args:
         config_source: whose config it is.
         tokenizer: its files, repaired.
-        steps: the tensors that the config is made true to.
+        outputs: the tensors that the config is made true to.
         dtype: float16, bfloat16 or float32.
         problems: gets what cannot be made true, `VocabularyMismatch`, and warnings for what is.
     """
-    shapes = {step.name: step.shape for step in steps}
+    shapes = {output.name: output.shape for output in outputs}
     embedding = embedding_of(shapes)
     rows = shapes[embedding][0] if embedding else None
     table = read_token_table(tokenizer.files)
-    config = _true_to_weights(config_source, steps, dtype, problems)
+    config = _true_to_weights(config_source, outputs, dtype, problems)
     stated = _stated_generation(config_source)
     generation = stated
     if table is not None:
@@ -64,15 +64,17 @@ def small_files(
 
 
 def _true_to_weights(
-    config_source: Checkpoint, steps: Sequence[Step], dtype: str, problems: Problems
+    config_source: Checkpoint, outputs: Sequence[OutputTensor], dtype: str, problems: Problems
 ) -> dict[str, Any]:
     """Return config.json with element type, vocabulary's size, class and tying as they are in the artifact."""
-    result = with_vocabulary(without_code(unquantised(config_source.config)), {step.name: step.shape for step in steps})
+    result = with_vocabulary(
+        without_code(unquantised(config_source.config)), {output.name: output.shape for output in outputs}
+    )
     for key in [key for key in ("torch_dtype", "dtype") if key in result] or ["torch_dtype"]:
         result[key] = dtype
     if isinstance(result.get("architectures"), list):
         result["architectures"] = [_CLASSES.get(str(name), name) for name in result["architectures"]]
-    if _has_denied_head(result, steps):
+    if _has_denied_head(result, outputs):
         result["tie_word_embeddings"] = False
         problems.warn(
             "HeadNotTied",
@@ -82,11 +84,11 @@ def _true_to_weights(
     return result
 
 
-def _has_denied_head(config: Mapping[str, Any], steps: Sequence[Step]) -> bool:
+def _has_denied_head(config: Mapping[str, Any], outputs: Sequence[OutputTensor]) -> bool:
     """Whether the config ties a head whose own weights, of base or delta or of an adapter's making, are others."""
-    patched = any(step.patches for step in steps if step.name == HEAD)
-    base = {step.name: step.base for step in steps}
-    delta = {step.name: step.delta for step in steps if step.delta is not None}
+    patched = any(output.patches for output in outputs if output.name == HEAD)
+    base = {output.name: output.base for output in outputs}
+    delta = {output.name: output.delta for output in outputs if output.delta is not None}
     return denied_head(config, base) or denied_head(config, delta) or (patched and _ties(config))
 
 

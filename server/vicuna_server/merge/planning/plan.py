@@ -1,4 +1,4 @@
-"""What a merge will write, decided and judged before the first byte."""
+"""What a merge will write, decided and checked before the first byte."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ from vicuna_server.artifacts import identity
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.merge.arithmetic.checksum import AlpacaChecksum
-from vicuna_server.merge.arithmetic.layout import LEAST_SHARD_BYTES, Shard, Step, lay_out
+from vicuna_server.merge.arithmetic.layout import LEAST_SHARD_BYTES, OutputTensor, Shard, lay_out
 from vicuna_server.merge.inputs import Sources
 from vicuna_server.merge.pipeline.scratch import bytes_at_once
 from vicuna_server.merge.planning.adapters import add_adapters
 from vicuna_server.merge.planning.config_files import small_files
 from vicuna_server.merge.planning.output_dtype import own_dtype, resolve_dtype
-from vicuna_server.merge.planning.steps import pair_tensors
+from vicuna_server.merge.planning.pairing import pair_tensors
 from vicuna_server.merge.preflight.kinds import resolve_kind
 from vicuna_server.merge.preflight.serving import check_served
 from vicuna_server.merge.preflight.sources import check_sources
@@ -63,7 +63,7 @@ class Plan:
     @property
     def tensor_count(self) -> int:
         """Number of tensors in the artifact."""
-        return sum(len(shard.steps) for shard in self.shards)
+        return sum(len(shard.tensors) for shard in self.shards)
 
     @property
     def bytes_to_read(self) -> int:
@@ -149,30 +149,30 @@ def make_plan(
         config_source.read_generation_config()
     check_sources(base, delta, kind, problems)
     check_served(config_source, problems)
-    steps = _steps(base, delta, adapters, resolved, dtype, problems)
+    outputs = _outputs(base, delta, adapters, resolved, dtype, problems)
     checksum = _checksum(base, config_source, resolved, problems) if alpaca_checksum else None
     if checksum:
-        steps = [replace(step, observer=checksum) for step in steps]
-    small = small_files(config_source, tokenizer, steps, dtype, problems) if tokenizer.files and steps else {}
-    if problems or not steps:
+        outputs = [replace(output, observer=checksum) for output in outputs]
+    small = small_files(config_source, tokenizer, outputs, dtype, problems) if tokenizer.files and outputs else {}
+    if problems or not outputs:
         _note(undecided, problems)
         return None
-    shards = lay_out(steps, least_shard_bytes)
-    addition = _addition(resolved, steps, adapters)
+    shards = lay_out(outputs, least_shard_bytes)
+    addition = _addition(resolved, outputs, adapters)
     return Plan(resolved, template, shards, small, dtype, own_dtype(base), addition, checksum, undecided)
 
 
-def _steps(
+def _outputs(
     base: Checkpoint, delta: Checkpoint | None, adapters: Sequence[Adapter], kind: str, dtype: str, problems: Problems
-) -> list[Step]:
+) -> list[OutputTensor]:
     """Return what becomes of each tensor; none where a source's names or contents are not a model's at all."""
     if any(reason in ("EmptyTensors", "NotAPlainModel", "QuantizedSource") for reason, _ in problems.found):
         return []  # other problems would only follow from these
-    steps = list(pair_tensors(base, delta, kind, OUTPUT_DTYPES[dtype], problems))
-    steps = add_adapters(steps, adapters, str(base.config.get("model_type", "")), problems)
+    outputs = list(pair_tensors(base, delta, kind, OUTPUT_DTYPES[dtype], problems))
+    outputs = add_adapters(outputs, adapters, str(base.config.get("model_type", "")), problems)
     if not problems:
-        check_result(delta or base, steps, problems)
-    return steps
+        check_result(delta or base, outputs, problems)
+    return outputs
 
 
 def _judged(delta: Checkpoint | None, problems: Problems) -> Checkpoint | None:
@@ -230,21 +230,21 @@ def _note(undecided: InputError | None, problems: Problems) -> None:
         problems.add(undecided.reason, undecided.message)
 
 
-def _addition(kind: str, steps: Sequence[Step], adapters: Sequence[Adapter]) -> str | None:
+def _addition(kind: str, outputs: Sequence[OutputTensor], adapters: Sequence[Adapter]) -> str | None:
     """Name what recipe 1 first did in another way: sums in the delta's type, without files beside an adapter's own."""
-    wide = kind != "alpaca" and any(step.sum_dtype for step in steps)
+    wide = kind != "alpaca" and any(output.sum_dtype for output in outputs)
     whole = any(adapter.weight_files[1:] for adapter in adapters)
     return "+".join([identity.WIDE] * wide + [identity.COMPANIONS] * whole) or None
 
 
-def check_result(config_source: Checkpoint, steps: Sequence[Step], problems: Problems) -> None:
-    """Judge what the merge would write where it differs in names or shapes from a source that was judged.
+def check_result(config_source: Checkpoint, outputs: Sequence[OutputTensor], problems: Problems) -> None:
+    """Check the result where its names or shapes differ from those of a source that was checked.
 
     Args:
-        config_source: whose config the result gets; already judged.
-        steps: the result's tensors.
+        config_source: whose config the result gets; already checked.
+        outputs: the result's tensors.
         problems: as for `whole.check_model`.
     """
-    if {step.name: step.shape for step in steps} != {one.name: one.shape for one in config_source.tensors.values()}:
-        tensors = {step.name: (step.dtype, step.shape) for step in steps}
-        check_model(f"the merge of {config_source.folder}", config_source.config, tensors, problems)
+    if {o.name: o.shape for o in outputs} != {tensor.name: tensor.shape for tensor in config_source.tensors.values()}:
+        found = {output.name: (output.dtype, output.shape) for output in outputs}
+        check_model(f"the merge of {config_source.folder}", config_source.config, found, problems)

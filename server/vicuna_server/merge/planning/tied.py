@@ -7,8 +7,8 @@ resized, `ensure_weight_tying`) goes into the one tensor that both share.
 
 from dataclasses import replace
 
-from vicuna_server.merge.arithmetic.layout import Step
-from vicuna_server.merge.planning.steps import EMBEDDING, HEAD
+from vicuna_server.merge.arithmetic.layout import OutputTensor
+from vicuna_server.merge.planning.pairing import EMBEDDING, HEAD
 from vicuna_server.problems import Problems
 from vicuna_server.weights.adapters.folder import Adapter
 from vicuna_server.weights.samples import alike
@@ -17,11 +17,11 @@ from vicuna_server.weights.tensors import Tensor
 __all__ = ["tied_replacements"]
 
 
-def tied_replacements(table: dict[str, Step], adapter: Adapter, problems: Problems) -> dict[str, Tensor]:
+def tied_replacements(table: dict[str, OutputTensor], adapter: Adapter, problems: Problems) -> dict[str, Tensor]:
     """Return what an adapter replaces of a tied model, and give `table` a head where the two part.
 
     Args:
-        table: the steps so far, with an embedding and no head.
+        table: the output tensors so far, by name,, with an embedding and no head.
         adapter: the adapter.
         problems: gets `UnsupportedAdapter` for what has no one meaning.
     """
@@ -50,7 +50,7 @@ def tied_replacements(table: dict[str, Step], adapter: Adapter, problems: Proble
     return whole
 
 
-def _part(table: dict[str, Step], given: dict[str, Tensor], adapter: Adapter, problems: Problems) -> None:
+def _part(table: dict[str, OutputTensor], given: dict[str, Tensor], adapter: Adapter, problems: Problems) -> None:
     """Give the model a head of its own, for now the embedding's values."""
     rows = table[EMBEDDING].shape
     longer = next((name for name, tensor in given.items() if tensor.shape != rows), None)

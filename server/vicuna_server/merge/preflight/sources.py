@@ -12,7 +12,7 @@ __all__ = ["check_sources", "estimate_output"]
 
 
 def check_sources(base: Checkpoint, delta: Checkpoint | None, kind: str, problems: Problems) -> None:
-    """Note all that keeps base and delta from being merged, tensors' names and shapes excepted (`whole`, `steps`).
+    """Note all that keeps base and delta from being merged, tensors' names and shapes excepted (`whole`, `pairing`).
 
     Reads at most 16 MiB of vectors and 16 MiB of sampled rows of each.
 

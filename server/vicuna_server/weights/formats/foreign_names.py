@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vicuna_server.errors import InputError
-from vicuna_server.files.beneath import LeavesSourceError, list_folder
+from vicuna_server.files.beneath import list_folder
+from vicuna_server.files.descent import LeavesSourceError
 from vicuna_server.wording import printable
 
 __all__ = ["FolderContent", "broken_link", "look_into", "what_is_there"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from vicuna_server.backoff import Backoff
+from vicuna_contract.backoff import Backoff
 from vicuna_server.errors import UnreachableError
 
 __all__ = ["CutError", "RetryPolicy", "retry_after", "retry_seconds"]

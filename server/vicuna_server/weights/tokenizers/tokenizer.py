@@ -1,6 +1,5 @@
 """The tokenizer's files: copied byte for byte, except for what is known to break silently or is missing."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +14,20 @@ from vicuna_server.weights.formats.small_file import is_plain_utf8, read_object
 from vicuna_server.weights.tokenizers.chat_template import OwnTemplate, own_template, pinned_format
 from vicuna_server.weights.tokenizers.field_forms import check_fields, plain_tokens, typed_tokens
 from vicuna_server.weights.tokenizers.file_check import check_file
+from vicuna_server.weights.tokenizers.repair import CONFIG, LLAMA_TOKENS, SPECIAL, repair_class, repair_tokens, text_of
 from vicuna_server.weights.tokenizers.sentencepiece_format import SentencePieceModel, parse_model
 from vicuna_server.weights.tokenizers.tokenizer_check import disagreement
 from vicuna_server.weights.tokenizers.tokenizer_json import AddedToken, build_tokenizer_json, can_build
 
 __all__ = ["Tokenizer", "has_vocabulary", "read_tokenizer"]
 
-_LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
-_PLAIN_CLASS = "PreTrainedTokenizerFast"
-_LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-# the defaults of LLaMA's tokenizers, written out: transformers has changed them between versions
-_LLAMA_DEFAULTS = {"legacy": True, "add_bos_token": True, "add_eos_token": False}
 _PAIR = {"vocab.json", "merges.txt"}
-_CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+_ADDED = "added_tokens.json"
 _PROCESSORS = "chat_template.json"
 _NOT_READ = (
     "is a processor's, which no tokenizer reads: write what it says to chat_template.jinja beside it where that is "
     "this model's format"
 )
-_LLAMA3_TOKENS = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
-_BYTE_LEVEL = re.compile(rb'"type"\s*:\s*"ByteLevel"')
 
 
 @dataclass(frozen=True)
@@ -85,14 +78,14 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         InputError: `TokenizerBroken`, `ChatTemplateBroken`.
     """
     files = _found(folder)
-    before = {name: _read_object(folder / name) for name in (_CONFIG, _SPECIAL)}
+    before = {name: _read_object(folder / name) for name in (CONFIG, SPECIAL)}
     for name, table in before.items():
         check_fields(folder / name, table)
-    template, pinned = own_template(folder, files.keys(), before[_CONFIG]), pinned_format(folder, files.keys())
-    tables = {_CONFIG: typed_tokens(before[_CONFIG]), _SPECIAL: plain_tokens(before[_SPECIAL], before[_CONFIG])}
-    tables[_CONFIG].pop("auto_map", None)  # program files are never run or copied
-    is_llama = _repair_class(tables[_CONFIG], files)
-    _repair_tokens(folder, tables, is_llama=is_llama)
+    template, pinned = own_template(folder, files.keys(), before[CONFIG]), pinned_format(folder, files.keys())
+    tables = {CONFIG: typed_tokens(before[CONFIG]), SPECIAL: plain_tokens(before[SPECIAL], before[CONFIG])}
+    tables[CONFIG].pop("auto_map", None)  # program files are never run or copied
+    is_llama = repair_class(tables[CONFIG], files)
+    repair_tokens(folder, tables, is_llama=is_llama)
     for name, table in tables.items():
         if table != before[name] or (table and not is_plain_utf8(folder / name)):
             files[name] = dump_json(table)
@@ -119,77 +112,15 @@ def _found(folder: Path) -> dict[str, Path | bytes]:
     return files
 
 
-def _repair_class(config: dict[str, Any], files: Mapping[str, Path | bytes]) -> bool:
-    """Correct the class and make what LLaMA's tokenizers do explicit; return whether it is one of them.
-
-    LLaMA's classes put sentencepiece's spaces over whatever tokenizer.json says; a byte-level one gets the class that
-    leaves it alone.
-    """
-    if config.get("tokenizer_class") == "LLaMATokenizer":
-        config["tokenizer_class"] = "LlamaTokenizer"
-    named = config.get("tokenizer_class")
-    if named not in _LLAMA_CLASSES and not (named is None and "tokenizer.model" in files):
-        return False
-    if _is_byte_level(files):
-        config["tokenizer_class"] = _PLAIN_CLASS
-        return False
-    if named is None:
-        config["tokenizer_class"] = "LlamaTokenizer"
-    for key, value in _LLAMA_DEFAULTS.items():
-        if config.get(key) is None:
-            config[key] = value
-    return True
-
-
-def _repair_tokens(folder: Path, tables: dict[str, dict[str, Any]], *, is_llama: bool) -> None:
-    """Fill blank tokens in: from the other file, else with LLaMA's where the vocabulary has them."""
-    for name, table in tables.items():
-        other = tables[_SPECIAL if name == _CONFIG else _CONFIG]
-        for key in _LLAMA_TOKENS:
-            if _is_blank(table, key):
-                table[key] = _filled_in(folder / name, key, other, is_llama=is_llama)
-    if is_llama:
-        _state_tokens(folder, tables, _LLAMA_TOKENS)
-    elif all(_knows(folder, token) for token in _LLAMA3_TOKENS.values()):
-        _state_tokens(folder, tables, _LLAMA3_TOKENS)
-
-
-def _is_byte_level(files: Mapping[str, Path | bytes]) -> bool:
-    item = files.get("tokenizer.json", b"")
-    return _BYTE_LEVEL.search(item if isinstance(item, bytes) else read_file(item)) is not None
-
-
-def _state_tokens(folder: Path, tables: dict[str, dict[str, Any]], tokens: Mapping[str, str]) -> None:
-    """Write a family's tokens into the configuration where neither file has them and the vocabulary does."""
-    config, special = tables[_CONFIG], tables[_SPECIAL]
-    for key, token in tokens.items():
-        if key not in config and key not in special and _knows(folder, token):
-            config[key] = token
-
-
-def _is_blank(table: Mapping[str, Any], key: str) -> bool:
-    """Tell whether a token is stated as an empty text; one that is absent or null is not stated."""
-    return table.get(key) is not None and not _text(table[key]).strip()
-
-
-def _filled_in(file: Path, key: str, other: Mapping[str, Any], *, is_llama: bool) -> Any:
-    """Return what a blank token must be, as the other file or the vocabulary tells."""
-    if _text(other.get(key) or "").strip():
-        return other[key]
-    if is_llama and _knows(file.parent, _LLAMA_TOKENS[key]):
-        return _LLAMA_TOKENS[key]
-    raise InputError("TokenizerBroken", f"{file} has a blank {key}; write the model's token there")
-
-
 def _build(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Make tokenizer.json from tokenizer.model, the configuration and the added tokens."""
     path = folder / "tokenizer.model"
-    config = tables[_CONFIG]
-    tokens = {**config, **tables[_SPECIAL]}
-    special = {key: _text(tokens[key]) for key in _LLAMA_TOKENS if tokens.get(key) is not None}
+    config = tables[CONFIG]
+    tokens = {**config, **tables[SPECIAL]}
+    special = {key: text_of(tokens[key]) for key in LLAMA_TOKENS if tokens.get(key) is not None}
     try:
         model = _require_llama(parse_model(read_file(path)))
-        added = _added_tokens(folder, config, {_text(tokens.get("pad_token") or ""), *special.values()})
+        added = _added_tokens(folder, config, {text_of(tokens.get("pad_token") or ""), *special.values()})
         return build_tokenizer_json(
             model, special, added, add_bos=config["add_bos_token"], add_eos=config["add_eos_token"]
         )
@@ -212,7 +143,7 @@ def _added_tokens(folder: Path, config: Mapping[str, Any], special: set[str]) ->
     if not isinstance(decoder, dict):
         raise ValueError("added_tokens_decoder is not an object")
     for number, entry in decoder.items():
-        text = _text(entry)
+        text = text_of(entry)
         if not (number.isdecimal() and text):
             raise ValueError(f"added_tokens_decoder has an entry {number!r} that is not a token")
         is_special = text in special or (isinstance(entry, dict) and entry.get("special") is True)
@@ -242,20 +173,6 @@ def _compare(folder: Path, files: Mapping[str, Path | bytes]) -> tuple[tuple[str
             "what serves the artifact uses tokenizer.json",
         ),
     )
-
-
-def _knows(folder: Path, token: str) -> bool:
-    """Whether the vocabulary names the token (both formats keep it as plain text)."""
-    return any(
-        token.encode() in read_file(folder / name)
-        for name in ("tokenizer.json", "tokenizer.model")
-        if is_file(folder / name)
-    )
-
-
-def _text(token: Any) -> str:
-    """Return the text of a token written plainly or as an AddedToken object."""
-    return str(token.get("content", "")) if isinstance(token, dict) else str(token)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

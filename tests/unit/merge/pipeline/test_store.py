@@ -12,7 +12,7 @@ from support.hub import Asked, Fault, Hub
 from vicuna_contract.sources import HubSource
 from vicuna_server.errors import InputError, InterruptedRunError
 from vicuna_server.files.data_file import LocalFile
-from vicuna_server.merge.arithmetic.layout import Shard, Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor, Shard
 from vicuna_server.merge.pipeline.store import RemoteStore
 from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import JsonLines, Silent
@@ -30,8 +30,8 @@ def content(number: int) -> bytes:
 
 def one_each(files: list[HubFile]) -> list[Shard]:
     """One output file from each."""
-    steps = [Step(file.name, (SIZE,), "U8", Tensor("x", "U8", (SIZE,), file, 0)) for file in files]
-    return [Shard(f"{step.name}.out", b"", (step,)) for step in steps]
+    outputs = [OutputTensor(file.name, (SIZE,), "U8", Tensor("x", "U8", (SIZE,), file, 0)) for file in files]
+    return [Shard(f"{output.name}.out", b"", (output,)) for output in outputs]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vicuna_server.files.data_file import LocalFile
-from vicuna_server.merge.arithmetic.layout import Shard, Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor, Shard
 from vicuna_server.merge.pipeline.scratch import adopt, bytes_at_once, bytes_here
 from vicuna_server.merge.pipeline.window import Window
 from vicuna_server.weights.hub.client import HubClient
@@ -22,8 +22,10 @@ def hub_file(name: str, size: int = 100) -> HubFile:
 
 
 def shard(number: int, *files: HubFile, size: int = 10) -> Shard:
-    steps = [Step(f"{number}.{file.name}", (size,), "U8", Tensor("x", "U8", (size,), file, 0)) for file in files]
-    return Shard(f"model-{number}.safetensors", b"", tuple(steps))
+    outputs = [
+        OutputTensor(f"{number}.{file.name}", (size,), "U8", Tensor("x", "U8", (size,), file, 0)) for file in files
+    ]
+    return Shard(f"model-{number}.safetensors", b"", tuple(outputs))
 
 
 def taken(window: Window) -> list[str]:
@@ -78,7 +80,7 @@ def test_never_are_all_files_there_if_not_all_are_needed_at_once() -> None:
 
 
 def test_local_files_take_no_part() -> None:
-    local = Step("x", (1,), "U8", Tensor("x", "U8", (1,), LocalFile(Path("model.bin")), 0))
+    local = OutputTensor("x", (1,), "U8", Tensor("x", "U8", (1,), LocalFile(Path("model.bin")), 0))
     window = Window([Shard("model.safetensors", b"header", (local,))])
     assert (taken(window), window.finish(), window.bytes_in_all) == ([], [], 0)
 
@@ -123,6 +125,6 @@ def test_only_what_is_needed_counts_as_here_and_the_rest_goes(folders: tuple[Pat
     assert {path.name for path in ours.iterdir()} == {BASE[0].stored_name, DELTA[0].stored_name, "base"}
 
 
-def test_the_type_of_the_client_is_no_part_of_a_file() -> None:
+def test_the_type_of_the_client_is_not_a_part_of_a_file() -> None:
     file = hub_file("b0")
     assert file == HubFile(file.uri, file.name, file.size, None, file.url, HubClient(NO_CLIENT), Blocks())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.memory_checkpoints import ZeroFile, memory_checkpoint
-from vicuna_server.merge.planning.steps import pair_tensors
+from vicuna_server.merge.planning.pairing import pair_tensors
 from vicuna_server.merge.preflight import whole
 from vicuna_server.merge.preflight.configs import check_pair, check_unquantised, unquantised
 from vicuna_server.merge.preflight.contents import check_alone, check_contents, merged_beta
@@ -130,7 +130,7 @@ def test_what_the_numbers_give_away(base: Arrays, delta: Arrays, reason: str, sa
     assert says in problems.found[0][1]
 
 
-def test_values_that_are_no_numbers_are_counted_and_named() -> None:
+def test_values_that_are_not_numbers_are_counted_and_named() -> None:
     norm = np.array([1.0, np.nan, np.inf, 1.0], "<f2")
     problems = Problems()
     check_alone(memory_checkpoint("base", {NORM: norm, "bias": np.zeros(4, "<f4")}), problems)
@@ -162,7 +162,7 @@ def test_a_merged_base_is_told_from_a_raw_one(size: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize("stretch", [-0.05, -0.01, 0.05, 0.2])
-def test_fine_tuning_that_stretches_or_shrinks_weights_is_no_merge(stretch: float) -> None:
+def test_fine_tuning_that_stretches_or_shrinks_weights_is_not_a_merge(stretch: float) -> None:
     base, noise = _matrices(1, 1.0), _matrices(2, 0.1)
     delta = {name: (stretch * base[name] + noise[name]).astype("<f2") for name in base}
     assert merged_beta(_pairs(base, delta)) is None
@@ -176,7 +176,7 @@ def test_one_matrix_alone_convicts_nobody() -> None:
     assert merged_beta(_pairs(base, delta)) is None
 
 
-def test_an_all_zero_delta_is_no_merge() -> None:
+def test_an_all_zero_delta_is_not_a_merge() -> None:
     base = _matrices(1, 1.0)
     assert merged_beta(_pairs(base, {name: array * 0 for name, array in base.items()})) is None
     assert merged_beta([]) is None
@@ -291,7 +291,7 @@ def test_quantised_weights_are_refused(config: dict[str, Any], tensor: str, says
 
 
 @pytest.mark.parametrize("dtype", ["U8", "I8", "I32", "F8_E4M3"])
-def test_a_quantisation_config_beside_matrices_that_are_no_floats_is_believed(dtype: str) -> None:
+def test_a_quantisation_config_beside_matrices_that_are_not_floats_is_believed(dtype: str) -> None:
     tensor = Tensor("a.weight", dtype, (4, 4), ZeroFile("a", 64), 0)
     problems = Problems()
     check_unquantised(

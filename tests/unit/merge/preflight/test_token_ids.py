@@ -80,7 +80,7 @@ def test_other_layouts_have_tables_too(tmp_path: Path) -> None:
     "content",
     [b"", b"[]", b"{}", b'{"model": {"vocab": 3}}', b'{"model": {"vocab": {"a": "b"}}}', b'{"model": {"vocab": [1]}}'],
 )
-def test_what_is_no_vocabulary_has_no_table(content: bytes) -> None:
+def test_what_is_not_a_vocabulary_has_no_table(content: bytes) -> None:
     assert read_token_table({"tokenizer.json": content}) is None
 
 

@@ -227,7 +227,7 @@ def test_a_token_is_not_sent_over_plain_http(read: Read, hub: Hub, control: Cont
     with pytest.raises(InputError, match=words) as caught:
         HubClient(control).read("the file", "http://me:word@hub.example:80/x", 0, 10)
     assert caught.value.reason == "TokenNotSafe"
-    assert read(0, 10) == CONTENT[:10], "the loopback is no network"
+    assert read(0, 10) == CONTENT[:10], "the loopback is not the network"
 
 
 def test_the_token_does_not_stay_in_the_environment(hub: Hub, read: Read) -> None:

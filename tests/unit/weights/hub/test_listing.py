@@ -82,7 +82,7 @@ FILE = {"rfilename": "config.json", "size": 2}
         {"sha": COMMIT, "siblings": [FILE | {"lfs": {"sha256": "../x"}}]},
     ],
 )
-def test_an_answer_that_is_no_listing_is_not_the_sources_fault(
+def test_an_answer_that_is_not_a_listing_is_not_the_sources_fault(
     answering: Callable[[object], None], control: Control, answer: object
 ) -> None:
     answering(answer)

@@ -76,14 +76,14 @@ def test_blank_tokens_are_not_invented_for_a_vocabulary_without_them(tmp_path: P
         read_tokenizer(folder)
 
 
-def test_no_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
+def test_no_vocabulary_is_not_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"no tokenizer\.json") as caught:
         read_tokenizer(tmp_path)
     assert caught.value.reason == "TokenizerBroken"
 
 
-def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
+def test_a_config_that_is_not_json_is_named(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     (folder / "tokenizer_config.json").write_text("{")
     with pytest.raises(InputError, match=r"tokenizer_config\.json cannot be read as JSON"):

@@ -129,7 +129,7 @@ def test_transformers_loads_the_artifacts_tokenizer_with_these_ids(tmp_path: Pat
         assert exact.decode(exact(text)["input_ids"][1:]).startswith(plain), text
 
 
-def test_vicuna_v0s_one_token_for_all_is_no_error(tmp_path: Path) -> None:
+def test_vicuna_v0s_one_token_for_all_is_not_an_error(tmp_path: Path) -> None:
     special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "[PAD]"}
     blank = {"tokenizer_class": "LLaMATokenizer", "bos_token": "", "eos_token": "", "unk_token": ""}
     folder = _write(
@@ -197,7 +197,7 @@ def test_a_model_of_another_kind_is_refused_where_nothing_else_is_there(tmp_path
 @pytest.mark.parametrize(
     "content", [b"text", b"\n\x05<unk>", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x0a\x03\x18\xff\x01"]
 )
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError, match=r"cannot become a tokenizer\.json"):
         read_tokenizer(_write(tmp_path / "in", model=content))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vicuna_server.merge.arithmetic.layout import Step
+from vicuna_server.merge.arithmetic.layout import OutputTensor
 from vicuna_server.merge.arithmetic.padding import MeanRow
 from vicuna_server.merge.preflight.tying import HEAD, same_tensor
 from vicuna_server.merge.preflight.vocabulary import VOCABULARY_SUFFIXES
@@ -23,8 +23,8 @@ def pair_tensors(
     problems: Problems,
     *,
     called: str = "delta",
-) -> Iterator[Step]:
-    """Yield one step per tensor of the result, in the order they lie in the base.
+) -> Iterator[OutputTensor]:
+    """Yield each tensor of the result, in the order they lie in the base.
 
     Args:
         base: the base.
@@ -45,20 +45,20 @@ def pair_tensors(
                 "TensorMissing", f"{delta.folder} lacks {name}, which the base has; give the matching {called}"
             )
         elif _fits(tensor, other, kind, called, problems):
-            yield _step(name, tensor, other, kind, dtype)
+            yield _output(name, tensor, other, kind, dtype)
     for name in deltas:
         problems.add("TensorMissing", f"{base.folder} lacks {name}, which the {called} has; give the matching base")
 
 
-def _step(name: str, tensor: TensorSource, other: TensorSource | None, kind: str, dtype: str) -> Step:
+def _output(name: str, tensor: TensorSource, other: TensorSource | None, kind: str, dtype: str) -> OutputTensor:
     """Say what becomes of a tensor of the base and its like in the delta, if there is one."""
     shape = other.shape if other else tensor.shape
-    output = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
+    output_dtype = dtype if tensor.dtype in FLOAT_DTYPES else tensor.dtype
     wide = kind == "alpaca" and other is not None
     padding = MeanRow(tensor) if wide and shape != tensor.shape else None
-    summed = sum_dtype(kind, tensor.dtype, other.dtype, output) if other else None
-    counted = tensor.dtype in FLOAT_DTYPES and holding(tensor.dtype, output) != output
-    return Step(name, shape, output, tensor, other, padding, sum_dtype=summed, counted=counted)
+    summed = sum_dtype(kind, tensor.dtype, other.dtype, output_dtype) if other else None
+    counted = tensor.dtype in FLOAT_DTYPES and holding(tensor.dtype, output_dtype) != output_dtype
+    return OutputTensor(name, shape, output_dtype, tensor, other, padding, sum_dtype=summed, counted=counted)
 
 
 def sum_dtype(kind: str, base: str, delta: str, output: str) -> str | None:

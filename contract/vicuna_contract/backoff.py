@@ -6,7 +6,7 @@ __all__ = ["Backoff"]
 
 
 class Backoff:
-    """Delays that double after each failure; of each, half to all by chance, so that many who wait do not come at once.
+    """Delays that double after each failure. Each is shortened by up to half at random, so that waiters spread out.
 
     Args:
         first: seconds after the first failure.

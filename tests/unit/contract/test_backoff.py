@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from vicuna_server.backoff import Backoff
+from vicuna_contract.backoff import Backoff
 
 
 def test_delays_double_up_to_the_most_and_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
