@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vicuna_contract.arguments import Parser
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.extras import require
-from vicuna_server.extras import absent
+from vicuna_server.extras import missing_extra_error
 from vicuna_server.termination import failure_message, keeping_output, write_termination_message
 
 __all__ = ["main"]
@@ -76,7 +76,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         with keeping_output():
             return int(module.run(args))
     except ModuleNotFoundError as error:
-        failure = absent(error, command.extra)
+        failure = missing_extra_error(error, command.extra)
         if failure is None:
             raise
     write_termination_message(failure_message(failure))

@@ -11,11 +11,11 @@ def test_a_template_longer_than_the_context_is_a_fault_of_the_model() -> None:
     lifecycle = Lifecycle()
     engine = ScriptedEngine(ScriptedSettings(context_length=1), "vicuna_v1.1", 1)
 
-    async def bring_up() -> None:
-        await lifecycle.bring_up(engine)
+    async def start_up() -> None:
+        await lifecycle.start_up(engine)
         await engine.close()
 
-    asyncio.run(bring_up())
+    asyncio.run(start_up())
     assert isinstance(lifecycle.failure, InputError)
     assert lifecycle.failure.reason == "ContextTooSmall"
     assert "than the 1 tokens of context hold" in lifecycle.failure.message

@@ -16,13 +16,13 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_MOST_FIELDS = 50
+_MAX_FIELDS = 50
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 
 class Metrics:
-    """Counts requests and reads the engine's counters when asked."""
+    """Counts requests, and reads the engine's counters at each scrape."""
 
     def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
         self._registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class Metrics:
         self._requests = Counter(
             "vicuna_http_requests", "Responses begun", ("route", "status"), registry=self._registry
         )
-        self._named: set[str] = set()
+        self._field_names: set[str] = set()
         self._unknown = Counter(
             "vicuna_unknown_fields", "Fields of requests that were ignored", ("field",), registry=self._registry
         )
@@ -53,28 +53,28 @@ class Metrics:
             registry=self._registry,
         )
 
-    def unknown(self, fields: Iterable[str]) -> None:
-        """Count fields of a request that nothing is known of; so many names are counted apart, and only plain ones."""
+    def on_unknown_fields(self, fields: Iterable[str]) -> None:
+        """Count unknown fields of a request: the first 50 plain names by name, all others as `other`."""
         for field in fields:
-            if field not in self._named and len(self._named) < _MOST_FIELDS and _FIELD.fullmatch(field):
-                self._named.add(field)
-            self._unknown.labels(field if field in self._named else "other").inc()
+            if field not in self._field_names and len(self._field_names) < _MAX_FIELDS and _FIELD.fullmatch(field):
+                self._field_names.add(field)
+            self._unknown.labels(field if field in self._field_names else "other").inc()
 
-    def answered(self, route: str, status: int) -> None:
+    def on_response(self, route: str, status: int) -> None:
         """Count a response whose head was sent."""
         self._requests.labels(route, str(status)).inc()
 
-    def used(self, used: Used) -> None:
+    def on_usage(self, used: Used) -> None:
         """Count the tokens of a request that is over."""
         for kind, tokens in used._asdict().items():
             self._used.labels(kind).inc(tokens)
 
-    def first_token(self, seconds: float) -> None:
-        """Note how long a request waited for its first text."""
+    def on_first_token(self, seconds: float) -> None:
+        """Record the seconds from a generation's acceptance to its first token."""
         self._first_token.observe(seconds)
 
-    def answered_in(self, seconds: float, tokens: int) -> None:
-        """Note the time that an answer took for its tokens behind the first."""
+    def on_completion(self, seconds: float, tokens: int) -> None:
+        """Record a completion: the seconds that its tokens after the first took, and the number of those tokens."""
         if tokens > 0:
             self._per_token.observe(seconds / tokens)
 

@@ -14,7 +14,7 @@ from vicuna_server.asgi.lingering import Linger
 from vicuna_server.errors import RequestError
 from vicuna_server.protocol.errors import error_body
 
-__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "FewHeaders", "no_request", "refusal"]
+__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "HeaderLimit", "no_request", "refusal"]
 
 HEAD_BYTES = 64 * 2**10
 """The request line and all headers together; counted while they arrive."""
@@ -88,7 +88,7 @@ class BoundedH11(H11Protocol):
         return cycle.response_started
 
 
-class FewHeaders:
+class HeaderLimit:
     """Pure ASGI: refuses a request of more headers than are taken; h11 does not count them."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -5,17 +5,17 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vicuna_server.protocol.dialects import REFUSED, Refusal, refuse, unknown
+from vicuna_server.protocol.unsupported_fields import REFUSED, Refusal, refuse, unknown
 
-__all__ = ["ModelName", "RequestBody", "RequestPart", "Whole"]
+__all__ = ["Integer", "ModelName", "RequestBody", "RequestPart"]
 
 
-def _whole(value: object) -> object:
+def _integer(value: object) -> object:
     """Let 16.0 be 16, as JSON Schema has it; `"16"` and true are no numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Integer = Annotated[int, BeforeValidator(_integer)]
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vicuna_server.protocol.body import RequestPart, Whole
+from vicuna_server.protocol.body import Integer, RequestPart
 from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart", "check_continuation"]
@@ -121,9 +121,9 @@ class ChatRequest(SamplingFields):
     alternatives_field: ClassVar[str] = "top_logprobs"
 
     messages: Messages
-    max_completion_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
+    max_completion_tokens: Integer | None = Field(default=None, ge=1, lt=2**31)
     logprobs: bool | None = None
-    top_logprobs: Whole | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["disabled", "auto"] | None = Field(
         default=None, description="auto: the oldest turns are left out where the conversation is too long"
     )

@@ -9,8 +9,8 @@ from typing import Literal, NotRequired, Self
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.body import Whole
-from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
+from vicuna_server.protocol.body import Integer
+from vicuna_server.protocol.envelope import Envelope, PromptLogprob, Usage
 from vicuna_server.protocol.inputs import TextsOrIds, separate
 from vicuna_server.protocol.sampling import SamplingFields
 
@@ -25,7 +25,7 @@ __all__ = [
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's default for this route."""
-MAX_ANSWERS = 64
+MAX_CHOICES_PER_REQUEST = 64
 """Prompts times choices of one request."""
 MAX_LOGPROBS = 20
 
@@ -34,11 +34,11 @@ class CompletionRequest(SamplingFields):
     """The body of `POST /v1/completions`."""
 
     prompt: TextsOrIds
-    max_tokens: Whole | None = Field(default=DEFAULT_MAX_TOKENS, ge=0, lt=2**31)
+    max_tokens: Integer | None = Field(default=DEFAULT_MAX_TOKENS, ge=0, lt=2**31)
     echo: bool | None = None
     suffix: str | None = None
-    best_of: Whole | None = Field(default=None, ge=1)
-    logprobs: Whole | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    best_of: Integer | None = Field(default=None, ge=1)
+    logprobs: Integer | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
@@ -48,8 +48,10 @@ class CompletionRequest(SamplingFields):
             raise ValueError("best_of: every choice that is made is returned; leave it out, or set it to n")
         if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
             raise ValueError("max_tokens: 0 only with echo or prompt_logprobs, nothing would be answered otherwise")
-        if len(self.prompts) * self.choices > MAX_ANSWERS:
-            raise ValueError(f"prompt: at most {MAX_ANSWERS} answers per request, prompts times n; send several")
+        if len(self.prompts) * self.choices > MAX_CHOICES_PER_REQUEST:
+            raise ValueError(
+                f"prompt: at most {MAX_CHOICES_PER_REQUEST} answers per request, prompts times n; send several"
+            )
         return self
 
     @property
@@ -102,12 +104,12 @@ def completion_choice(
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def completion(head: Head, choices: Sequence[CompletionChoice]) -> Completion:
+def completion(envelope: Envelope, choices: Sequence[CompletionChoice]) -> Completion:
     """Return a response or an event, still without its usage."""
     return {
-        "id": head.ident,
+        "id": envelope.ident,
         "object": "text_completion",
-        "created": head.created,
-        "model": head.model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": list(choices),
     }

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict
 
-__all__ = ["Head", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
+__all__ = ["Envelope", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Envelope:
     """The fields at the head of a response and of all chunks of a stream.
 
     Attributes:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vicuna_server.protocol.body import ModelName, RequestBody, RequestPart, Whole
+from vicuna_server.protocol.body import Integer, ModelName, RequestBody, RequestPart
 from vicuna_server.protocol.inputs import TokenId
 
 __all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "SamplingFields", "StreamOptions"]
@@ -42,25 +42,25 @@ class SamplingFields(RequestBody):
     model: ModelName
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: Whole | None = Field(default=None, ge=-1, lt=2**31, description="0 or -1: all tokens")
+    top_k: Integer | None = Field(default=None, ge=-1, lt=2**31, description="0 or -1: all tokens")
     min_p: float | None = Field(default=None, ge=0, le=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[BiasKey, Bias] | None = Field(default=None, max_length=MAX_BIASES)
-    max_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
+    max_tokens: Integer | None = Field(default=None, ge=1, lt=2**31)
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS, fail_fast=True)] | None = None
     stop_token_ids: TokenIds | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-    min_tokens: Whole | None = Field(default=None, ge=0, lt=2**31)
+    min_tokens: Integer | None = Field(default=None, ge=0, lt=2**31)
     allowed_token_ids: TokenIds | None = None
     bad_words: Annotated[list[BadWord], Field(max_length=MAX_BAD_WORDS, fail_fast=True)] | None = None
     skip_special_tokens: bool | None = None
-    prompt_logprobs: Whole | None = Field(default=None, ge=0, le=MAX_PROMPT_LOGPROBS)
-    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
-    n: Whole | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    prompt_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_PROMPT_LOGPROBS)
+    seed: Integer | None = Field(default=None, ge=-(2**63), lt=2**63)
+    n: Integer | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

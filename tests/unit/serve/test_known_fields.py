@@ -9,9 +9,9 @@ from openai.types.chat import completion_create_params as chat_create_params
 from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
-from vicuna_server.protocol.dialects import IGNORED
 from vicuna_server.protocol.embeddings import EmbeddingRequest
 from vicuna_server.protocol.tokens import TokenizeRequest
+from vicuna_server.protocol.unsupported_fields import IGNORED
 
 VLLM: dict[type[RequestBody], str] = {
     ChatRequest: (

@@ -8,18 +8,19 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
+from vicuna_server.protocol.envelope import Envelope, PromptLogprob, Usage
 
 __all__ = [
-    "ChatAnswer",
     "ChatChoice",
-    "ChatChunk",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatDelta",
     "ChatLogprob",
     "ChatLogprobs",
     "TopChatLogprob",
-    "chat_answer",
     "chat_choice",
     "chat_chunk",
+    "chat_completion",
     "chat_usage_chunk",
 ]
 
@@ -47,7 +48,7 @@ class ChatLogprobs(TypedDict):
     refusal: None
 
 
-class ChatAnswerMessage(TypedDict):
+class ChatCompletionMessage(TypedDict):
     """The assistant's message."""
 
     role: Literal["assistant"]
@@ -59,12 +60,12 @@ class ChatChoice(TypedDict):
     """One of the answers."""
 
     index: int
-    message: ChatAnswerMessage
+    message: ChatCompletionMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
 
 
-class ChatAnswer(TypedDict):
+class ChatCompletion(TypedDict):
     """The whole answer to a request."""
 
     id: str
@@ -92,7 +93,7 @@ class ChatChunkChoice(TypedDict):
     finish_reason: str | None
 
 
-class ChatChunk(TypedDict):
+class ChatCompletionChunk(TypedDict):
     """One event of a stream."""
 
     id: str
@@ -105,47 +106,47 @@ class ChatChunk(TypedDict):
 
 def chat_choice(index: int, text: str, finish_reason: str, logprobs: ChatLogprobs | None) -> ChatChoice:
     """Return one whole answer."""
-    message: ChatAnswerMessage = {"role": "assistant", "content": text, "refusal": None}
+    message: ChatCompletionMessage = {"role": "assistant", "content": text, "refusal": None}
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def chat_answer(head: Head, choices: Sequence[ChatChoice], usage: Usage) -> ChatAnswer:
+def chat_completion(envelope: Envelope, choices: Sequence[ChatChoice], usage: Usage) -> ChatCompletion:
     """Return the response to a request without streaming."""
     return {
-        "id": head.ident,
+        "id": envelope.ident,
         "object": "chat.completion",
-        "created": head.created,
-        "model": head.model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": list(choices),
         "usage": usage,
     }
 
 
 def chat_chunk(
-    head: Head,
+    envelope: Envelope,
     index: int,
     delta: ChatDelta,
     *,
     logprobs: ChatLogprobs | None = None,
     finish_reason: str | None = None,
     include_usage: bool = False,
-) -> ChatChunk:
+) -> ChatCompletionChunk:
     """Return an event with a piece of an answer; where usage is asked for, its place is shown to be empty yet."""
     choice: ChatChunkChoice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-    chunk = _chunk(head, [choice])
+    chunk = _chunk(envelope, [choice])
     return {**chunk, "usage": None} if include_usage else chunk
 
 
-def chat_usage_chunk(head: Head, usage: Usage) -> ChatChunk:
+def chat_usage_chunk(envelope: Envelope, usage: Usage) -> ChatCompletionChunk:
     """Return the last event of a stream with `include_usage`: no choices, only the counts."""
-    return {**_chunk(head, []), "usage": usage}
+    return {**_chunk(envelope, []), "usage": usage}
 
 
-def _chunk(head: Head, choices: list[ChatChunkChoice]) -> ChatChunk:
+def _chunk(envelope: Envelope, choices: list[ChatChunkChoice]) -> ChatCompletionChunk:
     return {
-        "id": head.ident,
+        "id": envelope.ident,
         "object": "chat.completion.chunk",
-        "created": head.created,
-        "model": head.model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": choices,
     }

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
-from vicuna_server.protocol.dialects import IGNORED, REFUSED
 from vicuna_server.protocol.embeddings import EmbeddingRequest
 from vicuna_server.protocol.errors import from_validation
 from vicuna_server.protocol.tokens import TokenizeRequest
+from vicuna_server.protocol.unsupported_fields import IGNORED, REFUSED
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "hi"}

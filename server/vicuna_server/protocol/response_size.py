@@ -6,11 +6,11 @@ entry of `logprobs` takes 63 bytes of JSON; twice that is reckoned, for longer t
 
 from vicuna_server.errors import RequestError
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_ENTRIES", "check_echo", "check_vectors", "most_scored", "token_limit"]
+__all__ = ["MAX_ENTRIES", "MAX_RESPONSE_BYTES", "check_echo", "check_vectors", "max_scored_tokens", "token_limit"]
 
-MAX_ANSWER_BYTES = 64 * 2**20
+MAX_RESPONSE_BYTES = 64 * 2**20
 _ENTRY_BYTES = 128
-MAX_ENTRIES = MAX_ANSWER_BYTES // _ENTRY_BYTES
+MAX_ENTRIES = MAX_RESPONSE_BYTES // _ENTRY_BYTES
 """The most tokens of a whole answer, over all its choices, each counted once more for every alternative beside it."""
 _NUMBER_BYTES = {"float": 24, "base64": 16 / 3}
 """A float64 in JSON has up to 24 letters; base64 makes four letters of three of a float32's four bytes."""
@@ -43,7 +43,7 @@ def token_limit(answers: int, max_tokens: int | None, alternatives: int | None, 
     return most
 
 
-def most_scored(alternatives: int, choices: int) -> int:
+def max_scored_tokens(alternatives: int, choices: int) -> int:
     """Return how many tokens of prompts an answer may tell the likelihoods of, each once per choice."""
     return MAX_ENTRIES // ((1 + alternatives) * choices)
 
@@ -54,7 +54,7 @@ def check_echo(texts: list[str], choices: int) -> None:
     Raises:
         RequestError: 400.
     """
-    size, most = sum(len(text.encode(errors="replace")) for text in texts) * choices, MAX_ANSWER_BYTES // 4
+    size, most = sum(len(text.encode(errors="replace")) for text in texts) * choices, MAX_RESPONSE_BYTES // 4
     if size > most:
         raise RequestError(
             f"echo: the prompts, {choices} times each, have {size} bytes, but at most {most} are repeated; "
@@ -76,12 +76,12 @@ def check_vectors(inputs: int, size: int, encoding_format: str) -> None:
         RequestError: 400.
     """
     each = int(size * _NUMBER_BYTES[encoding_format]) + _VECTOR_BYTES
-    most = max(1, MAX_ANSWER_BYTES // each)
+    most = max(1, MAX_RESPONSE_BYTES // each)
     if inputs > most:
         hint = "send several requests" + (", or set encoding_format to base64" if encoding_format == "float" else "")
         raise RequestError(
             f"input: {inputs} vectors of {size} numbers as {encoding_format} are more than the "
-            f"{MAX_ANSWER_BYTES >> 20} MiB that an answer may have; at most {most} inputs fit; {hint}",
+            f"{MAX_RESPONSE_BYTES >> 20} MiB that an answer may have; at most {most} inputs fit; {hint}",
             param="input",
             code="answer_too_large",
         )

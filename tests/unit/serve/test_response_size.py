@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vicuna_server.api.embeddings import _encoded
+from vicuna_server.api.event_size import split_chunk
 from vicuna_server.api.logprobs import TextOffsets, chat_logprobs
-from vicuna_server.api.pieces import pieces
-from vicuna_server.api.vectors import _written
 from vicuna_server.asgi.sse import frame
 from vicuna_server.engine import OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.errors import RequestError
-from vicuna_server.protocol.answer_size import MAX_ANSWER_BYTES, MAX_ENTRIES, check_echo, check_vectors, token_limit
 from vicuna_server.protocol.embeddings import embedding_list
+from vicuna_server.protocol.response_size import MAX_ENTRIES, MAX_RESPONSE_BYTES, check_echo, check_vectors, token_limit
 
 MOST_EVENT_BYTES = 256 * 2**10
 
@@ -47,7 +47,7 @@ def test_what_fits_is_below_the_bound_when_written(alternatives: int) -> None:
     chat = len(json.dumps(chat_logprobs(tokens), separators=(",", ":"), ensure_ascii=False).encode())
     plain = len(json.dumps(TextOffsets(alternatives=bool(alternatives)).take(tokens), ensure_ascii=False).encode())
     for size in (chat, plain):
-        assert size / (len(tokens) * (1 + alternatives)) * MAX_ENTRIES <= MAX_ANSWER_BYTES * 1.1
+        assert size / (len(tokens) * (1 + alternatives)) * MAX_ENTRIES <= MAX_RESPONSE_BYTES * 1.1
 
 
 @pytest.mark.parametrize("encoding_format", ["float", "base64"])
@@ -64,8 +64,8 @@ def test_as_many_vectors_as_an_answer_holds(size: int, encoding_format: str) -> 
         check_vectors(most + 1, size, encoding_format)
     vector = [-1.2345678901234567e-05] * size
     few = min(most, 5)
-    written = len(_written(embedding_list("m" * 100, [vector] * few, 1, encoding_format)))
-    assert written / few * most <= MAX_ANSWER_BYTES * (1 if few > 1 and size > 8 else 3)
+    written = len(_encoded(embedding_list("m" * 100, [vector] * few, 1, encoding_format)))
+    assert written / few * most <= MAX_RESPONSE_BYTES * (1 if few > 1 and size > 8 else 3)
 
 
 def test_2048_vectors_of_a_13b_model_fit_as_base64_only() -> None:
@@ -90,7 +90,7 @@ def test_prompts_are_repeated_within_bounds() -> None:
 )
 def test_events_are_small_and_lose_nothing(text: str, count: int, reason: str | None, token: bytes) -> None:
     delta = OutputChunk(text, 7, reason, tuple(_token(token, 20) for _ in range(count)), 1.5)
-    cut = list(pieces(delta))
+    cut = list(split_chunk(delta))
     assert "".join(piece.text for piece in cut) == text
     assert sum((piece.token_logprobs for piece in cut), ()) == delta.token_logprobs
     assert [piece.finish_reason for piece in cut] == [None] * (len(cut) - 1) + [reason]
@@ -102,4 +102,4 @@ def test_events_are_small_and_lose_nothing(text: str, count: int, reason: str | 
 
 def test_an_ordinary_delta_is_passed_on_as_it_is() -> None:
     delta = OutputChunk("word ", 1)
-    assert next(iter(pieces(delta))) is delta
+    assert next(iter(split_chunk(delta))) is delta
