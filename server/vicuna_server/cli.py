@@ -20,7 +20,7 @@ class _Command(NamedTuple):
     help: str
     extra: str = "server"
     needs: str | None = None
-    """A module of the extra without which nothing can be done; None: some of it works with none of them."""
+    """A module of the extra that the command always needs; None: parts of the command work without the extra."""
 
 
 COMMANDS = {
@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "inspect": _Command(
         "vicuna_server.inspect.cli",
-        "say what weights are, and whether they can be merged",
+        "describe weights, and say whether they can be merged",
         needs="numpy",
     ),
     "make-delta": _Command(

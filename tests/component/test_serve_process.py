@@ -151,7 +151,7 @@ def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "one one \ntwo two \n"
     assert (refused.returncode, refused.stdout) == (65, "")
-    assert "has no model 'other'; it lists m" in refused.stderr
+    assert "has no model 'other'; choose one of m" in refused.stderr
 
 
 def test_a_chat_goes_on_when_it_is_too_long_and_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a client that asked for a route which does not exist probably meant."""
+"""The message for a route that does not exist, with the route that the client probably meant."""
 
 import re
 from collections.abc import Collection
@@ -11,15 +11,15 @@ _V1 = "/v1"
 
 
 def no_route(method: str, path: str, routes: Collection[str]) -> str:
-    """Return one sentence: there is no such route, and which one there is.
+    """Return one sentence: this route does not exist, and which one does.
 
     Args:
-        method: of the request.
-        path: of the request; no more than its beginning is told.
-        routes: paths that exist.
+        method: Of the request.
+        path: Of the request; the message has only its beginning.
+        routes: Paths that exist.
     """
     hint = _hint(path, routes)
-    return f"there is no route {quoted(f'{method} {path}')}{f'; {hint}' if hint else ''}"
+    return f"the route {quoted(f'{method} {path}')} does not exist{f'; {hint}' if hint else ''}"
 
 
 def _hint(path: str, routes: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Shows an answer while it comes: as plain text, or as Markdown on a terminal."""
+"""Shows an answer while it arrives: as plain text, or as Markdown on a terminal."""
 
 import re
 import sys
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 __all__ = ["show", "split_blocks"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All control characters but tab and newline: with them, a text could move the cursor or rename the window."""
+"""All control characters but tab and newline: with them, a text could move the cursor or change the window's title."""
 
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 
 
 def show(pieces: Iterable[str], style: str) -> None:
-    """Print the pieces as they come, and end the line.
+    """Print the parts as they arrive, and end the line.
 
     Args:
         pieces: The answer's text.
@@ -38,9 +38,9 @@ def _harmless(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _show_rich(pieces: Iterable[str]) -> None:
-    """Render the block that is being written again and again, and each finished one once and for good.
+    """Render the unfinished block again with each part, and each finished block once.
 
-    So the work does not grow with the answer, and nothing taller than the screen is ever drawn over.
+    So the work does not grow with the answer, and nothing taller than the screen is drawn again.
     """
     from rich.live import Live
     from rich.markdown import Markdown
@@ -56,7 +56,7 @@ def _show_rich(pieces: Iterable[str]) -> None:
 
 
 def split_blocks(text: str) -> tuple[str, str]:
-    """Return what ends with a blank line outside of a code block, and the rest."""
+    """Return the text up to the last blank line outside of a code block, and the rest."""
     cut = text.rfind("\n\n")
     while cut >= 0:
         if len(_FENCE.findall(text, 0, cut + 1)) % 2 == 0:

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: the answer, whole or in chunks.
+"""`/v1/chat/completions`: the response, whole or in chunks.
 
 Source: OpenAI's API reference, "The chat completion object" and "The chat completion chunk object".
 """
@@ -28,7 +28,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class TopChatLogprob(TypedDict):
-    """A token that could have come. `bytes` are those of its UTF-8 text, where it is a part of a character too."""
+    """A token with its log probability. `bytes` is its UTF-8 text, also where it is a part of a character."""
 
     token: str
     logprob: float
@@ -36,13 +36,13 @@ class TopChatLogprob(TypedDict):
 
 
 class ChatLogprob(TopChatLogprob):
-    """A token of the answer, and what else could have come."""
+    """A token of the completion, with its likeliest alternatives."""
 
     top_logprobs: list[TopChatLogprob]
 
 
 class ChatLogprobs(TypedDict):
-    """The probabilities of a choice or chunk."""
+    """The log probabilities of a choice or chunk."""
 
     content: list[ChatLogprob]
     refusal: None
@@ -57,7 +57,7 @@ class ChatCompletionMessage(TypedDict):
 
 
 class ChatChoice(TypedDict):
-    """One of the answers."""
+    """One of the `n` completions."""
 
     index: int
     message: ChatCompletionMessage
@@ -66,7 +66,7 @@ class ChatChoice(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """The whole answer to a request."""
+    """The response to a request without `stream`."""
 
     id: str
     object: Literal["chat.completion"]
@@ -78,14 +78,14 @@ class ChatCompletion(TypedDict):
 
 
 class ChatDelta(TypedDict):
-    """What a chunk adds to a message."""
+    """What a chunk adds to the message."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
 
 
 class ChatChunkChoice(TypedDict):
-    """A piece of one of the answers."""
+    """A part of one choice."""
 
     index: int
     delta: ChatDelta
@@ -105,13 +105,13 @@ class ChatCompletionChunk(TypedDict):
 
 
 def chat_choice(index: int, text: str, finish_reason: str, logprobs: ChatLogprobs | None) -> ChatChoice:
-    """Return one whole answer."""
+    """Return one complete choice."""
     message: ChatCompletionMessage = {"role": "assistant", "content": text, "refusal": None}
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def chat_completion(envelope: Envelope, choices: Sequence[ChatChoice], usage: Usage) -> ChatCompletion:
-    """Return the response to a request without streaming."""
+    """Return the response to a request without `stream`."""
     return {
         "id": envelope.ident,
         "object": "chat.completion",
@@ -131,7 +131,7 @@ def chat_chunk(
     finish_reason: str | None = None,
     include_usage: bool = False,
 ) -> ChatCompletionChunk:
-    """Return an event with a piece of an answer; where usage is asked for, its place is shown to be empty yet."""
+    """Return an event with a part of a choice; `include_usage`: with `usage` null, as OpenAI does before the end."""
     choice: ChatChunkChoice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
     chunk = _chunk(envelope, [choice])
     return {**chunk, "usage": None} if include_usage else chunk

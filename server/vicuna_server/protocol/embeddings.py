@@ -28,17 +28,17 @@ class EmbeddingRequest(RequestBody):
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
         if self.dimensions is not None:
-            raise ValueError("dimensions: the vectors of this model cannot be shortened; leave it out")
+            raise ValueError("dimensions: this model's vectors cannot be shortened; leave it out")
         return self
 
     @property
     def inputs(self) -> list[str | tuple[int, ...]]:
-        """The inputs, each a text or token ids."""
+        """The inputs, each as text or as token ids."""
         return separate(self.input)
 
 
 class EmbeddingObject(TypedDict):
-    """One vector: numbers, or their little-endian float32 bytes in base64."""
+    """One vector: numbers, or their bytes as little-endian float32 in base64."""
 
     object: Literal["embedding"]
     index: int

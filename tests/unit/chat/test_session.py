@@ -95,7 +95,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "a", f"!!save {file}", "!!reset", "b", "!!regen", f"!!load {file}", "c", "!!remove", "d", "!!exit", "e"
     )
     assert parrot.sent == [["a"], ["b"], ["b"], ["a", "a ", "c"], ["a", "a ", "d"]]
-    assert f"2 messages are in {file}." in capsys.readouterr().out
+    assert f"2 messages are saved in {file}." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["!!what", "!!save", "!!reset now"])
@@ -126,7 +126,7 @@ def test_another_model_goes_on_with_the_conversation(capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert "model macaw\ntemperature default" in out
     assert "NoModel: dodo is gone" in err
-    assert "!!set model: say which one" in err
+    assert "!!set model: the value is missing" in err
     assert parrot.title == "parrot"
 
 

@@ -1,4 +1,4 @@
-"""The conversation: what is sent, what is taken back, and its file."""
+"""The conversation: which messages are sent and removed, and its file."""
 
 import json
 from pathlib import Path
@@ -29,11 +29,11 @@ def test_a_question_goes_with_all_before_it_unless_nothing_is_remembered() -> No
 
 def test_answers_and_questions_are_taken_back() -> None:
     transcript = talked(("a", "b"), ("c", "d"))
-    assert texts(transcript.again() or []) == ["a", "b", "c"]
+    assert texts(transcript.retry() or []) == ["a", "b", "c"]
     assert transcript.remove()
     assert texts(transcript.messages) == ["a", "b"]
     assert transcript.remove()
-    assert (transcript.remove(), transcript.again(), transcript.messages) == (False, None, [])
+    assert (transcript.remove(), transcript.retry(), transcript.messages) == (False, None, [])
 
 
 def test_a_saved_conversation_is_read_again(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_saved_conversation_is_read_again(tmp_path: Path) -> None:
 def test_nothing_but_a_conversation_is_written_over(tmp_path: Path) -> None:
     file = tmp_path / "thesis.txt"
     file.write_text("years of work")
-    with pytest.raises(InputError, match=r"thesis\.txt exists and is no conversation"):
+    with pytest.raises(InputError, match=r"thesis\.txt exists and is not a saved conversation"):
         talked(("a", "b")).save(file)
     assert file.read_text() == "years of work"
 
@@ -91,6 +91,6 @@ def test_what_is_no_conversation_changes_nothing(content: str, tmp_path: Path) -
     file = tmp_path / "x.json"
     file.write_text(content)
     transcript = talked(("a", "b"))
-    with pytest.raises(InputError, match="no saved conversation"):
+    with pytest.raises(InputError, match="not a saved conversation"):
         transcript.load(file)
     assert texts(transcript.messages) == ["a", "b"]

@@ -16,7 +16,7 @@ from vicuna_server.errors import RequestError
 from vicuna_server.protocol.counts import Counts, Used
 
 NAME, OTHER = "0" * 32, "0" * 31 + "1"
-LEFT = RequestError("the client left", code="client_left")
+LEFT = RequestError("the client closed the connection", code="client_left")
 
 
 class Clock:
@@ -44,7 +44,7 @@ async def test_counts_are_final_when_the_request_is_over_and_the_engine_has_let_
     assert not told
     assert not choices.over
     generations[3].begun = True
-    generations[3].push(OutputChunk("c", 3))  # what the engine was at when the client left
+    generations[3].push(OutputChunk("c", 3))  # the engine was computing this when the client left
     generations[3].push(LEFT)
     generations[2].push(LEFT)
     assert told == [(12, 5)]

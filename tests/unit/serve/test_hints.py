@@ -26,10 +26,10 @@ ROUTES = {"/v1/chat/completions", "/v1/models", "/v1/models/{name:path}", "/toke
 )
 def test_the_sentence_names_the_route_that_was_meant(path: str, said: str) -> None:
     sentence = no_route("POST", path, ROUTES)
-    assert sentence.startswith(f"there is no route 'POST {path}'; ")
+    assert sentence.startswith(f"the route 'POST {path}' does not exist; ")
     assert said in sentence
 
 
 def test_what_nobody_can_have_meant_gets_no_hint_and_is_not_told_whole() -> None:
-    assert no_route("GET", "/robots.txt", ROUTES) == "there is no route 'GET /robots.txt'"
+    assert no_route("GET", "/robots.txt", ROUTES) == "the route 'GET /robots.txt' does not exist"
     assert len(no_route("GET", "/" + "a/" * 5000, ROUTES)) < 350
