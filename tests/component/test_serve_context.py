@@ -1,4 +1,4 @@
-"""A model whose context holds no chat is told so in words of its own: no client has asked yet."""
+"""A context too small for any chat is an error of its own at start-up."""
 
 import asyncio
 

@@ -32,23 +32,23 @@ class Metrics:
         )
         self._field_names: set[str] = set()
         self._unknown = Counter(
-            "vicuna_unknown_fields", "Fields of requests that were ignored", ("field",), registry=self._registry
+            "vicuna_unknown_fields", "Unknown request fields, which were ignored", ("field",), registry=self._registry
         )
         self._used = Counter(
             "vicuna_usage_tokens",
-            "Tokens of requests that are over: of each prompt that was begun with, once, and all that were generated",
+            "Tokens of requests that have ended: each prompt that was begun, once, and all generated tokens",
             ("kind",),
             registry=self._registry,
         )
         self._first_token = Histogram(
             "vicuna_time_to_first_token_seconds",
-            "From a generation's acceptance, waiting included, to its first token",
+            "From a generation's acceptance, with the time in the queue, to its first token",
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._per_token = Histogram(
             "vicuna_time_per_output_token_seconds",
-            "Mean time between the tokens of an answer, once per answer",
+            "Mean time between the tokens of a completion, once per completion",
             buckets=_TOKEN_SECONDS,
             registry=self._registry,
         )
@@ -91,20 +91,20 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = self._engine.stats
         for name, text, value in (
-            ("vicuna_requests_running", "Generations that hold a place in the batch: its size", stats.running),
-            ("vicuna_requests_waiting", "Generations that wait for a place", stats.waiting),
-            ("vicuna_kv_cache_tokens", "Tokens whose keys and values are held", stats.kv_tokens),
-            ("vicuna_kv_cache_capacity_tokens", "The most tokens whose keys and values can be held", stats.kv_capacity),
-            ("vicuna_ready", "1 while /readyz answers 200", int(self._lifecycle.ready)),
+            ("vicuna_requests_running", "Generations in the batch", stats.running),
+            ("vicuna_requests_waiting", "Generations in the queue", stats.waiting),
+            ("vicuna_kv_cache_tokens", "Tokens in the KV cache", stats.kv_tokens),
+            ("vicuna_kv_cache_capacity_tokens", "Capacity of the KV cache in tokens", stats.kv_capacity),
+            ("vicuna_ready", "1 while /readyz returns 200", int(self._lifecycle.ready)),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, value in (
-            ("vicuna_prompt_tokens", "Prompt tokens taken in, reused ones included", stats.prompt_tokens),
-            ("vicuna_prefix_cache_hit_tokens", "Prompt tokens that were not computed again", stats.prefix_hit_tokens),
+            ("vicuna_prompt_tokens", "Prompt tokens, with those from the prefix cache", stats.prompt_tokens),
+            ("vicuna_prefix_cache_hit_tokens", "Prompt tokens from the prefix cache", stats.prefix_hit_tokens),
             ("vicuna_generated_tokens", "Tokens generated", stats.generated_tokens),
-            ("vicuna_generations_finished", "Answers that came to their end", stats.finished),
-            ("vicuna_generations_cancelled", "Answers whose client left", stats.cancelled),
-            ("vicuna_generations_failed", "Answers that failed in the model", stats.failed),
-            ("vicuna_generations_preempted", "Generations put back in the line for want of cache", stats.preempted),
+            ("vicuna_generations_finished", "Completions that finished", stats.finished),
+            ("vicuna_generations_cancelled", "Completions whose client closed the connection", stats.cancelled),
+            ("vicuna_generations_failed", "Completions that failed in the model", stats.failed),
+            ("vicuna_generations_preempted", "Generations put back into the queue to free KV cache", stats.preempted),
         ):
             yield CounterMetricFamily(name, text, value=value)

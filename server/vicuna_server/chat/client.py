@@ -133,7 +133,7 @@ class RemoteModel:
         try:
             with self._http.stream("POST", CHAT, json=body) as response:
                 if response.status_code == 200:
-                    yield from self._pieces(response.iter_lines())
+                    yield from self._parts(response.iter_lines())
                     return
                 response.read()
                 if not _can_trim(response):
@@ -143,11 +143,11 @@ class RemoteModel:
                     response.read()
                     raise _refused(response)
                 self.report = Report(left_out=int(response.headers.get(TRIMMED_HEADER, "0")))
-                yield from self._pieces(response.iter_lines())
+                yield from self._parts(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _pieces(self, lines: Iterable[str]) -> Generator[str, None, None]:
+    def _parts(self, lines: Iterable[str]) -> Generator[str, None, None]:
         try:
             for event in read_events(lines):
                 if "error" in event:

@@ -96,15 +96,15 @@ class Session:
 
     def _answer(self, messages: Sequence[ChatMessage]) -> None:
         """Show an answer while it arrives, and keep it; at a terminal, Ctrl-C keeps the part that has arrived."""
-        pieces: list[str] = []
+        parts: list[str] = []
         started = time.monotonic()
         times: list[float] = []
 
         def recorded(stream: Iterator[str]) -> Iterator[str]:
-            for piece in stream:
-                pieces.append(piece)
+            for part in stream:
+                parts.append(part)
                 times.append(time.monotonic() - started)
-                yield piece
+                yield part
 
         try:
             # Closed at once on Ctrl-C, so that the generation stops.
@@ -113,7 +113,7 @@ class Session:
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
-        self._transcript.answer("".join(pieces))
+        self._transcript.answer("".join(parts))
         report = self._backend.report
         if report.left_out:
             print(f"[too long for the context: the oldest {report.left_out} messages were left out]", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""When the counts of a request are final, who is told of them, and for how long they are kept."""
+"""When a request's counts are final, who gets them, and for how long they are kept."""
 
 import asyncio
 import json
@@ -27,56 +27,56 @@ class Clock:
 
 
 def _counts(named: bool = False) -> tuple[RequestCounts, list[Used]]:
-    told: list[Used] = []
-    return RequestCounts(told.append, named=named), told
+    final: list[Used] = []
+    return RequestCounts(final.append, named=named), final
 
 
-async def test_counts_are_final_when_the_request_is_over_and_the_engine_has_let_go_of_all_answers() -> None:
-    counts, told = _counts()
+async def test_counts_are_final_when_request_and_all_generations_have_ended() -> None:
+    counts, final = _counts()
     generations = [Generation(5, begun=True), Generation(5), Generation(7), Generation(7)]
     choices = Choices(generations, 2, counts)
     generations[0].push(OutputChunk("a", 1))
-    assert choices.used == (5, 1)  # the second prompt is still in the line
+    assert choices.used == (5, 1)  # the second prompt is still in the queue
     generations[0].push(OutputChunk("b", 2, "stop"))
     generations[1].push(LEFT)
     choices.cancel()
     counts.add(Used())  # the response is over
-    assert not told
+    assert not final
     assert not choices.over
     generations[3].begun = True
     generations[3].push(OutputChunk("c", 3))  # the engine was computing this when the client left
     generations[3].push(LEFT)
     generations[2].push(LEFT)
-    assert told == [(12, 5)]
+    assert final == [(12, 5)]
     assert choices.usage["total_tokens"] == 17
 
 
-async def test_what_had_ended_before_is_counted_too() -> None:
-    counts, told = _counts()
+async def test_generations_that_had_ended_before_are_counted() -> None:
+    counts, final = _counts()
     done = Generation(4, begun=True)
     done.push(OutputChunk("", 1, "length"))
     Choices([done], 1, counts)
     counts.add(Used())
-    assert told == [(4, 1)]
+    assert final == [(4, 1)]
 
 
-async def test_a_request_that_waited_in_the_line_until_its_client_left_costs_nothing() -> None:
-    counts, told = _counts()
+async def test_a_request_cancelled_in_the_queue_counts_nothing() -> None:
+    counts, final = _counts()
     waiting = Generation(1000)
     Choices([waiting], 1, counts)
     counts.add(Used())
     waiting.push(LEFT)
-    assert told == [(0, 0)]
+    assert final == [(0, 0)]
 
 
-async def test_who_asks_is_told_once_the_counts_are_final() -> None:
-    told: list[Used] = []
-    registry = CountsRegistry(told.append)
+async def test_a_question_is_answered_once_the_counts_are_final() -> None:
+    final: list[Used] = []
+    registry = CountsRegistry(final.append)
     counts = registry.begin(NAME)
     asking = asyncio.create_task(registry.final(NAME))
     left = asyncio.create_task(registry.final(NAME))
     await asyncio.sleep(0)
-    left.cancel()  # one who leaves takes nothing from the other
+    left.cancel()  # a cancelled question does not affect the other
     counts.expect()
     counts.add(Used(3, 4))
     await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_who_asks_is_told_once_the_counts_are_final() -> None:
     counts.add(Used())
     assert await asking == (3, 4)
     assert await registry.final(NAME) == (3, 4)
-    assert told == [(3, 4)]
+    assert final == [(3, 4)]
 
 
 async def test_a_question_may_come_before_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ async def test_counts_are_kept_for_a_minute_and_not_without_bound(monkeypatch: p
     assert await registry.final("f" * 32) == (0, 0)
 
 
-def test_reports_come_with_the_first_frame_then_twice_a_second_at_most() -> None:
+def test_comments_come_with_the_first_frame_then_twice_a_second_at_most() -> None:
     clock, used = Clock(), Used(3, 1)
     comments = CountComments(_counts(named=True)[0], lambda: used, clock)
     assert comments.next() == b': vicuna {"usage":[3,1],"final":false}\n\n'

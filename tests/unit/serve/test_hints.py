@@ -1,4 +1,4 @@
-"""What is said of a route that does not exist."""
+"""The message for a route that does not exist."""
 
 import pytest
 
@@ -24,12 +24,12 @@ ROUTES = {"/v1/chat/completions", "/v1/models", "/v1/models/{name:path}", "/toke
         ("/api/tags", "what there is: /v1/chat/completions, /v1/models"),
     ],
 )
-def test_the_sentence_names_the_route_that_was_meant(path: str, said: str) -> None:
+def test_the_message_names_the_route_that_was_meant(path: str, said: str) -> None:
     sentence = no_route("POST", path, ROUTES)
     assert sentence.startswith(f"the route 'POST {path}' does not exist; ")
     assert said in sentence
 
 
-def test_what_nobody_can_have_meant_gets_no_hint_and_is_not_told_whole() -> None:
+def test_an_unrelated_path_gets_no_hint_and_is_shortened() -> None:
     assert no_route("GET", "/robots.txt", ROUTES) == "the route 'GET /robots.txt' does not exist"
     assert len(no_route("GET", "/" + "a/" * 5000, ROUTES)) < 350

@@ -1,4 +1,4 @@
-"""What lets a request in at a server that demands a gateway's signature, and what does not."""
+"""Which tokens are valid at a server that requires a gateway's signature."""
 
 import base64
 import json
@@ -95,20 +95,20 @@ def test_it_is_refused(token: Callable[[], str], says: str) -> None:
     assert error.code == "gateway_signature_refused"
 
 
-def test_none_at_all_is_told_apart() -> None:
+def test_a_missing_signature_has_its_own_code() -> None:
     assert refusal("").code == "gateway_signature_missing"
 
 
 @pytest.mark.parametrize("ago", [0, 30, AGES - 10, -SKEW_SECONDS + 10])
-def test_a_good_one_lets_in_also_where_clocks_differ(ago: float) -> None:
+def test_a_valid_token_is_accepted_where_clocks_differ(ago: float) -> None:
     Signatures([OTHER.public, PAIR.public], AUDIENCE).check(PAIR.token(ago=ago), "POST", PATH)
 
 
-def test_one_for_several_audiences_lets_in() -> None:
+def test_a_token_for_several_audiences_is_accepted() -> None:
     Signatures([PAIR.public], AUDIENCE).check(PAIR.token(aud=["team/tiny/uid-0", AUDIENCE]), "POST", PATH)
 
 
-def test_what_was_good_once_is_good_for_its_own_request_and_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remembered_token_is_valid_for_its_own_request_and_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     signatures, token = Signatures([PAIR.public], AUDIENCE), PAIR.token()
     for _ in range(3):
         signatures.check(token, "POST", PATH)
@@ -118,7 +118,7 @@ def test_what_was_good_once_is_good_for_its_own_request_and_time_only(monkeypatc
     assert "has expired" in refusal(token, signatures=signatures).message
 
 
-def test_no_number_of_tokens_is_remembered_without_end() -> None:
+def test_the_number_of_remembered_tokens_is_bounded() -> None:
     signatures = Signatures([PAIR.public], AUDIENCE)
     for number in range(600):
         signatures.check(PAIR.token(number=number), "POST", PATH)
@@ -126,7 +126,7 @@ def test_no_number_of_tokens_is_remembered_without_end() -> None:
 
 
 @given(st.text(max_size=300) | st.lists(st.text("abcXYZ019-_=", max_size=80), min_size=3, max_size=3).map(".".join))
-def test_garbage_is_refused_and_no_bug(token: str) -> None:
+def test_garbage_is_refused_without_a_bug(token: str) -> None:
     if token:
         refusal(token)
 
@@ -138,14 +138,14 @@ JSON = st.recursive(
 
 
 @given(kid=JSON, alg=JSON, more=st.dictionaries(st.sampled_from(["b64", "crit", "typ", "jwk", "x5u"]), JSON))
-def test_odd_headers_are_refused_and_no_bug(kid: Any, alg: Any, more: dict[str, Any]) -> None:
+def test_odd_headers_are_refused_without_a_bug(kid: Any, alg: Any, more: dict[str, Any]) -> None:
     _, body, signature = PAIR.token().split(".")
     refusal(f"{part({**more, 'alg': alg, 'kid': kid})}.{body}.{signature}")
     refusal(f"{part({**more, 'alg': alg, 'kid': key_id(PAIR.public)})}.{body}.{signature}")
 
 
 @given(st.sampled_from(["aud", "iat", "exp", "method", "path"]), JSON)
-def test_odd_claims_under_a_good_signature_are_refused_and_no_bug(name: str, value: Any) -> None:
+def test_odd_claims_under_a_good_signature_are_refused_without_a_bug(name: str, value: Any) -> None:
     try:
         token = PAIR.token(**{name: value})
     except (TypeError, ValueError, OverflowError):  # what a signer itself does not sign
