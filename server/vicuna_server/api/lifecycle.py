@@ -48,7 +48,10 @@ class Lifecycle(Drain):
             )
         except Exception as error:
             logger.exception("start-up failed")
-            self.failure = EngineError("StartFailed", f"the engine cannot be started: {error}")
+            self.failure = EngineError(
+                "StartFailed",
+                f"the engine cannot be started: {type(error).__name__}: {error}; the log has the traceback",
+            )
         else:
             self.loaded = True
             logger.info("ready after %.1f s", time.monotonic() - started)

@@ -26,14 +26,14 @@ def _hint(path: str, routes: Collection[str]) -> str:
     bare = re.sub("/+", "/", f"/{path.strip('/')}")
     once = re.sub(rf"^({_V1})+", _V1, bare.lower())
     if once in routes and bare.lower() != once:
-        return f"the base URL of the client ends with {_V1} already, and {_V1} was added again: it is {once}"
+        return f"use {once}: the client's base URL ends with {_V1}, and {_V1} was added again"
     if f"{_V1}{once}" in routes:
-        return f"the API is under {_V1}: it is {_V1}{once}, and the base URL of a client ends with {_V1}"
+        return f"use {_V1}{once}: the API is under {_V1}, so a client's base URL ends with {_V1}"
     if once in routes:
-        return f"it is {once}, written exactly so"
+        return f"use {once}, written exactly like this"
     if bare in (_V1, "/"):
-        return f"the API is under {_V1}, {_V1}/models for example"
+        return f"use a path under {_V1}, such as {_V1}/models"
     if once.startswith(("/v1/", "/api/")):
         api = sorted(route for route in routes if route.startswith(f"{_V1}/") and "{" not in route)
-        return f"what there is: {', '.join(api)}"
+        return f"use one of {', '.join(api)}"
     return ""

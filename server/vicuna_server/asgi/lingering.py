@@ -1,7 +1,7 @@
 """Closing a connection whose client may still be writing.
 
-To close it at once would reset the connection when more bytes arrive, and with a reset the client loses the response
-that it has not read yet. So our half is closed, arriving bytes are discarded, and after a while the rest is closed.
+To close it at once would reset the connection when more bytes arrive. With a reset, the client loses a response that
+it has not read yet. So our half is closed, arriving bytes are discarded, and after a while the rest is closed.
 """
 
 import asyncio
