@@ -18,5 +18,5 @@ def test_a_template_longer_than_the_context_is_a_fault_of_the_model() -> None:
     asyncio.run(start_up())
     assert isinstance(lifecycle.failure, InputError)
     assert lifecycle.failure.reason == "ContextTooSmall"
-    assert "than the 1 tokens of context hold" in lifecycle.failure.message
+    assert "does not fit into the context of 1 tokens" in lifecycle.failure.message
     assert "shorten" not in lifecycle.failure.message

@@ -11,7 +11,7 @@ from support.serving import MODEL, Running, running
 from vicuna_server.engine import Embedding, Generation, GenerationRequest
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.protocol import answer_size
+from vicuna_server.protocol import response_size
 
 HELLO = [{"role": "user", "content": "red green blue"}]
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
@@ -85,7 +85,7 @@ async def test_the_same_works_as_a_stream_or_in_base64(server: Running) -> None:
 async def test_without_max_tokens_a_completion_ends_at_the_limit(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer_size, "MAX_ENTRIES", 2 * 2 * 21)
+    monkeypatch.setattr(response_size, "MAX_ENTRIES", 2 * 2 * 21)
     fields = {"model": MODEL, "messages": HELLO, "n": 2, "logprobs": True, "top_logprobs": 20}
     whole = (await server.http.post(CHAT, json=fields)).json()["choices"]
     assert [(one["finish_reason"], len(one["logprobs"]["content"])) for one in whole] == [("length", 2)] * 2
