@@ -1,7 +1,7 @@
 """Server-sent events: a response that notices at once when its client leaves.
 
-Starlette's StreamingResponse learns of a disconnect only in some server versions, and knows no keep-alive; this
-one waits for the next frame, the client and the clock at the same time.
+Starlette's StreamingResponse detects a disconnect only in some server versions, and has no keep-alive. This one waits
+for the next frame, the disconnect and the keep-alive interval at the same time.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class EventStream(Response):
     Args:
         frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason.
         keepalive: Seconds of silence after which an SSE comment is sent.
-        limit: Seconds after which the connection is given up: a client that does not read cannot hold a place.
+        limit: Seconds after which the stream ends, so that a client that does not read cannot hold a place.
         headers: Headers to add.
     """
 
@@ -61,7 +61,7 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await self._pump(left, send)
         except TimeoutError:
-            # The server then closes the connection in the middle of the body, which tells the client.
+            # The server then closes the connection within the body, so the client sees an incomplete response.
             return
         finally:
             left.cancel()
@@ -91,10 +91,10 @@ class EventStream(Response):
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the work's result; once the request's body has been read, a client that leaves ends the work.
+    """Return the work's result; a client that leaves ends the work. The request's body must have been read.
 
     Raises:
-        RequestError: `client_left`; nobody will read it.
+        RequestError: `client_left`, for the log; the client does not get it.
     """
     working = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_disconnected(receive))
@@ -102,7 +102,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -
         done, _ = await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
         if working in done:
             return working.result()
-        raise RequestError("the client left before the answer was complete", code="client_left")
+        raise RequestError("the client closed the connection before the response was complete", code="client_left")
     finally:
         left.cancel()
         working.cancel()
