@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from vicuna_server.gateway.books import Entry
+from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.catalogue import Endpoint
 from vicuna_server.protocol.counts import Used
 
@@ -19,7 +19,7 @@ class Meter:
     """One request's.
 
     Args:
-        entry: its place in the books.
+        reservation: its place in the books.
         settled: told each try whose counts are final.
         ask: asked about a try whose counts are not; it settles it in the end.
         closed: told once that the request is over and all its tries are settled.
@@ -27,12 +27,12 @@ class Meter:
 
     def __init__(
         self,
-        entry: Entry,
+        reservation: Reservation,
         settled: Callable[["Try"], None],
         ask: Callable[["Try"], None],
         closed: Callable[[], None],
     ) -> None:
-        self._entry = entry
+        self._reservation = reservation
         self._settled = settled
         self._ask = ask
         self._closed = closed
@@ -58,12 +58,12 @@ class Meter:
         """End the request, or a try; behind the last of them it is over."""
         self._open -= 1
         if not self._open:
-            self._entry.close()
+            self._reservation.close()
             self._closed()
 
     def _grown(self) -> None:
         if (used := self.used) is not None:
-            self._entry.counted(*used)
+            self._reservation.record(*used)
 
     def _over(self, one: "Try") -> None:
         self._settled(one)
@@ -95,7 +95,7 @@ class Try:
         if not self._over:
             self._meter._ask(self)
 
-    def counted(self, used: Used) -> None:
+    def record(self, used: Used) -> None:
         """Learn what it has used so far; it never gets less, and grows no more once it is settled."""
         if not self._over:
             self.used = used if self.used is None else self.used.grown(used)

@@ -18,8 +18,8 @@ from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.asgi.errors import error_response
 from vicuna_server.asgi.sse import frame, while_connected
 from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printable, read_head
-from vicuna_server.gateway.books import Entry
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientStuckError
 from vicuna_server.gateway.frames import Frames
@@ -65,16 +65,16 @@ class Forward(Response):
         upstream: the way there.
         model: who is meant.
         outgoing: what to send.
-        entry: where its tokens are counted; closed in the end.
+        reservation: where its tokens are counted; closed in the end.
     """
 
-    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing, entry: Entry) -> None:
+    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing, reservation: Reservation) -> None:
         super().__init__()
         self._upstream = upstream
         self._model = model
         self._outgoing = outgoing
         self._sent = _Sent()
-        self._meter = Meter(entry, self._count, partial(upstream.questions.ask, model), self._log)
+        self._meter = Meter(reservation, self._count, partial(upstream.usage_queries.ask, model), self._log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry it out; when the client leaves, the server's connection is closed at once."""
@@ -162,7 +162,7 @@ class Forward(Response):
         return refusal
 
     async def _pump(self, content: aiohttp.StreamReader, head: AnswerHead, client: Client, one: Try) -> None:
-        frames = Frames(one.counted)
+        frames = Frames(one.record)
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
@@ -238,7 +238,7 @@ class Forward(Response):
 def _told(one: Try, status: int, used: Used | None) -> None:
     """Learn what a whole answer says; one of a server that failed does not say what it has cost."""
     if used is not None:
-        one.counted(used)
+        one.record(used)
     if status < 500:
         one.settle()
 

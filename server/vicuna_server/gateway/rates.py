@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from vicuna_server.gateway.recent import Recent
+from vicuna_server.gateway.sliding_window import SlidingWindow
 
 __all__ = ["Rates"]
 
@@ -23,7 +23,7 @@ class Rates:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.replicas = 1
-        self._recent: dict[str, Recent] = {}
+        self._recent: dict[str, SlidingWindow] = {}
 
     def share(self, limit: int) -> int:
         """Return what this replica grants of a limit of all replicas together."""
@@ -43,7 +43,7 @@ class Rates:
             return 0.0
         if len(self._recent) >= _MOST_KEYS and key not in self._recent:
             self._recent.clear()  # keys are few; so many were renamed, not used
-        recent, now = self._recent.setdefault(key, Recent()), self._clock()
+        recent, now = self._recent.setdefault(key, SlidingWindow()), self._clock()
         wait = recent.wait(self.share(per_minute) - 1, now)
         if not wait:
             recent.add(1, now)

@@ -56,9 +56,9 @@ class Router:
             arrived=arrived,
         )
         answer = 0 if outgoing.path.endswith("/embeddings") else named.answer
-        entry = await self.upstream.books.open(key, model.id, len(body) + answer)
+        reservation = await self.upstream.accounting.open(key, model.id, len(body) + answer)
         mark_forwarded(request)
-        return Forward(self.upstream, model, outgoing, entry)
+        return Forward(self.upstream, model, outgoing, reservation)
 
     async def _scanned(self, body: bytes) -> Named:
         """Return what a body names. One large body is looked at at a time, and everybody else between its pieces."""

@@ -9,8 +9,8 @@ import time
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
+from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.app import create_app
-from vicuna_server.gateway.books import books_of
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.cluster import Cluster
 from vicuna_server.gateway.front import Front, MetricsFront
@@ -53,7 +53,7 @@ async def _serve(options: Options) -> None:
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
-    books = upstream.books = books_of(options.service, rates)
+    accounting = upstream.accounting = accounting_of(options.service, rates)
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
     front = Front(gate, upstream)
     aside = MetricsFront(upstream)
@@ -65,7 +65,7 @@ async def _serve(options: Options) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 learning = tasks.create_task(_learn(options, catalogue, rates, gate, synced))
-                keeping = tasks.create_task(books.run())
+                keeping = tasks.create_task(accounting.run())
                 tasks.create_task(metrics.serve(sockets=[metrics_listener]))
                 await server.serve(sockets=[listener])
                 metrics.should_exit = True
@@ -75,7 +75,7 @@ async def _serve(options: Options) -> None:
             raise errors.exceptions[0] from None
         finally:
             await upstream.close()
-            await books.close()
+            await accounting.close()
 
 
 async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, synced: asyncio.Event) -> None:

@@ -8,18 +8,18 @@ from io import BytesIO
 import aiohttp
 
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
+from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.answer_head import BadAnswerError, read_head
 from vicuna_server.gateway.balancer import Balancer
-from vicuna_server.gateway.books import books_of
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.held import Held
 from vicuna_server.gateway.meter import Try
 from vicuna_server.gateway.metrics import Metrics
-from vicuna_server.gateway.questions import ASKED_SECONDS, Questions
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.request_head import request_headers
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.signing import Signer, signed
+from vicuna_server.gateway.usage_queries import QUERY_SECONDS, UsageQueries
 from vicuna_server.gateway.whole_answer import read_small
 from vicuna_server.protocol.counts import Counts
 
@@ -63,8 +63,8 @@ class Upstream:
         self.endpoints = endpoints
         self.balancer = Balancer()
         self.held = Held()
-        self.books = books_of(None, Rates())
-        self.questions = Questions(self.ask)
+        self.accounting = accounting_of(None, Rates())
+        self.usage_queries = UsageQueries(self.ask)
         self.session: aiohttp.ClientSession | None = None
         self.signer: Signer | None = None
 
@@ -111,7 +111,7 @@ class Upstream:
         async with self.session.get(
             one.endpoint.url + COUNTS_PATH,
             headers=signed(self.signer, model, COUNTS_PATH, headers, "GET"),
-            timeout=aiohttp.ClientTimeout(total=ASKED_SECONDS, sock_connect=self.settings.connect_seconds),
+            timeout=aiohttp.ClientTimeout(total=QUERY_SECONDS, sock_connect=self.settings.connect_seconds),
             allow_redirects=False,
         ) as answer:
             try:
@@ -122,7 +122,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all connections, behind the last questions."""
-        await self.questions.close()
+        await self.usage_queries.close()
         if self.session is not None:
             await self.session.close()
 

@@ -6,13 +6,13 @@ from functools import partial
 import aiohttp
 import pytest
 
-from vicuna_server.gateway import questions as module
-from vicuna_server.gateway.books import Books, books_of
+from vicuna_server.gateway import usage_queries as module
+from vicuna_server.gateway.accounting import Accounting, accounting_of
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.gate import ANYONE
 from vicuna_server.gateway.meter import Meter, Try
-from vicuna_server.gateway.questions import Questions
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.usage_queries import UsageQueries
 from vicuna_server.protocol.counts import Counts, Used
 
 ONE, TWO = Endpoint("http://one"), Endpoint("http://two")
@@ -22,16 +22,16 @@ MODEL = Model("team", "tiny", "tiny")
 class Desk:
     """A meter and all that it tells."""
 
-    def __init__(self, books: Books) -> None:
-        self.books = books
+    def __init__(self, accounting: Accounting) -> None:
+        self.accounting = accounting
         self.settled: list[Used | None] = []
         self.asked: list[Try] = []
         self.closed = 0
 
-    async def meter(self, questions: Questions | None = None) -> Meter:
+    async def meter(self, questions: UsageQueries | None = None) -> Meter:
         ask = self.asked.append if questions is None else partial(questions.ask, MODEL)
         return Meter(
-            await self.books.open(ANYONE, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
+            await self.accounting.open(ANYONE, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
         )
 
     def _closed(self) -> None:
@@ -39,33 +39,33 @@ class Desk:
 
     @property
     def used(self) -> Used:
-        return self.books.used("", "m")
+        return self.accounting.used("", "m")
 
 
 async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() -> None:
-    desk = Desk(books_of(None, Rates()))
+    desk = Desk(accounting_of(None, Rates()))
     meter = await desk.meter()
     with meter.begin(ONE) as first:
-        first.counted(Used(5, 2))
+        first.record(Used(5, 2))
     assert desk.asked == [first]
     with meter.begin(TWO) as second:
-        second.counted(Used(5, 7))
-        second.counted(Used(4, 9))  # it may say what it likes
+        second.record(Used(5, 7))
+        second.record(Used(4, 9))  # it may say what it likes
         assert (second.used, desk.used) == ((5, 9), (10, 11))
         second.settle()
     meter.close()
-    assert (desk.settled, desk.closed, desk.books.under_way) == ([(5, 9)], 0, 1)  # the first is still asked about
-    first.counted(Used(5, 3))
+    assert (desk.settled, desk.closed, desk.accounting.under_way) == ([(5, 9)], 0, 1)  # the first is still asked about
+    first.record(Used(5, 3))
     first.settle()
     first.settle()
-    first.counted(Used(99, 99))
-    assert (desk.settled, desk.closed, desk.books.under_way) == ([(5, 9), (5, 3)], 1, 0)
+    first.record(Used(99, 99))
+    assert (desk.settled, desk.closed, desk.accounting.under_way) == ([(5, 9), (5, 3)], 1, 0)
     assert desk.used == meter.used == (10, 12)
     assert len({first.name, second.name}) == 2
 
 
 async def test_a_request_that_no_server_took_has_used_nothing() -> None:
-    desk = Desk(books_of(None, Rates()))
+    desk = Desk(accounting_of(None, Rates()))
     meter = await desk.meter()
     with meter.begin(ONE) as one:
         one.settle()
@@ -77,7 +77,7 @@ async def test_a_request_that_no_server_took_has_used_nothing() -> None:
 async def test_a_server_that_does_not_tell_leaves_what_it_told_before(
     answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ASKED_SECONDS", 0.01)
+    monkeypatch.setattr(module, "QUERY_SECONDS", 0.01)
 
     async def ask(_: Model, __: Try) -> Counts | None:
         if answer == "late":
@@ -86,10 +86,10 @@ async def test_a_server_that_does_not_tell_leaves_what_it_told_before(
             raise answer
         return None
 
-    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
+    desk, questions = Desk(accounting_of(None, Rates())), UsageQueries(ask)
     meter = await desk.meter(questions)
     with meter.begin(ONE) as one:
-        one.counted(Used(1, 2))
+        one.record(Used(1, 2))
     meter.close()
     await questions.close()
     assert (desk.settled, desk.closed) == ([(1, 2)], 1)
@@ -105,7 +105,7 @@ async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pyt
         await may.wait()
         return Counts(Used(1, 1), final=True)
 
-    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
+    desk, questions = Desk(accounting_of(None, Rates())), UsageQueries(ask)
     meter = await desk.meter()
     tries = [meter.begin(ONE) for _ in range(8)]
     for one, name in zip(tries, "aaaabbbb", strict=True):

@@ -6,53 +6,53 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vicuna_server.gateway.claims import Account, Claim, fits
-from vicuna_server.gateway.recent import Recent
+from vicuna_server.gateway.quota import KeyUsage, Quota, fits
+from vicuna_server.gateway.sliding_window import SlidingWindow
 
 
 def test_within_the_limit_any_number_begins_and_beyond_it_one_alone() -> None:
-    account = Account(held=60, under_way=2)
-    assert fits(account, 0, 40, 100)
-    assert not fits(account, 0, 41, 100)
-    assert not fits(account, 1, 40, 100)
-    assert fits(Account(), 99, 1000, 100)
-    assert not fits(Account(), 100, 1, 100)
+    key_usage = KeyUsage(reserved=60, under_way=2)
+    assert fits(key_usage, 0, 40, 100)
+    assert not fits(key_usage, 0, 41, 100)
+    assert not fits(key_usage, 1, 40, 100)
+    assert fits(KeyUsage(), 99, 1000, 100)
+    assert not fits(KeyUsage(), 100, 1, 100)
 
 
 def test_a_claim_is_a_share_of_what_is_left_or_what_is_needed() -> None:
-    account = Account(waiting=10)
-    claim = Claim(account, 1000)
-    assert claim.ask(0, 2)
-    assert claim.asked == 250
-    claim.others = 900
-    claim.grant()
-    assert claim.granted == 100
-    assert not claim.ask(0, 2)
-    assert claim.exhausted
-    claim.others = 600
-    account.waiting = 400
-    assert claim.ask(50, 2)
-    assert (claim.asked, claim.exhausted) == (400, False)
-    claim.give_back(50)
-    assert (claim.granted, claim.asked) == (50, 50)
+    key_usage = KeyUsage(waiting=10)
+    quota = Quota(key_usage, 1000)
+    assert quota.ask(0, 2)
+    assert quota.asked == 250
+    quota.others = 900
+    quota.grant()
+    assert quota.granted == 100
+    assert not quota.ask(0, 2)
+    assert quota.exhausted
+    quota.others = 600
+    key_usage.waiting = 400
+    assert quota.ask(50, 2)
+    assert (quota.asked, quota.exhausted) == (400, False)
+    quota.give_back(50)
+    assert (quota.granted, quota.asked) == (50, 50)
 
 
 def test_another_limit_is_claimed_anew() -> None:
-    claim = Claim(Account(waiting=5), 1000, granted=300, asked=300, others=100)
-    claim.restate(1000)
-    assert claim.granted == 300
-    claim.restate(200)
-    assert claim.granted == 0
-    claim.ask(30, 1)
-    claim.grant()
-    assert 35 <= claim.granted <= 100
+    quota = Quota(KeyUsage(waiting=5), 1000, granted=300, asked=300, others=100)
+    quota.set_limit(1000)
+    assert quota.granted == 300
+    quota.set_limit(200)
+    assert quota.granted == 0
+    quota.ask(30, 1)
+    quota.grant()
+    assert 35 <= quota.granted <= 100
 
 
 @dataclass
 class _Share:
     """A replica of the following property, which does one step of its protocol at a time."""
 
-    claim: Claim
+    quota: Quota
     stored: int = 0
     spent: int = 0
     steps: Iterator[None] = field(default_factory=lambda: iter(()))
@@ -62,58 +62,58 @@ class _Share:
 @settings(max_examples=300)
 def test_grants_never_sum_up_to_more_than_the_limit(data: st.DataObject) -> None:
     limit = data.draw(st.integers(1, 1000))
-    shares = [_Share(Claim(Account(), limit)) for _ in range(data.draw(st.integers(1, 4)))]
+    shares = [_Share(Quota(KeyUsage(), limit)) for _ in range(data.draw(st.integers(1, 4)))]
 
     def others(share: _Share) -> int:
         return sum(max(other.stored, other.spent) for other in shares if other is not share)
 
     def protocol(share: _Share) -> Iterator[None]:
-        share.claim.account.waiting = data.draw(st.integers(0, 400))
-        share.claim.see(others(share), 0, 0.0)
+        share.quota.key_usage.waiting = data.draw(st.integers(0, 400))
+        share.quota.see(others(share), 0, 0.0)
         yield
-        if not share.claim.ask(share.spent, len(shares)):
+        if not share.quota.ask(share.spent, len(shares)):
             return
         yield
-        share.stored = max(share.spent, share.claim.asked)
+        share.stored = max(share.spent, share.quota.asked)
         yield
-        share.claim.see(others(share), 0, 0.0)
+        share.quota.see(others(share), 0, 0.0)
         yield
-        share.claim.grant()
+        share.quota.grant()
 
     for _ in range(data.draw(st.integers(5, 60))):
         share = data.draw(st.sampled_from(shares))
         if data.draw(st.integers(0, 9)) == 0 and share.steps is not None:
             share.steps = iter(())  # killed in the middle, or idle: what it had is given back first
-            share.claim.give_back(share.spent)
+            share.quota.give_back(share.spent)
         elif next(share.steps, share) is share:
             share.steps = protocol(share)
-        share.spent = data.draw(st.integers(share.spent, max(share.spent, share.claim.granted)))
-        assert sum(each.claim.granted for each in shares) <= limit
+        share.spent = data.draw(st.integers(share.spent, max(share.spent, share.quota.granted)))
+        assert sum(each.quota.granted for each in shares) <= limit
 
 
 @given(st.data())
 @settings(max_examples=200)
 def test_a_minute_is_passed_by_one_request_at_most(data: st.DataObject) -> None:
     limit, now = data.draw(st.integers(1, 300)), 0.0
-    account, recent, log = Account(), Recent(), list[tuple[float, int]]()
+    key_usage, recent, log = KeyUsage(), SlidingWindow(), list[tuple[float, int]]()
     running: list[list[int]] = []  # tokens that each may still use
     largest = 0
     for _ in range(data.draw(st.integers(1, 80))):
         now += data.draw(st.sampled_from([0.0, 0.3, 1.0, 7.0, 25.0]))
         most = data.draw(st.integers(1, 200))
-        if fits(account, recent.sum(now), most, limit):
+        if fits(key_usage, recent.sum(now), most, limit):
             running.append([most])
             largest = max(largest, most)
-            account.under_way, account.held = account.under_way + 1, account.held + most
+            key_usage.under_way, key_usage.reserved = key_usage.under_way + 1, key_usage.reserved + most
         elif running:
             request = data.draw(st.sampled_from(running))
             used = data.draw(st.integers(0, request[0]))
             request[0] -= used
-            account.held -= used
+            key_usage.reserved -= used
             recent.add(used, now)
             log.append((now, used))
             if data.draw(st.booleans()):
-                account.held, account.under_way = account.held - request[0], account.under_way - 1
+                key_usage.reserved, key_usage.under_way = key_usage.reserved - request[0], key_usage.under_way - 1
                 running.remove(request)
         for end, _ in log:
             assert sum(tokens for at, tokens in log if end - 60 < at <= end) <= limit + largest

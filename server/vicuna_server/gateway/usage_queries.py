@@ -10,16 +10,16 @@ from vicuna_server.gateway.lost import LOST
 from vicuna_server.gateway.meter import Try
 from vicuna_server.protocol.counts import Counts
 
-__all__ = ["ASKED_SECONDS", "Questions"]
+__all__ = ["QUERY_SECONDS", "UsageQueries"]
 
-ASKED_SECONDS = 5.0
+QUERY_SECONDS = 5.0
 """A server answers as soon as its engine has let go of the request, which is behind the step it is in."""
 _MOST = 2048
 _MOST_OF_A_MODEL = 1024
 """A model whose servers do not answer leaves room for the others."""
 
 
-class Questions:
+class UsageQueries:
     """Those under way.
 
     Args:
@@ -45,17 +45,17 @@ class Questions:
         """Wait for the answers, no longer than for a single one."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=ASKED_SECONDS)
+        _, late = await asyncio.wait(self._tasks, timeout=QUERY_SECONDS)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
     async def _answered(self, model: Model, one: Try) -> None:
         try:
-            async with asyncio.timeout(ASKED_SECONDS):
+            async with asyncio.timeout(QUERY_SECONDS):
                 counts = await self._ask(model, one)
             if counts is not None:
-                one.counted(counts.used)
+                one.record(counts.used)
         except LOST:
             return  # what it has told before counts
         finally:

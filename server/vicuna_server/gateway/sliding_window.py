@@ -1,24 +1,24 @@
-"""The tokens of the last minute, by seconds."""
+"""A sliding window: the tokens of the last minute, by seconds."""
 
 from collections import deque
 
-__all__ = ["Recent"]
+__all__ = ["SlidingWindow"]
 
 _MINUTE = 60
 
 
-class Recent:
-    """Counts tokens for 60 to 61 seconds; what was counted before is forgotten. Pure.
+class SlidingWindow:
+    """Counts the tokens of the last 60 to 61 seconds. Pure.
 
-    Not a bucket: one that is full, and fills up again while it is emptied, lets twice its size pass in a minute.
+    A token bucket would let twice the limit pass in a minute: a full bucket, and what fills it up again meanwhile.
     """
 
     def __init__(self) -> None:
-        self._seconds: deque[list[int]] = deque()  # which second, and its tokens
+        self._seconds: deque[list[int]] = deque()  # each: the second, and its tokens
         self._sum = 0
 
     def add(self, tokens: int, now: float) -> None:
-        """Count tokens at the moment `now`, in seconds that only grow."""
+        """Count tokens at the time `now`, in seconds that only grow."""
         second = int(now)
         if not self._seconds or self._seconds[-1][0] != second:
             self._seconds.append([second, 0])
@@ -32,7 +32,7 @@ class Recent:
         return self._sum
 
     def wait(self, room: int, now: float) -> float:
-        """Return the seconds until no more than `room` tokens are of the last minute."""
+        """Return the seconds until at most `room` tokens are in the window."""
         left, wait = self.sum(now), 0.0
         for each in self._seconds:
             if left <= room:

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicuna_server.gateway.recent import Recent
+from vicuna_server.gateway.sliding_window import SlidingWindow
 
 
 def test_tokens_are_forgotten_after_a_minute_and_no_earlier() -> None:
-    recent = Recent()
+    recent = SlidingWindow()
     recent.add(5, 100.9)
     recent.add(7, 130.0)
     assert recent.sum(160.99) == 12
@@ -16,7 +16,7 @@ def test_tokens_are_forgotten_after_a_minute_and_no_earlier() -> None:
 
 
 def test_it_says_when_there_is_room() -> None:
-    recent = Recent()
+    recent = SlidingWindow()
     assert recent.wait(0, 100.0) == 0
     recent.add(5, 100.0)
     recent.add(7, 130.0)
@@ -27,7 +27,7 @@ def test_it_says_when_there_is_room() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 100)), max_size=50), st.integers(0, 200))
 def test_the_time_it_says_is_the_first_at_which_there_is_room(added: list[tuple[float, int]], room: int) -> None:
-    recent, now = Recent(), 0.0
+    recent, now = SlidingWindow(), 0.0
     for pause, tokens in added:
         now += pause
         recent.add(tokens, now)

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from vicuna_server.gateway.claims import Account
-from vicuna_server.gateway.day_book import DayBook
+from vicuna_server.gateway.day_usage import DayUsage
+from vicuna_server.gateway.quota import KeyUsage
 from vicuna_server.gateway.slot import Slot
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -13,10 +13,10 @@ DAY = "2026-11-30"
 FRESH = Slot.fresh("sys", "gw", DAY)
 
 
-def _book(me: str = "a/1", *slots: Slot) -> DayBook:
-    book = DayBook(DAY, me)
-    book.take(slots, FRESH, NOW, "")
-    return book
+def _day(me: str = "a/1", *slots: Slot) -> DayUsage:
+    day = DayUsage(DAY, me)
+    day.take(slots, FRESH, NOW, "")
+    return day
 
 
 def _stored(slot: Slot, version: str = "1") -> Slot:
@@ -28,62 +28,62 @@ def _completion(slot: Slot) -> int:
 
 
 def test_what_is_counted_while_a_write_is_under_way_is_written_next() -> None:
-    book = _book()
-    book.count("alice", "m", 1, 10, 5)
-    sent = book.filled(NOW)
-    book.count("alice", "m", 0, 0, 3)
-    book.wrote(sent, _stored(sent))
-    assert not book.is_written
-    again = book.filled(NOW)
+    day = _day()
+    day.count("alice", "m", 1, 10, 5)
+    sent = day.filled(NOW)
+    day.count("alice", "m", 0, 0, 3)
+    day.wrote(sent, _stored(sent))
+    assert not day.is_written
+    again = day.filled(NOW)
     assert (_completion(sent), _completion(again)) == (5, 8)
     assert (again.holder, again.metadata["resourceVersion"]) == ("a/1", "1")
-    book.wrote(again, _stored(again, "2"))
-    assert book.is_written
-    assert book.spent("alice") == 18
+    day.wrote(again, _stored(again, "2"))
+    assert day.is_written
+    assert day.spent("alice") == 18
 
 
 def test_a_write_without_an_answer_that_came_through_is_not_counted_again() -> None:
-    book = _book()
-    book.count("alice", "m", 1, 0, 5)
-    first = book.filled(NOW)
-    book.count("alice", "m", 0, 0, 2)
-    book.filled(NOW)  # sent again; refused, since the first one is there
-    book.lose()
-    book.take([_stored(first)], FRESH, NOW, "")
-    sent = book.filled(NOW)
+    day = _day()
+    day.count("alice", "m", 1, 0, 5)
+    first = day.filled(NOW)
+    day.count("alice", "m", 0, 0, 2)
+    day.filled(NOW)  # sent again; refused, since the first one is there
+    day.lose()
+    day.take([_stored(first)], FRESH, NOW, "")
+    sent = day.filled(NOW)
     assert (sent.name, _completion(sent)) == (first.name, 7)
-    book.wrote(sent, _stored(sent, "2"))
-    assert book.is_written
+    day.wrote(sent, _stored(sent, "2"))
+    assert day.is_written
 
 
 def test_a_write_without_an_answer_that_did_not_come_through_is_written_again() -> None:
-    book = _book()
-    book.count("alice", "m", 1, 0, 5)
-    sent = book.filled(NOW)
-    book.wrote(sent, _stored(sent))
-    book.count("alice", "m", 0, 0, 2)
-    book.filled(NOW)
-    book.lose()
-    book.take([_stored(sent)], FRESH, NOW, "")
-    assert _completion(book.filled(NOW)) == 7
+    day = _day()
+    day.count("alice", "m", 1, 0, 5)
+    sent = day.filled(NOW)
+    day.wrote(sent, _stored(sent))
+    day.count("alice", "m", 0, 0, 2)
+    day.filled(NOW)
+    day.lose()
+    day.take([_stored(sent)], FRESH, NOW, "")
+    assert _completion(day.filled(NOW)) == 7
 
 
 def test_a_slot_that_was_lost_keeps_what_was_written_and_the_rest_goes_elsewhere() -> None:
     for came_through in (False, True):
-        book = _book()
-        book.count("alice", "m", 1, 0, 5)
-        sent = book.filled(NOW)
-        book.wrote(sent, _stored(sent))
-        book.count("alice", "m", 0, 0, 2)
-        last = book.filled(NOW)
+        day = _day()
+        day.count("alice", "m", 1, 0, 5)
+        sent = day.filled(NOW)
+        day.wrote(sent, _stored(sent))
+        day.count("alice", "m", 0, 0, 2)
+        last = day.filled(NOW)
         found = _stored(last if came_through else sent, "2")
-        taker = _book("b/1", replace(found, renewed=NOW - timedelta(minutes=1)))
+        taker = _day("b/1", replace(found, renewed=NOW - timedelta(minutes=1)))
         taker.count("alice", "m", 1, 0, 100)
         taken = taker.filled(NOW)
         assert _completion(taken) == _completion(found) + 100
-        book.lose()
-        book.take([_stored(taken, "3")], FRESH, NOW, "")
-        moved = book.filled(NOW)
+        day.lose()
+        day.take([_stored(taken, "3")], FRESH, NOW, "")
+        moved = day.filled(NOW)
         assert moved.number == 1
         assert _completion(moved) == (0 if came_through else 2)
 
@@ -92,25 +92,25 @@ def test_what_a_holder_claimed_that_ended_without_a_word_is_spent_and_not_used()
     gone = replace(
         _stored(FRESH), holder="a/0", usage=Counter({("alice", "m", "promptTokens"): 30}), claims={"alice": 500}
     )
-    book = _book("b/1", gone)
-    assert book.spent("alice") == 500
-    book.count("alice", "m", 1, 7, 0)
-    assert book.spent("alice") == 507
-    sent = book.filled(NOW)
+    day = _day("b/1", gone)
+    assert day.spent("alice") == 500
+    day.count("alice", "m", 1, 7, 0)
+    assert day.spent("alice") == 507
+    sent = day.filled(NOW)
     assert sent.claims == {"alice": 507}
     assert sent.usage["alice", "m", "promptTokens"] == 37
     assert sent.former == (("a/0", 0),)
 
 
 def test_a_slot_that_is_let_go_claims_what_is_spent_and_no_more() -> None:
-    book = _book()
-    claim = book.claim("alice", Account(waiting=50), 1000)
-    claim.ask(0, 1)
-    book.count("alice", "m", 1, 5, 6)
-    assert book.filled(NOW).claims == {"alice": 500}
-    sent = book.filled(NOW, release=True)
+    day = _day()
+    quota = day.quota("alice", KeyUsage(waiting=50), 1000)
+    quota.ask(0, 1)
+    day.count("alice", "m", 1, 5, 6)
+    assert day.filled(NOW).claims == {"alice": 500}
+    sent = day.filled(NOW, release=True)
     assert (sent.holder, sent.claims, sent.former) == ("", {"alice": 11}, (("a/1", 2),))
-    successor = _book("b/1", _stored(sent))
+    successor = _day("b/1", _stored(sent))
     assert successor.slot is not None
     assert (successor.slot.name, successor.spent("alice")) == (sent.name, 11)
 
@@ -120,7 +120,7 @@ def test_what_others_have_is_what_they_used_or_claimed() -> None:
         return replace(FRESH, metadata={**FRESH.metadata, "name": f"gw-{DAY}-{number}"}, holder="x/1", **what)  # type: ignore[arg-type]
 
     used = Counter({("alice", "m", "promptTokens"): 30, ("alice", "n", "completionTokens"): 5})
-    book = _book()
-    claim = book.claim("alice", Account(), 1000)
-    book.see([other(0, claims={"alice": 9}), other(1, usage=used), other(2, usage=used, claims={"alice": 100})], 5.0)
-    assert (claim.others, claim.used, claim.read) == (135, 70, 5.0)
+    day = _day()
+    quota = day.quota("alice", KeyUsage(), 1000)
+    day.see([other(0, claims={"alice": 9}), other(1, usage=used), other(2, usage=used, claims={"alice": 100})], 5.0)
+    assert (quota.others, quota.used, quota.read) == (135, 70, 5.0)

@@ -1,4 +1,4 @@
-"""One day of one replica: what it counted, what of it is written, and what it may spend. Pure."""
+"""One day of one replica: what it counted, how much of that is written, and which quotas it has. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -6,38 +6,38 @@ from dataclasses import replace
 from datetime import datetime
 
 from vicuna_contract.usage import COUNTS
-from vicuna_server.gateway.claims import Account, Claim
+from vicuna_server.gateway.quota import KeyUsage, Quota
 from vicuna_server.gateway.slot import Slot, Usage, bounded, bounded_claims, lowest_free, tokens_by_key
 from vicuna_server.protocol.counts import Used
 
-__all__ = ["DayBook"]
+__all__ = ["DayUsage"]
 
 _MOST_FORMER = 8
 """How many holders of a slot are remembered."""
 _MOST_TRIES = 100
-"""How many writes without an answer are remembered."""
+"""How many writes without a response are remembered."""
 
 
-class DayBook:
-    """Counts of one day; those of the slot that it has, and those that are not written yet.
+class DayUsage:
+    """Counts of one day: those of the slot that it has, and those that are not written yet.
 
-    A write that had no answer may have come through, also later. So each has a number, and what it held is remembered
-    until an object says which number it saw last: nothing is counted twice, and nothing is lost.
+    A write without a response may still have succeeded, or succeed later. So each write has a number, and its counts
+    are kept until an object names the number of its last write. Nothing is counted twice, and nothing is lost.
 
     Args:
-        day: YYYY-MM-DD in UTC.
-        me: the name of this holder, of no other process ever.
+        date: YYYY-MM-DD in UTC.
+        me: the name of this holder, which no other process ever has.
 
     Attributes:
-        slot: where it counts; None: nowhere yet.
-        claims: of keys with a limit that were used today.
-        dirty: the object is not as it should be.
+        slot: where it counts; None: it has no slot yet.
+        quotas: by name, of keys with a limit that were used today.
+        dirty: whether the stored object differs from what it should be.
     """
 
-    def __init__(self, day: str, me: str) -> None:
-        self.day = day
+    def __init__(self, date: str, me: str) -> None:
+        self.date = date
         self.slot: Slot | None = None
-        self.claims: dict[str, Claim] = {}
+        self.quotas: dict[str, Quota] = {}
         self.dirty = False
         self._me = me
         self._more: Usage = Counter()
@@ -59,20 +59,20 @@ class DayBook:
         return Used(*(written[key, model, name] + self._more[key, model, name] for name in tokens))
 
     def spent(self, key: str) -> int:
-        """Return a key's tokens that are gone: used in this slot, or claimed by a holder that ended without a word."""
+        """Return a key's tokens that are gone: used in this slot, or reserved by a holder that crashed."""
         return self._used[key] + self._lost[key]
 
-    def claim(self, key: str, account: Account, limit: int) -> Claim:
-        """Return a key's part of the day."""
-        claim = self.claims.get(key)
-        if claim is None:
-            claim = self.claims[key] = Claim(account, limit)
-        claim.restate(limit)
-        return claim
+    def quota(self, key: str, key_usage: KeyUsage, limit: int) -> Quota:
+        """Return a key's quota of the day, made where there is none."""
+        quota = self.quotas.get(key)
+        if quota is None:
+            quota = self.quotas[key] = Quota(key_usage, limit)
+        quota.set_limit(limit)
+        return quota
 
-    def unspent(self) -> Iterator[tuple[str, Claim]]:
-        """Return the claims of which something is left."""
-        return ((key, claim) for key, claim in self.claims.items() if claim.granted > self.spent(key))
+    def unspent(self) -> Iterator[tuple[str, Quota]]:
+        """Return the quotas that have unspent tokens."""
+        return ((key, quota) for key, quota in self.quotas.items() if quota.granted > self.spent(key))
 
     @property
     def is_written(self) -> bool:
@@ -93,11 +93,11 @@ class DayBook:
             self.slot = found = lowest_free(slots, fresh, now, ended)
             self._lost = Counter(found.claims) - tokens_by_key(found.usage)
             self._used = tokens_by_key(found.usage) + tokens_by_key(self._more)
-            for claim in self.claims.values():
-                claim.drop()
+            for quota in self.quotas.values():
+                quota.drop()
 
     def lose(self) -> None:
-        """Another has written to the slot, or it was deleted."""
+        """Give the slot up: another process has written to it, or it was deleted."""
         self.slot, self.dirty = None, True
 
     def filled(self, now: datetime, *, release: bool = False) -> Slot:
@@ -105,10 +105,10 @@ class DayBook:
 
         Args:
             now: the present time.
-            release: it is the last time; others may take the slot at once.
+            release: it is the last write; others may take the slot at once.
         """
         if self.slot is None:
-            raise ValueError("there is no slot")
+            raise ValueError("the day has no slot; call take first")
         self._number += 1
         self._tries[self._number] = Counter(self._more)
         self._tries.pop(self._number - _MOST_TRIES, None)
@@ -121,26 +121,26 @@ class DayBook:
             former=(*self.slot.former, *ended)[-_MOST_FORMER:],
             renewed=now,
             usage=bounded(self.slot.usage, self._more),
-            claims=self._claimed(release=release),
+            claims=self._stored_claims(release=release),
         )
 
     def wrote(self, sent: Slot, answer: Slot) -> None:
-        """Note that a slot has been written as it was sent; the answer has its new resourceVersion."""
+        """Record that a slot was written as it was sent; the response has its new resourceVersion."""
         self._more -= self._tries[sent.write]
         self._tries.clear()
         self.slot = replace(sent, metadata=answer.metadata)
         self.dirty = bool(self._more)
 
     def see(self, slots: Collection[Slot], now: float) -> None:
-        """Learn from the day's slots what others have claimed."""
+        """Update the quotas with what the other slots of the day use and reserve."""
         others = [slot for slot in slots if self.slot is None or slot.name != self.slot.name]
         claimed: Counter[str] = sum((slot.tokens() for slot in others), Counter())
         used: Counter[str] = sum((tokens_by_key(slot.usage) for slot in others), Counter())
-        for key, claim in self.claims.items():
-            claim.see(claimed[key], used[key], now)
+        for key, quota in self.quotas.items():
+            quota.see(claimed[key], used[key], now)
 
     def _settle(self, slots: Collection[Slot]) -> Slot | None:
-        """Learn which write came through; return the slot that is this replica's."""
+        """Find out which write succeeded; return the slot that is this replica's."""
         mine = None
         for slot in slots:
             if slot.holder == self._me:
@@ -151,7 +151,7 @@ class DayBook:
                     self._tries.clear()
         return mine
 
-    def _claimed(self, *, release: bool) -> dict[str, int]:
-        keys = self._lost.keys() | self.claims.keys()
-        asked = {} if release else {key: claim.asked for key, claim in self.claims.items()}
+    def _stored_claims(self, *, release: bool) -> dict[str, int]:
+        keys = self._lost.keys() | self.quotas.keys()
+        asked = {} if release else {key: quota.asked for key, quota in self.quotas.items()}
         return bounded_claims({key: max(self.spent(key), asked.get(key, 0)) for key in keys})

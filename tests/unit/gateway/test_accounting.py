@@ -1,4 +1,4 @@
-"""Requests in the books: what is counted, which limits are kept, what the store gets of it."""
+"""Accounting of requests: what is counted, which limits are enforced, what the store gets."""
 
 import asyncio
 from contextlib import suppress
@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 
 from support.usage import Clock, MemoryStore, Replica, key, no_store, seeded
 from vicuna_server.errors import OverloadedError
-from vicuna_server.gateway.bookkeeper import Timing
-from vicuna_server.gateway.books import Books
-from vicuna_server.gateway.ledger import Ledger
+from vicuna_server.gateway.accounting import Accounting
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.replica_usage import ReplicaUsage
+from vicuna_server.gateway.usage_writer import Timing
 
-AT_ONCE = Timing(write=0, claim=0, retry=0)
+AT_ONCE = Timing(write=0, quota=0, retry=0)
 
 
 async def _opened(replica: Replica, **limits: Any) -> bool:
     """Whether a request of 100 tokens may begin; the store is asked as often as need be."""
-    opening = asyncio.ensure_future(replica.books.open(key(**limits), "m", 100))
+    opening = asyncio.ensure_future(replica.accounting.open(key(**limits), "m", 100))
     while not opening.done():
         await asyncio.sleep(0)
-        if replica.ledger.waiting():
-            await replica.keeper.round()
+        if replica.usage.waiting():
+            await replica.writer.round()
     failure = opening.exception()
     if isinstance(failure, OverloadedError) and failure.code == "rate_limit_exceeded":
         return False
@@ -33,20 +33,20 @@ async def _opened(replica: Replica, **limits: Any) -> bool:
     return True
 
 
-def _in_memory(clock: Clock) -> Books:
-    return Books(Ledger("a/1", clock, clock.now), Rates(clock))
+def _in_memory(clock: Clock) -> Accounting:
+    return Accounting(ReplicaUsage("a/1", clock, clock.now), Rates(clock))
 
 
 async def test_without_a_limit_nothing_is_asked_and_all_is_counted() -> None:
     clock, store = Clock(), MemoryStore()
     replica = Replica(store, clock, "a")
-    entry = await replica.books.open(key(), "team/x", 10**9)
-    entry.counted(10, 0)
-    entry.counted(10, 4)
-    entry.counted(10, 2)  # never goes back
-    entry.close()
+    reservation = await replica.accounting.open(key(), "team/x", 10**9)
+    reservation.record(10, 0)
+    reservation.record(10, 4)
+    reservation.record(10, 2)  # never goes back
+    reservation.close()
     assert (store.reads, store.writes) == (0, 0)
-    await replica.keeper.round()
+    await replica.writer.round()
     (slot,) = store.objects.values()
     counts = {name: n for (_, _, name), n in slot.usage.items()}
     assert counts == {"requests": 1, "promptTokens": 10, "completionTokens": 4}
@@ -55,62 +55,62 @@ async def test_without_a_limit_nothing_is_asked_and_all_is_counted() -> None:
 
 async def test_a_request_holds_what_it_may_use_until_it_ends() -> None:
     clock = Clock()
-    books = _in_memory(clock)
+    accounting = _in_memory(clock)
     alice = key(tokens_per_minute=100)
-    first = await books.open(alice, "m", 60)
+    first = await accounting.open(alice, "m", 60)
     with pytest.raises(OverloadedError) as refused:
-        await books.open(alice, "m", 50)
+        await accounting.open(alice, "m", 50)
     assert (refused.value.status, refused.value.code) == (429, "rate_limit_exceeded")
-    first.counted(10, 0)
+    first.record(10, 0)
     first.close()
     first.close()
-    second = await books.open(alice, "m", 50)
-    second.counted(0, 90)
+    second = await accounting.open(alice, "m", 50)
+    second.record(0, 90)
     second.close()
     with pytest.raises(OverloadedError, match="100 tokens a minute") as refused:
-        await books.open(alice, "m", 41)
+        await accounting.open(alice, "m", 41)
     assert refused.value.retry_after == 61
     clock.turn(61)
-    (await books.open(alice, "m", 41)).close()
+    (await accounting.open(alice, "m", 41)).close()
 
 
 async def test_a_request_larger_than_the_limit_begins_alone() -> None:
     clock = Clock()
-    books = _in_memory(clock)
+    accounting = _in_memory(clock)
     alice = key(tokens_per_minute=100)
-    large = await books.open(alice, "m", 4000)
+    large = await accounting.open(alice, "m", 4000)
     with pytest.raises(OverloadedError):
-        await books.open(alice, "m", 1)
-    large.counted(0, 4000)
+        await accounting.open(alice, "m", 1)
+    large.record(0, 4000)
     large.close()
     with pytest.raises(OverloadedError):
-        await books.open(alice, "m", 1)
+        await accounting.open(alice, "m", 1)
     clock.turn(61)
-    (await books.open(alice, "m", 1)).close()
+    (await accounting.open(alice, "m", 1)).close()
 
 
 async def test_each_replica_grants_its_share_of_a_minute() -> None:
     clock = Clock()
     rates = Rates(clock)
     rates.replicas = 4
-    books = Books(Ledger("a/1", clock, clock.now), rates)
-    (await books.open(key(tokens_per_minute=100), "m", 25)).counted(0, 25)
+    accounting = Accounting(ReplicaUsage("a/1", clock, clock.now), rates)
+    (await accounting.open(key(tokens_per_minute=100), "m", 25)).record(0, 25)
     with pytest.raises(OverloadedError):
-        await books.open(key(tokens_per_minute=100), "m", 1)
+        await accounting.open(key(tokens_per_minute=100), "m", 1)
 
 
 async def test_in_memory_a_day_ends_at_midnight_in_utc() -> None:
     clock = Clock(datetime(2026, 11, 30, 23, 59, tzinfo=UTC))
-    books = _in_memory(clock)
+    accounting = _in_memory(clock)
     alice = key(tokens_per_day=100)
-    entry = await books.open(alice, "m", 100)
-    entry.counted(0, 100)
-    entry.close()
+    reservation = await accounting.open(alice, "m", 100)
+    reservation.record(0, 100)
+    reservation.close()
     with pytest.raises(OverloadedError, match="100 tokens a day") as refused:
-        await books.open(alice, "m", 1)
+        await accounting.open(alice, "m", 1)
     assert refused.value.retry_after == 60
     clock.turn(60)
-    (await books.open(alice, "m", 1)).close()
+    (await accounting.open(alice, "m", 1)).close()
 
 
 async def test_a_part_of_the_day_is_claimed_when_it_is_needed() -> None:
@@ -129,15 +129,15 @@ async def test_what_is_used_up_is_refused_until_midnight_and_asks_the_store_no_m
     replica = Replica(store, clock, "a")
     alice = key(tokens_per_day=150)
     for _ in range(2):
-        opening = asyncio.ensure_future(replica.books.open(alice, "m", 100))
+        opening = asyncio.ensure_future(replica.accounting.open(alice, "m", 100))
         await asyncio.sleep(0)
-        await replica.keeper.round()
-        entry = await opening
-        entry.counted(0, 90)
-        entry.close()
+        await replica.writer.round()
+        reservation = await opening
+        reservation.record(0, 90)
+        reservation.close()
     reads = store.reads
     with pytest.raises(OverloadedError) as refused:
-        await replica.books.open(alice, "m", 100)
+        await replica.accounting.open(alice, "m", 100)
     assert refused.value.retry_after == 12 * 3600
     assert store.reads == reads
 
@@ -150,19 +150,19 @@ async def test_idle_claims_are_given_back_and_others_take_them() -> None:
     assert store.objects["gw-2026-11-30-0"].claims == {"alice": 100}
     assert not await _opened_all(second, tokens_per_day=150)
     clock.turn(30)
-    await first.keeper.round()
+    await first.writer.round()
     assert not store.objects["gw-2026-11-30-0"].claims
     assert await _opened_all(second, tokens_per_day=150)
 
 
 async def _opened_all(replica: Replica, **limits: Any) -> bool:
     """Whether two requests of 100 tokens may be under way at once; the second would be beyond the limit."""
-    opening = asyncio.ensure_future(replica.books.open(key(**limits), "m", 100))
+    opening = asyncio.ensure_future(replica.accounting.open(key(**limits), "m", 100))
     while not opening.done():
         await asyncio.sleep(0)
-        if replica.ledger.waiting():
-            await replica.keeper.round()
-    held = replica.ledger.today().claims["alice"].granted >= 100
+        if replica.usage.waiting():
+            await replica.writer.round()
+    held = replica.usage.today().quotas["alice"].granted >= 100
     opening.result().close()
     return held
 
@@ -177,15 +177,15 @@ async def test_without_the_store_what_was_claimed_is_used_and_the_rest_is_a_503(
 
     store.fault = away
     alice = key(tokens_per_day=1000)
-    entries = [await replica.books.open(alice, "m", 100) for _ in range(2)]
-    opening = asyncio.ensure_future(replica.books.open(alice, "m", 100))
+    reservations = [await replica.accounting.open(alice, "m", 100) for _ in range(2)]
+    opening = asyncio.ensure_future(replica.accounting.open(alice, "m", 100))
     await asyncio.sleep(0)
-    await replica.keeper.round()
-    with pytest.raises(OverloadedError, match="cannot be read") as refused:
+    await replica.writer.round()
+    with pytest.raises(OverloadedError, match="the store of usage does not answer") as refused:
         await opening
     assert (refused.value.status, refused.value.code) == (503, "usage_unavailable")
-    for entry in entries:
-        entry.close()
+    for reservation in reservations:
+        reservation.close()
     assert await _opened(replica, tokens_per_day=1000)
 
 
@@ -194,9 +194,9 @@ async def test_where_there_is_no_store_each_replica_keeps_its_share(caplog: pyte
     replica = Replica(store, clock, "a", replicas=2)
     assert await _opened(replica, tokens_per_day=400)
     for _ in range(2):
-        (await replica.books.open(key(tokens_per_day=400), "m", 100)).counted(0, 100)
+        (await replica.accounting.open(key(tokens_per_day=400), "m", 100)).record(0, 100)
     assert not await _opened(replica, tokens_per_day=400)
-    await replica.keeper.round()
+    await replica.writer.round()
     assert caplog.text.count("there is no store") == 1
 
 
@@ -204,9 +204,9 @@ async def test_counts_go_on_from_what_a_restart_finds() -> None:
     clock, store = Clock(), MemoryStore()
     for _ in range(3):
         replica = Replica(store, clock, "a")
-        (await replica.books.open(key(), "m", 1)).counted(0, 7)
-        await replica.keeper.round()
-        await replica.keeper.close()
+        (await replica.accounting.open(key(), "m", 1)).record(0, 7)
+        await replica.writer.round()
+        await replica.writer.close()
     assert list(store.objects) == ["gw-2026-11-30-0"]
     assert store.total() == 21
 
@@ -214,45 +214,45 @@ async def test_counts_go_on_from_what_a_restart_finds() -> None:
 async def test_nothing_is_written_while_nothing_changes() -> None:
     clock, store = Clock(), MemoryStore()
     replica = Replica(store, clock, "a")
-    (await replica.books.open(key(), "m", 1)).counted(0, 7)
-    await replica.keeper.round()
-    assert replica.keeper._delay() == float("inf")
+    (await replica.accounting.open(key(), "m", 1)).record(0, 7)
+    await replica.writer.round()
+    assert replica.writer._delay() == float("inf")
     for _ in range(5):
         clock.turn(100)
-        await replica.keeper.round()
+        await replica.writer.round()
     assert store.writes == 1
 
 
 async def test_claims_are_renewed_so_that_nobody_takes_the_slot() -> None:
     clock, store = Clock(), MemoryStore()
     replica = Replica(store, clock, "a")
-    opening = asyncio.ensure_future(replica.books.open(key(tokens_per_day=1000), "m", 100))
+    opening = asyncio.ensure_future(replica.accounting.open(key(tokens_per_day=1000), "m", 100))
     await asyncio.sleep(0)
-    await replica.keeper.round()
-    entry = await opening
+    await replica.writer.round()
+    reservation = await opening
     writes = store.writes
     for _ in range(12):
-        assert 0 < replica.keeper._delay() <= 10
+        assert 0 < replica.writer._delay() <= 10
         clock.turn(10)
-        await replica.keeper.round()
+        await replica.writer.round()
     assert store.writes == writes + 12
     assert replica.slot.renewed == clock.now()
-    entry.close()
+    reservation.close()
     clock.turn(30)
-    await replica.keeper.round()
-    assert replica.keeper._delay() == float("inf")
+    await replica.writer.round()
+    assert replica.writer._delay() == float("inf")
 
 
 async def test_at_midnight_the_old_days_slot_is_finished_and_a_new_one_begun() -> None:
     clock, store = Clock(datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)), MemoryStore()
     replica = Replica(store, clock, "a")
-    entry = await replica.books.open(key(), "m", 50)
-    entry.counted(10, 5)
-    await replica.keeper.round()
-    entry.counted(10, 9)
+    reservation = await replica.accounting.open(key(), "m", 50)
+    reservation.record(10, 5)
+    await replica.writer.round()
+    reservation.record(10, 9)
     clock.turn(2)
-    entry.counted(10, 12)
-    await replica.keeper.round()
+    reservation.record(10, 12)
+    await replica.writer.round()
     old, new = store.objects["gw-2026-11-30-0"], store.objects["gw-2026-12-01-0"]
     assert (old.usage["alice", "m", "completionTokens"], new.usage["alice", "m", "completionTokens"]) == (9, 3)
     assert (old.holder, new.holder) == ("", "a/1")
@@ -267,13 +267,13 @@ async def test_a_write_that_fails_is_told_once_and_tried_again(caplog: pytest.Lo
         raise TimeoutError
 
     store.fault = away
-    (await replica.books.open(key(), "m", 1)).counted(0, 7)
-    await replica.keeper.round()
-    assert replica.keeper._delay() == 5
-    await replica.keeper.round()
-    assert caplog.text.count("cannot write what was counted: TimeoutError") == 1
+    (await replica.accounting.open(key(), "m", 1)).record(0, 7)
+    await replica.writer.round()
+    assert replica.writer._delay() == 5
+    await replica.writer.round()
+    assert caplog.text.count("cannot write usage: TimeoutError") == 1
     store.fault = lambda what: None
-    await replica.keeper.round()
+    await replica.writer.round()
     assert store.total() == 7
 
 
@@ -333,7 +333,7 @@ class Stress:
         for life in range(2):
             replica = Replica(self.store, self._clock, f"{number}-{life}", self._replicas, AT_ONCE)
             self._running.append(replica)
-            running = asyncio.create_task(replica.books.run())
+            running = asyncio.create_task(replica.accounting.run())
             await asyncio.gather(*(self._requests(replica) for _ in range(3)))
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -342,27 +342,27 @@ class Stress:
                 self.killed += 1
                 self._clock.turn(31)
                 continue
-            while replica.ledger.former or not replica.ledger.today().is_written:
-                replica.ledger.former.clear()
-                await replica.keeper.close()
+            while replica.usage.former or not replica.usage.today().is_written:
+                replica.usage.former.clear()
+                await replica.writer.close()
 
     async def _requests(self, replica: Replica) -> None:
         for _ in range(6):
             with suppress(OverloadedError):
                 most = 1 + self._chance()
-                entry = await replica.books.open(self._key, "m", most)
+                reservation = await replica.accounting.open(self._key, "m", most)
                 tokens = min(most, 1 + self._chance())
                 self.used += tokens
-                entry.counted(0, tokens)
+                reservation.record(0, tokens)
                 self._look()
                 await asyncio.sleep(0)
-                entry.close()
+                reservation.close()
             if not self._quick:
                 self._clock.turn(31 if self._chance() < 10 else 0.3)
 
     def _look(self) -> None:
-        claims = [replica.ledger.today().claims.get("alice") for replica in self._running]
-        self.most_granted = max(self.most_granted, sum(claim.granted for claim in claims if claim))
+        quotas = [replica.usage.today().quotas.get("alice") for replica in self._running]
+        self.most_granted = max(self.most_granted, sum(quota.granted for quota in quotas if quota))
 
     def _unsteady(self, what: str) -> None:
         if self._chance() < 10:
