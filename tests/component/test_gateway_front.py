@@ -94,7 +94,7 @@ async def test_what_does_not_arrive_in_time_is_given_up_and_the_connection_close
             writer.write(sent)
             answer = await asyncio.wait_for(until_closed(reader), 30)
             assert (status(answer) if answer else 0) == answered
-        await eventually(lambda: len(door.doors) == 0)
+        await eventually(lambda: len(door.limits) == 0)
 
 
 @pytest.mark.parametrize("size", [100, 300_000, 4 * MIB])
@@ -158,7 +158,7 @@ async def test_requests_behind_one_another_are_answered_in_turn_and_not_without_
             writer.write(get + request(b"x" * 200_000))
             large = await asyncio.wait_for(until_closed(reader), 30)
             assert large.count(b"HTTP/1.1 ") == 1
-        await eventually(lambda: len(door.doors) <= 1)
+        await eventually(lambda: len(door.limits) <= 1)
 
 
 async def test_noise_is_a_400_in_openais_shape_and_breaks_into_no_answer() -> None:
@@ -309,7 +309,7 @@ async def test_where_all_places_are_taken_the_oldest_stranger_makes_room() -> No
             await _well(door)
             models = request(None, _bearer(), "connection: close", method="GET", path="/v1/models")
             assert status(await exchange(door.url, models)) == 200
-            assert len(door.doors) <= 20
+            assert len(door.limits) <= 20
             assert (_desk(door).requests, reader.at_eof()) == (1, False)
 
 
@@ -343,16 +343,16 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             get = request(None, method="GET", path="/assets/math.js")
             writer.write(get)
-            await eventually(lambda: any(isinstance(each, Connection) for each in door.doors._open))
-            (one,) = door.doors._open
+            await eventually(lambda: any(isinstance(each, Connection) for each in door.limits._open))
+            (one,) = door.limits._open
             most = 0
 
             def gone() -> bool:
                 nonlocal most
-                if len(door.doors) == 1:
+                if len(door.limits) == 1:
                     most = max(most, one.transport.get_write_buffer_size())  # type: ignore[attr-defined]
                 writer.write(get)  # the kernel takes some megabytes before it lets the gateway wait
-                return len(door.doors) == 0
+                return len(door.limits) == 0
 
             await eventually(gone, 60)
             assert most <= 64 * 1024
@@ -374,7 +374,7 @@ async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turn
 
     async with gateway() as door:
         crowd = [asyncio.create_task(ask(door, "page", page)) for _ in range(100)]
-        await eventually(lambda: len(door.doors) == 100)
+        await eventually(lambda: len(door.limits) == 100)
         await ask(door, "models", models)
         await asyncio.gather(*crowd)
     assert order.index("models") < 50
@@ -388,10 +388,10 @@ async def test_the_kernel_takes_little_for_a_stranger_and_more_for_a_client() ->
             async with connected(door.url) as (reader, writer):
                 writer.write(sent)
                 await reader.readuntil(end)
-                (one,) = door.doors._open
+                (one,) = door.limits._open
                 held = one.transport.get_extra_info("socket")  # type: ignore[attr-defined]
                 sizes.append(held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-            await eventually(lambda: len(door.doors) == 0)
+            await eventually(lambda: len(door.limits) == 0)
     assert sizes[0] <= 128 * 1024 < sizes[1]
 
 

@@ -14,13 +14,13 @@ from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
-from vicuna_server.gateway.doors import Doors
-from vicuna_server.gateway.front import Front
+from vicuna_server.gateway.connection_limits import ConnectionLimits
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.ports import ClientPort
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reception import Beside
+from vicuna_server.gateway.server import EmbeddedServer
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
 
@@ -37,7 +37,7 @@ class Gateway:
     catalogue: Catalogue
     upstream: Upstream
     gate: Gate
-    doors: Doors
+    limits: ConnectionLimits
     client: httpx.AsyncClient
 
     def route(self, *urls: str, model: Model = TINY) -> None:
@@ -59,15 +59,15 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
     gate = create_app(catalogue, upstream, Rates(), lambda: True)
     gate.ring = ring
     await upstream.open()
-    front = Front(gate, upstream)
+    port = ClientPort(gate, upstream)
     state = Drain(loaded=True)
-    server = Beside(front.config(state), state, 0.0, front)
+    server = EmbeddedServer(port.config(state), state, 0.0, port)
     with bind("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Gateway(url, catalogue, upstream, gate, front.doors, client)
+                yield Gateway(url, catalogue, upstream, gate, port.limits, client)
         finally:
             server.should_exit = True
             await serving

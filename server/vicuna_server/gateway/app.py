@@ -17,8 +17,8 @@ from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.routes import methods_of
 from vicuna_server.gateway.admission import Admission, Desk
 from vicuna_server.gateway.catalogue import Catalogue
-from vicuna_server.gateway.direct import Direct
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
+from vicuna_server.gateway.fast_path import FastPath
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
@@ -47,7 +47,7 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     resolver = Resolver(catalogue)
     router = Router(resolver, upstream)
     app.include_router(_models(catalogue, resolver, router))
-    answers = ServerErrorMiddleware(Direct(app, _FORWARDED, router.forward), errors.on_bug)
+    answers = ServerErrorMiddleware(FastPath(app, _FORWARDED, router.forward), errors.on_bug)
     behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
     tenure = Tenure(Admission(behind, Desk(settings.max_requests, settings.max_body_memory)))
     gate = Gate(tenure, OPEN_PATHS, rates, settings.gets_per_minute, tenure.look)

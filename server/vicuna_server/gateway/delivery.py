@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from vicuna_server.gateway.connection import CONNECTION, CYCLE, WRITE_AHEAD, Connection
+from vicuna_server.gateway.connection import CONNECTION, CYCLE, WRITE_BUFFER, Connection
 
 __all__ = ["Delivery"]
 
@@ -83,11 +83,11 @@ class _Sending:
             await self._in_time(partial(self._send, message))
             return
         body = message.get("body", b"")
-        if len(body) <= WRITE_AHEAD or self._frames:  # an event is not cut in two
+        if len(body) <= WRITE_BUFFER or self._frames:  # an event is not cut in two
             await self._piece(message)
             return
-        for start in range(0, len(body), WRITE_AHEAD):
-            end = start + WRITE_AHEAD
+        for start in range(0, len(body), WRITE_BUFFER):
+            end = start + WRITE_BUFFER
             more = message.get("more_body", False) or end < len(body)
             await self._in_time(self._cycle.flow.drain)
             await self.turn()
@@ -99,7 +99,7 @@ class _Sending:
         message["headers"] = headers.raw
         self._frames = headers.get("content-type", "").startswith("text/event-stream")
         # A request that is not whole: nobody will read the rest of it.
-        if self._cycle.more_body or not self._connection.stays:
+        if self._cycle.more_body or not self._connection.may_keep_alive:
             self._cycle.keep_alive = False
         if self._old and "content-length" not in headers:
             # HTTP/1.0 knows no chunks: the end of the connection is that of the answer.

@@ -73,14 +73,14 @@ class Gate:
                 state = scope.setdefault("state", {})
                 state["key"] = self._admit(scope)
                 if CONNECTION in state:
-                    state[CONNECTION].known()
+                    state[CONNECTION].mark_authenticated()
             except RequestError as error:
                 await error_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def knows(self, head: bytes) -> bool:
-        """Whether a request's head, as it came, has a key that opens something; without keys every one has."""
+    def has_valid_key(self, head: bytes) -> bool:
+        """Whether a request's head, as it received, has a key that opens something; without keys every one has."""
         if self.ring is None:
             return True
         name = head.lower().find(b"\nauthorization:")

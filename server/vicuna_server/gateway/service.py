@@ -13,14 +13,14 @@ from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.cluster import Cluster
-from vicuna_server.gateway.front import Front, MetricsFront
 from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.limits import raise_descriptors
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
+from vicuna_server.gateway.ports import ClientPort, MetricsPort
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reception import Beside, Reception
+from vicuna_server.gateway.server import EmbeddedServer, GatewayServer
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
 
@@ -55,12 +55,12 @@ async def _serve(options: Options) -> None:
         upstream.signer = Signer(private_key(options.signing_key))
     accounting = upstream.accounting = accounting_of(options.service, rates)
     gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
-    front = Front(gate, upstream)
-    aside = MetricsFront(upstream)
+    front = ClientPort(gate, upstream)
+    aside = MetricsPort(upstream)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = Reception(front.config(state), state, options.drain_seconds, front)
-        metrics = Beside(aside.config(), Drain(loaded=True), 0.0, aside)
+        server = GatewayServer(front.config(state), state, options.drain_seconds, front)
+        metrics = EmbeddedServer(aside.config(), Drain(loaded=True), 0.0, aside)
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -14,9 +14,9 @@ import pytest
 from support.raw import error, request, status
 from vicuna_server.asgi.heads import HEAD_BYTES
 from vicuna_server.asgi.lingering import LINGER_SECONDS
-from vicuna_server.gateway import lobby as module
-from vicuna_server.gateway.doors import Doors
-from vicuna_server.gateway.lobby import Lobby
+from vicuna_server.gateway import acceptor as module
+from vicuna_server.gateway.acceptor import Acceptor
+from vicuna_server.gateway.connection_limits import ConnectionLimits
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll")
 KEY = "authorization: Bearer good"
@@ -24,12 +24,12 @@ KEY = "authorization: Bearer good"
 
 @dataclass
 class Port:
-    """A lobby, who went in, and in how many turns of the loop."""
+    """An acceptor, the heads that it handed over, and what it refused."""
 
     number: int
-    lobby: Lobby
-    doors: Doors
-    refused: list[int]
+    acceptor: Acceptor
+    limits: ConnectionLimits
+    on_refused: list[int]
     entered: list[bytes] = field(default_factory=list)
 
     @contextmanager
@@ -42,22 +42,24 @@ class Port:
 
 
 class _Taken(asyncio.Protocol):
-    def __init__(self, port: Port, came: bytes) -> None:
-        self._port, self._came = port, came
+    def __init__(self, port: Port, received: bytes) -> None:
+        self._port, self._received = port, received
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._port.entered.append(self._came)
+        self._port.entered.append(self._received)
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
 
 
 @asynccontextmanager
 async def port(most: int = 1000, head_seconds: float = 30) -> AsyncIterator[Port]:
-    refused: list[int] = []
-    doors = Doors(lambda: most, head_seconds=head_seconds)
-    entrance = Lobby(doors, lambda head: b"Bearer good" in head, refused.append, lambda came: _Taken(made, came))
+    on_refused: list[int] = []
+    limits = ConnectionLimits(lambda: most, head_seconds=head_seconds)
+    entrance = Acceptor(
+        limits, lambda head: b"Bearer good" in head, on_refused.append, lambda received: _Taken(made, received)
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = Port(listener.getsockname()[1], entrance, doors, refused)
+        made = Port(listener.getsockname()[1], entrance, limits, on_refused)
         entrance.listen(listener, 1000)
         yield made
         entrance.close()
@@ -91,7 +93,7 @@ async def test_who_brings_a_key_goes_in_before_all_who_bring_none() -> None:
 
 
 async def test_a_turn_has_its_share_of_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ACCEPTED", "READ", "WITH_KEY", "WITHOUT"):
+    for name in ("ACCEPTED", "READ", "WITH_KEY", "WITHOUT_KEY"):
         monkeypatch.setattr(module, name, 1)
     get = request(None, method="GET", path="/livez")
     async with port() as here:
@@ -101,7 +103,7 @@ async def test_a_turn_has_its_share_of_a_crowd(monkeypatch: pytest.MonkeyPatch) 
             before = -1
             for turn in range(1, 400):
                 await asyncio.sleep(0)
-                there = len(here.doors)
+                there = len(here.limits)
                 assert there <= turn
                 assert len(here.entered) - max(before, 0) <= 1
                 before = len(here.entered)
@@ -123,14 +125,14 @@ async def test_what_is_no_request_is_answered_without_one(pieces: list[bytes], c
             reading = asyncio.create_task(answer(one))
             await turns()
             now = asyncio.get_running_loop().time()
-            here.doors.look((), now + 6)
+            here.limits.look((), now + 6)
             said = await reading
-            assert (status(said), here.refused) == (code, [code])
+            assert (status(said), here.on_refused) == (code, [code])
             assert error(said)["code"]
             assert json.dumps(here.entered) == "[]"
-            assert len(here.doors) == 1, "until its client has read that"
-            here.lobby.look(now + LINGER_SECONDS + 1)
-            assert len(here.doors) == 0
+            assert len(here.limits) == 1, "until its client has read that"
+            here.acceptor.look(now + LINGER_SECONDS + 1)
+            assert len(here.limits) == 0
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01", b"hello\r\n", b"GET /\r\n", b"\r\n\r\n\x00"])
@@ -158,35 +160,35 @@ async def test_who_leaves_or_says_nothing_is_forgotten() -> None:
     async with port(head_seconds=5) as here:
         with here.client(b"GET / "), here.client():
             await turns()
-            assert len(here.doors) == 2
-            here.doors.look((), asyncio.get_running_loop().time() + 6)
-            assert (len(here.doors), here.refused) == (1, [408])
+            assert len(here.limits) == 2
+            here.limits.look((), asyncio.get_running_loop().time() + 6)
+            assert (len(here.limits), here.on_refused) == (1, [408])
         await turns()
-        assert len(here.doors) == 0
+        assert len(here.limits) == 0
         with here.client(b"GET / HTTP/1.1\r\n"):
             await turns()
-            assert len(here.doors) == 1
+            assert len(here.limits) == 1
         await turns()
-        assert (len(here.doors), here.entered) == (0, [])
+        assert (len(here.limits), here.entered) == (0, [])
 
 
 async def test_heads_that_wait_for_their_turn_count_and_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WITHOUT", 0)
+    monkeypatch.setattr(module, "WITHOUT_KEY", 0)
     large = request(None, "a: " + "b" * 60_000, method="GET")
     async with port(most=3) as here:
         with ExitStack() as held:
             for _ in range(5):
                 held.enter_context(here.client(large))
                 await asyncio.sleep(0.01)
-            assert len(here.doors) == 3
-            assert here.doors._heads == 3 * len(large)
+            assert len(here.limits) == 3
+            assert here.limits._heads == 3 * len(large)
 
 
 async def test_where_nobody_can_make_room_the_next_is_told_so() -> None:
     async with port(most=0) as here:
         with here.client() as one:
             said = await answer(one)
-            assert (status(said), error(said)["code"], here.refused) == (503, "overloaded", [503])
+            assert (status(said), error(said)["code"], here.on_refused) == (503, "overloaded", [503])
 
 
 async def test_who_goes_on_talking_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +199,7 @@ async def test_who_goes_on_talking_is_named_once(monkeypatch: pytest.MonkeyPatch
                 await turns(10)
                 one.sendall(b"a: b\r\n")
             await turns(10)
-            assert len(here.lobby._ready) == 1
+            assert len(here.acceptor._ready) == 1
             monkeypatch.undo()
             one.sendall(b"\r\n")
             await turns()
