@@ -173,7 +173,7 @@ async def test_an_answer_that_ends_early_is_counted_and_logged(
             if how == "left":
                 asking.cancel()
             elif how == "revoked":
-                door.gate.ring = KeyRing()
+                door.authentication.ring = KeyRing()
             await asyncio.wait([asking])
             await eventually(lambda: door.upstream.accounting.under_way == 0)
         used = await told(server)

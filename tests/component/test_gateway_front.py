@@ -183,8 +183,8 @@ async def test_bodies_under_way_are_bounded_in_all_and_for_each_key() -> None:
         more = request(b"x" * 200_000, _bearer("alice"), length=300_000)
         async with connected(door.url) as (_, first), connected(door.url) as (other, second):
             first.write(half)
-            desk = _desk(door)
-            await eventually(lambda: desk.bytes >= 400_000)
+            capacity = _capacity(door)
+            await eventually(lambda: capacity.bytes >= 400_000)
             second.write(more)
             refused = await asyncio.wait_for(until_closed(other), 30)
             assert (status(refused), error(refused)["code"]) == (429, "bodies_too_large")
@@ -193,33 +193,33 @@ async def test_bodies_under_way_are_bounded_in_all_and_for_each_key() -> None:
             bobs = request(b"x" * 500_000, _bearer("bob"), length=600_000)
             async with connected(door.url) as (_, third), connected(door.url) as (last, fourth):
                 third.write(bobs)
-                await eventually(lambda: desk.bytes >= 900_000)
+                await eventually(lambda: capacity.bytes >= 900_000)
                 fourth.write(request(b"x" * 20_000 + b"x" * 140_000, _bearer("alice"), length=170_000))
                 refused = await asyncio.wait_for(until_closed(last), 30)
                 assert status(refused) in (429, 503)
-        await eventually(lambda: (desk.bytes, desk.requests) == (0, 0))
+        await eventually(lambda: (capacity.bytes, capacity.requests) == (0, 0))
         response = await door.client.post(CHAT, json=chat(), headers={"authorization": "Bearer alice"})
         assert response.status_code == 200
-        assert (desk.bytes, desk.requests) == (0, 0)
+        assert (capacity.bytes, capacity.requests) == (0, 0)
 
 
-def _desk(door: Gateway) -> Any:
-    app: Any = door.gate
-    while not hasattr(app, "_desk"):
+def _capacity(door: Gateway) -> Any:
+    app: Any = door.authentication
+    while not hasattr(app, "_capacity"):
         app = getattr(app, "_app", None) or app.app
-    return app._desk
+    return app._capacity
 
 
 async def test_a_request_counts_from_its_admission_on() -> None:
     async with gateway(max_requests=2) as door:
-        desk = _desk(door)
+        capacity = _capacity(door)
         async with connected(door.url) as (_, one), connected(door.url) as (_, two):
             for writer in (one, two):
                 writer.write(request(b"{", length=500))
-            await eventually(lambda: desk.requests == 2)
+            await eventually(lambda: capacity.requests == 2)
             response = await door.client.post(CHAT, json=chat())
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        await eventually(lambda: desk.requests == 0)
+        await eventually(lambda: capacity.requests == 0)
         assert (await door.client.post(CHAT, json=chat())).status_code == 404
 
 
@@ -236,10 +236,10 @@ async def test_a_stream_of_a_key_that_ends_is_ended_with_an_error_event(way: str
             lines = response.aiter_lines()
             assert (await anext(lines)).startswith("data: ")
             if way == "revoked":
-                door.gate.ring = _ring("bob")
+                door.authentication.ring = _ring("bob")
             if way == "replaced":
                 other = {"sha256": hash_of("new")}
-                door.gate.ring = KeyRing.parse({"alice": json.dumps(other).encode()})
+                door.authentication.ring = KeyRing.parse({"alice": json.dumps(other).encode()})
             rest = [line async for line in lines]
         said = json.loads(events("\n".join(rest))[-1])["error"]
         assert (said["code"], "alice" in said["message"]) == ("invalid_api_key", True)
@@ -259,7 +259,7 @@ async def test_a_stream_goes_on_when_other_keys_change_and_a_whole_answer_of_a_r
 
         kept, ended = ask("alice", stream=True), ask("bob")
         await eventually(lambda: engine.stats.running == 2)
-        door.gate.ring = _ring("alice", models=["*"])
+        door.authentication.ring = _ring("alice", models=["*"])
         assert ((await ended).status_code, (await ended).json()["error"]["code"]) == (401, "invalid_api_key")
         assert events((await kept).text)[-1] == "[DONE]"
 
@@ -310,7 +310,7 @@ async def test_where_all_places_are_taken_the_oldest_stranger_makes_room() -> No
             models = request(None, _bearer(), "connection: close", method="GET", path="/v1/models")
             assert status(await exchange(door.url, models)) == 200
             assert len(door.limits) <= 20
-            assert (_desk(door).requests, reader.at_eof()) == (1, False)
+            assert (_capacity(door).requests, reader.at_eof()) == (1, False)
 
 
 async def test_one_address_has_its_share_and_forwarded_addresses_count_only_from_trusted_proxies() -> None:
@@ -456,7 +456,7 @@ async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
 
 
 def _router(door: Gateway) -> Any:
-    app: Any = door.gate
+    app: Any = door.authentication
     while not hasattr(app, "routes"):
         app = getattr(app, "_app", None) or app.app
     return next(

@@ -13,9 +13,9 @@ from aiohttp import web
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.app import create_app
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.connection_limits import ConnectionLimits
-from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.ports import ClientPort
@@ -36,7 +36,7 @@ class Gateway:
     url: str
     catalogue: Catalogue
     upstream: Upstream
-    gate: Gate
+    authentication: Authentication
     limits: ConnectionLimits
     client: httpx.AsyncClient
 
@@ -56,10 +56,10 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
     """Run a gateway; without a ring everybody may come in. `several`: of several namespaces."""
     catalogue = Catalogue(several=several)
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
-    gate = create_app(catalogue, upstream, Rates(), lambda: True)
-    gate.ring = ring
+    authentication = create_app(catalogue, upstream, Rates(), lambda: True)
+    authentication.ring = ring
     await upstream.open()
-    port = ClientPort(gate, upstream)
+    port = ClientPort(authentication, upstream)
     state = Drain(loaded=True)
     server = EmbeddedServer(port.config(state), state, 0.0, port)
     with bind("127.0.0.1", 0) as listener:
@@ -67,7 +67,7 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Gateway(url, catalogue, upstream, gate, port.limits, client)
+                yield Gateway(url, catalogue, upstream, authentication, port.limits, client)
         finally:
             server.should_exit = True
             await serving

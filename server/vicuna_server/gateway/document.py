@@ -1,4 +1,4 @@
-"""What the gateway itself says and asks for, for its OpenAPI document; the rest is the models' servers' own."""
+"""The types of the gateway's OpenAPI document: what the gateway itself reads and returns."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ class Answer(TypedDict):
 
 
 class ModelObject(TypedDict):
-    """OpenAI's model object, with its state beside it."""
+    """OpenAI's model object, with the state of the model."""
 
     id: str
     object: Literal["model"]

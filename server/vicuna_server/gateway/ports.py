@@ -9,10 +9,10 @@ from vicuna_server.asgi.cors import with_origins
 from vicuna_server.asgi.draining import CloseWhileDraining, Drain
 from vicuna_server.gateway.addresses import Addresses, Proxies
 from vicuna_server.gateway.app import create_metrics_app
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.connection import Connection
 from vicuna_server.gateway.connection_limits import ConnectionLimits
 from vicuna_server.gateway.delivery import Delivery
-from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.limits import most_connections
 from vicuna_server.gateway.port_config import PortConfig
 from vicuna_server.gateway.refusals import Refusals
@@ -35,13 +35,13 @@ class ClientPort:
         upstream: has the settings and metrics.
     """
 
-    def __init__(self, gate: Gate, upstream: Upstream) -> None:
+    def __init__(self, authentication: Authentication, upstream: Upstream) -> None:
         settings = upstream.settings
         proxies = Proxies(settings.trusted_proxies)
-        self._gate = gate
+        self._authentication = authentication
         self._on_refused = upstream.metrics.refused
         self._patience = settings.idle_seconds
-        opened = with_origins(gate, settings.allowed_origins)
+        opened = with_origins(authentication, settings.allowed_origins)
         self._app = Refusals(Addresses(opened, proxies, settings.max_per_address), self._on_refused)
         self._looked = 0.0
         self.limits = ConnectionLimits(
@@ -54,14 +54,14 @@ class ClientPort:
     def config(self, state: Drain) -> PortConfig:
         """Return uvicorn's settings of the port."""
         app = Delivery(CloseWhileDraining(self._app, state), self._patience, PAGE_PATHS)
-        return _config(app, self.limits, partial(self._on_refused, ""), self._gate.has_valid_key)
+        return _config(app, self.limits, partial(self._on_refused, ""), self._authentication.has_valid_key)
 
     def look(self, connections: Collection[object], now: float) -> None:
         """Check the connections, and once a second the keys."""
         self.limits.look(connections, now)
         if now - self._looked >= _EVERY:
             self._looked = now
-            self._gate.look()
+            self._authentication.look()
 
 
 class MetricsPort:

@@ -8,9 +8,9 @@ import pytest
 
 from vicuna_server.gateway import usage_queries as module
 from vicuna_server.gateway.accounting import Accounting, accounting_of
+from vicuna_server.gateway.authentication import ANONYMOUS
 from vicuna_server.gateway.catalogue import Endpoint, Model
-from vicuna_server.gateway.gate import ANYONE
-from vicuna_server.gateway.meter import Meter, Try
+from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.usage_queries import UsageQueries
 from vicuna_server.protocol.counts import Counts, Used
@@ -19,19 +19,19 @@ ONE, TWO = Endpoint("http://one"), Endpoint("http://two")
 MODEL = Model("team", "tiny", "tiny")
 
 
-class Desk:
+class Recorder:
     """A meter and all that it tells."""
 
     def __init__(self, accounting: Accounting) -> None:
         self.accounting = accounting
         self.settled: list[Used | None] = []
-        self.asked: list[Try] = []
+        self.asked: list[Attempt] = []
         self.closed = 0
 
-    async def meter(self, questions: UsageQueries | None = None) -> Meter:
-        ask = self.asked.append if questions is None else partial(questions.ask, MODEL)
-        return Meter(
-            await self.accounting.open(ANYONE, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
+    async def meter(self, queries: UsageQueries | None = None) -> RequestMeter:
+        ask = self.asked.append if queries is None else partial(queries.ask, MODEL)
+        return RequestMeter(
+            await self.accounting.open(ANONYMOUS, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
         )
 
     def _closed(self) -> None:
@@ -43,34 +43,35 @@ class Desk:
 
 
 async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() -> None:
-    desk = Desk(accounting_of(None, Rates()))
-    meter = await desk.meter()
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
     with meter.begin(ONE) as first:
         first.record(Used(5, 2))
-    assert desk.asked == [first]
+    assert recorder.asked == [first]
     with meter.begin(TWO) as second:
         second.record(Used(5, 7))
         second.record(Used(4, 9))  # it may say what it likes
-        assert (second.used, desk.used) == ((5, 9), (10, 11))
+        assert (second.used, recorder.used) == ((5, 9), (10, 11))
         second.settle()
     meter.close()
-    assert (desk.settled, desk.closed, desk.accounting.under_way) == ([(5, 9)], 0, 1)  # the first is still asked about
+    assert (recorder.settled, recorder.closed) == ([(5, 9)], 0)
+    assert recorder.accounting.under_way == 1  # the first is still asked about
     first.record(Used(5, 3))
     first.settle()
     first.settle()
     first.record(Used(99, 99))
-    assert (desk.settled, desk.closed, desk.accounting.under_way) == ([(5, 9), (5, 3)], 1, 0)
-    assert desk.used == meter.used == (10, 12)
+    assert (recorder.settled, recorder.closed, recorder.accounting.under_way) == ([(5, 9), (5, 3)], 1, 0)
+    assert recorder.used == meter.used == (10, 12)
     assert len({first.name, second.name}) == 2
 
 
 async def test_a_request_that_no_server_took_has_used_nothing() -> None:
-    desk = Desk(accounting_of(None, Rates()))
-    meter = await desk.meter()
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
     with meter.begin(ONE) as one:
         one.settle()
     meter.close()
-    assert (meter.used, desk.used, desk.closed) == (None, (0, 0), 1)
+    assert (meter.used, recorder.used, recorder.closed) == (None, (0, 0), 1)
 
 
 @pytest.mark.parametrize("answer", [None, aiohttp.ServerDisconnectedError(), OSError(), TimeoutError(), "late"])
@@ -79,20 +80,20 @@ async def test_a_server_that_does_not_tell_leaves_what_it_told_before(
 ) -> None:
     monkeypatch.setattr(module, "QUERY_SECONDS", 0.01)
 
-    async def ask(_: Model, __: Try) -> Counts | None:
+    async def ask(_: Model, __: Attempt) -> Counts | None:
         if answer == "late":
             await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
         return None
 
-    desk, questions = Desk(accounting_of(None, Rates())), UsageQueries(ask)
-    meter = await desk.meter(questions)
+    recorder, queries = Recorder(accounting_of(None, Rates())), UsageQueries(ask)
+    meter = await recorder.meter(queries)
     with meter.begin(ONE) as one:
         one.record(Used(1, 2))
     meter.close()
-    await questions.close()
-    assert (desk.settled, desk.closed) == ([(1, 2)], 1)
+    await queries.close()
+    assert (recorder.settled, recorder.closed) == ([(1, 2)], 1)
 
 
 async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,20 +101,20 @@ async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pyt
     monkeypatch.setattr(module, "_MOST_OF_A_MODEL", 2)
     may, asked = asyncio.Event(), list[str]()
 
-    async def ask(model: Model, one: Try) -> Counts | None:
+    async def ask(model: Model, one: Attempt) -> Counts | None:
         asked.append(model.name)
         await may.wait()
         return Counts(Used(1, 1), final=True)
 
-    desk, questions = Desk(accounting_of(None, Rates())), UsageQueries(ask)
-    meter = await desk.meter()
+    recorder, queries = Recorder(accounting_of(None, Rates())), UsageQueries(ask)
+    meter = await recorder.meter()
     tries = [meter.begin(ONE) for _ in range(8)]
     for one, name in zip(tries, "aaaabbbb", strict=True):
-        questions.ask(Model("team", name, name), one)
+        queries.ask(Model("team", name, name), one)
     await asyncio.sleep(0)
     assert asked == ["a", "a", "b"]
-    assert desk.settled == [None] * 5
+    assert recorder.settled == [None] * 5
     may.set()
-    await questions.close()
+    await queries.close()
     meter.close()
-    assert desk.closed == 1
+    assert recorder.closed == 1

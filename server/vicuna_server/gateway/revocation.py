@@ -1,7 +1,7 @@
-"""A request goes on as long as its key is one: revoked or expired, it ends within a second. Pure ASGI.
+"""Revocation: the requests of a key that is revoked or has expired end within a second. Pure ASGI.
 
-To the application it looks as if the client had left. What its client then sees is made here: a stream ends with an
-event that has an error in it, as when its server is lost; an answer that has not begun is a 401.
+The application sees a disconnected client. The client gets its response from here: a stream ends with an error event,
+as when its server is lost, and a response that has not begun is a 401.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from vicuna_server.errors import RequestError
 from vicuna_server.gateway.keys import Key
 from vicuna_server.protocol.errors import error_body
 
-__all__ = ["Tenure"]
+__all__ = ["Revocation"]
 
 logger = logging.getLogger(__name__)
 
 
-class Tenure:
-    """Knows the requests under way of every key. Behind the gate, which puts the key into the ASGI state."""
+class Revocation:
+    """Knows the requests under way of every key. Behind `Authentication`, which puts the key into the ASGI state."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,24 +45,24 @@ class Tenure:
             if not self._running[key]:
                 del self._running[key]
         if running.revoked:
-            await running.say(scope, key)
+            await running.send_error(scope, key)
 
-    def look(self, holds: Callable[[Key], bool]) -> None:
-        """End the requests of keys that do not hold any more."""
-        for key in [key for key in self._running if not holds(key)]:
+    def look(self, is_valid: Callable[[Key], bool]) -> None:
+        """End the requests of keys that are not valid any more."""
+        for key in [key for key in self._running if not is_valid(key)]:
             ended = [running for running in self._running[key] if running.revoke()]
             if ended:
-                logger.info("the key %s is revoked or expired: %d of its requests end", key.name, len(ended))
+                logger.info("the key %s was revoked or has expired: %d of its requests are ended", key.name, len(ended))
 
 
 class _Running:
-    """One request and how far its answer is."""
+    """One request, and how far its response is."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._whole = False  # the request's body has been read
+        self._body_read = False  # whether the request's body has been read
         self._started = False
         self._frames = False
         self._done = False
@@ -84,9 +84,9 @@ class _Running:
     async def receive(self) -> Message:
         if self.revoked:
             return {"type": "http.disconnect"}
-        if not self._whole:
+        if not self._body_read:
             message = await self._receive()
-            self._whole = not message.get("more_body", False)
+            self._body_read = not message.get("more_body", False)
             return message
         coming = asyncio.ensure_future(self._receive())
         try:
@@ -105,11 +105,13 @@ class _Running:
             self._done = True
         await self._send(message)
 
-    async def say(self, scope: Scope, key: Key) -> None:
-        """Tell the client why its answer ends; one that is half there is cut off."""
+    async def send_error(self, scope: Scope, key: Key) -> None:
+        """Send the reason to the client; a response that has begun and is not a stream is cut off."""
         if self._done:
             return
-        error = RequestError(f"the API key {key.name} was revoked, or has expired", status=401, code="invalid_api_key")
+        error = RequestError(
+            f"the API key {key.name} was revoked or has expired; ask for a new one", status=401, code="invalid_api_key"
+        )
         if not self._started:
             await error_response(error)(scope, self._receive, self._send)
         elif self._frames:

@@ -1,4 +1,4 @@
-"""Who may come in: every route but the health checks and the page needs a key. Pure ASGI."""
+"""Authentication: every route except the health checks and the page needs an API key. Pure ASGI."""
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -13,23 +13,23 @@ from vicuna_server.gateway.connection import CONNECTION
 from vicuna_server.gateway.keys import Key, KeyRing
 from vicuna_server.gateway.rates import Rates
 
-__all__ = ["ANYONE", "Gate"]
+__all__ = ["ANONYMOUS", "Authentication"]
 
-ANYONE = Key(name="", sha256="0" * 64)
-"""Who asks where no keys are used."""
+ANONYMOUS = Key(name="", sha256="0" * 64)
+"""The key of all requests where no keys are used."""
 
-_GETS = "requests that are no POST"
+_GETS = "requests other than POST"
 
 
-class Gate:
-    """Finds the request's key, puts it into the ASGI state as `key`, and counts its requests.
+class Authentication:
+    """Finds the key of a request, puts it into the ASGI state as `key`, and counts the key's requests.
 
     Args:
-        app: what is behind.
+        app: gets the requests that have a valid key.
         open_paths: paths that need no key.
-        rates: how often each key asked.
-        gets_per_minute: what each key may ask by other methods than POST.
-        end: told which keys still are some, whenever that may have changed; ends what others have under way.
+        rates: counts the requests of each key.
+        gets_per_minute: requests of each key by other methods than POST; None: no limit.
+        on_keys_changed: called when keys may have changed, with a function that says whether a key is valid still.
         clock: the present time, with its zone.
     """
 
@@ -39,20 +39,20 @@ class Gate:
         open_paths: Collection[str],
         rates: Rates,
         gets_per_minute: int | None = None,
-        end: Callable[[Callable[[Key], bool]], None] = lambda _: None,
+        on_keys_changed: Callable[[Callable[[Key], bool]], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._app = app
         self._open_paths = open_paths
         self._rates = rates
         self._gets_per_minute = gets_per_minute
-        self._end = end
+        self._on_keys_changed = on_keys_changed
         self._clock = clock
         self._ring: KeyRing | None = KeyRing()
 
     @property
     def ring(self) -> KeyRing | None:
-        """The keys; None: everybody may come in."""
+        """The keys; None: requests need no key."""
         return self._ring
 
     @ring.setter
@@ -61,13 +61,13 @@ class Gate:
         self.look()
 
     def look(self) -> None:
-        """End what keys have under way that were revoked or have expired; to be called now and then."""
+        """Report keys that were revoked or have expired; to be called once in a while."""
         ring, now = self._ring, self._clock()
         if ring is not None:
-            self._end(lambda key: ring.holds(key, now))
+            self._on_keys_changed(lambda key: ring.holds(key, now))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request in, or refuse it."""
+        """Pass one request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
             try:
                 state = scope.setdefault("state", {})
@@ -96,14 +96,16 @@ class Gate:
 
     def _admit(self, scope: Scope) -> Key:
         if self.ring is None:
-            return ANYONE
+            return ANONYMOUS
         said = Headers(scope=scope).get("authorization", "")
         key = self._find(said)
         if key is None:
             said = "this API key is not known" if said.partition(" ")[2] else "no API key was given"
             raise RequestError(f"{said}; send yours as `Authorization: Bearer KEY`", status=401, code="invalid_api_key")
         if key.expired(self._clock()):
-            raise RequestError(f"the API key {key.name} expired; ask for a new one", status=403, code="api_key_expired")
+            raise RequestError(
+                f"the API key {key.name} has expired; ask for a new one", status=403, code="api_key_expired"
+            )
         self._count(key, scope["method"])
         return key
 

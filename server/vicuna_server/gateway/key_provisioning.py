@@ -1,7 +1,7 @@
-"""The gateway's key pairs in a cluster: made once, told to whom they concern.
+"""Makes the gateway's key pairs in a cluster, and publishes the public keys.
 
-The private keys are in a Secret that the gateway alone mounts; the public ones in a ConfigMap, from which the operator
-takes them. What is there is kept: only another `--rotation` lets the next key take over.
+The private keys are in a Secret that only the gateway mounts. The public keys are in a ConfigMap that the operator
+reads. Existing keys are kept: only another `--rotation` lets the next key take over.
 """
 
 import base64
@@ -13,18 +13,18 @@ from typing import Any
 import aiohttp
 
 from vicuna_server.errors import InputError, UnreachableError
-from vicuna_server.gateway.api_server import AnswerError, ApiServer
+from vicuna_server.gateway.api_server import ApiServer, ApiStatusError
 from vicuna_server.gateway.key_pair import KeyPairs
 from vicuna_server.gateway.options import NamespacedName
 
-__all__ = ["PUBLIC_KEYS", "ROTATION", "Keeper", "keep"]
+__all__ = ["PUBLIC_KEYS", "ROTATION", "KeyProvisioner", "provision"]
 
 logger = logging.getLogger(__name__)
 
 PUBLIC_KEYS = "public-keys"
 """The ConfigMap's entry."""
 ROTATION = "vicuna.dev/signing-rotation"
-"""The Secret's annotation: the words of all rotations, the last one last."""
+"""The Secret's annotation: the names of all rotations, the latest last."""
 
 _TRIES = 5
 _SECONDS = 30.0
@@ -32,49 +32,53 @@ _SECONDS = 30.0
 Body = dict[str, Any]
 
 
-async def keep(secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
+async def provision(secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
     """Make what is missing, at the API server of KUBECONFIG or of the pod's service account.
 
     Raises:
-        InputError: `SigningKeyBroken`; UnreachableError: there is no cluster, or it does not let us.
+        InputError: `SigningKeyBroken`; UnreachableError: there is no cluster, or it refuses.
     """
     api = ApiServer()
     await api.connect()
     try:
-        await Keeper(api).keep(secret, config_map, rotation)
+        await KeyProvisioner(api).provision(secret, config_map, rotation)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         said = str(error) or type(error).__name__
-        raise UnreachableError("ApiUnreachable", f"the API server does not answer: {said}") from None
+        raise UnreachableError(
+            "ApiUnreachable", f"the API server does not respond: {said}; run it again once it does"
+        ) from None
     finally:
         await api.close()
 
 
-class Keeper:
-    """Reads and writes the two objects; whoever writes at the same time is not written over.
+class KeyProvisioner:
+    """Reads and writes the two objects; a write at the same time by somebody else is not overwritten.
 
     Args:
-        api: where they are.
+        api: the API server.
     """
 
     def __init__(self, api: ApiServer) -> None:
         self._api = api
 
-    async def keep(self, secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
+    async def provision(self, secret: NamespacedName, config_map: NamespacedName, rotation: str) -> None:
         """Make the Secret if it is not there, carry a rotation out, and publish the public keys.
 
         Raises:
-            InputError: `SigningKeyBroken`: what is there is no key pair of ours, and is left alone.
-            UnreachableError: the API server refuses, or others write without end.
-            aiohttp.ClientError, OSError: no answer.
+            InputError: `SigningKeyBroken`: the Secret does not hold key pairs of the gateway; it is not changed.
+            UnreachableError: the API server refuses, or others keep writing.
+            aiohttp.ClientError, OSError: no response.
         """
         for _ in range(_TRIES):
             pairs = await self._kept(secret, rotation)
             if pairs is not None and await self._published(config_map, pairs.public()):
                 return
-        raise UnreachableError("Contended", f"{secret.name} or {config_map.name} is written by others all the time")
+        raise UnreachableError(
+            "Contended", f"others changed {secret.name} or {config_map.name} in each of {_TRIES} tries; run it again"
+        )
 
     async def _kept(self, secret: NamespacedName, rotation: str) -> KeyPairs | None:
-        """Return the key pairs as they are from now on; None where somebody else was faster."""
+        """Return the key pairs that are valid from now on; None where somebody else wrote first."""
         collection = f"/api/v1/namespaces/{secret.namespace}/secrets"
         found = await self._get(f"{collection}/{secret.name}")
         if found is None:
@@ -115,13 +119,13 @@ class Keeper:
         return await self._ask("GET", path)
 
     async def _write(self, method: str, path: str, body: Body) -> bool:
-        """Return whether it was written; False where it was there already, or not as it was read."""
+        """Return whether it was written; False where it existed already, or had changed since it was read."""
         return await self._ask(method, path, body) is not None
 
     async def _ask(self, method: str, path: str, body: Body | None = None) -> Body | None:
         try:
             return await self._api.ask(method, path, body, seconds=_SECONDS)
-        except AnswerError as error:
+        except ApiStatusError as error:
             if error.status == 409 or (error.status == 404 and method != "POST"):
                 return None
             raise UnreachableError("ApiRefused", f"{method} {path}: {error}") from None
@@ -150,4 +154,6 @@ def _decoded(secret: Mapping[str, Any]) -> dict[str, bytes]:
     try:
         return {name: base64.b64decode(value, validate=True) for name, value in (secret.get("data") or {}).items()}
     except (binascii.Error, TypeError, ValueError):
-        raise InputError("SigningKeyBroken", "the Secret's entries are not base64") from None
+        raise InputError(
+            "SigningKeyBroken", "the entries of the Secret are not base64; restore it from a backup"
+        ) from None

@@ -14,8 +14,8 @@ from support.serving import running
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.app import OPEN_PATHS
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Model
-from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.gateway.rates import Rates
 
@@ -37,7 +37,7 @@ def _walk(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _routes(door: Gateway) -> list[tuple[str, str]]:
-    app: Any = door.gate
+    app: Any = door.authentication
     while not isinstance(app, FastAPI):
         app = getattr(app, "_app", None) or app.app
     found = list(_walk(app.routes))
@@ -113,10 +113,10 @@ async def test_what_is_refused_is_counted_and_logged_without_its_key(caplog: pyt
 async def test_rotation_works_at_once_and_an_expired_key_says_so() -> None:
     async with gateway(_ring()) as door:
         assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 200
-        door.gate.ring = _ring(expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+        door.authentication.ring = _ring(expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
         response = await door.client.get("/v1/models", headers=_bearer())
         assert (response.status_code, response.json()["error"]["code"]) == (403, "api_key_expired")
-        door.gate.ring = KeyRing()
+        door.authentication.ring = KeyRing()
         assert (await door.client.get("/v1/models", headers=_bearer())).status_code == 401
 
 
@@ -156,17 +156,17 @@ async def test_keys_and_prompts_are_in_no_log(caplog: pytest.LogCaptureFixture) 
 )
 def test_a_head_tells_whether_its_key_opens_something(lines: bytes, opens: bool) -> None:
     head = b"GET / HTTP/1.1\r\n" + lines + b"\r\n"
-    gate = _gate(_ring())
-    assert gate.knows(head) == opens
-    gate.ring = _ring(expires="2020-01-01T00:00:00Z")
-    assert not gate.knows(head)
-    gate.ring = None
-    assert gate.knows(head)
+    authentication = _authentication(_ring())
+    assert authentication.has_valid_key(head) == opens
+    authentication.ring = _ring(expires="2020-01-01T00:00:00Z")
+    assert not authentication.has_valid_key(head)
+    authentication.ring = None
+    assert authentication.has_valid_key(head)
 
 
-def _gate(ring: KeyRing) -> Gate:
+def _authentication(ring: KeyRing) -> Authentication:
     async def nothing(*_: object) -> None: ...
 
-    gate = Gate(nothing, (), Rates())
-    gate.ring = ring
-    return gate
+    authentication = Authentication(nothing, (), Rates())
+    authentication.ring = ring
+    return authentication

@@ -1,7 +1,7 @@
-"""What of a server's answer a client gets to see: few statuses, three content types, and a short list of headers.
+"""Which parts of a server's response a client gets: few statuses, three content types, and a short list of headers.
 
-A model's image is a tenant's: what it says must neither steer a browser or a proxy that stands before the gateway
-(cookies, redirects, `x-accel-redirect`, upgrades, HTML), nor grow what the gateway keeps.
+Servers run a tenant's image. Their heads must not control a browser or a proxy before the gateway (cookies, redirects,
+`x-accel-redirect`, upgrades, HTML), and must not grow the gateway's memory.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 
-__all__ = ["EVENT_STREAM", "AnswerHead", "BadAnswerError", "printable", "read_head"]
+__all__ = ["EVENT_STREAM", "BadResponseError", "ResponseHead", "printable", "read_head"]
 
 EVENT_STREAM = "text/event-stream"
 _MEDIA_TYPES = frozenset({"application/json", EVENT_STREAM, "text/plain"})
@@ -21,11 +21,11 @@ _PASSED = {
     REVISION_HEADER: re.compile(r"[0-9a-z]{1,16}"),
     TRIMMED_HEADER: re.compile(r"[0-9]{1,9}"),
 }
-"""Names in lower case, and what their values look like; another value is left out."""
+"""Names in lower case, and the pattern of their values; a header with another value is left out."""
 
 
-class BadAnswerError(ValueError):
-    """An answer that no client gets: another server of the model would give the same, so none is asked.
+class BadResponseError(ValueError):
+    """A response that is not passed on; no other server is tried, since it would send the same.
 
     Args:
         why: for the client and the log.
@@ -38,14 +38,14 @@ class BadAnswerError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
-    """The head of an answer as it goes to the client.
+class ResponseHead:
+    """The head of a response, as the client gets it.
 
     Attributes:
-        status: 200 to 599, no 3xx.
+        status: 200 to 599, without 3xx.
         media_type: one of three; empty where there is no body.
         headers: name and value of each.
-        revision: what answered; empty where neither its pod nor the answer says what could be one.
+        revision: of the server; empty where neither its pod nor the response states a valid one.
         length: of the body in bytes, where the server states it.
     """
 
@@ -61,26 +61,26 @@ class AnswerHead:
         return self.media_type == EVENT_STREAM
 
 
-def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> AnswerHead:
-    """Return what the client gets of a head.
+def read_head(status: int, headers: Mapping[str, str], revision: str = "") -> ResponseHead:
+    """Return the head that the client gets.
 
     Args:
         status: any number.
         headers: by name in any case.
-        revision: of the pod that answers, whatever the answer says; empty: what the answer says.
+        revision: of the server's pod; empty: the one that the head states.
 
     Raises:
-        BadAnswerError: nothing.
+        BadResponseError: the response must not be passed on.
     """
     _check(status, headers.get("content-encoding", "identity"))
     media_type, with_charset = _media_type(status, headers.get("content-type", ""))
     if media_type == EVENT_STREAM and status != 200:
-        raise BadAnswerError(f"the server of this model answered with a stream of status {status}")
+        raise BadResponseError(f"the server of this model sent an event stream with status {status}; 200 is expected")
     passed = _passed(headers, revision)
     content_type = {"content-type": with_charset} if with_charset else {}
     buffering = {"x-accel-buffering": "no"} if media_type == EVENT_STREAM else {}  # for a proxy before the gateway
     length = headers.get("content-length", "")
-    return AnswerHead(
+    return ResponseHead(
         status,
         media_type,
         tuple((name.encode(), value.encode()) for name, value in (content_type | passed | buffering).items()),
@@ -97,9 +97,9 @@ def _passed(headers: Mapping[str, str], revision: str) -> dict[str, str]:
 
 def _check(status: int, encoding: str) -> None:
     if not 200 <= status <= 599 or 300 <= status <= 399:
-        raise BadAnswerError(f"the server of this model answered with status {status}, which is not passed on")
+        raise BadResponseError(f"the server of this model responded with status {status}, which is not passed on")
     if encoding.strip().lower() not in ("", "identity"):
-        raise BadAnswerError("the server of this model compressed its answer, which nobody asked for")
+        raise BadResponseError("the server of this model compressed its response, though the request asked for none")
 
 
 def _media_type(status: int, given: str) -> tuple[str, str]:
@@ -110,13 +110,13 @@ def _media_type(status: int, given: str) -> tuple[str, str]:
     media_type = media_type.strip().lower()
     if media_type not in _MEDIA_TYPES:
         said = printable(media_type, 60) or "none"
-        raise BadAnswerError(
-            f"the server of this model answered {status} with content type {said}; "
+        raise BadResponseError(
+            f"the server of this model responded {status} with content type {said}; "
             f"only {', '.join(sorted(_MEDIA_TYPES))} are passed on"
         )
     return media_type, f"{media_type}; charset=utf-8" if _UTF8.fullmatch(parameters.strip()) else media_type
 
 
 def printable(text: str, most: int) -> str:
-    """Return a stranger's words as one line of printable ASCII, cut to so many letters."""
+    """Return an untrusted text as one line of printable ASCII, cut to `most` characters."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:most])
