@@ -1,4 +1,4 @@
-"""Who may come in, over every route there is."""
+"""Authentication of every route."""
 
 import json
 import re

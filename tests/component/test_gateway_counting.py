@@ -1,4 +1,4 @@
-"""The gateway's tokens are the servers' tokens, however an answer ended; and clients see nothing of how it knows."""
+"""The gateway counts the same tokens as the servers, however a response ended, and clients do not see how."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ def _engine(**settings: Any) -> ScriptedEngine:
 
 
 async def _sums(door: Gateway, *servers: Running) -> tuple[Used, Used]:
-    """Return the gateway's tokens and the servers', once all is known."""
+    """Return the gateway's tokens and the servers', once all requests are counted."""
     await eventually(lambda: door.upstream.accounting.under_way == 0)
     text = door.upstream.metrics.render().decode()
     kinds = (rf'^vicuna_gateway_tokens_total{{.*kind="{kind}".* ([0-9.]+)$' for kind in Used._fields)
@@ -72,7 +72,7 @@ async def _two(engines: Sequence[Engine], dice: random.Random) -> AsyncIterator[
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.full)])
 async def test_the_gateways_sum_is_the_servers_sum(count: int) -> None:
     dice = random.Random(count)
-    # room for few, so that some wait in the line, some are refused, and some are left while they wait
+    # few slots, so that some requests wait, some are refused, and some clients disconnect while they wait
     speeds = [ScriptedSettings(tokens_per_second=speed) for speed in (25, 100)]
     engines = [ScriptedEngine(speed, max_concurrency=16) for speed in speeds]
     async with _two(engines, dice) as (door, servers):
@@ -156,7 +156,7 @@ async def test_an_answer_that_ends_early_is_counted_and_logged(
     key = "vk-" + "k" * 43
     ring = KeyRing.parse({"alice": json.dumps({"sha256": hash_of(key)}).encode()})
     engine = _engine(tokens=10**6, tokens_per_second=50)
-    # without tokens nothing is said in a stream: a time limit of the gateway's ends it
+    # without tokens the stream is silent, so a time limit of the gateway ends it
     limit: dict[str, Any] = {"idle_seconds": 0.3} if how == "silent" else {}
     async with running(engine) as server, gateway(ring, **limit) as door:
         model = Model("team", "tiny", "tiny", max_stream_seconds=-29.7 if how == "silent" else 600)

@@ -1,4 +1,4 @@
-"""What strangers and clients may take of a gateway, over real sockets: heads, bodies, connections, time."""
+"""Limits of clients with and without a key, over real sockets: heads, bodies, connections, time."""
 
 import asyncio
 import contextlib
@@ -291,7 +291,7 @@ async def test_a_name_is_not_echoed_whole(name: str) -> None:
 
 
 async def test_where_all_places_are_taken_the_oldest_stranger_makes_room() -> None:
-    """Connections without a request, or with half a head, keep out nobody, and end no request of a key's."""
+    """Connections without a request, or with half a head, keep nobody out, and end no request that has a key."""
     pieces = (head("text/event-stream"), chunk(EVENT))
     async with faulty(*pieces, hold=True) as server, gateway(_ring(), max_connections=20) as door:
         door.route(server.url)
@@ -337,7 +337,7 @@ async def test_one_address_has_its_share_and_forwarded_addresses_count_only_from
 
 
 async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None:
-    """A reader that takes nothing has two small pieces of the page waiting for it, and is cut off in time."""
+    """For a client that does not read, two small pieces of the page are buffered; then it is disconnected."""
     async with gateway(idle_seconds=0.5) as door:
         async with connected(door.url) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -362,7 +362,7 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
 
 
 async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turns() -> None:
-    """A hundred requests for the page and one for the models, sent behind them: it is answered before most."""
+    """After a hundred requests for the page, one for the models gets its response before most of them."""
     page = request(None, "connection: close", method="GET", path="/assets/math.js")
     models = request(None, "connection: close", method="GET", path="/v1/models")
     order: list[str] = []
@@ -431,7 +431,7 @@ async def test_who_offers_http_2_is_answered_in_http_1_1_and_the_body_is_read() 
 
 
 async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
-    """Tasks that only wait for their turn get it many times during one body: no step of the work is long."""
+    """Other tasks run many times during one large body, since it is scanned in short steps."""
     bodies = [
         b'{"model":"tiny","x":[' + b"[]," * (4 * MIB // 3 - 40) + b"[]]}",
         b'{"model":"tiny","x":[' + b"1e1," * (MIB - 40) + b"1]}",
@@ -447,7 +447,7 @@ async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
             last = time.thread_time()
             while not work.done():
                 await asyncio.sleep(0)
-                now = time.thread_time()  # not the clock: other processes' turns are no lag of ours
+                now = time.thread_time()  # CPU time, since other processes run meanwhile
                 turns, longest, total = turns + 1, max(longest, now - last), total + now - last
                 last = now
             assert (await work).model == "tiny"

@@ -1,4 +1,4 @@
-"""A gateway before a model server that a stranger wrote: what reaches client, log, metrics and memory."""
+"""A gateway before a hostile model server: what reaches the client, the log, metrics and memory."""
 
 import asyncio
 import itertools
@@ -332,14 +332,14 @@ async def test_the_end_of_a_stream_may_come_after_its_last_event(monkeypatch: py
             seen.clear()
             async with door.client.stream("POST", CHAT, json=chat(stream=True)) as response:
                 parts = response.aiter_raw()
-                assert await anext(parts) == EVENT + DONE  # the client waits for nothing
+                assert await anext(parts) == EVENT + DONE  # without waiting for the rest
                 seen.set()
                 assert [part async for part in parts] == []
             await eventually(lambda: door.upstream.balancer.under_way == 0)
         assert (len(server.requests), server.connections) == (2, 1)
 
 
-# large answers
+# large responses
 
 
 async def test_a_large_answer_flows_through_with_its_length_and_usage(pair: tuple[Hostile, Gateway]) -> None:
@@ -497,7 +497,7 @@ async def test_a_server_that_refuses_a_body_before_it_is_there_is_not_blamed() -
         _nobody_is_blamed(door)
 
 
-# whatever else
+# random responses
 
 
 async def test_whatever_a_server_answers_the_gateway_says_something_sensible_and_lives(
@@ -511,7 +511,7 @@ async def test_whatever_a_server_answers_the_gateway_says_something_sensible_and
             try:
                 response = await door.client.post(CHAT, json=chat(stream=True))
             except (httpx.RemoteProtocolError, httpx.ReadError):
-                continue  # an answer without its end, and the client knows
+                continue  # the response has no end, and the client notices
             assert response.status_code != 500, pieces
             assert 200 <= response.status_code <= 599, pieces
             assert response.headers["x-content-type-options"] == "nosniff"

@@ -1,4 +1,4 @@
-"""Names and salts through a running gateway: who gets a request, what is said, and what its server is told."""
+"""Names and salts through a running gateway: which model gets a request, which errors and headers are sent."""
 
 import json
 import logging

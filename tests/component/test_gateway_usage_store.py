@@ -1,4 +1,4 @@
-"""The store of a gateway's counts by HTTP: an API server that keeps VicunaUsages, has none, or is away."""
+"""The store of usage over HTTP: an API server that keeps VicunaUsages, has none, or does not respond."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -41,7 +41,7 @@ class Gateway:
     client: httpx.AsyncClient
 
     def route(self, *urls: str, model: Model = TINY) -> None:
-        """Say which servers a model has."""
+        """Set the servers of a model."""
         self.catalogue.put(model)
         self.catalogue.put_endpoints(model.key, "slice", [Endpoint(url) for url in urls])
 
@@ -53,7 +53,7 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(ring: KeyRing | None = None, *, several: bool = False, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway; without a ring everybody may come in. `several`: of several namespaces."""
+    """Run a gateway; without a ring requests need no key. `several`: it may serve several namespaces."""
     catalogue = Catalogue(several=several)
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
     authentication = create_app(catalogue, upstream, Rates(), lambda: True)
@@ -85,7 +85,7 @@ class Faulty:
     requests: list[bytes]
     gone: asyncio.Event
     questions: list[bytes]
-    """For counts; it knows of none, as a stranger's server."""
+    """Requests for counts; it responds 404, as another project's server."""
 
 
 @asynccontextmanager

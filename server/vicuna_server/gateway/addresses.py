@@ -1,7 +1,7 @@
 """The client's address behind trusted proxies, and how many requests one address may have under way.
 
-Any client can write `X-Forwarded-For`. So it is read from its end backwards, as far as trusted proxies wrote it, and
-only if the connection itself is from a trusted proxy.
+Any client can write `X-Forwarded-For`. So it is read only on connections of trusted proxies, and from its end
+backwards, as far as trusted proxies wrote it.
 """
 
 from collections import Counter

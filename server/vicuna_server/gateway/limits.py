@@ -11,7 +11,7 @@ __all__ = ["body_memory", "most_connections", "raise_descriptors"]
 _BODY_SHARE = 4
 _PLAIN_BODY_MEMORY = 128 * 2**20
 _OTHER_DESCRIPTORS = 64
-"""File descriptors for listeners, watches, logs, and some to spare."""
+"""File descriptors for listeners, watches, logs, and a reserve."""
 _FEWEST_CONNECTIONS = 16
 
 

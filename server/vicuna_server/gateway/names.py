@@ -4,8 +4,8 @@ An id, `namespace/servedName`, always means the model that has it. A served name
 the key names: its `defaultNamespace`, else the namespaces that its patterns name without a wildcard. So a model of
 another namespace can neither take over a name nor make it ambiguous.
 
-If the gateway serves several namespaces, a served name that reads as an id of another one (`lmsys/vicuna-13b`) means no
-model, whether or not that id exists.
+A gateway may serve several namespaces. Then a served name that reads as an id of another one (`lmsys/vicuna-13b`) means
+no model, whether or not that id exists.
 """
 
 from collections.abc import Collection, Iterable

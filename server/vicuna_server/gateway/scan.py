@@ -3,8 +3,8 @@
 The members of the body's object are read one by one, strictly; `json_skip` skips the values that are lists or objects.
 The model's server judges what is inside of those.
 
-A lenient parser must not see other members than this one. So it refuses text outside of strings that is not JSON, bytes
-that are not UTF-8, `model` or `stream` given twice, and `Model` in other letters (Go's parser takes it as `model`).
+A lenient parser must not see other members than this one. So text outside of strings that is not JSON is refused, and
+bytes that are not UTF-8. So are `model` or `stream` given twice, and `Model`, which Go's parser takes as `model`.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """Metric series that are limited in number, and are removed with the model or key that they name.
 
-Models, keys, revisions and statuses come from outside. A server that states a new revision with every response, or
-objects that come and go for months, must not grow the process or its /metrics.
+Models, keys, revisions and statuses come from outside. The process and its /metrics must not grow with them: a server
+may state a new revision with every response, and objects come and go for months.
 """
 
 import time

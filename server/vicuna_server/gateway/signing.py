@@ -39,20 +39,20 @@ class Signer:
 
     def token(self, model: Model, method: str, path: str) -> str:
         """Return a token for a request to a model's servers."""
-        whom = tuple(audience(model.namespace, model.name, uid) for uid in (model.uid, *model.former_uids))
-        place, now = (whom, method, path), self._clock()
+        audiences = tuple(audience(model.namespace, model.name, uid) for uid in (model.uid, *model.former_uids))
+        place, now = (audiences, method, path), self._clock()
         token, at = self._made.get(place, ("", 0.0))
         if token and 0 <= now - at < _REUSE_SECONDS:
             return token
         if len(self._made) >= _MOST_TOKENS:
             self._made.clear()
-        token = self._sign(whom, method, path, int(now))
+        token = self._sign(audiences, method, path, int(now))
         self._made[place] = (token, now)
         return token
 
-    def _sign(self, whom: tuple[str, ...], method: str, path: str, now: int) -> str:
+    def _sign(self, audiences: tuple[str, ...], method: str, path: str, now: int) -> str:
         claims = {
-            "aud": whom[0] if len(whom) == 1 else list(whom),
+            "aud": audiences[0] if len(audiences) == 1 else list(audiences),
             "iat": now,
             "exp": now + LIFE_SECONDS,
             "method": method,

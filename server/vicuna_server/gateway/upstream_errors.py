@@ -44,7 +44,7 @@ def gateway_refused(model: Model, url: str) -> Response:
         url,
         model.id,
     )
-    message = f"the server of {model.id} refused the gateway; whoever runs the gateway finds the reason in its log"
+    message = f"the server of {model.id} refused the gateway itself; ask its administrator, whose log has the reason"
     return error_response(RequestError(message, status=502, code="upstream_refused"))
 
 

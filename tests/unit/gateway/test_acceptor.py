@@ -1,4 +1,4 @@
-"""New connections: who goes in, in what order, and what one turn of the loop does of it."""
+"""Pending connections: which are handed over, in what order, and how many in one iteration of the loop."""
 
 import asyncio
 import contextlib

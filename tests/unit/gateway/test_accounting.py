@@ -20,7 +20,7 @@ AT_ONCE = Timing(write=0, quota=0, retry=0)
 
 
 async def _opened(replica: Replica, **limits: Any) -> bool:
-    """Whether a request of 100 tokens may begin; the store is asked as often as need be."""
+    """Whether a request of 100 tokens may begin; the store is asked as often as needed."""
     opening = asyncio.ensure_future(replica.accounting.open(key(**limits), "m", 100))
     while not opening.done():
         await asyncio.sleep(0)
@@ -43,7 +43,7 @@ async def test_without_a_limit_nothing_is_asked_and_all_is_counted() -> None:
     reservation = await replica.accounting.open(key(), "team/x", 10**9)
     reservation.record(10, 0)
     reservation.record(10, 4)
-    reservation.record(10, 2)  # never goes back
+    reservation.record(10, 2)  # counts never decrease
     reservation.close()
     assert (store.reads, store.writes) == (0, 0)
     await replica.writer.round()
@@ -156,7 +156,7 @@ async def test_idle_claims_are_given_back_and_others_take_them() -> None:
 
 
 async def _opened_all(replica: Replica, **limits: Any) -> bool:
-    """Whether two requests of 100 tokens may be under way at once; the second would be beyond the limit."""
+    """Whether two requests of 100 tokens may be under way at once, of which the second would exceed the limit."""
     opening = asyncio.ensure_future(replica.accounting.open(key(**limits), "m", 100))
     while not opening.done():
         await asyncio.sleep(0)

@@ -45,7 +45,7 @@ def test_those_that_leave_go_first_then_strangers_then_those_that_rest_and_none_
     ask(limits, busy, known=True)
     ask(limits, resting, known=True)
     rest(limits, resting)
-    ask(limits, stranger, known=False)  # the page, and does not read it
+    ask(limits, stranger, known=False)  # it asks for the page, and does not read it
     limits.mark_closing(leaving)
     new = [FakeConnection() for _ in range(3)]
     for connection, gone in zip(new, (leaving, stranger, new[0]), strict=True):
@@ -93,7 +93,7 @@ def test_heads_under_way_are_bounded_in_all() -> None:
     entered(limits, new)
     limits.add_head_bytes(new, 10)
     assert [connection.end for connection in (*old, idle, new)] == ["aborted", "", "", "", "", ""]
-    ask(limits, old[1], known=False)  # its head is whole, and counts no more
+    ask(limits, old[1], known=False)  # its head is complete, and is not counted any more
     limits.add_head_bytes(new, HEAD_BYTES)
     assert [connection.end for connection in (*old, new)] == ["aborted", "", "", "", ""]
 
@@ -137,7 +137,7 @@ def test_whatever_happens_the_counts_are_right_and_the_bound_holds(steps: list[t
         elif what == "look":
             limits.look([], 31.0)
         elif connection is not None and connection.end:
-            limits.remove(connection)  # the transport's word, which comes later
+            limits.remove(connection)  # as the transport does later
             slots[place] = None
         elif connection is not None:
             _step(limits, connection, what)

@@ -1,4 +1,4 @@
-"""A day's counts on their way into a slot: nothing twice, nothing lost, whatever becomes of a write."""
+"""A day's counts are written to a slot once, and none is lost, whatever happens to a write."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The short way answers what the routes would, and leaves the rest to them."""
+"""The fast path responds as the routes would, and leaves other requests to them."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Whole frames, whatever pieces they come in."""
+"""Whole frames, whatever pieces they arrive in."""
 
 import json
 import random

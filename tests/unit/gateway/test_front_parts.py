@@ -1,4 +1,4 @@
-"""Places at the capacity, addresses behind proxies, and what the process may take."""
+"""Capacity for requests, addresses behind proxies, and the limits of the process."""
 
 import resource
 from functools import partial

@@ -1,4 +1,4 @@
-"""What passes of a client's head and of a server's, and that nothing else does."""
+"""Which headers of clients and servers are passed on, and that no others are."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Keys as the Secret holds them, and how often each may ask."""
+"""API keys in the Secret, and how many requests each may send."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What one request uses at all its servers, and what is asked about in the background."""
+"""The usage of one request at all its servers, and which attempts are queried in the background."""
 
 import asyncio
 from functools import partial
@@ -20,7 +20,7 @@ MODEL = Model("team", "tiny", "tiny")
 
 
 class Recorder:
-    """A meter and all that it tells."""
+    """A meter, and its callbacks' calls."""
 
     def __init__(self, accounting: Accounting) -> None:
         self.accounting = accounting
@@ -42,7 +42,7 @@ class Recorder:
         return self.accounting.used("", "m")
 
 
-async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() -> None:
+async def test_a_request_counts_what_all_its_attempts_have_used_and_never_less() -> None:
     recorder = Recorder(accounting_of(None, Rates()))
     meter = await recorder.meter()
     with meter.begin(ONE) as first:
@@ -50,12 +50,12 @@ async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() ->
     assert recorder.asked == [first]
     with meter.begin(TWO) as second:
         second.record(Used(5, 7))
-        second.record(Used(4, 9))  # it may say what it likes
+        second.record(Used(4, 9))  # servers are not trusted: counts never decrease
         assert (second.used, recorder.used) == ((5, 9), (10, 11))
         second.settle()
     meter.close()
     assert (recorder.settled, recorder.closed) == ([(5, 9)], 0)
-    assert recorder.accounting.under_way == 1  # the first is still asked about
+    assert recorder.accounting.under_way == 1  # the first attempt is not settled yet
     first.record(Used(5, 3))
     first.settle()
     first.settle()

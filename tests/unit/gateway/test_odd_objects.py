@@ -1,4 +1,4 @@
-"""Whatever stands in the keys' Secret, in a model or in a slice: it is read or left out, and ends nothing."""
+"""Any content of the keys' Secret, of a model or of a slice is read or skipped, and ends nothing."""
 
 import asyncio
 import base64
@@ -143,7 +143,7 @@ class _Answer:
 
 
 class _Api:
-    """Lists these objects, then tells of these events, and nothing more."""
+    """Lists these objects, then sends these events, and nothing more."""
 
     def __init__(self, items: Any, lines: list[bytes]) -> None:
         self.asked: list[dict[str, str]] = []
@@ -156,7 +156,7 @@ class _Api:
 
 
 async def _seen(cache: Cache, items: Any, *events: Any) -> None:
-    """Let a reflector see all this; it must list once and watch once."""
+    """Run a reflector on these; it must list once and watch once."""
     api = _Api(items, [event if isinstance(event, bytes) else json.dumps(event).encode() for event in events])
     reflector = Reflector(api, "/x", cache, {})  # type: ignore[arg-type]
     running = asyncio.create_task(reflector.run())

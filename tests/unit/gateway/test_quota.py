@@ -1,4 +1,4 @@
-"""Limits: who may begin, and what one replica may spend of what all share."""
+"""Limits: which requests may start, and how many shared tokens one replica may spend."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

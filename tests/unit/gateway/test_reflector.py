@@ -1,4 +1,4 @@
-"""However an API server answers, it is asked again later and later, and never in a hot loop."""
+"""Whatever an API server responds, requests are repeated after growing pauses, never in a hot loop."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ class _Picture:
 
 
 class _Answer:
-    """One answer: what it is as JSON, or lines of a watch; an exception is raised."""
+    """One response: its JSON, or the lines of a watch; an exception is raised."""
 
     def __init__(self, listed: Any, lines: list[bytes]) -> None:
         self._listed, self._lines, self.content = listed, lines, self

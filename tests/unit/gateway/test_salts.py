@@ -1,4 +1,4 @@
-"""The salt of a key: another for each key and model, the same at every gateway, and it tells nothing."""
+"""The cache salt: another for each key and model, the same in every replica, and it reveals nothing."""
 
 import json
 

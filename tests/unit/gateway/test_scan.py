@@ -1,4 +1,4 @@
-"""`model` and `stream` of a body, read without building the rest: as json reads them, or refused."""
+"""`model` and `stream` of a body are read as `json` reads them, or refused, without parsing the rest."""
 
 import contextlib
 import json
@@ -189,7 +189,7 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_body_of_4_mib_is_looked_at_in_small_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two pauses no more than a few pieces' bytes are touched: how long that takes, a machine decides."""
+    """Between two pauses only a few pieces are read. Bytes are counted, since time depends on the machine."""
     touched = 0
 
     def counting(name: str) -> None:
