@@ -80,15 +80,15 @@ class ApiServer:
             aiohttp.ClientError, OSError: no response.
         """
         limits = aiohttp.ClientTimeout(total=seconds)
-        answer = await self._send(method, path, query or {}, body, limits, accept)
-        async with answer:
-            text = await answer.text()
+        response = await self._send(method, path, query or {}, body, limits, accept)
+        async with response:
+            text = await response.text()
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise ApiStatusError(answer.status, "the response is not a JSON object")
+            raise ApiStatusError(response.status, "the response is not a JSON object")
         return found
 
     async def _send(
@@ -104,24 +104,24 @@ class ApiServer:
         method, url, headers, _, _ = await self._client.param_serialize(
             method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
         )
-        answer: aiohttp.ClientResponse = (
+        response: aiohttp.ClientResponse = (
             await self._client.call_api(method, url, headers, body, _request_timeout=limits)
         ).response
-        if answer.status not in (200, 201):
-            text = (await answer.text())[:500]
-            answer.release()
-            if answer.status == 401:  # the service account's token rotates: read it again
+        if response.status not in (200, 201):
+            text = (await response.text())[:500]
+            response.release()
+            if response.status == 401:  # the service account's token rotates: read it again
                 await self.connect()
-            raise ApiStatusError(answer.status, text)
-        return answer
+            raise ApiStatusError(response.status, text)
+        return response
 
     async def offers(self, group_version: str) -> bool:
         """Whether the API server knows a group in this version."""
         try:
-            answer = await self.get(f"/apis/{group_version}", {}, _PATIENCE)
+            response = await self.get(f"/apis/{group_version}", {}, _PATIENCE)
         except ApiStatusError as error:
             if error.status == 404:
                 return False
             raise
-        answer.release()
+        response.release()
         return True

@@ -124,11 +124,11 @@ class DayUsage:
             claims=self._stored_claims(release=release),
         )
 
-    def wrote(self, sent: Slot, answer: Slot) -> None:
+    def wrote(self, sent: Slot, response: Slot) -> None:
         """Record that a slot was written as it was sent; the response has its new resourceVersion."""
         self._more -= self._tries[sent.write]
         self._tries.clear()
-        self.slot = replace(sent, metadata=answer.metadata)
+        self.slot = replace(sent, metadata=response.metadata)
         self.dirty = bool(self._more)
 
     def see(self, slots: Collection[Slot], now: float) -> None:

@@ -20,7 +20,7 @@ class Body(BaseModel):
 
 
 class Answer(TypedDict):
-    """An answer of a model's server, passed on as it came; its route there says what is in it."""
+    """A response of a model's server, passed on unchanged; that server's document describes it."""
 
     object: str
 

@@ -87,9 +87,9 @@ class Reflector:
         logger.warning("cannot watch %s: %.500s; trying again", self.path, str(error) or type(error).__name__)
 
     async def _list(self) -> None:
-        answer = await self.api.get(self.path, self.query, _LIST_TIMEOUT)
-        async with answer:
-            found = await answer.json()
+        response = await self.api.get(self.path, self.query, _LIST_TIMEOUT)
+        async with response:
+            found = await response.json()
         if not isinstance(found, dict):
             raise TypeError("the response is not a list of objects")
         items = found.get("items")
@@ -123,9 +123,9 @@ class Reflector:
             "resourceVersion": self._version,
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        answer = await self.api.get(self.path, query, _WATCH_TIMEOUT)
-        async with answer:
-            while line := await answer.content.readline():
+        response = await self.api.get(self.path, query, _WATCH_TIMEOUT)
+        async with response:
+            while line := await response.content.readline():
                 try:
                     event = json.loads(line)
                 except (ValueError, RecursionError) as error:

@@ -95,7 +95,7 @@ class UsageWriter:
 
         Raises:
             NoStoreError: there is no store.
-            Exception: no answer.
+            Exception: no response.
         """
         if self._rounds is None:
             self._rounds = asyncio.get_running_loop().create_future()
@@ -216,11 +216,11 @@ class UsageWriter:
     async def _write(self, day: DayUsage, *, release: bool = False) -> None:
         sent = day.filled(self._usage.now(), release=release)
         try:
-            answer = await self._store.write(sent)
+            response = await self._store.write(sent)
         except ConflictError:
             day.lose()
             raise
-        day.wrote(sent, answer)
+        day.wrote(sent, response)
         self._ended = ""
         self._written = self._usage.clock()
         size = size_of({(key, model) for key, model, _ in sent.usage})
