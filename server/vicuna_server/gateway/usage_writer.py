@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from vicuna_server.gateway.day_usage import DayUsage
@@ -12,6 +11,7 @@ from vicuna_server.gateway.quota import KeyUsage, Quota
 from vicuna_server.gateway.replica_usage import ReplicaUsage, date_of
 from vicuna_server.gateway.slot import size_of
 from vicuna_server.gateway.usage_store import ConflictError, NoStoreError, Store
+from vicuna_server.gateway.writer_timing import Timing
 
 __all__ = ["KEPT_DAYS", "Timing", "UsageWriter"]
 
@@ -22,27 +22,6 @@ _BYTES_A_SECOND = 32 * 2**10
 """A large object is written less often, so that the API server need not store more bytes than this."""
 _TRIES = 5
 _CLOSE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Intervals of the writer, in seconds.
-
-    Attributes:
-        write: between two writes of what was counted.
-        quota: between two rounds that ask for quotas.
-        renew: between two writes while a quota has unspent tokens.
-        idle: after which the unspent tokens of an idle key are given back.
-        retry: after a failure.
-        absent: until the store is tried again where there is none.
-    """
-
-    write: float = 5.0
-    quota: float = 1.0
-    renew: float = 10.0
-    idle: float = 30.0
-    retry: float = 5.0
-    absent: float = 60.0
 
 
 class UsageWriter:
