@@ -13,7 +13,7 @@ import pytest
 
 from vicuna_operator.config import load_config
 from vicuna_server.gateway import cli, signing_keys
-from vicuna_server.gateway.key_keeper import PUBLIC_KEYS
+from vicuna_server.gateway.key_provisioning import PUBLIC_KEYS
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "vicuna-operator"
 KEY, OTHER = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))

@@ -1,4 +1,4 @@
-"""What a gateway learns from an API server, and goes on knowing while that is away."""
+"""What a gateway reads from an API server, and keeps while that does not respond."""
 
 import asyncio
 import base64
@@ -125,7 +125,7 @@ async def test_a_watch_that_ends_goes_on_and_misses_nothing(
                 assert sum("watch" not in query for _, query in api.queries) == 4  # no second list
             else:
                 api.forget = True
-                watches, api._watches = api._watches, []  # deaf: what follows is seen by a new list alone
+                watches, api._watches = api._watches, []  # no events: only a new list sees it
                 api.put(MODELS, _model("new"))
                 api.remove(MODELS, "gone")
                 api.remove(SLICES, "gone-1")
@@ -148,7 +148,7 @@ async def test_only_the_named_namespaces_are_asked_and_old_clusters_too(
         async with _watching(api, monkeypatch, tmp_path, "a", "b") as learned:
             assert learned.state() == {"a/m": [], "b/m": ["http://10.0.0.1:8000"]}
             assert not [path for path, _ in api.queries if path in (MODELS, SLICES)]
-            # a new list of one namespace leaves the other's alone
+            # a new list of one namespace does not change the other namespace
             api.forget = True
             api.put("/apis/vicuna.dev/v1alpha1/namespaces/a/vicunamodels", _model("n", "a"))
             api.cut()

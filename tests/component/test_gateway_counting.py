@@ -1,4 +1,4 @@
-"""The gateway's tokens are the servers' tokens, however an answer ended; and clients see nothing of how it knows."""
+"""The gateway counts the same tokens as the servers, however a response ended, and clients do not see how."""
 
 import asyncio
 import contextlib
@@ -44,13 +44,13 @@ def _engine(**settings: Any) -> ScriptedEngine:
 
 
 async def _sums(door: Gateway, *servers: Running) -> tuple[Used, Used]:
-    """Return the gateway's tokens and the servers', once all is known."""
-    await eventually(lambda: door.upstream.books.under_way == 0)
+    """Return the gateway's tokens and the servers', once all requests are counted."""
+    await eventually(lambda: door.upstream.accounting.under_way == 0)
     text = door.upstream.metrics.render().decode()
     kinds = (rf'^vicuna_gateway_tokens_total{{.*kind="{kind}".* ([0-9.]+)$' for kind in Used._fields)
     counted = Used(*(int(sum(map(float, re.findall(kind, text, re.MULTILINE)))) for kind in kinds))
     each = [await told(server) for server in servers]
-    assert door.upstream.books.used("", "team/tiny") == counted
+    assert door.upstream.accounting.used("", "team/tiny") == counted
     return counted, Used(sum(one.prompt for one in each), sum(one.completion for one in each))
 
 
@@ -72,7 +72,7 @@ async def _two(engines: Sequence[Engine], dice: random.Random) -> AsyncIterator[
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.full)])
 async def test_the_gateways_sum_is_the_servers_sum(count: int) -> None:
     dice = random.Random(count)
-    # room for few, so that some wait in the line, some are refused, and some are left while they wait
+    # few slots, so that some requests wait, some are refused, and some clients disconnect while they wait
     speeds = [ScriptedSettings(tokens_per_second=speed) for speed in (25, 100)]
     engines = [ScriptedEngine(speed, max_concurrency=16) for speed in speeds]
     async with _two(engines, dice) as (door, servers):
@@ -142,8 +142,8 @@ async def test_of_a_killed_server_what_was_delivered_is_counted_but_for_the_last
             await eventually(lambda: min(got) > 2 * rate)
             process.send_signal(signal.SIGKILL)
             await asyncio.gather(*reading)
-            await eventually(lambda: door.upstream.books.under_way == 0)
-            counted = door.upstream.books.used("", "team/tiny")
+            await eventually(lambda: door.upstream.accounting.under_way == 0)
+            counted = door.upstream.accounting.used("", "team/tiny")
             assert counted.prompt == 3 * streams
             assert sum(got) - streams * rate <= counted.completion <= sum(got) + streams
 
@@ -156,7 +156,7 @@ async def test_an_answer_that_ends_early_is_counted_and_logged(
     key = "vk-" + "k" * 43
     ring = KeyRing.parse({"alice": json.dumps({"sha256": hash_of(key)}).encode()})
     engine = _engine(tokens=10**6, tokens_per_second=50)
-    # without tokens nothing is said in a stream: a time limit of the gateway's ends it
+    # without tokens the stream is silent, so a time limit of the gateway ends it
     limit: dict[str, Any] = {"idle_seconds": 0.3} if how == "silent" else {}
     async with running(engine) as server, gateway(ring, **limit) as door:
         model = Model("team", "tiny", "tiny", max_stream_seconds=-29.7 if how == "silent" else 600)
@@ -173,12 +173,12 @@ async def test_an_answer_that_ends_early_is_counted_and_logged(
             if how == "left":
                 asking.cancel()
             elif how == "revoked":
-                door.gate.ring = KeyRing()
+                door.authentication.ring = KeyRing()
             await asyncio.wait([asking])
-            await eventually(lambda: door.upstream.books.under_way == 0)
+            await eventually(lambda: door.upstream.accounting.under_way == 0)
         used = await told(server)
         assert used == (3, engine.stats.generated_tokens - smoke)
-        assert door.upstream.books.used("alice", "team/tiny") == used
+        assert door.upstream.accounting.used("alice", "team/tiny") == used
         assert door.metric("vicuna_gateway_tokens_total") == sum(used)
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == ACCESS_LOG]
     (usage,) = [line["usage"] for line in lines if line["event"] == "request" and "revision" in line]
@@ -244,7 +244,7 @@ async def test_a_strangers_comments_do_no_harm() -> None:
         door.route(stranger.url)
         response = await door.client.post(CHAT, json=chat(stream=True))
         assert response.content == EVENT * len(WILD) + DONE
-        await eventually(lambda: door.upstream.books.under_way == 0)
+        await eventually(lambda: door.upstream.accounting.under_way == 0)
         assert door.metric("vicuna_gateway_tokens_total") == 0
         assert not stranger.questions
 
@@ -256,8 +256,8 @@ async def test_a_stranger_that_says_how_much_and_then_nothing_is_asked_and_belie
         door.route(stranger.url)
         response = await door.client.post(CHAT, json=chat(stream=True))
         assert len(events(response.text)) == 3
-        await eventually(lambda: door.upstream.books.under_way == 0)
-        assert door.upstream.books.used("", "team/tiny") == (9, 2147483647)
+        await eventually(lambda: door.upstream.accounting.under_way == 0)
+        assert door.upstream.accounting.used("", "team/tiny") == (9, 2147483647)
         assert len(stranger.questions) == 1
 
 
@@ -266,9 +266,9 @@ async def test_of_a_server_of_an_earlier_version_the_usage_counts() -> None:
     async with faulty(head("text/event-stream"), chunk(EVENT), chunk(usage + DONE), END) as old, gateway() as door:
         door.route(old.url)
         assert (await door.client.post(CHAT, json=chat(stream=True))).content == EVENT + usage + DONE
-        assert door.upstream.books.used("", "team/tiny") == (3, 4)
+        assert door.upstream.accounting.used("", "team/tiny") == (3, 4)
         assert not old.questions  # nothing was missing, or would be known there
-        await eventually(lambda: door.upstream.books.under_way == 0)
+        await eventually(lambda: door.upstream.accounting.under_way == 0)
 
 
 async def test_a_question_is_signed_where_requests_are() -> None:
@@ -277,7 +277,7 @@ async def test_a_question_is_signed_where_requests_are() -> None:
         door.upstream.signer = Signer(pair.private)
         door.route(lost.url, model=model)
         await door.client.post(CHAT, json=chat(stream=True))
-        await eventually(lambda: door.upstream.books.under_way == 0)
+        await eventually(lambda: door.upstream.accounting.under_way == 0)
     (question,) = lost.questions
     lines = (line.partition(": ") for line in question.decode().split("\r\n")[1:] if line)
     headers = httpx.Headers([(name, value) for name, _, value in lines])
@@ -296,5 +296,5 @@ async def test_a_gateway_that_stops_asks_first() -> None:
             await eventually(lambda: engine.stats.generated_tokens > smoke + 5)
             asking.cancel()
             await eventually(lambda: door.upstream.balancer.under_way == 0)
-        assert door.upstream.books.used("", "team/tiny") == await told(server)
+        assert door.upstream.accounting.used("", "team/tiny") == await told(server)
         assert metric(door.upstream.metrics.render().decode(), "vicuna_gateway_tokens_total") > 0

@@ -1,4 +1,4 @@
-"""What clients get at the gateway who ask in another way than the API has it; at a server: `test_serve_edges`."""
+"""Responses of the gateway to requests that do not follow the API; for servers see `test_serve_edges`."""
 
 import gzip
 import json

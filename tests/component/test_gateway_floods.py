@@ -1,4 +1,4 @@
-"""Strangers and one key's owner against a gateway process, a good client beside them: it lives, and he is served.
+"""Floods with and without a key against a gateway process: it survives, and a good client is served.
 
 The gateway runs with the flags and within the memory of the chart (512 MiB; what it took at most is asked of the
 kernel). Small floods always; 2 000 connections in `make test-full`. Measured is how much processor time the gateway's

@@ -1,4 +1,4 @@
-"""What strangers and clients may take of a gateway, over real sockets: heads, bodies, connections, time."""
+"""Limits of clients with and without a key, over real sockets: heads, bodies, connections, time."""
 
 import asyncio
 import contextlib
@@ -94,7 +94,7 @@ async def test_what_does_not_arrive_in_time_is_given_up_and_the_connection_close
             writer.write(sent)
             answer = await asyncio.wait_for(until_closed(reader), 30)
             assert (status(answer) if answer else 0) == answered
-        await eventually(lambda: len(door.doors) == 0)
+        await eventually(lambda: len(door.limits) == 0)
 
 
 @pytest.mark.parametrize("size", [100, 300_000, 4 * MIB])
@@ -158,7 +158,7 @@ async def test_requests_behind_one_another_are_answered_in_turn_and_not_without_
             writer.write(get + request(b"x" * 200_000))
             large = await asyncio.wait_for(until_closed(reader), 30)
             assert large.count(b"HTTP/1.1 ") == 1
-        await eventually(lambda: len(door.doors) <= 1)
+        await eventually(lambda: len(door.limits) <= 1)
 
 
 async def test_noise_is_a_400_in_openais_shape_and_breaks_into_no_answer() -> None:
@@ -183,8 +183,8 @@ async def test_bodies_under_way_are_bounded_in_all_and_for_each_key() -> None:
         more = request(b"x" * 200_000, _bearer("alice"), length=300_000)
         async with connected(door.url) as (_, first), connected(door.url) as (other, second):
             first.write(half)
-            desk = _desk(door)
-            await eventually(lambda: desk.bytes >= 400_000)
+            capacity = _capacity(door)
+            await eventually(lambda: capacity.bytes >= 400_000)
             second.write(more)
             refused = await asyncio.wait_for(until_closed(other), 30)
             assert (status(refused), error(refused)["code"]) == (429, "bodies_too_large")
@@ -193,33 +193,33 @@ async def test_bodies_under_way_are_bounded_in_all_and_for_each_key() -> None:
             bobs = request(b"x" * 500_000, _bearer("bob"), length=600_000)
             async with connected(door.url) as (_, third), connected(door.url) as (last, fourth):
                 third.write(bobs)
-                await eventually(lambda: desk.bytes >= 900_000)
+                await eventually(lambda: capacity.bytes >= 900_000)
                 fourth.write(request(b"x" * 20_000 + b"x" * 140_000, _bearer("alice"), length=170_000))
                 refused = await asyncio.wait_for(until_closed(last), 30)
                 assert status(refused) in (429, 503)
-        await eventually(lambda: (desk.bytes, desk.requests) == (0, 0))
+        await eventually(lambda: (capacity.bytes, capacity.requests) == (0, 0))
         response = await door.client.post(CHAT, json=chat(), headers={"authorization": "Bearer alice"})
         assert response.status_code == 200
-        assert (desk.bytes, desk.requests) == (0, 0)
+        assert (capacity.bytes, capacity.requests) == (0, 0)
 
 
-def _desk(door: Gateway) -> Any:
-    app: Any = door.gate
-    while not hasattr(app, "_desk"):
+def _capacity(door: Gateway) -> Any:
+    app: Any = door.authentication
+    while not hasattr(app, "_capacity"):
         app = getattr(app, "_app", None) or app.app
-    return app._desk
+    return app._capacity
 
 
 async def test_a_request_counts_from_its_admission_on() -> None:
     async with gateway(max_requests=2) as door:
-        desk = _desk(door)
+        capacity = _capacity(door)
         async with connected(door.url) as (_, one), connected(door.url) as (_, two):
             for writer in (one, two):
                 writer.write(request(b"{", length=500))
-            await eventually(lambda: desk.requests == 2)
+            await eventually(lambda: capacity.requests == 2)
             response = await door.client.post(CHAT, json=chat())
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        await eventually(lambda: desk.requests == 0)
+        await eventually(lambda: capacity.requests == 0)
         assert (await door.client.post(CHAT, json=chat())).status_code == 404
 
 
@@ -236,10 +236,10 @@ async def test_a_stream_of_a_key_that_ends_is_ended_with_an_error_event(way: str
             lines = response.aiter_lines()
             assert (await anext(lines)).startswith("data: ")
             if way == "revoked":
-                door.gate.ring = _ring("bob")
+                door.authentication.ring = _ring("bob")
             if way == "replaced":
                 other = {"sha256": hash_of("new")}
-                door.gate.ring = KeyRing.parse({"alice": json.dumps(other).encode()})
+                door.authentication.ring = KeyRing.parse({"alice": json.dumps(other).encode()})
             rest = [line async for line in lines]
         said = json.loads(events("\n".join(rest))[-1])["error"]
         assert (said["code"], "alice" in said["message"]) == ("invalid_api_key", True)
@@ -259,7 +259,7 @@ async def test_a_stream_goes_on_when_other_keys_change_and_a_whole_answer_of_a_r
 
         kept, ended = ask("alice", stream=True), ask("bob")
         await eventually(lambda: engine.stats.running == 2)
-        door.gate.ring = _ring("alice", models=["*"])
+        door.authentication.ring = _ring("alice", models=["*"])
         assert ((await ended).status_code, (await ended).json()["error"]["code"]) == (401, "invalid_api_key")
         assert events((await kept).text)[-1] == "[DONE]"
 
@@ -291,7 +291,7 @@ async def test_a_name_is_not_echoed_whole(name: str) -> None:
 
 
 async def test_where_all_places_are_taken_the_oldest_stranger_makes_room() -> None:
-    """Connections without a request, or with half a head, keep out nobody, and end no request of a key's."""
+    """Connections without a request, or with half a head, keep nobody out, and end no request that has a key."""
     pieces = (head("text/event-stream"), chunk(EVENT))
     async with faulty(*pieces, hold=True) as server, gateway(_ring(), max_connections=20) as door:
         door.route(server.url)
@@ -309,8 +309,8 @@ async def test_where_all_places_are_taken_the_oldest_stranger_makes_room() -> No
             await _well(door)
             models = request(None, _bearer(), "connection: close", method="GET", path="/v1/models")
             assert status(await exchange(door.url, models)) == 200
-            assert len(door.doors) <= 20
-            assert (_desk(door).requests, reader.at_eof()) == (1, False)
+            assert len(door.limits) <= 20
+            assert (_capacity(door).requests, reader.at_eof()) == (1, False)
 
 
 async def test_one_address_has_its_share_and_forwarded_addresses_count_only_from_trusted_proxies() -> None:
@@ -337,22 +337,22 @@ async def test_one_address_has_its_share_and_forwarded_addresses_count_only_from
 
 
 async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None:
-    """A reader that takes nothing has two small pieces of the page waiting for it, and is cut off in time."""
+    """For a client that does not read, two small pieces of the page are buffered; then it is disconnected."""
     async with gateway(idle_seconds=0.5) as door:
         async with connected(door.url) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             get = request(None, method="GET", path="/assets/math.js")
             writer.write(get)
-            await eventually(lambda: any(isinstance(each, Connection) for each in door.doors._open))
-            (one,) = door.doors._open
+            await eventually(lambda: any(isinstance(each, Connection) for each in door.limits._open))
+            (one,) = door.limits._open
             most = 0
 
             def gone() -> bool:
                 nonlocal most
-                if len(door.doors) == 1:
+                if len(door.limits) == 1:
                     most = max(most, one.transport.get_write_buffer_size())  # type: ignore[attr-defined]
                 writer.write(get)  # the kernel takes some megabytes before it lets the gateway wait
-                return len(door.doors) == 0
+                return len(door.limits) == 0
 
             await eventually(gone, 60)
             assert most <= 64 * 1024
@@ -362,7 +362,7 @@ async def test_the_page_waits_for_its_reader_without_being_held_for_it() -> None
 
 
 async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turns() -> None:
-    """A hundred requests for the page and one for the models, sent behind them: it is answered before most."""
+    """After a hundred requests for the page, one for the models gets its response before most of them."""
     page = request(None, "connection: close", method="GET", path="/assets/math.js")
     models = request(None, "connection: close", method="GET", path="/v1/models")
     order: list[str] = []
@@ -374,7 +374,7 @@ async def test_between_two_pieces_of_the_page_for_a_crowd_others_have_their_turn
 
     async with gateway() as door:
         crowd = [asyncio.create_task(ask(door, "page", page)) for _ in range(100)]
-        await eventually(lambda: len(door.doors) == 100)
+        await eventually(lambda: len(door.limits) == 100)
         await ask(door, "models", models)
         await asyncio.gather(*crowd)
     assert order.index("models") < 50
@@ -388,10 +388,10 @@ async def test_the_kernel_takes_little_for_a_stranger_and_more_for_a_client() ->
             async with connected(door.url) as (reader, writer):
                 writer.write(sent)
                 await reader.readuntil(end)
-                (one,) = door.doors._open
+                (one,) = door.limits._open
                 held = one.transport.get_extra_info("socket")  # type: ignore[attr-defined]
                 sizes.append(held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-            await eventually(lambda: len(door.doors) == 0)
+            await eventually(lambda: len(door.limits) == 0)
     assert sizes[0] <= 128 * 1024 < sizes[1]
 
 
@@ -431,7 +431,7 @@ async def test_who_offers_http_2_is_answered_in_http_1_1_and_the_body_is_read() 
 
 
 async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
-    """Tasks that only wait for their turn get it many times during one body: no step of the work is long."""
+    """Other tasks run many times during one large body, since it is scanned in short steps."""
     bodies = [
         b'{"model":"tiny","x":[' + b"[]," * (4 * MIB // 3 - 40) + b"[]]}",
         b'{"model":"tiny","x":[' + b"1e1," * (MIB - 40) + b"1]}",
@@ -447,7 +447,7 @@ async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
             last = time.thread_time()
             while not work.done():
                 await asyncio.sleep(0)
-                now = time.thread_time()  # not the clock: other processes' turns are no lag of ours
+                now = time.thread_time()  # CPU time, since other processes run meanwhile
                 turns, longest, total = turns + 1, max(longest, now - last), total + now - last
                 last = now
             assert (await work).model == "tiny"
@@ -456,7 +456,7 @@ async def test_the_loop_goes_on_beside_bodies_of_4_mib() -> None:
 
 
 def _router(door: Gateway) -> Any:
-    app: Any = door.gate
+    app: Any = door.authentication
     while not hasattr(app, "routes"):
         app = getattr(app, "_app", None) or app.app
     return next(

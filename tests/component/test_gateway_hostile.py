@@ -1,4 +1,4 @@
-"""A gateway before a model server that a stranger wrote: what reaches client, log, metrics and memory."""
+"""A gateway before a hostile model server: what reaches the client, the log, metrics and memory."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head
 from support.hostile import Hostile, Talk, broken_answers, hostile, stream, whole
 from support.serving import eventually
 from vicuna_server.asgi.access_log import ACCESS_LOG
-from vicuna_server.gateway import whole_answer
+from vicuna_server.gateway import whole_response
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES
 from vicuna_server.gateway.keys import KeyRing, hash_of
@@ -245,7 +245,7 @@ async def test_a_key_that_is_revoked_leaves_the_metrics() -> None:
         for name in keys:
             assert (await door.client.post(CHAT, json=chat(), headers={"authorization": f"Bearer {name}"})).is_success
         assert b'key="goes"' in door.upstream.metrics.render()
-        door.gate.ring = KeyRing.parse({"stays": keys["stays"]})
+        door.authentication.ring = KeyRing.parse({"stays": keys["stays"]})
         assert b'key="goes"' in door.upstream.metrics.render()  # its last numbers
         text = door.upstream.metrics.render()
         assert b'key="goes"' not in text
@@ -318,7 +318,7 @@ async def test_connections_to_a_decent_server_are_used_again() -> None:
 
 
 async def test_the_end_of_a_stream_may_come_after_its_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answer, "END_SECONDS", 60.0)
+    monkeypatch.setattr(whole_response, "END_SECONDS", 60.0)
     seen = asyncio.Event()
 
     async def act(talk: Talk) -> None:
@@ -332,14 +332,14 @@ async def test_the_end_of_a_stream_may_come_after_its_last_event(monkeypatch: py
             seen.clear()
             async with door.client.stream("POST", CHAT, json=chat(stream=True)) as response:
                 parts = response.aiter_raw()
-                assert await anext(parts) == EVENT + DONE  # the client waits for nothing
+                assert await anext(parts) == EVENT + DONE  # without waiting for the rest
                 seen.set()
                 assert [part async for part in parts] == []
             await eventually(lambda: door.upstream.balancer.under_way == 0)
         assert (len(server.requests), server.connections) == (2, 1)
 
 
-# large answers
+# large responses
 
 
 async def test_a_large_answer_flows_through_with_its_length_and_usage(pair: tuple[Hostile, Gateway]) -> None:
@@ -352,7 +352,7 @@ async def test_a_large_answer_flows_through_with_its_length_and_usage(pair: tupl
         assert (response.status_code, response.content == body) == (200, True)
         assert ("content-length" in response.headers) == (number == 1)
         assert door.metric("vicuna_gateway_tokens_total") == 3 * number
-    assert door.upstream.held.bytes == 0
+    assert door.upstream.buffers.bytes == 0
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -377,7 +377,7 @@ async def test_an_official_client_asks_once_for_what_nobody_gets(pair: tuple[Hos
 
 
 async def test_an_answer_that_becomes_too_large_is_left_without_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answer, "MOST_BYTES", 4 * MIB)
+    monkeypatch.setattr(whole_response, "MOST_BYTES", 4 * MIB)
 
     async def act(talk: Talk) -> None:
         await talk.say(head("application/json"))
@@ -414,7 +414,7 @@ async def test_a_small_answer_that_breaks_off_is_asked_of_another_while_there_is
     async with hostile(half) as broken, hostile(whole(USAGE)) as good, gateway() as door:
         door.route(broken.url)
         if room is not None:
-            door.upstream.held.most = room
+            door.upstream.buffers.most = room
             with pytest.raises(httpx.RemoteProtocolError):
                 await door.client.post(CHAT, json=chat())
         else:
@@ -422,7 +422,7 @@ async def test_a_small_answer_that_breaks_off_is_asked_of_another_while_there_is
             for _ in range(2):
                 assert (await door.client.post(CHAT, json=chat())).content == USAGE
             assert door.metric("vicuna_gateway_retries_total") == 1
-        assert door.upstream.held.bytes == 0
+        assert door.upstream.buffers.bytes == 0
 
 
 async def test_clients_that_do_not_read_hold_little_memory() -> None:
@@ -497,7 +497,7 @@ async def test_a_server_that_refuses_a_body_before_it_is_there_is_not_blamed() -
         _nobody_is_blamed(door)
 
 
-# whatever else
+# random responses
 
 
 async def test_whatever_a_server_answers_the_gateway_says_something_sensible_and_lives(
@@ -511,7 +511,7 @@ async def test_whatever_a_server_answers_the_gateway_says_something_sensible_and
             try:
                 response = await door.client.post(CHAT, json=chat(stream=True))
             except (httpx.RemoteProtocolError, httpx.ReadError):
-                continue  # an answer without its end, and the client knows
+                continue  # the response has no end, and the client notices
             assert response.status_code != 500, pieces
             assert 200 <= response.status_code <= 599, pieces
             assert response.headers["x-content-type-options"] == "nosniff"
@@ -519,6 +519,6 @@ async def test_whatever_a_server_answers_the_gateway_says_something_sensible_and
                 assert response.json()["error"]["code"] in ("upstream_failed", "upstream_invalid", "upstream_refused")
         assert (await door.client.post(CHAT, json=chat("good"))).status_code == 200
         await eventually(lambda: door.upstream.balancer.under_way == 0)
-        assert door.upstream.held.bytes == 0
+        assert door.upstream.buffers.bytes == 0
         assert len(door.upstream.metrics.render()) < 200_000
     assert [record for record in caplog.records if record.exc_info] == []

@@ -16,8 +16,8 @@ from support.gateway import answering
 from support.kubeconfig import write_kubeconfig
 from vicuna_contract.signing import public_keys
 from vicuna_server.asgi.listening import bind
-from vicuna_server.gateway.key_keeper import ROTATION
 from vicuna_server.gateway.key_pair import KeyPairs
+from vicuna_server.gateway.key_provisioning import ROTATION
 
 SECRET, CONFIG_MAP = "/api/v1/namespaces/sys/secrets/gw-signing", "/api/v1/namespaces/sys/configmaps/gw-signing"
 Body = dict[str, Any]

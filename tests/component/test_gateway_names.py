@@ -1,4 +1,4 @@
-"""Names and salts through a running gateway: who gets a request, what is said, and what its server is told."""
+"""Names and salts through a running gateway: which model gets a request, which errors and headers are sent."""
 
 import json
 import logging
@@ -106,7 +106,7 @@ async def test_where_one_namespace_is_watched_nothing_is_said() -> None:
 async def test_warnings_are_bounded_and_one_line_of_ascii(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vicuna_server.gateway.resolving._MOST_TOLD", 5)
+    monkeypatch.setattr("vicuna_server.gateway.resolving._MOST_WARNINGS", 5)
     async with gateway(_ring(), several=True) as door:
         for number in range(9):
             door.route(model=Model(f"n{number}", "m", f"m{number}"))
@@ -125,7 +125,7 @@ async def test_a_server_gets_the_salt_of_the_key_and_no_clients() -> None:
         door.route(server.url, model=Model("team-a", "m", "m"))
         for key, said in (("a", {}), ("a", {SALT_HEADER: "mine"}), ("all", {"X-Vicuna-Cache-SALT": "mine"})):
             await _ask(door, "team-a/m", key, **said)
-        door.gate.ring = None
+        door.authentication.ring = None
         await _ask(door, "team-a/m", "no-key", **{SALT_HEADER: "mine"})
     heads = [request.partition(b"\r\n\r\n")[0].decode().lower() for request in server.requests]
     salts = [[line for line in each.split("\r\n") if line.startswith(SALT_HEADER)] for each in heads]

@@ -1,4 +1,4 @@
-"""The gateway's OpenAPI document as a promise: schemathesis makes requests from it, right and wrong, and judges."""
+"""The gateway follows its OpenAPI document: schemathesis makes valid and invalid requests and checks responses."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -57,7 +57,7 @@ def test_answers_are_as_the_document_says(mode: GenerationMode, method: str, pat
     @hypothesis.given(operation.as_strategy(generation_mode=mode))
     def judge(case: Any) -> None:
         if mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
-            case.body["model"] = "tiny"  # what follows is for the model's server to judge
+            case.body["model"] = "tiny"  # the model's server checks the other fields
         case.call_and_validate(timeout=30, headers=HEADERS, excluded_checks=[positive_data_acceptance])
 
     judge()

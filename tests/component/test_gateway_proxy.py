@@ -249,7 +249,7 @@ async def test_a_model_that_is_not_ready_says_why() -> None:
 
 
 async def test_a_stream_that_is_silent_for_long_survives_a_proxy_that_cuts_idle_connections() -> None:
-    """Four times the proxy's patience without a token: the server's comments keep both halves alive."""
+    """The server's comments keep both connections open for four times the proxy's limit of silence."""
     slow = _engine(tokens=2, tokens_per_second=0.5)
     async with running(slow, keepalive_seconds=0.1) as server, gateway() as door, impatient(door.url, 0.5) as proxy:
         door.route(server.url)

@@ -1,4 +1,4 @@
-"""What a gateway with a key sends upstream, and what it makes of a server that refuses it."""
+"""What a gateway with a signing key sends to servers, and its response if a server refuses it."""
 
 import json
 

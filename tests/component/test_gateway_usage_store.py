@@ -1,4 +1,4 @@
-"""The store of a gateway's counts by HTTP: an API server that keeps VicunaUsages, has none, or is away."""
+"""The store of usage over HTTP: an API server that keeps VicunaUsages, has none, or does not respond."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,23 +99,23 @@ async def test_an_api_server_without_the_kind_is_told_from_one_that_is_away(
     with pytest.raises(NoStoreError):
         await stores().slots(DAY)
     replica = Replica(stores(), Clock(), "a")
-    (await replica.books.open(key(), "m", 5)).counted(0, 5)
-    await replica.keeper.round()
-    assert replica.keeper.absent
+    (await replica.accounting.open(key(), "m", 5)).record(0, 5)
+    await replica.writer.round()
+    assert replica.writer.absent
     assert "there is no store" in caplog.text
     api.refuse = 0
-    await replica.keeper.round()
+    await replica.writer.round()
     assert len(api.objects) == 1
 
 
 async def test_an_api_server_that_fails_is_asked_again(api: Api, stores: Stores) -> None:
     replica = Replica(stores(), Clock(), "a")
-    (await replica.books.open(key(), "m", 5)).counted(0, 5)
+    (await replica.accounting.open(key(), "m", 5)).record(0, 5)
     api.refuse = 500
-    await replica.keeper.round()
-    assert replica.keeper.absent is None
+    await replica.writer.round()
+    assert replica.writer.absent is None
     api.refuse = 0
-    await replica.keeper.round()
+    await replica.writer.round()
     assert api.objects[f"gw-{DAY}-0"]["usage"] == [{"key": "alice", "model": "m", "requests": 1, "completionTokens": 5}]
 
 
@@ -124,8 +124,8 @@ async def test_without_a_cluster_the_store_is_unreachable_and_the_gateway_goes_o
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     replica = Replica(stores(), Clock(), "a")
-    running = asyncio.create_task(replica.books.run())
-    with pytest.raises(OverloadedError, match="cannot be read"):
-        await replica.books.open(key(tokens_per_day=5), "m", 5)
+    running = asyncio.create_task(replica.accounting.run())
+    with pytest.raises(OverloadedError, match="the store of usage does not answer"):
+        await replica.accounting.open(key(tokens_per_day=5), "m", 5)
     running.cancel()
-    await replica.keeper.close()
+    await replica.writer.close()

@@ -1,4 +1,4 @@
-"""The gateway of the release: one door for all models, whatever happens behind it."""
+"""The gateway of the release serves all models, whatever happens to their pods."""
 
 import json
 import subprocess
@@ -115,7 +115,7 @@ def test_what_a_key_used_is_told_and_outlives_the_gateway(outside: httpx.Client,
     said = outside.post("/v1/chat/completions", json=body, headers=headers, timeout=30).json()["usage"]
     long = body | {"stream": True, "max_tokens": 30}
     with outside.stream("POST", "/v1/chat/completions", json=long, headers=headers, timeout=30) as answer:
-        next(line for line in answer.iter_lines() if '"content"' in line)  # and leave, without a usage
+        next(line for line in answer.iter_lines() if '"content"' in line)  # and disconnect before the usage is sent
 
     def counted(requests: int) -> dict[str, Any] | None:
         rows = json.loads(run("kubectl", "vicuna", "usage", "--by", "key", "-o", "json"))
@@ -181,7 +181,7 @@ def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, sec
         subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as logs,
         load(team, key, clients, seconds) as seen,
     ):
-        time.sleep(4)  # into the streams
+        time.sleep(4)  # so that the streams have begun
         team.kubectl("delete", "pod", victim["metadata"]["name"], "--wait=false")
         deleted = time.time()
         team.kubectl("delete", "pod", killed["metadata"]["name"], "--grace-period=0", "--force")

@@ -13,14 +13,14 @@ from aiohttp import web
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.app import create_app
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
-from vicuna_server.gateway.doors import Doors
-from vicuna_server.gateway.front import Front
-from vicuna_server.gateway.gate import Gate
+from vicuna_server.gateway.connection_limits import ConnectionLimits
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.metrics import Metrics
+from vicuna_server.gateway.ports import ClientPort
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reception import Beside
+from vicuna_server.gateway.server import EmbeddedServer
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.upstream import Upstream
 
@@ -36,12 +36,12 @@ class Gateway:
     url: str
     catalogue: Catalogue
     upstream: Upstream
-    gate: Gate
-    doors: Doors
+    authentication: Authentication
+    limits: ConnectionLimits
     client: httpx.AsyncClient
 
     def route(self, *urls: str, model: Model = TINY) -> None:
-        """Say which servers a model has."""
+        """Set the servers of a model."""
         self.catalogue.put(model)
         self.catalogue.put_endpoints(model.key, "slice", [Endpoint(url) for url in urls])
 
@@ -53,21 +53,21 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(ring: KeyRing | None = None, *, several: bool = False, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway; without a ring everybody may come in. `several`: of several namespaces."""
+    """Run a gateway; without a ring requests need no key. `several`: it may serve several namespaces."""
     catalogue = Catalogue(several=several)
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
-    gate = create_app(catalogue, upstream, Rates(), lambda: True)
-    gate.ring = ring
+    authentication = create_app(catalogue, upstream, Rates(), lambda: True)
+    authentication.ring = ring
     await upstream.open()
-    front = Front(gate, upstream)
+    port = ClientPort(authentication, upstream)
     state = Drain(loaded=True)
-    server = Beside(front.config(state), state, 0.0, front)
+    server = EmbeddedServer(port.config(state), state, 0.0, port)
     with bind("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Gateway(url, catalogue, upstream, gate, front.doors, client)
+                yield Gateway(url, catalogue, upstream, authentication, port.limits, client)
         finally:
             server.should_exit = True
             await serving
@@ -85,7 +85,7 @@ class Faulty:
     requests: list[bytes]
     gone: asyncio.Event
     questions: list[bytes]
-    """For counts; it knows of none, as a stranger's server."""
+    """Requests for counts; it responds 404, as another project's server."""
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A store of slots in memory, and books that write into it, on a clock that tests turn."""
+"""A store of slots in memory, and the accounting that writes to it, on a clock that tests set."""
 
 import asyncio
 import random
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vicuna_server.gateway.bookkeeper import Bookkeeper, Timing
-from vicuna_server.gateway.books import Books
+from vicuna_server.gateway.accounting import Accounting
 from vicuna_server.gateway.keys import Key
-from vicuna_server.gateway.ledger import Ledger
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.replica_usage import ReplicaUsage
 from vicuna_server.gateway.slot import Slot
 from vicuna_server.gateway.usage_store import ConflictError, NoStoreError, Store
+from vicuna_server.gateway.usage_writer import Timing, UsageWriter
 
 
 def key(name: str = "alice", **limits: Any) -> Key:
@@ -101,19 +101,19 @@ class MemoryStore:
 
 
 class Replica:
-    """One gateway's books."""
+    """The accounting of one gateway replica."""
 
     def __init__(self, store: Store, clock: Clock, name: str, replicas: int = 1, timing: Timing | None = None):
         self.rates = Rates(clock)
         self.rates.replicas = replicas
-        self.ledger = Ledger(f"{name}/1", clock, clock.now)
-        self.keeper = Bookkeeper(self.ledger, store, lambda: replicas, f"{name}/", timing)
-        self.books = Books(self.ledger, self.rates, self.keeper)
+        self.usage = ReplicaUsage(f"{name}/1", clock, clock.now)
+        self.writer = UsageWriter(self.usage, store, lambda: replicas, f"{name}/", timing)
+        self.accounting = Accounting(self.usage, self.rates, self.writer)
 
     @property
     def slot(self) -> Slot:
         """Where it counts."""
-        found = self.ledger.today().slot
+        found = self.usage.today().slot
         assert found is not None
         return found
 

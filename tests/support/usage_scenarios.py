@@ -15,9 +15,9 @@ DAY = "2026-11-30"
 
 
 async def _count(replica: Replica, tokens: int) -> None:
-    entry = await replica.books.open(key(), "team/x", tokens)
-    entry.counted(0, tokens)
-    entry.close()
+    reservation = await replica.accounting.open(key(), "team/x", tokens)
+    reservation.record(0, tokens)
+    reservation.close()
 
 
 async def completion_tokens(store: Store) -> int:
@@ -33,10 +33,10 @@ async def replicas_write_at_the_same_time(stores: Stores) -> None:
     for _ in range(5):
         for replica in replicas:
             await _count(replica, 7)
-        await asyncio.gather(*(replica.keeper.round() for replica in replicas))
+        await asyncio.gather(*(replica.writer.round() for replica in replicas))
     assert sorted(slot.number for slot in await stores().slots(DAY)) == [0, 1, 2]
     assert await completion_tokens(stores()) == 5 * 3 * 7
-    await asyncio.gather(*(replica.keeper.close() for replica in replicas))
+    await asyncio.gather(*(replica.writer.close() for replica in replicas))
     assert [slot.holder for slot in await stores().slots(DAY)] == [""] * 3
 
 
@@ -46,9 +46,9 @@ async def a_restart_goes_on_where_it_was(stores: Stores) -> None:
     for life in range(4):
         replica = Replica(stores(), clock, "a")
         await _count(replica, 7)
-        await replica.keeper.round()
+        await replica.writer.round()
         if life % 2:
-            await replica.keeper.close()
+            await replica.writer.close()
     (slot,) = await stores().slots(DAY)
     assert slot.usage["alice", "team/x", "completionTokens"] == 28
 
@@ -58,13 +58,13 @@ async def a_slot_is_taken_over_and_its_holder_moves_on(stores: Stores) -> None:
     clock = Clock()
     first, second = Replica(stores(), clock, "a", 2), Replica(stores(), clock, "b", 2)
     await _count(first, 7)
-    await first.keeper.round()
+    await first.writer.round()
     clock.turn(31)
     await _count(second, 5)
-    await second.keeper.round()
+    await second.writer.round()
     assert first.slot.name == second.slot.name
     await _count(first, 3)
-    await first.keeper.round()
+    await first.writer.round()
     assert first.slot.name != second.slot.name
     assert await completion_tokens(stores()) == 15
     (taken,) = [slot for slot in await stores().slots(DAY) if slot.holder == "b/1"]
@@ -78,15 +78,15 @@ async def claims_made_at_the_same_time_never_exceed_the_limit(stores: Stores) ->
     opened: list[int] = []
 
     async def use(replica: Replica) -> None:
-        running = asyncio.create_task(replica.books.run())
-        entry = await replica.books.open(key(tokens_per_day=limit), "team/x", 100)
-        entry.counted(0, 100)
+        running = asyncio.create_task(replica.accounting.run())
+        reservation = await replica.accounting.open(key(tokens_per_day=limit), "team/x", 100)
+        reservation.record(0, 100)
         opened.append(100)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
     await asyncio.gather(*map(use, replicas), return_exceptions=True)
-    granted = [claim.granted for replica in replicas for claim in replica.ledger.today().claims.values()]
+    granted = [quota.granted for replica in replicas for quota in replica.usage.today().quotas.values()]
     assert 200 <= sum(granted) <= limit
     assert len(opened) in (2, 3)
 
@@ -118,7 +118,7 @@ async def long_ago_is_removed(stores: Stores) -> None:
         await store.write(store.fresh(day))
     replica = Replica(stores(), clock, "a")
     await _count(replica, 7)
-    await replica.keeper.round()
+    await replica.writer.round()
     left = [day for day in ("2026-10-29", "2026-10-30", "2026-11-29", DAY) if await store.slots(day)]
     assert left == ["2026-10-30", "2026-11-29", DAY]
 

@@ -1,7 +1,7 @@
-"""Whose request it is, where proxies stand before the gateway; and how much one address may have under way.
+"""The client's address behind trusted proxies, and how many requests one address may have under way.
 
-`X-Forwarded-For` is what anybody may write: it is believed as far as trusted proxies wrote it, from its end backwards,
-and not at all where the connection itself is nobody's who is trusted.
+Any client can write `X-Forwarded-For`. So it is read only on connections of trusted proxies, and from its end
+backwards, as far as trusted proxies wrote it.
 """
 
 from collections import Counter
@@ -19,24 +19,24 @@ __all__ = ["Addresses", "Proxies"]
 
 
 class Proxies:
-    """The trusted ones, by their networks. Pure."""
+    """The trusted proxies, by their networks. Pure."""
 
     def __init__(self, networks: Sequence[IPv4Network | IPv6Network] = ()) -> None:
         self._networks = tuple(networks)
         self.trusted = lru_cache(4096)(self._trusted)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Return the address of whom a request came from.
+        """Return the address of the client that sent a request.
 
         Args:
-            peer: who holds the connection.
+            peer: address of the connection's other end.
             forwarded: the values of `X-Forwarded-For`, in their order.
         """
         if not self._networks:
             return peer
-        way = [part.strip() for value in forwarded for part in value.split(",")]
-        while way and self.trusted(peer):
-            peer = _plain(way.pop()) or peer
+        hops = [part.strip() for value in forwarded for part in value.split(",")]
+        while hops and self.trusted(peer):
+            peer = _plain(hops.pop()) or peer
         return peer
 
     def _trusted(self, address: str) -> bool:
@@ -49,7 +49,7 @@ class Proxies:
 
 
 def _plain(part: str) -> str:
-    """Return one hop's address without its port; empty: it is none."""
+    """Return one hop's address without its port; empty: it is not an address."""
     host = part[1:].partition("]")[0] if part.startswith("[") else part
     host = host.partition(":")[0] if host.count(":") == 1 else host
     try:
@@ -59,12 +59,12 @@ def _plain(part: str) -> str:
 
 
 class Addresses:
-    """Pure ASGI: puts the client's address into the scope; of one behind a proxy no more than `most` are under way.
+    """Pure ASGI: puts the client's address into the scope, and limits the requests of an address behind a proxy.
 
     Args:
-        app: what is behind.
-        proxies: the trusted ones.
-        most: requests of one address at once; 0: any number. Connections without a proxy are counted elsewhere.
+        app: gets the requests.
+        proxies: the trusted proxies.
+        most: requests of one address at once; 0: any number. `ConnectionLimits` limits clients without a proxy.
     """
 
     def __init__(self, app: ASGIApp, proxies: Proxies, most: int) -> None:
@@ -85,7 +85,9 @@ class Addresses:
             await self._app(scope, receive, send)
             return
         if self._under_way[client] >= self._most:
-            error = OverloadedError(f"{client} has {self._most} requests under way; wait for some to end")
+            error = OverloadedError(
+                f"{client} has {self._most} requests under way, the most of one address; wait for some to end"
+            )
             await error_response(error)(scope, receive, send)
             return
         self._under_way[client] += 1

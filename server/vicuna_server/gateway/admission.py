@@ -1,4 +1,4 @@
-"""How much work there may be at once: requests, and the bytes of their bodies, from admission to the answer's end."""
+"""Limits the work under way: requests and the bytes of their bodies, from admission to the end of the response."""
 
 from collections import Counter
 
@@ -7,21 +7,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import OverloadedError
 
-__all__ = ["PLACE", "Admission", "Desk", "Place"]
+__all__ = ["ADMITTED", "Admission", "Admitted", "Capacity"]
 
-PLACE = "place"
-"""Under this name a request's ASGI state has its place."""
+ADMITTED = "admitted"
+"""Name in a request's ASGI state, of its `Admitted`."""
 
 KEY_SHARE = 0.5
-"""The part of all bytes that one key's bodies may take."""
+"""The share of all bytes that one key's bodies may take."""
 
 
-class Desk:
-    """Counts what has been let in. Pure.
+class Capacity:
+    """Counts the admitted requests and their bytes. Pure.
 
     Args:
-        max_requests: under way at once.
-        body_bytes: of all bodies under way.
+        max_requests: requests under way at once.
+        body_bytes: bytes of all their bodies together.
     """
 
     def __init__(self, max_requests: int, body_bytes: int) -> None:
@@ -32,35 +32,35 @@ class Desk:
         self.requests = 0
         self.bytes = 0
 
-    def enter(self, key: str) -> "Place":
-        """Let a request in.
+    def admit(self, key: str) -> "Admitted":
+        """Admit a request.
 
         Args:
-            key: the key's name; empty where keys are not used, and then no share is kept.
+            key: the key's name; empty where keys are not used, and then no share is enforced.
 
         Raises:
-            OverloadedError: 503, as many are under way as may be.
+            OverloadedError: 503, `max_requests` are under way.
         """
         if self.requests >= self._max_requests:
             raise OverloadedError(
-                f"the gateway has {self._max_requests} requests under way and takes no more; try again", status=503
+                f"the gateway has {self._max_requests} requests under way, the most it takes; try again", status=503
             )
         self.requests += 1
-        return Place(self, key)
+        return Admitted(self, key)
 
-    def _take(self, key: str, size: int) -> None:
+    def _add_body(self, key: str, size: int) -> None:
         if key and self._bytes_of[key] + size > self._key_bytes:
             raise OverloadedError(
-                f"this key's bodies under way are more than {self._key_bytes} bytes; wait for requests to end",
+                f"the bodies of this key's requests under way exceed {self._key_bytes} bytes; wait for some to end",
                 code="bodies_too_large",
             )
         if self.bytes + size > self._body_bytes:
             raise OverloadedError(
-                f"the bodies of all requests under way are more than {self._body_bytes} bytes; try again", status=503
+                f"the bodies of all requests under way exceed {self._body_bytes} bytes; try again", status=503
             )
         self._add(key, size)
 
-    def _leave(self, key: str, size: int) -> None:
+    def _release(self, key: str, size: int) -> None:
         self.requests -= 1
         self._add(key, -size)
 
@@ -71,34 +71,34 @@ class Desk:
             del self._bytes_of[key]
 
 
-class Place:
-    """One request's."""
+class Admitted:
+    """One admitted request."""
 
-    def __init__(self, desk: Desk, key: str) -> None:
-        self._desk = desk
+    def __init__(self, capacity: Capacity, key: str) -> None:
+        self._capacity = capacity
         self._key = key
         self._size = 0
 
-    def take(self, size: int) -> None:
-        """Count bytes of its body that came.
+    def add_body(self, size: int) -> None:
+        """Count `size` bytes more of its body.
 
         Raises:
-            OverloadedError: 429, the key's share is used up; 503, there is no room at all.
+            OverloadedError: 429, the key's share is used up; 503, the bytes of all requests are.
         """
-        self._desk._take(self._key, size)
+        self._capacity._add_body(self._key, size)
         self._size += size
 
-    def leave(self) -> None:
-        """End."""
-        self._desk._leave(self._key, self._size)
+    def release(self) -> None:
+        """End the request, and free its bytes."""
+        self._capacity._release(self._key, self._size)
 
 
 class Admission:
-    """Pure ASGI, behind the gate: gives every POST a place, as long as it lasts."""
+    """Pure ASGI, behind `Authentication`: admits every POST request, or refuses it."""
 
-    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+    def __init__(self, app: ASGIApp, capacity: Capacity) -> None:
         self._app = app
-        self._desk = desk
+        self._capacity = capacity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one request, or refuse it."""
@@ -107,12 +107,12 @@ class Admission:
             await self._app(scope, receive, send)
             return
         try:
-            place = self._desk.enter(key.name)
+            admitted = self._capacity.admit(key.name)
         except OverloadedError as error:
             await error_response(error)(scope, receive, send)
             return
-        scope["state"][PLACE] = place
+        scope["state"][ADMITTED] = admitted
         try:
             await self._app(scope, receive, send)
         finally:
-            place.leave()
+            admitted.release()

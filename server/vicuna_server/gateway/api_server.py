@@ -12,7 +12,7 @@ from kubernetes.aio import config as untyped_config
 from vicuna_contract.cluster import configure
 from vicuna_server.errors import UnreachableError
 
-__all__ = ["AnswerError", "ApiServer"]
+__all__ = ["ApiServer", "ApiStatusError"]
 
 _PATIENCE = aiohttp.ClientTimeout(total=60, connect=10)
 
@@ -20,8 +20,8 @@ aio_config: Any = untyped_config
 Body = dict[str, Any]
 
 
-class AnswerError(Exception):
-    """The API server answered with another status than was hoped for."""
+class ApiStatusError(Exception):
+    """The API server responded with a status that is not expected."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"HTTP {status}: {text}")
@@ -35,7 +35,7 @@ class ApiServer:
         self._client: Any = None
 
     async def connect(self) -> None:
-        """Read the credentials, also anew; nothing is sent.
+        """Read the credentials, again if they were read before; nothing is sent.
 
         Raises:
             UnreachableError: `NoCluster`.
@@ -56,11 +56,11 @@ class ApiServer:
             await self._client.close()
 
     async def get(self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        """Return a 200 answer, its body not read yet.
+        """Return a response with status 200 or 201, its body not read yet.
 
         Raises:
-            AnswerError: another status.
-            aiohttp.ClientError, OSError: no answer.
+            ApiStatusError: another status.
+            aiohttp.ClientError, OSError: no response.
         """
         return await self._send("GET", path, query, None, limits)
 
@@ -73,22 +73,22 @@ class ApiServer:
         accept: str = "application/json",
         seconds: float = 10.0,
     ) -> Body:
-        """Send one request and return the object of its answer; one that takes longer than `seconds` is left.
+        """Send one request, and return the object of its response within `seconds`.
 
         Raises:
-            AnswerError: a status above 201, or what is no JSON object.
-            aiohttp.ClientError, OSError: no answer.
+            ApiStatusError: another status than 200 and 201, or a body that is not a JSON object.
+            aiohttp.ClientError, OSError: no response.
         """
         limits = aiohttp.ClientTimeout(total=seconds)
-        answer = await self._send(method, path, query or {}, body, limits, accept)
-        async with answer:
-            text = await answer.text()
+        response = await self._send(method, path, query or {}, body, limits, accept)
+        async with response:
+            text = await response.text()
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise AnswerError(answer.status, "the answer is no object")
+            raise ApiStatusError(response.status, "the response is not a JSON object")
         return found
 
     async def _send(
@@ -104,24 +104,24 @@ class ApiServer:
         method, url, headers, _, _ = await self._client.param_serialize(
             method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
         )
-        answer: aiohttp.ClientResponse = (
+        response: aiohttp.ClientResponse = (
             await self._client.call_api(method, url, headers, body, _request_timeout=limits)
         ).response
-        if answer.status not in (200, 201):
-            text = (await answer.text())[:500]
-            answer.release()
-            if answer.status == 401:  # tokens rotate; whoever wrote the new one has told only the file
+        if response.status not in (200, 201):
+            text = (await response.text())[:500]
+            response.release()
+            if response.status == 401:  # the service account's token rotates: read it again
                 await self.connect()
-            raise AnswerError(answer.status, text)
-        return answer
+            raise ApiStatusError(response.status, text)
+        return response
 
     async def offers(self, group_version: str) -> bool:
         """Whether the API server knows a group in this version."""
         try:
-            answer = await self.get(f"/apis/{group_version}", {}, _PATIENCE)
-        except AnswerError as error:
+            response = await self.get(f"/apis/{group_version}", {}, _PATIENCE)
+        except ApiStatusError as error:
             if error.status == 404:
                 return False
             raise
-        answer.release()
+        response.release()
         return True

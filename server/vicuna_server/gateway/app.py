@@ -15,30 +15,30 @@ from vicuna_server.asgi.health import health_routes
 from vicuna_server.asgi.methods import HeadAndOptions
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.routes import methods_of
-from vicuna_server.gateway.admission import Admission, Desk
+from vicuna_server.gateway.admission import Admission, Capacity
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue
-from vicuna_server.gateway.direct import Direct
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
-from vicuna_server.gateway.gate import Gate
+from vicuna_server.gateway.fast_path import FastPath
 from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.resolving import Resolver, Warnings
+from vicuna_server.gateway.revocation import Revocation
 from vicuna_server.gateway.routing import Router
-from vicuna_server.gateway.tenure import Tenure
 from vicuna_server.gateway.upstream import Upstream
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
-"""What needs no key: the health checks, and the page, which is where one is entered."""
+"""Paths that need no key: the health checks, and the page, where the user enters one."""
 _FORWARDED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 
 
-def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Gate:
-    """Return the ASGI application, behind its gate."""
+def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Authentication:
+    """Return the ASGI application, behind authentication."""
     settings = upstream.settings
-    # The web pages of the documentation would load scripts from other hosts.
+    # FastAPI's pages of documentation would load scripts from other hosts.
     app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     errors.install(app)
     openapi.install(app)
@@ -47,15 +47,15 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     resolver = Resolver(catalogue)
     router = Router(resolver, upstream)
     app.include_router(_models(catalogue, resolver, router))
-    answers = ServerErrorMiddleware(Direct(app, _FORWARDED, router.forward), errors.on_bug)
+    answers = ServerErrorMiddleware(FastPath(app, _FORWARDED, router.forward), errors.on_bug)
     behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
-    tenure = Tenure(Admission(behind, Desk(settings.max_requests, settings.max_body_memory)))
-    gate = Gate(tenure, OPEN_PATHS, rates, settings.gets_per_minute, tenure.look)
+    revocation = Revocation(Admission(behind, Capacity(settings.max_requests, settings.max_body_memory)))
+    authentication = Authentication(revocation, OPEN_PATHS, rates, settings.gets_per_minute, revocation.look)
     upstream.metrics.present = lambda: (
         [model.id for model in catalogue.visible(lambda _: True)],
-        gate.ring.names if gate.ring is not None else (),
+        authentication.ring.names if authentication.ring is not None else (),
     )
-    return gate
+    return authentication
 
 
 def create_metrics_app(upstream: Upstream) -> FastAPI:
@@ -70,7 +70,7 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
 
 
 def _models(catalogue: Catalogue, resolver: Resolver, router: Router) -> APIRouter:
-    # for the document alone: the gate has looked at the key already
+    # only for the OpenAPI document: `Authentication` has checked the key already
     routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])
 
     @routes.get("/v1/models", openapi_extra=operation(None, ModelList))

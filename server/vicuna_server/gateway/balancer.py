@@ -1,4 +1,4 @@
-"""Which endpoint takes the next request: the one with the fewest under way, those that just failed last."""
+"""Chooses the endpoint of the next request: the one with the fewest under way; those that just failed come last."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ _SUSPECT_SECONDS = 5.0
 
 
 class Balancer:
-    """Counts what is under way at each endpoint.
+    """Counts the requests under way at each endpoint.
 
     Args:
         clock: seconds that only grow.
@@ -31,7 +31,7 @@ class Balancer:
         return self._under_way.total()
 
     def pick(self, endpoints: Sequence[Endpoint], tried: Collection[Endpoint] = ()) -> Endpoint | None:
-        """Return the endpoint to try next; None when all have been tried. Equals take turns."""
+        """Return the endpoint to try next, equal ones in turn; None when all have been tried."""
         left = [endpoint for endpoint in endpoints if endpoint not in tried]
         if not left:
             return None
@@ -52,7 +52,7 @@ class Balancer:
                 del self._under_way[endpoint]
 
     def failed(self, endpoint: Endpoint) -> None:
-        """Learn that an endpoint did not answer: for a few seconds others go first."""
+        """Record that an endpoint did not respond: for a few seconds others are preferred."""
         now = self._clock()
         self._failed = {each: at for each, at in self._failed.items() if now - at < _SUSPECT_SECONDS}
         self._failed[endpoint] = now

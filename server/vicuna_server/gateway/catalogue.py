@@ -31,7 +31,7 @@ class Endpoint:
 
 
 class Catalogue:
-    """What is known at this moment; written by watches, read by requests, all in one thread.
+    """The present models and endpoints; written by watches, read by requests, all in one thread.
 
     Args:
         several: whether models of several namespaces can be in it.
@@ -45,14 +45,14 @@ class Catalogue:
         self._slices: dict[tuple[str, str], dict[str, tuple[Endpoint, ...]]] = {}
 
     def put(self, model: Model) -> None:
-        """Learn of a model, or what is new of it."""
+        """Add or update a model."""
         self.remove(model.key)
         self._models[model.key] = model
         self._by_id.setdefault(model.id, {})[model.key] = model
         self._by_served_name.setdefault(model.served_name, {})[model.key] = model
 
     def remove(self, key: tuple[str, str]) -> None:
-        """Learn that a model is gone."""
+        """Remove a model."""
         model = self._models.pop(key, None)
         if model is not None:
             _forget(self._by_id, model.id, key)
@@ -63,7 +63,7 @@ class Catalogue:
         return set(self._models)
 
     def put_endpoints(self, key: tuple[str, str], part: str, endpoints: Iterable[Endpoint]) -> None:
-        """Learn the ready endpoints that one part, an EndpointSlice, lists for a model; none: the part is gone."""
+        """Set the ready endpoints that one part, an EndpointSlice, lists for a model; none: the part is gone."""
         parts = self._slices.setdefault(key, {})
         parts[part] = tuple(endpoints)
         if not parts[part]:
@@ -85,7 +85,7 @@ class Catalogue:
         return sorted((model for model in self._models.values() if may_see(model.id)), key=lambda model: model.id)
 
     def resolve(self, asked: str, key: Key) -> Found:
-        """Return the one model that a name means for a key, and by which rule (`names`).
+        """Return the one model that a name means for a key, and how it was found (see `names`).
 
         Raises:
             RequestError: 404 `model_not_found`, also for what the key may not see; `model_ambiguous`.
@@ -123,11 +123,11 @@ def _choices(found: Iterable[Model]) -> str:
 
 
 def _instead(called: Iterable[Model]) -> str:
-    """Say what to ask for; `called` are of that served name, which is an id in another namespace or could be one."""
+    """Say what to ask for; `called` have the served name, which reads as an id in another namespace."""
     ids = sorted({model.id for model in called})
     if not ids:
-        return "GET /v1/models lists what there is"
-    return f"it reads as an id of another namespace; who has such a servedName is found by the id alone: {_some(ids)}"
+        return "GET /v1/models lists the models of this key"
+    return f"it reads as an id of another namespace; ask for a model with such a servedName by its id: {_some(ids)}"
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`vicuna-server gateway`: flags, and the way out on failure."""
+"""`vicuna-server gateway`: flags, and exit codes."""
 
 import argparse
 import json
@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     name = "NAMESPACE/NAME"
     add("--namespace", action="append", default=[], metavar="NAME", help="only models of this namespace (repeatable)")
     add("--keys-secret", type=namespaced_name, metavar=name, help="the Secret that holds the API keys")
-    add("--keys-file", type=_keys, metavar="PATH", help="without a cluster: a file of JSON, {NAME: ENTRY OF A SECRET}")
-    add("--no-keys", action="store_true", help="let everybody in who reaches this address")
+    add("--keys-file", type=_keys, metavar="PATH", help="without a cluster: a JSON file of API keys, {NAME: ENTRY}")
+    add("--no-keys", action="store_true", help="serve requests without an API key")
     add(
         "--service",
         type=namespaced_name,
         metavar=name,
-        help="the gateway's own Service: its replicas share each key's rate",
+        help="the gateway's own Service: its replicas share the limits of each key",
     )
     add(
         "--upstream",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signing-key",
         type=Path,
         metavar="FILE",
-        help="Ed25519 private key (PEM) by which requests to servers are signed",
+        help="Ed25519 private key (PEM) that signs requests to servers",
     )
     add("--max-requests", default=2000, type=positive, help="requests under way at most (default: 2000)")
     add("--max-connections", default=3000, type=positive, help="of clients at once (default: 3000)")
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body-memory",
         type=positive,
         metavar="BYTES",
-        help="of bodies under way (default: a quarter of memory)",
+        help="of all request bodies under way (default: a quarter of memory)",
     )
     add(
         "--trusted-proxy",
@@ -58,13 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_network,
         metavar="CIDR",
-        help="believe its X-Forwarded-For",
+        help="network of proxies whose X-Forwarded-For is trusted (repeatable)",
     )
-    add("--max-per-address", default=0, type=count, help="connections of one address, or requests behind a proxy")
+    add(
+        "--max-per-address",
+        default=0,
+        type=count,
+        help="connections, or requests behind a proxy, of one address",
+    )
     origins = "pages of other origins that may use the API; *: all (default: none)"
     add("--allowed-origins", default="", metavar="ORIGIN[,ORIGIN…]", help=origins)
     add("--idle-seconds", default=60, type=positive, help="a stream silent for longer is lost (default: 60)")
-    add("--drain-seconds", default=5, type=count, help="on SIGTERM, go on taking requests so long (default: 5)")
+    add("--drain-seconds", default=5, type=count, help="how long new requests are served after SIGTERM (default: 5)")
     add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
     add("--port", default=8000, type=count, help="port to listen on (default: 8000; 0: any free one)")
@@ -72,13 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until stopped; return 0, or the exit code of what went wrong."""
+    """Serve until stopped; return 0, or the exit code of the failure."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         options = _options(args)
-        # Imported here so that `--help` and wrong flags answer at once.
+        # Imported here so that `--help` and errors in flags take no time.
         from vicuna_server.asgi.access_log import set_up_access_log
         from vicuna_server.gateway.service import serve_forever
 
@@ -96,16 +101,16 @@ def _check(args: argparse.Namespace) -> None:
         _check_upstream(args)
     sources = [bool(args.no_keys), bool(args.keys_secret), args.keys_file is not None]
     if not any(sources):
-        raise UsageError("say which Secret holds the API keys (--keys-secret), or let everybody in (--no-keys)")
+        raise UsageError("there are no API keys; give --keys-secret or --keys-file, or serve without keys (--no-keys)")
     if sum(sources) > 1:
-        raise UsageError("--keys-secret, --keys-file and --no-keys contradict each other")
+        raise UsageError("--keys-secret, --keys-file and --no-keys contradict each other; give one of them")
 
 
 def _check_upstream(args: argparse.Namespace) -> None:
     if args.namespace or args.keys_secret or args.service:
         raise UsageError("--upstream names models without a cluster; leave out --namespace, --keys-secret, --service")
     if not args.no_keys and args.keys_file is None:
-        raise UsageError("keys live in a cluster's Secret; with --upstream say --keys-file or --no-keys")
+        raise UsageError("--upstream works without a cluster, so also without a Secret; give --keys-file or --no-keys")
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -149,7 +154,7 @@ def namespaced_name(text: str) -> NamespacedName:
 def _upstream(text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
     if not name or not url.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=URL")
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=URL with http:// or https://")
     return name, url.rstrip("/")
 
 
@@ -157,7 +162,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no network such as 10.0.0.0/8") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a network; write CIDR such as 10.0.0.0/8") from None
 
 
 def _keys(path: str) -> KeyRing:
@@ -165,7 +170,7 @@ def _keys(path: str) -> KeyRing:
         entries = json.loads(Path(path).read_bytes())
         ring = KeyRing.parse({name: json.dumps(entry).encode() for name, entry in entries.items()})
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"{path} is no JSON object of keys: {error}") from None
+        raise argparse.ArgumentTypeError(f"{path} is not a JSON object of API keys, {{NAME: ENTRY}}: {error}") from None
     if ring.broken:
         raise argparse.ArgumentTypeError(f"{path}: {next(iter(ring.broken))}: {next(iter(ring.broken.values()))}")
     return ring

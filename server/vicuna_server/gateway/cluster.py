@@ -7,12 +7,12 @@ from typing import Any
 
 from vicuna_contract.names import API_VERSION, PLURAL
 from vicuna_server.gateway.api_server import ApiServer
-from vicuna_server.gateway.careful import carefully
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.objects import endpoints_of, identity_of, model_of, of_pods, secret_entries, service_of
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reflector import Picture, Reflector
+from vicuna_server.gateway.reflector import Cache, Reflector
+from vicuna_server.gateway.skip_broken import skip_if_broken
 
 __all__ = ["Cluster"]
 
@@ -23,11 +23,11 @@ Body = dict[str, Any]
 
 
 class Cluster:
-    """Keeps catalogue, keys and the number of replicas as the cluster has them.
+    """Keeps the catalogue, the keys and the number of replicas up to date with the cluster.
 
     Args:
         catalogue: gets models and endpoints.
-        namespaces: whose models; none: all namespaces'.
+        namespaces: of the models; empty: all.
     """
 
     def __init__(self, catalogue: Catalogue, namespaces: Sequence[str]) -> None:
@@ -42,13 +42,13 @@ class Cluster:
             endpoints = _Endpoints(catalogue, namespace)
             self._wanted.append(self._reflect(f"/apis/{{slices}}{scope}/endpointslices", endpoints))
 
-    def watch_keys(self, namespace: str, name: str, found: Callable[[KeyRing], None]) -> None:
-        """Keep the keys of one Secret; `found` is told of each change."""
+    def watch_keys(self, namespace: str, name: str, on_keys: Callable[[KeyRing], None]) -> None:
+        """Keep the keys of one Secret up to date; `on_keys` is called with each change."""
         query = {"fieldSelector": f"metadata.name={name}"}
-        self._wanted.append(self._reflect(f"/api/v1/namespaces/{namespace}/secrets", _Keys(found), query))
+        self._wanted.append(self._reflect(f"/api/v1/namespaces/{namespace}/secrets", _Keys(on_keys), query))
 
     def watch_replicas(self, namespace: str, service: str, rates: Rates) -> None:
-        """Keep the number of ready replicas behind the gateway's own Service."""
+        """Keep the number of ready replicas behind the gateway's own Service up to date."""
         query = {"labelSelector": f"kubernetes.io/service-name={service}"}
         path = f"/apis/{{slices}}/namespaces/{namespace}/endpointslices"
         self._wanted.append(self._reflect(path, _Replicas(rates), query))
@@ -72,24 +72,24 @@ class Cluster:
         finally:
             await self._api.close()
 
-    def _reflect(self, path: str, picture: Picture, query: dict[str, str] | None = None) -> Callable[[str], Reflector]:
-        return lambda slices: Reflector(self._api, path.replace("{slices}", slices), picture, query or {})
+    def _reflect(self, path: str, cache: Cache, query: dict[str, str] | None = None) -> Callable[[str], Reflector]:
+        return lambda slices: Reflector(self._api, path.replace("{slices}", slices), cache, query or {})
 
     async def _slice_version(self) -> str:
-        """Return the newest version of EndpointSlices that is offered, waiting while the API server is away."""
+        """Return the newest version of EndpointSlices that is offered; waits until the API server responds."""
         while True:
             try:
                 for version in _SLICE_VERSIONS:
                     if await self._api.offers(version):
                         return version
                 logger.warning("the API server offers no EndpointSlices; trying again")
-            except Exception as error:  # noqa: BLE001  # whatever it is, only waiting helps
+            except Exception as error:  # noqa: BLE001  # whatever failed, only waiting helps
                 logger.warning("cannot ask the API server: %s; trying again", str(error) or type(error).__name__)
             await asyncio.sleep(2)
 
 
 class _Models:
-    """The models of one namespace, of all where it is empty."""
+    """The models of one namespace; empty: of all."""
 
     def __init__(self, catalogue: Catalogue, namespace: str) -> None:
         self._catalogue = catalogue
@@ -101,7 +101,7 @@ class _Models:
             if self._namespace in ("", key[0]) and key not in present:
                 self._catalogue.remove(key)
         for item in items:
-            carefully(self.changed, item)
+            skip_if_broken(self.changed, item)
 
     def changed(self, item: Body) -> None:
         model = model_of(item)
@@ -115,7 +115,7 @@ class _Models:
 
 
 class _Endpoints:
-    """The endpoints of one namespace, of all where it is empty."""
+    """The endpoints of one namespace; empty: of all."""
 
     def __init__(self, catalogue: Catalogue, namespace: str) -> None:
         self._catalogue = catalogue
@@ -127,14 +127,14 @@ class _Endpoints:
         for identity in [each for each in self._service_of if each not in present]:
             self._forget(identity)
         for item in items:
-            carefully(self.changed, item)
+            skip_if_broken(self.changed, item)
 
     def changed(self, item: Body) -> None:
         identity, service = identity_of(item), service_of(item)
         if identity is None or self._namespace not in ("", identity[0]):
             return
         if self._service_of.get(identity) != service:
-            self._forget(identity)  # a slice that changes its Service takes its endpoints along
+            self._forget(identity)  # the slice now belongs to another Service
         self._service_of[identity] = service
         self._catalogue.put_endpoints(service, identity[1], of_pods(item))
 
@@ -159,7 +159,7 @@ class _Replicas:
     def replace(self, items: list[Body]) -> None:
         self._parts.clear()
         for item in items:
-            carefully(self.changed, item)
+            skip_if_broken(self.changed, item)
         self._count()
 
     def changed(self, item: Body) -> None:
@@ -177,12 +177,12 @@ class _Replicas:
 class _Keys:
     """The keys of the one Secret that is asked for."""
 
-    def __init__(self, found: Callable[[KeyRing], None]) -> None:
-        self._found = found
+    def __init__(self, on_keys: Callable[[KeyRing], None]) -> None:
+        self._on_keys = on_keys
 
     def replace(self, items: list[Body]) -> None:
         if not items:
-            logger.warning("the Secret of the keys does not exist; until it does no request is let in")
+            logger.warning("the Secret of the API keys does not exist; all requests are refused until it does")
         self._take(secret_entries(items[0]) if items else {})
 
     def changed(self, item: Body) -> None:
@@ -195,6 +195,6 @@ class _Keys:
     def _take(self, entries: dict[str, bytes]) -> None:
         ring = KeyRing.parse(entries)
         for name, problem in ring.broken.items():
-            logger.warning("the key %s is left out: %s", name, problem)
-        logger.info("%d keys", len(ring))
-        self._found(ring)
+            logger.warning("the entry %s of the Secret of API keys is not a key, and is skipped: %s", name, problem)
+        logger.info("%d API keys", len(ring))
+        self._on_keys(ring)

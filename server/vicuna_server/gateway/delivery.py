@@ -1,6 +1,6 @@
-"""How an answer leaves the gateway: no faster than its client reads, and as its client's HTTP can read it. Pure ASGI.
+"""Sends responses no faster than their clients read, and in a form that the client's version of HTTP has. Pure ASGI.
 
-Uvicorn's cycle of the request is in the ASGI state; without one (another server) all messages pass as they are.
+Uvicorn's cycle of the request is in the ASGI state. Without one (under another server) messages are not changed.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from vicuna_server.gateway.connection import CONNECTION, CYCLE, WRITE_AHEAD, Connection
+from vicuna_server.gateway.connection import CONNECTION, CYCLE, WRITE_BUFFER, Connection
 
 __all__ = ["Delivery"]
 
@@ -20,10 +20,10 @@ class Delivery:
     """Wraps the whole application.
 
     Args:
-        app: whose answers are sent.
-        patience: seconds that a client may let a piece of an answer wait; then its connection is cut.
-        for_anybody: paths of large answers without a key: of all these requests one takes a step at a time, and
-            whatever else there is to do comes between two.
+        app: whose responses are sent.
+        patience: seconds that a client may take to read a piece; then its connection is closed.
+        for_anybody: paths of large responses that need no key. Of all these requests one sends a piece at a time, and
+            other work runs between two pieces.
     """
 
     def __init__(self, app: ASGIApp, patience: float, for_anybody: Collection[str] = ()) -> None:
@@ -45,11 +45,11 @@ class Delivery:
         try:
             await self._app(scope, receive, sending.send)
         finally:
-            scope["state"].clear()  # the cycle has the scope, and the scope it: see `Connection.connection_lost`
+            scope["state"].clear()  # breaks a reference cycle: see `Connection.connection_lost`
 
 
 class _Sending:
-    """One answer."""
+    """One response."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class _Sending:
         self._frames = False
 
     async def turn(self) -> None:
-        """Wait for a turn, where turns are taken."""
+        """Wait until it may send a piece, on paths for anybody."""
         if self._turns is not None:
             async with self._turns:
                 await asyncio.sleep(0)
@@ -83,11 +83,11 @@ class _Sending:
             await self._in_time(partial(self._send, message))
             return
         body = message.get("body", b"")
-        if len(body) <= WRITE_AHEAD or self._frames:  # an event is not cut in two
+        if len(body) <= WRITE_BUFFER or self._frames:  # an event is sent in one piece
             await self._piece(message)
             return
-        for start in range(0, len(body), WRITE_AHEAD):
-            end = start + WRITE_AHEAD
+        for start in range(0, len(body), WRITE_BUFFER):
+            end = start + WRITE_BUFFER
             more = message.get("more_body", False) or end < len(body)
             await self._in_time(self._cycle.flow.drain)
             await self.turn()
@@ -95,14 +95,14 @@ class _Sending:
 
     def _start(self, message: Message) -> None:
         headers = MutableHeaders(raw=list(message.get("headers", ())))
-        headers.setdefault("x-content-type-options", "nosniff")  # an error may quote what a client asked for
+        headers.setdefault("x-content-type-options", "nosniff")  # an error may quote text of the request
         message["headers"] = headers.raw
         self._frames = headers.get("content-type", "").startswith("text/event-stream")
-        # A request that is not whole: nobody will read the rest of it.
-        if self._cycle.more_body or not self._connection.stays:
+        # The request is not complete, and nobody will read the rest of it.
+        if self._cycle.more_body or not self._connection.may_keep_alive:
             self._cycle.keep_alive = False
         if self._old and "content-length" not in headers:
-            # HTTP/1.0 knows no chunks: the end of the connection is that of the answer.
+            # HTTP/1.0 has no chunks: the response ends where the connection does.
             self._open_ended = True
             self._cycle.chunked_encoding = False
 

@@ -1,4 +1,4 @@
-"""What the gateway itself says and asks for, for its OpenAPI document; the rest is the models' servers' own."""
+"""The types of the gateway's OpenAPI document: what the gateway itself reads and returns."""
 
 from typing import Literal
 
@@ -20,13 +20,13 @@ class Body(BaseModel):
 
 
 class Answer(TypedDict):
-    """An answer of a model's server, passed on as it came; its route there says what is in it."""
+    """A response of a model's server, passed on unchanged; that server's document describes it."""
 
     object: str
 
 
 class ModelObject(TypedDict):
-    """OpenAI's model object, with its state beside it."""
+    """OpenAI's model object, with the state of the model."""
 
     id: str
     object: Literal["model"]

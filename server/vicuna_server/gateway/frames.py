@@ -1,4 +1,4 @@
-"""Server-sent events passed on as whole frames, so that a stream that breaks off can still end with an error event.
+"""Passes on server-sent events as whole frames, so that a stream that breaks off can end with an error event.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from vicuna_contract.names import COUNTS_COMMENT
-from vicuna_server.gateway.answer_head import BadAnswerError
+from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.gateway.usage import last_usage
 from vicuna_server.protocol.counts import Counts, Used
 
@@ -18,34 +18,34 @@ _ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 _END = re.compile(rb"\n\n|\n\r\n|\r\r")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\] *[\r\n]")
 _OWN = re.compile(rb"(?:%b(?<![^\r\n]%b)[^\r\n]*+(?:\r\n|\r|\n|\Z))++(\r\n|\r|\n|)" % (COUNTS_COMMENT, COUNTS_COMMENT))
-"""Lines that are comments for the gateway, and the end of their frame if it comes behind them."""
+"""Lines that are comments for the gateway, and the end of their frame if it follows them."""
 
 
 class Frames:
-    """Holds back the unfinished end of what has arrived, and takes out comments that are for the gateway.
+    """Keeps an incomplete frame until its end arrives, and removes comments that are for the gateway.
 
-    No other byte is changed. In a JSON string a line's end is escaped, so that a model's words are never taken for such
-    a comment. Time and memory are linear in the bytes.
+    No other byte is changed. A JSON string escapes line ends, so a model's text is never taken for such a comment. Time
+    and memory are linear in the bytes.
 
     Args:
-        counted: told the counts that a comment states, or an event where no comment has.
+        on_usage: called with the counts that a comment states, or those of an event before any comment.
 
     Attributes:
-        done: `data: [DONE]` has come, with which a stream ends; what comes behind it is nobody's.
-        counts: what the last comment says that states counts, None before.
+        done: whether `data: [DONE]` has arrived, which ends a stream; what follows it is dropped.
+        counts: of the last comment that states counts; None before.
     """
 
-    def __init__(self, counted: Callable[[Used], None] = lambda _: None) -> None:
-        self._counted = counted
+    def __init__(self, on_usage: Callable[[Used], None] = lambda _: None) -> None:
+        self._on_usage = on_usage
         self._held = bytearray()
         self.done = False
         self.counts: Counts | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Return the frames that are complete now, as they came.
+        """Return the frames that are complete now, unchanged.
 
         Raises:
-            BadAnswerError: a frame is larger than 256 KiB.
+            BadResponseError: a frame is larger than 256 KiB.
         """
         if self.done:
             return b""
@@ -58,15 +58,15 @@ class Frames:
         if COUNTS_COMMENT in complete:
             complete = self._without_own(complete)
         if self.counts is None and b'"usage"' in complete and (used := last_usage(complete, line=b"data:")):
-            self._counted(used)
+            self._on_usage(used)
         return complete
 
     def rest(self) -> bytes:
-        """Return what has no end yet."""
+        """Return the incomplete frame."""
         return self._without_own(bytes(self._held))
 
     def _without_own(self, frames: bytes) -> bytes:
-        """Return the frames without the comments that are for the gateway; one that held nothing else goes whole."""
+        """Return the frames without comments for the gateway; a frame of nothing else is removed."""
         last = b""
 
         def take(own: re.Match[bytes]) -> bytes:
@@ -75,20 +75,20 @@ class Frames:
             start = own.start()
             if not own[1] or start == 0 or frames.endswith(_ENDS, 0, start):
                 return b""
-            return frames[start - 1 : start]  # as the line before ends: CR and then LF would be one end
+            return frames[start - 1 : start]  # keeps the end of the line before: CR followed by LF would be one end
 
         left = _OWN.sub(take, frames)
         line = last.rstrip(b"\r\n").rpartition(COUNTS_COMMENT)[2]
         if counts := Counts.read(line):
             self.counts = counts
-            self._counted(counts.used)
+            self._on_usage(counts.used)
         return left
 
     def _complete(self, data: bytes) -> bytes:
         held = self._held
         if not held and len(data) <= MOST_FRAME_BYTES and data.endswith(_ENDS):
-            return data  # nearly always
-        seen = max(0, len(held) - 2)  # an end of three bytes may have begun before
+            return data  # the usual case
+        seen = max(0, len(held) - 2)  # an end of three bytes may have started before
         held += data
         if len(held) > MOST_FRAME_BYTES:
             _check(held)
@@ -102,5 +102,8 @@ def _check(data: bytearray) -> None:
     start = 0
     for stop in [*(match.end() for match in _END.finditer(data)), len(data)]:
         if stop - start > MOST_FRAME_BYTES:
-            raise BadAnswerError(f"the server of this model sent an event of more than {MOST_FRAME_BYTES >> 10} KiB")
+            raise BadResponseError(
+                f"the server of this model sent an event of more than {MOST_FRAME_BYTES >> 10} KiB, the most that is "
+                "passed on"
+            )
         start = stop

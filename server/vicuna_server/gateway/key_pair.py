@@ -1,7 +1,7 @@
-"""The gateway's key pairs as its Secret holds them: the one in use, the one that comes next, and the one before.
+"""The gateway's key pairs, as its Secret holds them: the current, the next and the previous one.
 
-Pods of models learn public keys once, when they are made. So the next pair is made long before it is used: when it
-takes over, all pods that were made since then know it already.
+Pods of models get the public keys once, when they are made. So the next pair is made long before it is used: when it
+takes over, all pods made since then have its public key already.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ from vicuna_server.errors import InputError
 __all__ = ["CURRENT", "KeyPairs"]
 
 CURRENT, NEXT, PREVIOUS = "current", "next", "previous-public"
-"""Entries of the Secret: two private keys in PEM, and a public key as settings have it."""
+"""Entries of the Secret: two private keys in PEM, and a public key in the form of servers' settings."""
 
 _MOST_ROTATIONS = 50
 
 
 @dataclass(frozen=True)
 class KeyPairs:
-    """The entries of the Secret, and the words of the rotations that made them what they are, the last one last."""
+    """The entries of the Secret, and the names of the rotations so far, the latest last."""
 
     current: bytes
     next: bytes | None = None
@@ -47,7 +47,7 @@ class KeyPairs:
         """Read the entries of a Secret.
 
         Raises:
-            InputError: `SigningKeyBroken`; nothing that is there is ever replaced.
+            InputError: `SigningKeyBroken`; existing entries are never replaced.
         """
         pairs = cls(entries.get(CURRENT, b""), entries.get(NEXT) or None, entries.get(PREVIOUS) or None)
         pairs = replace(pairs, rotations=tuple(rotations))
@@ -55,14 +55,14 @@ class KeyPairs:
         return pairs
 
     def entries(self) -> dict[str, bytes]:
-        """Return them as a Secret has them."""
+        """Return the entries of the Secret."""
         found = {CURRENT: self.current, NEXT: self.next, PREVIOUS: self.previous}
         return {name: value for name, value in found.items() if value is not None}
 
     def rotated(self, rotation: str) -> "KeyPairs":
-        """Return what they are after a rotation; themselves where it has been done already, or none is asked for.
+        """Return the pairs after a rotation; themselves where it was done already, or none is asked for.
 
-        A word of long ago counts as done: whoever goes back to an earlier release rotates nothing.
+        Earlier rotations count as done, so that going back to an earlier release does not rotate.
 
         Raises:
             InputError: `SigningKeyBroken`: there is no next key.
@@ -70,12 +70,14 @@ class KeyPairs:
         if rotation in ("", *self.rotations):
             return self
         if self.next is None:
-            raise InputError("SigningKeyBroken", f"the Secret has no key {NEXT!r} that could take over")
+            raise InputError(
+                "SigningKeyBroken", f"the Secret has no entry {NEXT!r} to rotate to; restore it from a backup"
+            )
         before = joined([_public(CURRENT, self.current)]).encode()
         return KeyPairs(self.next, _new(), before, (*self.rotations, rotation)[-_MOST_ROTATIONS:])
 
     def public(self) -> str:
-        """Return the public keys that servers are to accept, as settings have them.
+        """Return the public keys that servers accept, in the form of their settings.
 
         Raises:
             InputError: `SigningKeyBroken`, with the name of the entry.
@@ -97,7 +99,10 @@ def _public(name: str, pem: bytes) -> bytes:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise InputError("SigningKeyBroken", f"the Secret's entry {name!r} is no Ed25519 private key in PEM")
+        raise InputError(
+            "SigningKeyBroken",
+            f"the entry {name!r} of the Secret is not an Ed25519 private key in PEM; restore it from a backup",
+        )
     return key.public_key().public_bytes_raw()
 
 
@@ -105,4 +110,4 @@ def _read_public(text: bytes) -> tuple[bytes, ...]:
     try:
         return public_keys(text.decode())
     except ValueError as error:
-        raise InputError("SigningKeyBroken", f"the Secret's entry {PREVIOUS!r}: {error}") from None
+        raise InputError("SigningKeyBroken", f"the entry {PREVIOUS!r} of the Secret: {error}") from None

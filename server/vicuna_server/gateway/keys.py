@@ -1,13 +1,13 @@
-"""API keys: what a Secret holds of them, and what each may do.
+"""API keys: their entries in a Secret, and what each may do.
 
 A key is `vk-` and 43 characters for 32 random bytes. The Secret has one entry per key: its name, and a JSON object
 
     {"sha256": "<hex of the whole key's sha256>", "models": ["team-a/*"], "requestsPerMinute": 60,
      "tokensPerMinute": 20000, "tokensPerDay": 1000000, "expires": "2027-01-01T00:00:00Z", "defaultNamespace": "team-a"}
 
-of which only `sha256` is required. A plain hash is enough: nobody guesses 256 random bits. `models` are patterns of
-model ids (`*`, `?`, `[…]`), `*` by default. Tokens are those of prompts and completions together. `defaultNamespace` is
-where a served name alone is looked for first; it allows nothing by itself.
+of which only `sha256` is required. A plain hash is enough, since nobody can guess 256 random bits. `models` are
+patterns of model ids (`*`, `?`, `[…]`), `*` by default. Tokens are those of prompts and completions together. In
+`defaultNamespace` a served name without a namespace is looked for first; it grants no access by itself.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Key(BaseModel):
 
     @property
     def names_namespaces(self) -> bool:
-        """Whether it says where a served name alone is to be looked for."""
+        """Whether it says where a served name without a namespace is to be looked for."""
         return bool(self.namespaces) or self.default_namespace is not None
 
     def may_use(self, model_id: str) -> bool:
@@ -60,7 +60,7 @@ class Key(BaseModel):
         return any(fnmatchcase(model_id, pattern) for pattern in self.models)
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over; a time without a zone means UTC."""
+        """Whether it has expired; a time without a zone means UTC."""
         if self.expires is None:
             return False
         expires = self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)
@@ -71,7 +71,7 @@ class KeyRing:
     """All keys of the Secret.
 
     Attributes:
-        broken: entries that are no keys, each with what is wrong.
+        broken: entries that are not keys, each with the reason.
     """
 
     def __init__(self) -> None:
@@ -80,12 +80,12 @@ class KeyRing:
 
     @classmethod
     def parse(cls, entries: Mapping[str, bytes]) -> "KeyRing":
-        """Read the Secret's entries; one that is broken opens nothing and spoils no other."""
+        """Read the Secret's entries; a broken one gives no access and does not affect the others."""
         ring = cls()
         for name, content in entries.items():
             try:
                 key = _parse(name, content)
-            except Exception as error:  # noqa: BLE001  # what stands there may cost nobody else his key
+            except Exception as error:  # noqa: BLE001  # one broken entry must not invalidate the others
                 ring.broken[name] = str(error) or type(error).__name__
             else:
                 ring._by_hash[key.sha256] = key
@@ -100,12 +100,12 @@ class KeyRing:
         return frozenset(key.name for key in self._by_hash.values())
 
     def holds(self, key: Key, now: datetime) -> bool:
-        """Whether a key that was found before is one still."""
+        """Whether a key that was found before is still valid."""
         current = self._by_hash.get(key.sha256)
         return current is not None and not current.expired(now)
 
     def find(self, token: str) -> Key | None:
-        """Return the key of a token. Only the token's hash is looked up and compared: its timing tells nothing."""
+        """Return the key of a token. Only hashes are compared, so the time it takes reveals nothing of the token."""
         digest = hash_of(token)
         key = self._by_hash.get(digest)
         return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
@@ -125,10 +125,10 @@ def _object(content: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("the entry is not a JSON object")
     return {field: value for field, value in parsed.items() if field != "name"}
 
 
 def hash_of(token: str) -> str:
-    """Return the hex sha256 under which a key is kept."""
+    """Return the hex sha256 by which a key is stored."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What this process may take of its machine: memory, by its control group, and file descriptors."""
+"""The memory and file descriptors that this process may use."""
 
 import contextlib
 import resource
@@ -11,25 +11,25 @@ __all__ = ["body_memory", "most_connections", "raise_descriptors"]
 _BODY_SHARE = 4
 _PLAIN_BODY_MEMORY = 128 * 2**20
 _OTHER_DESCRIPTORS = 64
-"""Listeners, watches, logs, and some to spare."""
+"""File descriptors for listeners, watches, logs, and a reserve."""
 _FEWEST_CONNECTIONS = 16
 
 
 def body_memory(limit: Callable[[], int | None] = memory_limit) -> int:
-    """Return the bytes that all bodies under way may take: a quarter of the container's memory, else 128 MiB."""
+    """Return how many bytes all bodies under way may take: a quarter of the container's memory, else 128 MiB."""
     most = limit()
     return _PLAIN_BODY_MEMORY if most is None else most // _BODY_SHARE
 
 
 def raise_descriptors() -> None:
-    """Allow this process as many file descriptors as it may allow itself."""
+    """Raise the limit of file descriptors to its hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def most_connections(stated: int) -> int:
-    """Return how many clients' connections there may be; each may need another descriptor, for the way to a server."""
+    """Return how many connections of clients there may be; each may need a second descriptor, to a server."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return stated

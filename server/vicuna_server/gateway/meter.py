@@ -1,6 +1,6 @@
-"""What one request uses at all servers that it is sent to: told to the books as it grows, to metrics at each try's end.
+"""Counts what one request uses at all servers that it is sent to: for limits at once, for metrics after each attempt.
 
-A try whose answer ended early is asked for in the background, so that what it really used is known.
+If a response ended early, the server is asked in the background what the attempt really used.
 """
 
 import secrets
@@ -8,79 +8,79 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from vicuna_server.gateway.books import Entry
+from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.catalogue import Endpoint
 from vicuna_server.protocol.counts import Used
 
-__all__ = ["Meter", "Try"]
+__all__ = ["Attempt", "RequestMeter"]
 
 
-class Meter:
-    """One request's.
+class RequestMeter:
+    """Counts the tokens of one request.
 
     Args:
-        entry: its place in the books.
-        settled: told each try whose counts are final.
-        ask: asked about a try whose counts are not; it settles it in the end.
-        closed: told once that the request is over and all its tries are settled.
+        reservation: of the request's tokens.
+        on_settled: called with each attempt whose counts are final.
+        on_unsettled: called with an attempt that ended before its counts were final; it must settle it later.
+        on_closed: called once, after the request has ended and all its attempts are settled.
     """
 
     def __init__(
         self,
-        entry: Entry,
-        settled: Callable[["Try"], None],
-        ask: Callable[["Try"], None],
-        closed: Callable[[], None],
+        reservation: Reservation,
+        on_settled: Callable[["Attempt"], None],
+        on_unsettled: Callable[["Attempt"], None],
+        on_closed: Callable[[], None],
     ) -> None:
-        self._entry = entry
-        self._settled = settled
-        self._ask = ask
-        self._closed = closed
-        self._tries: list[Try] = []
+        self._reservation = reservation
+        self._on_settled = on_settled
+        self._on_unsettled = on_unsettled
+        self._on_closed = on_closed
+        self._attempts: list[Attempt] = []
         self._open = 1
 
     @property
     def used(self) -> Used | None:
-        """What all tries have used; None where no server has told."""
+        """What all attempts have used; None where no server has said."""
         total: Used | None = None
-        for each in self._tries:
+        for each in self._attempts:
             if each.used is not None:
                 total = each.used if total is None else total.plus(each.used)
         return total
 
-    def begin(self, endpoint: Endpoint) -> "Try":
-        """Return a try at an endpoint, to be entered and left."""
+    def begin(self, endpoint: Endpoint) -> "Attempt":
+        """Return an attempt at an endpoint, to be used as a context manager."""
         self._open += 1
-        self._tries.append(Try(self, endpoint))
-        return self._tries[-1]
+        self._attempts.append(Attempt(self, endpoint))
+        return self._attempts[-1]
 
     def close(self) -> None:
-        """End the request, or a try; behind the last of them it is over."""
+        """End the request or an attempt; after the last of them the request is closed."""
         self._open -= 1
         if not self._open:
-            self._entry.close()
-            self._closed()
+            self._reservation.close()
+            self._on_closed()
 
-    def _grown(self) -> None:
+    def _update(self) -> None:
         if (used := self.used) is not None:
-            self._entry.counted(*used)
+            self._reservation.record(*used)
 
-    def _over(self, one: "Try") -> None:
-        self._settled(one)
+    def _over(self, attempt: "Attempt") -> None:
+        self._on_settled(attempt)
         self.close()
 
 
-class Try:
-    """A request at one server.
+class Attempt:
+    """One attempt to get a response, at one server.
 
     Attributes:
         endpoint: the server.
-        name: 32 hex, by which the server knows it.
-        revision: of the server, as far as it says.
-        used: what it has used so far; None: nobody has told.
+        name: 32 hex digits, by which the server knows it.
+        revision: of the server; empty: not known.
+        used: tokens so far; None: the server has not said.
     """
 
-    def __init__(self, meter: Meter, endpoint: Endpoint) -> None:
+    def __init__(self, meter: RequestMeter, endpoint: Endpoint) -> None:
         self._meter = meter
         self._over = False
         self.endpoint = endpoint
@@ -93,16 +93,16 @@ class Try:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if not self._over:
-            self._meter._ask(self)
+            self._meter._on_unsettled(self)
 
-    def counted(self, used: Used) -> None:
-        """Learn what it has used so far; it never gets less, and grows no more once it is settled."""
+    def record(self, used: Used) -> None:
+        """Record what it has used so far; counts never decrease, and do not change once they are settled."""
         if not self._over:
             self.used = used if self.used is None else self.used.grown(used)
-            self._meter._grown()
+            self._meter._update()
 
     def settle(self) -> None:
-        """Say that its counts grow no more, or that nobody will know."""
+        """Make its counts final: they are complete, or nobody knows the rest."""
         if not self._over:
             self._over = True
             self._meter._over(self)

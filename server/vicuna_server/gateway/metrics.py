@@ -14,7 +14,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _PLAIN_STATUSES = frozenset(
     {200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 499, 500, 501, 502, 503, 504}
 )
-"""What is told apart; a server that invents statuses is counted by their first digit."""
+"""Statuses with a label of their own; others are counted by their first digit, since servers can invent any."""
 _ALL = ("model", "revision", "key")
 _NO_REVISION = ("model", "key")
 
@@ -26,8 +26,8 @@ class Metrics:
         bounds: how many series there may be.
 
     Attributes:
-        present: tells the ids of all models and the names of all keys; the series of others are removed behind the next
-            exposition, which has them for the last time.
+        present: returns the ids of all models and the names of all keys. The series of others are removed after the
+            next exposition, which has them for the last time.
     """
 
     def __init__(self, bounds: Bounds | None = None) -> None:
@@ -35,10 +35,10 @@ class Metrics:
         self._series = Series(bounds or Bounds(), self._retain)
         self.present: Callable[[], tuple[Collection[str], Collection[str]]] | None = None
         self._requests = self._counter(
-            "vicuna_gateway_requests", "Answers begun; status 499: the client left before", _ALL, "status"
+            "vicuna_gateway_requests", "Responses begun; status 499: the client disconnected before", _ALL, "status"
         )
         self._tokens = self._counter(
-            "vicuna_gateway_tokens", "Tokens of requests, those included whose answer ended early", _ALL, "kind"
+            "vicuna_gateway_tokens", "Tokens of requests, including those whose response ended early", _ALL, "kind"
         )
         self._refused = self._counter(
             "vicuna_gateway_refused",
@@ -48,7 +48,7 @@ class Metrics:
         )
         first_byte = Histogram(
             "vicuna_gateway_time_to_first_byte_seconds",
-            "From a request's arrival to the first byte of its answer",
+            "From a request's arrival to the first byte of its response",
             _ALL,
             buckets=_SECONDS,
             registry=self._registry,
@@ -56,7 +56,7 @@ class Metrics:
         self._first_byte = self._series.add(Children(first_byte, _ALL, len(_SECONDS) + 4))
         self._retries = self._counter("vicuna_gateway_retries", "Requests sent again to another endpoint", _NO_REVISION)
         self._broken = self._counter(
-            "vicuna_gateway_streams_broken", "Answers whose server was lost after the first byte", _ALL
+            "vicuna_gateway_streams_broken", "Responses whose server was lost after the first byte", _ALL
         )
         in_flight = Gauge(
             "vicuna_gateway_requests_in_flight", "Requests under way", _NO_REVISION, registry=self._registry
@@ -68,7 +68,7 @@ class Metrics:
         return self._series.child(self._in_flight, Labels(model, key=key))
 
     def answered(self, model: str, revision: str, key: str, status: int, seconds: float) -> None:
-        """Count an answer whose first byte is sent `seconds` after its request came."""
+        """Count a response whose first byte is sent `seconds` after its request arrived."""
         revision = self._series.revision(model, revision)
         self._series.child(self._requests, Labels(model, revision, key, (_name(status),))).inc()
         if status != 499:
@@ -86,16 +86,16 @@ class Metrics:
                 self._series.child(self._tokens, Labels(model, revision, key, (kind,))).inc(count)
 
     def retried(self, model: str, key: str) -> None:
-        """Count another try."""
+        """Count another attempt."""
         self._series.child(self._retries, Labels(model, key=key)).inc()
 
     def broke(self, model: str, revision: str, key: str) -> None:
-        """Count an answer that broke off."""
+        """Count a response that broke off."""
         revision = self._series.revision(model, revision)
         self._series.child(self._broken, Labels(model, revision, key)).inc()
 
     def render(self) -> bytes:
-        """Return the exposition text; what is gone from the cluster is in it once more."""
+        """Return the exposition; it has the series of what is gone from the cluster once more."""
         text = generate_latest(self._registry)
         self._retain()
         return text
@@ -106,7 +106,7 @@ class Metrics:
 
     def _counter(self, name: str, what: str, labels: tuple[str, ...], *more: str) -> Children[Counter]:
         counter = Counter(name, what, (*labels, *more), registry=self._registry)
-        return self._series.add(Children(counter, labels, 2))  # a counter has a line for when it began
+        return self._series.add(Children(counter, labels, 2))  # the second is the counter's `_created`
 
 
 def _name(status: int) -> str:

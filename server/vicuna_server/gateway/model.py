@@ -1,4 +1,4 @@
-"""A model as people and requests know it."""
+"""A model, as users and requests name it."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ __all__ = ["Model"]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model as people and requests know it.
+    """One model, as users and requests name it.
 
     Attributes:
-        namespace: where it lives; empty for a model that was named on the command line.
+        namespace: of the VicunaModel; empty for a model from the command line.
         name: of the VicunaModel and of its Service.
         served_name: the model's name in its own server's API.
         created: seconds since the epoch.
-        reason: why it is not ready, in CamelCase; empty when nothing was said.
-        message: the same for people.
-        max_stream_seconds: the longest answer its servers give.
+        reason: why it is not ready, in CamelCase; empty: not known.
+        message: the same for users.
+        max_stream_seconds: how long a response of its servers may take.
         uid: of the VicunaModel.
-        former_uids: of those that its pods were made for before a restore or an orphaning deletion.
+        former_uids: uids for which its pods were made before a restore or an orphaning deletion.
     """
 
     namespace: str
@@ -33,7 +33,7 @@ class Model:
 
     @property
     def id(self) -> str:
-        """The name that is unique behind this gateway."""
+        """The name that is unique in this gateway."""
         return f"{self.namespace}/{self.served_name}" if self.namespace else self.served_name
 
     @property

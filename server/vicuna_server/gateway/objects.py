@@ -1,6 +1,6 @@
-"""From Kubernetes objects to the gateway's own values; whatever is missing or odd is as good as not there.
+"""Reads Kubernetes objects; a field that is missing or has a wrong type is ignored.
 
-Nothing here raises, whatever JSON it is given: an object that somebody wrote must not cost the others theirs.
+No function raises, whatever JSON it gets: one broken object must not affect the others.
 """
 
 import base64
@@ -63,7 +63,7 @@ def service_of(body: object) -> tuple[str, str]:
 
 
 def managed(body: object) -> bool:
-    """Whether an EndpointSlice is kept by Kubernetes' own controller, which puts right what others write to it.
+    """Whether an EndpointSlice is managed by Kubernetes' own controller, which reverts what others write to it.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#management (since 1.17).
     """
@@ -74,8 +74,8 @@ def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoi
     """Yield the endpoints of an EndpointSlice that are ready and not terminating.
 
     Args:
-        body: v1 or v1beta1; an unset `ready` counts as ready, and of several addresses the first is meant.
-        pods_of: only pods of this model of the slice's namespace; None: whatever it lists.
+        body: v1 or v1beta1; an unset `ready` counts as ready, and of several addresses the first is used.
+        pods_of: only pods of this model in the slice's namespace; None: all endpoints.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
     """
@@ -91,7 +91,7 @@ def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoi
 
 
 def of_pods(body: object) -> Iterator[Endpoint]:
-    """Yield what an EndpointSlice lists of its own model's pods; nothing where others than Kubernetes keep it."""
+    """Yield the endpoints of an EndpointSlice that are its model's pods; none if Kubernetes does not manage it."""
     _, model = service_of(body)
     if model and managed(body):
         yield from endpoints_of(body, pods_of=model)
@@ -109,21 +109,21 @@ def secret_entries(body: object) -> dict[str, bytes]:
 
 
 def _is_pod(endpoint: Mapping[str, Any], namespace: object, model: str) -> bool:
-    """Whether an endpoint is a pod that a revision's Deployment, `<model>-<revision>`, made."""
+    """Whether an endpoint is a pod of a revision's Deployment, `<model>-<revision>`."""
     target = _at(endpoint, "targetRef")
     ours = target.get("kind") == "Pod" and target.get("namespace") == namespace
     return ours and _text(target.get("name")).startswith(f"{model}-")
 
 
 def _revision(endpoint: Mapping[str, Any], model: str) -> str:
-    """Return the revision by a pod's name, which its Deployment gave it: a slice has no labels of pods."""
+    """Return the revision in a pod's name; a slice does not have the labels of pods."""
     name = _text(_at(endpoint, "targetRef").get("name"))
     revision, _, _ = name.removeprefix(f"{model}-").partition("-")
     return revision if _REVISION.fullmatch(revision) else ""
 
 
 def _host(endpoint: Mapping[str, Any]) -> str | None:
-    """Return the address of an endpoint that takes requests, as a URL has it; None where it takes none."""
+    """Return the address of an endpoint that takes requests, in the form of URLs; None if it takes none."""
     conditions, addresses = _at(endpoint, "conditions"), endpoint.get("addresses")
     ready = conditions.get("ready") is not False and conditions.get("terminating") is not True
     if not ready or not isinstance(addresses, list) or not addresses:
@@ -132,7 +132,7 @@ def _host(endpoint: Mapping[str, Any]) -> str | None:
         address = ipaddress.ip_address(_text(addresses[0]))
     except ValueError:
         return None
-    if "%" in str(address):  # a zone is of another machine
+    if "%" in str(address):  # an address with a zone is valid on another machine only
         return None
     return f"[{address}]" if address.version == 6 else str(address)
 
@@ -157,7 +157,7 @@ def _each(body: object, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _text(value: object) -> str:
-    """Return a text that can be sent on; empty where it is none."""
+    """Return a text that is valid UTF-8; empty if the value is not a text."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 

@@ -1,4 +1,4 @@
-"""What a gateway is told when it starts."""
+"""The options with which a gateway starts."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +22,13 @@ class Options:
     """Addresses, and where models and keys come from.
 
     Attributes:
-        drain_seconds: after SIGTERM new requests are served for so long.
-        namespaces: whose models; empty: all.
-        keys_secret: holds the API keys; None: everybody may come in.
-        service: the gateway's own, whose ready endpoints are its replicas.
-        signing_key: file of the private key by which requests to servers are signed; None: they are not.
-        ring: the API keys where no Secret holds them; None: everybody may come in.
-        upstreams: name and base URL of each model's servers; with any, no cluster is asked.
+        drain_seconds: how long new requests are served after SIGTERM.
+        namespaces: of the models; empty: all.
+        keys_secret: the Secret of the API keys; None: `ring` has them.
+        service: the gateway's own Service, whose ready endpoints are its replicas.
+        signing_key: file of the private key that signs requests to servers; None: they are not signed.
+        ring: the API keys where no Secret holds them; None: requests need no key.
+        upstreams: name and base URL of each model's servers; with any, no cluster is used.
     """
 
     host: str
@@ -45,5 +45,5 @@ class Options:
 
     @property
     def several_namespaces(self) -> bool:
-        """Whether models of several namespaces can be behind it."""
+        """Whether it may serve models of several namespaces."""
         return not self.upstreams and len(set(self.namespaces)) != 1

@@ -1,7 +1,7 @@
-"""HTTP/1.1 and nothing else: a request that offers another protocol is answered as if it did not.
+"""HTTP/1.1 only: a request that offers an upgrade to another protocol gets the same response as one that does not.
 
-Java's client offers HTTP/2 with each request, `curl --http2` as well. The parser takes all behind such a head for the
-other protocol; what is there is the request's body, so that a second parser goes on with it.
+Java's client and `curl --http2` offer HTTP/2 with each request. After such a head the parser expects the other
+protocol. What follows is the request's body, so a second parser continues with it.
 """
 
 from typing import Any
@@ -23,27 +23,27 @@ class PlainHttp(HttpToolsProtocol):
         return bool(self.parser.should_upgrade())
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse the bytes that arrived."""
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._go_on(data[offer.args[0] :])
+            self._continue_without_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("")
 
-    def _go_on(self, rest: bytes) -> None:
+    def _continue_without_upgrade(self, rest: bytes) -> None:
         framing = [name + b": " + value for name, value in self.headers if name in _FRAMING]
-        behind = _Behind(self)
-        self.parser = httptools.HttpRequestParser(behind)
+        callbacks = _BodyCallbacks(self)
+        self.parser = httptools.HttpRequestParser(callbacks)
         self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *framing, b"", b""]))
-        behind.head = False
+        callbacks.head = False
         if rest:
             self.data_received(rest)
 
 
-class _Behind:
-    """A parser's callbacks, told to a protocol that knows the first head already."""
+class _BodyCallbacks:
+    """The callbacks of a second parser; its first head is skipped, since the protocol has it already."""
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol

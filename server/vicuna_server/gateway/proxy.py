@@ -1,7 +1,7 @@
-"""One request on its way to an endpoint and its answer on the way back, byte for byte.
+"""Forwards one request to an endpoint, and its response to the client, byte for byte.
 
-Until the first byte of an answer has come nothing is sent to the client, so that another endpoint can still take the
-request. Afterwards a lost server ends the stream with an error event behind the last whole frame.
+Nothing is sent to the client before the first byte of a response has arrived. Until then another endpoint can take the
+request. Afterwards, if the server is lost, the stream ends with an error event after the last whole frame.
 """
 
 import json
@@ -15,19 +15,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vicuna_server.asgi.access_log import ACCESS_LOG
-from vicuna_server.asgi.errors import error_response
 from vicuna_server.asgi.sse import frame, while_connected
-from vicuna_server.errors import OverloadedError, RequestError
-from vicuna_server.gateway.answer_head import AnswerHead, BadAnswerError, printable, read_head
-from vicuna_server.gateway.books import Entry
+from vicuna_server.errors import RequestError
+from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.catalogue import Endpoint, Model
-from vicuna_server.gateway.client import Client, ClientStuckError
+from vicuna_server.gateway.client import Client, ClientNotReadingError
+from vicuna_server.gateway.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.gateway.frames import Frames
-from vicuna_server.gateway.lost import LOST, UNSENT
-from vicuna_server.gateway.meter import Meter, Try
-from vicuna_server.gateway.signing import not_let_in
+from vicuna_server.gateway.meter import Attempt, RequestMeter
+from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
 from vicuna_server.gateway.upstream import Outgoing, Upstream
-from vicuna_server.gateway.whole_answer import pass_whole, read_small, to_the_end
+from vicuna_server.gateway.upstream_errors import (
+    LOST_MESSAGE,
+    gateway_refused,
+    invalid,
+    no_response,
+    refused,
+)
+from vicuna_server.gateway.whole_response import pass_whole, read_small, to_the_end
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.errors import error_body
 
@@ -37,19 +42,19 @@ logger = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
 _ELSEWHERE = frozenset({429, 502, 503})
-"""Answers of a server that is full, starting or about to stop: another one may do better."""
+"""Statuses of a server that is full, starting or about to stop: another server may take the request."""
 _MOST_OF_A_REASON = 200
 
 
 @dataclass(slots=True)
 class _Sent:
-    """What is noted of the answer to the client.
+    """What the access log says of the response to the client.
 
     Attributes:
-        status: of the answer; 0: none yet.
-        revision: what answered, as far as is known.
-        broken: its server was lost.
-        seconds: from the request's arrival to the answer's end.
+        status: of the response; 0: none yet.
+        revision: of the server; empty: not known.
+        broken: whether the server was lost.
+        seconds: from the arrival of the request to the end of the response.
     """
 
     status: int = 0
@@ -59,110 +64,115 @@ class _Sent:
 
 
 class Forward(Response):
-    """The answer to one request: sends it to one endpoint after the other until one answers.
+    """The response to one request, which it sends to one endpoint after the other until one responds.
 
     Args:
-        upstream: the way there.
-        model: who is meant.
-        outgoing: what to send.
-        entry: where its tokens are counted; closed in the end.
+        upstream: sends requests to servers.
+        model: whose servers get the request.
+        outgoing: the request.
+        reservation: counts its tokens; closed in the end.
     """
 
-    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing, entry: Entry) -> None:
+    def __init__(self, upstream: Upstream, model: Model, outgoing: Outgoing, reservation: Reservation) -> None:
         super().__init__()
         self._upstream = upstream
         self._model = model
         self._outgoing = outgoing
         self._sent = _Sent()
-        self._meter = Meter(entry, self._count, partial(upstream.questions.ask, model), self._log)
+        self._meter = RequestMeter(reservation, self._count, partial(upstream.usage_queries.ask, model), self._log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry it out; when the client leaves, the server's connection is closed at once."""
+        """Forward the request; when the client disconnects, the connection to the server is closed at once."""
         del scope
         client = Client(send, self._upstream.settings.idle_seconds, self._note)
         with self._upstream.metrics.in_flight(self._model.id, self._outgoing.key).track_inprogress():
             try:
-                await while_connected(receive, self._answer(client))
-            except (RequestError, ClientStuckError):  # nobody reads it any more; the connection closes
+                await while_connected(receive, self._forward(client))
+            except (RequestError, ClientNotReadingError):  # nobody reads the response any more; the connection closes
                 if not self._sent.status:
                     self._note(499)
             finally:
                 self._sent.seconds = time.monotonic() - self._outgoing.arrived
                 self._meter.close()
 
-    async def _answer(self, client: Client) -> None:
+    async def _forward(self, client: Client) -> None:
         tried: list[Endpoint] = []
         refusal: Response | None = None
         while (endpoint := self._next(tried)) is not None:
             if tried:
                 self._upstream.metrics.retried(self._model.id, self._outgoing.key)
             tried.append(endpoint)
-            with self._upstream.balancer.sending(endpoint), self._meter.begin(endpoint) as one:
+            with self._upstream.balancer.sending(endpoint), self._meter.begin(endpoint) as attempt:
                 try:
-                    refusal = await self._try(one, client)
-                except LOST as error:
-                    if isinstance(error, UNSENT):
-                        one.settle()
+                    refusal = await self._try(attempt, client)
+                except CONNECTION_LOST as error:
+                    if isinstance(error, NOT_SENT):
+                        attempt.settle()
                     self._upstream.balancer.failed(endpoint)
                     self._warn(endpoint, error)
                     if client.started:
-                        await self._break_off(client, "upstream_lost", _LOST_MESSAGE)
+                        await self._break_off(client, "upstream_lost", LOST_MESSAGE)
                         return
                     continue
-                except BadAnswerError as error:  # the model's fault, not this server's: no other would do better
+                except BadResponseError as error:  # the model's other servers would send the same
                     self._warn(endpoint, error)
-                    one.settle()
+                    attempt.settle()
                     await self._give_up(client, error)
                     return
             if refusal is None:
                 return
-        await client.answer(refusal or self._unanswered(tried))
+        await client.respond(refusal or no_response(self._model, len(tried)))
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
-        """Return who is asked next; the endpoints are looked up anew, they may have changed."""
+        """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""
         if len(tried) >= self._upstream.settings.max_tries:
             return None
         return self._upstream.balancer.pick(self._upstream.endpoints(self._model), tried)
 
-    async def _try(self, one: Try, client: Client) -> Response | None:
-        """Send the request to one endpoint and its answer to the client.
+    async def _try(self, attempt: Attempt, client: Client) -> Response | None:
+        """Send the request to one endpoint, and its response to the client.
 
         Returns:
-            The answer of an endpoint that cannot help now; None when the client has its answer.
+            The response of an endpoint that cannot take the request now; None when the client has its response.
         """
-        async with await self._upstream.post(self._model, one, self._outgoing) as answer:
-            if answer.status < 500 and answer.status != 200:
-                one.settle()  # it was refused
-            if answer.status == 401:
-                return not_let_in(self._model, one.endpoint.url)
-            if answer.status in _ELSEWHERE:
-                return await self._refusal(answer, one.endpoint.revision)
-            head = read_head(answer.status, answer.headers, one.endpoint.revision)
-            self._sent.revision = one.revision = head.revision
+        async with await self._upstream.post(self._model, attempt, self._outgoing) as response:
+            if response.status < 500 and response.status != 200:
+                attempt.settle()  # a refused request uses no tokens
+            if response.status == 401:
+                return gateway_refused(self._model, attempt.endpoint.url)
+            if response.status in _ELSEWHERE:
+                return await self._refusal(response, attempt.endpoint.revision)
+            head = read_head(response.status, response.headers, attempt.endpoint.revision)
+            self._sent.revision = attempt.revision = head.revision
             if head.is_stream:
-                await self._pump(answer.content, head, client, one)
+                await self._pump(response.content, head, client, attempt)
             else:
-                await pass_whole(answer.content, head, client, self._upstream.held, partial(_told, one, answer.status))
+                await pass_whole(
+                    response.content,
+                    head,
+                    client,
+                    self._upstream.buffers,
+                    partial(_record_usage, attempt, response.status),
+                )
         return None
 
-    async def _refusal(self, answer: aiohttp.ClientResponse, revision: str) -> Response:
-        """Return what the client gets where no other server does better."""
-        status = answer.status
+    async def _refusal(self, response: aiohttp.ClientResponse, revision: str) -> Response:
+        """Return what the client gets if no other server takes the request."""
+        status = response.status
         try:
-            head = read_head(status, answer.headers, revision)
-            body = await read_small(answer.content)
-        except BadAnswerError:
+            head = read_head(status, response.headers, revision)
+            body = await read_small(response.content)
+        except BadResponseError:
             body = None
         if body is None:
-            message = f"a server of {self._model.id} refused the request with status {status}; try again"
-            return error_response(OverloadedError(message, status=status, code="upstream_refused"))
+            return refused(self._model, status)
         self._sent.revision = head.revision
         refusal = Response(body, status)
         refusal.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
         return refusal
 
-    async def _pump(self, content: aiohttp.StreamReader, head: AnswerHead, client: Client, one: Try) -> None:
-        frames = Frames(one.counted)
+    async def _pump(self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt) -> None:
+        frames = Frames(attempt.record)
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
@@ -171,23 +181,21 @@ class Forward(Response):
         if not client.started:
             await client.start(head)
         if frames.counts is None or frames.counts.final:
-            one.settle()
+            attempt.settle()
         if frames.done:
             await to_the_end(content)
         await client.write(frames.rest(), more=False)
 
-    async def _give_up(self, client: Client, error: BadAnswerError) -> None:
+    async def _give_up(self, client: Client, error: BadResponseError) -> None:
         if client.started:
             await self._break_off(client, error.code, str(error))
         else:
-            response = error_response(RequestError(str(error), status=502, code=error.code))
-            response.headers["x-should-retry"] = "false"  # official clients would, twice, and get the same
-            await client.answer(response)
+            await client.respond(invalid(error))
 
     async def _break_off(self, client: Client, code: str, message: str) -> None:
-        """Say in a stream that it broke off; official clients raise on an event with an error object.
+        """End a stream with an error event, on which OpenAI's clients raise.
 
-        Another body is left without its end, and the connection closes: so the client sees that it is not whole.
+        Any other body is left without its end, and the connection closes, so that the client notices.
         """
         self._sent.broken = True
         self._upstream.metrics.broke(self._model.id, self._sent.revision, self._outgoing.key)
@@ -195,32 +203,18 @@ class Forward(Response):
             await client.write(frame(error_body(502, message, code=code)), more=False)
 
     def _warn(self, endpoint: Endpoint, error: Exception) -> None:
-        """Log what a server did; its words are a stranger's."""
+        """Log what a server did; its text is untrusted."""
         why = printable(str(error) or type(error).__name__, _MOST_OF_A_REASON)
         logger.warning("%s of %s: %s", endpoint.url, self._model.id, why)
-
-    def _unanswered(self, tried: list[Endpoint]) -> Response:
-        if tried:
-            return error_response(
-                RequestError(
-                    f"none of {len(tried)} servers of {self._model.id} answered; try again",
-                    status=502,
-                    code="upstream_failed",
-                )
-            )
-        why = f"{self._model.reason}: {self._model.message}" if self._model.reason else "none of its servers is ready"
-        return error_response(
-            OverloadedError(f"{self._model.id} is not ready: {why}", status=503, code="model_not_ready", retry_after=5)
-        )
 
     def _note(self, status: int) -> None:
         self._sent.status = status
         seconds = time.monotonic() - self._outgoing.arrived
         self._upstream.metrics.answered(self._model.id, self._sent.revision, self._outgoing.key, status, seconds)
 
-    def _count(self, one: Try) -> None:
-        if one.used is not None:
-            self._upstream.metrics.used(self._model.id, one.revision, self._outgoing.key, one.used)
+    def _count(self, attempt: Attempt) -> None:
+        if attempt.used is not None:
+            self._upstream.metrics.used(self._model.id, attempt.revision, self._outgoing.key, attempt.used)
 
     def _log(self) -> None:
         sent, outgoing, used = self._sent, self._outgoing, self._meter.used
@@ -235,17 +229,14 @@ class Forward(Response):
         _access.info("%s", json.dumps(line))
 
 
-def _told(one: Try, status: int, used: Used | None) -> None:
-    """Learn what a whole answer says; one of a server that failed does not say what it has cost."""
+def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
+    """Record the usage that a complete response states; a 5xx does not state all that was used."""
     if used is not None:
-        one.counted(used)
+        attempt.record(used)
     if status < 500:
-        one.settle()
+        attempt.settle()
 
 
 def _usage(used: Used) -> dict[str, int]:
     prompt, completion = used
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-_LOST_MESSAGE = "the server of this model was lost in the middle of its answer; send the request again"

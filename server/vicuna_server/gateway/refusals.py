@@ -1,6 +1,6 @@
-"""What was refused before it reached a model: counted by key and status, a line in the access log each. Pure ASGI.
+"""Counts and logs requests that were refused before they reached a model, by key and status. Pure ASGI.
 
-Since it sees every answer, it also gives each its `x-request-id`, by which a request is found in the logs.
+Since it sees every response, it also adds `x-request-id` to each, by which a request is found in the logs.
 """
 
 import json
@@ -22,28 +22,28 @@ _FORWARDED = "forwarded"
 _MOST_OF_A_PATH = 200
 
 
-class Refused(Protocol):
-    """Is told of each."""
+class OnRefused(Protocol):
+    """Called with each refusal: the key's name and the status."""
 
     def __call__(self, key: str, status: int) -> None: ...
 
 
 def mark_forwarded(request: Request) -> None:
-    """Say that a request has found its model: whatever becomes of it is counted and logged there."""
+    """Mark a request that has found its model: from then on `Forward` counts and logs it."""
     setattr(request.state, _FORWARDED, True)
 
 
 class Refusals:
-    """Sees every answer; a request has its id in the ASGI state, as `request_id`.
+    """Sees every response, and puts the request's id into the ASGI state as `request_id`.
 
     Args:
         app: the whole gateway.
-        refused: told the key's name (empty: none was accepted) and the status.
+        on_refused: called with the key's name (empty: no valid key) and the status.
     """
 
-    def __init__(self, app: ASGIApp, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, on_refused: OnRefused) -> None:
         self._app = app
-        self._refused = refused
+        self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one request."""
@@ -66,7 +66,7 @@ class Refusals:
         state = scope["state"]
         key = state.get("key")
         name = key.name if key else ""
-        self._refused(name, status)
+        self._on_refused(name, status)
         line = {"event": "refused", "id": state["request_id"]}
         line |= {"method": scope["method"], "route": scope["path"][:_MOST_OF_A_PATH]}
         client = scope.get("client") or ("",)

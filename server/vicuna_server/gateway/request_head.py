@@ -1,6 +1,7 @@
-"""What of a client's head a model's server gets: a short list, bounded. Its image is a tenant's, so no key of any kind.
+"""Which of a client's headers a model's server gets: a short list, limited in length.
 
-Headers that the gateway itself sets for a server are no part of the list: clients can neither set nor replace them.
+The server runs a tenant's image, so it gets no API key. Headers that the gateway itself sets for a server are not in
+the list: clients can neither set nor replace them.
 """
 
 import re
@@ -16,7 +17,7 @@ _PASSED = {
 }
 """Names in lower case, and the longest value that is passed on, in bytes; a longer one is left out.
 
-Trace headers: https://www.w3.org/TR/trace-context/, where 512 bytes are what every party must carry at least.
+Trace headers: https://www.w3.org/TR/trace-context/, which requires at least 512 bytes to be passed on.
 """
 _HARMLESS = re.compile(rb"[\x20-\x7e]+")
 
@@ -27,9 +28,9 @@ def request_headers(
     """Return the head of the request to a server.
 
     Args:
-        raw: the client's headers; of several of one name the first counts.
-        request_id: the client's or ours.
-        own: what the gateway says to the server, by name and value.
+        raw: the client's headers; of several with one name the first is used.
+        request_id: the client's, else the gateway's.
+        own: the gateway's own headers for the server, by name and value.
     """
     passed: dict[bytes, bytes] = {b"content-type": b"application/json"}
     seen = set()
@@ -40,6 +41,6 @@ def request_headers(
         seen.add(name)
         if len(value) <= _PASSED[name] and _HARMLESS.fullmatch(value):
             passed[name] = value
-    # nothing here could unpack an answer, and who asked has not been asked
+    # the gateway does not decompress, and passes no accept-encoding of the client on
     always = [("accept-encoding", "identity"), ("x-request-id", request_id)]
     return [(name.decode(), value.decode()) for name, value in passed.items()] + always + list(own)

@@ -1,4 +1,4 @@
-"""From the name in a request to its model, and a word of warning where that will not work for long."""
+"""Finds the model that a request names, and warns where the name will stop working with the next release."""
 
 import logging
 
@@ -16,7 +16,7 @@ __all__ = ["Resolver", "Warnings"]
 logger = logging.getLogger(__name__)
 
 _STATE = "warning"
-_MOST_TOLD = 1000
+_MOST_WARNINGS = 1000
 
 
 class Resolver:
@@ -28,7 +28,7 @@ class Resolver:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def model(self, request: Request, asked: str) -> Model:
         """Return the model that a name means for the request's key.
@@ -41,19 +41,19 @@ class Resolver:
         (model,) = found.models
         if found.across:
             setattr(request.state, _STATE, _warning(model))
-            self._tell(key.name, asked, model)
+            self._warn(key.name, asked, model)
         return model
 
-    def _tell(self, key: str, asked: str, model: Model) -> None:
-        """Say it once for each key and name, for so many of them."""
-        if (key, asked) in self._told or len(self._told) >= _MOST_TOLD:
+    def _warn(self, key: str, asked: str, model: Model) -> None:
+        """Log the warning once for each key and name, up to `_MOST_WARNINGS`."""
+        if (key, asked) in self._warned or len(self._warned) >= _MOST_WARNINGS:
             return
-        self._told.add((key, asked))
+        self._warned.add((key, asked))
         logger.warning("the key %r asks for %r: %s", key, asked, _warning(model))
 
 
 class Warnings:
-    """Adds what `Resolver` has to say to the head of an answer. Pure ASGI."""
+    """Adds the warning of `Resolver` to the head of a response. Pure ASGI."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,7 +71,7 @@ class Warnings:
 
 
 def _warning(model: Model) -> str:
-    """Return one line of ASCII, whatever the model is called."""
+    """Return one line of printable ASCII, whatever the model's name."""
     ident = "".join(letter if " " < letter <= "~" else "?" for letter in model.id)
     return (
         f"a served name alone will not be found across namespaces after the next release; ask for {ident}, or give "

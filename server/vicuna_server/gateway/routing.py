@@ -1,4 +1,4 @@
-"""From a request to the model it means; the body is changed only where it gives the model's long name."""
+"""Finds the model that a request means; the body is changed only where it names the model by its id."""
 
 import asyncio
 import codecs
@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from vicuna_server.asgi.body import check_encoding, read_bytes
-from vicuna_server.gateway.admission import PLACE, Place
+from vicuna_server.gateway.admission import ADMITTED, Admitted
 from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.json_skip import PIECE
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
 from vicuna_server.gateway.refusals import mark_forwarded
 from vicuna_server.gateway.resolving import Resolver
 from vicuna_server.gateway.salts import with_salt
-from vicuna_server.gateway.scan import PIECE, Named, scan
+from vicuna_server.gateway.scan import Named, scan
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 
 __all__ = ["Router"]
@@ -24,24 +25,27 @@ __all__ = ["Router"]
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Finds who answers a request."""
+    """Finds the model of a request, and forwards it to the model's servers."""
 
     resolver: Resolver
     upstream: Upstream
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def forward(self, request: Request) -> Forward:
-        """Return the answer to a POST, to be carried out.
+        """Return the response to a POST request; it is sent when the caller awaits it.
 
         Raises:
-            RequestError: 400, 404, 408, 413; OverloadedError 429, 503 when the bodies under way are too large.
+            RequestError: 400, 404, 408, 413.
+            OverloadedError: 429, 503: a limit of the key, or the bodies under way are too large.
         """
         arrived = time.monotonic()
         settings = self.upstream.settings
-        place: Place = getattr(request.state, PLACE)
+        admitted: Admitted = getattr(request.state, ADMITTED)
         check_encoding(request)
-        body = await read_bytes(request, settings.max_body_bytes, settings.body_seconds, discard=1, count=place.take)
-        body = body.removeprefix(codecs.BOM_UTF8)  # as json does; servers refuse it
+        body = await read_bytes(
+            request, settings.max_body_bytes, settings.body_seconds, discard=1, count=admitted.add_body
+        )
+        body = body.removeprefix(codecs.BOM_UTF8)  # servers refuse a byte order mark
         named = await self._scanned(body)
         key: Key = request.state.key
         model = self.resolver.model(request, named.model)
@@ -55,20 +59,20 @@ class Router:
             key=key.name,
             arrived=arrived,
         )
-        answer = 0 if outgoing.path.endswith("/embeddings") else named.answer
-        entry = await self.upstream.books.open(key, model.id, len(body) + answer)
+        completion = 0 if outgoing.path.endswith("/embeddings") else named.completion
+        reservation = await self.upstream.accounting.open(key, model.id, len(body) + completion)
         mark_forwarded(request)
-        return Forward(self.upstream, model, outgoing, entry)
+        return Forward(self.upstream, model, outgoing, reservation)
 
     async def _scanned(self, body: bytes) -> Named:
-        """Return what a body names. One large body is looked at at a time, and everybody else between its pieces."""
+        """Return what a body names. One large body is scanned at a time, and other requests run between its pieces."""
         if len(body) <= PIECE:
-            return await _step_by_step(body, rest=False)
+            return await _step_by_step(body, pausing=False)
         async with self._turn:
-            return await _step_by_step(body, rest=True)
+            return await _step_by_step(body, pausing=True)
 
 
-async def _step_by_step(body: bytes, *, rest: bool) -> Named:
+async def _step_by_step(body: bytes, *, pausing: bool) -> Named:
     steps = scan(body)
     while True:
         try:
@@ -76,12 +80,12 @@ async def _step_by_step(body: bytes, *, rest: bool) -> Named:
         except StopIteration as done:
             named: Named = done.value
             return named
-        if rest:
+        if pausing:
             await asyncio.sleep(0)
 
 
 def _renamed(body: bytes, named: Named, model: Model) -> bytes:
-    """Return the body with the name by which the model's own server knows it."""
+    """Return the body with the model's name in its own server's API."""
     if named.model == model.served_name:
         return body
     return b"".join((body[: named.start], json.dumps(model.served_name).encode(), body[named.end :]))

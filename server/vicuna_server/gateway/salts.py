@@ -1,4 +1,4 @@
-"""The salt of a key at a model's servers: within it they may use keys and values again."""
+"""The cache salt of an API key at a model's servers: requests with one salt may share the KV cache."""
 
 import hashlib
 import hmac
@@ -15,11 +15,11 @@ _LENGTH = 32
 
 
 def salt_of(key: Key, model: Model) -> str:
-    """Return the salt, 32 hex; empty where no keys are used.
+    """Return the salt, 32 hex digits; empty where no keys are used.
 
-    All gateways make the same one, and nobody else can: it hangs on the hash that only the Secret of the keys holds. It
-    tells nothing of the key nor of its hash (HMAC-SHA256), and each model has another, since the image of one may be a
-    stranger to the other.
+    All replicas make the same salt, and nobody else can, since it depends on a hash that only the Secret of the keys
+    holds. It reveals neither the key nor its hash (HMAC-SHA256). Each model has another salt, since models run images
+    of different tenants.
     """
     if not key.name:
         return ""
@@ -28,7 +28,7 @@ def salt_of(key: Key, model: Model) -> str:
 
 
 def with_salt(headers: Iterable[tuple[str, str]], key: Key, model: Model) -> list[tuple[str, str]]:
-    """Return a request's headers with the salt of its key, and without what its client said in that place."""
+    """Return a request's headers with the salt of its key, and without a salt that the client sent."""
     kept = [pair for pair in headers if pair[0].lower() != SALT_HEADER]
     salt = salt_of(key, model)
     return [*kept, (SALT_HEADER, salt)] if salt else kept

@@ -1,7 +1,7 @@
-"""Metric series that are bounded in number, and go with the model or key they name.
+"""Metric series that are limited in number, and are removed with the model or key that they name.
 
-Models, keys, revisions and statuses come from outside: a model server that gives itself a new revision with every
-answer, or objects that come and go for months, must not grow the process or its /metrics.
+Models, keys, revisions and statuses come from outside. The process and its /metrics must not grow with them: a server
+may state a new revision with every response, and objects come and go for months.
 """
 
 import time
@@ -13,21 +13,21 @@ from prometheus_client.metrics import MetricWrapperBase
 __all__ = ["OTHER", "OTHER_KEYS", "Bounds", "Children", "Revisions", "Series"]
 
 OTHER = "other"
-"""The revision of what is counted together."""
+"""The label `revision` of what is counted together."""
 OTHER_KEYS = "(other)"
-"""The key of what is counted together; no key has such a name."""
+"""The label `key` of what is counted together; no key can have this name."""
 _ROOM_SECONDS = 60.0
 Child = TypeVar("Child", bound=MetricWrapperBase)
 
 
 class Bounds(NamedTuple):
-    """How many series there may be; beyond, those of a model are counted together, whatever key or revision.
+    """How many series there may be; beyond that, a model's keys and revisions are counted together.
 
     Attributes:
         each: of one model.
         all: of all models.
         revisions: of one model.
-        idle_seconds: a revision that has not answered for so long makes room for another.
+        idle_seconds: after which a revision without a response makes room for another.
     """
 
     each: int = 10_000
@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What a series is about; empty where it is about no such thing."""
+    """The labels of a series; empty where it does not have one."""
 
     model: str = ""
     revision: str = ""
@@ -46,7 +46,7 @@ class Labels(NamedTuple):
 
 
 class Revisions:
-    """The revisions of each model that are counted apart."""
+    """The revisions of each model that have series of their own."""
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float]) -> None:
         self._bounds = bounds
@@ -54,7 +54,7 @@ class Revisions:
         self._known: dict[str, dict[str, float]] = {}
 
     def admit(self, model: str, revision: str) -> tuple[str, list[str]]:
-        """Return the revision's name among the metrics, and those that made room for it."""
+        """Return the revision's label, and the revisions that made room for it."""
         if not revision:
             return "", []
         known, now, gone = self._known.setdefault(model, {}), self._clock(), list[str]()
@@ -88,7 +88,7 @@ class Children(Generic[Child]):
         self._children: dict[Labels, Child] = {}
 
     def find(self, labels: Labels) -> Child | None:
-        """Return what is there."""
+        """Return the series of these labels; None where there is none."""
         return self._children.get(labels)
 
     def make(self, labels: Labels) -> Child:
@@ -135,7 +135,7 @@ class Series:
         return children
 
     def child(self, children: Children[Child], labels: Labels) -> Child:
-        """Return the series of these labels, or the one in which they are counted together with others."""
+        """Return the series of these labels, or the one that counts them together with others."""
         found = children.find(labels)
         if found is not None:
             return found
@@ -149,7 +149,7 @@ class Series:
         return children.make(labels)
 
     def _fits(self, model: str, weight: int) -> bool:
-        """Whether there may be so many more, where need be after a look at what is gone."""
+        """Whether `weight` more series may be added; first removes what is gone, if there are too many."""
         if self._total + weight > self._bounds.all and self._clock() - self._made_room >= _ROOM_SECONDS:
             self._made_room = self._clock()
             self._make_room()

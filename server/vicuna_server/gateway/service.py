@@ -1,4 +1,4 @@
-"""One running gateway: two ports, the watches, and a stop that cuts no stream."""
+"""One running gateway: two ports, the watches, and a shutdown that waits for open streams."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ import time
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
+from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.app import create_app
-from vicuna_server.gateway.books import books_of
+from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.cluster import Cluster
-from vicuna_server.gateway.front import Front, MetricsFront
-from vicuna_server.gateway.gate import Gate
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.limits import raise_descriptors
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.options import Options
+from vicuna_server.gateway.ports import ClientPort, MetricsPort
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reception import Beside, Reception
+from vicuna_server.gateway.server import EmbeddedServer, GatewayServer
 from vicuna_server.gateway.signing import Signer, private_key
 from vicuna_server.gateway.upstream import Upstream
 
@@ -30,19 +30,19 @@ logger = logging.getLogger(__name__)
 
 
 def serve_forever(options: Options) -> None:
-    """Serve until told to stop.
+    """Serve until a signal stops it.
 
     Raises:
         VicunaError: a port is taken, or there is no cluster.
     """
     loop_factory = None
-    with contextlib.suppress(ImportError):  # not made for every platform
+    with contextlib.suppress(ImportError):  # it is not available on every platform
         import uvloop
 
         loop_factory = uvloop.new_event_loop
     raise_descriptors()
     gc.collect()
-    gc.freeze()  # what has been imported stays: to look through it again and again would hold up everybody
+    gc.freeze()  # imported objects stay, so the collector need not scan them while requests wait
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(options))
 
@@ -53,35 +53,37 @@ async def _serve(options: Options) -> None:
     upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
-    books = upstream.books = books_of(options.service, rates)
-    gate = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
-    front = Front(gate, upstream)
-    aside = MetricsFront(upstream)
+    accounting = upstream.accounting = accounting_of(options.service, rates)
+    authentication = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
+    port = ClientPort(authentication, upstream)
+    metrics_port = MetricsPort(upstream)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
         await upstream.open()
-        server = Reception(front.config(state), state, options.drain_seconds, front)
-        metrics = Beside(aside.config(), Drain(loaded=True), 0.0, aside)
+        server = GatewayServer(port.config(state), state, options.drain_seconds, port)
+        metrics = EmbeddedServer(metrics_port.config(), Drain(loaded=True), 0.0, metrics_port)
         logger.info("listening on port %d, metrics on %d", *(s.getsockname()[1] for s in (listener, metrics_listener)))
         try:
             async with asyncio.TaskGroup() as tasks:
-                learning = tasks.create_task(_learn(options, catalogue, rates, gate, synced))
-                keeping = tasks.create_task(books.run())
+                watching = tasks.create_task(_watch(options, catalogue, rates, authentication, synced))
+                writing = tasks.create_task(accounting.run())
                 tasks.create_task(metrics.serve(sockets=[metrics_listener]))
                 await server.serve(sockets=[listener])
                 metrics.should_exit = True
-                learning.cancel()
-                keeping.cancel()
+                watching.cancel()
+                writing.cancel()
         except* VicunaError as errors:
             raise errors.exceptions[0] from None
         finally:
             await upstream.close()
-            await books.close()
+            await accounting.close()
 
 
-async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gate, synced: asyncio.Event) -> None:
-    """Keep up with models, endpoints and keys, until cancelled."""
+async def _watch(
+    options: Options, catalogue: Catalogue, rates: Rates, authentication: Authentication, synced: asyncio.Event
+) -> None:
+    """Keep models, endpoints and keys up to date, until cancelled."""
     if options.keys_secret is None:
-        gate.ring = options.ring
+        authentication.ring = options.ring
     if options.upstreams:
         for number, (name, url) in enumerate(options.upstreams):
             catalogue.put(Model("", name, name, created=int(time.time())))
@@ -89,12 +91,12 @@ async def _learn(options: Options, catalogue: Catalogue, rates: Rates, gate: Gat
         synced.set()
         return
 
-    def take(ring: KeyRing) -> None:
-        gate.ring = ring
+    def on_keys(ring: KeyRing) -> None:
+        authentication.ring = ring
 
     cluster = Cluster(catalogue, options.namespaces)
     if options.keys_secret is not None:
-        cluster.watch_keys(*options.keys_secret, take)
+        cluster.watch_keys(*options.keys_secret, on_keys)
     if options.service is not None:
         cluster.watch_replicas(*options.service, rates)
     await cluster.run(synced)

@@ -19,13 +19,13 @@ class GatewaySettings:
         head_seconds: a head that takes longer to arrive is refused with 408.
         max_requests: more at once are refused with 503.
         max_body_memory: bytes of the bodies of all requests under way; one key may have half of them.
-        max_connections: of clients at once; the oldest that asks for nothing makes room.
+        max_connections: of clients at once; the oldest idle connection makes room for a new one.
         max_per_address: connections of one address at once, or, behind a trusted proxy, requests; 0: any number.
         trusted_proxies: whose X-Forwarded-For is believed.
         allowed_origins: origins whose pages may use the API from a browser; `*`: all.
-        gets_per_minute: of one key, over all replicas; what is no POST.
-        idle_seconds: a stream that is silent for so long is lost; servers send a comment every 15 s.
-        connect_seconds: an endpoint that takes no connection for so long is passed over.
+        gets_per_minute: requests other than POST of one key, over all replicas.
+        idle_seconds: after which a silent stream counts as lost; servers send a comment every 15 s.
+        connect_seconds: after which an endpoint that accepts no connection counts as failed.
         max_tries: endpoints that one request is sent to at most.
     """
 

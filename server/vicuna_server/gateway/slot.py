@@ -1,4 +1,4 @@
-"""One object of the store: what one replica of a gateway counted on one day. Pure; the form is in docs/contract.md."""
+"""One object of the store: the usage that one replica counted on one day. Pure; docs/contract.md describes it."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,29 +15,29 @@ Usage = Counter[tuple[str, str, str]]
 """Counts by key, model, and one of `COUNTS`."""
 
 GONE_SECONDS = 30.0
-"""A holder that has not written for so long has its slot taken."""
+"""Seconds without a write after which another replica may take a slot."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 MOST_ROWS = 5000
 MOST_BYTES = 640 * 2**10
-"""Of all rows. With claims an object stays below 1 MiB; etcd has room for 1.5."""
+"""Bytes of all rows. With claims an object stays below 1 MiB; etcd takes up to 1.5 MiB."""
 _MOST_CLAIM_BYTES = 320 * 2**10
 _ROW_BYTES = 110
-"""What a row takes beside its two names."""
+"""Bytes of a row without its two names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The object as it was read, or is to be written.
+    """The object, as it was read or will be written.
 
     Attributes:
         metadata: of the object; without a resourceVersion it has not been made yet.
         day: YYYY-MM-DD in UTC.
-        holder: who writes it; empty: nobody any more.
-        write: number of its last write; no holder gives a number twice, whether the write came through or not.
-        former: the holders before, the last one last, each with the number of its last write.
+        holder: the process that writes it; empty: none any more.
+        write: number of its last write; a holder uses each number once, even for a write that fails.
+        former: the previous holders, the latest last, each with the number of its last write.
         renewed: when it was written.
-        usage: what was counted.
-        claims: tokens of the day that are this slot's, used or not, by keys with a limit.
+        usage: the counts.
+        claims: by key with a limit, tokens of the day that are reserved for this slot, used or not.
     """
 
     metadata: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Slot:
 
     @classmethod
     def fresh(cls, namespace: str, gateway: str, day: str) -> "Slot":
-        """Return the first slot of a day, as it is before anybody had it."""
+        """Return the first slot of a day, before any process has written it."""
         labels = {
             "app.kubernetes.io/part-of": "vicuna-operator",
             LABEL_MANAGED_BY: "vicuna-gateway",
@@ -85,16 +85,16 @@ class Slot:
 
     @property
     def number(self) -> int:
-        """Its place among the day's slots; -1 for an object that is none."""
+        """Its number among the day's slots; -1 for an object with another name."""
         number = self.name.rpartition("-")[2]
         return int(number) if number.isdecimal() and number.isascii() else -1
 
     def tokens(self) -> Counter[str]:
-        """Return the tokens of each key's day that are this slot's: used, or claimed where that is more."""
+        """Return each key's tokens of the day that are this slot's: used or claimed, whichever is more."""
         return tokens_by_key(self.usage) | Counter(self.claims)
 
     def body(self) -> dict[str, Any]:
-        """Return it as the API server takes it."""
+        """Return the object for the API server."""
         return {
             "apiVersion": API_VERSION,
             "kind": USAGE_KIND,
@@ -138,12 +138,12 @@ def tokens_by_key(usage: Usage) -> Counter[str]:
 
 
 def size_of(pairs: Iterable[tuple[str, str]]) -> int:
-    """Return about how many bytes the rows of keys and models take."""
+    """Estimate the bytes of the rows of these keys and models."""
     return sum(len(key.encode()) + len(model.encode()) + _ROW_BYTES for key, model in pairs)
 
 
 def bounded(written: Usage, more: Usage) -> Usage:
-    """Return the sum of two counts; of the second, what the object has no room for is counted together."""
+    """Return the sum of two counts; rows of the second that do not fit into the object are counted together."""
     pairs = {(key, model) for key, model, _ in written}
     size, sums = size_of(pairs), Counter(written)
     for (key, model, name), count in more.items():
@@ -159,7 +159,7 @@ def bounded(written: Usage, more: Usage) -> Usage:
 
 
 def bounded_claims(claims: Mapping[str, int]) -> dict[str, int]:
-    """Return the claims that an object has room for, the largest first: more keys than one Secret can hold."""
+    """Return the claims that fit into an object, the largest first; one Secret has fewer keys than fit."""
     kept, size = dict[str, int](), 0
     for key, tokens in sorted(claims.items(), key=lambda claim: -claim[1]):
         size += size_of([(key, "")])
@@ -170,13 +170,13 @@ def bounded_claims(claims: Mapping[str, int]) -> dict[str, int]:
 
 
 def lowest_free(slots: Collection[Slot], fresh: Slot, now: datetime, ended: str) -> Slot:
-    """Return the slot to take: the first whose holder is gone, else a new one.
+    """Return the slot to take: the first whose holder has ended, else a new one.
 
     Args:
         slots: the day's.
-        fresh: the first one, not made yet.
+        fresh: the first slot of the day, before it was written.
         now: the present time.
-        ended: how the names of holders begin that are known to have ended; empty: of none.
+        ended: prefix of the names of holders that have certainly ended; empty: none.
     """
     for slot in sorted(slots, key=lambda slot: slot.number):
         silent = (now - slot.renewed).total_seconds() > GONE_SECONDS

@@ -1,4 +1,4 @@
-"""The way to the servers: connections, counts and limits of all requests, and what a request looks like there."""
+"""Sends requests to models' servers; has the connections, counts and limits that all requests share."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,39 +8,39 @@ from io import BytesIO
 import aiohttp
 
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
-from vicuna_server.gateway.answer_head import BadAnswerError, read_head
+from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.balancer import Balancer
-from vicuna_server.gateway.books import books_of
+from vicuna_server.gateway.buffering import BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
-from vicuna_server.gateway.held import Held
-from vicuna_server.gateway.meter import Try
+from vicuna_server.gateway.meter import Attempt
 from vicuna_server.gateway.metrics import Metrics
-from vicuna_server.gateway.questions import ASKED_SECONDS, Questions
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.request_head import request_headers
+from vicuna_server.gateway.response_head import BadResponseError, read_head
 from vicuna_server.gateway.settings import GatewaySettings
 from vicuna_server.gateway.signing import Signer, signed
-from vicuna_server.gateway.whole_answer import read_small
+from vicuna_server.gateway.usage_queries import QUERY_SECONDS, UsageQueries
+from vicuna_server.gateway.whole_response import read_small
 from vicuna_server.protocol.counts import Counts
 
 __all__ = ["Outgoing", "Upstream", "request_headers"]
 
 _AT_ONCE = 2**20
-"""Bytes of a body that are written without giving others a turn."""
+"""Bytes of a body that are written at once; a longer one is written in pieces, between which others run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request as it goes to a server.
+    """A request as a server gets it.
 
     Attributes:
         path: such as /v1/chat/completions.
         body: the bytes.
-        headers: the client's, as the server may see them.
-        request_id: the client's or ours.
+        headers: those of the client that the server may see, and the gateway's own.
+        request_id: the client's, else the gateway's.
         streams: whether server-sent events are asked for.
         key: name of the API key, for metrics.
-        arrived: when it came, by `time.monotonic`.
+        arrived: when the client sent it, by `time.monotonic`.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Outgoing:
 
 
 class Upstream:
-    """What all requests share: connections, counts, limits; `session` exists while the gateway runs."""
+    """What all requests share: connections, counts and limits; `session` exists while the gateway runs."""
 
     def __init__(
         self, settings: GatewaySettings, metrics: Metrics, endpoints: Callable[[Model], Sequence[Endpoint]]
@@ -62,17 +62,17 @@ class Upstream:
         self.metrics = metrics
         self.endpoints = endpoints
         self.balancer = Balancer()
-        self.held = Held()
-        self.books = books_of(None, Rates())
-        self.questions = Questions(self.ask)
+        self.buffers = BufferBudget()
+        self.accounting = accounting_of(None, Rates())
+        self.usage_queries = UsageQueries(self.ask)
         self.session: aiohttp.ClientSession | None = None
         self.signer: Signer | None = None
 
     async def open(self) -> None:
         """Make the pool of connections."""
-        # servers close a connection that is idle for 5 s: never send a request into that moment
+        # shorter than the 5 s after which servers close an idle connection
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
-        # no cookies, no proxies from the environment, no decompression: what comes is what goes on
+        # no cookies, no proxies from the environment, no decompression: bytes are passed on unchanged
         self.session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -83,50 +83,50 @@ class Upstream:
             max_headers=64,
         )
 
-    async def post(self, model: Model, one: Try, outgoing: "Outgoing") -> aiohttp.ClientResponse:
-        """Send a request; return when the answer's head is there. The caller closes the answer.
+    async def post(self, model: Model, attempt: Attempt, outgoing: "Outgoing") -> aiohttp.ClientResponse:
+        """Send a request; return when the head of the response has arrived. The caller closes the response.
 
         Raises:
-            aiohttp.ClientError, OSError, TimeoutError: one of `LOST`.
+            aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
         assert self.session is not None  # noqa: S101  # requests come after `open`
         timeout = self.timeout(model, streams=outgoing.streams)
-        async with asyncio.timeout(timeout.sock_read):  # of interim answers there may be any number
+        async with asyncio.timeout(timeout.sock_read):  # a server may send any number of interim responses (1xx)
             return await self.session.post(
-                one.endpoint.url + outgoing.path,
+                attempt.endpoint.url + outgoing.path,
                 data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
-                headers=[*signed(self.signer, model, outgoing.path, outgoing.headers), (COUNTING_HEADER, one.name)],
+                headers=[*signed(self.signer, model, outgoing.path, outgoing.headers), (COUNTING_HEADER, attempt.name)],
                 timeout=timeout,
                 allow_redirects=False,
             )
 
-    async def ask(self, model: Model, one: Try) -> Counts | None:
-        """Return what a server says of a try, as soon as that is final; None where it does not.
+    async def ask(self, model: Model, attempt: Attempt) -> Counts | None:
+        """Return the final counts of an attempt, once its server has them; None where it has none.
 
         Raises:
-            aiohttp.ClientError, OSError, TimeoutError: one of `LOST`.
+            aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
         assert self.session is not None  # noqa: S101  # as above
-        headers = [("accept-encoding", "identity"), (COUNTING_HEADER, one.name)]
+        headers = [("accept-encoding", "identity"), (COUNTING_HEADER, attempt.name)]
         async with self.session.get(
-            one.endpoint.url + COUNTS_PATH,
+            attempt.endpoint.url + COUNTS_PATH,
             headers=signed(self.signer, model, COUNTS_PATH, headers, "GET"),
-            timeout=aiohttp.ClientTimeout(total=ASKED_SECONDS, sock_connect=self.settings.connect_seconds),
+            timeout=aiohttp.ClientTimeout(total=QUERY_SECONDS, sock_connect=self.settings.connect_seconds),
             allow_redirects=False,
-        ) as answer:
+        ) as response:
             try:
-                one.revision = one.revision or read_head(answer.status, answer.headers).revision
-                return Counts.read(await read_small(answer.content) or b"") if answer.status == 200 else None
-            except BadAnswerError:
+                attempt.revision = attempt.revision or read_head(response.status, response.headers).revision
+                return Counts.read(await read_small(response.content) or b"") if response.status == 200 else None
+            except BadResponseError:
                 return None
 
     async def close(self) -> None:
-        """Close all connections, behind the last questions."""
-        await self.questions.close()
+        """Close all connections, after the last queries of usage."""
+        await self.usage_queries.close()
         if self.session is not None:
             await self.session.close()
 
     def timeout(self, model: Model, *, streams: bool) -> aiohttp.ClientTimeout:
-        """Streams may be long but not silent; a whole answer is silent until it is done."""
+        """Return the limits of a request: a stream must not be silent, a whole response is until it is complete."""
         silent = self.settings.idle_seconds if streams else model.max_stream_seconds + 30
         return aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_seconds, sock_read=silent)

@@ -1,7 +1,7 @@
-"""The `usage` of an answer: two counts, found without reading the rest; never the whole answer as JSON.
+"""Finds the `usage` of a response: two counts, without parsing the whole response as JSON.
 
-In a JSON string a quote is escaped, so that a model's words are never taken for the key. A server can say of itself
-what it likes; it can neither overflow a counter nor write into the log.
+A JSON string escapes quotes, so a model's text is never taken for the field. The counts are untrusted: they can neither
+overflow a counter nor write into the log.
 """
 
 import json
@@ -24,8 +24,8 @@ def last_usage(data: bytes | bytearray, line: bytes = b"") -> Used | None:
     """Return the counts of the last usage object of at most 2 KiB, as far as they are 0 to 2^31 - 1.
 
     Args:
-        data: a part of an answer.
-        line: how the line begins that the object must stand in.
+        data: a part of a response.
+        line: prefix of the line that must hold the object.
     """
     place = len(data)
     for _ in range(_TRIES):
@@ -52,18 +52,18 @@ def _used(text: bytes) -> Used | None:
 
 
 class UsageEnds:
-    """Keeps the first and the last 4 KiB of an answer: servers state their usage near one of its ends."""
+    """Keeps the first and the last 4 KiB of a response: servers state usage near its start or end."""
 
     def __init__(self) -> None:
         self._first = b""
         self._last = b""
 
     def feed(self, data: bytes) -> None:
-        """Take the next part."""
+        """Add the next part of the response."""
         if len(self._first) < _END_BYTES:
             self._first += data[: _END_BYTES - len(self._first)]
         self._last = (self._last + data[-_END_BYTES:])[-_END_BYTES:]
 
     def usage(self) -> Used | None:
-        """Return what the answer says it used."""
+        """Return the usage that the response states."""
         return last_usage(self._last) or last_usage(self._first)

@@ -1,14 +1,14 @@
-"""The store of what was counted: VicunaUsage objects in the gateway's namespace, one per replica and day.
+"""The store of usage: VicunaUsage objects in the gateway's namespace, one per replica and day.
 
-A kind of its own, since its name is all that RBAC needs to allow this and nothing else. An object has one writer, whose
-every write states the version that it knows.
+Usage has a kind of its own, so that RBAC can allow these writes and nothing else. An object has one writer, and every
+write states the resourceVersion that it is based on.
 """
 
 from collections.abc import Collection
 from typing import Any, Protocol
 
 from vicuna_contract.names import API_VERSION, LABEL_DAY, LABEL_GATEWAY, USAGE_PLURAL
-from vicuna_server.gateway.api_server import AnswerError, ApiServer
+from vicuna_server.gateway.api_server import ApiServer, ApiStatusError
 from vicuna_server.gateway.options import NamespacedName
 from vicuna_server.gateway.slot import Slot
 
@@ -19,26 +19,26 @@ _GONE = (404, 409)
 
 
 class ConflictError(Exception):
-    """The object is not as it was read: another has written to it, made it, or deleted it."""
+    """The object has changed since it was read: another process has written, made or deleted it."""
 
 
 class NoStoreError(Exception):
-    """There is no such kind here, or no right to use it."""
+    """The cluster has no VicunaUsage, or the gateway may not use it."""
 
 
 class Store(Protocol):
     """Where slots are kept."""
 
     def fresh(self, day: str) -> Slot:
-        """Return the first slot of a day, as it is before it has been made."""
+        """Return the first slot of a day, before it was written."""
         ...
 
     async def slots(self, day: str) -> list[Slot]:
-        """Return all slots of a day, as they are at this moment and not as they were before.
+        """Return all slots of a day, in their newest state.
 
         Raises:
             NoStoreError: there is no store.
-            Exception: no answer.
+            Exception: no response.
         """
         ...
 
@@ -46,8 +46,8 @@ class Store(Protocol):
         """Make or replace an object; return it as it is stored.
 
         Raises:
-            ConflictError: it is not as it was read.
-            Exception: no answer; it may have been written.
+            ConflictError: it has changed since it was read.
+            Exception: no response; it may have been written.
         """
         ...
 
@@ -74,22 +74,22 @@ class ClusterStore:
         self._path = f"/apis/{API_VERSION}/namespaces/{service.namespace}/{USAGE_PLURAL}"
 
     def fresh(self, day: str) -> Slot:
-        """Return the first slot of a day, as it is before it has been made."""
+        """Return the first slot of a day, before it was written."""
         return Slot.fresh(*self._service, day)
 
     async def slots(self, day: str) -> list[Slot]:
-        """Return all slots of a day; without a resourceVersion the API server answers with the newest state."""
+        """Return all slots of a day; without a resourceVersion the API server returns the newest state."""
         found = await self._ask("GET", self._path, query=self._of_day(day))
         return [Slot.of(item) for item in _items(found)]
 
     async def write(self, slot: Slot) -> Slot:
-        """Make an object that has no version yet, else replace it."""
+        """Create an object that has no resourceVersion yet, else replace it."""
         known = "resourceVersion" in slot.metadata
         try:
             if known:
                 return Slot.of(await self._ask("PUT", f"{self._path}/{slot.name}", slot.body()))
             return Slot.of(await self._ask("POST", self._path, slot.body()))
-        except AnswerError as error:
+        except ApiStatusError as error:
             if error.status in _GONE:
                 raise ConflictError(slot.name) from None
             raise
@@ -109,8 +109,8 @@ class ClusterStore:
     async def _delete(self, name: str) -> None:
         try:
             await self._ask("DELETE", f"{self._path}/{name}")
-        except AnswerError as error:
-            if error.status not in _GONE:  # another replica was faster
+        except ApiStatusError as error:
+            if error.status not in _GONE:  # another replica has deleted it
                 raise
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, **how: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class ClusterStore:
             self._connected = True
         try:
             return await self._api.ask(method, path, body, **how)
-        except AnswerError as error:
+        except ApiStatusError as error:
             if error.status == 403 or (error.status == 404 and path == self._path):
                 raise NoStoreError(str(error)) from None
             raise

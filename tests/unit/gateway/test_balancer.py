@@ -1,4 +1,4 @@
-"""Which endpoint is next."""
+"""Which endpoint gets the next request."""
 
 from contextlib import ExitStack
 

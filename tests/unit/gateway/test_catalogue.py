@@ -67,7 +67,7 @@ def test_who_has_a_served_name_that_reads_as_an_id_is_told_by_his_own() -> None:
     with pytest.raises(RequestError) as caught:
         catalogue.resolve("lmsys/vicuna-13b", key("b/*"))
     assert "a/lmsys" not in caught.value.message
-    assert caught.value.message.endswith("GET /v1/models lists what there is")
+    assert caught.value.message.endswith("GET /v1/models lists the models of this key")
 
 
 def test_two_objects_of_one_namespace_that_claim_one_name_are_both_named(catalogue: Catalogue) -> None:

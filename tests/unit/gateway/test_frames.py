@@ -1,4 +1,4 @@
-"""Whole frames, whatever pieces they come in."""
+"""Whole frames, whatever pieces they arrive in."""
 
 import json
 import random
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vicuna_server.gateway.answer_head import BadAnswerError
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES, Frames
+from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.protocol.counts import Used
 
 STREAM = (
@@ -71,7 +71,7 @@ def test_a_frame_of_more_than_256_kib_is_given_up_in_whatever_pieces(whole: int,
     large = good + b"x" * (MOST_FRAME_BYTES - 2) + b"\n\n" + good
     assert frames.feed(large) == large
     too_large = good + b"x" * (MOST_FRAME_BYTES - 1) + b"\n\n" + good
-    with pytest.raises(BadAnswerError, match="256 KiB"):
+    with pytest.raises(BadResponseError, match="256 KiB"):
         _fed(too_large, list(range(0, len(too_large), piece)))
 
 

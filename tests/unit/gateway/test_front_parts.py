@@ -1,4 +1,4 @@
-"""Places at the desk, addresses behind proxies, and what the process may take."""
+"""Capacity for requests, addresses behind proxies, and the limits of the process."""
 
 import resource
 from functools import partial
@@ -10,38 +10,38 @@ import pytest
 from vicuna_server.errors import OverloadedError
 from vicuna_server.gateway import limits
 from vicuna_server.gateway.addresses import Proxies
-from vicuna_server.gateway.admission import Desk
+from vicuna_server.gateway.admission import Capacity
 from vicuna_server.machine import memory_limit
 from vicuna_server.protocol.quoting import quoted
 
 
 def test_bytes_are_counted_for_each_key_and_in_all_and_given_back() -> None:
-    desk = Desk(max_requests=3, body_bytes=100)
-    one, two, three = desk.enter("a"), desk.enter("a"), desk.enter("b")
+    capacity = Capacity(max_requests=3, body_bytes=100)
+    one, two, three = capacity.admit("a"), capacity.admit("a"), capacity.admit("b")
     with pytest.raises(OverloadedError) as full:
-        desk.enter("c")
+        capacity.admit("c")
     assert (full.value.status, full.value.retry_after) == (503, 1)
-    one.take(30)
-    two.take(20)
+    one.add_body(30)
+    two.add_body(20)
     with pytest.raises(OverloadedError) as share:
-        two.take(1)
+        two.add_body(1)
     assert (share.value.status, share.value.code) == (429, "bodies_too_large")
-    three.take(50)
+    three.add_body(50)
     with pytest.raises(OverloadedError):
-        three.take(1)
-    one.leave()
-    three.take(0)
-    two.take(1)
-    for place in (two, three):
-        place.leave()
-    assert (desk.requests, desk.bytes, len(desk._bytes_of)) == (0, 0, 0)
+        three.add_body(1)
+    one.release()
+    three.add_body(0)
+    two.add_body(1)
+    for admitted in (two, three):
+        admitted.release()
+    assert (capacity.requests, capacity.bytes, len(capacity._bytes_of)) == (0, 0, 0)
 
 
 def test_where_keys_are_not_used_there_is_no_share() -> None:
-    desk = Desk(max_requests=3, body_bytes=100)
-    desk.enter("").take(100)
+    capacity = Capacity(max_requests=3, body_bytes=100)
+    capacity.admit("").add_body(100)
     with pytest.raises(OverloadedError) as full:
-        desk.enter("").take(1)
+        capacity.admit("").add_body(1)
     assert full.value.status == 503
 
 

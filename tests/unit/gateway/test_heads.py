@@ -1,12 +1,12 @@
-"""What passes of a client's head and of a server's, and that nothing else does."""
+"""Which headers of clients and servers are passed on, and that no others are."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from vicuna_server.gateway.answer_head import BadAnswerError, read_head
 from vicuna_server.gateway.request_head import request_headers
+from vicuna_server.gateway.response_head import BadResponseError, read_head
 
 JSON = {"content-type": "application/json"}
 TRACE = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -50,7 +50,7 @@ def test_a_head_to_a_server_is_small_whatever_comes(raw: list[tuple[bytes, bytes
 
 @pytest.mark.parametrize("status", [-1, 0, 99, 100, 101, 102, 103, 199, 300, 301, 302, 304, 307, 399, 600, 999])
 def test_a_status_that_is_no_answer_is_refused(status: int) -> None:
-    with pytest.raises(BadAnswerError, match=str(status)):
+    with pytest.raises(BadResponseError, match=str(status)):
         read_head(status, {**JSON, "location": "http://evil"})
 
 
@@ -71,7 +71,7 @@ def test_a_status_that_is_no_answer_is_refused(status: int) -> None:
 def test_three_content_types_pass(given_: str, passed: str | None) -> None:
     headers = {"content-type": given_} if given_ else {}
     if passed is None:
-        with pytest.raises(BadAnswerError) as caught:
+        with pytest.raises(BadResponseError) as caught:
             read_head(200, headers)
         assert len(str(caught.value)) < 300
         assert str(caught.value).isprintable()
@@ -81,7 +81,7 @@ def test_three_content_types_pass(given_: str, passed: str | None) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"])
 def test_a_compressed_answer_is_refused(encoding: str) -> None:
-    with pytest.raises(BadAnswerError, match="compressed"):
+    with pytest.raises(BadResponseError, match="compressed"):
         read_head(200, {**JSON, "content-encoding": encoding})
     assert read_head(200, {**JSON, "content-encoding": "Identity"}).status == 200
 
@@ -90,7 +90,7 @@ def test_a_stream_is_an_answer_of_200_and_is_not_to_be_buffered() -> None:
     head = read_head(200, {"content-type": "text/event-stream"})
     assert head.is_stream
     assert (b"x-accel-buffering", b"no") in head.headers
-    with pytest.raises(BadAnswerError, match="400"):
+    with pytest.raises(BadResponseError, match="400"):
         read_head(400, {"content-type": "text/event-stream"})
 
 
@@ -153,7 +153,7 @@ def test_a_pods_revision_counts_whatever_its_server_says(said: dict[str, str]) -
 def test_whatever_a_head_says_it_is_read_or_refused(status: int, headers: dict[str, str]) -> None:
     try:
         head = read_head(status, headers)
-    except BadAnswerError as error:
+    except BadResponseError as error:
         head, said = None, str(error)
     if head is None:
         assert said.isprintable()

@@ -1,4 +1,4 @@
-"""Key pairs in the Secret: made once, never replaced unasked, and rotated so that no pod is left behind."""
+"""Key pairs in the Secret: made once, rotated only on request, and so that all pods know the new key."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Keys as the Secret holds them, and how often each may ask."""
+"""API keys in the Secret, and how many requests each may send."""
 
 import json
 from datetime import UTC, datetime
@@ -43,8 +43,8 @@ def test_a_key_never_shows_its_hash() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no JSON object"),
-        (b"[]", "no JSON object"),
+        (b"", "not a JSON object"),
+        (b"[]", "not a JSON object"),
         (b"{}", "sha256"),
         (b'{"sha256": "abc"}', "sha256"),
         (_entry("x", requestsPerMinute=0), "requestsPerMinute"),
@@ -56,9 +56,9 @@ def test_a_key_never_shows_its_hash() -> None:
         (_entry("x", requestsPerMinute=10**400), "requestsPerMinute"),
         (_entry("x", defaultNamespace="Team A"), "defaultNamespace"),
         (_entry("x", defaultNamespace="*"), "defaultNamespace"),
-        (b"[" * 5000, "no JSON object"),
-        (b'{"sha256":' + b"[" * 100_000, "no JSON object"),
-        (b'{"models": ' + b"9" * 5000 + b"}", "no JSON object"),
+        (b"[" * 5000, "not a JSON object"),
+        (b'{"sha256":' + b"[" * 100_000, "not a JSON object"),
+        (b'{"models": ' + b"9" * 5000 + b"}", "not a JSON object"),
     ],
 )
 def test_a_broken_entry_opens_nothing_and_spoils_no_other(content: bytes, problem: str) -> None:

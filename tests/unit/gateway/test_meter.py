@@ -1,4 +1,4 @@
-"""What one request uses at all its servers, and what is asked about in the background."""
+"""The usage of one request at all its servers, and which attempts are queried in the background."""
 
 import asyncio
 from functools import partial
@@ -6,32 +6,32 @@ from functools import partial
 import aiohttp
 import pytest
 
-from vicuna_server.gateway import questions as module
-from vicuna_server.gateway.books import Books, books_of
+from vicuna_server.gateway import usage_queries as module
+from vicuna_server.gateway.accounting import Accounting, accounting_of
+from vicuna_server.gateway.authentication import ANONYMOUS
 from vicuna_server.gateway.catalogue import Endpoint, Model
-from vicuna_server.gateway.gate import ANYONE
-from vicuna_server.gateway.meter import Meter, Try
-from vicuna_server.gateway.questions import Questions
+from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.rates import Rates
+from vicuna_server.gateway.usage_queries import UsageQueries
 from vicuna_server.protocol.counts import Counts, Used
 
 ONE, TWO = Endpoint("http://one"), Endpoint("http://two")
 MODEL = Model("team", "tiny", "tiny")
 
 
-class Desk:
-    """A meter and all that it tells."""
+class Recorder:
+    """A meter, and its callbacks' calls."""
 
-    def __init__(self, books: Books) -> None:
-        self.books = books
+    def __init__(self, accounting: Accounting) -> None:
+        self.accounting = accounting
         self.settled: list[Used | None] = []
-        self.asked: list[Try] = []
+        self.asked: list[Attempt] = []
         self.closed = 0
 
-    async def meter(self, questions: Questions | None = None) -> Meter:
-        ask = self.asked.append if questions is None else partial(questions.ask, MODEL)
-        return Meter(
-            await self.books.open(ANYONE, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
+    async def meter(self, queries: UsageQueries | None = None) -> RequestMeter:
+        ask = self.asked.append if queries is None else partial(queries.ask, MODEL)
+        return RequestMeter(
+            await self.accounting.open(ANONYMOUS, "m", 0), lambda one: self.settled.append(one.used), ask, self._closed
         )
 
     def _closed(self) -> None:
@@ -39,60 +39,61 @@ class Desk:
 
     @property
     def used(self) -> Used:
-        return self.books.used("", "m")
+        return self.accounting.used("", "m")
 
 
-async def test_a_request_counts_what_all_its_tries_have_used_and_never_less() -> None:
-    desk = Desk(books_of(None, Rates()))
-    meter = await desk.meter()
+async def test_a_request_counts_what_all_its_attempts_have_used_and_never_less() -> None:
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
     with meter.begin(ONE) as first:
-        first.counted(Used(5, 2))
-    assert desk.asked == [first]
+        first.record(Used(5, 2))
+    assert recorder.asked == [first]
     with meter.begin(TWO) as second:
-        second.counted(Used(5, 7))
-        second.counted(Used(4, 9))  # it may say what it likes
-        assert (second.used, desk.used) == ((5, 9), (10, 11))
+        second.record(Used(5, 7))
+        second.record(Used(4, 9))  # servers are not trusted: counts never decrease
+        assert (second.used, recorder.used) == ((5, 9), (10, 11))
         second.settle()
     meter.close()
-    assert (desk.settled, desk.closed, desk.books.under_way) == ([(5, 9)], 0, 1)  # the first is still asked about
-    first.counted(Used(5, 3))
+    assert (recorder.settled, recorder.closed) == ([(5, 9)], 0)
+    assert recorder.accounting.under_way == 1  # the first attempt is not settled yet
+    first.record(Used(5, 3))
     first.settle()
     first.settle()
-    first.counted(Used(99, 99))
-    assert (desk.settled, desk.closed, desk.books.under_way) == ([(5, 9), (5, 3)], 1, 0)
-    assert desk.used == meter.used == (10, 12)
+    first.record(Used(99, 99))
+    assert (recorder.settled, recorder.closed, recorder.accounting.under_way) == ([(5, 9), (5, 3)], 1, 0)
+    assert recorder.used == meter.used == (10, 12)
     assert len({first.name, second.name}) == 2
 
 
 async def test_a_request_that_no_server_took_has_used_nothing() -> None:
-    desk = Desk(books_of(None, Rates()))
-    meter = await desk.meter()
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
     with meter.begin(ONE) as one:
         one.settle()
     meter.close()
-    assert (meter.used, desk.used, desk.closed) == (None, (0, 0), 1)
+    assert (meter.used, recorder.used, recorder.closed) == (None, (0, 0), 1)
 
 
 @pytest.mark.parametrize("answer", [None, aiohttp.ServerDisconnectedError(), OSError(), TimeoutError(), "late"])
 async def test_a_server_that_does_not_tell_leaves_what_it_told_before(
     answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ASKED_SECONDS", 0.01)
+    monkeypatch.setattr(module, "QUERY_SECONDS", 0.01)
 
-    async def ask(_: Model, __: Try) -> Counts | None:
+    async def ask(_: Model, __: Attempt) -> Counts | None:
         if answer == "late":
             await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
         return None
 
-    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
-    meter = await desk.meter(questions)
+    recorder, queries = Recorder(accounting_of(None, Rates())), UsageQueries(ask)
+    meter = await recorder.meter(queries)
     with meter.begin(ONE) as one:
-        one.counted(Used(1, 2))
+        one.record(Used(1, 2))
     meter.close()
-    await questions.close()
-    assert (desk.settled, desk.closed) == ([(1, 2)], 1)
+    await queries.close()
+    assert (recorder.settled, recorder.closed) == ([(1, 2)], 1)
 
 
 async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,20 +101,20 @@ async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pyt
     monkeypatch.setattr(module, "_MOST_OF_A_MODEL", 2)
     may, asked = asyncio.Event(), list[str]()
 
-    async def ask(model: Model, one: Try) -> Counts | None:
+    async def ask(model: Model, one: Attempt) -> Counts | None:
         asked.append(model.name)
         await may.wait()
         return Counts(Used(1, 1), final=True)
 
-    desk, questions = Desk(books_of(None, Rates())), Questions(ask)
-    meter = await desk.meter()
+    recorder, queries = Recorder(accounting_of(None, Rates())), UsageQueries(ask)
+    meter = await recorder.meter()
     tries = [meter.begin(ONE) for _ in range(8)]
     for one, name in zip(tries, "aaaabbbb", strict=True):
-        questions.ask(Model("team", name, name), one)
+        queries.ask(Model("team", name, name), one)
     await asyncio.sleep(0)
     assert asked == ["a", "a", "b"]
-    assert desk.settled == [None] * 5
+    assert recorder.settled == [None] * 5
     may.set()
-    await questions.close()
+    await queries.close()
     meter.close()
-    assert desk.closed == 1
+    assert recorder.closed == 1

@@ -1,4 +1,4 @@
-"""Series are bounded, whatever servers invent, and go with what they name."""
+"""Series are limited, whatever servers state, and are removed with what they name."""
 
 import re
 

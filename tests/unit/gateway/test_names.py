@@ -1,4 +1,4 @@
-"""Whom a name means: nobody can take the place of another namespace's model, nor make its name ambiguous."""
+"""Which model a name means: another namespace can neither take a name over nor make it ambiguous."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Whatever stands in the keys' Secret, in a model or in a slice: it is read or left out, and ends nothing."""
+"""Any content of the keys' Secret, of a model or of a slice is read or skipped, and ends nothing."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from vicuna_server.gateway.document import model_object
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.objects import endpoints_of, model_of, of_pods, secret_entries, service_of
 from vicuna_server.gateway.rates import Rates
-from vicuna_server.gateway.reflector import Picture, Reflector
+from vicuna_server.gateway.reflector import Cache, Reflector
 
 ROUNDS = 4000
 MANAGED = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
@@ -143,7 +143,7 @@ class _Answer:
 
 
 class _Api:
-    """Lists these objects, then tells of these events, and nothing more."""
+    """Lists these objects, then sends these events, and nothing more."""
 
     def __init__(self, items: Any, lines: list[bytes]) -> None:
         self.asked: list[dict[str, str]] = []
@@ -155,10 +155,10 @@ class _Api:
         return _Answer(self._items, _Content(self._lines, self.over))
 
 
-async def _seen(picture: Picture, items: Any, *events: Any) -> None:
-    """Let a reflector see all this; it must list once and watch once."""
+async def _seen(cache: Cache, items: Any, *events: Any) -> None:
+    """Run a reflector on these; it must list once and watch once."""
     api = _Api(items, [event if isinstance(event, bytes) else json.dumps(event).encode() for event in events])
-    reflector = Reflector(api, "/x", picture, {})  # type: ignore[arg-type]
+    reflector = Reflector(api, "/x", cache, {})  # type: ignore[arg-type]
     running = asyncio.create_task(reflector.run())
     waiting = asyncio.create_task(api.over.wait())
     try:
@@ -204,12 +204,12 @@ async def test_a_slice_that_changes_its_service_takes_its_endpoints_along() -> N
     moved = json.loads(json.dumps(SLICE).replace('name": "m', 'name": "q'))
     moved["metadata"]["labels"]["kubernetes.io/service-name"] = "q"
     taken = {**SLICE, "metadata": {**SLICE["metadata"], "labels": {"kubernetes.io/service-name": "m"}}}  # type: ignore[dict-item]
-    picture = _Endpoints(catalogue, "")
-    await _seen(picture, [SLICE], {"type": "MODIFIED", "object": moved})
+    cache = _Endpoints(catalogue, "")
+    await _seen(cache, [SLICE], {"type": "MODIFIED", "object": moved})
     assert catalogue.parts() == {(("n", "q"), "s")}
-    picture.changed(SLICE)
+    cache.changed(SLICE)
     assert catalogue.parts() == {(("n", "m"), "s")}
-    picture.changed(taken)
+    cache.changed(taken)
     assert catalogue.parts() == set(), "nobody's slice any more"
 
 

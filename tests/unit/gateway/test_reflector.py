@@ -1,4 +1,4 @@
-"""However an API server answers, it is asked again later and later, and never in a hot loop."""
+"""Whatever an API server responds, requests are repeated after growing pauses, never in a hot loop."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vicuna_server.gateway.api_server import AnswerError
+from vicuna_server.gateway.api_server import ApiStatusError
 from vicuna_server.gateway.reflector import Reflector
 
 GONE = json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}).encode()
@@ -33,7 +33,7 @@ class _Picture:
 
 
 class _Answer:
-    """One answer: what it is as JSON, or lines of a watch; an exception is raised."""
+    """One response: its JSON, or the lines of a watch; an exception is raised."""
 
     def __init__(self, listed: Any, lines: list[bytes]) -> None:
         self._listed, self._lines, self.content = listed, lines, self
@@ -63,7 +63,7 @@ class _Api:
         return _Answer(self._listed, list(self._lines))
 
 
-async def _pauses(monkeypatch: pytest.MonkeyPatch, api: _Api, picture: _Picture) -> list[float]:
+async def _pauses(monkeypatch: pytest.MonkeyPatch, api: _Api, cache: _Picture) -> list[float]:
     """Let it run until it has paused so often; return how long it would have been each time."""
     pauses: list[float] = []
     enough = asyncio.Event()
@@ -75,7 +75,7 @@ async def _pauses(monkeypatch: pytest.MonkeyPatch, api: _Api, picture: _Picture)
             await asyncio.Event().wait()
 
     monkeypatch.setattr("vicuna_server.gateway.reflector.asyncio.sleep", sleep)
-    reflector = Reflector(api, "/x", picture, {})  # type: ignore[arg-type]
+    reflector = Reflector(api, "/x", cache, {})  # type: ignore[arg-type]
     running = asyncio.create_task(reflector.run())
     waiting = asyncio.create_task(enough.wait())
     await asyncio.wait({running, waiting}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
@@ -93,9 +93,9 @@ async def _pauses(monkeypatch: pytest.MonkeyPatch, api: _Api, picture: _Picture)
         pytest.param(_Api(LIST, [b"<html>", b"[" * 5000]), id="watches are no JSON"),
         pytest.param(_Api(LIST, [b"[]", b"1", b'{"type": "ADDED"}']), id="watches tell nothing"),
         pytest.param(_Api(LIST, [GONE]), id="every watch is too old, said in it"),
-        pytest.param(_Api(LIST, [], AnswerError(410, "gone")), id="every watch is too old"),
+        pytest.param(_Api(LIST, [], ApiStatusError(410, "gone")), id="every watch is too old"),
         pytest.param(_Api(LIST, [ODD_ERROR]), id="an odd error"),
-        pytest.param(_Api(LIST, [], AnswerError(403, "no")), id="no watch"),
+        pytest.param(_Api(LIST, [], ApiStatusError(403, "no")), id="no watch"),
         pytest.param(_Api(LIST, [], RuntimeError("odd")), id="an error that nobody thought of"),
         pytest.param(_Api([], []), id="a list that is none"),
         pytest.param(_Api(RecursionError(), []), id="a list that is too deep"),
@@ -109,7 +109,7 @@ async def test_it_is_asked_again_later_each_time(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_picture_that_fails_is_asked_for_no_second_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = _Picture()
+    cache = _Picture()
     turns = iter([[EVENT, EVENT]] + [[]] * TRIES)
     api = _Api(LIST, [])
 
@@ -117,5 +117,5 @@ async def test_a_picture_that_fails_is_asked_for_no_second_list(monkeypatch: pyt
         return _Answer(LIST, next(turns) if "watch" in query else [])
 
     monkeypatch.setattr(api, "get", get)
-    await _pauses(monkeypatch, api, picture)
-    assert (picture.replaced, picture.told) == (1, 2)
+    await _pauses(monkeypatch, api, cache)
+    assert (cache.replaced, cache.told) == (1, 2)

@@ -1,9 +1,9 @@
-"""The salt of a key: another for each key and model, the same at every gateway, and it tells nothing."""
+"""The cache salt: another for each key and model, the same in every replica, and it reveals nothing."""
 
 import json
 
 from vicuna_contract.names import SALT_HEADER
-from vicuna_server.gateway.gate import ANYONE
+from vicuna_server.gateway.authentication import ANONYMOUS
 from vicuna_server.gateway.keys import Key, KeyRing, hash_of
 from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.salts import salt_of, with_salt
@@ -35,4 +35,4 @@ def test_a_salt_has_no_part_of_key_hash_or_name() -> None:
 def test_what_the_client_says_is_dropped() -> None:
     said = [("X-Vicuna-Cache-Salt", "mine"), ("accept", "*/*"), (SALT_HEADER, "again")]
     assert with_salt(said, key("one"), MODEL) == [("accept", "*/*"), (SALT_HEADER, salt_of(key("one"), MODEL))]
-    assert with_salt(said, ANYONE, MODEL) == [("accept", "*/*")], "without keys all are one"
+    assert with_salt(said, ANONYMOUS, MODEL) == [("accept", "*/*")], "without keys all are one"

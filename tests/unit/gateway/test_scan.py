@@ -1,4 +1,4 @@
-"""`model` and `stream` of a body, read without building the rest: as json reads them, or refused."""
+"""`model` and `stream` of a body are read as `json` reads them, or refused, without parsing the rest."""
 
 import contextlib
 import json
@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicuna_server.errors import RequestError
-from vicuna_server.gateway import scan as scan_module
-from vicuna_server.gateway.scan import PIECE, Named, scan
+from vicuna_server.gateway import json_skip
+from vicuna_server.gateway.json_skip import PIECE
+from vicuna_server.gateway.scan import Named, scan
 
 MIB = 2**20
 
@@ -188,18 +189,18 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_body_of_4_mib_is_looked_at_in_small_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two pauses no more than a few pieces' bytes are touched: how long that takes, a machine decides."""
+    """Between two pauses only a few pieces are read. Bytes are counted, since time depends on the machine."""
     touched = 0
 
     def counting(name: str) -> None:
-        plain = getattr(scan_module, name)
+        plain = getattr(json_skip, name)
 
         def wrapped(body: bytes, *rest: Any) -> Any:
             nonlocal touched
             touched += len(body)
             return plain(body, *rest)
 
-        monkeypatch.setattr(scan_module, name, wrapped)
+        monkeypatch.setattr(json_skip, name, wrapped)
 
     counting("_depths")
     counting("_without_escapes")
@@ -244,5 +245,5 @@ def test_it_builds_nothing(kind: str) -> None:
         ('"x": {"max_tokens": 7}', 4096),
     ],
 )
-def test_the_most_tokens_of_an_answer_are_what_the_body_states(fields: str, tokens: int) -> None:
-    assert drive(b'{"model": "m"%b}' % (f", {fields}" if fields else "").encode()).answer == tokens
+def test_the_most_tokens_of_a_completion_are_what_the_body_states(fields: str, tokens: int) -> None:
+    assert drive(b'{"model": "m"%b}' % (f", {fields}" if fields else "").encode()).completion == tokens

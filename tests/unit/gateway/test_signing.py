@@ -1,4 +1,4 @@
-"""The gateway's signature: what it says, for whom, for how long, and what its key may be."""
+"""The gateway's signature: its claims, its lifetime, and which keys are accepted."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_one_token_serves_for_some_seconds_and_one_model_and_path() -> None:
     clock.now += 2
     second = signer.token(MODEL, "POST", PATH)
     assert claims(second)["iat"] == 1_000_000_011
-    clock.now -= 3600  # a clock that was set back makes no token that lasts
+    clock.now -= 3600  # a clock that is set back must not extend a token
     assert claims(signer.token(MODEL, "POST", PATH))["iat"] == 1_000_000_011 - 3600
 
 

@@ -1,4 +1,4 @@
-"""Objects of the store: what is read, what is written, which one is taken."""
+"""Slots of the store: what is read, what is written, which one is taken."""
 
 import json
 from collections import Counter

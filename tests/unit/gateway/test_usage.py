@@ -1,4 +1,4 @@
-"""Two counts out of a stranger's JSON, and nothing else of it."""
+"""Two counts are found in untrusted JSON, and nothing else of it is read."""
 
 import json
 

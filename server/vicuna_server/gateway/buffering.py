@@ -1,0 +1,54 @@
+"""Limits how many bytes of responses are buffered until these are complete, for each response and for all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+__all__ = ["Buffer", "BufferBudget"]
+
+BUFFER_BYTES = 2**20
+ALL_BUFFERS_BYTES = 32 * 2**20
+
+
+class BufferBudget:
+    """Counts the buffered bytes of all responses.
+
+    Args:
+        most: bytes of all responses together.
+        each: bytes of one response.
+    """
+
+    def __init__(self, most: int = ALL_BUFFERS_BYTES, each: int = BUFFER_BYTES) -> None:
+        self.most = most
+        self.each = each
+        self.bytes = 0
+
+    @contextmanager
+    def buffer(self) -> Iterator["Buffer"]:
+        """Count one response's bytes; at the end they are released."""
+        buffer = Buffer(self)
+        try:
+            yield buffer
+        finally:
+            buffer.release()
+
+
+@dataclass(slots=True)
+class Buffer:
+    """The buffered bytes of one response."""
+
+    budget: BufferBudget
+    bytes: int = 0
+
+    def grow(self, count: int) -> bool:
+        """Count `count` bytes more; False: there is no room, and nothing is counted."""
+        if self.bytes + count > self.budget.each or self.budget.bytes + count > self.budget.most:
+            return False
+        self.bytes += count
+        self.budget.bytes += count
+        return True
+
+    def release(self) -> None:
+        """Free all bytes."""
+        self.budget.bytes -= self.bytes
+        self.bytes = 0

@@ -1,0 +1,55 @@
+"""What a client gets where no server of a model gives it a response."""
+
+import logging
+
+from starlette.responses import Response
+
+from vicuna_server.asgi.errors import error_response
+from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.gateway.model import Model
+from vicuna_server.gateway.response_head import BadResponseError
+
+__all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "no_response", "refused"]
+
+logger = logging.getLogger(__name__)
+
+LOST_MESSAGE = "the connection to this model's server was lost before its response was complete; send the request again"
+
+
+def _not_ready(model: Model) -> Response:
+    """Return 503 `model_not_ready`, with the reason that the VicunaModel states."""
+    why = f"{model.reason}: {model.message}" if model.reason else "none of its servers is ready; try again in 5 s"
+    error = OverloadedError(f"{model.id} is not ready: {why}", status=503, code="model_not_ready", retry_after=5)
+    return error_response(error)
+
+
+def no_response(model: Model, attempts: int) -> Response:
+    """Return 502 `upstream_failed` after so many attempts; 503 `model_not_ready` where no server is ready."""
+    if not attempts:
+        return _not_ready(model)
+    message = f"none of {attempts} servers of {model.id} responded; try again"
+    return error_response(RequestError(message, status=502, code="upstream_failed"))
+
+
+def refused(model: Model, status: int) -> Response:
+    """Return `upstream_refused`: a server refused the request, with a response that is not passed on."""
+    message = f"a server of {model.id} refused the request with status {status}; try again"
+    return error_response(OverloadedError(message, status=status, code="upstream_refused"))
+
+
+def gateway_refused(model: Model, url: str) -> Response:
+    """Return 502 `upstream_refused` for a server's 401: the client's key is valid, so the fault is not the client's."""
+    logger.warning(
+        "%s of %s refused the gateway itself (401): its pods may hold other public keys, or clocks differ",
+        url,
+        model.id,
+    )
+    message = f"the server of {model.id} refused the gateway itself; ask its administrator, whose log has the reason"
+    return error_response(RequestError(message, status=502, code="upstream_refused"))
+
+
+def invalid(error: BadResponseError) -> Response:
+    """Return 502 for a response that is not passed on."""
+    response = error_response(RequestError(str(error), status=502, code=error.code))
+    response.headers["x-should-retry"] = "false"  # OpenAI's clients would retry twice, with the same result
+    return response
