@@ -15,6 +15,7 @@ from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Model
 
 CHAT = "/v1/chat/completions"
+FULL = b'data: {"error":{"message":"the queue is full","type":"ServiceUnavailable","code":503}}\n\n'
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 
 
@@ -98,6 +99,9 @@ async def test_a_body_is_sent_as_it_came_unless_it_gives_the_long_name() -> None
         (head("application/json", length=100) + b'{"half',),
         (head("application/json", status="503 Service Unavailable", length=2) + b"{}",),
         (head("application/json", "retry-after: 1", status="429 Too Many Requests", length=2) + b"{}",),
+        (head("application/json", status="500 Internal Server Error", length=2) + b"{}",),  # vLLM while it drains
+        (head("text/event-stream"), chunk(FULL + b"data: [DONE]\n\n")),
+        (head("text/event-stream"), chunk(FULL[:20]), chunk(FULL[20:])),
     ],
 )
 async def test_before_its_first_byte_a_request_goes_to_another_server(answer: tuple[bytes, ...]) -> None:
@@ -135,6 +139,14 @@ async def test_the_only_servers_refusal_reaches_the_client_unchanged() -> None:
         door.route(full.url)
         response = await door.client.post(CHAT, json=chat())
         assert (response.status_code, response.headers["retry-after"], response.content) == (429, "7", body)
+
+
+async def test_an_error_that_begins_a_stream_is_the_response_if_no_other_server_helps() -> None:
+    async with faulty(head("text/event-stream"), chunk(FULL)) as full, gateway() as door:
+        door.route(full.url)
+        response = await door.client.post(CHAT, json=chat(stream=True))
+        assert (response.status_code, response.json()["error"]["message"]) == (503, "the queue is full")
+        assert response.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("half", [b"", b'data: {"half'])

@@ -21,6 +21,7 @@ from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
 from vicuna_server.gateway.connection_errors import CONNECTION_LOST, NOT_SENT
+from vicuna_server.gateway.first_event import error_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
@@ -41,8 +42,11 @@ __all__ = ["Forward"]
 logger = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
-_ELSEWHERE = frozenset({429, 502, 503})
-"""Statuses of a server that is full, starting or about to stop: another server may take the request."""
+_ELSEWHERE = frozenset({429, 500, 502, 503})
+"""Statuses of a server that is full, starting, broken or about to stop: another server may take the request.
+
+500: vLLM answers so while it drains.
+"""
 _MOST_OF_A_REASON = 200
 
 
@@ -145,15 +149,9 @@ class Forward(Response):
             head = read_head(response.status, response.headers, attempt.endpoint.revision)
             self._sent.revision = attempt.revision = head.revision
             if head.is_stream:
-                await self._pump(response.content, head, client, attempt)
-            else:
-                await pass_whole(
-                    response.content,
-                    head,
-                    client,
-                    self._upstream.buffers,
-                    partial(_record_usage, attempt, response.status),
-                )
+                return await self._pump(response.content, head, client, attempt)
+            record = partial(_record_usage, attempt, response.status)
+            await pass_whole(response.content, head, client, self._upstream.buffers, record)
         return None
 
     async def _refusal(self, response: aiohttp.ClientResponse, revision: str) -> Response:
@@ -171,11 +169,16 @@ class Forward(Response):
         refusal.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
         return refusal
 
-    async def _pump(self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt) -> None:
+    async def _pump(
+        self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt
+    ) -> Response | None:
+        """Pass a stream on; the response of a server that cannot help now, where the first event is an error."""
         frames = Frames(attempt.record)
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
+                    if (error := error_in(complete)) and error[0] in _ELSEWHERE:
+                        return Response(error[1], error[0], media_type="application/json")
                     await client.start(head)
                 await client.write(complete)
         if not client.started:
@@ -185,6 +188,7 @@ class Forward(Response):
         if frames.done:
             await to_the_end(content)
         await client.write(frames.rest(), more=False)
+        return None
 
     async def _give_up(self, client: Client, error: BadResponseError) -> None:
         if client.started:

@@ -1,0 +1,42 @@
+"""Tells whether a stream begins with an error, so that another server can still take the request.
+
+vLLM 0.32 states a full queue this way: it has sent status 200 before it knows.
+"""
+
+import json
+from typing import Any
+
+__all__ = ["error_in"]
+
+_MIN_STATUS, _MAX_STATUS = 400, 599
+_UNSTATED = 500
+
+
+def error_in(frames: bytes) -> tuple[int, bytes] | None:
+    """Return the status and the JSON body of an error that is the first event of these frames.
+
+    The status is `error.code` where that is one, else 500.
+
+    Args:
+        frames: Whole server-sent events; comments and other fields are passed over.
+    """
+    if b'"error"' not in frames:  # the usual case
+        return None
+    first = next((line for line in frames.splitlines() if line.startswith(b"data:")), b"").removeprefix(b"data:")
+    error = _error(first)
+    if error is None:
+        return None
+    stated = error.get("code")
+    if type(stated) is not int or not _MIN_STATUS <= stated <= _MAX_STATUS:
+        stated = _UNSTATED
+    return stated, first.strip()
+
+
+def _error(data: bytes) -> dict[str, Any] | None:
+    """Return `error` of a JSON object; None where there is none."""
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    error = event.get("error") if isinstance(event, dict) else None
+    return error if isinstance(error, dict) else None
