@@ -158,8 +158,8 @@ class PromptEncoder:
     def _end_of_turn(self) -> int:
         if self._tokenizer.eos_id is None:
             raise RequestError(
-                "messages: the model's tokenizer has no end-of-sequence token, which its chat template puts behind each "
-                "answer; send a single message, or serve the model with another chatTemplate",
+                "messages: the chat template puts an end-of-sequence token behind each answer, and the model's "
+                "tokenizer has none; send one message alone, or serve the model with another chatTemplate",
                 param="messages",
             )
         return self._tokenizer.eos_id

@@ -18,11 +18,11 @@ from vicuna_server.prompts.sandbox import render
 __all__ = ["MOST_BYTES", "MOST_SECONDS", "read_frame", "write_frame"]
 
 MOST_BYTES = 256 * 2**20
-"""Of memory, 75 MiB of which are there from the start; conversations of 4 MiB need two thirds of the rest at most."""
+"""Of memory, 17 MiB of which are there from the start; conversations of 4 MiB need two thirds of the rest at most."""
 MOST_SECONDS = 5
 """Of processor time for one conversation; those of 2 048 messages need less than 0.1 s."""
 MOST_LETTERS = 300
-"""Of what is told of a failure: some errors of transformers quote the whole prompt."""
+"""Of what is told of a failure: a template's error may quote the whole prompt."""
 
 _LENGTH = struct.Struct(">Q")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from vicuna_server.errors import InputError
 
@@ -45,11 +45,16 @@ class TokenizerFiles:
         """Whether special tokens in any text are text, as the configuration may ask."""
         return self.config.get("split_special_tokens") is True
 
-    def with_tokens_of(self, vocabulary: Mapping[int, AddedToken]) -> Self:
-        """Return them with the added tokens of tokenizer.json, which count only where the configuration has none."""
-        if _DECODER in self.config:
-            return self
-        return replace(self, added={**self.added, **vocabulary}).with_forms_of_added()
+    def with_tokens_of(self, backend: Tokenizer) -> Self:
+        """Return them with the tokens of tokenizer.json: those the configuration says nothing of.
+
+        Its added tokens count where the configuration has none, and its padding names the token to pad with.
+        """
+        named = dict(self.named)
+        if backend.padding is not None and "pad_token" not in self.config:
+            named.setdefault("pad_token", AddedToken(backend.padding["pad_token"], special=True))
+        added = self.added if _DECODER in self.config else {**self.added, **backend.get_added_tokens_decoder()}
+        return replace(self, named=named, added=added).with_forms_of_added()
 
     def with_forms_of_added(self) -> Self:
         """Return them with each named token in the form in which it is among the added ones, if it is."""
