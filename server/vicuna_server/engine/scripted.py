@@ -3,10 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import count
-from typing import Self
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.engine.answer import Answer
@@ -30,48 +28,25 @@ from vicuna_server.engine.limits import (
     check_scored,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
+from vicuna_server.engine.scripted_settings import ScriptedSettings
+from vicuna_server.engine.scripted_words import (
+    EMBEDDING_SIZE,
+    Script,
+    WordCounts,
+    certain_logprobs,
+    letter_vector,
+    word_decoder,
+)
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import EngineError, RequestError, UsageError
+from vicuna_server.errors import EngineError, RequestError
 from vicuna_server.prompts import Conversation, get_template
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
 
-EMBEDDING_SIZE = 8
 VOCABULARY_SIZE = 2**20
 """A word's token id is its place in the order in which words were first seen."""
-
-
-@dataclass(frozen=True)
-class ScriptedSettings:
-    """How the scripted engine behaves.
-
-    Attributes:
-        tokens: Length of an answer, before `max_tokens` or a stop string ends it.
-        tokens_per_second: Speed of each stream; 0: as fast as it goes.
-        load_seconds: How long loading pretends to take.
-        context_length: Limit of prompt and answer together, in words.
-    """
-
-    tokens: int = 16
-    tokens_per_second: float = 0.0
-    load_seconds: float = 0.0
-    context_length: int = 4096
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str], context_length: int | None = None) -> Self:
-        """Read `VICUNA_SCRIPTED_TOKENS`, `…_TOKENS_PER_SECOND` and `…_LOAD_SECONDS`.
-
-        Raises:
-            UsageError: A value is not a number or is negative.
-        """
-        return cls(
-            tokens=int(_number(env, "VICUNA_SCRIPTED_TOKENS", cls.tokens)),
-            tokens_per_second=_number(env, "VICUNA_SCRIPTED_TOKENS_PER_SECOND", cls.tokens_per_second),
-            load_seconds=_number(env, "VICUNA_SCRIPTED_LOAD_SECONDS", cls.load_seconds),
-            context_length=context_length or cls.context_length,
-        )
 
 
 class ScriptedEngine:
@@ -122,13 +97,13 @@ class ScriptedEngine:
         if not (trim and isinstance(prompt, ChatPrompt)):
             script = self._render(prompt)
             return PreparedPrompt(len(script), param, script)
-        script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), _Words(), self._render)
+        script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), WordCounts(), self._render)
         return PreparedPrompt(len(script), param, script, left_out)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the real engine does; see `Engine.submit`."""
         ready = await self.prepare(request.prompt, request.max_tokens)
-        if not isinstance(ready.content, _Script):
+        if not isinstance(ready.content, Script):
             raise TypeError("the prompt was prepared by another engine")
         last, stops, prompt_tokens = ready.content.last, ready.content.stops, ready.tokens
         self._admission.check(self.stats.running, self.stats.waiting)
@@ -139,7 +114,7 @@ class ScriptedEngine:
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
         answer = Answer(
-            _decoder(words),
+            word_decoder(words),
             frozenset({eos}),
             (*stops, *request.stop),
             budget,
@@ -150,7 +125,7 @@ class ScriptedEngine:
         length = math.inf if request.ignore_eos else max(self._settings.tokens, request.min_tokens)
         generation = Generation(prompt_tokens)
         self.stats.waiting += 1
-        logprobs = None if request.logprobs is None else _certain(words, request.logprobs)
+        logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
         task = asyncio.create_task(self._run(generation, answer, eos, length, logprobs))
         generation.on_cancel = task.cancel
         self._tasks.add(task)
@@ -166,7 +141,7 @@ class ScriptedEngine:
         for words in counts:
             check_embeddable(words, self.context_length)
         self.stats.prompt_tokens += sum(counts)
-        return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
+        return [Embedding(letter_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
 
     async def score(
         self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
@@ -177,7 +152,7 @@ class ScriptedEngine:
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
             ready = await self.prepare(prompt, 0)
-            if not isinstance(ready.content, _Script):
+            if not isinstance(ready.content, Script):
                 raise TypeError("the prompt was prepared by another engine")
             ids = await self.tokenize(ready.content.text)
             if not ids:
@@ -223,17 +198,17 @@ class ScriptedEngine:
                 raise RequestError(f"token id {token} is not in the vocabulary; /tokenize gives ids", param="prompt")
         return " ".join(self._words[token] for token in prompt)
 
-    def _render(self, prompt: PromptInput) -> "_Script":
+    def _render(self, prompt: PromptInput) -> Script:
         if not isinstance(prompt, ChatPrompt):
             text = self._text(prompt)
-            return _Script(text, text, ())
+            return Script(text, text, ())
         check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         last = conversation.turns[-1].content
         if self._template is None:
-            return _Script("\n".join(message.content for message in conversation.messages()), last, ())
+            return Script("\n".join(message.content for message in conversation.messages()), last, ())
         rendered = self._template.render(conversation)
-        return _Script(rendered.text(), last, rendered.stop)
+        return Script(rendered.text(), last, rendered.stop)
 
     async def _run(
         self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
@@ -272,58 +247,3 @@ class ScriptedEngine:
             if chunk.finish_reason is not None:
                 self.stats.finished += 1
                 return
-
-
-@dataclass(frozen=True)
-class _Script:
-    """A prompt's text, what is to be echoed, and the template's stop strings; its length is in words."""
-
-    text: str
-    last: str
-    stops: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.text.split())
-
-
-class _Words:
-    """Counts as this engine does."""
-
-    def least_tokens(self, prompt: str) -> int:
-        return len(prompt.split())
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-
-def _decoder(words: Sequence[str]) -> Callable[[Sequence[int]], str]:
-    def decode(ids: Sequence[int]) -> str:
-        return "".join(f"{words[token]} " for token in ids if token < len(words))
-
-    return decode
-
-
-def _certain(words: Sequence[str], alternatives: int) -> list[TokenLogprob]:
-    tops = [TopLogprob(token, f"{word} ".encode(), 0.0) for token, word in enumerate(words)]
-    return [TokenLogprob(*top, (top,) if alternatives else ()) for top in tops]
-
-
-def _vector(text: str) -> list[float]:
-    counts = [1.0] * EMBEDDING_SIZE
-    for byte in text.encode(errors="replace"):
-        counts[byte % EMBEDDING_SIZE] += 1
-    length = math.hypot(*counts)
-    return [count / length for count in counts]
-
-
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
-    raw = env.get(name)
-    if raw is None or raw == "":
-        return default
-    try:
-        value = float(raw)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"{name} must be a number that is not negative, got {raw!r}")
-    return value

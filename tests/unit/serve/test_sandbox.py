@@ -18,7 +18,7 @@ _theirs: Any = chat_template_utils  # its annotations are not what it returns
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 SAID = [{"role": "user", "content": "<b>Hi</b> 'é' "}, {"role": "assistant", "content": " Well,  "}]
 LOOP = "{% for m in messages %}"
-TEMPLATES = {
+TEMPLATES: dict[str, str] = {
     "chatml": CHATML,
     "whitespace": "  {% if true %}\n  {% set x = 1 %}\n{{ x }}\n\n  {% endif %}\n{{- bos_token }}\n",
     "content": LOOP + "{{ bos_token + m['role'] + ': ' + m.content }}{% endfor %}{{ eos_token }}",

@@ -109,7 +109,7 @@ class Worker:
         scheduler = Scheduler(loaded.decoder, loaded.kv_tokens, self._stats, self._settings)
         with torch.inference_mode():
             while self._wait_for_work(scheduler):
-                self._turn(scheduler, loaded.encoder)
+                self._step(scheduler, loaded.encoder)
                 self._send()
         stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
         for sequence in (*scheduler.sequences(), *self._arrived):
@@ -126,7 +126,7 @@ class Worker:
             self._stats.waiting = len(scheduler.waiting)
             return not self._stopping
 
-    def _turn(self, scheduler: Scheduler, encoder: PromptEncoder) -> None:
+    def _step(self, scheduler: Scheduler, encoder: PromptEncoder) -> None:
         for sequence in scheduler.sequences():
             if sequence.cancelled:
                 scheduler.finish(sequence, keep=True)
@@ -140,7 +140,7 @@ class Worker:
             outcomes = scheduler.step()
         except Exception as error:
             # A mistake of ours outside the forward pass: it must end neither the thread nor later requests.
-            logger.exception("a turn of the scheduler failed")
+            logger.exception("a step of the scheduler failed")
             failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
             outcomes = [(sequence, failure) for sequence in scheduler.sequences()]
         now = time.monotonic()
@@ -181,7 +181,7 @@ class Worker:
             self._outbox.append((sequence.purpose.generation, failure))
 
     def _send(self) -> None:
-        """Hand what this turn produced to the event loop, in one call."""
+        """Hand what this step produced to the event loop, in one call."""
         if self._outbox:
             self._call(_deliver, self._outbox)
             self._outbox = []
