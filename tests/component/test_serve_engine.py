@@ -496,7 +496,7 @@ async def test_an_answer_that_cannot_fit_is_refused_with_the_exact_numbers(engin
     tokens = len(await engine.tokenize(text))
     asked = engine.context_length + 1
     with pytest.raises(
-        RequestError, match=f"needs {tokens + asked}: {tokens} in the prompt and {asked} for the answer"
+        RequestError, match=f"needs {tokens + asked}: {tokens} in the prompt and {asked} for the completion"
     ):
         await engine.submit(GenerationRequest(text, max_tokens=asked))
 

@@ -53,7 +53,7 @@ class ScriptedEngine:
     """Answers every request with the words of its last message, over and over.
 
     A token is a word with its space, and certain: its log probability is 0. Everything else (limits, stop strings,
-    waiting line, cancelling, counters) behaves as in the real engine.
+    queue, cancelling, counters) behaves as in the built-in engine.
     """
 
     def __init__(self, settings: ScriptedSettings, template: str = FROM_TOKENIZER, max_concurrency: int = 32) -> None:
@@ -101,7 +101,7 @@ class ScriptedEngine:
         return PreparedPrompt(len(script), param, script, left_out)
 
     async def submit(self, request: GenerationRequest) -> Generation:
-        """Accept a request as the real engine does; see `Engine.submit`."""
+        """Accept a request as the built-in engine does; see `Engine.submit`."""
         ready = await self.prepare(request.prompt, request.max_tokens)
         if not isinstance(ready.content, Script):
             raise TypeError("the prompt was prepared by another engine")
@@ -130,11 +130,11 @@ class ScriptedEngine:
         generation.on_cancel = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the waiting line
+        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the queue
         return generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
-        """Return vectors made of the letters' counts; see `Engine.embed`. It keeps nothing that could be shared."""
+        """Return vectors made of the letters' counts; see `Engine.embed`. Nothing is cached."""
         del scope
         texts = [self._text(prompt) for prompt in prompts]
         counts = [len(text.split()) for text in texts]
@@ -146,8 +146,8 @@ class ScriptedEngine:
     async def score(
         self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
     ) -> list[list[PromptToken]]:
-        """Return the words, of which each is certain; see `Engine.score`."""
-        del scope  # nothing is kept
+        """Return the words, each with log probability 0; see `Engine.score`."""
+        del scope  # nothing is cached
         self._admission.check(self.stats.running, self.stats.waiting)
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
@@ -156,7 +156,9 @@ class ScriptedEngine:
                 raise TypeError("the prompt was prepared by another engine")
             ids = await self.tokenize(ready.content.text)
             if not ids:
-                raise RequestError("prompt: there is no token in it", param="prompt")
+                raise RequestError(
+                    "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
+                )
             answer_budget(len(ids), 0, self.context_length, ready.param)
             tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
@@ -173,7 +175,7 @@ class ScriptedEngine:
         for word in words:
             if word not in self._ids:
                 if len(self._words) >= VOCABULARY_SIZE:
-                    raise RequestError("the scripted engine has seen too many different words", status=503)
+                    raise RequestError("the scripted engine has seen too many different words; restart it", status=503)
                 self._ids[word] = len(self._words)
                 self._words.append(word)
             ids.append(self._ids[word])
@@ -224,7 +226,11 @@ class ScriptedEngine:
                 await self._generate(generation, answer, eos, length, logprobs)
         except asyncio.CancelledError:
             self.stats.cancelled += 1
-            generation.push(EngineError("EngineStopped", "the server stopped before the answer was complete"))
+            generation.push(
+                EngineError(
+                    "EngineStopped", "the server stopped before the response was complete; send the request again"
+                )
+            )
         finally:
             if running:
                 self.stats.running -= 1
@@ -237,7 +243,7 @@ class ScriptedEngine:
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
         start = time.monotonic()
         for index in count():
-            # Paced against the clock, so that a late wake-up does not slow the stream for good.
+            # Paced by the clock, so that a late wake-up does not slow the rest of the stream.
             await asyncio.sleep(max(0.0, start + (index + 1) * pause - time.monotonic()))
             self.stats.generated_tokens += 1
             token = index % eos if index < length else eos

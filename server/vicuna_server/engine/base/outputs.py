@@ -12,7 +12,7 @@ __all__ = ["Embedding", "Generation", "OutputChunk", "PromptToken", "TokenLogpro
 
 
 class TopLogprob(NamedTuple):
-    """A token that could have come, its bytes, and its natural log probability."""
+    """A token that could have been chosen, its bytes, and its natural log probability."""
 
     token_id: int
     text_bytes: bytes
@@ -68,13 +68,13 @@ class Embedding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutputChunk:
-    """A piece of an answer.
+    """A part of a completion.
 
     Attributes:
         text: New text, possibly empty; whole characters only.
         tokens: Tokens generated so far, with an end-of-sequence token that ended it.
-        finish_reason: "stop" or "length" on the last piece, else None.
-        token_logprobs: Of the tokens whose text is shown with this piece, if the request asked for them.
+        finish_reason: "stop" or "length" on the last chunk, else None.
+        token_logprobs: Of the tokens whose text is shown with this chunk, if the request asked for them.
         at: When the engine made it, on the `time.monotonic` clock; for metrics.
     """
 
@@ -91,13 +91,13 @@ class Generation:
 
     Attributes:
         prompt_tokens: Length of the encoded prompt, BOS included.
-        on_cancel: What the engine does when the client has left; it then pushes an error, as soon as it has let go.
+        on_cancel: Called when the client has left; the engine then pushes an error as soon as it has stopped.
         cached_tokens: Prompt tokens that were not computed again; valid from the first chunk on.
         submitted: When it was accepted, on the `time.monotonic` clock; for metrics.
-        begun: The engine has begun with the prompt.
-        tokens: Generated so far, whether or not somebody has read them.
-        on_end: Told once the engine has let go of it: `tokens` grows no more.
-        over: It has.
+        begun: Whether the engine has begun with the prompt.
+        tokens: Generated so far, whether or not they have been read.
+        on_end: Called once it has ended: `tokens` stays as it is.
+        over: Whether it has ended.
     """
 
     prompt_tokens: int
@@ -112,7 +112,7 @@ class Generation:
     _ended: bool = False
 
     def push(self, event: OutputChunk | VicunaError) -> None:
-        """Hand over the next piece or the failure that ends it, behind which nothing counts; on the event loop only."""
+        """Add the next chunk, or the failure that ends it; nothing counts after the end. On the event loop only."""
         if self.over:
             return
         self._events.put_nowait(event)

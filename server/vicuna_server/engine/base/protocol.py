@@ -30,7 +30,7 @@ class Engine(Protocol):
 
     @property
     def hung(self) -> bool:
-        """Whether something has not come to its end for so long that only a new process helps."""
+        """Whether a call has been running for so long that only a new process helps."""
 
     async def load(self) -> None:
         """Load the model without blocking the event loop.
@@ -54,7 +54,7 @@ class Engine(Protocol):
         """
 
     async def submit(self, request: GenerationRequest) -> Generation:
-        """Accept a request, which may then wait for its turn.
+        """Accept a request, which may then wait in the queue.
 
         Raises:
             RequestError: The request does not fit the context, its messages cannot be rendered, or a token id
@@ -65,7 +65,7 @@ class Engine(Protocol):
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Return one vector per prompt: the mean over its tokens of the last hidden state, scaled to length 1.
 
-        Requests of this scope alone may go on from the prompts' keys and values.
+        Only requests of this scope may use the prompts' keys and values.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context; all are refused then.
@@ -79,9 +79,9 @@ class Engine(Protocol):
 
         Args:
             prompts: What is to be read.
-            top: How many of the likeliest are told beside each token.
+            top: How many of the likeliest are reported beside each token.
             most: So many tokens may all prompts have together.
-            scope: Who may go on from their keys and values.
+            scope: Which requests may share their keys and values.
 
         Raises:
             RequestError: A prompt has no token or does not fit the context, or all have too many; all are refused then.

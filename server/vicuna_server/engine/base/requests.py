@@ -30,9 +30,9 @@ class PreparedPrompt:
     Attributes:
         tokens: How many it has, BOS included.
         param: Field of the request that it stands in, for messages about it.
-        content: What the engine has made of it; nobody else's business.
+        content: The encoded prompt, in a form that only the engine knows.
         left_out: Messages that were left out since it was too long.
-        since: When it was handed over, on the `time.monotonic` clock.
+        since: When it was received, on the `time.monotonic` clock.
     """
 
     tokens: int
@@ -59,18 +59,18 @@ class GenerationRequest:
         frequency_penalty: Taken off the logits of tokens in the answer so far, for each time.
         logit_bias: Pairs of token id and what is added to its logit.
         logprobs: Report each token's log probability and those of so many likeliest (0 to 20); None: report nothing.
-        stop: Strings that end the answer; part of it only where `include_stop` says so.
-        include_stop: The string or token that ended the answer is part of its text.
+        stop: Strings that end the completion.
+        include_stop: Whether the string or token that ended the completion is part of its text.
         stop_token_ids: Tokens that end the answer like the model's own ends.
-        ignore_eos: The model's own ends end nothing.
-        min_tokens: So many tokens come before any end.
+        ignore_eos: Whether the model's own end tokens are ignored.
+        min_tokens: The fewest tokens before the completion may end.
         allowed_token_ids: The only tokens that may come; None: all.
         bad_words: Words that do not come, as the tokenizer writes them, with and without a space before.
         skip_special_tokens: Whether special tokens are left out of the text.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
-        scope: Whose keys and values it may go on from, and who from its own.
-        ceiling: The most tokens to generate in any case; None: no further limit.
+        scope: Which requests it may share keys and values with.
+        ceiling: The most tokens to generate, also where `max_tokens` is None; None: no further limit.
     """
 
     prompt: PromptInput | PreparedPrompt

@@ -1,4 +1,4 @@
-"""The real engine: encodes requests and hands them to the one thread that owns the model."""
+"""The built-in engine: encodes requests and hands them to the one thread that owns the model."""
 
 import asyncio
 import time
@@ -38,18 +38,18 @@ from vicuna_server.errors import EngineError, RequestError
 __all__ = ["BuiltinEngine"]
 
 PROMPTS_AT_ONCE = 8
-"""Texts of one request in the batch, so that a thousand texts leave room for others."""
+"""Texts of one request in the batch at once, so that a thousand texts leave room for other requests."""
 
 Result = TypeVar("Result")
 
 
 class BuiltinEngine:
-    """Runs a causal language model of transformers; requests join and leave between two tokens.
+    """Runs a causal language model of transformers; requests join and finish between two steps.
 
     Args:
         settings: What to load.
-        loader: Loads the model, on the engine's thread; tests bring their own.
-        hung_seconds: How long encoding a prompt may take before the engine is taken for hung.
+        loader: Loads the model, on the engine's thread.
+        hung_seconds: How long encoding a prompt may take before the engine counts as hung.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class BuiltinEngine:
 
     @property
     def hung(self) -> bool:
-        """Whether a prompt's encoding does not come to its end."""
+        """Whether a prompt's encoding takes too long."""
         return self._encoding.hung
 
     async def load(self) -> None:
@@ -111,7 +111,9 @@ class BuiltinEngine:
         work = partial(encode_prompt, self.loaded, prompt, max_tokens, param, trim=trim)
         encoded, left_out = await self._encoding.run(work)
         if not encoded.ids:
-            raise RequestError("prompt: there is no token in it", param="prompt")
+            raise RequestError(
+                "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
+            )
         return PreparedPrompt(len(encoded), param, encoded, left_out, since)
 
     async def submit(self, request: GenerationRequest) -> Generation:
@@ -124,7 +126,7 @@ class BuiltinEngine:
         sequence, generation = generating_sequence(loaded, request, ready, words)
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
-        self._check_admission()  # others may have come while this one was encoded
+        self._check_admission()  # the queue may have filled while this one was encoded
         worker.enqueue([sequence])
         return generation
 
@@ -165,7 +167,7 @@ class BuiltinEngine:
         purpose: Callable[[asyncio.Future[Result]], Embedded | Scored],
         scope: CacheScope,
     ) -> list[Result]:
-        """Run prompts that nothing is generated behind, some at once, and return what is made of each."""
+        """Run prompts without generating, some at once, and return the result of each."""
         results: list[Result] = []
         loop = asyncio.get_running_loop()
         for index in range(0, len(prompts), PROMPTS_AT_ONCE):
@@ -179,7 +181,7 @@ class BuiltinEngine:
             try:
                 results += await asyncio.gather(*coming)
             finally:
-                self._running_worker.cancel(sequences)  # those that are through do not mind
+                self._running_worker.cancel(sequences)  # harmless for those that have finished
         return results
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:

@@ -2,7 +2,7 @@
 
 oneDNN makes a kernel for every shape it meets, in 2 to 30 ms, and keeps 0.6 MiB of each for as long as the process
 lives; its cache forgets some, but what they were made of stays. Passes as they come have a thousand shapes, times five
-products of a layer: half a GiB after a few thousand answers, which no plan of memory knows of.
+products of a layer: half a GiB after a few thousand completions, which the memory budget does not include.
 """
 
 __all__ = ["padded"]

@@ -1,4 +1,4 @@
-"""Memory for tensors that are soon dropped: fresh pages cost several times what filling them does."""
+"""Reuses the memory of tensors that are soon dropped: new pages cost several times as much as filling them."""
 
 import math
 import weakref
