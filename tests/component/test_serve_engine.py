@@ -514,7 +514,7 @@ def test_templates_become_ids_with_one_bos_and_no_forged_end(folder: Path) -> No
 @pytest.mark.parametrize(
     "field", [{"suppress_tokens": 5}, {"validate": 1}, {"dtype": []}, {"watermarking_config": "x"}]
 )
-async def test_a_generation_config_that_nobody_can_read_costs_no_start(
+async def test_an_unreadable_generation_config_does_not_stop_the_start(
     folder: Path, tmp_path: Path, field: dict[str, Any]
 ) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "model"))

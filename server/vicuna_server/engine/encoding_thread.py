@@ -44,7 +44,7 @@ class EncodingThread:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._since: float | None = None
-        self._told = False
+        self._reported = False
         self.waiting = 0
         """Calls that run or wait to be run."""
 
@@ -73,8 +73,8 @@ class EncodingThread:
                 done, _ = await asyncio.wait({call.result}, timeout=self._hung_seconds)
                 if done:
                     return await call.result  # type: ignore[no-any-return]
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 logger.error("a prompt has been encoded for more than %.0f s; /livez says so", self._hung_seconds)
             raise EngineError(
                 "EncodingHung",

@@ -120,7 +120,7 @@ def _check_digest(folder: Path, manifest: Manifest | None, digest: str) -> None:
             f"{folder} holds {found}, but the merge wrote files with {digest}: they were changed, or merged again; "
             "put the files back, or remove the folder and merge again",
         )
-    _refuse_strangers(folder, manifest)
+    _refuse_unlisted(folder, manifest)
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -132,7 +132,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise damaged(path, found)
 
 
-def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
     """Refuse files that the manifest does not list and transformers would read: their bytes are not verified."""
     known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for path in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Chat templates in Jinja, rendered in a process of their own: they are programs of strangers, and may never end.
+"""Chat templates in Jinja, rendered in a process of their own: they are untrusted programs, and may never end.
 
 A process can be stopped and its memory limited; a thread cannot. The process is started once for a template, and again
 after a limit has ended it.

@@ -22,7 +22,7 @@ MOST_BYTES = 256 * 2**20
 MOST_SECONDS = 5
 """Of processor time for one conversation; those of 2 048 messages need less than 0.1 s."""
 MOST_LETTERS = 300
-"""Of what is told of a failure: a template's error may quote the whole prompt."""
+"""Of a template's error in a message: it may quote the whole prompt."""
 
 _LENGTH = struct.Struct(">Q")
 

@@ -2,7 +2,7 @@
 
 Source: the documentation of chat templates in transformers and the behaviour of its `apply_chat_template`, to which
 tests hold this module: `tools` and `documents` are None, `tojson` escapes no HTML, `raise_exception`, `strftime_now`,
-`break`, `continue` and `{% generation %}` exist. A template is a program of a stranger: it runs in Jinja's sandbox,
+`break`, `continue` and `{% generation %}` exist. A template is an untrusted program: it runs in Jinja's sandbox,
 and the caller has to bound its time and memory.
 """
 

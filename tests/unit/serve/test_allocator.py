@@ -52,13 +52,13 @@ def held(store: KeyValueStore, one: SequenceTokens) -> list[float]:
 
 @given(st.lists(st.tuples(st.sampled_from("pgkd"), st.integers(0, 9), st.integers(1, 150)), max_size=60))
 @settings(deadline=None, max_examples=200)
-def test_every_row_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
+def test_every_sequence_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
     buffers = store(10 * BLOCK_TOKENS)
     cache, members = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[SequenceTokens]()
     for action, index, tokens in actions:
         one = members[index % len(members)] if members else None
         if action == "p":
-            # Few different beginnings, so that members share them.
+            # Few different beginnings, so that sequences share them.
             new = SequenceTokens([index % 3] * min(tokens, 40) + list(range(tokens)))
             if cache.place(new, len(new.ids) + 8, members) is Placing.PLACED:
                 assert new.computed < len(new.ids)
@@ -84,9 +84,9 @@ def test_moving_down_over_oneself() -> None:
     assert buffers.keys[0][20:120, 0, 0].tolist() == list(range(100))
 
 
-def test_the_longest_unused_rows_go_first() -> None:
+def test_the_longest_unused_blocks_go_first() -> None:
     cache, asked = PrefixCache(store(4 * BLOCK_TOKENS), 4 * BLOCK_TOKENS), {}
-    for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before there is no more room
+    for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before the cache is full
         one = SequenceTokens([first] * BLOCK_TOKENS)
         assert cache.place(one, BLOCK_TOKENS, []) is Placing.PLACED
         asked[first] = one.computed
@@ -100,7 +100,7 @@ def test_the_longest_unused_rows_go_first() -> None:
         cache.drop(one)
 
 
-def test_a_row_waits_for_one_that_computes_its_beginning() -> None:
+def test_a_sequence_waits_for_one_that_computes_its_beginning() -> None:
     cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
     first, second = SequenceTokens(list(range(100))), SequenceTokens([*range(90), 7, 7])
     assert cache.place(first, 100, []) is Placing.PLACED

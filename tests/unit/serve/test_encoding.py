@@ -1,4 +1,4 @@
-"""Conversations as token ids: those of the plain encoding, one BOS, and turns that nobody can forge."""
+"""Conversations as token ids: those of the plain encoding, one BOS, and turns that a message cannot forge."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows of one scope are made from each other, and nothing of another scope's tokens can be seen from there."""
+"""Sequences of one scope share keys and values, and see nothing of another scope's tokens."""
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ def place(cache: PrefixCache, one: SequenceTokens, *running: SequenceTokens) -> 
 
 
 @pytest.mark.parametrize(("other", "cached"), [(ALICE, 99), (BOB, 0), (EVERYBODY, 0), (CacheScope("alice", False), 0)])
-def test_a_finished_row_serves_its_scope_alone(other: CacheScope, cached: int) -> None:
+def test_a_finished_sequence_serves_its_scope_alone(other: CacheScope, cached: int) -> None:
     buffers = store(8 * BLOCK_TOKENS)
     cache = PrefixCache(buffers, 8 * BLOCK_TOKENS)
     first = SequenceTokens(SECRET[:100], scope=ALICE)
@@ -34,7 +34,7 @@ def test_a_finished_row_serves_its_scope_alone(other: CacheScope, cached: int) -
 
 
 @pytest.mark.parametrize(("other", "placing"), [(ALICE, Placing.COMING), (BOB, Placing.PLACED)])
-def test_nobody_waits_for_another_scopes_row(other: CacheScope, placing: Placing) -> None:
+def test_a_sequence_does_not_wait_for_one_of_another_scope(other: CacheScope, placing: Placing) -> None:
     cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
     first = SequenceTokens(SECRET[:], scope=ALICE)
     assert place(cache, first) is Placing.PLACED
@@ -61,7 +61,7 @@ STEPS = st.lists(
 
 
 def observed(steps: list[tuple[str, bool, int, int]], victims_tokens: int) -> list[tuple[Placing, int]]:
-    """Return what the attacker sees of the placing of his own members; the victim's tokens all lie so much higher."""
+    """Return what the attacker sees when his sequences are placed; the victim's tokens all lie so much higher."""
     buffers = store(10 * BLOCK_TOKENS)
     cache, members, seen = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[SequenceTokens](), list[tuple[Placing, int]]()
     for action, is_victim, index, tokens in steps:

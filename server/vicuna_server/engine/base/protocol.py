@@ -105,4 +105,4 @@ class Engine(Protocol):
         """
 
     async def close(self) -> None:
-        """Stop the engine; whatever still runs ends with an error."""
+        """Stop the engine; what still runs ends with an error."""

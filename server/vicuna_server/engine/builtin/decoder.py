@@ -33,7 +33,7 @@ class Decoder(Protocol):
 
 
 class TransformersDecoder:
-    """Runs `forward` of a model of transformers, whose attention is replaced by the pass's own.
+    """Runs `forward` of a model of transformers, with the attention of the pass in place of its own.
 
     Args:
         model: A causal language model of transformers, whole on one device or spread by accelerate.

@@ -167,7 +167,7 @@ class Scheduler:
         """Run one step; where it fails, run each sequence alone, so that only the one at fault fails."""
         try:
             logits = self._decoder.logits(self._pass(members))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the other requests
+        except Exception as error:  # noqa: BLE001  # it must not reach the other requests
             if len(members) == 1:
                 return [(members[0][0], as_engine_error(error))]
             logger.warning("a step over %d sequences failed, trying each alone: %s", len(members), error)
