@@ -11,6 +11,7 @@ __all__ = [
     "check_chats",
     "check_embeddable",
     "check_few_contexts",
+    "check_has_tokens",
     "check_scored",
     "check_tokens",
 ]
@@ -100,6 +101,18 @@ def check_embeddable(tokens: int, context_length: int) -> None:
             f"this model's maximum context length is {context_length} tokens, but an input has {tokens}; shorten it",
             param="input",
             code="context_length_exceeded",
+        )
+
+
+def check_has_tokens(tokens: int) -> None:
+    """Refuse a prompt that has no token.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
+    if tokens == 0:
+        raise RequestError(
+            "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
         )
 
 

@@ -25,6 +25,7 @@ from vicuna_server.engine.limits import (
     check_chats,
     check_embeddable,
     check_few_contexts,
+    check_has_tokens,
     check_scored,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
@@ -35,6 +36,7 @@ from vicuna_server.engine.scripted_words import (
     WordCounts,
     certain_logprobs,
     letter_vector,
+    script_of,
     word_decoder,
 )
 from vicuna_server.engine.stats import EngineStats
@@ -103,20 +105,18 @@ class ScriptedEngine:
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the built-in engine does; see `Engine.submit`."""
         ready = await self.prepare(request.prompt, request.max_tokens)
-        if not isinstance(ready.content, Script):
-            raise TypeError("the prompt was prepared by another engine")
-        last, stops, prompt_tokens = ready.content.last, ready.content.stops, ready.tokens
+        script, prompt_tokens = script_of(ready), ready.tokens
         self._admission.check(self.stats.running, self.stats.waiting)
         budget = request.below_ceiling(
             answer_budget(prompt_tokens, request.max_tokens, self.context_length, ready.param)
         )
-        words = last.split() or ["nothing"]
+        words = script.last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
         answer = Answer(
             word_decoder(words),
             frozenset({eos}),
-            (*stops, *request.stop),
+            (*script.stops, *request.stop),
             budget,
             deadline,
             min_tokens=request.min_tokens,
@@ -152,13 +152,8 @@ class ScriptedEngine:
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
             ready = await self.prepare(prompt, 0)
-            if not isinstance(ready.content, Script):
-                raise TypeError("the prompt was prepared by another engine")
-            ids = await self.tokenize(ready.content.text)
-            if not ids:
-                raise RequestError(
-                    "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
-                )
+            ids = await self.tokenize(script_of(ready).text)
+            check_has_tokens(len(ids))
             answer_budget(len(ids), 0, self.context_length, ready.param)
             tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vicuna_server.engine.base import TokenLogprob, TopLogprob
+from vicuna_server.engine.base import PreparedPrompt, TokenLogprob, TopLogprob
 
-__all__ = ["EMBEDDING_SIZE", "Script", "WordCounts", "certain_logprobs", "letter_vector", "word_decoder"]
+__all__ = ["EMBEDDING_SIZE", "Script", "WordCounts", "certain_logprobs", "letter_vector", "script_of", "word_decoder"]
 
 EMBEDDING_SIZE = 8
 """Numbers in a vector."""
@@ -22,6 +22,17 @@ class Script:
 
     def __len__(self) -> int:
         return len(self.text.split())
+
+
+def script_of(ready: PreparedPrompt) -> Script:
+    """Return what the scripted engine has prepared.
+
+    Raises:
+        TypeError: Another engine has prepared it.
+    """
+    if not isinstance(ready.content, Script):
+        raise TypeError("the prompt was prepared by another engine")
+    return ready.content
 
 
 class WordCounts:

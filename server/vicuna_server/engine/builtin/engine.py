@@ -28,12 +28,13 @@ from vicuna_server.engine.limits import (
     answer_budget,
     check_embeddable,
     check_few_contexts,
+    check_has_tokens,
     check_scored,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.errors import EngineError, RequestError
+from vicuna_server.errors import EngineError
 
 __all__ = ["BuiltinEngine"]
 
@@ -110,10 +111,7 @@ class BuiltinEngine:
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         work = partial(encode_prompt, self.loaded, prompt, max_tokens, param, trim=trim)
         encoded, left_out = await self._encoding.run(work)
-        if not encoded.ids:
-            raise RequestError(
-                "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
-            )
+        check_has_tokens(len(encoded))
         return PreparedPrompt(len(encoded), param, encoded, left_out, since)
 
     async def submit(self, request: GenerationRequest) -> Generation:
