@@ -2,19 +2,42 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, NO_TEMPLATE
 from vicuna_server.engine.base import ChatPrompt, PromptInput
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.engine.limits import check_chats
 from vicuna_server.engine.vocabulary import Vocabulary
-from vicuna_server.errors import RequestError
-from vicuna_server.prompts import Conversation, EndOfTurn, get_template
+from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
+from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template
+from vicuna_server.prompts.tokenizer import Tokenizer
 
-__all__ = ["EncodedPrompt", "PromptEncoder"]
+__all__ = ["EncodedPrompt", "PromptEncoder", "make_encoder"]
+
+
+def make_encoder(tokenizer: Tokenizer, template: str, vocabulary_size: int) -> "PromptEncoder":
+    """Make the encoder, and try its template, so that what is wrong with it shows before the weights are loaded.
+
+    Args:
+        tokenizer: Its `chat_template` is the one that `from-tokenizer` means.
+        template: A resolved template name.
+        vocabulary_size: Ids below this are tokens.
+
+    Raises:
+        InputError: `ChatTemplateBroken`.
+        EngineError: No process can be started for the template.
+    """
+    try:
+        encoder = PromptEncoder(tokenizer, template, vocabulary_size)
+        if template != NO_TEMPLATE:
+            encoder.encode(ChatPrompt((Message("user", "Hello"),)))
+    except OverloadedError as error:
+        raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
+    except RequestError as error:
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
+    except ValueError as error:  # there are several templates by name, and none is the default
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error}") from error
+    return encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +60,16 @@ class PromptEncoder:
         vocabulary_size: Ids below this are tokens; None: as many as the tokenizer has.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, vocabulary_size: int | None = None) -> None:
-        # transformers types its tokenizers' calls as unions that fit none of ours.
-        self._tokenizer: Any = tokenizer
-        self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
-        self._longest = max(map(len, self._tokenizer.get_vocab()))
+    def __init__(self, tokenizer: Tokenizer, template: str, vocabulary_size: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(tokenizer))
+        self._longest = tokenizer.longest
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._jinja = JinjaTemplate(tokenizer) if self.chats and self._template is None else None
 
     def close(self) -> None:
-        """End what it has running; it still works afterwards."""
+        """End the chat template's process; the next conversation starts another."""
         if self._jinja is not None:
             self._jinja.renderer.close()
 
@@ -65,70 +87,66 @@ class PromptEncoder:
             prompt: A conversation, plain text, or ids, which are checked and returned.
             add_special_tokens: Whether BOS goes in front of plain text, where the tokenizer has one.
             param: The request's field that the prompt stood in, for messages; None: messages or prompt.
-            check: Told how many tokens it has at least, before anything is made of it; may raise.
+            check: Called with the least number of tokens it may have, before it is encoded; may raise.
 
         Raises:
-            RequestError: The conversation is empty, the template refuses it, there is none, or an id is no token of
-                the model.
+            RequestError: The conversation is empty, the template refuses it, there is no template, or an id is not in
+                the vocabulary.
         """
         field = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
         check(self.least_tokens(prompt))
         if isinstance(prompt, tuple):
             return EncodedPrompt(self._checked(prompt, field))
         encoded = self._encoded(prompt, add_special_tokens, lambda text: check(len(text) // self._longest))
-        self._check_rows(encoded.ids, field)
+        self._check_embedded(encoded.ids, field)
         return encoded
 
     def _encoded(
         self, prompt: ChatPrompt | str, add_special_tokens: bool, check: Callable[[str], object]
     ) -> EncodedPrompt:
         if isinstance(prompt, str):
-            return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
+            return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._tokenizer.encode(prompt))
         check_chats(self.chats)
         if self._template is None:
             own = self._own_template
             conversation = Conversation.of(prompt.messages, in_place=own.keeps_system_in_place)
             return EncodedPrompt(own.encode(conversation, check))
         rendered = self._template.render(Conversation.of(prompt.messages))
-        ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
+        ids = [] if self._tokenizer.bos_id is None else [self._tokenizer.bos_id]
         for part in rendered.parts:
-            if part is EndOfTurn.EOS:
-                ids.append(self._tokenizer.eos_token_id)
+            if isinstance(part, EndOfTurn):
+                ids.append(self._end_of_turn)
             else:
-                # Text never becomes a special token, so no user can forge the end of a turn. Pieces between eos
-                # tokens are encoded apart, as the tokenizers of the models' training did (`legacy` in LLaMA's).
-                ids += self._ids(part, split_special_tokens=True)
+                # Text never becomes a special token, so a user cannot forge the end of a turn. Pieces between eos
+                # tokens are encoded apart, as in the models' training (`legacy` in LLaMA's tokenizer).
+                ids += self._tokenizer.encode(part, special_as_text=True)
         return EncodedPrompt(ids, rendered.stop)
 
     def least_tokens(self, prompt: PromptInput) -> int:
-        """Return what a prompt has at least, without encoding it, which takes seconds for megabytes."""
+        """Return how many tokens a prompt has at least; to encode megabytes would take seconds."""
         if isinstance(prompt, ChatPrompt):
             return sum(len(message.content) for message in prompt.messages) // self._longest
         return len(prompt) if isinstance(prompt, tuple) else len(prompt) // self._longest
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has that stands alone, none of them special."""
-        return len(self._ids(text, split_special_tokens=True))
+        """Return how many tokens a text has by itself, none of them special."""
+        return len(self._tokenizer.encode(text, special_as_text=True))
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids, special tokens left out or not, spaces as the model wrote them."""
-        text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
-        )
-        return text
+        """Return the text of ids, without special tokens unless asked for, spaces as the model wrote them."""
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of words, each at the head of a text and behind a space, as vLLM has bad words."""
-        return [self._ids(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
+        """Return the token ids of words, each with and without a space in front, as vLLM reads `bad_words`."""
+        return [self._tokenizer.encode(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included.
 
         Raises:
-            RequestError: An id is no token.
+            RequestError: An id is not in the vocabulary.
         """
-        text: str = self._tokenizer.decode(self._checked(ids, "prompt"), clean_up_tokenization_spaces=False)
-        return text
+        return self._tokenizer.decode(self._checked(ids, "prompt"), skip_special_tokens=False)
 
     @property
     def _own_template(self) -> JinjaTemplate:
@@ -136,14 +154,24 @@ class PromptEncoder:
             raise RuntimeError("this model's conversations have a built-in format, or none")
         return self._jinja
 
-    def _check_rows(self, ids: Sequence[int], field: str) -> None:
-        """Refuse what the tokenizer has and the model has not: an index beyond its rows would end a GPU's process."""
+    @property
+    def _end_of_turn(self) -> int:
+        if self._tokenizer.eos_id is None:
+            raise RequestError(
+                "messages: the chat template puts an end-of-sequence token behind each answer, and the model's "
+                "tokenizer has none; send one message alone, or serve the model with another chatTemplate",
+                param="messages",
+            )
+        return self._tokenizer.eos_id
+
+    def _check_embedded(self, ids: Sequence[int], field: str) -> None:
+        """Refuse tokens that the model has no embedding for: such an index would end the process on a GPU."""
         token = max(ids, default=0)
         if token >= self.vocabulary.size:
-            text = self._tokenizer.convert_ids_to_tokens(token)
+            text = self._tokenizer.token(token)
             raise RequestError(
-                f"{field}: {text!r} is token id {token}, for which this model has no row (its ids are 0 to "
-                f"{self.vocabulary.size - 1}); leave it out",
+                f"{field}: {text!r} is token id {token}, which the tokenizer has and the model has not (its ids are "
+                f"0 to {self.vocabulary.size - 1}); leave it out",
                 param=field,
             )
 
@@ -157,12 +185,8 @@ class PromptEncoder:
         return list(ids)
 
     def _encode_text(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=True)["input_ids"]
-        bos = self._tokenizer.bos_token_id
+        ids = self._tokenizer.encode(text, add_special_tokens=True)
+        bos = self._tokenizer.bos_id
         if len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
-            return ids[1:]  # the client wrote the token that the tokenizer also adds
-        return ids
-
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]
+            return ids[1:]  # the client wrote BOS, and the tokenizer adds it too
         return ids

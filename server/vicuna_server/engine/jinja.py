@@ -1,16 +1,15 @@
-"""Chat templates in Jinja, the tokenizer's own or one from a file, as token ids."""
+"""Chat templates in Jinja, the tokenizer's own or from a file, as token ids."""
 
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Conversation, Message, Role
+from vicuna_server.prompts.sandbox import default_template
+from vicuna_server.prompts.tokenizer import Tokenizer
 
 __all__ = ["JinjaTemplate"]
 
@@ -20,36 +19,35 @@ _TRIALS = ("susasusus", "usasu")
 
 
 class JinjaTemplate:
-    """Turns conversations into token ids; what messages say is text, whatever it looks like.
+    """Turns conversations into token ids; messages are always text, even where they spell special tokens.
 
-    Rendering gives one string, in which a special token that a template wrote and one that a user typed are the same
-    letters. So where a message has such letters they are rendered as a random mark, the string is cut at the special
-    tokens that remain, which are the template's, and the pieces are encoded as text, the marks put back. Any other
-    conversation, which is nearly all, is encoded in one piece, as transformers does.
+    Rendering gives one string. In it, a special token that the template wrote and one that a user typed look the same.
+    So what a user typed is replaced by a random mark before rendering. The string is then cut at the special tokens
+    that remain, which are the template's. The pieces between them are encoded as text, with the marks put back. A
+    conversation without such letters is encoded in one piece, as transformers does.
 
     Args:
         tokenizer: With the template.
         renderer: Of that template; None: one of its own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, renderer: Renderer | None = None) -> None:
-        # transformers types its tokenizers' calls as unions that fit none of ours.
-        self._tokenizer: Any = tokenizer
-        self.renderer = renderer or Renderer(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
-        special = [str(token.content) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-        longest_first = sorted(special, key=len, reverse=True)
+    def __init__(self, tokenizer: Tokenizer, renderer: Renderer | None = None) -> None:
+        self._tokenizer = tokenizer
+        self.renderer = renderer or Renderer(default_template(tokenizer.chat_template), tokenizer.special_tokens)
+        self._ids_of = {token.content: number for number, token in tokenizer.added_tokens.items() if token.special}
+        longest_first = sorted(self._ids_of, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        bos = self._tokenizer.bos_token_id
-        self._adds_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
+        bos = tokenizer.bos_id
+        self._adds_bos = bos is not None and tokenizer.encode("", add_special_tokens=True)[:1] == [bos]
 
     @cached_property
     def keeps_system_in_place(self) -> bool:
-        """Whether the template writes system messages where they stand, wherever that is; it is tried once.
+        """Whether the template writes each system message in its place; it is tried once.
 
-        Many refuse one that is not the first, leave it out, or gather all at the head.
+        Many templates refuse one that is not the first, leave it out, or gather all at the head.
 
         Raises:
-            OverloadedError: There is no process to be had.
+            OverloadedError: The template's process cannot be started.
         """
         try:
             return all(map(self._keeps_order, _TRIALS))
@@ -70,10 +68,10 @@ class JinjaTemplate:
 
         Args:
             conversation: What the template renders.
-            check: Sees the text before it is encoded, and may raise.
+            check: Called with the text before it is encoded; may raise.
 
         Raises:
-            RequestError: The template refuses the conversation, or takes too much for it.
+            RequestError: The template refuses the conversation, or exceeds a limit.
         """
         messages = conversation.messages()
         if any(self._special.search(message.content) for message in messages):
@@ -81,10 +79,10 @@ class JinjaTemplate:
         else:
             text = self.renderer.render(messages, continues=conversation.continues)
             check(text)
-            ids = self._ids(text)
+            ids = self._tokenizer.encode(text)
         # Some templates write BOS and some leave it to the tokenizer.
-        bos = self._tokenizer.bos_token_id
-        return [bos, *ids] if self._adds_bos and ids[:1] != [bos] else ids
+        bos = self._tokenizer.bos_id
+        return [bos, *ids] if bos is not None and self._adds_bos and ids[:1] != [bos] else ids
 
     def _encode_apart(
         self, messages: Sequence[Message], conversation: Conversation, check: Callable[[str], object]
@@ -105,12 +103,8 @@ class JinjaTemplate:
         for written in [*self._special.finditer(text), None]:
             piece = text[end : written.start() if written else None]
             shown = mark.sub(lambda found: typed[int(found[1])], piece)
-            ids += self._ids(shown, split_special_tokens=True) if shown else []
+            ids += self._tokenizer.encode(shown, special_as_text=True) if shown else []
             if written is not None:
-                ids.append(self._tokenizer.convert_tokens_to_ids(written[0]))
+                ids.append(self._ids_of[written[0]])
                 end = written.end()
-        return ids
-
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]
         return ids

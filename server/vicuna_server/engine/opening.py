@@ -24,12 +24,12 @@ _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
 
 
 def check_folder(folder: Path, artifact_id: str | None = None, digest: str | None = None) -> Manifest | None:
-    """Refuse a folder that is no model, or not the one that was meant; return its manifest, if it has one.
+    """Refuse a folder that is not a model, or is another one than expected; return its manifest, if it has one.
 
     Args:
         folder: The artifact, or any folder in Hugging Face's layout.
-        artifact_id: The manifest must name this artifact; None: any will do, and so will no manifest.
-        digest: The manifest's files must have it; None: any will do.
+        artifact_id: The manifest must name this artifact; None: any artifact, also one without a manifest.
+        digest: The manifest's files must have it; None: any digest.
 
     Raises:
         InputError: `ModelNotFound`, `ArtifactMismatch` or `ArtifactDamaged`.
@@ -37,14 +37,14 @@ def check_folder(folder: Path, artifact_id: str | None = None, digest: str | Non
     """
     scripted = _is_scripted()
     if not folder.is_dir():
-        raise InputError("ModelNotFound", f"--model {folder} is no folder; check the path and the volume's mount")
+        raise InputError("ModelNotFound", f"--model {folder} is not a folder; check the path and the volume's mount")
     manifest = Manifest.load(folder)
     if artifact_id is not None:
         _check_artifact(folder, manifest, artifact_id)
     if digest is not None:
         _check_digest(folder, manifest, digest)
     if not scripted and not (folder / "config.json").is_file():
-        raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
+        raise InputError("ModelNotFound", f"{folder} is not a model, since it has no config.json; check the path")
     if manifest is not None and not scripted:
         _check_files(folder, manifest)
         check_small_files(folder, manifest.files)
@@ -55,7 +55,7 @@ def create_engine(settings: LoadSettings) -> Engine:
     """Return the engine, not loaded yet; `VICUNA_ENGINE=scripted` chooses the one without a model.
 
     Raises:
-        UsageError: A variable of the scripted engine is no number.
+        UsageError: A variable of the scripted engine is not a number.
         ModuleNotFoundError: What transformers needs is not installed.
     """
     if _is_scripted():
@@ -65,7 +65,7 @@ def create_engine(settings: LoadSettings) -> Engine:
         template = settings.pinned_template or FROM_TOKENIZER if asked == AUTO else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)
-    for late in ("tokenizers", "accelerate"):  # transformers imports them while it reads the model, and blames that
+    for late in ("tokenizers", "accelerate"):  # transformers imports them late, and would report the model as broken
         require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     check = WeightCheck(settings.folder, settings.files)
@@ -78,7 +78,7 @@ def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
     """Load the model and wait until its weights are known to be the manifest's.
 
     Raises:
-        InputError: `ArtifactDamaged`, also where that is why it cannot be loaded.
+        InputError: `ArtifactDamaged`, also where the damage is why the model cannot be loaded.
     """
     from vicuna_server.engine.builtin.loading import load_model
 
@@ -102,12 +102,12 @@ def _is_scripted() -> bool:
 def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -> None:
     if manifest is None:
         raise InputError(
-            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
+            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is expected; merge it again"
         )
     if manifest.artifact_id != artifact_id:
         raise InputError(
             "ArtifactMismatch",
-            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
+            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is expected; "
             "point --model at that artifact's folder",
         )
 
@@ -117,10 +117,10 @@ def _check_digest(folder: Path, manifest: Manifest | None, digest: str) -> None:
         found = f"files whose digest is {manifest.digest}" if manifest else "no manifest"
         raise InputError(
             "ArtifactMismatch",
-            f"{folder} holds {found}, but {digest} is what the merge told of: it was changed, or merged anew since; "
+            f"{folder} holds {found}, but the merge wrote files with {digest}: they were changed, or merged again; "
             "put the files back, or remove the folder and merge again",
         )
-    _refuse_strangers(folder, manifest)
+    _refuse_unlisted(folder, manifest)
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -132,8 +132,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise damaged(path, found)
 
 
-def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
-    """Refuse files that nothing lists where transformers would read them: their bytes are nobody's word."""
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """Refuse files that the manifest does not list and transformers would read: their bytes are not verified."""
     known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for path in sorted(folder.iterdir()):
         if path.name not in known and (path.is_dir() or path.suffix in _READ):

@@ -1,4 +1,4 @@
-"""Loads an artifact: tokenizer, chat template and model, each failure as one sentence."""
+"""Loads an artifact: tokenizer, chat template and model; each failure is one sentence."""
 
 import json
 import logging
@@ -12,19 +12,18 @@ import torch
 import transformers
 
 from vicuna_contract.quantity import in_words
-from vicuna_contract.templates import NO_TEMPLATE
-from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.builtin.budget import check_weights_fit, kv_capacity
-from vicuna_server.engine.builtin.choosing import choose_template
 from vicuna_server.engine.builtin.decoder import Decoder, TransformersDecoder
-from vicuna_server.engine.builtin.ends import end_ids
+from vicuna_server.engine.builtin.hub_tokenizer import HubTokenizer
 from vicuna_server.engine.builtin.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.builtin.placement import Placement, choose_placement
 from vicuna_server.engine.builtin.weights import Weights
-from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.choosing import choose_template
+from vicuna_server.engine.encoding import PromptEncoder, make_encoder
+from vicuna_server.engine.ends import end_ids, read_config
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
-from vicuna_server.prompts import Message
+from vicuna_server.errors import EngineError, InputError
+from vicuna_server.prompts.tokenizer import Tokenizer, has_tokenizer_json, open_tokenizer
 
 # transformers' own types are partial, and differ between its versions.
 _hub: Any = transformers
@@ -71,15 +70,16 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     if context_length > native:
         raise InputError(
             "ContextLengthTooLarge",
-            f"--context-length {context_length} is more than the {native} tokens this model was made for",
+            f"--context-length {context_length} is more than the {native} tokens that config.json allows; set at most "
+            f"{native}",
         )
     tokenizer = _load_tokenizer(settings.folder)
     template = choose_template(tokenizer, settings)
     vocabulary_size = config.get_text_config().vocab_size
-    encoder = _make_encoder(tokenizer, template, vocabulary_size)
+    encoder = make_encoder(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
     decoder = _stream(settings, placement, config) or _load_whole(settings, placement)
-    eos = end_ids(tokenizer, _generation_config(settings.folder), config)
+    eos = end_ids(tokenizer, read_config(settings.folder / "generation_config.json"), config.to_dict())
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     width = int(config.get_text_config().hidden_size)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template, width)
@@ -99,48 +99,24 @@ def _load_config(folder: Path) -> Any:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _hub.AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError("ModelBroken", f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
+        raise InputError(
+            "ModelBroken",
+            f"{folder / 'config.json'} cannot be used: {_first_line(error)}; correct it, or fetch it again",
+        ) from error
 
 
 def _stored_dtype(config: Any) -> torch.dtype | None:
-    """Return the type that the config says its weights have; None where it does not say, or something strange."""
+    """Return the type that the config says its weights have; None where it does not say, or names another."""
     stored = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
     return stored if isinstance(stored, torch.dtype) else None
 
 
-def _load_tokenizer(folder: Path) -> Any:
-    try:
-        return _hub.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    # The tokenizer libraries raise bare Exception and RecursionError on broken files.
-    except Exception as error:
-        raise InputError(
-            "TokenizerBroken", f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
-        ) from error
-
-
-def _make_encoder(tokenizer: Any, template: str, vocabulary_size: int) -> PromptEncoder:
-    """Make the encoder, and say what is wrong with a template before the weights are loaded, which takes minutes.
-
-    Raises:
-        InputError: `ChatTemplateBroken`.
-        EngineError: There is no process for it.
-    """
-    try:
-        encoder = PromptEncoder(tokenizer, template, vocabulary_size)
-        if template == NO_TEMPLATE:
-            return encoder
-        encoder.encode(ChatPrompt((Message("user", "Hello"),)))
-    except OverloadedError as error:
-        raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
-    except RequestError as error:
-        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
-    except ValueError as error:  # of several templates by name none is the default
-        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {_first_line(error)}") from error
-    return encoder
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    return open_tokenizer(folder) if has_tokenizer_json(folder) else HubTokenizer.open(folder)
 
 
 def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decoder | None:
-    """Load layer by layer; None where that is not for this model, device or folder, or something is wrong with it."""
+    """Load layer by layer; None where this model, device or folder does not allow that."""
     if config.model_type != "llama" or placement.max_memory is not None or settings.quantization != "none":
         return None
     try:
@@ -163,13 +139,6 @@ def _load_whole(settings: LoadSettings, placement: Placement) -> Decoder:
     return LlamaDecoder(model) if is_plain_llama(model) else TransformersDecoder(model)
 
 
-def _generation_config(folder: Path) -> Any:
-    try:
-        return _hub.GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError, LookupError):  # what odd fields make of transformers
-        return None
-
-
 def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     options: dict[str, Any] = {"dtype": placement.dtype, "local_files_only": True, "output_loading_info": True}
     if placement.max_memory is not None:
@@ -177,7 +146,7 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     if settings.quantization != "none":
         options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
         options.setdefault("device_map", {"": placement.device})
-    options["ignore_mismatched_sizes"] = True  # so that it says which; they are refused below
+    options["ignore_mismatched_sizes"] = True  # so that they are listed; `_check_whole` refuses them
     with _explaining(settings.folder):
         model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
     _check_whole(settings.folder, info)
@@ -193,11 +162,11 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
 
 
 def _check_whole(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse a model of which transformers filled a part with random numbers.
+    """Refuse a model that lacks weights, which transformers has filled with random numbers.
 
     Args:
         folder: The model's.
-        info: What transformers says of loading it.
+        info: transformers' report of loading it.
 
     Raises:
         InputError: `ModelBroken` for other shapes, `TensorMissing`.
@@ -235,10 +204,10 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     except ImportError as error:
         raise EngineError(
             "QuantizationUnavailable",
-            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none"
-            ' (pip install "vicuna-operator[gpu]" brings it)',
+            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, "
+            'quantization none, or pip install "vicuna-operator[gpu]"',
         ) from error
-    # It tells of its casts at every product of a step.
+    # It logs its casts at every matrix product of a step.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if kind == "int8":
         return _hub.BitsAndBytesConfig(load_in_8bit=True)
