@@ -177,8 +177,8 @@ class Forward(Response):
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
-                    if (error := error_in(complete)) and error[0] in _ELSEWHERE:
-                        return Response(error[1], error[0], media_type="application/json")
+                    if (refusal := _begins_with_refusal(complete)) is not None:
+                        return refusal
                     await client.start(head)
                 await client.write(complete)
         if not client.started:
@@ -231,6 +231,13 @@ class Forward(Response):
         line |= {"revision": sent.revision, "key": outgoing.key, "status": sent.status}
         line |= {"seconds": round(sent.seconds, 3), "broken": sent.broken, "usage": used and _usage(used)}
         _access.info("%s", json.dumps(line))
+
+
+def _begins_with_refusal(frames: bytes) -> Response | None:
+    """Return an error that is a stream's first event, where another server may take the request."""
+    if (error := error_in(frames)) is None or error[0] not in _ELSEWHERE:
+        return None
+    return Response(error[1], error[0], media_type="application/json")
 
 
 def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
