@@ -11,6 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger).
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup
+TESTS ?= tests/unit tests/component tests/chart
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev
@@ -23,6 +24,8 @@ IMAGE_ARGS ?=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
 export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
+# The tests start hundreds of processes, and each would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 READY := $(VENV)/.ready
 # The clients of other projects want versions of their own.
@@ -59,13 +62,13 @@ demo: $(READY)  ## merge, serve and chat on this machine; PROMPT="…" asks one 
 export PROMPT
 
 test: $(READY) tools  ## everything that needs no cluster
-	$(PARALLEL) tests/unit tests/component tests/chart -m "not full" $(ARGS)
+	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
 
 test-full: $(READY)  ## the long proofs that need no cluster
 	$(PYTEST) tests/unit tests/component -m full $(ARGS)
 
-unit: $(READY)  ## pure tests, seconds
-	$(PARALLEL) tests/unit $(ARGS)
+unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
+	$(PARALLEL) tests/unit -m "not long and not full" $(ARGS)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)

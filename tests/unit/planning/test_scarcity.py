@@ -436,6 +436,7 @@ TAKE: dict[str, Callable[[World, Any], object]] = {
 }
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=14))
 def test_whatever_is_lacking_it_comes_to_rest_on_what_is_asked_for(steps: list[tuple[str, Any]]) -> None:
@@ -455,6 +456,7 @@ def test_whatever_is_lacking_it_comes_to_rest_on_what_is_asked_for(steps: list[t
 # With the defaults, pods are stopped one at a time, whatever the numbers: one less than were ready is ready throughout.
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.integers(1, 6),

@@ -99,6 +99,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
     return _made(read_tokenizer(_write(tmp_path_factory.mktemp("sp") / "in")))
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
