@@ -92,6 +92,7 @@ def all_on(world: World, revision: str, pods: int) -> bool:
 # With fewer GPUs than replicas an edit replaces what runs, one at a time, and nothing is rolled back.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["Auto", "Drain"])
 @pytest.mark.parametrize(("replicas", "gpus"), [(2, 1), (3, 1), (3, 2), (4, 3), (5, 4), (6, 2)])
 def test_with_fewer_gpus_than_replicas_what_runs_is_replaced(replicas: int, gpus: int, strategy: str) -> None:
@@ -316,6 +317,7 @@ def test_once_a_pod_has_made_way_the_next_waits_for_the_scheduler(strategy: str)
 # What is stated and taken back in the middle of a rollout ends where it began.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 @pytest.mark.parametrize("gpus", [1, 2, 4])
 @pytest.mark.parametrize("strategy", ["Auto", "Drain"])

@@ -377,7 +377,9 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(position=st.integers(0, 10_000), removed=st.integers(0, 6), added=st.binary(max_size=6), whole=st.booleans())
 def test_damaged_files_are_read_inside_their_bounds_or_refused(
     tmp_path: Path, position: int, removed: int, added: bytes, whole: bool

@@ -100,7 +100,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     st.one_of(
         st.text(max_size=40),
