@@ -35,7 +35,7 @@ CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pyt
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit coverage component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -63,6 +63,10 @@ export PROMPT
 
 test: $(READY) tools  ## everything that needs no cluster
 	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
+
+coverage: $(READY)  ## all of tests/unit, and whether they cover what pyproject.toml asks for
+	$(PARALLEL) tests/unit -m "not full" --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	$(BIN)/python hack/coverage_floor.py
 
 test-full: $(READY)  ## the long proofs that need no cluster
 	$(PYTEST) tests/unit tests/component -m full $(ARGS)
@@ -165,5 +169,5 @@ bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/cha
 	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +
