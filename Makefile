@@ -11,6 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger).
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup
+TESTS ?= tests/unit tests/component tests/chart
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev
@@ -23,6 +24,8 @@ IMAGE_ARGS ?=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
 export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
+# The tests start hundreds of processes, and each would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 READY := $(VENV)/.ready
 # The clients of other projects want versions of their own.
@@ -32,7 +35,7 @@ CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pyt
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit coverage component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -59,13 +62,17 @@ demo: $(READY)  ## merge, serve and chat on this machine; PROMPT="…" asks one 
 export PROMPT
 
 test: $(READY) tools  ## everything that needs no cluster
-	$(PARALLEL) tests/unit tests/component tests/chart -m "not full" $(ARGS)
+	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
+
+coverage: $(READY)  ## whether `make unit` covers what pyproject.toml asks for
+	$(PARALLEL) tests/unit -m "not long and not full" --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	$(BIN)/python hack/coverage_floor.py
 
 test-full: $(READY)  ## the long proofs that need no cluster
 	$(PYTEST) tests/unit tests/component -m full $(ARGS)
 
-unit: $(READY)  ## pure tests, seconds
-	$(PARALLEL) tests/unit $(ARGS)
+unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
+	$(PARALLEL) tests/unit -m "not long and not full" $(ARGS)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)
@@ -162,5 +169,5 @@ bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/cha
 	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

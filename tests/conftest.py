@@ -4,14 +4,15 @@ import os
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Whoever started the tests may have ignored Ctrl-C (nohup in a script does), and programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A slow machine is not a failure: no test has a deadline of its own by hypothesis.
-settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("random", deadline=None)
+# A slow machine is not a failure: hypothesis judges neither a test's time nor that of making its examples.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("any speed"), derandomize=True)
+settings.register_profile("random", settings.get_profile("any speed"))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

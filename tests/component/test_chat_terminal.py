@@ -17,7 +17,7 @@ import pytest
 
 from support.serving import write_tiny_model
 
-SECONDS = 40
+SECONDS = 100
 UP, ALT_ENTER, CTRL_C, CTRL_D = "\x1b[A", "\x1b\r", "\x03", "\x04"
 
 

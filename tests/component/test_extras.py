@@ -66,7 +66,6 @@ def run(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

@@ -89,7 +89,7 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
                     assert late.headers["connection"] == "close"
                     rest = [line async for line in lines]
             assert events("\n".join(rest))[-1] == "[DONE]"
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
             process.stderr.close()

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[Running]:
-    engine = BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=2), hung_seconds=5.0)
+    engine = BuiltinEngine(LoadSettings(folder, dtype="float32", max_concurrency=2))
     async with running(engine, accepts_token_ids=True) as live:
         yield live
 

@@ -90,7 +90,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
             assert unused.sock.recv(1) == b""  # and a connection that stayed idle is closed
             idle.close()
             unused.close()
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(timeout=60) == 0
 
 
 def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/livez").status_code == 200
         assert httpx.get(f"{server.url}/readyz").status_code == 503
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=5) == 0
+        assert server.process.wait(timeout=60) == 0
 
 
 def test_a_load_failure_ends_the_process_with_its_reason(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_ctrl_c_stops_the_answer(tmp_path: Path) -> None:
             assert asking.stdout is not None
             asking.stdout.read(5)
             asking.send_signal(signal.SIGINT)
-            assert asking.wait(timeout=10) == 130
+            assert asking.wait(timeout=60) == 130
             assert asking.stderr is not None
             assert b"Traceback" not in asking.stderr.read()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "vicuna_generations_cancelled_total 1.0" not in httpx.get(f"{server.url}/metrics").text:
             assert time.monotonic() < deadline
             time.sleep(0.02)

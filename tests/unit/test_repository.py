@@ -45,6 +45,7 @@ def test_the_folder_operator_does_not_shadow_the_standard_library() -> None:
     assert python("import operator; print(operator.add(1, 2))") == "3"
 
 
+@pytest.mark.long
 def test_importing_the_operator_registers_no_handler_and_loads_no_torch() -> None:
     code = """
 import importlib, kopf, pkgutil, sys

@@ -87,11 +87,13 @@ PRUNES = st.builds(
 )
 
 
+@pytest.mark.long
 @given(merges())
 def test_a_merge_reads_what_was_written(arguments: MergeArguments) -> None:
     assert MergeArguments.from_argv(arguments.to_argv()) == arguments
 
 
+@pytest.mark.long
 @given(SERVES)
 def test_a_server_reads_what_was_written(arguments: ServeArguments) -> None:
     assert ServeArguments.from_argv(arguments.to_argv()) == arguments

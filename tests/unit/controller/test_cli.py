@@ -63,6 +63,7 @@ def config_for(server: str) -> str:
     )
 
 
+@pytest.mark.long
 def test_no_cluster_is_one_line_and_exit_code_69(tmp_path: Path) -> None:
     done = run(["--health-port", "0"], tmp_path, config_for("http://127.0.0.1:9"))
     assert done.returncode == 69, done.stderr
@@ -70,6 +71,7 @@ def test_no_cluster_is_one_line_and_exit_code_69(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_broken_kubeconfig_is_one_line_and_exit_code_69(tmp_path: Path) -> None:
     done = run(["--health-port", "0"], tmp_path, "{apiVersion: v1, clusters: nonsense")
     assert done.returncode == 69, done.stderr
@@ -77,6 +79,7 @@ def test_a_broken_kubeconfig_is_one_line_and_exit_code_69(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_health_port_in_use_is_one_line_and_exit_code_69(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))

@@ -180,7 +180,9 @@ STEPS: dict[str, Callable[[Story], object]] = {
 }
 
 
-@pytest.mark.parametrize("first", range(0, LIFETIMES, CHUNK))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.long) for first in range(CHUNK, LIFETIMES, CHUNK))]
+)
 def test_every_lifetime_is_honest_keeps_what_is_in_use_and_comes_to_rest(first: int) -> None:
     with asyncio.Runner() as runner:
         for seed in range(first, first + CHUNK):

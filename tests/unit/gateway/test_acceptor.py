@@ -179,7 +179,7 @@ async def test_heads_that_wait_for_their_turn_count_and_the_oldest_go(monkeypatc
         with ExitStack() as held:
             for _ in range(5):
                 held.enter_context(here.client(large))
-                await asyncio.sleep(0.01)
+                await turns()
             assert len(here.limits) == 3
             assert here.limits._heads == 3 * len(large)
 

@@ -168,6 +168,7 @@ WILD = [
 ]
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.lists(st.sampled_from(WILD), max_size=12), max_size=12))
 def test_whatever_comments_a_server_writes_none_reaches_a_client_and_nothing_else_is_lost(

@@ -138,6 +138,7 @@ def test_a_pods_revision_counts_whatever_its_server_says(said: dict[str, str]) -
     assert dict(head.headers)[b"x-vicuna-revision"] == b"0123abcd"
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(
     st.integers(-5, 1005),

@@ -106,6 +106,7 @@ def test_objects_changed_at_random(use: Callable[[Any], None], seed: Any) -> Non
         use(body)
 
 
+@pytest.mark.long
 def test_keys_changed_at_random() -> None:
     moves = random.Random(20261129)
     for _ in range(ROUNDS):

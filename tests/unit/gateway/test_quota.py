@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ class _Share:
     steps: Iterator[None] = field(default_factory=lambda: iter(()))
 
 
+@pytest.mark.long
 @given(st.data())
 @settings(max_examples=300)
 def test_grants_never_sum_up_to_more_than_the_limit(data: st.DataObject) -> None:
@@ -91,6 +93,7 @@ def test_grants_never_sum_up_to_more_than_the_limit(data: st.DataObject) -> None
         assert sum(each.quota.granted for each in shares) <= limit
 
 
+@pytest.mark.long
 @given(st.data())
 @settings(max_examples=200)
 def test_a_minute_is_passed_by_one_request_at_most(data: st.DataObject) -> None:

@@ -47,6 +47,7 @@ FIELDS = st.dictionaries(st.text().filter(lambda name: name.casefold() not in ("
 NAMES = st.text(min_size=1)
 
 
+@pytest.mark.long
 @given(
     FIELDS,
     FIELDS,
@@ -73,6 +74,7 @@ def test_it_reads_what_json_reads(
     assert json.dumps(renamed) == same
 
 
+@pytest.mark.long
 @given(NESTED, st.binary(max_size=6), st.integers(0, 10**6))
 def test_what_it_takes_is_one_object_for_every_parser_that_takes_it(value: Any, noise: bytes, place: int) -> None:
     """Bytes put anywhere into a body: refused, or json reads the same model, or json refuses all of it."""

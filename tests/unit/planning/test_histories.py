@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ def honest(world: World) -> None:
     assert revisions == {world.status["active"]["revision"]} == {world.status["target"]["revision"]}
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=25))
 def test_every_history_is_honest_and_comes_to_rest(steps: list[tuple[str, object]]) -> None:

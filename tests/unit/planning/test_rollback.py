@@ -158,6 +158,7 @@ def test_a_pod_that_became_ready_starts_the_deadline_anew() -> None:
     rolled_back(world)
 
 
+@pytest.mark.long
 def test_a_drained_replica_is_brought_back() -> None:
     world = serving(gpus=2)
     old, new = edit(world)

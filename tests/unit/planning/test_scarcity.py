@@ -92,6 +92,7 @@ def all_on(world: World, revision: str, pods: int) -> bool:
 # With fewer GPUs than replicas an edit replaces what runs, one at a time, and nothing is rolled back.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["Auto", "Drain"])
 @pytest.mark.parametrize(("replicas", "gpus"), [(2, 1), (3, 1), (3, 2), (4, 3), (5, 4), (6, 2)])
 def test_with_fewer_gpus_than_replicas_what_runs_is_replaced(replicas: int, gpus: int, strategy: str) -> None:
@@ -316,6 +317,7 @@ def test_once_a_pod_has_made_way_the_next_waits_for_the_scheduler(strategy: str)
 # What is stated and taken back in the middle of a rollout ends where it began.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 @pytest.mark.parametrize("gpus", [1, 2, 4])
 @pytest.mark.parametrize("strategy", ["Auto", "Drain"])
@@ -436,6 +438,7 @@ TAKE: dict[str, Callable[[World, Any], object]] = {
 }
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=14))
 def test_whatever_is_lacking_it_comes_to_rest_on_what_is_asked_for(steps: list[tuple[str, Any]]) -> None:
@@ -455,6 +458,7 @@ def test_whatever_is_lacking_it_comes_to_rest_on_what_is_asked_for(steps: list[t
 # With the defaults, pods are stopped one at a time, whatever the numbers: one less than were ready is ready throughout.
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.integers(1, 6),

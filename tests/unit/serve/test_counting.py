@@ -139,6 +139,7 @@ JSON: Any = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=4000))
 def test_whatever_is_read_the_counts_are_bounded(text: bytes) -> None:
     counts = Counts.read(text)

@@ -183,6 +183,7 @@ def test_what_came_before_a_later_system_message_is_the_prefix_that_is_cached() 
     assert after[: len(held)] == held
 
 
+@pytest.mark.long
 def test_a_template_is_tried_once_and_one_that_breaks_over_it_still_serves() -> None:
     rendered: list[int] = []
 

@@ -45,6 +45,7 @@ async def test_a_hung_call_is_reported_to_all_who_wait() -> None:
     thread.close()
 
 
+@pytest.mark.long
 async def test_a_long_queue_does_not_count_as_a_hung_call() -> None:
     thread = EncodingThread(hung_seconds=2.0)
     await asyncio.gather(*(thread.run(lambda: time.sleep(0.05)) for _ in range(60)))

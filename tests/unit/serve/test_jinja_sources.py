@@ -75,6 +75,7 @@ def plain_ids(tokenizer: Any, messages: list[dict[str, Any]], source: str, **opt
     return list(tokenizer.apply_chat_template(messages, chat_template=source, return_dict=False, **options))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @settings(max_examples=60, deadline=None)

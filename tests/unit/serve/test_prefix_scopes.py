@@ -81,6 +81,7 @@ def observed(steps: list[tuple[str, bool, int, int]], victims_tokens: int) -> li
     return seen
 
 
+@pytest.mark.long
 @given(STEPS)
 @settings(deadline=None, max_examples=300)
 def test_what_the_others_asked_changes_nothing_that_one_can_see(steps: list[tuple[str, bool, int, int]]) -> None:

@@ -13,6 +13,7 @@ from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Message
 
+pytestmark = pytest.mark.long  # processes, and a second of processor time for each that does not end
 HELLO = [Message("user", "Hello")]
 PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 WHEN_ASKED = "{% if messages[0].content == 'go wrong' %}BAD{% endif %}" + PLAIN

@@ -81,6 +81,7 @@ def test_prompts_are_repeated_within_bounds() -> None:
     assert (caught.value.status, caught.value.param) == (400, "echo")
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(
     st.text(max_size=20).map(lambda text: text * 5000),

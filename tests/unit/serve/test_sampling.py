@@ -79,6 +79,7 @@ def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     assert set(draws(50, top_p=0.0)) == {1}
 
 
+@pytest.mark.long
 def test_top_p_beyond_the_head_that_is_looked_at_first() -> None:
     even = torch.zeros(1000)
     assert len(set(draws(6000, even, top_p=0.5))) > 450

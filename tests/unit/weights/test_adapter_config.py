@@ -33,6 +33,7 @@ def _read(folder: Path) -> AdapterConfig | str:
         return error.reason
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4))
 def test_any_content_is_understood_or_refused(content: dict[str, Any]) -> None:

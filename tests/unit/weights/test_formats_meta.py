@@ -35,6 +35,7 @@ def _check(checkpoint: Checkpoint, want: dict[str, torch.Tensor]) -> None:
             assert _in_pieces(found, units) == _raw(tensor), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("parts", "kv_heads"), [(1, HEADS), (2, HEADS), (4, HEADS), (1, 2), (2, 2)])
 def test_parts_become_what_transformers_makes_of_them(

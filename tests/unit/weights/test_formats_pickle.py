@@ -205,6 +205,7 @@ def test_the_forbidden_name_stands_in_the_message(tmp_path: Path) -> None:
     assert "posix.system" in error.message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "program",
     [
@@ -347,6 +348,7 @@ def test_a_safetensors_file_under_a_pickles_name_is_told(tmp_path: Path) -> None
     assert "name it model.safetensors" in _refused(tmp_path / "pytorch_model.bin").message
 
 
+@pytest.mark.long
 def test_the_command_for_a_file_of_old_torch_works(tmp_path: Path) -> None:
     state = {"a": torch.arange(6.0).reshape(2, 3)}
     path = tmp_path / "pytorch_model.bin"
@@ -374,7 +376,10 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     assert done.stdout == "(2,) False\n"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(position=st.integers(0, 10_000), removed=st.integers(0, 6), added=st.binary(max_size=6), whole=st.booleans())
 def test_damaged_files_are_read_inside_their_bounds_or_refused(
     tmp_path: Path, position: int, removed: int, added: bytes, whole: bool

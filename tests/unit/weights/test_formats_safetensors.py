@@ -150,7 +150,9 @@ _ENTRIES = st.fixed_dictionaries(
         "data_offsets": st.tuples(st.integers(0, 24), st.integers(0, 24)) | _JSON,
     }
 )
-_FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @_FUZZ

@@ -255,6 +255,7 @@ _KEYS = st.sampled_from(
 _CONFIGS = st.dictionaries(_KEYS, _JSON)
 
 
+@pytest.mark.long
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_CONFIGS, _CONFIGS)
 def test_no_config_whatever_it_says_breaks_the_judges(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -99,7 +99,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
     return _made(read_tokenizer(_write(tmp_path_factory.mktemp("sp") / "in")))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     st.one_of(
         st.text(max_size=40),
