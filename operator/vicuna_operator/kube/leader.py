@@ -181,7 +181,7 @@ class Lease:
         holder = ((found or {}).get("spec") or {}).get("holderIdentity")
         if found is None or holder != self._identity:
             self._mine = None
-            what = f"was taken by {holder}" if holder else "has lost its holder"
+            what = "was deleted" if found is None else f"was taken by {holder}" if holder else "was released"
             raise LeaseLostError(f"the Lease {self._where} {what}")
         self._mine = found
 
