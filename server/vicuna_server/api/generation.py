@@ -200,18 +200,21 @@ class Answerer:
         tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
         # with the first text and not before: until a byte has come, a gateway can still ask another server
-        opening = b"".join(head)
+        opening, begun = b"".join(head), False
         reports = Reports(tally_of(request), lambda: choices.used)
         try:
             async with aclosing(self._measured(choices, request)) as chunks:
                 async for index, chunk in chunks:
                     if events := [event for piece in pieces(chunk) for event in encode(index, piece)]:
+                        begun = True
                         yield b"".join([reports.next(), opening, *map(frame, events)])
                         opening = b""
             yield b"".join([opening, *map(frame, tail()), reports.last(final=choices.over), DONE])
         except VicunaError as error:
-            # The status line is gone already; official clients raise on an event with an error object.
             request.state.note["error"] = error.reason
+            if not begun and isinstance(error, OverloadedError):
+                raise  # the status line is not written yet: a gateway asks another server
+            # The status line is gone already; official clients raise on an event with an error object.
             yield reports.last(final=False) + frame(error_of(error)[1]) + DONE
         finally:
             choices.cancel()
