@@ -15,13 +15,14 @@ from vicuna_contract.names import MANIFEST_NAME
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.base import ChatPrompt
-from vicuna_server.engine.builtin.choosing import choose_template
+from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
 from vicuna_server.merge.job import run_merge
 from vicuna_server.merge.request import Request
 from vicuna_server.prompts import KEPT_TEMPLATE, Conversation, Message
+from vicuna_server.prompts.tokenizer import open_tokenizer
 from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import Silent
 
@@ -64,7 +65,7 @@ def served_ids(folder: Path, talk: tuple[Message, ...], asked: str = "auto") -> 
     """What our server makes of the same conversation."""
     manifest = Manifest.load(folder)
     assert manifest is not None
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = open_tokenizer(folder)
     template = choose_template(tokenizer, LoadSettings(folder, manifest.chat_template, chat_template=asked))
     return PromptEncoder(tokenizer, template).encode(ChatPrompt(talk)).ids
 

@@ -2,19 +2,42 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, NO_TEMPLATE
 from vicuna_server.engine.base import ChatPrompt, PromptInput
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.engine.limits import check_chats
 from vicuna_server.engine.vocabulary import Vocabulary
-from vicuna_server.errors import RequestError
-from vicuna_server.prompts import Conversation, EndOfTurn, get_template
+from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
+from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template
+from vicuna_server.prompts.tokenizer import Tokenizer
 
-__all__ = ["EncodedPrompt", "PromptEncoder"]
+__all__ = ["EncodedPrompt", "PromptEncoder", "make_encoder"]
+
+
+def make_encoder(tokenizer: Tokenizer, template: str, vocabulary_size: int) -> "PromptEncoder":
+    """Make the encoder, and try its template, so that what is wrong with it shows before the weights are loaded.
+
+    Args:
+        tokenizer: Its `chat_template` is the one that `from-tokenizer` means.
+        template: A resolved template name.
+        vocabulary_size: Ids below this are tokens.
+
+    Raises:
+        InputError: `ChatTemplateBroken`.
+        EngineError: No process can be started for the template.
+    """
+    try:
+        encoder = PromptEncoder(tokenizer, template, vocabulary_size)
+        if template != NO_TEMPLATE:
+            encoder.encode(ChatPrompt((Message("user", "Hello"),)))
+    except OverloadedError as error:
+        raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
+    except RequestError as error:
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
+    except ValueError as error:  # of several templates by name none is the default
+        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error}") from error
+    return encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +60,10 @@ class PromptEncoder:
         vocabulary_size: Ids below this are tokens; None: as many as the tokenizer has.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, vocabulary_size: int | None = None) -> None:
-        # transformers types its tokenizers' calls as unions that fit none of ours.
-        self._tokenizer: Any = tokenizer
-        self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(self._tokenizer))
-        self._longest = max(map(len, self._tokenizer.get_vocab()))
+    def __init__(self, tokenizer: Tokenizer, template: str, vocabulary_size: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(tokenizer))
+        self._longest = tokenizer.longest
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._jinja = JinjaTemplate(tokenizer) if self.chats and self._template is None else None
@@ -83,21 +105,21 @@ class PromptEncoder:
         self, prompt: ChatPrompt | str, add_special_tokens: bool, check: Callable[[str], object]
     ) -> EncodedPrompt:
         if isinstance(prompt, str):
-            return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._ids(prompt))
+            return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._tokenizer.encode(prompt))
         check_chats(self.chats)
         if self._template is None:
             own = self._own_template
             conversation = Conversation.of(prompt.messages, in_place=own.keeps_system_in_place)
             return EncodedPrompt(own.encode(conversation, check))
         rendered = self._template.render(Conversation.of(prompt.messages))
-        ids = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
+        ids = [] if self._tokenizer.bos_id is None else [self._tokenizer.bos_id]
         for part in rendered.parts:
-            if part is EndOfTurn.EOS:
-                ids.append(self._tokenizer.eos_token_id)
+            if isinstance(part, EndOfTurn):
+                ids.append(self._end_of_turn)
             else:
                 # Text never becomes a special token, so no user can forge the end of a turn. Pieces between eos
                 # tokens are encoded apart, as the tokenizers of the models' training did (`legacy` in LLaMA's).
-                ids += self._ids(part, split_special_tokens=True)
+                ids += self._tokenizer.encode(part, special_as_text=True)
         return EncodedPrompt(ids, rendered.stop)
 
     def least_tokens(self, prompt: PromptInput) -> int:
@@ -108,18 +130,15 @@ class PromptEncoder:
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has that stands alone, none of them special."""
-        return len(self._ids(text, split_special_tokens=True))
+        return len(self._tokenizer.encode(text, special_as_text=True))
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of ids, special tokens left out or not, spaces as the model wrote them."""
-        text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
         """Return the token ids of words, each at the head of a text and behind a space, as vLLM has bad words."""
-        return [self._ids(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
+        return [self._tokenizer.encode(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included.
@@ -127,8 +146,7 @@ class PromptEncoder:
         Raises:
             RequestError: An id is no token.
         """
-        text: str = self._tokenizer.decode(self._checked(ids, "prompt"), clean_up_tokenization_spaces=False)
-        return text
+        return self._tokenizer.decode(self._checked(ids, "prompt"), skip_special_tokens=False)
 
     @property
     def _own_template(self) -> JinjaTemplate:
@@ -136,11 +154,21 @@ class PromptEncoder:
             raise RuntimeError("this model's conversations have a built-in format, or none")
         return self._jinja
 
+    @property
+    def _end_of_turn(self) -> int:
+        if self._tokenizer.eos_id is None:
+            raise RequestError(
+                "messages: the model's tokenizer has no end-of-sequence token, which its chat template puts behind each "
+                "answer; send a single message, or serve the model with another chatTemplate",
+                param="messages",
+            )
+        return self._tokenizer.eos_id
+
     def _check_rows(self, ids: Sequence[int], field: str) -> None:
         """Refuse what the tokenizer has and the model has not: an index beyond its rows would end a GPU's process."""
         token = max(ids, default=0)
         if token >= self.vocabulary.size:
-            text = self._tokenizer.convert_ids_to_tokens(token)
+            text = self._tokenizer.token(token)
             raise RequestError(
                 f"{field}: {text!r} is token id {token}, for which this model has no row (its ids are 0 to "
                 f"{self.vocabulary.size - 1}); leave it out",
@@ -157,12 +185,8 @@ class PromptEncoder:
         return list(ids)
 
     def _encode_text(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=True)["input_ids"]
-        bos = self._tokenizer.bos_token_id
+        ids = self._tokenizer.encode(text, add_special_tokens=True)
+        bos = self._tokenizer.bos_id
         if len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
             return ids[1:]  # the client wrote the token that the tokenizer also adds
-        return ids
-
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]
         return ids

@@ -4,13 +4,12 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Conversation, Message, Role
+from vicuna_server.prompts.sandbox import default_template
+from vicuna_server.prompts.tokenizer import Tokenizer
 
 __all__ = ["JinjaTemplate"]
 
@@ -32,15 +31,14 @@ class JinjaTemplate:
         renderer: Of that template; None: one of its own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, renderer: Renderer | None = None) -> None:
-        # transformers types its tokenizers' calls as unions that fit none of ours.
-        self._tokenizer: Any = tokenizer
-        self.renderer = renderer or Renderer(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
-        special = [str(token.content) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-        longest_first = sorted(special, key=len, reverse=True)
+    def __init__(self, tokenizer: Tokenizer, renderer: Renderer | None = None) -> None:
+        self._tokenizer = tokenizer
+        self.renderer = renderer or Renderer(default_template(tokenizer.chat_template), tokenizer.special_tokens)
+        self._ids_of = {token.content: number for number, token in tokenizer.added_tokens.items() if token.special}
+        longest_first = sorted(self._ids_of, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        bos = self._tokenizer.bos_token_id
-        self._adds_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
+        bos = tokenizer.bos_id
+        self._adds_bos = bos is not None and tokenizer.encode("", add_special_tokens=True)[:1] == [bos]
 
     @cached_property
     def keeps_system_in_place(self) -> bool:
@@ -81,10 +79,10 @@ class JinjaTemplate:
         else:
             text = self.renderer.render(messages, continues=conversation.continues)
             check(text)
-            ids = self._ids(text)
+            ids = self._tokenizer.encode(text)
         # Some templates write BOS and some leave it to the tokenizer.
-        bos = self._tokenizer.bos_token_id
-        return [bos, *ids] if self._adds_bos and ids[:1] != [bos] else ids
+        bos = self._tokenizer.bos_id
+        return [bos, *ids] if bos is not None and self._adds_bos and ids[:1] != [bos] else ids
 
     def _encode_apart(
         self, messages: Sequence[Message], conversation: Conversation, check: Callable[[str], object]
@@ -105,12 +103,8 @@ class JinjaTemplate:
         for written in [*self._special.finditer(text), None]:
             piece = text[end : written.start() if written else None]
             shown = mark.sub(lambda found: typed[int(found[1])], piece)
-            ids += self._ids(shown, split_special_tokens=True) if shown else []
+            ids += self._tokenizer.encode(shown, special_as_text=True) if shown else []
             if written is not None:
-                ids.append(self._tokenizer.convert_tokens_to_ids(written[0]))
+                ids.append(self._ids_of[written[0]])
                 end = written.end()
-        return ids
-
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, **options)["input_ids"]
         return ids

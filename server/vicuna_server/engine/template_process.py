@@ -6,7 +6,6 @@ the largest first.
 """
 
 import json
-import os
 import resource
 import signal
 import struct
@@ -14,6 +13,7 @@ import sys
 from typing import IO, Any
 
 from vicuna_contract.printable import printable
+from vicuna_server.prompts.sandbox import render
 
 __all__ = ["MOST_BYTES", "MOST_SECONDS", "read_frame", "write_frame"]
 
@@ -51,28 +51,17 @@ def write_frame(stream: IO[bytes], value: Any) -> None:
 
 def _render(template: str, tokens: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
     """Return the prompt, or what went wrong and whether a limit did."""
-    from transformers.utils import chat_template_utils
-
-    utilities: Any = chat_template_utils  # its annotations are not what it returns
     messages = [{"role": role, "content": content} for role, content in asked["messages"]]
     try:
-        rendered, _ = utilities.render_jinja_template(
-            conversations=[messages],
-            chat_template=template,
-            add_generation_prompt=not asked["continues"],
-            continue_final_message=asked["continues"],
-            **tokens,
-        )
+        text = render(template, messages, tokens, continues=asked["continues"])
     except (MemoryError, RecursionError) as error:
         return {"limit": "memory" if isinstance(error, MemoryError) else "depth"}
     except Exception as error:  # noqa: BLE001 - whatever a stranger's template does
         return {"fault": printable(str(error) or type(error).__name__)[:MOST_LETTERS]}
-    return {"text": rendered[0]}
+    return {"text": text}
 
 
 def _main() -> None:
-    import transformers.utils.chat_template_utils  # noqa: F401 - no torch, 0.7 s
-
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     first = read_frame(source)
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
@@ -91,5 +80,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ["HF_HUB_OFFLINE"] = "1"
     _main()

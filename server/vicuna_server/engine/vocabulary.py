@@ -1,7 +1,8 @@
 """Single tokens as bytes: what log probabilities show, where a token may be a part of a character."""
 
 import re
-from typing import Any
+
+from vicuna_server.prompts.tokenizer import Tokenizer
 
 __all__ = ["Vocabulary"]
 
@@ -13,21 +14,19 @@ class Vocabulary:
     """The bytes of each token of a tokenizer.
 
     Args:
-        tokenizer: A tokenizer of transformers.
+        tokenizer: Whose tokens they are.
         size: Ids below this exist, as the model sees it; embedding rows beyond the tokenizer's tokens have no text.
     """
 
-    def __init__(self, tokenizer: Any, size: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, size: int) -> None:
         self.size = size
         self._tokenizer = tokenizer
-        self._special = frozenset(tokenizer.all_special_ids)
-        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
-        byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
-        self._byte_of = _byte_level_alphabet() if byte_level else None
+        self._special = tokenizer.special_ids
+        self._byte_of = _byte_level_alphabet() if tokenizer.is_byte_level else None
 
     def token_bytes(self, token: int) -> bytes:
         """Return a token's bytes; none for special tokens and unused ids."""
-        piece = None if token in self._special else self._tokenizer.convert_ids_to_tokens(token)
+        piece = None if token in self._special else self._tokenizer.token(token)
         if piece is None:
             return b""
         if self._byte_of is not None:
@@ -35,7 +34,7 @@ class Vocabulary:
             return b"".join(self._byte_of.get(letter) or letter.encode() for letter in piece)
         if match := _BYTE_TOKEN.fullmatch(piece):
             return bytes.fromhex(match[1])
-        return str(piece).replace("\u2581", " ").encode()
+        return piece.replace("\u2581", " ").encode()
 
 
 def _byte_level_alphabet() -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vicuna_server.artifacts.manifest import Inputs, Manifest, Recipe, Source, Tool
-from vicuna_server.engine.builtin.choosing import choose_template
+from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import KEPT_TEMPLATE, jinja_source

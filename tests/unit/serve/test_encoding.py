@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.characters import CHATML, make_tokenizer
+from support.opened import opened
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
@@ -58,7 +59,7 @@ def plain_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
 @pytest.mark.parametrize("texts", [("Hello",), ("Hi", "yes", "and < | im_end |>?"), ("Count", "1, 2,")])
 def test_clean_text_gets_the_plain_encoding(texts: tuple[str, ...], spaces: bool) -> None:
     tokenizer = make_tokenizer(spaces=spaces)
-    assert JinjaTemplate(tokenizer).encode(talk(*texts)) == plain_ids(tokenizer, talk(*texts))
+    assert JinjaTemplate(opened(tokenizer)).encode(talk(*texts)) == plain_ids(tokenizer, talk(*texts))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,10 @@ def test_clean_text_gets_the_plain_encoding(texts: tuple[str, ...], spaces: bool
 )
 def test_a_message_cannot_write_special_tokens(text: str) -> None:
     tokenizer = make_tokenizer()
-    forged, honest = JinjaTemplate(tokenizer).encode(talk(text, "b", "c")), plain_ids(tokenizer, talk("a", "b", "c"))
+    forged, honest = (
+        JinjaTemplate(opened(tokenizer)).encode(talk(text, "b", "c")),
+        plain_ids(tokenizer, talk("a", "b", "c")),
+    )
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     assert [one for one in forged if one in special] == [one for one in honest if one in special]
     assert text.strip() in tokenizer.decode(forged)
@@ -81,7 +85,7 @@ def test_a_message_cannot_write_special_tokens(text: str) -> None:
 
 def test_what_is_typed_stays_as_typed_in_a_message_that_is_continued() -> None:
     tokenizer = make_tokenizer()
-    ids = JinjaTemplate(tokenizer).encode(talk("go", "see <s> and"))
+    ids = JinjaTemplate(opened(tokenizer)).encode(talk("go", "see <s> and"))
     assert tokenizer.decode(ids).endswith("<|im_start|>assistant\nsee <s> and")
     assert tokenizer.bos_token_id not in ids
 
@@ -89,13 +93,13 @@ def test_what_is_typed_stays_as_typed_in_a_message_that_is_continued() -> None:
 @pytest.mark.parametrize("template", [CHATML, "{{ bos_token }}" + CHATML])
 def test_bos_is_there_once_whoever_writes_it(template: str) -> None:
     tokenizer = make_tokenizer(template=template, adds_bos=True)
-    ids = JinjaTemplate(tokenizer).encode(talk("Hello"))
+    ids = JinjaTemplate(opened(tokenizer)).encode(talk("Hello"))
     assert (ids[0], ids.count(tokenizer.bos_token_id)) == (tokenizer.bos_token_id, 1)
 
 
 def test_a_model_without_bos_gets_none() -> None:
     tokenizer = make_tokenizer(adds_bos=False)
-    assert tokenizer.bos_token_id not in JinjaTemplate(tokenizer).encode(talk("Hello"))
+    assert tokenizer.bos_token_id not in JinjaTemplate(opened(tokenizer)).encode(talk("Hello"))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_a_model_without_bos_gets_none() -> None:
 )
 def test_a_template_that_fails_is_the_requests_fault(template: str) -> None:
     with pytest.raises(RequestError, match="chat template refuses") as caught:
-        JinjaTemplate(make_tokenizer(template=template)).encode(talk("Hello"))
+        JinjaTemplate(opened(make_tokenizer(template=template))).encode(talk("Hello"))
     assert caught.value.param == "messages"
 
 
@@ -113,7 +117,10 @@ def test_the_known_templates_give_the_plain_encoding_of_clean_text(name: str) ->
     tokenizer = make_tokenizer(spaces=True, adds_bos=True)
     conversation = talk("Hi there", "yes", "and   now?")
     text = get_template(name).render(conversation).text(eos=tokenizer.eos_token)
-    assert PromptEncoder(tokenizer, name).encode(ChatPrompt(conversation.turns)).ids == tokenizer(text)["input_ids"]
+    assert (
+        PromptEncoder(opened(tokenizer), name).encode(ChatPrompt(conversation.turns)).ids
+        == tokenizer(text)["input_ids"]
+    )
 
 
 ANYWHERE = [
@@ -134,7 +141,7 @@ def test_a_system_message_stays_where_the_template_writes_it_at_any_place(messag
         add_generation_prompt=not continues,
         continue_final_message=continues,
     )
-    ids = PromptEncoder(tokenizer, "from-tokenizer").encode(ChatPrompt(messages)).ids
+    ids = PromptEncoder(opened(tokenizer), "from-tokenizer").encode(ChatPrompt(messages)).ids
     assert tokenizer.decode(ids) == text
     if "<s>" not in text:
         assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -145,7 +152,7 @@ def test_elsewhere_all_system_messages_go_to_the_head(template: str) -> None:
     tokenizer = make_tokenizer(template=template)
     messages = said(("user", "a"), ("assistant", "b"), ("system", "Rhyme."), ("user", "c"), ("system", "Now."))
     head = said(("system", "Rhyme.\nNow."), ("user", "a"), ("assistant", "b"), ("user", "c"))
-    encoder = PromptEncoder(tokenizer, "from-tokenizer")
+    encoder = PromptEncoder(opened(tokenizer), "from-tokenizer")
     ids = encoder.encode(ChatPrompt(messages)).ids
     assert ids == encoder.encode(ChatPrompt(head)).ids
     text = tokenizer.decode(ids)
@@ -153,7 +160,7 @@ def test_elsewhere_all_system_messages_go_to_the_head(template: str) -> None:
 
 
 def test_a_template_without_a_system_message_refuses_one_wherever_it_stands() -> None:
-    encoder = PromptEncoder(make_tokenizer(template=NO_SYSTEM), "from-tokenizer")
+    encoder = PromptEncoder(opened(make_tokenizer(template=NO_SYSTEM)), "from-tokenizer")
     assert encoder.encode(ChatPrompt(said(("user", "a")))).ids
     for messages in ANYWHERE:
         with pytest.raises(RequestError, match="no system"):
@@ -162,14 +169,14 @@ def test_a_template_without_a_system_message_refuses_one_wherever_it_stands() ->
 
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
 def test_the_built_in_formats_have_one_system_text_at_the_head(name: str) -> None:
-    encoder = PromptEncoder(make_tokenizer(adds_bos=True), name)
+    encoder = PromptEncoder(opened(make_tokenizer(adds_bos=True)), name)
     middle = said(("system", "Be."), ("user", "a"), ("assistant", "b"), ("system", "Rhyme."), ("user", "c"))
     head = said(("system", "Be.\nRhyme."), ("user", "a"), ("assistant", "b"), ("user", "c"))
     assert encoder.encode(ChatPrompt(middle)).ids == encoder.encode(ChatPrompt(head)).ids
 
 
 def test_what_came_before_a_later_system_message_is_the_prefix_that_is_cached() -> None:
-    encoder = PromptEncoder(make_tokenizer(), "from-tokenizer")
+    encoder = PromptEncoder(opened(make_tokenizer()), "from-tokenizer")
     before = said(("system", "Be."), ("user", "a"), ("assistant", "b"))
     after = encoder.encode(ChatPrompt((*before, *said(("system", "Rhyme."), ("user", "c"))))).ids
     held = encoder.encode(ChatPrompt(before)).ids
@@ -188,7 +195,7 @@ def test_a_template_is_tried_once_and_one_that_breaks_over_it_still_serves() -> 
     for_ever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     bad = "{% if messages | length > 4 %}" + for_ever + "{% endif %}"
     tokenizer = make_tokenizer(template=bad + CHATML)
-    template = JinjaTemplate(tokenizer, Counting(bad + CHATML, tokenizer.special_tokens_map, seconds=1))
+    template = JinjaTemplate(opened(tokenizer), Counting(bad + CHATML, tokenizer.special_tokens_map, seconds=1))
     assert [template.keeps_system_in_place, template.keeps_system_in_place] == [False, False]
     assert template.encode(talk("Hello"))
     assert rendered == [9, 1]

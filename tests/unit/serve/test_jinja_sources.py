@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from support.characters import make_tokenizer
 from support.checkpoints import CONFIG
+from support.opened import opened
 from support.pieces import train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.engine.base import ChatPrompt
@@ -89,7 +90,7 @@ def test_plain_transformers_gives_the_ids_that_the_server_does(kind: str, name: 
         continue_final_message=continues,
         sanitize_control_tokens=True,
     )
-    assert ids == PromptEncoder(tokenizer, name).encode(ChatPrompt(tuple(messages))).ids
+    assert ids == PromptEncoder(opened(tokenizer), name).encode(ChatPrompt(tuple(messages))).ids
 
 
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
@@ -117,7 +118,7 @@ def test_parts_and_the_newer_name_of_system_are_understood(name: str) -> None:
     said: list[dict[str, Any]] = [{"role": "developer", "content": "Be."}, {"role": "user", "content": parts}]
     messages = (Message("system", "Be."), Message("user", "a\nb"))
     ids = plain_ids(tokenizer, said, jinja_source(name), add_generation_prompt=True)
-    assert ids == PromptEncoder(tokenizer, name).encode(ChatPrompt(messages)).ids
+    assert ids == PromptEncoder(opened(tokenizer), name).encode(ChatPrompt(messages)).ids
 
 
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)

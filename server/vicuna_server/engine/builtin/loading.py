@@ -12,19 +12,18 @@ import torch
 import transformers
 
 from vicuna_contract.quantity import in_words
-from vicuna_contract.templates import NO_TEMPLATE
-from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.builtin.budget import check_weights_fit, kv_capacity
-from vicuna_server.engine.builtin.choosing import choose_template
 from vicuna_server.engine.builtin.decoder import Decoder, TransformersDecoder
-from vicuna_server.engine.builtin.ends import end_ids
+from vicuna_server.engine.builtin.hub_tokenizer import HubTokenizer
 from vicuna_server.engine.builtin.llama import LlamaDecoder, is_plain_llama
 from vicuna_server.engine.builtin.placement import Placement, choose_placement
 from vicuna_server.engine.builtin.weights import Weights
-from vicuna_server.engine.encoding import PromptEncoder
+from vicuna_server.engine.choosing import choose_template
+from vicuna_server.engine.encoding import PromptEncoder, make_encoder
+from vicuna_server.engine.ends import end_ids, read_config
 from vicuna_server.engine.settings import LoadSettings
-from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
-from vicuna_server.prompts import Message
+from vicuna_server.errors import EngineError, InputError
+from vicuna_server.prompts.tokenizer import Tokenizer, has_tokenizer_json, open_tokenizer
 
 # transformers' own types are partial, and differ between its versions.
 _hub: Any = transformers
@@ -76,10 +75,10 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     tokenizer = _load_tokenizer(settings.folder)
     template = choose_template(tokenizer, settings)
     vocabulary_size = config.get_text_config().vocab_size
-    encoder = _make_encoder(tokenizer, template, vocabulary_size)
+    encoder = make_encoder(tokenizer, template, vocabulary_size)
     check_weights_fit(config.to_dict(), placement, settings.quantization)
     decoder = _stream(settings, placement, config) or _load_whole(settings, placement)
-    eos = end_ids(tokenizer, _generation_config(settings.folder), config)
+    eos = end_ids(tokenizer, read_config(settings.folder / "generation_config.json"), config.to_dict())
     kv_tokens = kv_capacity(settings.kv_cache_memory, decoder.shape, context_length, settings.max_concurrency)
     width = int(config.get_text_config().hidden_size)
     return LoadedModel(decoder, kv_tokens, encoder, eos, context_length, placement, template, width)
@@ -108,35 +107,8 @@ def _stored_dtype(config: Any) -> torch.dtype | None:
     return stored if isinstance(stored, torch.dtype) else None
 
 
-def _load_tokenizer(folder: Path) -> Any:
-    try:
-        return _hub.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    # The tokenizer libraries raise bare Exception and RecursionError on broken files.
-    except Exception as error:
-        raise InputError(
-            "TokenizerBroken", f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
-        ) from error
-
-
-def _make_encoder(tokenizer: Any, template: str, vocabulary_size: int) -> PromptEncoder:
-    """Make the encoder, and say what is wrong with a template before the weights are loaded, which takes minutes.
-
-    Raises:
-        InputError: `ChatTemplateBroken`.
-        EngineError: There is no process for it.
-    """
-    try:
-        encoder = PromptEncoder(tokenizer, template, vocabulary_size)
-        if template == NO_TEMPLATE:
-            return encoder
-        encoder.encode(ChatPrompt((Message("user", "Hello"),)))
-    except OverloadedError as error:
-        raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
-    except RequestError as error:
-        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
-    except ValueError as error:  # of several templates by name none is the default
-        raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {_first_line(error)}") from error
-    return encoder
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    return open_tokenizer(folder) if has_tokenizer_json(folder) else HubTokenizer.open(folder)
 
 
 def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decoder | None:
@@ -161,13 +133,6 @@ def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decode
 def _load_whole(settings: LoadSettings, placement: Placement) -> Decoder:
     model = _load_weights(settings, placement)
     return LlamaDecoder(model) if is_plain_llama(model) else TransformersDecoder(model)
-
-
-def _generation_config(folder: Path) -> Any:
-    try:
-        return _hub.GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError, LookupError):  # what odd fields make of transformers
-        return None
 
 
 def _load_weights(settings: LoadSettings, placement: Placement) -> Any:

@@ -1,21 +1,21 @@
 """Which prompt format a folder is served with, and where the tokenizer's own is found."""
 
 from pathlib import Path
-from typing import Any
 
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, NO_TEMPLATE, TEMPLATE_SUFFIX, resolve_template
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import KEPT_TEMPLATE, written_format
+from vicuna_server.prompts.tokenizer import Tokenizer
 
 __all__ = ["choose_template"]
 
 
-def choose_template(tokenizer: Any, settings: LoadSettings) -> str:
+def choose_template(tokenizer: Tokenizer, settings: LoadSettings) -> str:
     """Return a template's name, and give the tokenizer its own template, which is not always the folder's.
 
     Args:
-        tokenizer: transformers', as loaded from the folder; its `chat_template` is set.
+        tokenizer: as opened from the folder; its `chat_template` is set.
         settings: the folder, what is asked for, and what the manifest says.
 
     Raises:
