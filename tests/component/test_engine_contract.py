@@ -17,7 +17,15 @@ import pytest
 
 from support.engines import FAKE, REAL, VllmProcess, real_vllm, running_real, vllm_process
 from support.serving import eventually, write_tiny_model
-from vicuna_server.engine import CacheScope, ChatPrompt, Engine, Generation, GenerationRequest, OutputChunk, TokenLogprob
+from vicuna_server.engine import (
+    CacheScope,
+    ChatPrompt,
+    Engine,
+    Generation,
+    GenerationRequest,
+    OutputChunk,
+    TokenLogprob,
+)
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.vllm.engine import VllmEngine
 from vicuna_server.engine.vllm.settings import VllmSettings
@@ -71,9 +79,7 @@ class Subject:
 
 
 @pytest.fixture
-async def make(
-    folder: Path, servers: Callable[[str], VllmProcess]
-) -> AsyncIterator[Callable[..., Any]]:
+async def make(folder: Path, servers: Callable[[str], VllmProcess]) -> AsyncIterator[Callable[..., Any]]:
     engines: list[Engine] = []
 
     async def made(kind: str, **settings: Any) -> Subject:

@@ -1,7 +1,6 @@
 """A server in front of vLLM, when that starts late, hangs, dies, drains, or has enough; over HTTP."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -39,7 +38,9 @@ def vllm(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterat
 
 
 @asynccontextmanager
-async def fronted(server: VllmProcess, *, wait: bool = True, drained: Path | None = None, **load: Any) -> AsyncIterator[Running]:
+async def fronted(
+    server: VllmProcess, *, wait: bool = True, drained: Path | None = None, **load: Any
+) -> AsyncIterator[Running]:
     """Serve in front of a vLLM server."""
     settings = VllmSettings(server.url, drained, HUNG_SECONDS[server.kind], look_seconds=0.1, health_seconds=2.0)
     engine = VllmEngine(LoadSettings(server.folder, **{"max_concurrency": 8, **load}), settings)
@@ -70,7 +71,9 @@ async def test_streams_end_with_an_error_when_it_is_killed_and_it_is_back_when_i
         stream = await chat(front, stream=True)
         await anext(aiter(stream))
         vllm.kill()
-        with pytest.raises(openai.APIError, match="lost in the middle|while it generated|before the answer was complete"):
+        with pytest.raises(
+            openai.APIError, match="lost in the middle|while it generated|before the answer was complete"
+        ):
             async for _ in stream:
                 pass
         await until(front, "/readyz", 503)
@@ -143,7 +146,10 @@ async def test_what_its_drain_refuses_can_be_asked_of_another_server(vllm: VllmP
         with pytest.raises(openai.InternalServerError) as caught:
             await chat(front, 3)
         assert caught.value.status_code == 503
-        counts = [sum([bool(chunk.choices and chunk.choices[0].delta.content is not None) async for chunk in one]) for one in streams]
+        counts = [
+            sum([bool(chunk.choices and chunk.choices[0].delta.content is not None) async for chunk in one])
+            for one in streams
+        ]
         assert min(counts) > 100
         assert await asyncio.to_thread(vllm.running.wait, 120) == 0
 

@@ -51,7 +51,9 @@ class Model:
         eos = config.get("eos_token_id")
         self.eos = eos[0] if isinstance(eos, list) else eos
         self.vocabulary: dict[str, int] = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-        words = {word: token for word, token in self.vocabulary.items() if word.lstrip("Ġ▁").isalnum() and word.isascii()}
+        words = {
+            word: token for word, token in self.vocabulary.items() if word.lstrip("Ġ▁").isalnum() and word.isascii()
+        }
         self.candidates = sorted(token for token in words.values() if token < self.size)[:2000]
         self.tokens = tokens
 
@@ -166,7 +168,10 @@ class Vllm:
         if path == "/metrics":
             return 200, self.metrics()
         if path == "/v1/models":
-            return 200, {"object": "list", "data": [{"id": self.name, "object": "model", "max_model_len": self.longest}]}
+            return 200, {
+                "object": "list",
+                "data": [{"id": self.name, "object": "model", "max_model_len": self.longest}],
+            }
         return 404, {"detail": "Not Found"}
 
     def metrics(self) -> str:

@@ -91,7 +91,12 @@ def own_copy(ready: PreparedPrompt) -> EncodedPrompt:
 
 
 def new_answer(
-    request: GenerationRequest, encoder: PromptEncoder, stop: Sequence[str], ends: Collection[int], budget: int, since: float
+    request: GenerationRequest,
+    encoder: PromptEncoder,
+    stop: Sequence[str],
+    ends: Collection[int],
+    budget: int,
+    since: float,
 ) -> Answer:
     """Return the text side of an answer that is about to begin.
 

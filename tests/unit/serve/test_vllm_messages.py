@@ -113,7 +113,9 @@ def test_what_is_not_of_this_vllm_is_said(data: bytes) -> None:
 
 def test_errors_of_vllm_become_ours() -> None:
     assert read_event(b'{"error": {"message": "full", "code": 503}}').error == {"message": "full", "code": 503}
-    refused = failed_response(400, b'{"error": {"message": "no", "type": "BadRequestError", "param": "top_p", "code": 400}}')
+    refused = failed_response(
+        400, b'{"error": {"message": "no", "type": "BadRequestError", "param": "top_p", "code": 400}}'
+    )
     assert isinstance(refused, RequestError)
     assert (refused.status, refused.param, refused.message) == (400, "top_p", "vllm: no")
     for status, text in ((500, b'{"error": {"message": "shut"}}'), (503, b"<html>"), (404, b'{"detail": "Not Found"}')):

@@ -146,7 +146,9 @@ class VllmClient:
             async with aclosing(events(response.aiter_raw())) as stream:
                 yield stream
         except httpx.HTTPError as error:
-            raise EngineError("EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}") from error
+            raise EngineError(
+                "EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}"
+            ) from error
         finally:
             await response.aclose()
 

@@ -111,7 +111,9 @@ class VllmEngine:
         prompts, _, shared = self._model
         ready = await self.prepare(request.prompt, request.max_tokens)
         encoded, size = own_copy(ready), prompts.encoder.vocabulary.size
-        budget = request.below_ceiling(answer_budget(ready.tokens, request.max_tokens, self.context_length, ready.param))
+        budget = request.below_ceiling(
+            answer_budget(ready.tokens, request.max_tokens, self.context_length, ready.param)
+        )
         ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else prompts.ends)
         check_tokens(request, size, budget, ends)
         self._admit()  # others may have come while this one was encoded
@@ -194,7 +196,9 @@ class VllmEngine:
             self.stats.finished += 1
         finally:
             ticket.give_back()
-        return await self._encoding.run(partial(prompt_tokens, answer, ids, top, prompts.encoder.vocabulary.token_bytes))
+        return await self._encoding.run(
+            partial(prompt_tokens, answer, ids, top, prompts.encoder.vocabulary.token_bytes)
+        )
 
     def _hangs(self) -> None:
         self._under_way.stop_all(EngineError("EngineHung", "the vllm engine hangs; send the request again"))

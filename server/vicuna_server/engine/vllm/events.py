@@ -78,7 +78,7 @@ def read_event(data: bytes) -> Event:
         tokens = tuple(choice["token_ids"] or ())
         likelihoods = _likelihoods(choice.get("logprobs"))
         if likelihoods and len(likelihoods) != len(tokens):
-            raise ValueError("as many tokens as log probabilities")  # noqa: TRY301
+            raise ValueError("as many tokens as log probabilities")
         return Event(tokens, likelihoods, choice.get("finish_reason"), cached)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise EngineError(

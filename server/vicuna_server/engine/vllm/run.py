@@ -151,7 +151,9 @@ class Run:
 
     def _ending(self) -> OutputChunk:
         if self._last is None:
-            raise EngineError("EngineLost", "the vllm engine ended a stream before the answer was complete; send it again")
+            raise EngineError(
+                "EngineLost", "the vllm engine ended a stream before the answer was complete; send it again"
+            )
         return self._last
 
     def _told(self, token: int, likelihood: Likelihood | None) -> TokenLogprob | None:

@@ -26,7 +26,7 @@ def prompt_tokens(
     try:
         places = answer["choices"][0]["prompt_logprobs"]
         if len(places) != len(prompt):
-            raise ValueError(f"{len(places)} places for {len(prompt)} tokens")  # noqa: TRY301
+            raise ValueError(f"{len(places)} places for {len(prompt)} tokens")
         return [_told(token, place, top, text) for token, place in zip(prompt, places, strict=True)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise EngineError(
