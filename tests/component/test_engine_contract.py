@@ -1,7 +1,7 @@
 """One suite for all engines: what the API relies on, whoever generates.
 
-The vllm engine runs in front of the stand-in of `support.vllm`, and in front of a real vLLM where `VICUNA_VLLM` names its
-environment's bin folder.
+The vllm engine runs in front of the stand-in of `support.vllm`, and in front of a real vLLM where `VICUNA_VLLM` names
+one (see `support.engines`).
 """
 
 import asyncio
@@ -236,7 +236,7 @@ async def idle(subject: Subject) -> None:
     if subject.server is not None:
         server = subject.server
         async with asyncio.timeout(30):
-            while await asyncio.to_thread(server.gauge, "vllm:num_requests_running"):
+            while await asyncio.to_thread(server.gauge, "vllm:num_requests_running"):  # noqa: ASYNC110  # no event
                 await asyncio.sleep(0.05)
 
 

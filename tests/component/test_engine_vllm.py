@@ -54,7 +54,7 @@ async def status(front: Running, path: str) -> int:
 
 async def until(front: Running, path: str, wanted: int, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
-        while await status(front, path) != wanted:
+        while await status(front, path) != wanted:  # noqa: ASYNC110  # a probe has no event
             await asyncio.sleep(0.05)
 
 
@@ -71,9 +71,7 @@ async def test_streams_end_with_an_error_when_it_is_killed_and_it_is_back_when_i
         stream = await chat(front, stream=True)
         await anext(aiter(stream))
         vllm.kill()
-        with pytest.raises(
-            openai.APIError, match="lost in the middle|while it generated|before the answer was complete"
-        ):
+        with pytest.raises(openai.APIError, match=r"lost in the middle|while it generated|was complete"):
             async for _ in stream:
                 pass
         await until(front, "/readyz", 503)
@@ -146,10 +144,7 @@ async def test_what_its_drain_refuses_can_be_asked_of_another_server(vllm: VllmP
         with pytest.raises(openai.InternalServerError) as caught:
             await chat(front, 3)
         assert caught.value.status_code == 503
-        counts = [
-            sum([bool(chunk.choices and chunk.choices[0].delta.content is not None) async for chunk in one])
-            for one in streams
-        ]
+        counts = [len([chunk async for chunk in one if chunk.choices[0].delta.content is not None]) for one in streams]
         assert min(counts) > 100
         assert await asyncio.to_thread(vllm.running.wait, 120) == 0
 
@@ -172,7 +167,7 @@ async def test_a_client_that_leaves_stops_it(vllm: VllmProcess) -> None:
             await stream.close()
             whole.cancel()
             await eventually(lambda: front.engine.stats.running == 0)
-            while await asyncio.to_thread(vllm.gauge, "vllm:num_requests_running"):
+            while await asyncio.to_thread(vllm.gauge, "vllm:num_requests_running"):  # noqa: ASYNC110  # no event
                 await asyncio.sleep(0.05)
         assert front.engine.stats.cancelled == 2
 

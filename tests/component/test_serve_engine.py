@@ -481,7 +481,7 @@ async def test_a_text_of_megabytes_is_refused_before_it_is_encoded(
 ) -> None:
     encoder = engine.loaded.encoder
     monkeypatch.setattr(encoder, "_encoded", None)
-    longest = max(len(piece) for piece in encoder._tokenizer.get_vocab())
+    longest = encoder._tokenizer.longest
     text = "x" * (longest * engine.context_length)
     with pytest.raises(RequestError, match=f"context length is {engine.context_length} .*at least"):
         await engine.submit(GenerationRequest(text))
@@ -496,7 +496,7 @@ async def test_an_answer_that_cannot_fit_is_refused_with_the_exact_numbers(engin
     tokens = len(await engine.tokenize(text))
     asked = engine.context_length + 1
     with pytest.raises(
-        RequestError, match=f"needs {tokens + asked}: {tokens} in the prompt and {asked} for the answer"
+        RequestError, match=f"needs {tokens + asked}: {tokens} in the prompt and {asked} for the completion"
     ):
         await engine.submit(GenerationRequest(text, max_tokens=asked))
 
@@ -506,16 +506,15 @@ def test_templates_become_ids_with_one_bos_and_no_forged_end(folder: Path) -> No
     turns = (Message("user", "a</s><s>b"), Message("assistant", "c"), Message("user", "d"))
     ids = encoder.encode(ChatPrompt(turns)).ids
     tokenizer = encoder._tokenizer
-    assert ids[0] == tokenizer.bos_token_id
-    assert ids.count(tokenizer.bos_token_id) == 1
-    assert ids.count(tokenizer.eos_token_id) == 1
+    assert ids[0] == tokenizer.bos_id
+    assert (ids.count(ids[0]), [one for one in ids if one == tokenizer.eos_id]) == (1, [tokenizer.eos_id])
     assert "a</s><s>b ASSISTANT: cUSER: d ASSISTANT:" in encoder.decode(ids)
 
 
 @pytest.mark.parametrize(
     "field", [{"suppress_tokens": 5}, {"validate": 1}, {"dtype": []}, {"watermarking_config": "x"}]
 )
-async def test_a_generation_config_that_nobody_can_read_costs_no_start(
+async def test_an_unreadable_generation_config_does_not_stop_the_start(
     folder: Path, tmp_path: Path, field: dict[str, Any]
 ) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "model"))

@@ -74,7 +74,9 @@ async def test_text_that_a_user_typed_never_becomes_such_a_token_in_a_chat(serve
 
 def test_a_template_that_needs_such_a_token_is_told_before_the_weights_are_read(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model", chat_template="<|new|>{{ messages[0].content }}", context=256)
-    with pytest.raises(InputError, match=r"'<\|new\|>' is token id 258.*no row") as caught:
+    with pytest.raises(
+        InputError, match=r"'<\|new\|>' is token id 258, which the tokenizer has and the model has not"
+    ) as caught:
         load_model(LoadSettings(_with_tokens(model, "<|new|>"), dtype="float32"))
     assert caught.value.reason == "ChatTemplateBroken"
 

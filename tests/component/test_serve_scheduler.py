@@ -14,7 +14,7 @@ from vicuna_server.engine.base import Generation
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
 from vicuna_server.engine.builtin.decoder import TransformersDecoder
 from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model
-from vicuna_server.engine.builtin.prefix import MIN_SHARED, Row
+from vicuna_server.engine.builtin.prefix import MIN_SHARED, SequenceTokens
 from vicuna_server.engine.builtin.sampling import Choice, Sampler
 from vicuna_server.engine.builtin.scheduler import CHUNK_ALONE, CHUNK_IN_COMPANY, Scheduler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
@@ -49,17 +49,17 @@ class Driver:
     """A batch driven by hand; an answer has TOKENS tokens."""
 
     def __init__(
-        self, loaded: LoadedModel, *, reuse: bool = True, capacity: int = 8192, decoder: Any = None, rows: int = 8
+        self, loaded: LoadedModel, *, reuse: bool = True, capacity: int = 8192, decoder: Any = None, most: int = 8
     ) -> None:
         self.stats = EngineStats()
-        settings = SchedulerSettings(max_concurrency=rows, prefix_reuse=reuse)
+        settings = SchedulerSettings(max_concurrency=most, prefix_reuse=reuse)
         self.scheduler = Scheduler(decoder or loaded.decoder, capacity, self.stats, settings)
         self.got: dict[Sequence, list[int]] = {}
 
     def join(self, ids: list[int], **options: Any) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
         sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids)
-        sequence = Sequence(Row(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
+        sequence = Sequence(SequenceTokens(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
         self.scheduler.waiting.append(sequence)
         self.got[sequence] = []
         return sequence
@@ -98,11 +98,11 @@ def test_a_long_prompt_holds_up_neither_streams_nor_a_short_prompt(loaded: Loade
     driver.step()
     assert len(driver.got[stream]) == 2
     assert len(driver.got[short]) == 1
-    assert long.row.done == CHUNK_IN_COMPANY - 2
+    assert long.tokens.computed == CHUNK_IN_COMPANY - 2
 
 
 def test_many_prompts_need_not_wait_for_each_other_because_one_generates(loaded: LoadedModel) -> None:
-    driver = Driver(loaded, reuse=False, rows=10)
+    driver = Driver(loaded, reuse=False, most=10)
     stream = driver.join([65])
     driver.step()
     waiting = [driver.join([66 + number] * 50) for number in range(7)]
@@ -111,7 +111,7 @@ def test_many_prompts_need_not_wait_for_each_other_because_one_generates(loaded:
     assert [len(driver.got[sequence]) for sequence in waiting] == [1] * 7
     long = [driver.join([80 + number] * 600) for number in range(2)]
     driver.step()
-    assert [sequence.row.done for sequence in long] == [CHUNK_IN_COMPANY // 2] * 2, "eight generate by now"
+    assert [sequence.tokens.computed for sequence in long] == [CHUNK_IN_COMPANY // 2] * 2, "eight generate by now"
 
 
 def test_nothing_is_computed_twice_for_the_next_turn(loaded: LoadedModel, alone: list[list[int]]) -> None:
@@ -156,7 +156,7 @@ def test_too_little_in_common_is_not_shared(loaded: LoadedModel) -> None:
     assert driver.stats.prefix_hit_tokens == 0
 
 
-def test_rows_give_way_to_older_ones_and_go_on_later(loaded: LoadedModel, alone: list[list[int]]) -> None:
+def test_sequences_are_preempted_for_older_ones_and_go_on_later(loaded: LoadedModel, alone: list[list[int]]) -> None:
     driver = Driver(loaded, capacity=6 * BLOCK_TOKENS)  # one of the long ones at a time
     sequences = [driver.join(PROMPTS[number]) for number in (2, 0, 2, 4, 1)]
     driver.finish()
@@ -187,7 +187,7 @@ def test_any_order_of_joining_and_leaving(
 ) -> None:
     moves = random.Random(seed)
     decoder = transformers_decoder if generic else loaded.decoder
-    driver = Driver(loaded, decoder=decoder, reuse=reuse, capacity=moves.choice([6, 8, 20]) * BLOCK_TOKENS, rows=4)
+    driver = Driver(loaded, decoder=decoder, reuse=reuse, capacity=moves.choice([6, 8, 20]) * BLOCK_TOKENS, most=4)
     number_of: dict[Sequence, int] = {}
     for _ in range(40):
         if len(driver.scheduler) < 6 and moves.random() < 0.5:

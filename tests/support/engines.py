@@ -1,8 +1,8 @@
 """vLLM servers for tests: the stand-in, and a real one.
 
 `VICUNA_VLLM` is the bin folder of an environment with vLLM, whose servers tests start; or the URL of a server that runs
-already and is used by all tests, where `VICUNA_VLLM_MODEL` names the folder that it serves (as `write_tiny_model` writes
-it, with one head and a context of 1024).
+already and is used by all tests, where `VICUNA_VLLM_MODEL` names the folder that it serves (as `write_tiny_model`
+writes it, with one head and a context of 1024).
 """
 
 import os

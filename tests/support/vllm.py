@@ -1,9 +1,9 @@
-"""A stand-in for `vllm serve`, of the standard library alone: its HTTP, its faults, and tokens that anybody can foretell.
+"""A stand-in for `vllm serve`, of the standard library alone: its HTTP, its faults, and tokens that can be foretold.
 
-It behaves as vLLM 0.32 was seen to: nothing listens until the model is loaded; `/health` says 200 while the engine hangs
-and while it drains; a drain answers new requests with 500; an engine that dies leaves 503 for a moment and exit code 0;
-too many requests get a 200 whose first event is an error. Tokens come from a process of its own, `EngineCore`, which can
-be stopped and killed as the real one can.
+It behaves as vLLM 0.32 was seen to: nothing listens until the model is loaded; `/health` says 200 while the engine
+hangs and while it drains; a drain answers new requests with 500; an engine that dies leaves 503 for a moment and exit
+code 0; too many requests get a 200 whose first event is an error. Tokens come from a process of its own, `EngineCore`,
+which can be stopped and killed as the real one can.
 
     python tests/support/vllm.py serve DIR [flags of vllm serve; those that it does not know are ignored]
 
@@ -32,7 +32,7 @@ class EngineDeadError(Exception):
     """The engine's process has ended."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request is answered with an error object."""
 
     def __init__(self, code: int, message: str, kind: str = "BadRequestError") -> None:
@@ -61,11 +61,11 @@ class Model:
         """Refuse what vLLM refuses."""
         prompt = body["prompt"]
         if max(prompt) >= self.size or max(body.get("stop_token_ids") or [0]) >= self.size:
-            raise Refused(400, "token ids are out of vocabulary")
+            raise RefusedError(400, "token ids are out of vocabulary")
         if not 0 < body.get("top_p", 1.0) <= 1:
-            raise Refused(400, f"top_p must be in (0, 1], got {body['top_p']}.")
+            raise RefusedError(400, f"top_p must be in (0, 1], got {body['top_p']}.")
         if len(prompt) + body["max_tokens"] > longest:
-            raise Refused(400, f"This model's maximum context length is {longest} tokens")
+            raise RefusedError(400, f"This model's maximum context length is {longest} tokens")
 
     def ranked(self, body: Mapping[str, Any], prompt: Sequence[int], said: Sequence[int]) -> list[int]:
         """Return tokens that could come next, the one that comes first."""
@@ -200,17 +200,17 @@ class Vllm:
     def accept(self, body: dict[str, Any]) -> None:
         """Refuse a request, or let it in."""
         if body.get("model", self.name) != self.name:
-            raise Refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+            raise RefusedError(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         body.setdefault("max_tokens", 16)
         self.model.check(body, self.longest)
         if self.draining:
-            raise Refused(500, "cannot schedule new futures after shutdown", "InternalServerError")
+            raise RefusedError(500, "cannot schedule new futures after shutdown", "InternalServerError")
 
     async def generate(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the choice of each event, last the usage."""
         limit = self.args.max_num_queued_reqs
         if limit and self.running + self.waiting >= limit:
-            raise Refused(503, "The server is overloaded: too many queued requests.", "ServiceUnavailableError")
+            raise RefusedError(503, "The server is overloaded: too many queued requests.", "ServiceUnavailableError")
         prompt, said = body["prompt"], list[int]()
         self.waiting += 1
         try:
@@ -297,7 +297,7 @@ class Vllm:
         """Answer a completion, until the client leaves."""
         try:
             self.accept(body)
-        except Refused as error:
+        except RefusedError as error:
             _respond(writer, error.code, error.body)
             return
         work = asyncio.create_task(self.stream(body, writer) if body.get("stream") else self.whole(body, writer))
@@ -315,7 +315,7 @@ class Vllm:
         """Answer at once."""
         try:
             events = [event async for event in self.generate(body)]
-        except (Refused, EngineDeadError) as error:
+        except (RefusedError, EngineDeadError) as error:
             _respond(writer, *_refusal(error))
             return
         last = events[-2]
@@ -337,7 +337,7 @@ class Vllm:
         except asyncio.CancelledError:
             if not self.draining:
                 raise
-        except (Refused, EngineDeadError) as error:
+        except (RefusedError, EngineDeadError) as error:
             await send(json.dumps(_refusal(error)[1]))
         await send("[DONE]")
         writer.write(b"0\r\n\r\n")
@@ -354,7 +354,7 @@ class Vllm:
 
 
 def _refusal(error: Exception) -> tuple[int, Any]:
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return error.code, error.body
     message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
     return 500, {"error": {"message": message, "type": "InternalServerError", "param": None, "code": 500}}
@@ -363,8 +363,9 @@ def _refusal(error: Exception) -> tuple[int, Any]:
 def _respond(writer: asyncio.StreamWriter, status: int, body: Any) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
     kind = "text/plain" if isinstance(body, str) else "application/json"
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(text.encode())}\r\nconnection: close\r\n\r\n"
-    writer.write(head.encode() + text.encode())
+    content = text.encode()
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+    writer.write(head.encode() + content)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

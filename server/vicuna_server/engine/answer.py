@@ -19,8 +19,8 @@ class Answer:
         stops: Strings that end the answer.
         max_tokens: The answer ends with "length" at this many tokens.
         deadline: Moment on the `time.monotonic` clock at which it ends with "length".
-        min_tokens: Stop strings in the text of so many tokens at its head end nothing.
-        include_stop: What ended the answer is part of its text.
+        min_tokens: Stop strings in the text of the first so many tokens are ignored.
+        include_stop: Whether what ended the answer is part of its text.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Answer:
         self._max_tokens = max_tokens
         self.deadline = deadline
         self.tokens = 0
-        # Letters decoded and letters shown; between them lies what a stop string may yet swallow.
+        # Letters decoded and letters shown; those between may still become part of a stop string.
         self._decoded = 0
         self._shown = 0
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()

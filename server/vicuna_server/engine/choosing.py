@@ -12,7 +12,7 @@ __all__ = ["choose_template"]
 
 
 def choose_template(tokenizer: Tokenizer, settings: LoadSettings) -> str:
-    """Return a template's name, and give the tokenizer its own template, which is not always the folder's.
+    """Return a template's name, and set the tokenizer's own template, which is not always the folder's.
 
     Args:
         tokenizer: as opened from the folder; its `chat_template` is set.
@@ -27,7 +27,7 @@ def choose_template(tokenizer: Tokenizer, settings: LoadSettings) -> str:
         return FROM_TOKENIZER
     found = tokenizer.chat_template
     written = written_format(found) if isinstance(found, str) else None
-    if written is not None:  # a merge's; it has kept what it took the place of
+    if written is not None:  # a merge wrote it, and kept the tokenizer's own beside it
         kept = settings.folder / KEPT_TEMPLATE
         tokenizer.chat_template = _read(kept, str(kept)) if kept.is_file() else None
     own = tokenizer.chat_template is not None
@@ -35,7 +35,7 @@ def choose_template(tokenizer: Tokenizer, settings: LoadSettings) -> str:
     try:
         return resolve_template(asked, pinned=pinned or written, tokenizer_has_one=own, **origin)
     except ValueError as error:
-        if (asked, pinned) == (AUTO, NO_TEMPLATE):  # it was merged so, and nothing tells more now
+        if (asked, pinned) == (AUTO, NO_TEMPLATE):  # as it was merged; nothing else names a format
             return NO_TEMPLATE
         raise InputError("ChatTemplateUnknown", str(error)) from None
 
@@ -44,4 +44,6 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError("ChatTemplateBroken", f"{what} cannot be read: {error}") from error
+        raise InputError(
+            "ChatTemplateBroken", f"{what} cannot be read: {error}; check the path and the file"
+        ) from error

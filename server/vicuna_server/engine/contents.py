@@ -1,8 +1,8 @@
 """Whether an artifact's files are the ones that its manifest lists, down to the last byte.
 
-Small files are hashed before anything is made of them. The weights are hashed by threads of their own while torch
-is imported and the model is loaded from the same pages of the cache, in the order in which loading wants them; they are
-waited for before the model answers.
+Small files are hashed before they are used. Threads hash the weights while torch is imported and the model is loaded,
+in the order in which loading reads them, so that both use the same pages of the cache. The model answers once all are
+hashed.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def check_small_files(folder: Path, files: Iterable[FileEntry]) -> None:
 
 
 class WeightCheck:
-    """Hashes the weights of an artifact from the moment that it is made, some files at a time.
+    """Hashes the weights of an artifact, some files at a time; it begins at once.
 
     Args:
         folder: The artifact.
@@ -66,12 +66,12 @@ class WeightCheck:
         self.tell()
 
     def tell(self) -> None:
-        """Raise what has been found by now."""
+        """Raise what has been found so far."""
         if self._failure is not None:
             raise self._failure
 
     def end(self) -> None:
-        """Stop: nobody waits for it any more."""
+        """Stop early: the result is not needed."""
         self._ended.set()
 
     def _work(self, folder: Path) -> None:
@@ -89,7 +89,7 @@ def damaged(path: Path, what: str) -> InputError:
     """Say how a file differs from what its manifest lists."""
     return InputError(
         "ArtifactDamaged",
-        f"{path} {what}; find out who changed it, remove the folder and merge the model again",
+        f"{path} {what}; find out what changed it, remove the folder and merge the model again",
     )
 
 

@@ -35,7 +35,7 @@ def make_encoder(tokenizer: Tokenizer, template: str, vocabulary_size: int) -> "
         raise EngineError("LoadFailed", f"the model cannot be loaded: {error.message}") from error
     except RequestError as error:
         raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error.message}") from error
-    except ValueError as error:  # of several templates by name none is the default
+    except ValueError as error:  # there are several templates by name, and none is the default
         raise InputError("ChatTemplateBroken", f"the chat template cannot be used: {error}") from error
     return encoder
 
@@ -69,7 +69,7 @@ class PromptEncoder:
         self._jinja = JinjaTemplate(tokenizer) if self.chats and self._template is None else None
 
     def close(self) -> None:
-        """End what it has running; it still works afterwards."""
+        """End the chat template's process; the next conversation starts another."""
         if self._jinja is not None:
             self._jinja.renderer.close()
 
@@ -87,18 +87,18 @@ class PromptEncoder:
             prompt: A conversation, plain text, or ids, which are checked and returned.
             add_special_tokens: Whether BOS goes in front of plain text, where the tokenizer has one.
             param: The request's field that the prompt stood in, for messages; None: messages or prompt.
-            check: Told how many tokens it has at least, before anything is made of it; may raise.
+            check: Called with the least number of tokens it may have, before it is encoded; may raise.
 
         Raises:
-            RequestError: The conversation is empty, the template refuses it, there is none, or an id is no token of
-                the model.
+            RequestError: The conversation is empty, the template refuses it, there is no template, or an id is not in
+                the vocabulary.
         """
         field = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
         check(self.least_tokens(prompt))
         if isinstance(prompt, tuple):
             return EncodedPrompt(self._checked(prompt, field))
         encoded = self._encoded(prompt, add_special_tokens, lambda text: check(len(text) // self._longest))
-        self._check_rows(encoded.ids, field)
+        self._check_embedded(encoded.ids, field)
         return encoded
 
     def _encoded(
@@ -117,34 +117,34 @@ class PromptEncoder:
             if isinstance(part, EndOfTurn):
                 ids.append(self._end_of_turn)
             else:
-                # Text never becomes a special token, so no user can forge the end of a turn. Pieces between eos
-                # tokens are encoded apart, as the tokenizers of the models' training did (`legacy` in LLaMA's).
+                # Text never becomes a special token, so a user cannot forge the end of a turn. Pieces between eos
+                # tokens are encoded apart, as in the models' training (`legacy` in LLaMA's tokenizer).
                 ids += self._tokenizer.encode(part, special_as_text=True)
         return EncodedPrompt(ids, rendered.stop)
 
     def least_tokens(self, prompt: PromptInput) -> int:
-        """Return what a prompt has at least, without encoding it, which takes seconds for megabytes."""
+        """Return how many tokens a prompt has at least; to encode megabytes would take seconds."""
         if isinstance(prompt, ChatPrompt):
             return sum(len(message.content) for message in prompt.messages) // self._longest
         return len(prompt) if isinstance(prompt, tuple) else len(prompt) // self._longest
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has that stands alone, none of them special."""
+        """Return how many tokens a text has by itself, none of them special."""
         return len(self._tokenizer.encode(text, special_as_text=True))
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids, special tokens left out or not, spaces as the model wrote them."""
+        """Return the text of ids, without special tokens unless asked for, spaces as the model wrote them."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of words, each at the head of a text and behind a space, as vLLM has bad words."""
+        """Return the token ids of words, each with and without a space in front, as vLLM reads `bad_words`."""
         return [self._tokenizer.encode(text) for word in words for text in dict.fromkeys((word, f" {word.lstrip()}"))]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included.
 
         Raises:
-            RequestError: An id is no token.
+            RequestError: An id is not in the vocabulary.
         """
         return self._tokenizer.decode(self._checked(ids, "prompt"), skip_special_tokens=False)
 
@@ -158,20 +158,20 @@ class PromptEncoder:
     def _end_of_turn(self) -> int:
         if self._tokenizer.eos_id is None:
             raise RequestError(
-                "messages: the model's tokenizer has no end-of-sequence token, which its chat template puts behind each "
-                "answer; send a single message, or serve the model with another chatTemplate",
+                "messages: the chat template puts an end-of-sequence token behind each answer, and the model's "
+                "tokenizer has none; send one message alone, or serve the model with another chatTemplate",
                 param="messages",
             )
         return self._tokenizer.eos_id
 
-    def _check_rows(self, ids: Sequence[int], field: str) -> None:
-        """Refuse what the tokenizer has and the model has not: an index beyond its rows would end a GPU's process."""
+    def _check_embedded(self, ids: Sequence[int], field: str) -> None:
+        """Refuse tokens that the model has no embedding for: such an index would end the process on a GPU."""
         token = max(ids, default=0)
         if token >= self.vocabulary.size:
             text = self._tokenizer.token(token)
             raise RequestError(
-                f"{field}: {text!r} is token id {token}, for which this model has no row (its ids are 0 to "
-                f"{self.vocabulary.size - 1}); leave it out",
+                f"{field}: {text!r} is token id {token}, which the tokenizer has and the model has not (its ids are "
+                f"0 to {self.vocabulary.size - 1}); leave it out",
                 param=field,
             )
 
@@ -188,5 +188,5 @@ class PromptEncoder:
         ids = self._tokenizer.encode(text, add_special_tokens=True)
         bos = self._tokenizer.bos_id
         if len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
-            return ids[1:]  # the client wrote the token that the tokenizer also adds
+            return ids[1:]  # the client wrote BOS, and the tokenizer adds it too
         return ids

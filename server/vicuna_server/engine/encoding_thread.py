@@ -1,7 +1,7 @@
-"""The one thread in which a model's tokenizer works, who waits for it, and whether it still gets on.
+"""The one thread that encodes prompts, the calls that wait for it, and whether it hangs.
 
-Tokenizers keep settings between calls, so there is one. What it does can be stopped by nobody: where one call does not
-come to its end, those who wait are told so, and only a new process helps.
+Tokenizers keep settings between calls, so one thread makes all calls. A call cannot be stopped from outside. Where one
+takes too long, callers get an error, and only a new process helps.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ __all__ = ["HUNG_SECONDS", "EncodingThread"]
 logger = logging.getLogger(__name__)
 
 HUNG_SECONDS = 60.0
-"""No call takes so long: a text that fills a large context takes a second or two."""
+"""Far more than a call takes: a text that fills a large context takes a second or two."""
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,7 @@ class EncodingThread:
     """Runs calls one after the other. Methods are for the event loop that made it.
 
     Args:
-        hung_seconds: A call that runs for longer is taken for hung.
+        hung_seconds: A call that runs for longer counts as hung.
     """
 
     def __init__(self, hung_seconds: float = HUNG_SECONDS) -> None:
@@ -44,7 +44,7 @@ class EncodingThread:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._since: float | None = None
-        self._told = False
+        self._reported = False
         self.waiting = 0
         """Calls that run or wait to be run."""
 
@@ -55,14 +55,14 @@ class EncodingThread:
         return since is not None and time.monotonic() - since > self._hung_seconds
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Return what a call gives, when those before it are through.
+        """Return what a call gives, once those before it have ended.
 
         Raises:
             EngineError: `EncodingHung`; whatever the call raises.
         """
         loop = asyncio.get_running_loop()
         if self._thread is None:
-            # A daemon: what hangs must not keep the process from ending.
+            # A daemon, so that a hung call does not keep the process from ending.
             self._thread = threading.Thread(target=self._main, args=(loop,), name="encode", daemon=True)
             self._thread.start()
         call = _Call(function, loop.create_future())
@@ -73,11 +73,12 @@ class EncodingThread:
                 done, _ = await asyncio.wait({call.result}, timeout=self._hung_seconds)
                 if done:
                     return await call.result  # type: ignore[no-any-return]
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 logger.error("a prompt has been encoded for more than %.0f s; /livez says so", self._hung_seconds)
             raise EngineError(
-                "EncodingHung", "a prompt's encoding does not come to its end; the server must be restarted"
+                "EncodingHung",
+                f"a prompt has been encoded for more than {self._hung_seconds:g} s; the server must be restarted",
             )
         finally:
             self.waiting -= 1
@@ -95,12 +96,12 @@ class EncodingThread:
             value, failure = None, None
             try:
                 value = call.function()
-            except Exception as error:  # noqa: BLE001  # it is the caller's, whatever it is
+            except Exception as error:  # noqa: BLE001  # raised again for the caller
                 failure = error
             self._since = None
             with suppress(RuntimeError):  # the loop may be closed already when the process is ending
                 loop.call_soon_threadsafe(_settle, call.result, value, failure)
-            del call, value, failure  # megabytes, which must not wait here for the next call
+            del call, value, failure  # these may be megabytes: free them before waiting for the next call
 
 
 def _settle(result: asyncio.Future[Any], value: Any, failure: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""Which tokens end an answer: what the model's files name, as far as the tokenizer knows them for more than text."""
+"""Which tokens end a completion: those that the model's files name, unless they are plain text to the tokenizer."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def end_ids(tokenizer: Tokenizer, *configs: Mapping[str, Any]) -> frozenset[int]
     """Return the ids of the tokens that end an answer.
 
     Configurations name one id or a list; some were copied from other models: 2 is LLaMA's end and LLaMA 3's "#". Where
-    the tokenizer has an end of its own, an id that is plain text to it ends nothing.
+    the tokenizer has an end of its own, an id that is plain text to it is ignored.
 
     Args:
         tokenizer: The model's.

@@ -1,4 +1,4 @@
-"""Chat templates in Jinja, the tokenizer's own or one from a file, as token ids."""
+"""Chat templates in Jinja, the tokenizer's own or from a file, as token ids."""
 
 import re
 import secrets
@@ -19,12 +19,12 @@ _TRIALS = ("susasusus", "usasu")
 
 
 class JinjaTemplate:
-    """Turns conversations into token ids; what messages say is text, whatever it looks like.
+    """Turns conversations into token ids; messages are always text, even where they spell special tokens.
 
-    Rendering gives one string, in which a special token that a template wrote and one that a user typed are the same
-    letters. So where a message has such letters they are rendered as a random mark, the string is cut at the special
-    tokens that remain, which are the template's, and the pieces are encoded as text, the marks put back. Any other
-    conversation, which is nearly all, is encoded in one piece, as transformers does.
+    Rendering gives one string. In it, a special token that the template wrote and one that a user typed look the same.
+    So what a user typed is replaced by a random mark before rendering. The string is then cut at the special tokens
+    that remain, which are the template's. The pieces between them are encoded as text, with the marks put back. A
+    conversation without such letters is encoded in one piece, as transformers does.
 
     Args:
         tokenizer: With the template.
@@ -42,12 +42,12 @@ class JinjaTemplate:
 
     @cached_property
     def keeps_system_in_place(self) -> bool:
-        """Whether the template writes system messages where they stand, wherever that is; it is tried once.
+        """Whether the template writes each system message in its place; it is tried once.
 
-        Many refuse one that is not the first, leave it out, or gather all at the head.
+        Many templates refuse one that is not the first, leave it out, or gather all at the head.
 
         Raises:
-            OverloadedError: There is no process to be had.
+            OverloadedError: The template's process cannot be started.
         """
         try:
             return all(map(self._keeps_order, _TRIALS))
@@ -68,10 +68,10 @@ class JinjaTemplate:
 
         Args:
             conversation: What the template renders.
-            check: Sees the text before it is encoded, and may raise.
+            check: Called with the text before it is encoded; may raise.
 
         Raises:
-            RequestError: The template refuses the conversation, or takes too much for it.
+            RequestError: The template refuses the conversation, or exceeds a limit.
         """
         messages = conversation.messages()
         if any(self._special.search(message.content) for message in messages):

@@ -1,4 +1,4 @@
-"""Which requests are accepted: those that fit the context, while the waiting line is not full."""
+"""Which requests are accepted: those that fit the context, while the queue is not full."""
 
 from collections.abc import Collection
 
@@ -11,12 +11,13 @@ __all__ = [
     "check_chats",
     "check_embeddable",
     "check_few_contexts",
+    "check_has_tokens",
     "check_scored",
     "check_tokens",
 ]
 
 FEW_CONTEXTS = 4
-"""So many contexts may be tokenized at once: more than a conversation that is to be cut has, and seconds at most."""
+"""So many contexts may be tokenized at once: enough for a conversation that is to be trimmed, and seconds of work."""
 WAITING_PER_RUNNING = 4
 """Requests that may wait for each that may run."""
 
@@ -29,28 +30,28 @@ class Admission:
         self.max_waiting = max_running * WAITING_PER_RUNNING
 
     def check(self, running: int, waiting: int) -> None:
-        """Refuse a request that would have to wait behind too many.
+        """Refuse a request where the queue is full.
 
         Raises:
             OverloadedError: HTTP 429 with a Retry-After.
         """
         if running + waiting >= self.max_running + self.max_waiting:
             raise OverloadedError(
-                f"{self.max_running} requests are running and {self.max_waiting} are waiting, which is all this server "
-                "takes; try again in a moment"
+                f"{running} requests are running and {waiting} are waiting, and this server takes {self.max_running} "
+                f"and {self.max_waiting}; try again in a moment"
             )
 
 
 def check_chats(chats: bool) -> None:
-    """Refuse a conversation where the model has no prompt format.
+    """Refuse a conversation where the model has no chat template.
 
     Raises:
         RequestError: `chat_template_missing`.
     """
     if not chats:
         raise RequestError(
-            "messages: this model is served without a chat template (chatTemplate: none), so it answers no "
-            "conversations; send a prompt to /v1/completions",
+            "messages: this model is served without a chat template (chatTemplate: none), so it does not "
+            "take conversations; send a prompt to /v1/completions",
             param="messages",
             code="chat_template_missing",
         )
@@ -66,7 +67,7 @@ def answer_budget(
         max_tokens: What the request asks for at most; None: whatever is left.
         context_length: The model's limit for both together.
         param: Field that holds the prompt, for the error object.
-        estimated: Whether the prompt has at least so many tokens, and perhaps more.
+        estimated: Whether the prompt may have more tokens than that.
 
     Raises:
         ContextLengthError: It names both numbers.
@@ -74,7 +75,7 @@ def answer_budget(
     asked = 1 if max_tokens is None else max_tokens
     if prompt_tokens + asked > context_length:
         least = "at least " if estimated else ""
-        wanted = "at least 1 for the answer" if max_tokens is None else f"{max_tokens} for the answer"
+        wanted = "at least 1 for the completion" if max_tokens is None else f"{max_tokens} for the completion"
         raise ContextLengthError(
             f"this model's maximum context length is {context_length} tokens, but the request needs {least}"
             f"{prompt_tokens + asked}: {least}{prompt_tokens} in the prompt and {wanted}; shorten one of them",
@@ -85,13 +86,16 @@ def answer_budget(
 
 
 def check_embeddable(tokens: int, context_length: int) -> None:
-    """Refuse a text that has no vector.
+    """Refuse a text that cannot become a vector.
 
     Raises:
         RequestError: It has no token, or more than the context holds.
     """
     if tokens == 0:
-        raise RequestError("input: a text without any token has no embedding", param="input")
+        raise RequestError(
+            "input: a text has no token, and an embedding needs at least one; send text that is not empty",
+            param="input",
+        )
     if tokens > context_length:
         raise RequestError(
             f"this model's maximum context length is {context_length} tokens, but an input has {tokens}; shorten it",
@@ -100,8 +104,20 @@ def check_embeddable(tokens: int, context_length: int) -> None:
         )
 
 
+def check_has_tokens(tokens: int) -> None:
+    """Refuse a prompt that has no token.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
+    if tokens == 0:
+        raise RequestError(
+            "prompt: it has no token, and at least one is needed; send text that is not empty", param="prompt"
+        )
+
+
 def check_few_contexts(tokens: int, context_length: int, param: str) -> None:
-    """Refuse what is far more than the model could ever read, of what is only to be tokenized, or made text again.
+    """Refuse to tokenize, or to make text again, far more than the model could ever read.
 
     Args:
         tokens: How many it has, or has at least.
@@ -122,14 +138,14 @@ def check_few_contexts(tokens: int, context_length: int, param: str) -> None:
 
 
 def check_scored(tokens: int, most: int) -> None:
-    """Refuse prompts whose likelihoods would make too large an answer.
+    """Refuse prompts whose log probabilities would make too large a response.
 
     Raises:
         RequestError: `answer_too_large`.
     """
     if tokens > most:
         raise RequestError(
-            f"prompt: the likelihoods of {tokens} tokens are asked for, but an answer tells those of {most} at most, "
+            f"prompt: log probabilities of {tokens} tokens are asked for, and a response has room for those of {most}, "
             "with so many alternatives and choices; send several requests",
             param="prompt",
             code="answer_too_large",
@@ -137,7 +153,7 @@ def check_scored(tokens: int, most: int) -> None:
 
 
 def check_tokens(request: GenerationRequest, vocabulary: int, budget: int, ends: Collection[int]) -> None:
-    """Refuse what names no token of the model, or leaves none that could come.
+    """Refuse token ids that the model does not have, and fields that leave no token to choose.
 
     Args:
         request: whose fields are looked at.
@@ -162,12 +178,14 @@ def check_tokens(request: GenerationRequest, vocabulary: int, budget: int, ends:
                 )
     if request.min_tokens > budget:
         raise RequestError(
-            f"min_tokens: {request.min_tokens} tokens are wanted at least, but the answer may have {budget}",
+            f"min_tokens: at least {request.min_tokens} tokens are asked for, and the completion may have {budget}; "
+            "set it lower",
             param="min_tokens",
         )
     allowed = request.allowed_token_ids
     if allowed is not None and request.min_tokens and not set(allowed) - set(ends):
         raise RequestError(
-            "allowed_token_ids: with min_tokens no token is left that could come first; name one that ends no answer",
+            "allowed_token_ids: all of them end the completion, which min_tokens forbids at its start; add one that "
+            "does not end it",
             param="allowed_token_ids",
         )

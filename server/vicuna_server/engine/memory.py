@@ -73,5 +73,8 @@ def _matrix_bytes(rows: int, columns: int, size: int, quantization: str) -> int:
 def _number(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if not isinstance(value, int) or value <= 0:
-        raise InputError("ConfigIncomplete", f"config.json: {name} is {value!r}, not a number; check the model's files")
+        raise InputError(
+            "ConfigIncomplete",
+            f"config.json: {name} is {value!r}, where a positive number belongs; check the model's files",
+        )
     return value

@@ -28,12 +28,12 @@ _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
 def check_folder(
     folder: Path, artifact_id: str | None = None, digest: str | None = None, kind: str | None = None
 ) -> Manifest | None:
-    """Refuse a folder that is no model, or not the one that was meant; return its manifest, if it has one.
+    """Refuse a folder that is not a model, or is another one than expected; return its manifest, if it has one.
 
     Args:
         folder: The artifact, or any folder in Hugging Face's layout.
-        artifact_id: The manifest must name this artifact; None: any will do, and so will no manifest.
-        digest: The manifest's files must have it; None: any will do.
+        artifact_id: The manifest must name this artifact; None: any artifact, also one without a manifest.
+        digest: The manifest's files must have it; None: any digest.
         kind: Of engine, one of `ENGINES`; None: as `VICUNA_ENGINE` says.
 
     Raises:
@@ -42,14 +42,14 @@ def check_folder(
     """
     scripted = _kind(kind) == "scripted"
     if not folder.is_dir():
-        raise InputError("ModelNotFound", f"--model {folder} is no folder; check the path and the volume's mount")
+        raise InputError("ModelNotFound", f"--model {folder} is not a folder; check the path and the volume's mount")
     manifest = Manifest.load(folder)
     if artifact_id is not None:
         _check_artifact(folder, manifest, artifact_id)
     if digest is not None:
         _check_digest(folder, manifest, digest)
     if not scripted and not (folder / "config.json").is_file():
-        raise InputError("ModelNotFound", f"{folder} has no config.json, so it is no model; check the path")
+        raise InputError("ModelNotFound", f"{folder} is not a model, since it has no config.json; check the path")
     if manifest is not None and not scripted:
         _check_files(folder, manifest)
         check_small_files(folder, manifest.files)
@@ -65,8 +65,8 @@ def create_engine(settings: LoadSettings, kind: str | None = None, vllm: VllmSet
         vllm: Where the vLLM server is, for that kind.
 
     Raises:
-        UsageError: There is no engine of this name, a variable of the scripted engine is not a number, or it is not said
-            where the vLLM server is.
+        UsageError: There is no engine of this name, a variable of the scripted engine is not a number, or the vLLM
+            server's address is missing.
         ModuleNotFoundError: What transformers needs is not installed.
     """
     kind = _kind(kind)
@@ -79,7 +79,7 @@ def create_engine(settings: LoadSettings, kind: str | None = None, vllm: VllmSet
         template = settings.pinned_template or FROM_TOKENIZER if asked == AUTO else asked
         script = ScriptedSettings.from_env(os.environ, settings.context_length)
         return ScriptedEngine(script, template, settings.max_concurrency)
-    for late in ("tokenizers", "accelerate"):  # transformers imports them while it reads the model, and blames that
+    for late in ("tokenizers", "accelerate"):  # transformers imports them late, and would report the model as broken
         require(late)
     prefetch(settings.folder)  # while torch and transformers are imported, which takes seconds
     check = WeightCheck(settings.folder, settings.files)
@@ -102,7 +102,7 @@ def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
     """Load the model and wait until its weights are known to be the manifest's.
 
     Raises:
-        InputError: `ArtifactDamaged`, also where that is why it cannot be loaded.
+        InputError: `ArtifactDamaged`, also where the damage is why the model cannot be loaded.
     """
     from vicuna_server.engine.builtin.loading import load_model
 
@@ -127,12 +127,12 @@ def _kind(kind: str | None) -> str:
 def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -> None:
     if manifest is None:
         raise InputError(
-            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is asked for; merge it again"
+            "ArtifactMismatch", f"{folder} has no manifest, but artifact {artifact_id} is expected; merge it again"
         )
     if manifest.artifact_id != artifact_id:
         raise InputError(
             "ArtifactMismatch",
-            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is asked for; "
+            f"{folder} holds artifact {manifest.artifact_id}, but {artifact_id} is expected; "
             "point --model at that artifact's folder",
         )
 
@@ -142,10 +142,10 @@ def _check_digest(folder: Path, manifest: Manifest | None, digest: str) -> None:
         found = f"files whose digest is {manifest.digest}" if manifest else "no manifest"
         raise InputError(
             "ArtifactMismatch",
-            f"{folder} holds {found}, but {digest} is what the merge told of: it was changed, or merged anew since; "
+            f"{folder} holds {found}, but the merge wrote files with {digest}: they were changed, or merged again; "
             "put the files back, or remove the folder and merge again",
         )
-    _refuse_strangers(folder, manifest)
+    _refuse_unlisted(folder, manifest)
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -157,8 +157,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise damaged(path, found)
 
 
-def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
-    """Refuse files that nothing lists where transformers would read them: their bytes are nobody's word."""
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """Refuse files that the manifest does not list and transformers would read: their bytes are not verified."""
     known = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
     for path in sorted(folder.iterdir()):
         if path.name not in known and (path.is_dir() or path.suffix in _READ):

@@ -1,7 +1,6 @@
-"""Reading a model's files into the page cache front to back, while other things are still being prepared.
+"""Reads a model's files into the page cache in order, while torch is being imported.
 
-Loading maps the files and touches them here and there; from a cold disk that alone takes half as long again as reading
-them in order.
+Loading maps the files and reads them in another order, which takes half as long again from a cold disk.
 """
 
 import contextlib
@@ -13,14 +12,14 @@ from pathlib import Path
 __all__ = ["INDEX", "prefetch", "weight_files"]
 
 _PIECE_BYTES = 128 * 2**10
-"""Linux reads no more than the device's read-ahead at a call, and says nothing about the rest; this is its default."""
+"""Linux reads at most the device's read-ahead in one call and drops the rest without an error; this is the default."""
 
 INDEX = "model.safetensors.index.json"
 _FIRST = "lm_head.weight"  # the decoder's first need, and in most models their last tensor
 
 
 def prefetch(folder: Path) -> threading.Thread:
-    """Begin to read all weight files of a folder; what is in the cache already costs nothing, what fails is left."""
+    """Begin to read all weight files of a folder. Cached files cost nothing; errors are ignored."""
     thread = threading.Thread(target=_read, args=(folder,), name="prefetch", daemon=True)
     thread.start()
     return thread

@@ -1,20 +1,19 @@
 """Prompts on their way to an engine that answers them: encoded in a thread of its own, within the model's context."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, GenerationRequest, PreparedPrompt, PromptInput
+from vicuna_server.engine.base import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.encoding import EncodedPrompt, PromptEncoder
 from vicuna_server.engine.encoding_thread import EncodingThread
-from vicuna_server.engine.limits import answer_budget, check_few_contexts
+from vicuna_server.engine.limits import answer_budget, check_few_contexts, check_has_tokens, check_tokens
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import RequestError
 
-__all__ = ["PromptDesk", "new_answer", "own_copy"]
+__all__ = ["Opened", "PromptDesk", "open_request", "own_copy"]
 
 
 class PromptDesk:
@@ -48,8 +47,7 @@ class PromptDesk:
         admit()
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         encoded, left_out = await self._thread.run(partial(self._encoded, prompt, max_tokens, param, trim=trim))
-        if not encoded.ids:
-            raise RequestError("prompt: there is no token in it", param="prompt")
+        check_has_tokens(len(encoded))
         return PreparedPrompt(len(encoded), param, encoded, left_out, since)
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool) -> list[int]:
@@ -83,37 +81,68 @@ class PromptDesk:
 
 
 def own_copy(ready: PreparedPrompt) -> EncodedPrompt:
-    """Return what `prepare` has made, with ids to which an answer's can be added."""
+    """Return the encoded prompt, with ids to which a completion's can be added.
+
+    Raises:
+        TypeError: Another engine has prepared it.
+    """
     encoded = ready.content
     if not isinstance(encoded, EncodedPrompt):
         raise TypeError("the prompt was prepared by another engine")
     return replace(encoded, ids=list(encoded.ids))
 
 
-def new_answer(
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A request that has passed all checks.
+
+    Attributes:
+        ids: The prompt's tokens, to which a completion's can be added.
+        answer: The text side of its completion.
+        generation: The stream of its completion.
+        budget: The most tokens of the completion.
+        ends: Ids of the tokens that end it, all of them the model's.
+    """
+
+    ids: list[int]
+    answer: Answer
+    generation: Generation
+    budget: int
+    ends: list[int]
+
+
+def open_request(
     request: GenerationRequest,
+    ready: PreparedPrompt,
     encoder: PromptEncoder,
-    stop: Sequence[str],
-    ends: Collection[int],
-    budget: int,
-    since: float,
-) -> Answer:
-    """Return the text side of an answer that is about to begin.
+    model_ends: frozenset[int],
+    context_length: int,
+) -> Opened:
+    """Check a request whose prompt is encoded, and prepare its completion.
 
     Args:
         request: What is asked for.
+        ready: Its prompt.
         encoder: Of the model.
-        stop: The chat template's own stop strings.
-        ends: Ids that end the answer.
-        budget: The most tokens.
-        since: When the request came, on the `time.monotonic` clock; its time limit counts from then.
+        model_ends: Ids that end a completion unless the request ignores them.
+        context_length: The most tokens of prompt and completion together.
+
+    Raises:
+        RequestError: It does not fit the context, or a token id is not in the vocabulary.
     """
-    return Answer(
+    encoded, size = own_copy(ready), encoder.vocabulary.size
+    budget = request.below_ceiling(answer_budget(ready.tokens, request.max_tokens, context_length, ready.param))
+    ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else model_ends)
+    check_tokens(request, size, budget, ends)
+    answer = Answer(
         lambda ids: encoder.decode(list(ids), skip_special_tokens=request.skip_special_tokens),
-        frozenset(ends),
-        (*stop, *request.stop),
+        ends,
+        (*encoded.stop, *request.stop),
         budget,
-        None if request.time_limit is None else since + request.time_limit,
+        None if request.time_limit is None else ready.since + request.time_limit,
         min_tokens=request.min_tokens,
         include_stop=request.include_stop,
     )
+    # a tokenizer may have tokens that the model has not
+    known = [token for token in ends if token < size]
+    return Opened(encoded.ids, answer, Generation(ready.tokens, submitted=ready.since), budget, known)

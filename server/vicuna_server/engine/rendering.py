@@ -1,7 +1,7 @@
-"""Chat templates in Jinja, rendered in a process of their own: they are a stranger's programs, and may run for ever.
+"""Chat templates in Jinja, rendered in a process of their own: they are untrusted programs, and may never end.
 
-A process can be stopped and its memory bounded, which no thread can. It is started once for a template, stays, and is
-started anew after a limit has ended it.
+A process can be stopped and its memory limited; a thread cannot. The process is started once for a template, and again
+after a limit has ended it.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import jinja2  # noqa: F401  # what the process lacks is said here, where it can be said in words
+import jinja2  # noqa: F401  # a missing package shows here as an error that names it, not in the process
 
 from vicuna_server.engine.template_process import MOST_BYTES, MOST_SECONDS, read_frame, write_frame
 from vicuna_server.errors import OverloadedError, RequestError
@@ -22,12 +22,12 @@ from vicuna_server.prompts import Message
 __all__ = ["Renderer"]
 
 START_SECONDS = 120.0
-"""For the process to come up, which takes 0.7 s of processor time."""
+"""For the process to come up, which takes 0.1 s of processor time."""
 WAIT_SECONDS = 30.0
-"""For a conversation, whatever the process was waiting for; its own limit is one of processor time."""
+"""For a conversation by the clock; the process limits its own processor time."""
 SECONDS_AFTER_ONE = 0.5
-"""Of processor time for one conversation, from when one has used up its time: there may be more of its kind, and all
-others wait meanwhile."""
+"""Of processor time for one conversation, once one has used up its time: similar ones may follow, and all others wait
+for them."""
 MOST_ANSWER = 64 * 2**20
 """Bytes of a prompt; no context holds so many."""
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -54,11 +54,11 @@ class Renderer:
 
         Args:
             messages: The conversation, which the template sees as dicts of role and content.
-            continues: Whether the last message, an assistant's, is to be gone on with.
+            continues: Whether the last message, an assistant's, is to be continued.
 
         Raises:
             RequestError: The template refuses the conversation, or `template_failed`: it takes too much for it.
-            OverloadedError: There is no process to be had.
+            OverloadedError: The process cannot be started.
         """
         asked = {"messages": [(one.role, one.content) for one in messages], "continues": continues}
         answer = _exchange(self._started(), asked, WAIT_SECONDS)
@@ -68,7 +68,7 @@ class Renderer:
             self._seconds = min(self._seconds, SECONDS_AFTER_ONE)
             raise error
         if "limit" in answer:
-            self.close()  # it may hold what has filled its memory
+            self.close()  # its memory may still be full
             raise _too_much(_LIMITS[answer["limit"]])
         if "fault" in answer:
             raise RequestError(
@@ -77,7 +77,7 @@ class Renderer:
         return str(answer["text"])
 
     def close(self) -> None:
-        """End the process; it is started anew when it is needed."""
+        """End the process; the next call starts another."""
         if self._end is not None:
             self._end()
         self._process = self._end = None
@@ -87,7 +87,6 @@ class Renderer:
             return self._process
         self.close()
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "vicuna_server.engine.template_process"],
@@ -99,18 +98,18 @@ class Renderer:
             )
         except OSError as error:
             raise OverloadedError(
-                f"no process can be started for the chat template ({error.strerror}); try again in a moment",
+                f"the process for the chat template cannot be started ({error.strerror}); try again in a moment",
                 status=503,
             ) from error
         self._process, self._end = process, weakref.finalize(self, _stop, process)
         if _exchange(process, {**self._first, "seconds": self._seconds}, START_SECONDS) is None:
             self.close()
-            raise OverloadedError("the process for the chat template does not come up; try again", status=503)
+            raise OverloadedError("the process for the chat template did not start; try again in a moment", status=503)
         return process
 
 
 def _exchange(process: subprocess.Popen[bytes], value: Mapping[str, Any], seconds: float) -> Any:
-    """Send a value and return the answer; None where the process has come, or was brought, to its end over it."""
+    """Send a value and return the response; None where the process ended meanwhile."""
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the process has no pipes")
     guard = threading.Timer(seconds, process.kill)
@@ -138,6 +137,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with suppress(OSError):  # what was still to be written
+            with suppress(OSError):  # data may be left that cannot be written
                 pipe.close()
     process.wait()

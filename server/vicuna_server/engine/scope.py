@@ -1,4 +1,4 @@
-"""Who may go on from whose keys and values."""
+"""Which requests may share keys and values."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ __all__ = ["EVERYBODY", "CacheScope"]
 class CacheScope(NamedTuple):
     """Requests of equal scopes share what they have in common, and no others do.
 
-    Whoever shares can find out what others have asked: a prompt that begins alike is answered sooner, and usage
-    tells how much of it was there. So a scope holds those alone who may know of each other.
+    Who shares can find out what others have sent: a prompt that begins alike is answered sooner, and `usage` says how
+    much of it was cached. So a scope is for those who may know each other's prompts.
 
     Attributes:
         salt: Tells scopes apart.
@@ -21,4 +21,4 @@ class CacheScope(NamedTuple):
 
 
 EVERYBODY = CacheScope()
-"""The scope of all who are told apart by nothing."""
+"""The scope of requests without a tenant."""

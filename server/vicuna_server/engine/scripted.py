@@ -3,10 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import count
-from typing import Self
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.engine.answer import Answer
@@ -27,58 +25,37 @@ from vicuna_server.engine.limits import (
     check_chats,
     check_embeddable,
     check_few_contexts,
+    check_has_tokens,
     check_scored,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
+from vicuna_server.engine.scripted_settings import ScriptedSettings
+from vicuna_server.engine.scripted_words import (
+    EMBEDDING_SIZE,
+    Script,
+    WordCounts,
+    certain_logprobs,
+    letter_vector,
+    script_of,
+    word_decoder,
+)
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import EngineError, RequestError, UsageError
+from vicuna_server.errors import EngineError, RequestError
 from vicuna_server.prompts import Conversation, get_template
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
 
-EMBEDDING_SIZE = 8
 VOCABULARY_SIZE = 2**20
 """A word's token id is its place in the order in which words were first seen."""
-
-
-@dataclass(frozen=True)
-class ScriptedSettings:
-    """How the scripted engine behaves.
-
-    Attributes:
-        tokens: Length of an answer, before `max_tokens` or a stop string ends it.
-        tokens_per_second: Speed of each stream; 0: as fast as it goes.
-        load_seconds: How long loading pretends to take.
-        context_length: Limit of prompt and answer together, in words.
-    """
-
-    tokens: int = 16
-    tokens_per_second: float = 0.0
-    load_seconds: float = 0.0
-    context_length: int = 4096
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str], context_length: int | None = None) -> Self:
-        """Read `VICUNA_SCRIPTED_TOKENS`, `…_TOKENS_PER_SECOND` and `…_LOAD_SECONDS`.
-
-        Raises:
-            UsageError: A value is not a number or is negative.
-        """
-        return cls(
-            tokens=int(_number(env, "VICUNA_SCRIPTED_TOKENS", cls.tokens)),
-            tokens_per_second=_number(env, "VICUNA_SCRIPTED_TOKENS_PER_SECOND", cls.tokens_per_second),
-            load_seconds=_number(env, "VICUNA_SCRIPTED_LOAD_SECONDS", cls.load_seconds),
-            context_length=context_length or cls.context_length,
-        )
 
 
 class ScriptedEngine:
     """Answers every request with the words of its last message, over and over.
 
     A token is a word with its space, and certain: its log probability is 0. Everything else (limits, stop strings,
-    waiting line, cancelling, counters) behaves as in the real engine.
+    queue, cancelling, counters) behaves as in the built-in engine.
     """
 
     def __init__(self, settings: ScriptedSettings, template: str = FROM_TOKENIZER, max_concurrency: int = 32) -> None:
@@ -122,26 +99,24 @@ class ScriptedEngine:
         if not (trim and isinstance(prompt, ChatPrompt)):
             script = self._render(prompt)
             return PreparedPrompt(len(script), param, script)
-        script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), _Words(), self._render)
+        script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), WordCounts(), self._render)
         return PreparedPrompt(len(script), param, script, left_out)
 
     async def submit(self, request: GenerationRequest) -> Generation:
-        """Accept a request as the real engine does; see `Engine.submit`."""
+        """Accept a request as the built-in engine does; see `Engine.submit`."""
         ready = await self.prepare(request.prompt, request.max_tokens)
-        if not isinstance(ready.content, _Script):
-            raise TypeError("the prompt was prepared by another engine")
-        last, stops, prompt_tokens = ready.content.last, ready.content.stops, ready.tokens
+        script, prompt_tokens = script_of(ready), ready.tokens
         self._admission.check(self.stats.running, self.stats.waiting)
         budget = request.below_ceiling(
             answer_budget(prompt_tokens, request.max_tokens, self.context_length, ready.param)
         )
-        words = last.split() or ["nothing"]
+        words = script.last.split() or ["nothing"]
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
         answer = Answer(
-            _decoder(words),
+            word_decoder(words),
             frozenset({eos}),
-            (*stops, *request.stop),
+            (*script.stops, *request.stop),
             budget,
             deadline,
             min_tokens=request.min_tokens,
@@ -150,38 +125,35 @@ class ScriptedEngine:
         length = math.inf if request.ignore_eos else max(self._settings.tokens, request.min_tokens)
         generation = Generation(prompt_tokens)
         self.stats.waiting += 1
-        logprobs = None if request.logprobs is None else _certain(words, request.logprobs)
+        logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
         task = asyncio.create_task(self._run(generation, answer, eos, length, logprobs))
         generation.on_cancel = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the waiting line
+        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the queue
         return generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
-        """Return vectors made of the letters' counts; see `Engine.embed`. It keeps nothing that could be shared."""
+        """Return vectors made of the letters' counts; see `Engine.embed`. Nothing is cached."""
         del scope
         texts = [self._text(prompt) for prompt in prompts]
         counts = [len(text.split()) for text in texts]
         for words in counts:
             check_embeddable(words, self.context_length)
         self.stats.prompt_tokens += sum(counts)
-        return [Embedding(_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
+        return [Embedding(letter_vector(text), tokens) for text, tokens in zip(texts, counts, strict=True)]
 
     async def score(
         self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
     ) -> list[list[PromptToken]]:
-        """Return the words, of which each is certain; see `Engine.score`."""
-        del scope  # nothing is kept
+        """Return the words, each with log probability 0; see `Engine.score`."""
+        del scope  # nothing is cached
         self._admission.check(self.stats.running, self.stats.waiting)
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
             ready = await self.prepare(prompt, 0)
-            if not isinstance(ready.content, _Script):
-                raise TypeError("the prompt was prepared by another engine")
-            ids = await self.tokenize(ready.content.text)
-            if not ids:
-                raise RequestError("prompt: there is no token in it", param="prompt")
+            ids = await self.tokenize(script_of(ready).text)
+            check_has_tokens(len(ids))
             answer_budget(len(ids), 0, self.context_length, ready.param)
             tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
@@ -198,7 +170,7 @@ class ScriptedEngine:
         for word in words:
             if word not in self._ids:
                 if len(self._words) >= VOCABULARY_SIZE:
-                    raise RequestError("the scripted engine has seen too many different words", status=503)
+                    raise RequestError("the scripted engine has seen too many different words; restart it", status=503)
                 self._ids[word] = len(self._words)
                 self._words.append(word)
             ids.append(self._ids[word])
@@ -223,17 +195,17 @@ class ScriptedEngine:
                 raise RequestError(f"token id {token} is not in the vocabulary; /tokenize gives ids", param="prompt")
         return " ".join(self._words[token] for token in prompt)
 
-    def _render(self, prompt: PromptInput) -> "_Script":
+    def _render(self, prompt: PromptInput) -> Script:
         if not isinstance(prompt, ChatPrompt):
             text = self._text(prompt)
-            return _Script(text, text, ())
+            return Script(text, text, ())
         check_chats(self.chats)
         conversation = Conversation.of(prompt.messages)
         last = conversation.turns[-1].content
         if self._template is None:
-            return _Script("\n".join(message.content for message in conversation.messages()), last, ())
+            return Script("\n".join(message.content for message in conversation.messages()), last, ())
         rendered = self._template.render(conversation)
-        return _Script(rendered.text(), last, rendered.stop)
+        return Script(rendered.text(), last, rendered.stop)
 
     async def _run(
         self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
@@ -249,7 +221,11 @@ class ScriptedEngine:
                 await self._generate(generation, answer, eos, length, logprobs)
         except asyncio.CancelledError:
             self.stats.cancelled += 1
-            generation.push(EngineError("EngineStopped", "the server stopped before the answer was complete"))
+            generation.push(
+                EngineError(
+                    "EngineStopped", "the server stopped before the response was complete; send the request again"
+                )
+            )
         finally:
             if running:
                 self.stats.running -= 1
@@ -262,7 +238,7 @@ class ScriptedEngine:
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
         start = time.monotonic()
         for index in count():
-            # Paced against the clock, so that a late wake-up does not slow the stream for good.
+            # Paced by the clock, so that a late wake-up does not slow the rest of the stream.
             await asyncio.sleep(max(0.0, start + (index + 1) * pause - time.monotonic()))
             self.stats.generated_tokens += 1
             token = index % eos if index < length else eos
@@ -272,58 +248,3 @@ class ScriptedEngine:
             if chunk.finish_reason is not None:
                 self.stats.finished += 1
                 return
-
-
-@dataclass(frozen=True)
-class _Script:
-    """A prompt's text, what is to be echoed, and the template's stop strings; its length is in words."""
-
-    text: str
-    last: str
-    stops: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.text.split())
-
-
-class _Words:
-    """Counts as this engine does."""
-
-    def least_tokens(self, prompt: str) -> int:
-        return len(prompt.split())
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-
-def _decoder(words: Sequence[str]) -> Callable[[Sequence[int]], str]:
-    def decode(ids: Sequence[int]) -> str:
-        return "".join(f"{words[token]} " for token in ids if token < len(words))
-
-    return decode
-
-
-def _certain(words: Sequence[str], alternatives: int) -> list[TokenLogprob]:
-    tops = [TopLogprob(token, f"{word} ".encode(), 0.0) for token, word in enumerate(words)]
-    return [TokenLogprob(*top, (top,) if alternatives else ()) for top in tops]
-
-
-def _vector(text: str) -> list[float]:
-    counts = [1.0] * EMBEDDING_SIZE
-    for byte in text.encode(errors="replace"):
-        counts[byte % EMBEDDING_SIZE] += 1
-    length = math.hypot(*counts)
-    return [count / length for count in counts]
-
-
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
-    raw = env.get(name)
-    if raw is None or raw == "":
-        return default
-    try:
-        value = float(raw)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"{name} must be a number that is not negative, got {raw!r}")
-    return value

@@ -1,4 +1,4 @@
-"""What an engine is told before it loads. Knows no torch, so that command lines can build it at once."""
+"""An engine's settings. They do not import torch, so that command lines start quickly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ __all__ = ["LoadSettings", "SchedulerSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
-    """How an engine lets sequences share it; an option of the scheduler has its place here.
+    """The scheduler's options.
 
     Attributes:
         max_concurrency: Generations at once.
-        prefix_reuse: Whether requests share the keys and values of what they have in common.
+        prefix_reuse: Whether requests share the keys and values of a common prefix.
     """
 
     max_concurrency: int = 32

@@ -17,10 +17,10 @@ class EngineStats:
         prompt_tokens: Prompt tokens taken in, reused ones included.
         prefix_hit_tokens: Of those, tokens whose keys and values were there already.
         generated_tokens: Tokens generated.
-        finished: Answers that came to their end.
-        cancelled: Answers whose client left.
-        failed: Answers that failed in the model.
-        preempted: Times that a generation gave its memory to older ones and was put back in the line.
+        finished: Completions that ended.
+        cancelled: Completions whose client left.
+        failed: Completions that failed in the model.
+        preempted: How often a sequence lost its block to older ones and went back into the queue.
     """
 
     running: int = 0

@@ -1,4 +1,4 @@
-"""Stop strings over a stream of text pieces: found across piece borders, and no part of one leaks."""
+"""Stop strings in a stream of text: found across chunks, and no part of one is shown."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Renders one chat template in this process, which has limits of time and memory; see `rendering`, which runs it.
+"""Renders one chat template in this process, which has limits of time and memory; `rendering` runs it.
 
 On standard input come the template and then conversations; each is answered on standard output, the template with an
 empty object. All are JSON objects in UTF-8 (halves of surrogate pairs as they are), each behind its length in 8 bytes,
@@ -18,11 +18,11 @@ from vicuna_server.prompts.sandbox import render
 __all__ = ["MOST_BYTES", "MOST_SECONDS", "read_frame", "write_frame"]
 
 MOST_BYTES = 256 * 2**20
-"""Of memory, 75 MiB of which are there from the start; conversations of 4 MiB need two thirds of the rest at most."""
+"""Of memory, 17 MiB of which are there from the start; conversations of 4 MiB need two thirds of the rest at most."""
 MOST_SECONDS = 5
 """Of processor time for one conversation; those of 2 048 messages need less than 0.1 s."""
 MOST_LETTERS = 300
-"""Of what is told of a failure: some errors of transformers quote the whole prompt."""
+"""Of a template's error in a message: it may quote the whole prompt."""
 
 _LENGTH = struct.Struct(">Q")
 
@@ -31,7 +31,7 @@ def read_frame(stream: IO[bytes], most: int | None = None) -> Any:
     """Return the next value; None at the end, or where it is longer than `most` bytes.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size or (most is not None and _LENGTH.unpack(head)[0] > most):
@@ -56,7 +56,7 @@ def _render(template: str, tokens: dict[str, str], asked: dict[str, Any]) -> dic
         text = render(template, messages, tokens, continues=asked["continues"])
     except (MemoryError, RecursionError) as error:
         return {"limit": "memory" if isinstance(error, MemoryError) else "depth"}
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's template does
+    except Exception as error:  # noqa: BLE001  # a template may raise anything
         return {"fault": printable(str(error) or type(error).__name__)[:MOST_LETTERS]}
     return {"text": text}
 
@@ -68,12 +68,12 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     write_frame(sink, {})
     while (asked := read_frame(source)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, first["seconds"])  # of processor time; then the process is no more
+        signal.setitimer(signal.ITIMER_PROF, first["seconds"])  # of processor time; the signal then ends the process
         answer = _render(first["template"], first["tokens"], asked)
         del asked
         try:
             write_frame(sink, answer)
-        except MemoryError:  # while the answer was written down, and nothing of it was sent
+        except MemoryError:  # raised before any byte of it was sent
             write_frame(sink, {"limit": "memory"})
         signal.setitimer(signal.ITIMER_PROF, 0)
         del answer

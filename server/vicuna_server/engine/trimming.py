@@ -1,8 +1,8 @@
-"""Leaves out the oldest turns of a conversation that is too long, where that is asked for.
+"""Leaves out the oldest turns of a conversation that is too long, where the request allows it.
 
-To find how many by encoding what would remain, for one number after the other, takes seconds where a conversation has
-megabytes. So it is counted: by letters first, then each message once, from the newest back to where there is no more
-room. What a template adds to each message shows when the whole is encoded, which is done once or twice.
+To encode what remains after each turn would take seconds where a conversation has megabytes. So tokens are counted: by
+letters first, then each message once, from the newest back until the context is full. What a template adds to each
+message shows when the whole is encoded, once or twice.
 """
 
 from collections.abc import Callable, Sequence, Sized
@@ -19,7 +19,7 @@ ANSWER_SHARE = 4
 """Without max_tokens, one part in so many of the context is kept for the answer."""
 
 _ATTEMPTS = 4
-"""The second is right where a template adds as much to each message; the last resort is the last turn alone."""
+"""The second fits where the template adds the same to each message. After the last attempt only the last turn stays."""
 
 Encoded = TypeVar("Encoded", bound=Sized)
 
@@ -42,7 +42,7 @@ def most_tokens(context_length: int, max_tokens: int | None) -> int:
 def trim(
     prompt: ChatPrompt, most: int, counting: Counting, encode: Callable[[ChatPrompt], Encoded]
 ) -> tuple[Encoded, int]:
-    """Encode a conversation without as many of its oldest turns as it takes to fit, and tell how many messages go.
+    """Encode a conversation without its oldest turns, so that it fits; return how many messages were left out.
 
     System messages stay, and so does the last turn, which may be too long alone. What is left begins with a user's
     message.

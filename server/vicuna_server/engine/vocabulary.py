@@ -1,4 +1,4 @@
-"""Single tokens as bytes: what log probabilities show, where a token may be a part of a character."""
+"""Single tokens as bytes, for log probabilities: a token may be a part of a character."""
 
 import re
 

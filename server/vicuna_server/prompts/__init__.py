@@ -1,4 +1,7 @@
-"""Conversation to prompt text and stop strings. Pure."""
+"""Conversations to prompts, and prompts to token ids; without torch and transformers.
+
+The names here need neither tokenizers nor jinja2; `tokenizer` and `sandbox`, which do, are imported by their own names.
+"""
 
 from vicuna_server.prompts.conversation import Conversation, Message, Role
 from vicuna_server.prompts.prompt import EndOfTurn, Prompt

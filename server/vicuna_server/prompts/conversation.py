@@ -26,7 +26,7 @@ class Conversation:
     Attributes:
         system: Text that replaces the template's own system text; None keeps the template's.
         turns: User and assistant messages, and system messages where they may stay among them; neighbours of one role
-            joined by a newline; never empty, and the first is no system message.
+            joined by a newline; never empty, and the first is not a system message.
         continues: Whether the assistant's message came last: the answer then goes on from its text.
     """
 
@@ -55,7 +55,10 @@ class Conversation:
             else:
                 turns.append(message)
         if not turns:
-            raise RequestError("messages: at least one user message is needed", param="messages")
+            raise RequestError(
+                "messages: they have neither a user's nor an assistant's message; send at least one user message",
+                param="messages",
+            )
         return cls("\n".join(system) if system else None, tuple(turns), messages[-1].role == "assistant")
 
     def messages(self) -> list[Message]:

@@ -1,7 +1,8 @@
 """How transformers' LlamaTokenizer uses a tokenizer.json: its vocabulary and tokens, with spaces put in its own way.
 
-Models whose tokenizer_config.json names that class are served with these ids everywhere else, so here too. The
-class writes a space in front of a text (`legacy`: of each text between special tokens) whatever tokenizer.json says.
+Other servers give models whose tokenizer_config.json names that class these ids, so this one does too. The class
+writes a space in front of a text (`legacy`: of each text between special tokens) and ignores what tokenizer.json says
+about spaces.
 """
 
 from dataclasses import replace

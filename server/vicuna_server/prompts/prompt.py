@@ -7,7 +7,7 @@ __all__ = ["EndOfTurn", "Prompt"]
 
 
 class EndOfTurn(Enum):
-    """Stands for the end-of-sequence token itself, which text can never spell."""
+    """Stands for the end-of-sequence token, which text never becomes."""
 
     EOS = "eos"
 

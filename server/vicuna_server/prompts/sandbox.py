@@ -2,11 +2,12 @@
 
 Source: the documentation of chat templates in transformers and the behaviour of its `apply_chat_template`, to which
 tests hold this module: `tools` and `documents` are None, `tojson` escapes no HTML, `raise_exception`, `strftime_now`,
-`break`, `continue` and `{% generation %}` exist. A template is a program of a stranger: it runs in Jinja's sandbox,
+`break`, `continue` and `{% generation %}` exist. A template is an untrusted program: it runs in Jinja's sandbox,
 and the caller has to bound its time and memory.
 """
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -20,9 +21,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 __all__ = ["default_template", "render"]
-
-_END = "VICUNA_CONTINUES_HERE "
-"""Marks where the last message ends. Its space tells whether the template trims messages."""
 
 
 def default_template(stated: str | Mapping[str, str] | None) -> str:
@@ -59,23 +57,25 @@ def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
         ValueError: The message that is to be continued does not end the prompt.
         Exception: Whatever the template raises.
     """
+    compiled = _compiled(template)
     said = [dict(message) for message in messages]
+    # Marks where the last message ends. No message can spell it; its space tells whether the template trims messages.
+    end = f"vicuna{secrets.token_hex(8)} "
     if continues:
         if not said or "content" not in template:
             raise ValueError("there is no message whose content the template writes, so none can be continued")
-        said[-1]["content"] += _END
-    text = _compiled(template).render(
-        messages=said, tools=None, documents=None, add_generation_prompt=not continues, **tokens
-    )
-    return _cut(text, messages[-1]["content"]) if continues else text
+        said[-1]["content"] += end
+    text = compiled.render(messages=said, tools=None, documents=None, add_generation_prompt=not continues, **tokens)
+    return _cut(text, messages[-1]["content"], end) if continues else text
 
 
-def _cut(text: str, last: str) -> str:
-    """Return the prompt up to the end of its last message."""
-    place = text.rfind(_END.strip())
+def _cut(text: str, last: str, end: str) -> str:
+    """Return the prompt up to the end of its last message, without the marks in a text that is written twice."""
+    place = text.rfind(end.strip())
     if place < 0 or last.strip() not in text:
         raise ValueError("the template does not write the last message as it is, so it cannot be continued")
-    return text[:place] if text.startswith(_END, place) else text[:place].rstrip()
+    before = text[:place] if text.startswith(end, place) else text[:place].rstrip()
+    return before.replace(end, "").replace(end.strip(), "")
 
 
 @lru_cache(maxsize=4)

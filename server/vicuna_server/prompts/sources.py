@@ -1,6 +1,6 @@
 """The built-in formats as Jinja, for programs that take a model's prompt format from its folder.
 
-The renderers in `templates` say what is right; these give the same, and are held to it by tests.
+The renderers in `templates` define the formats; tests hold these to the same token ids.
 """
 
 import re
@@ -33,6 +33,6 @@ def jinja_source(name: str, *, spaced_once: bool = False) -> str:
 
 
 def written_format(source: str) -> str | None:
-    """Return which built-in format a template is that `jinja_source` gave; None for anybody else's."""
+    """Return which built-in format a template is that `jinja_source` gave; None for any other."""
     found = _MARK.match(source)
     return found[1] if found and found[1] in BUILT_IN_TEMPLATES else None

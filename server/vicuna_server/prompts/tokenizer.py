@@ -2,8 +2,8 @@
 
 It needs the `tokenizers` package alone, so that a server without torch and transformers encodes prompts too. The ids
 are those of transformers' AutoTokenizer, to which tests hold it: the tokens that tokenizer_config.json and
-special_tokens_map.json add are added in the same order. `add_bos_token` and `add_eos_token` are ignored as there: with a
-tokenizer.json its post-processor says what goes around a text. `clean_up_tokenization_spaces` is not applied: spaces
+special_tokens_map.json add are added in the same order. `add_bos_token` and `add_eos_token` are ignored as there: the
+post-processor in tokenizer.json says what goes around a text. `clean_up_tokenization_spaces` is not applied: spaces
 stay as the model wrote them.
 """
 
@@ -176,7 +176,7 @@ def open_tokenizer(folder: Path) -> JsonTokenizer:
     try:
         content = path.read_text(encoding="utf-8")
         backend = Backend.from_str(content)
-        files = read_files(folder).with_tokens_of(backend.get_added_tokens_decoder())
+        files = read_files(folder).with_tokens_of(backend)
         if takes_llama_form(files, content):
             backend, files = in_llama_form(backend, files)
         return JsonTokenizer(backend, files)
@@ -194,7 +194,7 @@ def _add_tokens(backend: Backend, files: TokenizerFiles) -> None:
     """Add what the other files have and tokenizer.json has not; a token that differs there takes their form."""
     backend.add_tokens([token for _, token in sorted(files.added.items(), key=lambda item: item[0])])
     known = {str(token.content) for token in backend.get_added_tokens_decoder().values()}
-    backend.add_tokens([token for token in _unknown((*files.named.values(), *files.extra), known)])
+    backend.add_tokens(_unknown((*files.named.values(), *files.extra), known))
 
 
 def _unknown(tokens: Iterable[AddedToken], known: set[str]) -> list[AddedToken]:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from vicuna_server.errors import InputError
 
@@ -18,6 +18,8 @@ _TEMPLATE, _FURTHER_TEMPLATES = "chat_template.jinja", "additional_chat_template
 _NAMES = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 """In the order in which transformers adds those that a vocabulary lacks."""
 _EXTRA, _OLD_EXTRA, _DECODER = "extra_special_tokens", "additional_special_tokens", "added_tokens_decoder"
+
+Key = TypeVar("Key", str, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,16 @@ class TokenizerFiles:
         """Whether special tokens in any text are text, as the configuration may ask."""
         return self.config.get("split_special_tokens") is True
 
-    def with_tokens_of(self, vocabulary: Mapping[int, AddedToken]) -> Self:
-        """Return them with the added tokens of tokenizer.json, which count only where the configuration has none."""
-        if _DECODER in self.config:
-            return self
-        return replace(self, added={**self.added, **vocabulary}).with_forms_of_added()
+    def with_tokens_of(self, backend: Tokenizer) -> Self:
+        """Return them with the tokens of tokenizer.json: those the configuration says nothing of.
+
+        Its added tokens count where the configuration has none, and its padding names the token to pad with.
+        """
+        named = dict(self.named)
+        if backend.padding is not None and "pad_token" not in self.config:
+            named.setdefault("pad_token", AddedToken(backend.padding["pad_token"], special=True))
+        added = self.added if _DECODER in self.config else {**self.added, **backend.get_added_tokens_decoder()}
+        return replace(self, named=named, added=added).with_forms_of_added()
 
     def with_forms_of_added(self) -> Self:
         """Return them with each named token in the form in which it is among the added ones, if it is."""
@@ -65,21 +72,31 @@ def read_files(folder: Path) -> TokenizerFiles:
     """
     config = _table(folder / _CONFIG)
     stated = config if _DECODER in config else {**config, **_table(folder / _SPECIAL)}
-    more = stated.get(_EXTRA) or stated.get(_OLD_EXTRA) or ()
-    names = {
-        **{name: stated[name] for name in (*_NAMES, *stated) if name.endswith("_token") and name in stated},
-        **(more if isinstance(more, dict) else {}),
-    }
-    named = {name: token for name, value in names.items() if (token := _special(value)) is not None}
-    extra = () if isinstance(more, dict) else tuple(token for one in more if (token := _special(one)) is not None)
+    named, extra = _named_and_extra(stated)
     special = {str(token.content) for token in (*named.values(), *extra)}
     added = _decoder(config[_DECODER]) if _DECODER in config else _added_file(folder / _ADDED, special)
     model_type = str(_table(folder / "config.json").get("model_type") or "")
-    return TokenizerFiles(config, model_type, named, extra, added, _templates(folder, config)).with_forms_of_added()
+    files = TokenizerFiles(config, model_type, named, extra, added, _templates(folder, config))
+    return files.with_forms_of_added()
+
+
+def _named_and_extra(stated: Mapping[str, Any]) -> tuple[dict[str, AddedToken], tuple[AddedToken, ...]]:
+    """Return the special tokens by name, the usual names first, and those without a name."""
+    names = dict.fromkeys(_NAMES) | {name: value for name, value in stated.items() if name.endswith("_token")}
+    more = stated.get(_EXTRA) or stated.get(_OLD_EXTRA) or {}
+    if isinstance(more, dict):
+        return _specials({**names, **more}), ()
+    return _specials(names), tuple(_specials(dict(enumerate(more))).values())
+
+
+def _specials(values: Mapping[Key, Any]) -> dict[Key, AddedToken]:
+    """Return the values that are special tokens; `add_bos_token`, for one, is not."""
+    found = {key: _special(value) for key, value in values.items()}
+    return {key: token for key, token in found.items() if token is not None}
 
 
 def _special(value: Any) -> AddedToken | None:
-    """Return a special token written as text or as an object; None for what is neither, such as `add_bos_token`."""
+    """Return a special token that is written as text or as an object; None for anything else."""
     if isinstance(value, str):
         return AddedToken(value, special=True)
     if isinstance(value, dict) and isinstance(value.get("content"), str):

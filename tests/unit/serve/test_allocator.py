@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.rows import fill, store
+from support.kv_cache import fill, store
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, Block, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
-from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row, common_prefix
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, SequenceTokens, common_prefix
 
 ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.integers(1, 400)), max_size=60)
 
@@ -43,36 +43,36 @@ def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]
         assert pool.used == sum(block.size for block in blocks)
 
 
-def held(store: KeyValueStore, row: Row) -> list[float]:
-    assert row.block is not None
-    values = [buffer[row.block.start :][: row.done, 0, 0].tolist() for buffer in (*store.keys, *store.values)]
+def held(store: KeyValueStore, one: SequenceTokens) -> list[float]:
+    assert one.block is not None
+    values = [buffer[one.block.start :][: one.computed, 0, 0].tolist() for buffer in (*store.keys, *store.values)]
     assert values[0] == values[1]
     return values[0]
 
 
 @given(st.lists(st.tuples(st.sampled_from("pgkd"), st.integers(0, 9), st.integers(1, 150)), max_size=60))
 @settings(deadline=None, max_examples=200)
-def test_every_row_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
+def test_every_sequence_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
     buffers = store(10 * BLOCK_TOKENS)
-    cache, rows = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[Row]()
+    cache, members = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[SequenceTokens]()
     for action, index, tokens in actions:
-        row = rows[index % len(rows)] if rows else None
+        one = members[index % len(members)] if members else None
         if action == "p":
-            # Few different beginnings, so that rows share them.
-            new = Row([index % 3] * min(tokens, 40) + list(range(tokens)))
-            if cache.place(new, len(new.ids) + 8, rows) is Placing.PLACED:
-                assert new.done < len(new.ids)
-                assert held(buffers, new) == new.ids[: new.done]
+            # Few different beginnings, so that sequences share them.
+            new = SequenceTokens([index % 3] * min(tokens, 40) + list(range(tokens)))
+            if cache.place(new, len(new.ids) + 8, members) is Placing.PLACED:
+                assert new.computed < len(new.ids)
+                assert held(buffers, new) == new.ids[: new.computed]
                 fill(buffers, new)
-                rows.append(new)
-        elif row and action == "g":
-            if cache.ensure(row, len(row.ids) + tokens):
-                row.ids.extend([7] * tokens)
-                fill(buffers, row)
-        elif row:
-            rows.remove(row)
-            (cache.keep if action == "k" else cache.drop)(row)
-        for one in rows:
+                members.append(new)
+        elif one and action == "g":
+            if cache.ensure(one, len(one.ids) + tokens):
+                one.ids.extend([7] * tokens)
+                fill(buffers, one)
+        elif one:
+            members.remove(one)
+            (cache.keep if action == "k" else cache.drop)(one)
+        for one in members:
             assert held(buffers, one) == one.ids
     assert cache.used <= cache.capacity
 
@@ -84,38 +84,38 @@ def test_moving_down_over_oneself() -> None:
     assert buffers.keys[0][20:120, 0, 0].tolist() == list(range(100))
 
 
-def test_the_longest_unused_rows_go_first() -> None:
+def test_the_longest_unused_blocks_go_first() -> None:
     cache, asked = PrefixCache(store(4 * BLOCK_TOKENS), 4 * BLOCK_TOKENS), {}
-    for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before there is no more room
-        row = Row([first] * BLOCK_TOKENS)
-        assert cache.place(row, BLOCK_TOKENS, []) is Placing.PLACED
-        asked[first] = row.done
-        row.done = BLOCK_TOKENS
-        cache.keep(row)
+    for first in (1, 2, 3, 1, 4, 5):  # 1 is used again before the cache is full
+        one = SequenceTokens([first] * BLOCK_TOKENS)
+        assert cache.place(one, BLOCK_TOKENS, []) is Placing.PLACED
+        asked[first] = one.computed
+        one.computed = BLOCK_TOKENS
+        cache.keep(one)
     assert asked[1] == BLOCK_TOKENS - 1
     for first, there in ((1, True), (2, False)):
-        row = Row([first] * BLOCK_TOKENS)
-        cache.place(row, BLOCK_TOKENS, [])
-        assert bool(row.done) is there
-        cache.drop(row)
+        one = SequenceTokens([first] * BLOCK_TOKENS)
+        cache.place(one, BLOCK_TOKENS, [])
+        assert bool(one.computed) is there
+        cache.drop(one)
 
 
-def test_a_row_waits_for_one_that_computes_its_beginning() -> None:
+def test_a_sequence_waits_for_one_that_computes_its_beginning() -> None:
     cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
-    first, second = Row(list(range(100))), Row([*range(90), 7, 7])
+    first, second = SequenceTokens(list(range(100))), SequenceTokens([*range(90), 7, 7])
     assert cache.place(first, 100, []) is Placing.PLACED
     assert cache.place(second, 100, [first]) is Placing.COMING
-    first.done = 95
+    first.computed = 95
     assert cache.place(second, 100, [first]) is Placing.PLACED
-    assert second.done == 90
+    assert second.computed == 90
 
 
 def test_no_room() -> None:
     cache = PrefixCache(store(2 * BLOCK_TOKENS), 2 * BLOCK_TOKENS)
-    row = Row([1] * BLOCK_TOKENS)
-    assert cache.place(row, 2 * BLOCK_TOKENS, []) is Placing.PLACED
-    assert cache.place(Row([2]), 1, [row]) is Placing.FULL
-    assert not cache.ensure(row, 2 * BLOCK_TOKENS + 1)
+    one = SequenceTokens([1] * BLOCK_TOKENS)
+    assert cache.place(one, 2 * BLOCK_TOKENS, []) is Placing.PLACED
+    assert cache.place(SequenceTokens([2]), 1, [one]) is Placing.FULL
+    assert not cache.ensure(one, 2 * BLOCK_TOKENS + 1)
 
 
 @pytest.mark.parametrize(

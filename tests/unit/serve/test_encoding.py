@@ -1,4 +1,4 @@
-"""Conversations as token ids: those of the plain encoding, one BOS, and turns that nobody can forge."""
+"""Conversations as token ids: those of the plain encoding, one BOS, and turns that a message cannot forge."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -199,3 +199,12 @@ def test_a_template_is_tried_once_and_one_that_breaks_over_it_still_serves() -> 
     assert [template.keeps_system_in_place, template.keeps_system_in_place] == [False, False]
     assert template.encode(talk("Hello"))
     assert rendered == [9, 1]
+
+
+def test_a_built_in_format_needs_an_end_of_sequence_token_behind_answers() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    encoder = PromptEncoder(opened(tokenizer), "vicuna_v1.1")
+    assert encoder.encode(ChatPrompt(said(("user", "a")))).ids
+    with pytest.raises(RequestError, match="tokenizer has none"):
+        encoder.encode(ChatPrompt(said(("user", "a"), ("assistant", "b"), ("user", "c"))))

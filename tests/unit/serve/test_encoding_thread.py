@@ -1,4 +1,4 @@
-"""What encodes prompts: one after the other, and it is known when one does not come to its end."""
+"""What encodes prompts: one after the other, and it is known when one hangs."""
 
 import asyncio
 import threading
@@ -33,11 +33,11 @@ async def test_a_call_without_end_is_told_to_all_who_wait() -> None:
     await asyncio.sleep(0)
     assert not thread.hung
     for one in waiting:
-        with pytest.raises(EngineError, match="does not come to its end"):
+        with pytest.raises(EngineError, match="has been encoded for more than"):
             await one
     assert thread.hung
     assert thread.waiting == 0
-    with pytest.raises(EngineError, match="does not come to its end"):
+    with pytest.raises(EngineError, match="has been encoded for more than"):
         await thread.run(lambda: True)
     release.set()
     await eventually(lambda: not thread.hung)

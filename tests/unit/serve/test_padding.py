@@ -1,4 +1,4 @@
-"""Passes come in few shapes on the CPU, whose kernels are kept for each; nobody gets what belongs to nobody."""
+"""Passes come in few shapes on the CPU, whose kernels are kept for each; padding changes no result."""
 
 import torch
 
@@ -16,7 +16,7 @@ def test_few_numbers_of_rows_stand_in_for_all() -> None:
     assert all(rows <= number for rows, number in enumerate(numbers, 1))
     assert all(padded(number) == number for number in numbers)
     assert [padded(rows) for rows in (1, 2, 4, 8, 32, 128, 512, MOST)] == [1, 2, 4, 8, 32, 128, 512, MOST]
-    # what is computed for nobody: a few rows, and of many an eighth at most
+    # padding: a few rows, and of many an eighth at most
     assert all(number - rows < 16 for rows, number in enumerate(numbers[:256], 1))
     assert all(number - rows < 8 for rows, number in enumerate(numbers[:128], 1))
     assert all(number - rows <= rows / 8 for rows, number in enumerate(numbers, 1) if rows > 128)
@@ -35,7 +35,7 @@ def test_passes_have_few_shapes_and_their_rows_come_first() -> None:
     assert len(shapes) <= 36
 
 
-def test_rows_that_belong_to_nobody_leave_no_trace_in_the_store() -> None:
+def test_padding_leaves_no_trace_in_the_kv_cache() -> None:
     store = KeyValueStore(KeyValueShape((CPU,), 1, 2, torch.float32), 64)
     for buffer in (*store.keys, *store.values):
         buffer.fill_(5.0)

@@ -123,6 +123,8 @@ def test_gpus_get_their_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 20_000))
     capped = choose_placement("auto", 2, "auto", 5_000)
     assert capped.max_memory == {0: 5_000, 1: 5_000}
-    assert choose_placement("auto", 1, "auto", 13 * 2**30).max_memory == {0: 9_000}  # more than is free helps nobody
+    assert choose_placement("auto", 1, "auto", 13 * 2**30).max_memory == {
+        0: 9_000
+    }  # a limit above what is free changes nothing
     assert capped.dtype is torch.float16
     assert choose_placement("cuda", 0, "auto", None).max_memory == {0: 9_000}

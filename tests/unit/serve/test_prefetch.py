@@ -39,7 +39,7 @@ def test_all_weight_files_are_read_and_nothing_else(tmp_path: Path) -> None:
     prefetch(tmp_path).join()
     deadline = time.monotonic() + 30
     while (there := _resident(weights)) < SIZE // mmap.PAGESIZE and time.monotonic() < deadline:
-        time.sleep(0.01)  # until the disk has brought what is on its way; nobody tells of that
+        time.sleep(0.01)  # until the disk has read what was asked for; there is no event for that
     assert there == SIZE // mmap.PAGESIZE
     assert _resident(other) == 0
 

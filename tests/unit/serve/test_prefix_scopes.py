@@ -1,56 +1,56 @@
-"""Rows of one scope are made from each other, and nothing of another scope's tokens can be seen from there."""
+"""Sequences of one scope share keys and values, and see nothing of another scope's tokens."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.rows import fill, store
+from support.kv_cache import fill, store
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
-from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, Row
+from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, SequenceTokens
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
 ALICE, BOB = CacheScope("alice"), CacheScope("bob")
 SECRET = [*range(100, 140), 7, 3, 9, 1, 4, *range(200, 260)]
 
 
-def place(cache: PrefixCache, row: Row, *running: Row) -> Placing:
-    return cache.place(row, len(row.ids) + 8, list(running))
+def place(cache: PrefixCache, one: SequenceTokens, *running: SequenceTokens) -> Placing:
+    return cache.place(one, len(one.ids) + 8, list(running))
 
 
 @pytest.mark.parametrize(("other", "cached"), [(ALICE, 99), (BOB, 0), (EVERYBODY, 0), (CacheScope("alice", False), 0)])
-def test_a_finished_row_serves_its_scope_alone(other: CacheScope, cached: int) -> None:
+def test_a_finished_sequence_serves_its_scope_alone(other: CacheScope, cached: int) -> None:
     buffers = store(8 * BLOCK_TOKENS)
     cache = PrefixCache(buffers, 8 * BLOCK_TOKENS)
-    first = Row(SECRET[:100], scope=ALICE)
+    first = SequenceTokens(SECRET[:100], scope=ALICE)
     assert place(cache, first) is Placing.PLACED
     fill(buffers, first)
     cache.keep(first)
     for _ in range(2):
-        second = Row(SECRET[:100], scope=other)
+        second = SequenceTokens(SECRET[:100], scope=other)
         assert place(cache, second) is Placing.PLACED
-        assert second.done == cached
-        cache.keep(second) if second.done else cache.drop(second)
+        assert second.computed == cached
+        cache.keep(second) if second.computed else cache.drop(second)
     assert cache._kept[0].scope == ALICE
 
 
 @pytest.mark.parametrize(("other", "placing"), [(ALICE, Placing.COMING), (BOB, Placing.PLACED)])
-def test_nobody_waits_for_another_scopes_row(other: CacheScope, placing: Placing) -> None:
+def test_a_sequence_does_not_wait_for_one_of_another_scope(other: CacheScope, placing: Placing) -> None:
     cache = PrefixCache(store(8 * BLOCK_TOKENS), 8 * BLOCK_TOKENS)
-    first = Row(SECRET[:], scope=ALICE)
+    first = SequenceTokens(SECRET[:], scope=ALICE)
     assert place(cache, first) is Placing.PLACED
-    assert place(cache, Row(SECRET[:], scope=other), first) is placing
+    assert place(cache, SequenceTokens(SECRET[:], scope=other), first) is placing
 
 
 def test_a_scope_that_is_not_kept_shares_while_it_runs_and_leaves_nothing() -> None:
     once, buffers = CacheScope("once", kept=False), store(8 * BLOCK_TOKENS)
     cache = PrefixCache(buffers, 8 * BLOCK_TOKENS)
-    first, second = Row(SECRET[:], scope=once), Row(SECRET[:], scope=once)
+    first, second = SequenceTokens(SECRET[:], scope=once), SequenceTokens(SECRET[:], scope=once)
     assert place(cache, first) is Placing.PLACED
     fill(buffers, first)
     assert place(cache, second, first) is Placing.PLACED
-    assert second.done == len(SECRET) - 1
-    for row in (first, second):
-        cache.keep(row)
+    assert second.computed == len(SECRET) - 1
+    for one in (first, second):
+        cache.keep(one)
     assert cache.used == 0
 
 
@@ -61,23 +61,23 @@ STEPS = st.lists(
 
 
 def observed(steps: list[tuple[str, bool, int, int]], victims_tokens: int) -> list[tuple[Placing, int]]:
-    """Return what the attacker sees of the placing of his own rows; the victim's tokens all lie so much higher."""
+    """Return what the attacker sees when his sequences are placed; the victim's tokens all lie so much higher."""
     buffers = store(10 * BLOCK_TOKENS)
-    cache, rows, seen = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[Row](), list[tuple[Placing, int]]()
+    cache, members, seen = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[SequenceTokens](), list[tuple[Placing, int]]()
     for action, is_victim, index, tokens in steps:
         if action == "p":
             offset = victims_tokens if is_victim else 0
             ids = [offset + 1 + index % 3] * min(tokens, 40) + [offset + token for token in range(tokens)]
-            row = Row(ids, scope=BOB if is_victim else ALICE)
-            placing = cache.place(row, len(ids) + 8, rows)
+            one = SequenceTokens(ids, scope=BOB if is_victim else ALICE)
+            placing = cache.place(one, len(ids) + 8, members)
             if not is_victim:
-                seen.append((placing, row.done))
+                seen.append((placing, one.computed))
             if placing is Placing.PLACED:
-                fill(buffers, row)
-                rows.append(row)
-        elif rows:
-            row = rows.pop(index % len(rows))
-            (cache.keep if action == "k" else cache.drop)(row)
+                fill(buffers, one)
+                members.append(one)
+        elif members:
+            one = members.pop(index % len(members))
+            (cache.keep if action == "k" else cache.drop)(one)
     return seen
 
 

@@ -100,10 +100,10 @@ def test_no_process_outlives_its_renderer() -> None:
 
 def test_where_no_process_is_to_be_had_the_client_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with pytest.raises(OverloadedError, match="no process"):
+    with pytest.raises(OverloadedError, match="cannot be started"):
         render(Renderer(PLAIN, {}))
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(OverloadedError, match="does not come up"):
+    with pytest.raises(OverloadedError, match="did not start"):
         render(Renderer(PLAIN, {}))
 
 

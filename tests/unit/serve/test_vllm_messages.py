@@ -60,6 +60,8 @@ def test_values_that_vllm_takes_otherwise_are_put_its_way() -> None:
     assert 0 < body_of(top_p=0.0)["top_p"] < 0.001
     seeds = [body_of(seed=seed)["seed"] for seed in (-1, 0, 2**63 - 1, -(2**63))]
     assert seeds == [2**63 - 1, 0, 2**63 - 1, 0]  # -1 would be none at all
+    without_end = generation_body(GenerationRequest("unused", min_tokens=4), [1], (), 11, "m")
+    assert without_end["min_tokens"] == 0  # else the model's own end could not be within the answer
     with pytest.raises(RequestError, match="typical_p") as caught:
         check_supported(GenerationRequest("x", typical_p=0.9))
     assert (caught.value.status, caught.value.param) == (400, "typical_p")

@@ -1,8 +1,8 @@
-"""Which stretch of the preallocated cache belongs to whom; numbers only, no tensors.
+"""Which block of the preallocated KV cache belongs to which sequence; numbers only, without tensors.
 
 Every sequence's keys and values lie in one contiguous block, so that attention reads them in place: pages
-scattered over the cache would have to be gathered at every step. The price is that a block that cannot grow
-where it lies must move, which is a plain copy.
+scattered over the cache would have to be gathered at every step. The price: a block that cannot grow
+in its place must move, which is a plain copy.
 """
 
 from bisect import insort
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 __all__ = ["BLOCK_TOKENS", "Block", "KVCacheAllocator", "Move"]
 
 BLOCK_TOKENS = 64
-"""Regions are multiples of so many tokens, so that growing by a token costs nothing most of the time."""
+"""Blocks are multiples of so many tokens, so that most growth by one token needs no work."""
 
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A contiguous stretch of the pool, in tokens."""
+    """A contiguous part of the cache, in tokens."""
 
     start: int
     size: int

@@ -33,7 +33,7 @@ class Decoder(Protocol):
 
 
 class TransformersDecoder:
-    """Runs `forward` of a model of transformers, whose attention is replaced by the pass's own.
+    """Runs `forward` of a model of transformers, with the attention of the pass in place of its own.
 
     Args:
         model: A causal language model of transformers, whole on one device or spread by accelerate.
@@ -68,7 +68,7 @@ class TransformersDecoder:
         output = module(
             input_ids=batch.ids[None].to(device),
             position_ids=batch.positions[None].to(device),
-            # Only to keep transformers from making a mask of its own, which nobody would look at.
+            # Keeps transformers from making a mask of its own, which this attention would not use.
             attention_mask=torch.zeros((1, 1, 1, 1), dtype=self._model.dtype, device=device),
             use_cache=False,
             ragged=batch,
@@ -83,8 +83,8 @@ class TransformersDecoder:
 def _unsupported(model: Any) -> EngineError:
     return EngineError(
         "ModelUnsupported",
-        f"{type(model).__name__} is no plain decoder with attention in every layer, which this server needs; serve it "
-        "by other means",
+        f"{type(model).__name__} is not a plain decoder with attention in every layer, which this server needs; serve "
+        "it with another server",
     )
 
 
@@ -102,7 +102,7 @@ def shape_of(model: Any) -> KeyValueShape:
         layers = tuple(next(layer.parameters()).device for layer in model.base_model.layers)
     except (AttributeError, TypeError) as error:
         raise _unsupported(model) from error
-    if getattr(model, "_is_stateful", False):  # it keeps more than keys and values, which would be lost in silence
+    if getattr(model, "_is_stateful", False):  # it keeps more than this cache does
         raise _unsupported(model)
     return KeyValueShape(layers, heads, size, model.dtype)
 
@@ -124,17 +124,20 @@ def _attention(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
         return plain
-    # Others pass what this attention does not do; to leave it out would give wrong words without an error.
+    # Some models ask for more than this attention does. To ignore it would give wrong text without an error.
     for name in ("softcap", "s_aux", "sliding_window"):
         if options.get(name) is not None:
-            raise EngineError("ModelUnsupported", f"this model's attention needs {name}, which this server has not")
+            raise EngineError(
+                "ModelUnsupported",
+                f"this model's attention needs {name}, which this server does not have; serve it with another server",
+            )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (state[0].transpose(0, 1) for state in (query, key, value))
     if module.layer_idx in ragged_seen or not (ragged.keeps(key) and ragged.keeps(value)):
         raise EngineError(
             "ModelUnsupported",
             f"{type(module).__name__} does not attend once with the heads that config.json names, which this server "
-            "needs; serve the model by other means",
+            "needs; serve it with another server",
         )
     ragged_seen.add(module.layer_idx)
     return ragged.attend(module.layer_idx, query, key, value, scale)[None], None

@@ -1,14 +1,11 @@
-"""The real engine: encodes requests and hands them to the one thread that owns the model."""
+"""The built-in engine: encodes requests and hands them to the one thread that owns the model."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
@@ -18,45 +15,35 @@ from vicuna_server.engine.base import (
     PromptInput,
     PromptToken,
 )
-from vicuna_server.engine.builtin.forbidding import Forbidden
 from vicuna_server.engine.builtin.loading import LoadedModel, load_model
-from vicuna_server.engine.builtin.prefix import Row
-from vicuna_server.engine.builtin.sampling import Sampler
-from vicuna_server.engine.builtin.scoring import Score, told
-from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
+from vicuna_server.engine.builtin.prefix import SequenceTokens
+from vicuna_server.engine.builtin.requests import generating_sequence
+from vicuna_server.engine.builtin.scoring import Score, with_text
+from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.builtin.worker import Worker
-from vicuna_server.engine.encoding import EncodedPrompt
 from vicuna_server.engine.encoding_thread import HUNG_SECONDS, EncodingThread
-from vicuna_server.engine.limits import (
-    Admission,
-    answer_budget,
-    check_embeddable,
-    check_few_contexts,
-    check_scored,
-    check_tokens,
-)
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_scored
+from vicuna_server.engine.prompt_desk import PromptDesk, own_copy
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.engine.trimming import most_tokens
-from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import EngineError, RequestError
+from vicuna_server.errors import EngineError
 
 __all__ = ["BuiltinEngine"]
 
 PROMPTS_AT_ONCE = 8
-"""Texts of one request in the batch, so that a thousand texts leave room for others."""
+"""Texts of one request in the batch at once, so that a thousand texts leave room for other requests."""
 
 Result = TypeVar("Result")
 
 
 class BuiltinEngine:
-    """Runs a causal language model of transformers; requests join and leave between two tokens.
+    """Runs a causal language model of transformers; requests join and finish between two steps.
 
     Args:
         settings: What to load.
-        loader: Loads the model, on the engine's thread; tests bring their own.
-        hung_seconds: How long encoding a prompt may take before the engine is taken for hung.
+        loader: Loads the model, on the engine's thread.
+        hung_seconds: How long encoding a prompt may take before the engine counts as hung.
     """
 
     def __init__(
@@ -97,7 +84,7 @@ class BuiltinEngine:
 
     @property
     def hung(self) -> bool:
-        """Whether a prompt's encoding does not come to its end."""
+        """Whether a prompt's encoding takes too long."""
         return self._encoding.hung
 
     async def load(self) -> None:
@@ -110,50 +97,19 @@ class BuiltinEngine:
         self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
-        if isinstance(prompt, PreparedPrompt):
-            return prompt
-        since = time.monotonic()
-        self._check_admission()
-        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-        work = partial(_encode, self.loaded, prompt, max_tokens, param, trim=trim)
-        encoded, left_out = await self._encoding.run(work)
-        if not encoded.ids:
-            raise RequestError("prompt: there is no token in it", param="prompt")
-        return PreparedPrompt(len(encoded), param, encoded, left_out, since)
+        return await self._desk.prepare(prompt, max_tokens, self._check_admission, trim=trim)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request, encoded where that is still to be done; see `Engine.submit`."""
         loaded = self.loaded
         ready = await self.prepare(request.prompt, request.max_tokens)
-        encoded, started = _own_copy(ready), ready.since
-        budget = request.below_ceiling(
-            answer_budget(ready.tokens, request.max_tokens, loaded.context_length, ready.param)
-        )
-        ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.eos)
-        check_tokens(request, loaded.encoder.vocabulary.size, budget, ends)
         words: list[list[int]] = []
         if request.bad_words:
             words = await self._encoding.run(partial(loaded.encoder.spellings, request.bad_words))
-        answer = Answer(
-            lambda ids: loaded.encoder.decode(list(ids), skip_special_tokens=request.skip_special_tokens),
-            ends,
-            (*encoded.stop, *request.stop),
-            budget,
-            None if request.time_limit is None else started + request.time_limit,
-            min_tokens=request.min_tokens,
-            include_stop=request.include_stop,
-        )
-        generation = Generation(ready.tokens, submitted=started)
-        rows = range(loaded.encoder.vocabulary.size)  # a tokenizer may have tokens that the model has not
-        known = [word for word in words if max(word, default=0) in rows]
-        early = [token for token in ends if token in rows]
-        forbidden = Forbidden(request.allowed_token_ids, known, early, request.min_tokens)
-        sampler = Sampler(request, encoded.ids, forbidden)
-        row = Row(encoded.ids, scope=request.scope)
-        sequence = Sequence(row, Answering(sampler, answer, generation, budget))
+        sequence, generation = generating_sequence(loaded, request, ready, words)
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
-        self._check_admission()  # others may have come while this one was encoded
+        self._check_admission()  # the queue may have filled while this one was encoded
         worker.enqueue([sequence])
         return generation
 
@@ -178,13 +134,13 @@ class BuiltinEngine:
         for prompt in prompts:
             ready = await self.prepare(prompt, 0)
             answer_budget(ready.tokens, 0, loaded.context_length, ready.param)
-            encoded.append(_own_copy(ready).ids)
+            encoded.append(own_copy(ready).ids)
         self._check_admission()
         check_scored(sum(map(len, encoded)), most)
         scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top), scope)
         vocabulary = loaded.encoder.vocabulary
         return [
-            await self._encoding.run(partial(told, vocabulary, ids, scores))
+            await self._encoding.run(partial(with_text, vocabulary, ids, scores))
             for ids, scores in zip(encoded, scored, strict=True)
         ]
 
@@ -194,36 +150,32 @@ class BuiltinEngine:
         purpose: Callable[[asyncio.Future[Result]], Embedded | Scored],
         scope: CacheScope,
     ) -> list[Result]:
-        """Run prompts that nothing is generated behind, some at once, and return what is made of each."""
+        """Run prompts without generating, some at once, and return the result of each."""
         results: list[Result] = []
         loop = asyncio.get_running_loop()
         for index in range(0, len(prompts), PROMPTS_AT_ONCE):
             group = prompts[index : index + PROMPTS_AT_ONCE]
             coming: list[asyncio.Future[Result]] = [loop.create_future() for _ in group]
             sequences = [
-                Sequence(Row(ids, scope=scope), purpose(result)) for ids, result in zip(group, coming, strict=True)
+                Sequence(SequenceTokens(ids, scope=scope), purpose(result))
+                for ids, result in zip(group, coming, strict=True)
             ]
             self._running_worker.enqueue(sequences)
             try:
                 results += await asyncio.gather(*coming)
             finally:
-                self._running_worker.cancel(sequences)  # those that are through do not mind
+                self._running_worker.cancel(sequences)  # harmless for those that have finished
         return results
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        loaded, param = self.loaded, "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-        check = partial(check_few_contexts, context_length=loaded.context_length, param=param)
-        encode = partial(loaded.encoder.encode, prompt, add_special_tokens=add_special_tokens, check=check)
-        return (await self._encoding.run(encode)).ids
+        return await self._desk.tokenize(prompt, add_special_tokens=add_special_tokens)
 
     async def detokenize(self, ids: Several[int]) -> str:
         """Return the text; see `Engine.detokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        loaded = self.loaded
-        check_few_contexts(len(ids), loaded.context_length, "tokens")
-        return await self._encoding.run(partial(loaded.encoder.detokenize, ids))
+        return await self._desk.detokenize(ids)
 
     async def close(self) -> None:
         """Stop the thread after its current step."""
@@ -238,33 +190,11 @@ class BuiltinEngine:
         self._admission.check(self.stats.running, waiting)
 
     @property
+    def _desk(self) -> PromptDesk:
+        return PromptDesk(self.loaded.encoder, self.loaded.context_length, self._encoding)
+
+    @property
     def _running_worker(self) -> Worker:
         if self._worker is None:
             raise EngineError("NotLoaded", "the model is not loaded yet")
         return self._worker
-
-
-def _encode(
-    loaded: LoadedModel, prompt: PromptInput, max_tokens: int | None, param: str, *, trim: bool
-) -> tuple[EncodedPrompt, int]:
-    """Return the prompt's tokens, and how many messages were left out; all checks that it takes come first."""
-    context = loaded.context_length
-
-    def check(least: int) -> None:
-        # with the answer's tokens it is exact, and said when the prompt's are known
-        answer_budget(least, None if max_tokens is None else min(max_tokens, 1), context, param, estimated=True)
-
-    def encode(one: PromptInput) -> EncodedPrompt:
-        return loaded.encoder.encode(one, check=check)
-
-    if trim and isinstance(prompt, ChatPrompt):
-        return fitted(prompt, most_tokens(context, max_tokens), loaded.encoder, encode)
-    return encode(prompt), 0
-
-
-def _own_copy(ready: PreparedPrompt) -> EncodedPrompt:
-    """Return what `prepare` has made, with ids to which an answer's can be added."""
-    encoded = ready.content
-    if not isinstance(encoded, EncodedPrompt):
-        raise TypeError("the prompt was prepared by another engine")
-    return replace(encoded, ids=list(encoded.ids))

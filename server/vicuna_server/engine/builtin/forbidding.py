@@ -1,4 +1,4 @@
-"""Which tokens may not come next: what a request allows, the words it does not want, and ends that are too early."""
+"""Which tokens may not come next: those a request does not allow, unwanted words, and ends that are too early."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -11,7 +11,7 @@ _NEVER = -torch.inf
 
 
 class Forbidden:
-    """What one answer must not go on with, as vLLM's `allowed_token_ids`, `bad_words` and `min_tokens` have it.
+    """Which tokens a completion must not have next: vLLM's `allowed_token_ids`, `bad_words` and `min_tokens`.
 
     Args:
         allowed: the only tokens that may come; None: all.

@@ -1,4 +1,4 @@
-"""The LLaMA architecture in few operations: what Vicuna, Alpaca and their like are served with.
+"""The LLaMA architecture in few operations: for Vicuna, Alpaca and similar models.
 
 The same arithmetic as transformers' LlamaForCausalLM, with query, key and value in one matrix product, what follows
 a product within its kernel, and no work per layer that is the same in all layers. At batch 1 a third of
@@ -38,7 +38,7 @@ class LlamaDecoder:
 
     Args:
         model: A LlamaForCausalLM for which `is_plain_llama` holds.
-        weights: What its parameters are taken from, in whatever order is best; None: it has them.
+        weights: Where its parameters are read from, in the order of the files; None: the model has them.
     """
 
     def __init__(self, model: Any, weights: Weights | None = None) -> None:
@@ -53,7 +53,7 @@ class LlamaDecoder:
             fill(inner.embed_tokens, "model.embed_tokens")
             if weights is not None and model.config.tie_word_embeddings:
                 model.lm_head.weight = inner.embed_tokens.weight
-            else:  # a model that has its weights has also been told whether the two are one
+            else:  # a model that is loaded already has its own, tied or not
                 fill(model.lm_head, "lm_head")
             return Product(model.lm_head)
 

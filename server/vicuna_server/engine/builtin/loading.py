@@ -1,4 +1,4 @@
-"""Loads an artifact: tokenizer, chat template and model, each failure as one sentence."""
+"""Loads an artifact: tokenizer, chat template and model; each failure is one sentence."""
 
 import json
 import logging
@@ -70,7 +70,8 @@ def load_model(settings: LoadSettings) -> LoadedModel:
     if context_length > native:
         raise InputError(
             "ContextLengthTooLarge",
-            f"--context-length {context_length} is more than the {native} tokens this model was made for",
+            f"--context-length {context_length} is more than the {native} tokens that config.json allows; set at most "
+            f"{native}",
         )
     tokenizer = _load_tokenizer(settings.folder)
     template = choose_template(tokenizer, settings)
@@ -98,11 +99,14 @@ def _load_config(folder: Path) -> Any:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _hub.AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError("ModelBroken", f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
+        raise InputError(
+            "ModelBroken",
+            f"{folder / 'config.json'} cannot be used: {_first_line(error)}; correct it, or fetch it again",
+        ) from error
 
 
 def _stored_dtype(config: Any) -> torch.dtype | None:
-    """Return the type that the config says its weights have; None where it does not say, or something strange."""
+    """Return the type that the config says its weights have; None where it does not say, or names another."""
     stored = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
     return stored if isinstance(stored, torch.dtype) else None
 
@@ -112,7 +116,7 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _stream(settings: LoadSettings, placement: Placement, config: Any) -> Decoder | None:
-    """Load layer by layer; None where that is not for this model, device or folder, or something is wrong with it."""
+    """Load layer by layer; None where this model, device or folder does not allow that."""
     if config.model_type != "llama" or placement.max_memory is not None or settings.quantization != "none":
         return None
     try:
@@ -142,7 +146,7 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
     if settings.quantization != "none":
         options["quantization_config"] = _quantization(settings.quantization, placement.dtype)
         options.setdefault("device_map", {"": placement.device})
-    options["ignore_mismatched_sizes"] = True  # so that it says which; they are refused below
+    options["ignore_mismatched_sizes"] = True  # so that they are listed; `_check_whole` refuses them
     with _explaining(settings.folder):
         model, info = _hub.AutoModelForCausalLM.from_pretrained(settings.folder, **options)
     _check_whole(settings.folder, info)
@@ -158,11 +162,11 @@ def _load_weights(settings: LoadSettings, placement: Placement) -> Any:
 
 
 def _check_whole(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse a model of which transformers filled a part with random numbers.
+    """Refuse a model that lacks weights, which transformers has filled with random numbers.
 
     Args:
         folder: The model's.
-        info: What transformers says of loading it.
+        info: transformers' report of loading it.
 
     Raises:
         InputError: `ModelBroken` for other shapes, `TensorMissing`.
@@ -200,10 +204,10 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     except ImportError as error:
         raise EngineError(
             "QuantizationUnavailable",
-            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, or none"
-            ' (pip install "vicuna-operator[gpu]" brings it)',
+            f"quantization {kind} needs bitsandbytes, which is not installed here; use an image that has it, "
+            'quantization none, or pip install "vicuna-operator[gpu]"',
         ) from error
-    # It tells of its casts at every product of a step.
+    # It logs its casts at every matrix product of a step.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if kind == "int8":
         return _hub.BitsAndBytesConfig(load_in_8bit=True)

@@ -62,7 +62,7 @@ def _require_gpus(needed: int) -> None:
     if visible < needed:
         raise EngineError(
             "DeviceUnavailable",
-            f"{needed} CUDA GPU(s) are asked for and {visible} are visible here; check the driver and the GPU "
+            f"{needed} CUDA GPU(s) are needed and {visible} are visible here; check the driver and the GPU "
             "resource, or set device cpu with 0 GPUs",
         )
 

@@ -1,8 +1,8 @@
-"""The memory of keys and values: rows of running sequences, and finished rows kept for those who go on from them.
+"""The KV cache: blocks of running sequences, and blocks of finished ones, kept for sequences that begin alike.
 
 The next turn of a conversation begins with the tokens of the last one, and requests to one model often share
-their system text. Keys and values depend on nothing but the tokens up to their place, so a row that begins
-with the same tokens is taken over or copied instead of computed: within a scope, and never across (`CacheScope`).
+their system text. Keys and values depend on nothing but the tokens up to their place. So the block of a sequence that
+begins with the same tokens is taken over or copied: within a scope, and never across (`CacheScope`).
 """
 
 from collections.abc import Iterable
@@ -13,59 +13,59 @@ from vicuna_server.engine.builtin.allocator import Block, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
-__all__ = ["Placing", "PrefixCache", "Row", "common_prefix"]
+__all__ = ["Placing", "PrefixCache", "SequenceTokens", "common_prefix"]
 
 MIN_SHARED = 16
 """Fewer tokens in common are not worth a copy, nor waiting for."""
 MAX_KEPT = 256
-"""Finished rows kept at most, so that looking through them stays cheap."""
+"""Blocks of finished sequences kept at most, so that looking through them stays cheap."""
 
 
 @dataclass(slots=True, eq=False)
-class Row:
-    """Tokens, and where the keys and values of the first of them lie.
+class SequenceTokens:
+    """The tokens of a sequence, and where the keys and values of the first of them lie.
 
     Attributes:
         ids: All tokens.
-        block: Their place; None: they have none at the moment.
-        done: So many of the first tokens have their keys and values there.
-        scope: Whose rows it may be made from, and who from it.
+        block: Where; None: they have no block at the moment.
+        computed: How many of the first tokens have their keys and values there.
+        scope: Which requests it may share keys and values with.
     """
 
     ids: list[int]
     block: Block | None = None
-    done: int = field(default=0)
+    computed: int = field(default=0)
     scope: CacheScope = EVERYBODY
 
 
 class Placing(Enum):
-    """What came of the attempt to place a row."""
+    """What came of the attempt to give a sequence its block."""
 
     PLACED = "placed"
     FULL = "full"
-    """There is no room now."""
+    """The cache is full."""
     COMING = "coming"
-    """A running row is about to compute what this one needs too."""
+    """A running sequence is about to compute what this one needs too."""
 
 
 class PrefixCache:
-    """Places rows in the store and remembers finished ones, dropping the longest unused where room is needed.
+    """Gives sequences their blocks, and drops the longest unused block of a finished one where room is needed.
 
     Args:
         store: The buffers.
         capacity: Tokens they have room for.
-        reuse: Whether rows are shared at all; off for comparison in tests.
+        reuse: Whether keys and values are shared at all.
     """
 
     def __init__(self, store: KeyValueStore, capacity: int, *, reuse: bool = True) -> None:
         self._store = store
         self._pool = KVCacheAllocator(capacity)
         self._reuse = reuse
-        self._kept: list[Row] = []  # the longest unused first
+        self._kept: list[SequenceTokens] = []  # the longest unused first
 
     @property
     def used(self) -> int:
-        """Tokens in blocks, the padding of blocks and kept rows included."""
+        """Tokens in blocks, the padding of blocks and kept blocks included."""
         return self._pool.used
 
     @property
@@ -73,97 +73,99 @@ class PrefixCache:
         """Tokens that fit."""
         return self._pool.capacity
 
-    def place(self, row: Row, room: int, running: Iterable[Row], *, share: bool = True) -> Placing:
-        """Give a row its block, with what is there already of its beginning.
+    def place(
+        self, tokens: SequenceTokens, room: int, running: Iterable[SequenceTokens], *, share: bool = True
+    ) -> Placing:
+        """Give a sequence its block, with the keys and values of its beginning that are there already.
 
         Args:
-            row: One without a block; gets `block` and `done`.
-            room: Tokens of room it gets at least.
-            running: Rows in use, which may be copied from within their scope.
+            tokens: Those of a sequence without a block; `block` and `computed` are set.
+            room: Size of its block in tokens, at least.
+            running: Those of sequences in the batch, which may be copied from within their scope.
             share: False: all of its tokens are to be computed.
         """
-        donor, shared, coming = self._donor(row, list(running)) if share and self._reuse else (None, 0, 0)
+        donor, shared, coming = self._donor(tokens, list(running)) if share and self._reuse else (None, 0, 0)
         if coming - shared >= MIN_SHARED:
             return Placing.COMING
         if donor is None or shared < MIN_SHARED:
-            return self._place_anew(row, room, None)
+            return self._place_anew(tokens, room, None)
         if donor not in self._kept:
-            return self._place_copy(row, room, donor, shared)
+            return self._place_copy(tokens, room, donor, shared)
         # To the end of the line: the last to be dropped.
         self._kept.remove(donor)
-        if 2 * shared < donor.done:
+        if 2 * shared < donor.computed:
             self._kept.append(donor)
-            return self._place_copy(row, room, donor, shared)
-        row.block, row.done = donor.block, shared
-        if self.ensure(row, room):
+            return self._place_copy(tokens, room, donor, shared)
+        tokens.block, tokens.computed = donor.block, shared
+        if self.ensure(tokens, room):
             return Placing.PLACED
-        self.drop(row)
+        self.drop(tokens)
         return Placing.FULL
 
-    def ensure(self, row: Row, tokens: int) -> bool:
-        """Make a row's block large enough, moving it if need be; False when there is no room."""
-        block = row.block
-        if block is None or block.size >= tokens:
+    def ensure(self, tokens: SequenceTokens, length: int) -> bool:
+        """Make a block large enough, and move it where its neighbour is in the way; False when the cache is full."""
+        block = tokens.block
+        if block is None or block.size >= length:
             return block is not None
-        while not self._pool.extend(block, tokens):
-            # A quarter more than needed, so that a growing row moves only now and then.
-            larger = self._pool.allocate(tokens + tokens // 4) or self._pool.allocate(tokens)
+        while not self._pool.extend(block, length):
+            # A quarter more than needed, so that a growing block moves only now and then.
+            larger = self._pool.allocate(length + length // 4) or self._pool.allocate(length)
             if larger is not None:
-                self._store.copy(block.start, larger.start, row.done)
+                self._store.copy(block.start, larger.start, tokens.computed)
                 self._pool.release(block)
-                row.block = larger
+                tokens.block = larger
                 return True
-            if not self._make_room(self._pool.padded(tokens) - block.size, None):
+            if not self._make_room(self._pool.padded(length) - block.size, None):
                 return False
         return True
 
-    def keep(self, row: Row) -> None:
-        """Keep a finished row for those of its scope who begin with the same tokens."""
-        if row.block is None or row.done < MIN_SHARED or not (self._reuse and row.scope.kept):
-            self.drop(row)
+    def keep(self, tokens: SequenceTokens) -> None:
+        """Keep a finished sequence's block for those of its scope that begin with the same tokens."""
+        if tokens.block is None or tokens.computed < MIN_SHARED or not (self._reuse and tokens.scope.kept):
+            self.drop(tokens)
             return
-        self._pool.trim(row.block, row.done)
-        self._kept.append(Row(row.ids[: row.done], row.block, row.done, row.scope))
-        row.block, row.done = None, 0
+        self._pool.trim(tokens.block, tokens.computed)
+        self._kept.append(SequenceTokens(tokens.ids[: tokens.computed], tokens.block, tokens.computed, tokens.scope))
+        tokens.block, tokens.computed = None, 0
         if len(self._kept) > MAX_KEPT:
             self.drop(self._kept.pop(0))
 
-    def drop(self, row: Row) -> None:
-        """Give a row's block back; the row has then nothing done."""
-        if row.block is not None:
-            self._pool.release(row.block)
-        row.block, row.done = None, 0
+    def drop(self, tokens: SequenceTokens) -> None:
+        """Free a sequence's block; none of its tokens is computed then."""
+        if tokens.block is not None:
+            self._pool.release(tokens.block)
+        tokens.block, tokens.computed = None, 0
 
-    def _donor(self, row: Row, running: list[Row]) -> tuple[Row | None, int, int]:
-        """Return the row of its scope with most in common, how much is there, and how much there will be somewhere."""
+    def _donor(self, tokens: SequenceTokens, running: list[SequenceTokens]) -> tuple[SequenceTokens | None, int, int]:
+        """Return who of its scope has most in common, how much of that is computed, and how much will be."""
         best, shared, coming = None, 0, 0
-        limit = len(row.ids) - 1  # the last token must run, for its logits
+        limit = len(tokens.ids) - 1  # the last token must run, for its logits
         for other in (*running, *self._kept):
-            if other is row or other.block is None or other.scope != row.scope:
+            if other is tokens or other.block is None or other.scope != tokens.scope:
                 continue
-            common = common_prefix(row.ids, other.ids, limit)
+            common = common_prefix(tokens.ids, other.ids, limit)
             coming = max(coming, common)
-            if min(common, other.done) > shared:
-                best, shared = other, min(common, other.done)
+            if min(common, other.computed) > shared:
+                best, shared = other, min(common, other.computed)
         return best, shared, coming
 
-    def _place_anew(self, row: Row, room: int, spared: Row | None) -> Placing:
+    def _place_anew(self, tokens: SequenceTokens, room: int, spared: SequenceTokens | None) -> Placing:
         while (block := self._pool.allocate(room)) is None:
             if not self._make_room(self._pool.padded(room), spared):
                 return Placing.FULL
-        row.block, row.done = block, 0
+        tokens.block, tokens.computed = block, 0
         return Placing.PLACED
 
-    def _place_copy(self, row: Row, room: int, donor: Row, shared: int) -> Placing:
-        placing = self._place_anew(row, room, donor)
-        if placing is Placing.PLACED and row.block is not None and donor.block is not None:
-            self._store.copy(donor.block.start, row.block.start, shared)
-            row.done = shared
+    def _place_copy(self, tokens: SequenceTokens, room: int, donor: SequenceTokens, shared: int) -> Placing:
+        placing = self._place_anew(tokens, room, donor)
+        if placing is Placing.PLACED and tokens.block is not None and donor.block is not None:
+            self._store.copy(donor.block.start, tokens.block.start, shared)
+            tokens.computed = shared
         return placing
 
-    def _make_room(self, tokens: int, spared: Row | None) -> bool:
-        """Close gaps, or drop the longest unused kept row; False when neither helps."""
-        if self._pool.free >= tokens and (moves := self._pool.compact()):
+    def _make_room(self, size: int, spared: SequenceTokens | None) -> bool:
+        """Close gaps, or drop the longest unused kept block; False when neither helps."""
+        if self._pool.free >= size and (moves := self._pool.compact()):
             for move in moves:
                 self._store.copy(move.source, move.block.start, move.block.size)
             return True

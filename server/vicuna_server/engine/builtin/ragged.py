@@ -1,8 +1,8 @@
 """One forward pass over new tokens of several sequences, packed one behind the other.
 
-Linear layers see one long row of tokens, whatever sequence they belong to; attention runs per sequence over its
-own block of the store. A pass may mix single tokens of running answers with chunks of prompts. On the CPU some rows
-that belong to nobody follow, see `padding`: attention leaves them out, and what comes of them is nobody's.
+Linear layers see all tokens in one tensor, of all sequences; attention runs per sequence over its
+own block of the store. A pass may mix single tokens of running answers with chunks of prompts. On the CPU some
+padding follows, see `padding`: attention skips it, and its results are dropped.
 """
 
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ class Pass:
 
         Args:
             layer: Index of the layer.
-            query: Shape (rows, query heads, head size).
-            key: Shape (rows, key/value heads, head size).
+            query: Shape (tokens and padding, query heads, head size).
+            key: Shape (tokens and padding, key/value heads, head size).
             value: As `key`.
             scale: Factor of the dot products.
 

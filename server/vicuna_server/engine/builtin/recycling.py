@@ -1,4 +1,4 @@
-"""Memory for tensors that are soon dropped: fresh pages cost several times what filling them does."""
+"""Reuses the memory of tensors that are soon dropped: new pages cost several times as much as filling them."""
 
 import math
 import weakref
@@ -14,9 +14,9 @@ _Memory = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 class Recycling:
-    """Makes tensors on the CPU; the memory of one that is gone goes to the next of its size.
+    """Makes tensors on the CPU; when one is freed, its memory goes to the next of its size.
 
-    A tensor that is kept keeps its memory, as any does. May be used by several threads.
+    A tensor that is still in use keeps its memory. Several threads may use this at once.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,8 @@ class Recycling:
             memory = self._free[size].pop()
         except IndexError:
             memory = np.empty(size, np.uint8)
-        # A view of its own for each tensor, whose end is the tensor's; weakly, so that what is kept keeps no more.
+        # The view ends with its tensor, which gives the memory back. The reference is weak, so that tensors in use do
+        # not keep unused memory.
         lent = memory[:]
         weakref.finalize(lent, _take_back, weakref.ref(self), memory)
         return torch.from_numpy(lent).view(dtype).view(shape)

@@ -168,7 +168,12 @@ def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | Engi
     choices: list[Choice | EngineError] = []
     for row, (sampler, token) in enumerate(zip(samplers, tokens, strict=True)):
         if not finite[row]:
-            choices.append(EngineError("NonFiniteLogits", "the model computed logits that are not finite numbers"))
+            choices.append(
+                EngineError(
+                    "NonFiniteLogits",
+                    "the model computed logits that are not finite numbers; try --dtype float32, or check its weights",
+                )
+            )
         elif sampler.logprobs is None:
             choices.append(Choice(token))
         else:

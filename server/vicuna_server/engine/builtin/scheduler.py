@@ -1,4 +1,4 @@
-"""The running batch: requests join and leave between any two passes, each pass a token for all and some prompts."""
+"""The running batch: sequences join and finish between any two steps. A step is one pass through the model."""
 
 import logging
 from collections import deque
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from vicuna_server.engine.builtin.decoder import Decoder
+from vicuna_server.engine.builtin.failures import as_engine_error, free_memory_after
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache
 from vicuna_server.engine.builtin.ragged import Chunk, Pass
 from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
-from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_rows
+from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_tokens
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
@@ -23,24 +24,24 @@ logger = logging.getLogger(__name__)
 
 CHUNK_ALONE = 1024
 CHUNK_IN_COMPANY = 128
-"""Prompt tokens per pass: while others generate, prompts must not hold up their next token."""
+"""Prompt tokens per step: while others generate, prompts must not hold up their next token."""
 
 MOST_CHUNKS = 4
-"""So many times that where those who wait for their first token are twice as many times those who generate."""
+"""`CHUNK_IN_COMPANY` grows up to so many times where more sequences wait for their first token than generate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The prompt of what generates nothing is through."""
+    """The prompt of a sequence that generates nothing is computed."""
 
 
 Result = Choice | Finished | EngineError
-"""The next token, the end of a prompt that is not answered, or the failure that ends a sequence."""
+"""The next token, the end of a prompt that generates nothing, or the failure that ends a sequence."""
 Outcome = tuple[Sequence, Result]
 
 
 class Scheduler:
-    """Decides what runs in each pass. All calls come from one thread, under `torch.inference_mode`.
+    """Schedules each step and runs it. All calls come from one thread, under `torch.inference_mode`.
 
     Args:
         decoder: The model.
@@ -63,13 +64,13 @@ class Scheduler:
         return len(self.running) + len(self.waiting)
 
     def step(self) -> list[Outcome]:
-        """Take in who waits and can, run one pass, and return what it gave."""
+        """Admit waiting sequences, run one step, and return what it gave."""
         self._admit()
         outcomes: list[Outcome] = []
         generating: list[tuple[Sequence, int]] = []
         for sequence, count in self._schedule():
-            # Another one may have been put back to make room for this one or for an earlier one.
-            if sequence not in self.running or not self._room_for(sequence, sequence.row.done + count):
+            # It may have been preempted to make room for an earlier one.
+            if sequence not in self.running or not self._room_for(sequence, sequence.tokens.computed + count):
                 continue
             if isinstance(sequence.purpose, Embedded):
                 outcomes += self._embed(sequence, sequence.purpose, count)
@@ -77,7 +78,7 @@ class Scheduler:
                 outcomes += self._score(sequence, sequence.purpose, min(count, SCORED_AT_ONCE))
             else:
                 generating.append((sequence, count))
-        generating = [(sequence, count) for sequence, count in generating if sequence.row.block is not None]
+        generating = [(sequence, count) for sequence, count in generating if sequence.tokens.block is not None]
         if generating:
             outcomes += self._generate(generating)
         self._count()
@@ -88,16 +89,16 @@ class Scheduler:
 
         Args:
             sequence: A waiting or running one.
-            keep: Whether its keys and values may serve others; what a failed pass left must not.
+            keep: Whether its keys and values may serve others; False after a step that failed.
         """
         if sequence in self.running:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
         if keep:
-            self._cache.keep(sequence.row)
+            self._cache.keep(sequence.tokens)
         else:
-            self._cache.drop(sequence.row)
+            self._cache.drop(sequence.tokens)
         self._count()
 
     def sequences(self) -> list[Sequence]:
@@ -109,68 +110,68 @@ class Scheduler:
         self._stats.kv_tokens = self._cache.used
 
     def _admit(self) -> None:
-        """Let waiting sequences in, in their order; one that waits for another's prefix does not hold up the next."""
+        """Admit waiting sequences in their order; one that waits for another's prefix does not hold up the next."""
         for sequence in list(self.waiting):
             if len(self.running) >= self._max_running:
                 return
             answering = isinstance(sequence.purpose, Answering)
-            rows = [other.row for other in self.running if isinstance(other.purpose, Answering)]
-            placing = self._cache.place(sequence.row, sequence.room, rows, share=answering)
+            others = [other.tokens for other in self.running if isinstance(other.purpose, Answering)]
+            placing = self._cache.place(sequence.tokens, sequence.room, others, share=answering)
             if placing is Placing.FULL:
                 return
             if placing is Placing.COMING:
                 continue
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            if not sequence.admitted:  # one that was put back is not counted again
+            if not sequence.admitted:  # a preempted one is not counted again
                 sequence.admitted = True
-                self._stats.prefix_hit_tokens += sequence.row.done
+                self._stats.prefix_hit_tokens += sequence.tokens.computed
                 self._stats.prompt_tokens += sequence.prompt_tokens
                 if isinstance(sequence.purpose, Answering):
-                    sequence.purpose.generation.cached_tokens = sequence.row.done
+                    sequence.purpose.generation.cached_tokens = sequence.tokens.computed
                     sequence.purpose.generation.begun = True
 
     def _schedule(self) -> list[tuple[Sequence, int]]:
-        """Return who runs in the next pass with how many tokens, in the order of their arrival.
+        """Return the sequences of the next step with how many tokens each, in the order of their arrival.
 
-        Those that generate run always. The rest of the pass goes to prompts: half of it at least to the oldest, so
-        that it gets through, the rest to those behind it, so that a short one need not wait for a long one's end.
+        Those that generate always run. The rest of the step goes to prompts: at least half of it to the oldest, so
+        that it comes to its end, the rest to those behind it, so that a short one need not wait for a long one.
         """
         prompts = [sequence for sequence in self.running if not sequence.generating]
-        shares = dict.fromkeys(self.running, 1)
+        scheduled = dict.fromkeys(self.running, 1)
         if prompts:
             budget = _prompt_budget(len(prompts), len(self.running) - len(prompts))
             oldest, *others = prompts
             left = budget - min(oldest.left, budget // 2 if others else budget)
             for sequence in others:
-                shares[sequence] = min(sequence.left, left)
-                left -= shares[sequence]
-            taken = sum(shares[sequence] for sequence in others)
-            shares[oldest] = min(oldest.left, budget - taken)
-        return [(sequence, count) for sequence, count in shares.items() if count]
+                scheduled[sequence] = min(sequence.left, left)
+                left -= scheduled[sequence]
+            taken = sum(scheduled[sequence] for sequence in others)
+            scheduled[oldest] = min(oldest.left, budget - taken)
+        return [(sequence, count) for sequence, count in scheduled.items() if count]
 
     def _room_for(self, sequence: Sequence, tokens: int) -> bool:
-        """Make room, where there is none by putting the newest sequences back in the line."""
-        while not self._cache.ensure(sequence.row, tokens):
+        """Make room for so many tokens of a sequence; where the cache is full, preempt the newest ones."""
+        while not self._cache.ensure(sequence.tokens, tokens):
             newest = self.running[-1]
-            self._cache.drop(newest.row)
+            self._cache.drop(newest.tokens)
             self.running.remove(newest)
             self.waiting.appendleft(newest)
-            newest.begin_anew()
+            newest.reset()
             self._stats.preempted += 1
             if newest is sequence:
                 return False
         return True
 
     def _generate(self, members: list[tuple[Sequence, int]]) -> list[Outcome]:
-        """Run one pass; if it fails, run each member alone, so that only the one to blame fails."""
+        """Run one step; where it fails, run each sequence alone, so that only the one at fault fails."""
         try:
             logits = self._decoder.logits(self._pass(members))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not reach the other requests
+        except Exception as error:  # noqa: BLE001  # it must not reach the other requests
             if len(members) == 1:
-                return [(members[0][0], _failure(error))]
-            logger.warning("a pass over %d sequences failed, trying each alone: %s", len(members), error)
-            _after_failure(error)
+                return [(members[0][0], as_engine_error(error))]
+            logger.warning("a step over %d sequences failed, trying each alone: %s", len(members), error)
+            free_memory_after(error)
             return [outcome for member in members for outcome in self._generate([member])]
         return _advance(members, logits)
 
@@ -178,49 +179,50 @@ class Scheduler:
         try:
             hidden = self._decoder.hidden(self._pass([(sequence, count)]))
         except Exception as error:  # noqa: BLE001  # as above
-            return [(sequence, _failure(error))]
+            return [(sequence, as_engine_error(error))]
         total = hidden.float().sum(dim=0).cpu()
         purpose.total = total if purpose.total is None else purpose.total + total
-        sequence.row.done += count
+        sequence.tokens.computed += count
         return [] if sequence.left else [(sequence, Finished())]
 
     def _score(self, sequence: Sequence, purpose: Scored, count: int) -> list[Outcome]:
-        row = sequence.row
-        # what stands behind each token of this pass; there is nothing behind the last one
-        targets = row.ids[row.done + 1 : row.done + count + 1]
+        tokens = sequence.tokens
+        # The token behind each of this step; nothing is behind the prompt's last.
+        targets = tokens.ids[tokens.computed + 1 : tokens.computed + count + 1]
         try:
             logits = self._decoder.every_logits(self._pass([(sequence, count)]))
-            purpose.scores += score_rows(logits[: len(targets)], targets, purpose.top)
+            purpose.scores += score_tokens(logits[: len(targets)], targets, purpose.top)
         except Exception as error:  # noqa: BLE001  # as above
-            return [(sequence, _failure(error))]
-        row.done += count
+            return [(sequence, as_engine_error(error))]
+        tokens.computed += count
         return [] if sequence.left else [(sequence, Finished())]
 
     def _pass(self, members: list[tuple[Sequence, int]]) -> Pass:
         chunks = []
         for sequence, count in members:
-            row = sequence.row
-            if row.block is None:
+            tokens = sequence.tokens
+            if tokens.block is None:
                 raise RuntimeError("a sequence without a block cannot run")
-            chunks.append(Chunk(row.ids[row.done : row.done + count], row.done, row.block.start))
+            first, last = tokens.computed, tokens.computed + count
+            chunks.append(Chunk(tokens.ids[first:last], first, tokens.block.start))
         return Pass(chunks, self._store)
 
 
 def _prompt_budget(prompts: int, generating: int) -> int:
-    """Return how many tokens of prompts go into one pass; fewer where answers wait for its end."""
+    """Return how many tokens of prompts go into one step; fewer where others generate."""
     if not generating:
         return CHUNK_ALONE
     return max(1, min(prompts // (2 * generating), MOST_CHUNKS)) * CHUNK_IN_COMPANY
 
 
 def _advance(members: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[Outcome]:
-    """Count what a pass has done, and give each sequence whose prompt is through its next token.
+    """Count what a step has computed, and give each sequence whose prompt is computed its next token.
 
     `logits` is [members, vocabulary].
     """
     due: list[tuple[int, Sequence, Answering]] = []
     for index, (sequence, count) in enumerate(members):
-        sequence.row.done += count
+        sequence.tokens.computed += count
         if sequence.left == 0 and isinstance(sequence.purpose, Answering):
             due.append((index, sequence, sequence.purpose))
     if not due:
@@ -231,21 +233,6 @@ def _advance(members: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[
     outcomes: list[Outcome] = []
     for (_, sequence, _), choice in zip(due, choices, strict=True):
         if not isinstance(choice, EngineError):
-            sequence.row.ids.append(choice.token)
+            sequence.tokens.ids.append(choice.token)
         outcomes.append((sequence, choice))
     return outcomes
-
-
-def _failure(error: Exception) -> EngineError:
-    _after_failure(error)
-    if isinstance(error, EngineError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return EngineError("OutOfMemory", "there is not enough memory for this request; make it shorter or try later")
-    logger.error("a forward pass failed", exc_info=error)
-    return EngineError("GenerationFailed", f"the model failed while generating: {error}")
-
-
-def _after_failure(error: Exception) -> None:
-    if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""How likely a prompt's own tokens are, each behind those before it: what evaluations by log likelihood ask for."""
+"""Log probabilities of a prompt's own tokens, each behind those before it, as evaluation programs ask for them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 from vicuna_server.engine.base import PromptToken, TopLogprob
 from vicuna_server.engine.vocabulary import Vocabulary
 
-__all__ = ["SCORED_AT_ONCE", "Score", "score_rows", "told"]
+__all__ = ["SCORED_AT_ONCE", "Score", "score_tokens", "with_text"]
 
 SCORED_AT_ONCE = 128
 """Tokens whose logits are held at once: of a vocabulary of 128 000 they take 64 MiB in float32."""
@@ -29,12 +29,12 @@ class Score(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-def score_rows(logits: Tensor, targets: Sequence[int], top: int) -> list[Score]:
+def score_tokens(logits: Tensor, targets: Sequence[int], top: int) -> list[Score]:
     """Return the scores of tokens.
 
     Args:
-        logits: Shape (rows, vocabulary): what the model said before each of them.
-        targets: The tokens, one per row.
+        logits: Shape (targets, vocabulary): those before each of them.
+        targets: The tokens.
         top: How many of the likeliest are reported.
     """
     values = logits.float().log_softmax(dim=-1)
@@ -49,8 +49,8 @@ def score_rows(logits: Tensor, targets: Sequence[int], top: int) -> list[Score]:
     return [Score(*each) for each in zip(own[:, 0].tolist(), ranks, likeliest, strict=True)]
 
 
-def told(vocabulary: Vocabulary, ids: Sequence[int], scores: Sequence[Score]) -> list[PromptToken]:
-    """Return a prompt's tokens; `scores` are those of the second and all behind it."""
+def with_text(vocabulary: Vocabulary, ids: Sequence[int], scores: Sequence[Score]) -> list[PromptToken]:
+    """Return a prompt's tokens with their texts; `scores` are those of the second and all behind it."""
     text = vocabulary.token_bytes
     tokens = [PromptToken(ids[0], text(ids[0]))]
     for token, score in zip(ids[1:], scores, strict=True):

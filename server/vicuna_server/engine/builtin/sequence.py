@@ -1,4 +1,4 @@
-"""One request in the engine's thread."""
+"""One completion, embedding or score in the engine: its tokens, its block and what is made of them."""
 
 from asyncio import Future
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from torch.nn.functional import normalize
 
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import Embedding, Generation
-from vicuna_server.engine.builtin.prefix import Row
+from vicuna_server.engine.builtin.prefix import SequenceTokens
 from vicuna_server.engine.builtin.sampling import Sampler
 from vicuna_server.engine.builtin.scoring import Score
 
 __all__ = ["Answering", "Embedded", "Scored", "Sequence"]
 
-ANSWER_ROOM = 128
-"""Tokens of room for an answer at the start: most need not move while they grow."""
+COMPLETION_ROOM = 128
+"""Tokens of room for a completion at the start: most blocks need not move while they grow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """What a sequence needs that generates.
+    """What a sequence needs that generates text.
 
     Attributes:
-        budget: The most tokens of its answer.
+        budget: The most tokens of its completion.
     """
 
     sampler: Sampler
@@ -52,10 +52,10 @@ class Embedded:
 
 @dataclass(slots=True)
 class Scored:
-    """What a sequence needs whose tokens are told how likely they are.
+    """What a sequence needs whose tokens are scored.
 
     Attributes:
-        top: How many of the likeliest tokens are told at each place.
+        top: How many of the likeliest tokens are reported at each place.
         scores: Of the tokens so far, from the second on.
     """
 
@@ -70,37 +70,37 @@ class Scored:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A prompt, then prompt and answer, on its way through the batch.
+    """A prompt, then prompt and completion, on its way through the batch.
 
     Attributes:
-        row: Tokens, the answer's included, and the place of their keys and values.
+        tokens: Of the prompt and of the completion, and the block with their keys and values.
         prompt_tokens: How many of them are the prompt's.
         purpose: What is made of them.
         cancelled: Set from any thread when the client has left.
         admitted: Whether it has held a place in the batch.
     """
 
-    row: Row
+    tokens: SequenceTokens
     purpose: Answering | Embedded | Scored
     prompt_tokens: int = field(init=False)
     cancelled: bool = False
     admitted: bool = False
 
     def __post_init__(self) -> None:
-        self.prompt_tokens = len(self.row.ids)
+        self.prompt_tokens = len(self.tokens.ids)
 
     @property
     def left(self) -> int:
-        """Tokens that have yet to run: the rest of the prompt, or the one generated last."""
-        return len(self.row.ids) - self.row.done
+        """Tokens that have not been computed: the rest of the prompt, or the one generated last."""
+        return len(self.tokens.ids) - self.tokens.computed
 
     @property
     def generating(self) -> bool:
-        """Whether its prompt is in, so that each pass gives a token."""
-        return self.left == 1 and len(self.row.ids) > self.prompt_tokens
+        """Whether its prompt is computed, so that each step gives a token."""
+        return self.left == 1 and len(self.tokens.ids) > self.prompt_tokens
 
-    def begin_anew(self) -> None:
-        """Forget what was made of it: its keys and values are gone."""
+    def reset(self) -> None:
+        """Forget what was computed: its keys and values are gone."""
         if isinstance(self.purpose, Embedded):
             self.purpose.total = None
         elif isinstance(self.purpose, Scored):
@@ -110,5 +110,5 @@ class Sequence:
     def room(self) -> int:
         """Tokens of room it should have at the start."""
         budget = self.purpose.budget if isinstance(self.purpose, Answering) else 0
-        rest = budget - (len(self.row.ids) - self.prompt_tokens)
-        return len(self.row.ids) + max(0, min(rest, ANSWER_ROOM))
+        rest = budget - (len(self.tokens.ids) - self.prompt_tokens)
+        return len(self.tokens.ids) + max(0, min(rest, COMPLETION_ROOM))

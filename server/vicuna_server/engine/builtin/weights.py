@@ -1,7 +1,7 @@
 """Weights taken out of safetensors files tensor by tensor, so that a model is never in memory twice.
 
 transformers maps the files or, where the number format differs, converts all tensors first; packing then makes a
-second copy of each beside the first. Here a layer is read, converted, packed and dropped before the next.
+second copy of each beside the first. Here each layer is read, converted, packed and dropped before the next.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ __all__ = ["Weights"]
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _SINGLE = "model.safetensors"
-_PIECE = 2**20  # numbers; so that both cores have work, and a cache keeps them
+_PIECE = 2**20  # numbers: enough work for several cores, few enough for the CPU's cache
 
 
 class Weights:
@@ -92,7 +92,7 @@ class Weights:
             setattr(module.get_submodule(owner), own, parameter)
 
     def _take(self, name: str, memory: Recycling) -> Tensor:
-        # Opened anew, since a mapped file stays in memory as long as any tensor of it does.
+        # Opened each time, since a mapped file stays in memory as long as any tensor of it.
         with safe_open(self._files[name], framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         if not tensor.is_floating_point() or tensor.dtype == self._dtype:
@@ -121,6 +121,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _give_back() -> None:
-    """Return to the kernel what was freed: glibc keeps pieces of this size, and the next layer's may not fit in."""
+    """Return freed memory to the kernel: glibc keeps it, and the next layer may not fit into its pieces."""
     if _trim is not None:
         _trim(0)

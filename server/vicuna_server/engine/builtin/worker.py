@@ -1,4 +1,4 @@
-"""The thread that owns a model: it loads it, then steps whatever runs, and tells the event loop of it."""
+"""The thread that owns a model: it loads it, runs the steps, and reports to the event loop."""
 
 import asyncio
 import logging
@@ -75,12 +75,14 @@ class Worker:
         """
         with self._wake:
             if self._stopping:
-                raise EngineError("EngineStopped", "the server is stopping")
+                raise EngineError(
+                    "EngineStopped", "the server is stopping; send the request to another one, or again in a moment"
+                )
             self._arrived.extend(sequences)
             self._wake.notify()
 
     def cancel(self, sequences: Several[Sequence]) -> None:
-        """Have sequences taken out before the next step."""
+        """Have sequences finished before the next step."""
         with self._wake:
             for sequence in sequences:
                 sequence.cancelled = True
@@ -109,15 +111,17 @@ class Worker:
         scheduler = Scheduler(loaded.decoder, loaded.kv_tokens, self._stats, self._settings)
         with torch.inference_mode():
             while self._wait_for_work(scheduler):
-                self._turn(scheduler, loaded.encoder)
+                self._step(scheduler, loaded.encoder)
                 self._send()
-        stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
+        stopped = EngineError(
+            "EngineStopped", "the server stopped before the response was complete; send the request again"
+        )
         for sequence in (*scheduler.sequences(), *self._arrived):
             self._fail(sequence, stopped)
         self._send()
 
     def _wait_for_work(self, scheduler: Scheduler) -> bool:
-        """Sleep until there is something to do, and take in what has arrived; False: stop."""
+        """Wait until there are sequences, and take in those that have arrived; False: stop."""
         with self._wake:
             while not (self._stopping or self._arrived or len(scheduler)):
                 self._wake.wait()
@@ -126,7 +130,7 @@ class Worker:
             self._stats.waiting = len(scheduler.waiting)
             return not self._stopping
 
-    def _turn(self, scheduler: Scheduler, encoder: PromptEncoder) -> None:
+    def _step(self, scheduler: Scheduler, encoder: PromptEncoder) -> None:
         for sequence in scheduler.sequences():
             if sequence.cancelled:
                 scheduler.finish(sequence, keep=True)
@@ -139,8 +143,8 @@ class Worker:
         try:
             outcomes = scheduler.step()
         except Exception as error:
-            # A mistake of ours outside the forward pass: it must end neither the thread nor later requests.
-            logger.exception("a turn of the scheduler failed")
+            # A defect of this server outside the forward pass: the thread and later requests must go on.
+            logger.exception("a step of the scheduler failed")
             failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
             outcomes = [(sequence, failure) for sequence in scheduler.sequences()]
         now = time.monotonic()
@@ -148,8 +152,8 @@ class Worker:
             try:
                 self._settle(scheduler, encoder, sequence, outcome, now)
             except Exception as error:
-                # As above: what one answer's text does to a tokenizer is nobody else's matter.
-                logger.exception("an answer could not be told")
+                # As above: where one completion cannot be decoded, the others must go on.
+                logger.exception("a completion could not be decoded")
                 failure = EngineError("GenerationFailed", f"the server failed while generating: {error}")
                 self._settle(scheduler, encoder, sequence, failure, now)
 
@@ -168,7 +172,7 @@ class Worker:
             self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
             chunk = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
-            self._stats.generated_tokens += 1  # one that could not be told is counted nowhere
+            self._stats.generated_tokens += 1  # one that could not be decoded is not counted
             self._outbox.append((purpose.generation, chunk))
             if chunk.finish_reason is not None:
                 scheduler.finish(sequence, keep=True)
@@ -181,7 +185,7 @@ class Worker:
             self._outbox.append((sequence.purpose.generation, failure))
 
     def _send(self) -> None:
-        """Hand what this turn produced to the event loop, in one call."""
+        """Hand what this step produced to the event loop, in one call."""
         if self._outbox:
             self._call(_deliver, self._outbox)
             self._outbox = []

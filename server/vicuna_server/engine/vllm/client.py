@@ -95,7 +95,7 @@ class VllmClient:
         except (ValueError, LookupError, TypeError) as error:
             raise EngineError(
                 "EngineIncompatible",
-                "--engine-url answers, but /v1/models does not tell max_model_len as vLLM does; let it name a vLLM server",
+                "--engine-url answers, but its /v1/models does not tell max_model_len as vLLM does; name a vLLM server",
             ) from error
 
     async def metrics(self) -> bytes:

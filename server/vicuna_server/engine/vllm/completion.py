@@ -1,7 +1,7 @@
 """From a request to the body of vLLM's `POST /v1/completions`.
 
-Source: vLLM 0.32, vllm/entrypoints/openai/completion/protocol.py. Prompts go as token ids. What ends an answer is decided
-here: vLLM is told our end tokens and is never asked for its own (`ignore_eos`), nor for stop strings.
+Source: vLLM 0.32, vllm/entrypoints/openai/completion/protocol.py. Prompts go as token ids. What ends an answer is
+decided here: vLLM is told our end tokens and is never asked for its own (`ignore_eos`), nor for stop strings.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,6 +46,7 @@ def generation_body(
         budget: The most tokens of the answer.
         model: The name that vLLM serves the model by.
     """
+    ids = sorted(ends)
     body: dict[str, object] = {
         "model": model,
         "prompt": list(prompt),
@@ -61,8 +62,9 @@ def generation_body(
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
         "ignore_eos": True,
-        "stop_token_ids": sorted(ends),
-        "min_tokens": request.min_tokens,
+        "stop_token_ids": ids,
+        # Besides these ends it also holds back the model's own, which an answer without any end may have within it.
+        "min_tokens": request.min_tokens if ids else 0,
         **_salted(request.scope),
     }
     optional: dict[str, object | None] = {

@@ -1,7 +1,7 @@
 """The file that lets the engine's container end: its preStop hook waits for it, so that no answer is cut.
 
-It is there whenever nothing is served by the engine: before the first start of the server has begun it is removed, after
-the drain it is written, and also where the engine hangs, since waiting would only delay its restart.
+The server removes it when it starts and writes it when it has drained. It also writes it when the engine hangs, since
+waiting would only delay the engine's restart.
 """
 
 import logging

@@ -16,8 +16,8 @@ from vicuna_server.engine.base import (
 )
 from vicuna_server.engine.contents import WeightCheck
 from vicuna_server.engine.encoding_thread import EncodingThread
-from vicuna_server.engine.limits import Admission, answer_budget, check_scored, check_tokens
-from vicuna_server.engine.prompt_desk import PromptDesk, new_answer, own_copy
+from vicuna_server.engine.limits import Admission, answer_budget, check_scored
+from vicuna_server.engine.prompt_desk import PromptDesk, open_request, own_copy
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
@@ -110,28 +110,20 @@ class VllmEngine:
         check_supported(request)
         prompts, _, shared = self._model
         ready = await self.prepare(request.prompt, request.max_tokens)
-        encoded, size = own_copy(ready), prompts.encoder.vocabulary.size
-        budget = request.below_ceiling(
-            answer_budget(ready.tokens, request.max_tokens, self.context_length, ready.param)
-        )
-        ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else prompts.ends)
-        check_tokens(request, size, budget, ends)
+        opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
         self._admit()  # others may have come while this one was encoded
-        generation = Generation(ready.tokens, submitted=ready.since)
-        answer = new_answer(request, prompts.encoder, encoded.stop, ends, budget, ready.since)
-        rows = [token for token in ends if token < size]  # a tokenizer may have tokens that the model has not
-        body = generation_body(request, encoded.ids, rows, budget, self._link.served.name)
-        run = Run(shared, generation, answer, body)
+        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._link.served.name)
+        run = Run(shared, opened.generation, opened.answer, body)
         task = run.start()
         self._under_way.add(task, partial(run.stop, task))
-        return generation
+        return opened.generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Refuse: a vLLM server that generates gives no vectors."""
         del prompts, scope
         raise RequestError(
-            "this model is served by the vllm engine, which gives no embeddings beside answers; serve a second model with "
-            "the same weights and spec.serving.engine: builtin, and ask that one",
+            "this model is served by the vllm engine, which gives no embeddings beside answers; serve a second model "
+            "with the same weights and spec.serving.engine: builtin, and ask that one",
             code="unsupported_by_engine",
         )
 

@@ -83,7 +83,7 @@ def read_event(data: bytes) -> Event:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise EngineError(
             "EngineIncompatible",
-            f"an event of the vllm engine cannot be read ({error!r}); use the vLLM version that the documentation names",
+            f"an event of the vllm engine cannot be read ({error!r}); use the vLLM version that the docs name",
         ) from error
 
 

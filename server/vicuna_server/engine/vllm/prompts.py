@@ -44,8 +44,8 @@ def load_prompts(settings: LoadSettings) -> ModelPrompts:
     if not has_tokenizer_json(folder):
         raise InputError(
             "TokenizerBroken",
-            f"{folder} has no tokenizer.json, which the vllm engine needs; merge the model with this version, which writes "
-            "one, or serve it with the builtin engine",
+            f"{folder} has no tokenizer.json, which the vllm engine needs; merge the model again, which writes one, or "
+            "serve it with the builtin engine",
         )
     tokenizer = open_tokenizer(folder)
     encoder = make_encoder(tokenizer, choose_template(tokenizer, settings), size)

@@ -31,8 +31,8 @@ def prompt_tokens(
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise EngineError(
             "EngineIncompatible",
-            f"the vllm engine's log probabilities of a prompt cannot be read ({error!r}); use the vLLM version that the "
-            "documentation names",
+            f"the vllm engine's log probabilities of a prompt cannot be read ({error!r}); use the vLLM version that "
+            "the docs name",
         ) from error
 
 

@@ -50,28 +50,21 @@ def check_tokenizer(content: str) -> Any:
 
 
 def render(template: str, tokens: dict[str, str]) -> str:
-    """Return the prompt that a template makes of one message, by transformers' own sandbox.
+    """Return the prompt that a template makes of one message, in the server's sandbox.
 
     Raises:
         ValueError: it does not parse or render, with the reason.
-        ImportError: transformers is not installed here.
+        ImportError: jinja2 is not installed here.
     """
-    from transformers.utils import chat_template_utils
+    from vicuna_server.prompts.sandbox import render as rendered
 
-    utilities: Any = chat_template_utils  # their type annotations are wrong
-    messages = [{"role": "user", "content": "Hello"}]
     try:
-        rendered, _ = utilities.render_jinja_template(
-            conversations=[messages], chat_template=template, add_generation_prompt=True, **tokens
-        )
-    except ImportError:
-        raise
+        return rendered(template, [{"role": "user", "content": "Hello"}], tokens, continues=False)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's template does
         words = str(error).partition("\n")[0]
         line = getattr(error, "lineno", None)
         where = f" (line {line})" if line else ""
         raise ValueError(f"{type(error).__name__}: {words}{where}") from None
-    return str(rendered[0])
 
 
 def _limit_time(seconds: int) -> None:
@@ -103,7 +96,7 @@ def _main() -> None:
     text = wanted["text"]
     if wanted["template"] is not None:
         try:
-            import transformers.utils.chat_template_utils  # noqa: F401
+            import jinja2  # noqa: F401
 
             _limit_time(MOST_TEMPLATE_SECONDS)
             text = render(wanted["template"], wanted["tokens"])

@@ -1,9 +1,9 @@
-"""Rows of the key/value cache with something in them."""
+"""A KV cache with something in it."""
 
 import torch
 
 from vicuna_server.engine.builtin.kv import KeyValueShape, KeyValueStore
-from vicuna_server.engine.builtin.prefix import Row
+from vicuna_server.engine.builtin.prefix import SequenceTokens
 
 
 def store(capacity: int) -> KeyValueStore:
@@ -11,10 +11,10 @@ def store(capacity: int) -> KeyValueStore:
     return KeyValueStore(KeyValueShape((torch.device("cpu"),), 1, 1, torch.float32), capacity)
 
 
-def fill(store: KeyValueStore, row: Row) -> None:
+def fill(store: KeyValueStore, one: SequenceTokens) -> None:
     """Write what a model would write: here each token's id."""
-    assert row.block is not None
-    place, new = row.block.start + row.done, torch.tensor(row.ids[row.done :], dtype=torch.float32)
+    assert one.block is not None
+    place, new = one.block.start + one.computed, torch.tensor(one.ids[one.computed :], dtype=torch.float32)
     for buffer in (*store.keys, *store.values):
         buffer[place : place + len(new), 0, 0] = new
-    row.done = len(row.ids)
+    one.computed = len(one.ids)

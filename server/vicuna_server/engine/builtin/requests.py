@@ -1,0 +1,36 @@
+"""From a request to the sequence that the engine's thread runs."""
+
+from collections.abc import Sequence as Several
+
+from vicuna_server.engine.base import Generation, GenerationRequest, PreparedPrompt
+from vicuna_server.engine.builtin.forbidding import Forbidden
+from vicuna_server.engine.builtin.loading import LoadedModel
+from vicuna_server.engine.builtin.prefix import SequenceTokens
+from vicuna_server.engine.builtin.sampling import Sampler
+from vicuna_server.engine.builtin.sequence import Answering, Sequence
+from vicuna_server.engine.prompt_desk import open_request
+
+__all__ = ["generating_sequence"]
+
+
+def generating_sequence(
+    loaded: LoadedModel, request: GenerationRequest, ready: PreparedPrompt, bad_words: Several[list[int]]
+) -> tuple[Sequence, Generation]:
+    """Return the sequence that a request becomes, and the stream of its completion.
+
+    Args:
+        loaded: The model.
+        request: What is asked for.
+        ready: Its prompt.
+        bad_words: Token ids of the words that the request does not want.
+
+    Raises:
+        RequestError: It does not fit the context, or a token id is not in the vocabulary.
+    """
+    opened = open_request(request, ready, loaded.encoder, loaded.eos, loaded.context_length)
+    ids = range(loaded.encoder.vocabulary.size)  # a tokenizer may have tokens that the model has not
+    known = [word for word in bad_words if max(word, default=0) in ids]
+    forbidden = Forbidden(request.allowed_token_ids, known, opened.ends, request.min_tokens)
+    sampler = Sampler(request, opened.ids, forbidden)
+    tokens = SequenceTokens(opened.ids, scope=request.scope)
+    return Sequence(tokens, Answering(sampler, opened.answer, opened.generation, opened.budget)), opened.generation
