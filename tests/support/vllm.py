@@ -69,33 +69,46 @@ class Model:
 
     def ranked(self, body: Mapping[str, Any], prompt: Sequence[int], said: Sequence[int]) -> list[int]:
         """Return tokens that could come next, the one that comes first."""
-        draws = body.get("temperature", 1.0) > 0
-        seed = body.get("seed") if draws else "greedy"
-        salt = os.urandom(8).hex() if seed is None or seed == -1 else str(seed)
-        digest = hashlib.blake2b(f"{salt}{[*prompt, *said][-64:]}".encode()).digest()
-        start = int.from_bytes(digest[:4], "big")
-        open_ = self._open(body, said)
-        forced = [int(token) for token, bias in (body.get("logit_bias") or {}).items() if bias >= 50]
-        ends = body.get("stop_token_ids") or []
-        early = len(said) < body.get("min_tokens", 0)
-        forced = [token for token in forced if not (early and token in ends)]
-        if forced:
-            return [*forced, *open_]
-        if not early and len(said) + 1 >= self.tokens and self.eos in ends:
-            return [self.eos, *open_]
-        place = start % len(open_)
-        return [*open_[place:], *open_[:place]]
+        allowed = self._allowed(body, said)
+        forced = self._forced(body, said)
+        if forced is not None:
+            return [forced, *allowed]
+        digest = hashlib.blake2b(f"{_seed(body)}{[*prompt, *said][-64:]}".encode()).digest()
+        place = int.from_bytes(digest[:4], "big") % len(allowed)
+        return [*allowed[place:], *allowed[:place]]
 
-    def _open(self, body: Mapping[str, Any], said: Sequence[int]) -> list[int]:
-        allowed = body.get("allowed_token_ids")
-        closed = {int(token) for token, bias in (body.get("logit_bias") or {}).items() if bias <= -50}
-        if len(said) < body.get("min_tokens", 0):
-            closed |= set(body.get("stop_token_ids") or ())
-        for word in body.get("bad_words") or ():
-            ids = [self.vocabulary.get(_BYTE_LEVEL.get(letter, letter), -1) for letter in word]
-            if ids[:-1] == list(said[len(said) - len(ids) + 1 :]):
-                closed.add(ids[-1])
-        return [token for token in (self.candidates if allowed is None else allowed) if token not in closed] or [0]
+    def _forced(self, body: Mapping[str, Any], said: Sequence[int]) -> int | None:
+        """Return the token that comes whatever the draw says: one of a large bias, or the end of a long answer."""
+        held = _held_back(body, said)
+        biased = [int(token) for token, bias in (body.get("logit_bias") or {}).items() if bias >= 50]
+        for token in biased:
+            if token not in held:
+                return token
+        ends = len(said) + 1 >= self.tokens and self.eos in (body.get("stop_token_ids") or ())
+        return self.eos if ends and self.eos not in held else None
+
+    def _allowed(self, body: Mapping[str, Any], said: Sequence[int]) -> list[int]:
+        unwanted = {int(token) for token, bias in (body.get("logit_bias") or {}).items() if bias < 0}
+        closed = _held_back(body, said) | unwanted | self._last_letters(body.get("bad_words") or (), said)
+        named = body.get("allowed_token_ids") or self.candidates
+        return [token for token in named if token not in closed] or [0]
+
+    def _last_letters(self, words: Sequence[str], said: Sequence[int]) -> set[int]:
+        """Return the tokens that would complete a word now, where each letter is a token."""
+        spelled = [[self.vocabulary.get(_BYTE_LEVEL.get(letter, letter), -1) for letter in word] for word in words]
+        return {ids[-1] for ids in spelled if ids[:-1] == list(said[len(said) - len(ids) + 1 :])}
+
+
+def _held_back(body: Mapping[str, Any], said: Sequence[int]) -> set[int]:
+    """Return the ends that it is too early for."""
+    return set(body.get("stop_token_ids") or ()) if len(said) < body.get("min_tokens", 0) else set()
+
+
+def _seed(body: Mapping[str, Any]) -> str:
+    if body.get("temperature", 1.0) == 0:
+        return "greedy"
+    seed = body.get("seed")
+    return os.urandom(8).hex() if seed in (None, -1) else str(seed)
 
 
 class Core:

@@ -19,7 +19,7 @@ from vicuna_server.engine.vllm.settings import VllmSettings
 from vicuna_server.errors import InputError
 
 HUNG_SECONDS = {FAKE: 1.0, REAL: 10.0}
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model", context=1024, heads=1)
 
 
-@pytest.fixture(params=[FAKE, pytest.param(REAL, marks=[pytest.mark.timeout(1200), pytest.mark.full])])
-def vllm(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterator[VllmProcess]:
-    """A server that may be hurt."""
+@pytest.fixture(scope="module", params=[FAKE, pytest.param(REAL, marks=[pytest.mark.timeout(900), pytest.mark.full])])
+def server(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[VllmProcess]:
     if request.param == REAL and (not real_vllm() or running_real()):
         pytest.skip("VICUNA_VLLM does not name the bin folder of an environment with vLLM")
     speed = {"FAKE_VLLM_TOKENS": "10000", "FAKE_VLLM_TOKENS_PER_SECOND": "100"}
-    with vllm_process(request.param, folder, tmp_path / "vllm.log", **speed) as server:
+    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
+    with vllm_process(request.param, folder, log, **speed) as server:
         yield server
+
+
+@pytest.fixture
+def vllm(server: VllmProcess) -> VllmProcess:
+    """A server that may be hurt; where the last test has ended it, it is started anew."""
+    if server.running.poll() is not None:
+        server.start()
+    return server
 
 
 @asynccontextmanager
