@@ -109,8 +109,8 @@ async def test_conversations_become_the_same_tokens_everywhere(place: int, model
     template, messages, parts = RENDERED[place]
     subject = await make(model_kind, chat_template=template)
     (eos,), letters = ends_of(subject), bytes_as_tokens()
-    (bos,) = await subject.engine.tokenize("")
-    wanted = [bos]
+    bos = await subject.engine.tokenize("<s>", add_special_tokens=False)
+    wanted = [] if template == "from-tokenizer" else bos  # its tokenizer puts none before a text
     for part in parts:
         wanted += [eos] if part is END else [letters[byte] for byte in part.encode()]
     (scored,) = await subject.engine.score([ChatPrompt(messages)], 0, 10_000)
