@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A stand-in for `vllm serve`, of the standard library alone: its HTTP, its faults, and tokens that can be foretold.
 
 It behaves as vLLM 0.32 was seen to: nothing listens until the model is loaded; `/health` says 200 while the engine
@@ -5,7 +6,9 @@ hangs and while it drains; a drain answers new requests with 500; an engine that
 code 0; too many requests get a 200 whose first event is an error. Tokens come from a process of its own, `EngineCore`,
 which can be stopped and killed as the real one can.
 
-    python tests/support/vllm.py serve DIR [flags of vllm serve; those that it does not know are ignored]
+    tests/support/vllm.py serve DIR [flags of vllm serve; those that it does not know are ignored]
+
+Copied into a folder of PATH as `vllm` it is what a container or `vicuna-operator up` starts.
 
 Environment: `FAKE_VLLM_TOKENS` (after so many comes an end, default 16), `FAKE_VLLM_TOKENS_PER_SECOND`,
 `FAKE_VLLM_LOAD_SECONDS`.
