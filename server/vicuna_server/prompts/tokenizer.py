@@ -1,10 +1,11 @@
 """A model's tokenizer: what the code that encodes prompts asks of one, and the one of a folder with tokenizer.json.
 
 It needs the `tokenizers` package alone, so that a server without torch and transformers encodes prompts too. The ids
-are those of transformers' AutoTokenizer, to which tests hold it: the tokens that tokenizer_config.json and
-special_tokens_map.json add are added in the same order. `add_bos_token` and `add_eos_token` are ignored as there: the
-post-processor in tokenizer.json says what goes around a text. `clean_up_tokenization_spaces` is not applied: spaces
-stay as the model wrote them.
+are those of transformers' AutoTokenizer, to which tests hold it. What tokenizer_config.json and special_tokens_map.json
+add is added in the same order. `add_bos_token` and `add_eos_token` are ignored as there: the post-processor in
+tokenizer.json says what goes around a text. `clean_up_tokenization_spaces` is not applied: spaces stay as the model
+wrote them. Some classes of transformers replace parts of tokenizer.json. Only LLaMA's is followed, see `llama_form`:
+files that the other classes have written give the same ids as they are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

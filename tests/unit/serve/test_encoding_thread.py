@@ -27,7 +27,7 @@ async def test_calls_run_in_one_thread_in_their_order() -> None:
     thread.close()
 
 
-async def test_a_call_without_end_is_told_to_all_who_wait() -> None:
+async def test_a_hung_call_is_reported_to_all_who_wait() -> None:
     release, thread = threading.Event(), EncodingThread(hung_seconds=0.2)
     waiting = [asyncio.create_task(thread.run(call)) for call in (release.wait, lambda: True, lambda: True)]
     await asyncio.sleep(0)
@@ -45,13 +45,13 @@ async def test_a_call_without_end_is_told_to_all_who_wait() -> None:
     thread.close()
 
 
-async def test_a_long_line_is_not_taken_for_a_hung_call() -> None:
+async def test_a_long_queue_does_not_count_as_a_hung_call() -> None:
     thread = EncodingThread(hung_seconds=2.0)
     await asyncio.gather(*(thread.run(lambda: time.sleep(0.05)) for _ in range(60)))
     thread.close()
 
 
-async def test_who_has_left_is_not_encoded_for() -> None:
+async def test_a_cancelled_call_is_not_run() -> None:
     release, thread, ran = threading.Event(), EncodingThread(), list[int]()
     first = asyncio.create_task(thread.run(release.wait))
     second = asyncio.create_task(thread.run(lambda: ran.append(1)))

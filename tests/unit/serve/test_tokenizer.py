@@ -166,6 +166,15 @@ def split(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": True}))
 
 
+def by_its_class(folder: Path, make: Callable[[Path], None], named: str, model_type: str) -> None:
+    """Rewritten by a class of transformers that puts a form of its own over tokenizer.json: here its own file."""
+    make(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": named}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": model_type}))
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
 FOLDERS: dict[str, Callable[[Path], None]] = {
     "gpt2": gpt2,
     "llama3": llama3,
@@ -177,6 +186,9 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
     "llama's class, mistral": mistral,
     "unigram": unigram,
     "words": words,
+    "qwen's class": lambda folder: by_its_class(folder, gpt2, "Qwen2Tokenizer", "qwen3"),
+    "gemma's class": lambda folder: by_its_class(folder, llama, "GemmaTokenizer", "gemma"),
+    "codellama's class": lambda folder: by_its_class(folder, llama, "CodeLlamaTokenizer", "llama"),
 }
 
 
