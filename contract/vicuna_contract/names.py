@@ -99,6 +99,7 @@ WARNING_HEADER: Final = "x-vicuna-warning"
 
 LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"
+ENGINE_PATH: Final = "/enginez"
 
 TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
 """Names the file that gets a container's termination message, where it is not /dev/termination-log."""

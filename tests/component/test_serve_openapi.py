@@ -32,6 +32,7 @@ ROUTES = [
     ("POST", "/detokenize"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
+    ("GET", "/enginez"),
     ("GET", "/metrics"),
 ]
 

@@ -73,7 +73,7 @@ async def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> No
 
 
 def write_tiny_model(
-    folder: Path, *, chat_template: str | None = CHATML, context: int = 4096, endless: bool = False
+    folder: Path, *, chat_template: str | None = CHATML, context: int = 4096, endless: bool = False, heads: int = 4
 ) -> Path:
     """Write a random two-layer LLaMA in float32 whose tokens are bytes: 256 of them, `<s>` and `</s>`.
 
@@ -81,6 +81,7 @@ def write_tiny_model(
         folder: Where to.
         chat_template: The tokenizer's; None: it has none.
         context: Tokens.
+        heads: Of attention; with one, each has 32 numbers, which other engines' kernels need.
         endless: Without `</s>`. One token in 250 would be it where tokens are drawn, and the answer shorter than asked.
     """
     import torch
@@ -101,8 +102,8 @@ def write_tiny_model(
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 2),
         max_position_embeddings=context,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,

@@ -16,6 +16,8 @@ from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.asgi.access_log import set_up_access_log
 from vicuna_server.engine.opening import check_folder, create_engine
 from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.engine.vllm.drained import DrainedFile
+from vicuna_server.engine.vllm.settings import VllmSettings
 from vicuna_server.errors import UsageError, VicunaError
 from vicuna_server.flags import memory, require_template_file
 from vicuna_server.termination import failure_message, write_termination_message
@@ -44,6 +46,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: ServeArguments) -> None:
+    drained = DrainedFile(None if args.drained_file is None else Path(args.drained_file))
+    drained.remove()
+    try:
+        _serve_until_drained(args)
+    finally:
+        drained.write()
+
+
+def _serve_until_drained(args: ServeArguments) -> None:
     # Imported here so that `--help` and wrong flags get their output at once.
     from vicuna_server.api.app import create_app
     from vicuna_server.api.lifecycle import Lifecycle
@@ -51,11 +62,11 @@ def _serve(args: ServeArguments) -> None:
     from vicuna_server.asgi.listening import bind
 
     folder = Path(args.model)
-    manifest = check_folder(folder, args.artifact_id, args.artifact_digest)
+    manifest = check_folder(folder, args.artifact_id, args.artifact_digest, args.engine)
     load = _load_settings(args, folder, manifest)
     # Before torch is imported, which takes seconds: a port in use is reported at once, and probes can connect.
     with bind(args.host, args.port) as listener:
-        engine = create_engine(load)
+        engine = create_engine(load, args.engine, _vllm_settings(args))
         settings = ServiceSettings(
             served_name=args.served_name or folder.resolve().name,
             revision=args.revision,
@@ -70,6 +81,12 @@ def _serve(args: ServeArguments) -> None:
         app = create_app(engine, settings, lifecycle)
         limits = (settings.max_stream_seconds, args.drain_seconds, args.keep_alive_seconds)
         asyncio.run(serve(app, listener, engine, lifecycle, *limits))
+
+
+def _vllm_settings(args: ServeArguments) -> VllmSettings | None:
+    if args.engine_url is None:
+        return None
+    return VllmSettings(args.engine_url, None if args.drained_file is None else Path(args.drained_file))
 
 
 def _signatures(args: ServeArguments) -> Check | None:

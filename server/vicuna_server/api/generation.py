@@ -193,17 +193,21 @@ class GenerationService:
         tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
         # The opening waits for the first text: until a byte has come, a gateway can still try another server.
+        begun = False
         comments = CountComments(counts_of(request), lambda: choices.used)
         try:
             async with aclosing(self._observed(choices, request)) as chunks:
                 async for index, chunk in chunks:
                     if events := [event for part in split_chunk(chunk) for event in encode(index, part)]:
+                        begun = True
                         yield b"".join([comments.next(), opening, *map(frame, events)])
                         opening = b""
             yield b"".join([opening, *map(frame, tail()), comments.last(final=choices.over), DONE])
         except VicunaError as error:
-            # The status line is gone already; official clients raise on an event with an error object.
             request.state.note["error"] = error.reason
+            if not begun and isinstance(error, OverloadedError):
+                raise  # The status line is not written yet: a gateway tries another server.
+            # The status line is gone already; official clients raise on an event with an error object.
             yield comments.last(final=False) + frame(error_of(error)[1]) + DONE
         finally:
             choices.cancel()

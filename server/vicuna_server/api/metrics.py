@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.engine import Engine
+from vicuna_server.engine.separate import away
 from vicuna_server.protocol.counts import Used
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -95,7 +96,7 @@ class _EngineCollector(Collector):
             ("vicuna_requests_waiting", "Generations in the queue", stats.waiting),
             ("vicuna_kv_cache_tokens", "Tokens in the KV cache", stats.kv_tokens),
             ("vicuna_kv_cache_capacity_tokens", "Capacity of the KV cache in tokens", stats.kv_capacity),
-            ("vicuna_ready", "1 while /readyz returns 200", int(self._lifecycle.ready)),
+            ("vicuna_ready", "1 while /readyz returns 200", int(self._lifecycle.ready and not away(self._engine))),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, value in (

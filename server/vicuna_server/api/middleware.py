@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vicuna_contract.names import COUNTS_PATH, REVISION_HEADER
+from vicuna_contract.names import COUNTS_PATH, ENGINE_PATH, REVISION_HEADER
 from vicuna_server.api.metrics import Metrics
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.asgi.request_id import request_id
@@ -19,7 +19,7 @@ from vicuna_server.asgi.request_id import request_id
 __all__ = ["CommonHeaders"]
 
 _access = logging.getLogger(ACCESS_LOG)
-_UNLOGGED = frozenset({"/livez", "/readyz", "/metrics", COUNTS_PATH})
+_UNLOGGED = frozenset({"/livez", "/readyz", ENGINE_PATH, "/metrics", COUNTS_PATH})
 """Routes that probes, Prometheus and the gateway ask often."""
 
 

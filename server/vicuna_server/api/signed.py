@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vicuna_contract.names import LIVE_PATH, READY_PATH
+from vicuna_contract.names import ENGINE_PATH, LIVE_PATH, READY_PATH
 from vicuna_contract.signing import SIGNATURE_HEADER
 from vicuna_server.api.settings import Check
 from vicuna_server.asgi.errors import error_response
@@ -13,7 +13,7 @@ from vicuna_server.errors import RequestError
 
 __all__ = ["OPEN_PATHS", "RequireSignature", "is_local"]
 
-OPEN_PATHS = frozenset({LIVE_PATH, READY_PATH, "/metrics"})
+OPEN_PATHS = frozenset({LIVE_PATH, READY_PATH, ENGINE_PATH, "/metrics"})
 """Paths that need no signature: kubelets and Prometheus have none. A NetworkPolicy limits who reaches `/metrics`."""
 
 

@@ -4,12 +4,14 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from vicuna_contract.names import ENGINE_PATH
 from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.api.metrics import CONTENT_TYPE, Metrics
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.asgi.health import health_routes
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.engine import Engine
+from vicuna_server.engine.separate import HUNG, SeparateEngine, away
 from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_not_found, model_object
 
 __all__ = ["router"]
@@ -18,12 +20,18 @@ __all__ = ["router"]
 def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
     """Return the routes that need no generation."""
     routes = APIRouter()
-    routes.include_router(health_routes(lambda: _not_ready(lifecycle), lambda: engine.hung))
+    routes.include_router(health_routes(lambda: _not_ready(lifecycle, engine), lambda: engine.hung))
+
+    @routes.get(ENGINE_PATH, response_class=PlainTextResponse, responses={503: {"description": "Hung"}})
+    async def enginez() -> Response:
+        """Say whether what generates gets on; where it runs in a container of its own, that one is started anew."""
+        return PlainTextResponse("hung\n", 503) if away(engine) == HUNG else PlainTextResponse("ok\n")
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Return the metrics in Prometheus' text format."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+        theirs = await engine.exposition() if isinstance(engine, SeparateEngine) else b""
+        return Response(metrics.render() + theirs, media_type=CONTENT_TYPE)
 
     @routes.get("/v1/models", openapi_extra=operation(None, ModelList))
     async def models() -> Response:
@@ -42,7 +50,7 @@ def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metr
     return routes
 
 
-def _not_ready(lifecycle: Lifecycle) -> str:
-    if lifecycle.ready:
-        return ""
-    return "draining" if lifecycle.draining else "loading"
+def _not_ready(lifecycle: Lifecycle, engine: Engine) -> str:
+    if not lifecycle.ready:
+        return "draining" if lifecycle.draining else "loading"
+    return f"engine {why}" if (why := away(engine)) else ""

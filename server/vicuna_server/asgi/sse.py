@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vicuna_server.errors import RequestError
+from vicuna_server.asgi.errors import error_response
+from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.protocol.errors import error_of
 
 __all__ = ["DONE", "EventStream", "frame", "while_connected"]
 
@@ -30,8 +32,11 @@ def frame(payload: object) -> bytes:
 class EventStream(Response):
     """Sends the frames of an async generator and closes it when the client leaves.
 
+    The head goes out with the first bytes of the body, so that what cannot be answered now can still be a 503.
+
     Args:
-        frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason.
+        frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason. Before the first it
+            may raise OverloadedError.
         keepalive: Seconds of silence after which an SSE comment is sent.
         limit: Seconds after which the stream ends, so that a client that does not read cannot hold a place.
         headers: Headers to add.
@@ -54,12 +59,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        del scope
         left = asyncio.ensure_future(_disconnected(receive))
         try:
             async with asyncio.timeout(self._limit):
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await self._pump(left, send)
+        except OverloadedError as error:
+            await error_response(error)(scope, receive, send)
         except TimeoutError:
             # The server then closes the connection within the body, so the client sees an incomplete response.
             return
@@ -69,6 +74,7 @@ class EventStream(Response):
 
     async def _pump(self, left: "asyncio.Future[None]", send: Send) -> None:
         pending: asyncio.Future[Any] | None = None
+        started = False
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(self._frames, None))
@@ -79,7 +85,10 @@ class EventStream(Response):
                     return
                 body = _KEEPALIVE
                 if pending in done:
-                    body, pending = pending.result(), None
+                    body, pending = _result(pending, started=started), None
+                if not started:
+                    started = True
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 if body is None:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return
@@ -88,6 +97,16 @@ class EventStream(Response):
             if pending is not None:
                 pending.cancel()
                 await asyncio.wait((pending,))
+
+
+def _result(pending: "asyncio.Future[Any]", *, started: bool) -> Any:
+    """Return the frames that came; behind the head, which a comment may have brought, an error is an event."""
+    try:
+        return pending.result()
+    except OverloadedError as error:
+        if not started:
+            raise
+        return frame(error_of(error)[1]) + DONE
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

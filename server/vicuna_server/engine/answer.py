@@ -65,9 +65,19 @@ class Answer:
         if self._stop_filter.stopped:
             return self._chunk(text, now, "stop")
         if self.tokens >= self._max_tokens or self.is_late(now):
-            rest = self._rest()
-            return self._chunk(text + rest, now, "stop" if self._stop_filter.stopped else "length")
+            return self.end(now, "length", text)
         return self._chunk(text, now)
+
+    def end(self, now: float, reason: str, text: str = "") -> OutputChunk:
+        """End the answer where it stands.
+
+        Args:
+            now: The moment, on the `time.monotonic` clock.
+            reason: "stop" or "length"; a stop string in what is left to be shown counts before it.
+            text: To be shown before what is left.
+        """
+        rest = self._rest()
+        return self._chunk(text + rest, now, "stop" if self._stop_filter.stopped else reason)
 
     def is_late(self, now: float) -> bool:
         """Whether the time limit has passed."""

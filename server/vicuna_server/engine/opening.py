@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from vicuna_contract.extras import require
 from vicuna_contract.names import MANIFEST_NAME
+from vicuna_contract.serve_arguments import ENGINES
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, TEMPLATE_SUFFIX
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.engine.base import Engine
 from vicuna_server.engine.contents import WeightCheck, check_small_files, damaged
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.engine.vllm.settings import VllmSettings
 from vicuna_server.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -23,19 +25,22 @@ __all__ = ["check_folder", "create_engine"]
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
 
 
-def check_folder(folder: Path, artifact_id: str | None = None, digest: str | None = None) -> Manifest | None:
+def check_folder(
+    folder: Path, artifact_id: str | None = None, digest: str | None = None, kind: str | None = None
+) -> Manifest | None:
     """Refuse a folder that is not a model, or is another one than expected; return its manifest, if it has one.
 
     Args:
         folder: The artifact, or any folder in Hugging Face's layout.
         artifact_id: The manifest must name this artifact; None: any artifact, also one without a manifest.
         digest: The manifest's files must have it; None: any digest.
+        kind: Of engine, one of `ENGINES`; None: as `VICUNA_ENGINE` says.
 
     Raises:
         InputError: `ModelNotFound`, `ArtifactMismatch` or `ArtifactDamaged`.
         UsageError: `VICUNA_ENGINE` names no engine.
     """
-    scripted = _is_scripted()
+    scripted = _kind(kind) == "scripted"
     if not folder.is_dir():
         raise InputError("ModelNotFound", f"--model {folder} is not a folder; check the path and the volume's mount")
     manifest = Manifest.load(folder)
@@ -51,14 +56,23 @@ def check_folder(folder: Path, artifact_id: str | None = None, digest: str | Non
     return manifest
 
 
-def create_engine(settings: LoadSettings) -> Engine:
-    """Return the engine, not loaded yet; `VICUNA_ENGINE=scripted` chooses the one without a model.
+def create_engine(settings: LoadSettings, kind: str | None = None, vllm: VllmSettings | None = None) -> Engine:
+    """Return the engine, not loaded yet.
+
+    Args:
+        settings: What it serves.
+        kind: One of `ENGINES`; None: as `VICUNA_ENGINE` says, builtin where that is not set.
+        vllm: Where the vLLM server is, for that kind.
 
     Raises:
-        UsageError: A variable of the scripted engine is not a number.
+        UsageError: There is no engine of this name, a variable of the scripted engine is not a number, or the vLLM
+            server's address is missing.
         ModuleNotFoundError: What transformers needs is not installed.
     """
-    if _is_scripted():
+    kind = _kind(kind)
+    if kind == "vllm":
+        return _vllm_engine(settings, vllm)
+    if kind == "scripted":
         from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
         asked = FROM_TOKENIZER if settings.chat_template.endswith(TEMPLATE_SUFFIX) else settings.chat_template
@@ -72,6 +86,16 @@ def create_engine(settings: LoadSettings) -> Engine:
     from vicuna_server.engine.builtin.engine import BuiltinEngine
 
     return BuiltinEngine(settings, partial(_load_checked, check))
+
+
+def _vllm_engine(settings: LoadSettings, vllm: VllmSettings | None) -> Engine:
+    if vllm is None:
+        raise UsageError("--engine vllm needs --engine-url (VICUNA_ENGINE_URL), such as http://127.0.0.1:8001")
+    for late in ("tokenizers", "jinja2"):
+        require(late)
+    from vicuna_server.engine.vllm.engine import VllmEngine
+
+    return VllmEngine(settings, vllm, WeightCheck(settings.folder, settings.files))
 
 
 def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
@@ -92,11 +116,12 @@ def _load_checked(check: WeightCheck, settings: LoadSettings) -> "LoadedModel":
     return loaded
 
 
-def _is_scripted() -> bool:
-    kind = os.environ.get("VICUNA_ENGINE") or "transformers"
-    if kind not in ("transformers", "scripted"):
-        raise UsageError(f"VICUNA_ENGINE is {kind!r}; use transformers or scripted")
-    return kind == "scripted"
+def _kind(kind: str | None) -> str:
+    kind = kind or os.environ.get("VICUNA_ENGINE") or "builtin"
+    kind = "builtin" if kind == "transformers" else kind  # as it was called before
+    if kind not in ENGINES:
+        raise UsageError(f"--engine (VICUNA_ENGINE) is {kind!r}; use one of {', '.join(ENGINES)}")
+    return kind
 
 
 def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -> None:

@@ -1,7 +1,6 @@
 """The built-in engine: encodes requests and hands them to the one thread that owns the model."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from functools import partial
@@ -18,19 +17,13 @@ from vicuna_server.engine.base import (
 )
 from vicuna_server.engine.builtin.loading import LoadedModel, load_model
 from vicuna_server.engine.builtin.prefix import SequenceTokens
-from vicuna_server.engine.builtin.requests import encode_prompt, generating_sequence, own_copy
+from vicuna_server.engine.builtin.requests import generating_sequence
 from vicuna_server.engine.builtin.scoring import Score, with_text
 from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.builtin.worker import Worker
 from vicuna_server.engine.encoding_thread import HUNG_SECONDS, EncodingThread
-from vicuna_server.engine.limits import (
-    Admission,
-    answer_budget,
-    check_embeddable,
-    check_few_contexts,
-    check_has_tokens,
-    check_scored,
-)
+from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_scored
+from vicuna_server.engine.prompt_desk import PromptDesk, own_copy
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
@@ -104,15 +97,7 @@ class BuiltinEngine:
         self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
-        if isinstance(prompt, PreparedPrompt):
-            return prompt
-        since = time.monotonic()
-        self._check_admission()
-        param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-        work = partial(encode_prompt, self.loaded, prompt, max_tokens, param, trim=trim)
-        encoded, left_out = await self._encoding.run(work)
-        check_has_tokens(len(encoded))
-        return PreparedPrompt(len(encoded), param, encoded, left_out, since)
+        return await self._desk.prepare(prompt, max_tokens, self._check_admission, trim=trim)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request, encoded where that is still to be done; see `Engine.submit`."""
@@ -185,17 +170,12 @@ class BuiltinEngine:
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        loaded, param = self.loaded, "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-        check = partial(check_few_contexts, context_length=loaded.context_length, param=param)
-        encode = partial(loaded.encoder.encode, prompt, add_special_tokens=add_special_tokens, check=check)
-        return (await self._encoding.run(encode)).ids
+        return await self._desk.tokenize(prompt, add_special_tokens=add_special_tokens)
 
     async def detokenize(self, ids: Several[int]) -> str:
         """Return the text; see `Engine.detokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        loaded = self.loaded
-        check_few_contexts(len(ids), loaded.context_length, "tokens")
-        return await self._encoding.run(partial(loaded.encoder.detokenize, ids))
+        return await self._desk.detokenize(ids)
 
     async def close(self) -> None:
         """Stop the thread after its current step."""
@@ -208,6 +188,10 @@ class BuiltinEngine:
     def _check_admission(self) -> None:
         waiting = self.stats.waiting + self._running_worker.arriving + self._encoding.waiting
         self._admission.check(self.stats.running, waiting)
+
+    @property
+    def _desk(self) -> PromptDesk:
+        return PromptDesk(self.loaded.encoder, self.loaded.context_length, self._encoding)
 
     @property
     def _running_worker(self) -> Worker:

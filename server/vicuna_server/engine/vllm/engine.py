@@ -1,0 +1,206 @@
+"""The engine in front of a vLLM server: prompts, limits, text and ends are ours, tokens come from there."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from vicuna_server.engine.base import (
+    ChatPrompt,
+    Embedding,
+    Generation,
+    GenerationRequest,
+    PreparedPrompt,
+    PromptInput,
+    PromptToken,
+)
+from vicuna_server.engine.contents import WeightCheck
+from vicuna_server.engine.encoding_thread import EncodingThread
+from vicuna_server.engine.limits import Admission, answer_budget, check_scored
+from vicuna_server.engine.prompt_desk import PromptDesk, open_request, own_copy
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
+from vicuna_server.engine.settings import LoadSettings
+from vicuna_server.engine.stats import EngineStats
+from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
+from vicuna_server.engine.vllm.counters import cache_of, own_lines
+from vicuna_server.engine.vllm.link import Link
+from vicuna_server.engine.vllm.places import Places
+from vicuna_server.engine.vllm.prompts import ModelPrompts, load_prompts
+from vicuna_server.engine.vllm.run import Run, Shared
+from vicuna_server.engine.vllm.scoring import prompt_tokens
+from vicuna_server.engine.vllm.settings import VllmSettings
+from vicuna_server.engine.vllm.under_way import UnderWay
+from vicuna_server.errors import EngineError, RequestError
+
+__all__ = ["VllmEngine"]
+
+
+class VllmEngine:
+    """Answers with a vLLM server that somebody else starts, and may start anew.
+
+    Args:
+        settings: What is served, and how many at once.
+        vllm: Where the server is.
+        check: Of the folder's weights, which vLLM reads; None: none.
+    """
+
+    def __init__(self, settings: LoadSettings, vllm: VllmSettings, check: WeightCheck | None = None) -> None:
+        self.stats = EngineStats()
+        self._settings = settings
+        self._check = check
+        self._admission = Admission(settings.max_concurrency)
+        self._encoding = EncodingThread()
+        self._link = Link(vllm, settings.context_length, self._hangs)
+        self._places = Places(settings.max_concurrency, self.stats, self._link.progress)
+        self._under_way = UnderWay()
+        self._watching: asyncio.Task[None] | None = None
+        self._loaded: tuple[ModelPrompts, PromptDesk, Shared] | None = None
+
+    @property
+    def context_length(self) -> int:
+        """The limit in tokens: what is asked for, else what vLLM has room for."""
+        return self._link.context_length
+
+    @property
+    def embedding_size(self) -> int:
+        """There are no vectors."""
+        return 0
+
+    @property
+    def chats(self) -> bool:
+        """Whether conversations are answered."""
+        return self._model[0].encoder.chats
+
+    @property
+    def hung(self) -> bool:
+        """Whether a prompt's encoding does not come to its end; what vLLM does is told by `away`."""
+        return self._encoding.hung
+
+    @property
+    def away(self) -> str:
+        """See `SeparateEngine.away`."""
+        return self._link.watch.state
+
+    async def exposition(self) -> bytes:
+        """See `SeparateEngine.exposition`."""
+        text = await self._link.client.metrics()
+        if cache := cache_of(text):
+            self.stats.kv_tokens, self.stats.kv_capacity = cache
+        return own_lines(text)
+
+    async def load(self) -> None:
+        """Read the folder's small files and wait for vLLM, however long that takes; see `Engine.load`."""
+        prompts = await asyncio.to_thread(load_prompts, self._settings)
+        self._link.probe = (await self._encoding.run(partial(prompts.encoder.encode, "Hello"))).ids
+        await _both(self._checked(), self._link.watch.started())
+        self._watching = asyncio.create_task(self._link.watch.run())
+        desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
+        text = prompts.encoder.vocabulary.token_bytes
+        shared = Shared(self._link.client, self.stats, self._places, self._link.progress, text)
+        self._loaded = prompts, desk, shared
+
+    async def prepare(
+        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+    ) -> PreparedPrompt:
+        """Encode a prompt, in the thread for that; see `Engine.prepare`."""
+        return await self._model[1].prepare(prompt, max_tokens, self._admit, trim=trim)
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        """Stand in the line; see `Engine.submit`."""
+        check_supported(request)
+        prompts, _, shared = self._model
+        ready = await self.prepare(request.prompt, request.max_tokens)
+        opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
+        self._admit()  # others may have come while this one was encoded
+        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._link.served.name)
+        run = Run(shared, opened.generation, opened.answer, body)
+        task = run.start()
+        self._under_way.add(task, partial(run.stop, task))
+        return opened.generation
+
+    async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
+        """Refuse: a vLLM server that generates gives no vectors."""
+        del prompts, scope
+        raise RequestError(
+            "this model is served by the vllm engine, which gives no embeddings beside answers; serve a second model "
+            "with the same weights and spec.serving.engine: builtin, and ask that one",
+            code="unsupported_by_engine",
+        )
+
+    async def score(
+        self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
+    ) -> list[list[PromptToken]]:
+        """Ask for the prompts' likelihoods, one after the other; see `Engine.score`."""
+        encoded: list[list[int]] = []
+        for prompt in prompts:
+            ready = await self.prepare(prompt, 0)
+            answer_budget(ready.tokens, 1, self.context_length, ready.param)  # vLLM generates a token in any case
+            encoded.append(own_copy(ready).ids)
+        check_scored(sum(map(len, encoded)), most)
+        self._admit()
+        return [await self._under_way.result(self._scored(ids, top, scope)) for ids in encoded]
+
+    async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return token ids; see `Engine.tokenize`."""
+        self._admission.check(0, self._encoding.waiting)
+        return await self._model[1].tokenize(prompt, add_special_tokens=add_special_tokens)
+
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text; see `Engine.detokenize`."""
+        self._admission.check(0, self._encoding.waiting)
+        return await self._model[1].detokenize(ids)
+
+    async def close(self) -> None:
+        """End what runs; vLLM itself is somebody else's."""
+        self._encoding.close()
+        if self._check is not None:
+            self._check.end()
+        stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
+        tasks = self._under_way.stop_all(stopped)
+        if self._watching is not None:
+            self._watching.cancel()
+            tasks.append(self._watching)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._link.client.close()
+        if self._loaded is not None:
+            self._loaded[0].encoder.close()
+
+    @property
+    def _model(self) -> tuple[ModelPrompts, PromptDesk, Shared]:
+        if self._loaded is None:
+            raise EngineError("NotLoaded", "the model is not loaded yet")
+        return self._loaded
+
+    async def _checked(self) -> None:
+        if self._check is not None:
+            await asyncio.to_thread(self._check.finish)
+
+    def _admit(self) -> None:
+        self._link.check()
+        self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting)
+
+    async def _scored(self, ids: list[int], top: int, scope: CacheScope) -> list[PromptToken]:
+        ticket, (prompts, _, _) = self._places.line_up(), self._model
+        try:
+            await ticket.take()
+            self.stats.prompt_tokens += len(ids)
+            answer = await self._link.client.whole(scoring_body(ids, top, scope, self._link.served.name))
+            self.stats.finished += 1
+        finally:
+            ticket.give_back()
+        return await self._encoding.run(
+            partial(prompt_tokens, answer, ids, top, prompts.encoder.vocabulary.token_bytes)
+        )
+
+    def _hangs(self) -> None:
+        self._under_way.stop_all(EngineError("EngineHung", "the vllm engine hangs; send the request again"))
+
+
+async def _both(first: Coroutine[Any, Any, object], second: Coroutine[Any, Any, object]) -> None:
+    """Wait for both; what one raises ends the other."""
+    tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
