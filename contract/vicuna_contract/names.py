@@ -67,10 +67,17 @@ ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
 ANNOTATION_PUT_BACK: Final = f"{GROUP}/put-back"
 ANNOTATION_DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 ANNOTATION_SPEC_SNAPSHOT: Final = f"{GROUP}/spec-snapshot"
+ANNOTATION_DEFAULT_ENGINE_IMAGE: Final = f"{GROUP}/default-engine-image"
+ANNOTATION_ATTENTION_HEADS: Final = f"{GROUP}/attention-heads"
+"""The attention heads of an artifact's model and those of keys and values, where its merge reported them."""
 
 MERGE_CONTAINER: Final = "merge"
 SERVER_CONTAINER: Final = "server"
+ENGINE_CONTAINER: Final = "engine"
+"""Runs vLLM beside the server container, which then is its front."""
 SERVER_PORT: Final = 8000
+ENGINE_PORT: Final = 8001
+"""Of vLLM, on 127.0.0.1: only the front reaches it."""
 SERVICE_PORT: Final = 8000
 
 MODELS_MOUNT: Final = "/models"
@@ -99,6 +106,10 @@ WARNING_HEADER: Final = "x-vicuna-warning"
 
 LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"
+ENGINE_PATH: Final = "/enginez"
+"""Of the front: 503 once the engine hangs, which is how its container gets restarted."""
+DRAINED_FILE: Final = "/run/vicuna/drained"
+"""The front writes it once it has drained; the engine's container ends only then."""
 
 TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
 """Names the file that gets a container's termination message, where it is not /dev/termination-log."""

@@ -13,11 +13,14 @@ from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
 
 __all__ = [
     "DEVICES",
+    "ENGINES",
     "PER_KEY",
     "PREFIX_CACHES",
     "QUANTIZATIONS",
     "SERVING_DTYPES",
+    "VLLM",
     "Device",
+    "Engine",
     "PrefixCache",
     "Quantization",
     "ServeArguments",
@@ -33,6 +36,9 @@ QUANTIZATIONS: Final[tuple[Quantization, ...]] = get_args(Quantization)
 PrefixCache = Literal["PerKey", "Shared", "Off"]
 PREFIX_CACHES: Final[tuple[PrefixCache, ...]] = get_args(PrefixCache)
 PER_KEY: Final[PrefixCache] = "PerKey"
+Engine = Literal["builtin", "vllm"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
+VLLM: Final[Engine] = "vllm"
 
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
@@ -67,6 +73,9 @@ class ServeArguments:
         host: address to listen on.
         gateway_keys: public keys of gateways (see `signing`); answer only what one of them has signed; None: anybody.
         audience: whom a signature must be for.
+        engine: what generates; None: the server's own. `vllm`: the server is the front of a vLLM beside it.
+        engine_url: where that vLLM answers.
+        drained_file: written once the server has drained, for an engine that must end after it.
     """
 
     model: str
@@ -94,6 +103,9 @@ class ServeArguments:
     host: str = "0.0.0.0"  # noqa: S104  # a container's port
     gateway_keys: str | None = None
     audience: str | None = None
+    engine: str | None = None
+    engine_url: str | None = None
+    drained_file: str | None = None
 
     def to_argv(self) -> list[str]:
         """Return the words after `vicuna-server`."""
@@ -148,6 +160,9 @@ class ServeArguments:
         help_text = "answer only what the holder of one of these public keys has signed, and this machine"
         add("--gateway-keys", type=gateway_keys, metavar="BASE64,…", help=help_text)
         add("--audience", metavar="NAMESPACE/NAME/UID", help="whom a gateway's signature must be for")
+        add("--engine", help=f"what generates: {', '.join(ENGINES)} (default: builtin)")
+        add("--engine-url", metavar="URL", help="where vLLM answers, such as http://127.0.0.1:8001")
+        add("--drained-file", metavar="FILE", help="write it once drained, for an engine that ends after the server")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:

@@ -12,6 +12,7 @@ from vicuna_contract.quantity import parse_quantity
 from vicuna_contract.sources import ClaimSource, FileSource, HubSource, parse_declared, parse_digest
 from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.api.types import VicunaModelSpec, WeightsSource
+from vicuna_operator.api.vllm_rules import engine_faults
 from vicuna_operator.errors import SpecError
 
 __all__ = ["Model", "parse_model", "parse_spec"]
@@ -148,6 +149,8 @@ def _check_serving(spec: VicunaModelSpec) -> None:
         _check_quantity("spec.serving.maxGpuMemory", serving.max_gpu_memory)
         if serving.num_gpus == 0:
             raise SpecError("spec.serving.maxGpuMemory", "has no meaning with numGpus 0; remove it")
+    for field_name, fault in engine_faults(serving):
+        raise SpecError(f"spec.serving.{field_name}", fault)
 
 
 def _check_storage(spec: VicunaModelSpec, local: bool) -> None:

@@ -34,6 +34,7 @@ from vicuna_operator.planning.target import Target, choose_target
 from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
+from vicuna_operator.resources.images import Images
 
 __all__ = ["ServingStage", "plan_serving"]
 
@@ -50,7 +51,7 @@ class ServingStage:
     """
 
     target: str | None
-    image: str
+    images: Images | None
     active: DeploymentView | None
     fleet: Fleet
     rollout: Rollout = _IDLE
@@ -94,7 +95,7 @@ def plan_serving(
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
         target=target.revision,
-        image=target.image,
+        images=target.images,
         active=servers.active,
         fleet=servers.fleet,
         rollout=rollout,
@@ -135,7 +136,7 @@ def _kept(
     changes, put_back = resize(servers.live, sizes, _noted(servers, claims))
     return ServingStage(
         target=None,
-        image="",
+        images=None,
         active=active,
         fleet=fleet,
         sizes=sizes,
@@ -206,7 +207,8 @@ def _deployment(
         revision=target.revision,
         artifact_id=target.artifact_id,
         digest=target.digest,
-        image=target.image,
+        image=target.images.server,
+        engine_image=target.images.engine,
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         replicas=step.sizes[target.revision],
         shared_volume=weights.shared_volume,
