@@ -26,7 +26,7 @@ VLLM_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 _NUMBER: Final = r"[0-9]{1,18}"
 _SIZE: Final = r"[0-9]{1,18}(\.[0-9]{1,6})?[kKmMgGtT]?"
 _FRACTION: Final = r"0?\.[0-9]{1,6}|1(\.0{1,6})?"
-_WORD: Final = r"[A-Za-z0-9_]{1,64}"
+_WORD: Final = r"[A-Za-z0-9_]{1,47}"  # an entry has at most 64 characters
 
 # Flags that only tune: none loads code, reads another file, opens a port or changes what an answer means.
 ALLOWED_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(

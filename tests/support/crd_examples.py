@@ -3,6 +3,8 @@
 import copy
 from typing import Any
 
+from vicuna_contract.vllm_arguments import ALLOWED_FLAGS
+
 __all__ = ["ACCEPTED_AND_REFUSED", "FILLED", "HEX", "MINIMAL", "with_value"]
 
 Examples = list[tuple[str, Any, Any]]
@@ -232,6 +234,16 @@ RULES: Examples = [
 
 # The values at each bound: the last one accepted and the first one refused. Names of Kubernetes have 253 characters.
 NAME, LONG_NAME = "a" * 253, "a" * 254
+VALUES = {"--gpu-memory-utilization": "0.5", "--kv-cache-dtype": "fp8", "--performance-mode": "throughput"}
+VALUES |= {"--quantization": "fp8", "--safetensors-load-strategy": "eager"}
+TUNED = [
+    word
+    for flag, form in sorted(ALLOWED_FLAGS.items())
+    for word in ([flag] if form is None else [flag, VALUES.get(flag, "2")])
+]
+TUNED += ["--optimization-level", TUNED.pop(TUNED.index("--optimization-level") + 1)]
+TUNED.remove("--optimization-level")
+LONG_ARG = "--kv-cache-dtype=" + "f" * 47
 AT_BOUNDS: Examples = [
     ("spec.weights.credentialsSecret", "a", ""),
     ("spec.weights.credentialsSecret", NAME, LONG_NAME),
@@ -266,10 +278,10 @@ AT_BOUNDS: Examples = [
     ("spec.serving", {"engine": "vllm", "engineImage": "a"}, {"engine": "vllm", "engineImage": ""}),
     ("spec.serving", {"engine": "vllm", "engineImage": "a/b:c"}, {"engine": "vllm", "engineImage": "a b"}),
     ("spec.serving", {"engine": "vllm", "engineImage": "a" * 512}, {"engine": "vllm", "engineImage": "a" * 513}),
-    ("spec.serving", {"engine": "vllm", "engineArgs": ["a"] * 32}, {"engine": "vllm", "engineArgs": ["a"] * 33}),
-    ("spec.serving", {"engine": "vllm", "engineArgs": ["a"]}, {"engine": "vllm", "engineArgs": [""]}),
-    ("spec.serving", {"engine": "vllm", "engineArgs": ["a" * 128]}, {"engine": "vllm", "engineArgs": ["a" * 129]}),
-    ("spec.serving", {"engine": "vllm", "engineArgs": ["--a=b.c_1"]}, {"engine": "vllm", "engineArgs": ["--a=/etc/x"]}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[:32]}, {"engine": "vllm", "engineArgs": ["a"] * 33}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[-2:]}, {"engine": "vllm", "engineArgs": [""]}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": [LONG_ARG]}, {"engine": "vllm", "engineArgs": [LONG_ARG + "x"]}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[:1]}, {"engine": "vllm", "engineArgs": ["--a=/etc/x"]}),
     ("spec.serving.imagePullSecrets", [{"name": f"s{i}"} for i in range(16)], [{"name": f"s{i}"} for i in range(17)]),
     ("spec.serving.imagePullSecrets[].name", "a", ""),
     ("spec.serving.imagePullSecrets[].name", NAME, LONG_NAME),

@@ -6,11 +6,12 @@ stated as a fraction of it.
 
 from collections.abc import Iterator
 
+from vicuna_contract.heads import Heads
 from vicuna_contract.serve_arguments import VLLM
 from vicuna_contract.vllm_arguments import EngineArguments, RefusedArgumentError
 from vicuna_operator.api.types import ServingSpec
 
-__all__ = ["engine_faults"]
+__all__ = ["engine_faults", "heads_fault"]
 
 Fault = tuple[str, str]  # the field below spec.serving, and what is wrong with it
 
@@ -18,6 +19,17 @@ Fault = tuple[str, str]  # the field below spec.serving, and what is wrong with 
 def engine_faults(serving: ServingSpec) -> Iterator[Fault]:
     """Yield what the chosen engine does not take, with the next step."""
     yield from _of_vllm(serving) if serving.engine == VLLM else _without_vllm(serving)
+
+
+def heads_fault(serving: ServingSpec, heads: Heads | None) -> str:
+    """Say why vLLM cannot split a model over `numGpus`; empty where it can, or where its heads are not known."""
+    if heads is None or serving.engine != VLLM or serving.num_gpus == 0 or heads.split_over(serving.num_gpus):
+        return ""
+    grouped = "" if heads.key_value == heads.attention else f" ({heads.key_value} of keys and values)"
+    return (
+        f"spec.serving.numGpus: {serving.num_gpus} GPUs cannot share the model's {heads.attention} attention"
+        f" heads{grouped} equally; set it to {', '.join(map(str, heads.counts()))}, or leave engine out"
+    )
 
 
 def _without_vllm(serving: ServingSpec) -> Iterator[Fault]:

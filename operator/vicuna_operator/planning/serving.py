@@ -5,11 +5,12 @@ pods each revision gets now (`step`). Then what has to be written for that.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.vllm_rules import heads_fault
 from vicuna_operator.planning.actions import Action, Create, NewEvent
 from vicuna_operator.planning.attempts import WeightsStage
 from vicuna_operator.planning.capacity import capacity_warnings
@@ -62,6 +63,7 @@ class ServingStage:
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
+    fault: str = ""  # why no revision can serve these weights; what served before goes on
     contested: Sequence[str] = ()  # fields that somebody rewrites each time they are put back
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()
@@ -81,8 +83,9 @@ def plan_serving(
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
     managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
-    if weights.artifact_id is None:
-        return _kept(weights, servers, managed, seen.claims)
+    fault = heads_fault(spec_of(model).serving, weights.heads)
+    if weights.artifact_id is None or fault:
+        return replace(_kept(weights, servers, managed, seen.claims), fault=fault)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
     rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
     step = decide_step(model, target, servers, rollout, now)
@@ -201,7 +204,8 @@ def _deployment(
     model: Model, target: Target, step: RolloutStep, config: PlanConfig, weights: WeightsStage, seen: Observed
 ) -> Create:
     claim = seen.claims.get(claim_name(model))
-    verified = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
+    known = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
+    known |= {c.ANNOTATION_ATTENTION_HEADS: weights.heads.noted} if weights.heads is not None else {}
     body = revision_deployment(
         model,
         revision=target.revision,
@@ -216,7 +220,7 @@ def _deployment(
         gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
-        annotations={key: value for key, value in {**step.annotations, **verified}.items() if value is not None},
+        annotations={key: value for key, value in {**step.annotations, **known}.items() if value is not None},
     )
     return Create(body)
 

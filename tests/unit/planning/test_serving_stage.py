@@ -24,6 +24,7 @@ from vicuna_operator.planning.sizes import LOST_AFTER
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
+from vicuna_operator.resources.images import Images
 from vicuna_operator.resources.service import model_service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -176,7 +177,7 @@ def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platfor
     )
     assert stage.actions == [Create(body)]
     assert stage.new_events == [NewEvent("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
-    assert (stage.target, stage.image, stage.sizes) == (named, "registry.example/server:2", {named: 2})
+    assert (stage.target, stage.images, stage.sizes) == (named, Images("registry.example/server:2"), {named: 2})
     assert (stage.active, stage.target_deployment, stage.last_known_good, stage.diagnosis) == (None, None, None, None)
     assert stage.rollout.state is RolloutState.STARTING
 
@@ -240,7 +241,7 @@ def test_while_new_weights_merge_what_serves_goes_on_at_the_size_asked_for() -> 
     serves, other = deployment(OLD, has=1), deployment(OTHER, has=1)
     pods = [pod(OLD, "p1"), pod(OTHER, "p2", "loading")]
     stage = staged(a_model(status=active(OLD)), live=[serves, other], pods=pods, weights=MERGING)
-    assert (stage.target, stage.image, stage.rollout) == (None, "", Rollout(RolloutState.IDLE))
+    assert (stage.target, stage.images, stage.rollout) == (None, None, Rollout(RolloutState.IDLE))
     assert stage.active is serves
     assert (set(map(id, stage.fleet.live)), stage.fleet.pods) == ({id(serves), id(other)}, pods)
     assert stage.sizes == {name_of(OLD): 2, name_of(OTHER): 0}
@@ -350,7 +351,7 @@ def test_everything_that_is_found_in_mid_rollout_is_handed_on() -> None:
     pods = [pod(OLD, "p1"), pod(OLD, "p2"), loads, leaves, gone]
     events = {"uid-p3": [EventView("Normal", "Pulling", "")]}
     stage = staged(NEW, live=[old, new, other], pods=pods, events=events)
-    assert (stage.target, stage.image) == (name_of(NEW), CONFIG.server_image)
+    assert (stage.target, stage.images) == (name_of(NEW), Images(CONFIG.server_image))
     assert (stage.active, stage.target_deployment, stage.last_known_good) == (old, new, old)
     assert stage.rollout == Rollout(RolloutState.PROGRESSING), "an image on its way has no deadline"
     assert (stage.superseded, stage.lost, stage.pulling) == ([other], [gone], [loads])
