@@ -16,6 +16,7 @@ __all__ = [
     "artifact_id",
     "bounded",
     "count",
+    "http_url",
     "port",
     "positive",
     "seconds",
@@ -94,6 +95,14 @@ def port(text: str) -> int:
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port; ports end at 65535")
     return number
+
+
+def http_url(text: str) -> str:
+    """Return an address of scheme, host and perhaps port, without a slash at its end."""
+    found = re.fullmatch(r"(https?://[^\s/?#@]+)/?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:8001")
+    return found[1]
 
 
 def split_origins(text: str) -> tuple[str, ...]:

@@ -79,6 +79,8 @@ SERVER_PORT: Final = 8000
 ENGINE_PORT: Final = 8001
 """Of vLLM, on 127.0.0.1: only the front reaches it."""
 SERVICE_PORT: Final = 8000
+DRAINED_FILE: Final = "/run/vicuna/drained"
+"""The front writes it once it has drained; the engine's container ends only then."""
 
 MODELS_MOUNT: Final = "/models"
 ARTIFACTS_ROOT: Final = "/models/artifacts"
@@ -107,9 +109,6 @@ WARNING_HEADER: Final = "x-vicuna-warning"
 LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"
 ENGINE_PATH: Final = "/enginez"
-"""Of the front: 503 once the engine hangs, which is how its container gets restarted."""
-DRAINED_FILE: Final = "/run/vicuna/drained"
-"""The front writes it once it has drained; the engine's container ends only then."""
 
 TERMINATION_LOG_VARIABLE: Final = "VICUNA_TERMINATION_LOG"
 """Names the file that gets a container's termination message, where it is not /dev/termination-log."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final, Literal, Self, get_args
 
-from vicuna_contract.arguments import Declare, Parser, count, port, positive, template
+from vicuna_contract.arguments import Declare, Parser, count, http_url, port, positive, template
 from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
 from vicuna_contract.signing import gateway_keys
 from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
@@ -18,7 +18,6 @@ __all__ = [
     "PREFIX_CACHES",
     "QUANTIZATIONS",
     "SERVING_DTYPES",
-    "VLLM",
     "Device",
     "Engine",
     "PrefixCache",
@@ -27,6 +26,8 @@ __all__ = [
     "ServingDtype",
 ]
 
+Engine = Literal["builtin", "vllm", "scripted"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 Device = Literal["auto", "cuda", "cpu"]
 DEVICES: Final[tuple[Device, ...]] = get_args(Device)
 ServingDtype = Literal["auto", "float16", "bfloat16", "float32"]
@@ -36,9 +37,6 @@ QUANTIZATIONS: Final[tuple[Quantization, ...]] = get_args(Quantization)
 PrefixCache = Literal["PerKey", "Shared", "Off"]
 PREFIX_CACHES: Final[tuple[PrefixCache, ...]] = get_args(PrefixCache)
 PER_KEY: Final[PrefixCache] = "PerKey"
-Engine = Literal["builtin", "vllm"]
-ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
-VLLM: Final[Engine] = "vllm"
 
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
@@ -73,9 +71,9 @@ class ServeArguments:
         host: address to listen on.
         gateway_keys: public keys of gateways (see `signing`); answer only what one of them has signed; None: anybody.
         audience: whom a signature must be for.
-        engine: what generates; None: the server's own. `vllm`: the server is the front of a vLLM beside it.
-        engine_url: where that vLLM answers.
-        drained_file: written once the server has drained, for an engine that must end after it.
+        engine: what generates, one of `ENGINES`; None: builtin.
+        engine_url: where the vLLM server is.
+        drained_file: written once nothing is asked of the engine any more; None: none is.
     """
 
     model: str
@@ -160,9 +158,11 @@ class ServeArguments:
         help_text = "answer only what the holder of one of these public keys has signed, and this machine"
         add("--gateway-keys", type=gateway_keys, metavar="BASE64,…", help=help_text)
         add("--audience", metavar="NAMESPACE/NAME/UID", help="whom a gateway's signature must be for")
-        add("--engine", help=f"what generates: {', '.join(ENGINES)} (default: builtin)")
-        add("--engine-url", metavar="URL", help="where vLLM answers, such as http://127.0.0.1:8001")
-        add("--drained-file", metavar="FILE", help="write it once drained, for an engine that ends after the server")
+        help_text = "what generates: this process (builtin, default), a vLLM server, or a script for tests"
+        add("--engine", metavar="|".join(ENGINES), help=help_text)  # a wrong one is told in the termination message too
+        add("--engine-url", type=http_url, metavar="URL", help="the vLLM server, such as http://127.0.0.1:8001")
+        help_text = "written once the vLLM server may stop: this one has drained, or that one hangs"
+        add("--drained-file", metavar="PATH", help=help_text)
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:

@@ -10,16 +10,19 @@ from types import MappingProxyType
 from typing import Final
 
 from vicuna_contract.names import ENGINE_PORT
+from vicuna_contract.serve_arguments import Engine
 
 __all__ = [
     "ALLOWED_FLAGS",
     "FIELDS_OF_FLAGS",
+    "VLLM",
     "VLLM_IMAGE",
     "EngineArguments",
     "RefusedArgumentError",
     "engine_environment",
 ]
 
+VLLM: Final[Engine] = "vllm"
 VLLM_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 """The version that these arguments are written for; its image for CUDA."""
 

@@ -278,7 +278,7 @@ AT_BOUNDS: Examples = [
     ("spec.serving", {"engine": "vllm", "engineImage": "a"}, {"engine": "vllm", "engineImage": ""}),
     ("spec.serving", {"engine": "vllm", "engineImage": "a/b:c"}, {"engine": "vllm", "engineImage": "a b"}),
     ("spec.serving", {"engine": "vllm", "engineImage": "a" * 512}, {"engine": "vllm", "engineImage": "a" * 513}),
-    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[:32]}, {"engine": "vllm", "engineArgs": ["a"] * 33}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[1:]}, {"engine": "vllm", "engineArgs": ["a"] * 33}),
     ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[-2:]}, {"engine": "vllm", "engineArgs": [""]}),
     ("spec.serving", {"engine": "vllm", "engineArgs": [LONG_ARG]}, {"engine": "vllm", "engineArgs": [LONG_ARG + "x"]}),
     ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[:1]}, {"engine": "vllm", "engineArgs": ["--a=/etc/x"]}),

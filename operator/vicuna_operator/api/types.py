@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from vicuna_contract.recipe import DeltaKind, MergeDtype
-from vicuna_contract.serve_arguments import Device, Engine, PrefixCache, Quantization, ServingDtype
+from vicuna_contract.serve_arguments import Device, PrefixCache, Quantization, ServingDtype
 from vicuna_contract.templates import ChatTemplate
 
 __all__ = [
@@ -116,7 +116,7 @@ class ServingSpec(_Part):
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     max_stream_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
     prefix_cache: PrefixCache | None = None
-    engine: Engine | None = None
+    engine: Literal["builtin", "vllm"] | None = None
     engine_image: str | None = None
     engine_args: list[str] = Field(default_factory=list)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)

@@ -7,8 +7,7 @@ stated as a fraction of it.
 from collections.abc import Iterator
 
 from vicuna_contract.heads import Heads
-from vicuna_contract.serve_arguments import VLLM
-from vicuna_contract.vllm_arguments import EngineArguments, RefusedArgumentError
+from vicuna_contract.vllm_arguments import VLLM, EngineArguments, RefusedArgumentError
 from vicuna_operator.api.types import ServingSpec
 
 __all__ = ["engine_faults", "heads_fault"]

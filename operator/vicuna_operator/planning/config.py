@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vicuna_contract.serve_arguments import VLLM
-from vicuna_contract.vllm_arguments import VLLM_IMAGE
+from vicuna_contract.vllm_arguments import VLLM, VLLM_IMAGE
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.images import Images
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_contract.serve_arguments import VLLM, ServeArguments
+from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_contract.signing import AUDIENCE_VARIABLE, GATEWAY_KEYS_VARIABLE, audience
 from vicuna_contract.templates import AUTO
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import (

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_contract.serve_arguments import VLLM, ServeArguments
-from vicuna_contract.vllm_arguments import EngineArguments, engine_environment
+from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_contract.vllm_arguments import VLLM, EngineArguments, engine_environment
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import CONTAINER_SECURITY, environment, spec_of

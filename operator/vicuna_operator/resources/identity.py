@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from vicuna_contract.names import ANNOTATION_RESTARTED
 from vicuna_contract.recipe import RECIPE_VERSION
-from vicuna_contract.serve_arguments import VLLM
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.types import VicunaModelSpec
 
 __all__ = [

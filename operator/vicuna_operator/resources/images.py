@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from vicuna_contract import names as c
-from vicuna_contract.serve_arguments import VLLM
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.types import ServingSpec
 
 __all__ = ["Images"]
