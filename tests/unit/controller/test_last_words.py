@@ -13,7 +13,7 @@ from vicuna_operator.planning.failures import server_failure
 from vicuna_operator.planning.observed import PodView
 
 ENDED = {"exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z"}
-RUNS = {"running": {}}
+RUNS: dict[str, Any] = {"running": {}}
 
 
 def pod(*, ready: bool = False, deleting: bool = False, name: str = c.ENGINE_CONTAINER, **state: Any) -> PodView:

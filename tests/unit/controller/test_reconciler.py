@@ -566,7 +566,7 @@ async def test_what_vllm_printed_before_it_ended_is_seen_where_logs_may_be_read(
     config = dataclasses.replace(CONFIG, merge_progress=allowed)
     world.reconciler = Reconciler(world.kube, world.snapshot, planning, config)
     world.kube.pod_logs["default", "m-1", c.ENGINE_CONTAINER] = "the cause"
-    labels = {c.LABEL_MODEL: "m", c.LABEL_NAME: c.NAME_SERVER}
+    labels = {c.LABEL_MODEL: "m", c.LABEL_NAME: c.NAME_SERVER, c.LABEL_MANAGED_BY: c.MANAGED_BY}
     ended = {"name": c.ENGINE_CONTAINER, "state": {"terminated": {"exitCode": 0}}}
     world.kube.put(
         {

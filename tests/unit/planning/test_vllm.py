@@ -87,7 +87,7 @@ def test_without_an_image_for_the_front_the_servers_is_taken() -> None:
 def test_a_new_default_of_either_touches_nothing_until_it_is_asked_for(newer: dict[str, str]) -> None:
     made = deployed()
     before = made.status["target"]["revision"]
-    made.config = replace(BOTH, **newer)
+    made.config = replace(BOTH, **newer)  # type: ignore[arg-type]
     made.settle()
     assert (made.status["target"]["revision"], images(made)) == (before, [FRONT, VLLM])
     assert made.status["imageOutdated"] is True
@@ -292,7 +292,8 @@ def test_an_image_of_vllm_that_cannot_be_pulled_names_its_field() -> None:
 )
 def test_out_of_memory_names_what_can_be_changed(container: str, words: str) -> None:
     made = deployed()
-    killed, fine = {"state": ended(137, "", "OOMKilled")}, {"state": {"running": {}}}
+    killed: Body = {"state": ended(137, "", "OOMKilled")}
+    fine: Body = {"state": {"running": {}}}
     states = (fine, killed) if container == c.ENGINE_CONTAINER else (killed, fine)
     engine(made, server=states[0], **states[1])
     assert made.condition("Ready")["reason"] == "OOMKilled"

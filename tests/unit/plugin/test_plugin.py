@@ -231,6 +231,48 @@ def test_logs(words: tuple[str, ...], part: str) -> None:
     assert "--follow" in shown
 
 
+def with_vllm() -> World:
+    world = World(model_body(serving={"replicas": 1}))
+    world.deploy()
+    world.silent.add(world.status["active"]["revision"])
+    world.edit(serving={"engine": "vllm"})
+    world.reconcile()
+    world.run_deployments()
+    return world
+
+
+def test_logs_of_vllm_are_of_the_pods_that_have_it() -> None:
+    world = with_vllm()
+    assert len({pod["metadata"]["labels"]["vicuna.dev/revision"] for pod in world.server_pods()}) == 2
+    kubectl = WorldKubectl(world)
+    assert main(["logs", "demo", "--engine", "-p"], connect=lambda _: kubectl) == 0
+    (shown,) = kubectl.shown
+    assert {"--container=engine", "--previous"} <= {*shown}
+    revision = world.status["target"]["revision"]
+    assert any(word.endswith(f"=vicuna-server,vicuna.dev/revision in ({revision})") for word in shown)
+
+
+def test_logs_of_vllm_where_there_is_none(capsys: Capture) -> None:
+    assert run(edited(), "logs", "demo", "--engine") == 1
+    assert "demo has no pod with vLLM; leave --engine out" in capsys.readouterr().err
+
+
+def test_the_tree_shows_both_images_and_how_vllm_ended(capsys: Capture) -> None:
+    world = with_vllm()
+    for pod in world.server_pods():
+        if len(pod["spec"]["containers"]) == 2:
+            ended = {"exitCode": 0, "message": "", "finishedAt": "2026-01-01T01:00:00Z"}
+            front = {"name": "server", "state": {"running": {}}}
+            states = [front, {"name": "engine", "state": {"terminated": ended}}]
+            world.put({**pod, "status": {**pod["status"], "phase": "Running", "containerStatuses": states}})
+    assert run(world, "status", "demo") == 0
+    shown = capsys.readouterr().out
+    assert "registry.example/server:1, vllm/vllm-openai:v0.32.0" in shown
+    assert "EngineCrashed: vLLM (container engine) ended with exit code 0" in shown
+    assert "running, not ready" not in shown, "one of its containers has ended"
+    assert shown.count(": done") == 1, "the merge alone"
+
+
 def test_logs_before_there_are_servers_are_the_merges() -> None:
     world = World()
     world.reconcile()

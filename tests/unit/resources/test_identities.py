@@ -49,7 +49,7 @@ def made_of(model: Model) -> dict[str, Any]:
     spec = spec_of(model)
     image = spec.serving.image or IMAGE
     beside = {"engine_image": spec.serving.engine_image or "registry.example/vllm:1"}
-    engine = beside if spec.serving.engine == "vllm" else {}
+    engine: dict[str, Any] = beside if spec.serving.engine == "vllm" else {}
     identities = {
         "mergeKey": merge_key(spec),
         "series": merge_series(spec, claim=claim_name(model), retry=""),
