@@ -133,9 +133,9 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     """Ask for the operator's present default image."""
     body = read_model(kubectl, name)
     image = ((body.get("spec") or {}).get("serving") or {}).get("image")
-    if image:
-        raise PluginError(f"spec.serving.image states {image}; change it there")
     status = body.get("status") or {}
+    if image and not status.get("imageOutdated"):  # with vLLM there is a second image
+        raise PluginError(f"spec.serving.image states {image}; change it there")
     revision = (status.get("target") or {}).get("revision")
     if not revision:
         raise PluginError(f"{name} has no revision yet; its first one takes the default image anyway")
