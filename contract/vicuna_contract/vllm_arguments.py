@@ -14,6 +14,7 @@ from vicuna_contract.serve_arguments import Engine
 
 __all__ = [
     "ALLOWED_FLAGS",
+    "CACHE_VARIABLES",
     "FIELDS_OF_FLAGS",
     "VLLM",
     "VLLM_IMAGE",
@@ -74,7 +75,7 @@ FIELDS_OF_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 
 _SHUTDOWN_SECONDS = 10  # the front has drained by then: what still runs has nobody who reads it
 
-_CACHES: Final[Mapping[str, str]] = MappingProxyType(
+CACHE_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "HOME": "",
         "VLLM_CACHE_ROOT": "/vllm",
@@ -84,6 +85,7 @@ _CACHES: Final[Mapping[str, str]] = MappingProxyType(
         "XDG_CONFIG_HOME": "/xdg-config",
     }
 )
+"""Where vLLM and what it stands on write, below one folder."""
 
 
 class RefusedArgumentError(ValueError):
@@ -159,7 +161,7 @@ def engine_environment(folder: str) -> dict[str, str]:
     LOGNAME: PyTorch asks for the user's name, and the user id of a container has none.
     """
     fixed = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "LOGNAME": "vicuna"}
-    return fixed | {name: folder + below for name, below in _CACHES.items()}
+    return fixed | {name: folder + below for name, below in CACHE_VARIABLES.items()}
 
 
 def _flags(added: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:

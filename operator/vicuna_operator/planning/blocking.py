@@ -80,15 +80,19 @@ def _waiting(pod: PodView) -> BlockingReason | None:
             )
         return BlockingReason(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
     if pod.waiting_reason in _PULL_FAILURES:
-        field = " (spec.serving.engineImage)" if pod.container == c.ENGINE_CONTAINER else ""
-        step = f"check the image's name{field}, and spec.serving.imagePullSecrets where the registry is private"
-        return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
+        return _no_image(pod)
     if pod.waiting_reason in _CONFIG_FAILURES:
         cause = pod.waiting_message or pod.waiting_reason
         return _absent(cause) or BlockingReason(
             Reason.CONTAINER_CONFIG_ERROR, f"{cause}; correct what the pod refers to"
         )
     return None
+
+
+def _no_image(pod: PodView) -> BlockingReason:
+    field = " (spec.serving.engineImage)" if pod.container == c.ENGINE_CONTAINER else ""
+    step = f"check the image's name{field}, and spec.serving.imagePullSecrets where the registry is private"
+    return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
 
 
 def _not_begun(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
