@@ -37,7 +37,8 @@ class ContainerView:
     terminated: Termination | None = None  # now ended
     last_terminated: Termination | None = None  # ended before the present try
     restarts: int = 0
-    started: datetime | None = None  # when it began to run; None while it does not
+    started: datetime | None = None  # when it began to run, of two the later; None while it does not
+    reads_since: datetime | None = None  # the same, of two the earlier: what that one has read may be older
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
@@ -53,6 +54,7 @@ class ContainerView:
             last_terminated=_termination(table(body, "lastState"), name),
             restarts=whole(body.get("restartCount"), most=INT32),
             started=moment(table(state, "running").get("startedAt")),
+            reads_since=moment(table(state, "running").get("startedAt")),
         )
 
 
@@ -74,6 +76,7 @@ def both(first: ContainerView, second: ContainerView) -> ContainerView:
     The name is that of the one that waits or has ended.
     """
     started = [item.started for item in (first, second) if item.started is not None]
+    run = len(started) == 2
     halted = first if _halts(first) or not _halts(second) else second
     return replace(
         halted,
@@ -81,7 +84,8 @@ def both(first: ContainerView, second: ContainerView) -> ContainerView:
         terminated=_later(first.terminated, second.terminated),
         last_terminated=_later(first.last_terminated, second.last_terminated),
         restarts=first.restarts + second.restarts,
-        started=max(started) if len(started) == 2 else None,
+        started=max(started) if run else None,
+        reads_since=min(started) if run else None,
     )
 
 

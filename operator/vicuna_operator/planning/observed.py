@@ -52,7 +52,7 @@ class PodView:
     scheduled_since: datetime | None = None
     started: datetime | None = None  # when its container started; None after a restart
     disruption: str = ""  # why the cluster removes it (preemption, eviction, taint, shutdown); empty: it does not
-    began: datetime | None = None  # when its container started last; None while it does not run
+    began: datetime | None = None  # when its container started last, of two the earlier; None while it does not run
     ends: datetime | None = None  # when its grace period is over; None while it is not being deleted
     container: str = ""
     with_engine: bool = False  # vLLM runs beside the server, which is its front
@@ -115,7 +115,7 @@ class PodView:
             scheduled_since=_since(scheduled, "True"),
             disruption=_while(conditions.get("DisruptionTarget", {}), "True"),
             started=None if own.restarts else own.started,
-            began=own.started,
+            began=own.reads_since,
             ends=moment(table(body, "metadata").get("deletionTimestamp")),
             container=own.name,
             with_engine=server and _has(status, c.ENGINE_CONTAINER),

@@ -20,7 +20,7 @@ __all__ = ["add_engine", "as_front"]
 _GRACE_SECONDS = 15  # vLLM takes up to 12 s to end once nothing runs
 
 _FRONT_RESOURCES: Mapping[str, Any] = {
-    "requests": {"cpu": "500m", "memory": "512Mi"},
+    "requests": {"cpu": "500m", "memory": "256Mi"},
     "limits": {"memory": "1Gi"},
 }
 """Of the front: `serving.resources` and the GPUs are the engine's."""

@@ -1,6 +1,8 @@
 """The command line of `vllm serve`: what the operator says, and what users may add."""
 
 import argparse
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +111,12 @@ def test_whatever_is_taken_is_read_as_those_flags_alone(added: list[str]) -> Non
     for flag, form in ALLOWED_FLAGS.items():
         parser.add_argument(flag, **({"action": "store_true"} if form is None else {}))  # type: ignore[arg-type]
     parser.parse_args(added)
+
+
+def test_the_page_names_every_flag_that_is_allowed_and_no_other() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "using.md").read_text()
+    section = text.partition("\n`engineArgs` adds flags")[2].partition("Any other is refused")[0]
+    assert {word for word in re.findall(r"`(--[a-z-]+)`", section) if word != "--flag"} == ALLOWED_FLAGS.keys()
 
 
 def test_the_lists_do_not_overlap() -> None:

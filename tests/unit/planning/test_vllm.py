@@ -11,7 +11,7 @@ from support.memory_kube import Body
 from support.world import ARTIFACT, CONFIG, World
 from vicuna_contract import names as c
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.observed import EventView, PodView
 
 FRONT, VLLM = "registry.example/front:1", "registry.example/vllm:1"
 BOTH = replace(CONFIG, front_image=FRONT, vllm_image=VLLM)
@@ -309,6 +309,21 @@ def test_a_hung_engine_is_called_that() -> None:
     made.reconcile()
     assert made.condition("Ready")["reason"] == "ProbeFailed"
     assert "restarts vLLM: requests ran, and it generated nothing" in made.condition("Ready")["message"]
+
+
+def test_a_pod_has_started_with_its_second_container_and_reads_since_its_first() -> None:
+    def container(name: str, minute: int) -> Body:
+        return {"name": name, "state": {"running": {"startedAt": f"2026-01-01T00:{minute:02}:00Z"}}}
+
+    labels = {c.LABEL_NAME: c.NAME_SERVER}
+    for minutes in ((1, 9), (9, 1)):
+        states = [container(c.SERVER_CONTAINER, minutes[0]), container(c.ENGINE_CONTAINER, minutes[1])]
+        found = PodView.of({"metadata": {"labels": labels}, "status": {"containerStatuses": states}})
+        assert found.started is not None
+        assert found.began is not None
+        assert (found.started.minute, found.began.minute) == (9, 1)
+    half = PodView.of({"metadata": {"labels": labels}, "status": {"containerStatuses": states[:1]}})
+    assert half.began is not None, "without a second container there is one"
 
 
 def test_a_container_that_others_add_is_still_a_sidecar() -> None:
