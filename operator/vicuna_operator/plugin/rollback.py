@@ -52,10 +52,14 @@ def _is_restart(objects: ModelObjects, item: DeploymentView, stated: set[str]) -
     """Tell whether a revision differs from the present one only by a restart: a rollback to it would change nothing."""
     spec = objects.model.spec
     present = [other for other in objects.deployments if other.revision in stated]
-    if spec is None or not any((item.merge_key, item.image) == (other.merge_key, other.image) for other in present):
+    if spec is None or not any(_serves_with(item) == _serves_with(other) for other in present):
         return False
     images = item.images_for(spec) or Images(item.image, item.engine_image)
     return item.is_restart_of(spec, item.artifact_id, images)
+
+
+def _serves_with(item: DeploymentView) -> tuple[str | None, ...]:
+    return item.merge_key, item.image, item.engine_image
 
 
 def stated_revisions(objects: ModelObjects) -> set[str]:

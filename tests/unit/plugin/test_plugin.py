@@ -8,6 +8,7 @@ import pytest
 from support.cluster import model_body
 from support.world import CONFIG, World
 from support.world_kubectl import WorldKubectl
+from vicuna_contract.vllm_arguments import VLLM_IMAGE
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.plugin import commands
@@ -149,6 +150,25 @@ def test_rollback_of_an_upgrade_states_the_image() -> None:
     world.settle()
     assert active(world) == old
     assert world.body["spec"]["serving"]["image"] == CONFIG.server_image
+
+
+def test_upgrade_and_rollback_with_vllm_are_of_both_images(capsys: Capture) -> None:
+    world = World(model_body(serving={"replicas": 1, "engine": "vllm", "image": "front:1"}))
+    world.deploy()
+    old = active(world)
+    world.config = PlanConfig(server_image=CONFIG.server_image, vllm_image="registry.example/vllm:2")
+    world.reconcile()
+    assert run(world, "upgrade", "demo") == 0, "the front's image is stated, vLLM's is not"
+    world.settle()
+    assert active(world) != old
+    assert run(world, "rollback", "demo") == 0
+    world.settle()
+    assert active(world) == old
+    assert world.body["spec"]["serving"]["engineImage"] == VLLM_IMAGE
+    world.edit(serving={"engineImage": "mine:1"})
+    world.settle()
+    assert run(world, "upgrade", "demo") == 1
+    assert "spec.serving.image states front:1" in capsys.readouterr().err
 
 
 def test_rollback_to_another_claim_and_back() -> None:
