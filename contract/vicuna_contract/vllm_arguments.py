@@ -53,7 +53,8 @@ ALLOWED_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(
         "--no-enable-chunked-prefill": None,
         "--optimization-level": r"[0-3]",
         "--performance-mode": r"balanced|interactivity|throughput",
-        "--quantization": r"fp8|fp8_per_tensor|fp8_per_block|fp8_per_channel",
+        # Those that quantize while they load; others, `fp8` too, want files that are quantized already.
+        "--quantization": r"fp8_per_tensor|fp8_per_block|fp8_per_channel",
         "--safetensors-load-strategy": r"lazy|eager|prefetch",
     }
 )

@@ -236,7 +236,7 @@ def _pod_spec(deployment: Body) -> Body:
 
 
 def _gpus(pod: Body) -> int:
-    limits = [container["resources"].get("limits", {}) for container in pod["spec"]["containers"]]
+    limits = [container.get("resources", {}).get("limits", {}) for container in pod["spec"]["containers"]]
     return sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits)
 
 

@@ -235,7 +235,7 @@ RULES: Examples = [
 # The values at each bound: the last one accepted and the first one refused. Names of Kubernetes have 253 characters.
 NAME, LONG_NAME = "a" * 253, "a" * 254
 VALUES = {"--gpu-memory-utilization": "0.5", "--kv-cache-dtype": "fp8", "--performance-mode": "throughput"}
-VALUES |= {"--quantization": "fp8", "--safetensors-load-strategy": "eager"}
+VALUES |= {"--quantization": "fp8_per_block", "--safetensors-load-strategy": "eager"}
 TUNED = [
     word
     for flag, form in sorted(ALLOWED_FLAGS.items())

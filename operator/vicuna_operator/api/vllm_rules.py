@@ -42,7 +42,7 @@ def _of_vllm(serving: ServingSpec) -> Iterator[Fault]:
         yield (
             "quantization",
             f"{serving.quantization} is done by bitsandbytes, which vLLM does not include; set it to none and"
-            " engineArgs to [--quantization=fp8], or leave engine out",
+            " engineArgs to [--quantization=fp8_per_tensor], or leave engine out",
         )
     if serving.max_gpu_memory is not None:
         yield (

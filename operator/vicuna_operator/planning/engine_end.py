@@ -29,7 +29,7 @@ _CAUSES: Sequence[tuple[re.Pattern[str], str, str]] = [
         re.compile(r"(CUDA|HIP|XPU) out of memory|OutOfMemoryError", re.IGNORECASE),
         "OutOfMemory",
         "the model does not fit into the GPU's memory: raise spec.serving.numGpus, lower maxConcurrency or"
-        " contextLength, or set engineArgs to [--quantization=fp8]",
+        " contextLength, or set engineArgs to [--quantization=fp8_per_tensor]",
     ),
     (
         re.compile(r"No available memory for the cache blocks|cache is needed, which is larger than the available"),
