@@ -29,6 +29,7 @@ VLLM_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 
 _NUMBER: Final = r"[0-9]{1,18}"
 _SIZE: Final = r"[0-9]{1,18}(\.[0-9]{1,6})?[kKmMgGtT]?"
+_GIBIBYTES: Final = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 _FRACTION: Final = r"0?\.[0-9]{1,6}|1(\.0{1,6})?"
 _WORD: Final = r"[A-Za-z0-9_]{1,47}"  # an entry has at most 64 characters
 
@@ -37,7 +38,7 @@ ALLOWED_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(
     {
         "--async-scheduling": None,
         "--block-size": _NUMBER,
-        "--cpu-offload-gb": _SIZE,
+        "--cpu-offload-gb": _GIBIBYTES,
         "--disable-cascade-attn": None,
         "--disable-custom-all-reduce": None,
         "--enable-chunked-prefill": None,
@@ -45,7 +46,7 @@ ALLOWED_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(
         "--gpu-memory-utilization": _FRACTION,
         "--kv-cache-dtype": _WORD,
         "--kv-cache-memory-bytes": _SIZE,
-        "--kv-offloading-size": _SIZE,
+        "--kv-offloading-size": _GIBIBYTES,
         "--long-prefill-token-threshold": _NUMBER,
         "--max-cudagraph-capture-size": _NUMBER,
         "--max-num-batched-tokens": _SIZE,

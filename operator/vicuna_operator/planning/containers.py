@@ -15,6 +15,9 @@ from vicuna_operator.planning.lenient import INT32, moment, table, tables, text,
 __all__ = ["ContainerView", "Termination", "both", "containers_of"]
 
 
+_STARTING = {"", "ContainerCreating", "PodInitializing"}  # a container that waits for these is in no trouble
+
+
 @dataclass(frozen=True)
 class Termination:
     """How a container ended; `container` is its name."""
@@ -90,7 +93,7 @@ def both(first: ContainerView, second: ContainerView) -> ContainerView:
 
 
 def _halts(item: ContainerView) -> bool:
-    return bool(item.waiting_reason) or item.terminated is not None
+    return item.waiting_reason not in _STARTING or item.terminated is not None
 
 
 def _later(one: Termination | None, other: Termination | None) -> Termination | None:

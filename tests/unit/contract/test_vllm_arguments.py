@@ -90,6 +90,7 @@ def test_flags_that_tune_are_taken(added: list[str]) -> None:
         (["--gpu-memory-utilization=1.5"], 0, "has '1.5'"),
         (["--safetensors-load-strategy=torchao"], 0, "of the form lazy|eager|prefetch"),
         (["--kv-cache-dtype=/etc/passwd"], 0, "has '/etc/passwd'"),
+        (["--cpu-offload-gb=10G"], 0, "has '10G'"),
         (["--quantization=fp8"], 0, "fp8_per_tensor|"),
         (["--block-size=16", "--block-size", "32"], 1, "--block-size is there twice"),
     ],

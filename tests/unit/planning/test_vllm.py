@@ -275,12 +275,14 @@ def test_a_rollout_whose_engine_crashes_goes_back_after_three_crashes() -> None:
     assert "EngineCrashed" in made.condition("Ready")["message"]
 
 
-def test_an_image_of_vllm_that_cannot_be_pulled_names_its_field() -> None:
+@pytest.mark.parametrize("front", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}])
+def test_an_image_of_vllm_that_cannot_be_pulled_names_its_field(front: Body) -> None:
     made = world()
     merged_with(made)
     made.reconcile()
     made.run_deployments()
-    engine(made, state={"waiting": {"reason": "ErrImagePull", "message": f"{VLLM}: not found"}})
+    refused = {"waiting": {"reason": "ErrImagePull", "message": f"{VLLM}: not found"}}
+    engine(made, server={"state": front}, state=refused)
     ready = made.condition("Ready")
     assert ready["reason"] == "ImagePullFailed"
     assert f"{VLLM}: not found; check the image's name (spec.serving.engineImage)" in ready["message"]
