@@ -10,6 +10,7 @@ import pytest
 from support.cluster import model_body
 from support.memory_kube import Body
 from vicuna_contract import names as c
+from vicuna_contract.heads import Heads
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Ref
@@ -182,12 +183,36 @@ def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platfor
     assert stage.rollout.state is RolloutState.STARTING
 
 
+def test_a_revision_with_vllm_has_both_images_and_its_heads_are_kept() -> None:
+    model = a_model(engine="vllm", numGpus=4)
+    config = PlanConfig("server:1", front_image="front:1", vllm_image="vllm:1")
+    stage = staged(model, weights=replace(WEIGHTS, heads=Heads(40, 40)), config=config)
+    images = Images("front:1", "vllm:1")
+    named = revision(spec_of(model), artifact_id=ARTIFACT, image=images.server, engine_image=images.engine)
+    assert (stage.target, stage.images, stage.fault) == (named, images, "")
+    (made,) = stage.actions
+    assert isinstance(made, Create)
+    assert made.body["metadata"]["annotations"][c.ANNOTATION_ATTENTION_HEADS] == "40 40"
+    containers = made.body["spec"]["template"]["spec"]["containers"]
+    assert [container["image"] for container in containers] == ["front:1", "vllm:1"]
+
+
+def test_while_the_gpus_do_not_divide_the_heads_what_serves_goes_on() -> None:
+    serves = deployment(OLD, has=1)
+    model = a_model(status=active(OLD), engine="vllm", numGpus=3)
+    stage = staged(model, live=[serves], pods=[pod(OLD, "p1")], weights=replace(WEIGHTS, heads=Heads(40, 40)))
+    assert stage.fault.startswith("spec.serving.numGpus: 3 GPUs cannot share the model's 40 attention heads equally")
+    assert (stage.target, stage.images, stage.active) == (None, None, serves)
+    assert stage.sizes == {name_of(OLD): 2}
+
+
 def test_what_is_not_known_or_stated_is_left_out_of_a_new_revision() -> None:
     stated = a_model(image_pull_policy="Never", imagePullPolicy="Never")
     (made,) = staged(stated, claims={}).actions
     assert isinstance(made, Create)
     annotations = made.body["metadata"]["annotations"]
-    assert not annotations.keys() & {c.ANNOTATION_CLAIM_UID, c.ANNOTATION_VERIFY, c.ANNOTATION_CHAT_TEMPLATE}
+    unknown = (c.ANNOTATION_CLAIM_UID, c.ANNOTATION_VERIFY, c.ANNOTATION_CHAT_TEMPLATE, c.ANNOTATION_ATTENTION_HEADS)
+    assert not annotations.keys() & {*unknown}
     assert None not in annotations.values()
     (container,) = made.body["spec"]["template"]["spec"]["containers"]
     assert container["imagePullPolicy"] == "Never"

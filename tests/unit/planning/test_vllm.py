@@ -129,6 +129,19 @@ def test_builtin_stated_or_absent_is_one_revision() -> None:
     assert len([job for job in made.all("Job") if c.ANNOTATION_ATTEMPT in job["metadata"]["annotations"]]) == 1
 
 
+def test_an_orphan_with_vllm_is_adopted_and_its_pods_go_on() -> None:
+    made = deployed()
+    pods = {pod["metadata"]["uid"] for pod in made.server_pods()}
+    lost = made.only("Deployment")
+    lost["metadata"].pop("ownerReferences")
+    made.put(lost)
+    assert "ownerReferences" not in made.only("Deployment")["metadata"]
+    made.settle()
+    assert "ownerReferences" in made.only("Deployment")["metadata"]
+    assert {pod["metadata"]["uid"] for pod in made.server_pods()} == pods
+    assert made.condition("Ready")["status"] == "True"
+
+
 # ---- heads ----
 
 
