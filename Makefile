@@ -17,13 +17,14 @@ TESTS ?= tests/unit tests/component tests/chart
 OPERATOR_IMAGE ?= vicuna-operator:dev
 SERVER_IMAGE ?= vicuna-server:dev
 GATEWAY_IMAGE ?= vicuna-gateway:dev
+FRONT_IMAGE ?= vicuna-front:dev
 IMAGE_BUILD ?= docker build -t {tag} -f {file} $(IMAGE_ARGS) .
 IMAGE_ARGS ?=
 
 # Where kubectl and helm come from: PATH, else hack/tools.sh puts them beside Python.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
-export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE
+export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE FRONT_IMAGE
 # The tests start hundreds of processes, and each would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -138,6 +139,7 @@ images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another bu
 	$(subst {tag},$(OPERATOR_IMAGE),$(subst {file},images/operator.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(SERVER_IMAGE),$(subst {file},images/server.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(GATEWAY_IMAGE),$(subst {file},images/gateway.Dockerfile,$(IMAGE_BUILD)))
+	$(subst {tag},$(FRONT_IMAGE),$(subst {file},images/front.Dockerfile,$(IMAGE_BUILD)))
 
 test-gpu: $(READY)  ## the tests and the benchmark that need a CUDA device; elsewhere the tests are skipped
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gpu]"

@@ -67,11 +67,20 @@ ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
 ANNOTATION_PUT_BACK: Final = f"{GROUP}/put-back"
 ANNOTATION_DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 ANNOTATION_SPEC_SNAPSHOT: Final = f"{GROUP}/spec-snapshot"
+ANNOTATION_DEFAULT_ENGINE_IMAGE: Final = f"{GROUP}/default-engine-image"
+ANNOTATION_ATTENTION_HEADS: Final = f"{GROUP}/attention-heads"
+"""The attention heads of an artifact's model and those of keys and values, where its merge reported them."""
 
 MERGE_CONTAINER: Final = "merge"
 SERVER_CONTAINER: Final = "server"
+ENGINE_CONTAINER: Final = "engine"
+"""Runs vLLM beside the server container, which then is its front."""
 SERVER_PORT: Final = 8000
+ENGINE_PORT: Final = 8001
+"""Of vLLM, on 127.0.0.1: only the front reaches it."""
 SERVICE_PORT: Final = 8000
+DRAINED_FILE: Final = "/run/vicuna/drained"
+"""The front writes it once it has drained; the engine's container ends only then."""
 
 MODELS_MOUNT: Final = "/models"
 ARTIFACTS_ROOT: Final = "/models/artifacts"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicuna_contract.heads import Heads
 from vicuna_contract.printable import printable
 from vicuna_contract.reasons import FORMER_REASONS, MERGED, PRUNED
 from vicuna_contract.templates import is_resolved
@@ -33,6 +34,7 @@ class Merged:
         bytes: the artifact's size.
         warnings: about it, pairs of reason and sentence, the most important first.
         digest: 64 hex digits over its files, see `digest_of`; empty: not reported.
+        heads: of its model; None: its config does not say.
     """
 
     artifact_id: str
@@ -41,6 +43,7 @@ class Merged:
     bytes: int
     warnings: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    heads: Heads | None = None
 
     def fields(self) -> dict[str, object]:
         """Return the message."""
@@ -53,6 +56,8 @@ class Merged:
             "bytes": self.bytes,
         }
         fields |= {"digest": self.digest} if self.digest else {}
+        if self.heads is not None:
+            fields |= {"attentionHeads": self.heads.attention, "keyValueHeads": self.heads.key_value}
         return {**fields, "warnings": warnings} if warnings else fields
 
 
@@ -143,6 +148,7 @@ class Report:
         warnings: about a merge's artifact, pairs of reason and sentence.
         chat_template: name of the template that a merge has resolved.
         digest: 64 hex digits over the files of a merge's artifact.
+        heads: of a merge's model.
     """
 
     reason: str
@@ -154,6 +160,7 @@ class Report:
     warnings: tuple[tuple[str, str], ...] = ()
     chat_template: str | None = None
     digest: str | None = None
+    heads: Heads | None = None
 
 
 def read_report(text: str) -> Report | None:
@@ -175,6 +182,7 @@ def read_report(text: str) -> Report | None:
         warnings=tuple(_warnings(message.get("warnings"))),
         chat_template=message["chatTemplate"] if is_resolved(message.get("chatTemplate")) else None,
         digest=digest if is_digest(digest := _text(message, "digest")) else None,
+        heads=Heads.of(message.get("attentionHeads"), message.get("keyValueHeads")),
     )
 
 

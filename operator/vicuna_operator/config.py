@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from vicuna_contract.signing import joined, public_keys
+from vicuna_contract.vllm_arguments import VLLM_IMAGE
 from vicuna_operator.errors import ConfigError
 from vicuna_operator.planning.allowed import KINDS
 from vicuna_operator.planning.config import PlanConfig
@@ -23,6 +24,8 @@ _SERVICE_ACCOUNT_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/name
 FLAGS: Mapping[str, str] = {
     "VICUNA_SERVER_IMAGE": "default image of merge and serving containers (required)",
     "VICUNA_SERVER_IMAGE_PULL_POLICY": "its pull policy: Always, IfNotPresent (default) or Never",
+    "VICUNA_FRONT_IMAGE": "default image of servers with vLLM as their engine; empty: the server image",
+    "VICUNA_VLLM_IMAGE": f"default image of vLLM (default {VLLM_IMAGE})",
     "VICUNA_WATCH_NAMESPACES": "namespaces to serve, separated by commas; empty: all of the cluster",
     "VICUNA_LEASE_NAME": "name of the Lease that keeps one replica active (default vicuna-operator)",
     "VICUNA_MERGE_PROGRESS": "read merge progress from pod logs: true (default) or false",
@@ -72,6 +75,8 @@ def load_config(
         plan=PlanConfig(
             server_image=read("VICUNA_SERVER_IMAGE", "", _image),
             server_image_pull_policy=read("VICUNA_SERVER_IMAGE_PULL_POLICY", "IfNotPresent", _pull_policy),
+            front_image=read("VICUNA_FRONT_IMAGE", "", _image_if_any),
+            vllm_image=read("VICUNA_VLLM_IMAGE", VLLM_IMAGE, _image_if_any),
             merge_progress=read("VICUNA_MERGE_PROGRESS", "true", _boolean),
             allowed=read("VICUNA_ALLOWED", "", _allowed),
             platform_user=read("VICUNA_PLATFORM_USER", "false", _boolean),
@@ -99,6 +104,12 @@ def _own_namespace() -> str:
 def _image(variable: str, text: str) -> str:
     if not text or any(character.isspace() for character in text):
         raise ConfigError(f"{variable} must name the image of the merge and serving containers, is {text!r}")
+    return text
+
+
+def _image_if_any(variable: str, text: str) -> str:
+    if any(character.isspace() for character in text):
+        raise ConfigError(f"{variable} must name an image, is {text!r}; an image's name has no blanks")
     return text
 
 

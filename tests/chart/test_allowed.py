@@ -32,6 +32,8 @@ SPECS: list[tuple[dict[str, Any], bool]] = [
     ({"serving": {"image": "registryXexample/x:1"}}, False),
     ({"serving": {"image": "a.b"}}, True),
     ({"serving": {"image": "a..b"}}, False),
+    ({"serving": {"engine": "vllm", "engineImage": "registry.example/vllm:1"}}, True),
+    ({"serving": {"engine": "vllm", "engineImage": "elsewhere/vllm:1"}}, False),
     ({"serving": {"serviceAccountName": "models-a"}}, True),
     ({"serving": {"serviceAccountName": "admin"}}, False),
     ({"serving": {"runtimeClassName": "nvidia"}}, True),

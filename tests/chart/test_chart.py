@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from vicuna_contract.vllm_arguments import VLLM_IMAGE
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "vicuna-operator"
 
@@ -36,6 +38,8 @@ MATRIX: dict[str, dict[str, Any]] = {
     "everything else": {
         "image": {"repository": "registry.example/op", "tag": "1.2.3", "pullPolicy": "Always"},
         "serverImage": {"repository": "registry.example/server", "tag": "1.2.3", "pullPolicy": "Never"},
+        "frontImage": {"repository": "registry.example/front", "tag": "1.2.3"},
+        "vllmImage": {"repository": "registry.example/vllm@sha256", "tag": "0" * 64},
         "imagePullSecrets": [{"name": "pull"}],
         "logLevel": "debug",
         "logFormat": "json",
@@ -159,6 +163,14 @@ def test_default_images_are_the_charts_version(render: Render) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert container(render())["image"] == f"vicuna-operator:{version}"
     assert environment(render())["VICUNA_SERVER_IMAGE"] == f"vicuna-server:{version}"
+    assert environment(render())["VICUNA_FRONT_IMAGE"] == f"vicuna-front:{version}"
+
+
+def test_vllms_is_the_version_that_its_arguments_are_written_for(render: Render, helm: Helm) -> None:
+    assert environment(render())["VICUNA_VLLM_IMAGE"] == VLLM_IMAGE
+    without = helm("template", "vo", str(CHART), "--set", "vllmImage.tag=")
+    assert without.returncode != 0
+    assert "vllmImage.tag: name a version of vLLM" in without.stderr
 
 
 def test_values_reach_the_operator(render: Render) -> None:
@@ -168,6 +180,8 @@ def test_values_reach_the_operator(render: Render) -> None:
     assert env == {
         "VICUNA_SERVER_IMAGE": "registry.example/server:1.2.3",
         "VICUNA_SERVER_IMAGE_PULL_POLICY": "Never",
+        "VICUNA_FRONT_IMAGE": "registry.example/front:1.2.3",
+        "VICUNA_VLLM_IMAGE": f"registry.example/vllm@sha256:{'0' * 64}",
         "VICUNA_WATCH_NAMESPACES": "a,b",
         "VICUNA_LEASE_NAME": "lease",
         "VICUNA_PLATFORM_USER": "false",

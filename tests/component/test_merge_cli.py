@@ -132,6 +132,8 @@ def test_the_artifact_says_what_it_is_made_of(run: Run, root: Path, pair: tuple[
         "chatTemplate": "vicuna_v1.1",
         "bytes": manifest.total_size,
         "digest": manifest.digest,
+        "attentionHeads": 2,
+        "keyValueHeads": 2,
     }
     assert done.events[0]["bytesDone"] == 0
     assert done.events[-2]["bytesDone"] == done.events[-2]["bytesTotal"] > 0
@@ -215,6 +217,8 @@ def test_without_a_delta_the_base_is_the_artifact(run: Run, pair: tuple[Path, Pa
         "chatTemplate": "vicuna_v1.1",
         "bytes": size,
         "digest": Manifest.model_validate_json((done.folder / "vicuna-manifest.json").read_bytes()).digest,
+        "attentionHeads": 2,
+        "keyValueHeads": 2,
     }
     assert _same(_weights(done.folder), model_weights(1))
 

@@ -67,6 +67,9 @@ async def test_core_kinds_logs_and_field_selectors(client: KubeClient, server: M
     server.kube.pod_logs["ns", "p", "merge"] = "one\ntwo\nthree"
     server.kube.pod_logs["ns", "p", "istio-proxy"] = "of the sidecar"
     assert await client.logs("ns", "p", container="merge", tail_lines=2, limit_bytes=100) == "two\nthree"
+    assert "previous" not in server.requests[-1][1]
+    await client.logs("ns", "p", container="merge", tail_lines=2, limit_bytes=100, previous=True)
+    assert server.requests[-1][1].endswith("&previous=true")
     event = {
         "apiVersion": "v1",
         "kind": "Event",

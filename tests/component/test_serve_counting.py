@@ -11,7 +11,7 @@ import pytest
 from support.counting import told
 from support.gateway import chat
 from support.serving import eventually, running
-from vicuna_server.api import reports
+from vicuna_server.api import count_comments
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
@@ -43,7 +43,7 @@ async def test_without_a_name_no_byte_changes(headers: dict[str, str]) -> None:
 
 
 async def test_the_comments_count_all_choices_and_grow_to_the_usage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "_EVERY", 0.0)  # one before each frame, however fast they come
+    monkeypatch.setattr(count_comments, "_INTERVAL_SECONDS", 0.0)  # one before each frame, however fast they come
     async with running(_engine(tokens=20)) as server:
         body = chat(stream=True, n=3, stream_options={"include_usage": True})
         text = (await server.http.post(CHAT, json=body, headers=NAMED)).text

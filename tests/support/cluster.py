@@ -199,7 +199,8 @@ class Cluster:
         """Let the kubelet report a pod's readiness, and the state of its container where it is given."""
         status = dict(pod["status"])
         if container is not None:
-            status["containerStatuses"] = [{"name": "server", **container}]
+            beside = [{"name": item["name"], "state": {"running": {}}} for item in pod["spec"]["containers"][1:]]
+            status["containerStatuses"] = [{"name": "server", **container}, *beside]
         before: Body = next((item for item in pod["status"]["conditions"] if item["type"] == "Ready"), {})
         if before.get("status") != str(ready):
             others = [item for item in pod["status"]["conditions"] if item["type"] != "Ready"]
@@ -221,7 +222,7 @@ class Cluster:
 
 def _crashed(pod: Body, ended: Body) -> Body:
     """Return a container's state after one more crash: the first is plain to see, later ones wait for a restart."""
-    (before,) = pod["status"].get("containerStatuses") or [{}]
+    before = (pod["status"].get("containerStatuses") or [{}])[0]
     restarts = before.get("restartCount", -1) + 1
     if restarts == 0:
         return {"state": {"terminated": ended}, "lastState": {}, "restartCount": 0}
@@ -235,7 +236,8 @@ def _pod_spec(deployment: Body) -> Body:
 
 
 def _gpus(pod: Body) -> int:
-    return int(pod["spec"]["containers"][0]["resources"].get("limits", {}).get("nvidia.com/gpu", 0))
+    limits = [container.get("resources", {}).get("limits", {}) for container in pod["spec"]["containers"]]
+    return sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits)
 
 
 def _is_ready(pod: Body) -> bool:

@@ -3,6 +3,8 @@
 import copy
 from typing import Any
 
+from vicuna_contract.vllm_arguments import ALLOWED_FLAGS
+
 __all__ = ["ACCEPTED_AND_REFUSED", "FILLED", "HEX", "MINIMAL", "with_value"]
 
 Examples = list[tuple[str, Any, Any]]
@@ -184,6 +186,15 @@ RULES: Examples = [
     ("spec.serving.maxStreamSeconds", 1, 0),
     ("spec.serving.prefixCache", "Off", False),
     ("spec.serving.prefixCache", "PerKey", "perKey"),
+    ("spec.serving.engine", "vllm", "llama.cpp"),
+    ("spec.serving.engine", "builtin", True),
+    ("spec.serving", {"engine": "vllm", "engineImage": "a/b:c"}, {"engineImage": "a/b:c"}),
+    ("spec.serving", {"engine": "vllm", "engineImage": "a/b:c"}, {"engine": "builtin", "engineImage": "a/b:c"}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": ["--enforce-eager"]}, {"engineArgs": ["--enforce-eager"]}),
+    ("spec.serving", {"engine": "builtin", "engineArgs": []}, {"engine": "builtin", "engineArgs": ["-O3"]}),
+    ("spec.serving", {"maxGpuMemory": "13Gi"}, {"engine": "vllm", "maxGpuMemory": "13Gi"}),
+    ("spec.serving", {"engine": "vllm", "quantization": "none"}, {"engine": "vllm", "quantization": "int8"}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": ["--block-size=16"]}, {"engine": "vllm", "engineArgs": "-O3"}),
     ("spec.serving.rollout.strategy", "Drain", "BlueGreen"),
     ("spec.serving.rollout.progressDeadlineSeconds", 1, 0),
     ("spec.serving.rollout.surgeWaitSeconds", 1, 0),
@@ -223,6 +234,16 @@ RULES: Examples = [
 
 # The values at each bound: the last one accepted and the first one refused. Names of Kubernetes have 253 characters.
 NAME, LONG_NAME = "a" * 253, "a" * 254
+VALUES = {"--gpu-memory-utilization": "0.5", "--kv-cache-dtype": "fp8", "--performance-mode": "throughput"}
+VALUES |= {"--quantization": "fp8_per_block", "--safetensors-load-strategy": "eager"}
+TUNED = [
+    word
+    for flag, form in sorted(ALLOWED_FLAGS.items())
+    for word in ([flag] if form is None else [flag, VALUES.get(flag, "2")])
+]
+TUNED += ["--optimization-level", TUNED.pop(TUNED.index("--optimization-level") + 1)]
+TUNED.remove("--optimization-level")
+LONG_ARG = "--kv-cache-dtype=" + "f" * 47
 AT_BOUNDS: Examples = [
     ("spec.weights.credentialsSecret", "a", ""),
     ("spec.weights.credentialsSecret", NAME, LONG_NAME),
@@ -254,6 +275,13 @@ AT_BOUNDS: Examples = [
     ("spec.serving.rollout.surgeWaitSeconds", 3600, 3601),
     ("spec.serving.image", "a", ""),
     ("spec.serving.image", "a" * 512, "a" * 513),
+    ("spec.serving", {"engine": "vllm", "engineImage": "a"}, {"engine": "vllm", "engineImage": ""}),
+    ("spec.serving", {"engine": "vllm", "engineImage": "a/b:c"}, {"engine": "vllm", "engineImage": "a b"}),
+    ("spec.serving", {"engine": "vllm", "engineImage": "a" * 512}, {"engine": "vllm", "engineImage": "a" * 513}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[1:]}, {"engine": "vllm", "engineArgs": ["a"] * 33}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[-2:]}, {"engine": "vllm", "engineArgs": [""]}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": [LONG_ARG]}, {"engine": "vllm", "engineArgs": [LONG_ARG + "x"]}),
+    ("spec.serving", {"engine": "vllm", "engineArgs": TUNED[:1]}, {"engine": "vllm", "engineArgs": ["--a=/etc/x"]}),
     ("spec.serving.imagePullSecrets", [{"name": f"s{i}"} for i in range(16)], [{"name": f"s{i}"} for i in range(17)]),
     ("spec.serving.imagePullSecrets[].name", "a", ""),
     ("spec.serving.imagePullSecrets[].name", NAME, LONG_NAME),

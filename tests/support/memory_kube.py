@@ -254,8 +254,10 @@ class MemoryKube:
         self._delete(place)
         self._end()
 
-    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
-        self._begin(Call("logs", "Pod", pod))
+    async def logs(
+        self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int, previous: bool = False
+    ) -> str:
+        self._begin(Call("logs", "Pod", f"{pod} --previous" if previous else pod))
         if (namespace, pod, container) not in self.pod_logs:
             raise NotFoundError(f"container {container!r} of pod {pod!r} not found", 404)
         return "\n".join(self.pod_logs[namespace, pod, container].splitlines()[-tail_lines:])[:limit_bytes]

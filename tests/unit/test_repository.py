@@ -130,7 +130,8 @@ def test_images_take_only_what_the_allow_list_names() -> None:
             assert any(line[1:].split("/")[0] == source for line in lines if line.startswith("!")), source
 
 
-COMMANDS = {"operator": "vicuna-operator", "server": "vicuna-server", "gateway": "vicuna-server"}
+SERVERS = ("server", "gateway", "front")
+COMMANDS = {"operator": "vicuna-operator", **dict.fromkeys(SERVERS, "vicuna-server")}
 
 
 def test_every_image_is_looked_at() -> None:

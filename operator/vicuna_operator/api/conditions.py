@@ -103,6 +103,7 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     CRASHED = "Crashed"
+    ENGINE_CRASHED = "EngineCrashed"
     POD_LOST = "PodLost"
     PODS_REFUSED = "PodsRefused"
     QUOTA_EXCEEDED = "QuotaExceeded"

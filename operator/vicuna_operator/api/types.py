@@ -128,6 +128,9 @@ class ServingSpec(_Part):
     max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     max_stream_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
     prefix_cache: PrefixCache | None = None
+    engine: Literal["builtin", "vllm"] | None = None
+    engine_image: str | None = None
+    engine_args: list[str] = Field(default_factory=list)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     image: str | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

@@ -17,6 +17,7 @@ from vicuna_operator.api.types import (
     WeightsSource,
     WeightsSpec,
 )
+from vicuna_operator.api.vllm_rules import engine_faults
 from vicuna_operator.errors import Fault, SpecError
 
 __all__ = ["parse_spec"]
@@ -134,6 +135,8 @@ def _serving_faults(serving: ServingSpec) -> Iterator[Fault]:
         yield Fault("spec.serving.numGpus", "device cuda needs at least 1 GPU; raise it or set device to cpu")
     if serving.max_gpu_memory is not None and serving.num_gpus == 0:
         yield Fault("spec.serving.maxGpuMemory", "has no meaning with numGpus 0; remove it")
+    for name, message in engine_faults(serving):
+        yield Fault(f"spec.serving.{name}", message)
 
 
 def _storage_faults(storage: StorageSpec, local: bool) -> Iterator[Fault]:

@@ -27,6 +27,8 @@ class ModelState:
     progress: Mapping[str, Any] | None = None
     progress_pod: str | None = None
     progress_at: float = NEVER
+    # by a pod's uid: which end of vLLM's, and what it printed before
+    last_words: dict[str, tuple[str, str]] = field(default_factory=dict)
     # kinds of managed objects that are not wanted and were not there
     absent: set[str] = field(default_factory=set)
     # names that objects of others have taken

@@ -11,6 +11,7 @@ from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.executor import is_ours
+from vicuna_operator.controller.last_words import with_last_words
 from vicuna_operator.controller.model_state import ModelState
 from vicuna_operator.controller.settings import WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Key, Snapshot
@@ -68,7 +69,7 @@ class Observer:
         return Observed(
             jobs=children.jobs,
             deployments=children.deployments,
-            pods=children.pods,
+            pods=await self._told(model, children.pods, state),
             service=next((item for item in children.services if item.meta.name == model.name), None),
             budgets_offered=budgets_offered,
             budget=ManagedObjectView.of(budget) if budget else None,
@@ -103,6 +104,10 @@ class Observer:
         indexed = {view.meta.uid for view in self._snapshot.children(key, lambda _: True).all()}
         state.ghosts = indexed - alive
         state.audited = self._clock()
+
+    async def _told(self, model: Model, pods: Sequence[PodView], state: ModelState) -> Sequence[PodView]:
+        """Return the pods with what vLLM printed before it ended, where logs may be read."""
+        return await with_last_words(self._kube, model.namespace, pods, state) if self._merge_progress else pods
 
     def _neighbours(self, model: Model) -> Sequence[str]:
         if model.spec is None or model.spec.storage.claim_name is not None:

@@ -118,10 +118,13 @@ class KubeClient:
         async with self._priority.slot(ref.kind):
             await self._transport.request("DELETE", _path(ref.api_version, ref.kind, namespace, ref.name), (), options)
 
-    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
+    async def logs(
+        self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int, previous: bool = False
+    ) -> str:
         """Read the end of the log of a pod's container."""
         path = _path("v1", "Pod", namespace, pod) + "/log"
         query = [("container", container), ("tailLines", str(tail_lines)), ("limitBytes", str(limit_bytes))]
+        query += [("previous", "true")] if previous else []
         text, _ = await self._transport.request("GET", path, query)
         return text.decode(errors="replace")
 

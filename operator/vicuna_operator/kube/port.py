@@ -70,8 +70,13 @@ class Kube(Protocol):
         """
         ...
 
-    async def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int) -> str:
-        """Read the end of the log of a pod's container; without its name a pod with sidecars is refused."""
+    async def logs(
+        self, namespace: str, pod: str, *, container: str, tail_lines: int, limit_bytes: int, previous: bool = False
+    ) -> str:
+        """Read the end of the log of a pod's container; without its name a pod with sidecars is refused.
+
+        `previous`: of the container before its last restart.
+        """
         ...
 
     async def offers(self, group_version: str) -> bool:

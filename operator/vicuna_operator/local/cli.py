@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(ALLOW_LINKS, action="store_true", help=help_text)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    help_text = "the program of serving.engine vllm (default: vllm on PATH)"
+    parser.add_argument("--vllm", type=Path, metavar="PATH", help=help_text)
     parser.epilog = "After `--`: a command to run with VICUNA_URL set once the model answers; then everything stops."
 
 
@@ -59,6 +61,7 @@ def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
         port=args.port,
         volumes=dict(_volume(text) for text in args.volume),
         allow_links=args.allow_links,
+        vllm=args.vllm,
     )
     _check_port(args.host, args.port)
     replicas = spec_of(model).serving.replicas

@@ -14,7 +14,7 @@ from vicuna_contract.exits import ExitCode
 from vicuna_operator.errors import LocalRunError
 from vicuna_operator.local.translate import LocalCommand
 
-__all__ = ["Interrupted", "child", "interruptible", "start", "stop", "undisturbed"]
+__all__ = ["Interrupted", "child", "find", "interruptible", "one_ended", "start", "stop", "undisturbed"]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -54,7 +54,7 @@ def start(command: LocalCommand, extra_env: Mapping[str, str], *, read_output: b
     Raises:
         LocalRunError: the program is not installed.
     """
-    program = _find(command.argv[0])
+    program = find(command.argv[0], "install vicuna-operator[server]")
     return subprocess.Popen(  # noqa: S603  # what resources/ rendered
         [program, *command.argv[1:]],
         env={**os.environ, **command.env, **extra_env},
@@ -89,11 +89,25 @@ def stop(process: subprocess.Popen[str], grace_seconds: float) -> None:
     process.wait()
 
 
-def _find(program: str) -> str:
-    beside = Path(sys.executable).with_name(program)
+def one_ended(*processes: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Wait until one of these children has ended, and return it."""
+    while True:
+        for process in processes:
+            if process.poll() is not None:
+                return process
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # its state stays for `poll`
+
+
+def find(program: str, hint: str) -> str:
+    """Return the path of a program, beside Python or on PATH.
+
+    Raises:
+        LocalRunError: it is not there; `hint` is the next step.
+    """
+    beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
     if found is None:
-        raise LocalRunError(f"{program} is not installed; install vicuna-operator[server]", ExitCode.UNREACHABLE)
+        raise LocalRunError(f"{program} is not installed; {hint}", ExitCode.UNREACHABLE)
     return found
 
 

@@ -1,6 +1,6 @@
 """From a rendered container to a local command line: folders stand in for volumes. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from vicuna_contract.names import TOKEN_PATH_VARIABLE
 from vicuna_contract.sources import FileSource, parse_argument
 from vicuna_operator.errors import LocalRunError
 
-__all__ = ["LocalCommand", "claims_of", "translate"]
+__all__ = ["LocalCommand", "claims_of", "translate", "with_option"]
 
 _THE_USERS = ("HOME", TOKEN_PATH_VARIABLE)  # for a container's home and mounted token; a local run uses the user's own
 
@@ -30,13 +30,13 @@ def claims_of(pod: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def translate(pod: Mapping[str, Any], folders: Mapping[str, Path]) -> LocalCommand:
-    """Turn the pod's one container into a local command; `folders` maps claims to absolute folders.
+def translate(pod: Mapping[str, Any], folders: Mapping[str, Path], index: int = 0) -> LocalCommand:
+    """Turn a container of the pod into a local command; `folders` maps claims to absolute folders.
 
     Raises:
         LocalRunError: the environment refers to Secrets or ConfigMaps, which do not exist here.
     """
-    container = pod["containers"][0]
+    container = pod["containers"][index]
     claims = {
         volume["name"]: volume["persistentVolumeClaim"]["claimName"]
         for volume in pod["volumes"]
@@ -49,6 +49,13 @@ def translate(pod: Mapping[str, Any], folders: Mapping[str, Path]) -> LocalComma
     }
     argv = [_moved(word, places) for word in [*container["command"], *container["args"]]]
     return LocalCommand(argv, _environment(container["env"]))
+
+
+def with_option(argv: Sequence[str], option: str, value: str) -> list[str]:
+    """Return a command line with another value of an option that it has."""
+    words = list(argv)
+    words[words.index(option) + 1] = value
+    return words
 
 
 def _moved(word: str, places: Mapping[str, Path]) -> str:

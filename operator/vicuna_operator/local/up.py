@@ -1,5 +1,6 @@
 """`vicuna-operator up`: merge, then serve, on this machine, by the very commands a cluster would run."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,10 +19,14 @@ from vicuna_contract.merge_arguments import ALLOW_LINKS
 from vicuna_contract.names import SOURCE_ROOTS_VARIABLE
 from vicuna_contract.printable import printable
 from vicuna_contract.termination import read_report
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.vllm_rules import heads_fault
 from vicuna_operator.errors import LocalRunError
-from vicuna_operator.local.process import child, start, undisturbed
-from vicuna_operator.local.translate import LocalCommand, claims_of, translate
+from vicuna_operator.local.engine import local_engine
+from vicuna_operator.local.keeper import GRACE_SECONDS
+from vicuna_operator.local.process import child, one_ended, start, undisturbed
+from vicuna_operator.local.translate import LocalCommand, claims_of, translate, with_option
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
@@ -37,7 +42,8 @@ _POLL_SECONDS = 0.2  # a local server has no watch
 class LocalRun:
     """One model on this machine. `data` holds a folder per claim unless `volumes` names another one for it.
 
-    `allow_links`: what links lead to that leave their claim's folder is merged too.
+    `allow_links`: what links lead to that leave their claim's folder is merged too. `vllm` is the program of
+    `serving.engine: vllm`; None: the one on PATH.
     """
 
     model: Model
@@ -46,6 +52,7 @@ class LocalRun:
     port: int
     volumes: Mapping[str, Path] = field(default_factory=dict)
     allow_links: bool = False
+    vllm: Path | None = None
 
     @property
     def url(self) -> str:
@@ -81,6 +88,8 @@ class LocalRun:
             )
         if report is None or report.artifact_id is None:
             raise LocalRunError("the merge ended without naming its artifact; update vicuna-server", ExitCode.ENGINE)
+        if fault := heads_fault(spec_of(self.model).serving, report.heads):
+            raise LocalRunError(fault, ExitCode.BAD_INPUT)
         return report.artifact_id, report.chat_template, report.digest
 
     def serve(
@@ -91,12 +100,14 @@ class LocalRun:
         Raises:
             LocalRunError: the server ended unexpectedly, with the cause on standard error.
         """
-        target = revision(spec_of(self.model), artifact_id=artifact_id, image=_IMAGE)
+        engine_image = _IMAGE if spec_of(self.model).serving.engine == VLLM else None
+        target = revision(spec_of(self.model), artifact_id=artifact_id, image=_IMAGE, engine_image=engine_image)
         deployment = revision_deployment(
             self.model,
             revision=target,
             artifact_id=artifact_id,
             image=_IMAGE,
+            engine_image=engine_image,
             pull_policy="Never",
             replicas=1,
             shared_volume=True,
@@ -106,15 +117,24 @@ class LocalRun:
         )
         pod = deployment["spec"]["template"]["spec"]
         here = self._command(pod)
-        here = LocalCommand([*_with_option(here.argv, "--port", str(self.port)), "--host", self.host], here.env)
+        here = LocalCommand([*with_option(here.argv, "--port", str(self.port)), "--host", self.host], here.env)
         # No load balancer routes to this server: it need not wait until it is taken out of the endpoints.
         quick = {"VICUNA_DRAIN_SECONDS": "0"}
-        with child(start(here, quick, read_output=False), pod["terminationGracePeriodSeconds"]) as server:
-            self._wait_until_ready(server)
+        grace = pod["terminationGracePeriodSeconds"]
+        with contextlib.ExitStack() as stack:  # ends in reverse order: the engine after its front
+            running = []
+            if (engine := local_engine(pod, self._folders(pod), self.vllm)) is not None:
+                scratch = stack.enter_context(tempfile.TemporaryDirectory())
+                here = engine.behind(here, Path(scratch, "drained"))
+                beside = start(engine.command, {}, read_output=False)
+                running.append(stack.enter_context(child(beside, 2 * GRACE_SECONDS)))
+            server = stack.enter_context(child(start(here, quick, read_output=False), grace))
+            running.append(server)
+            self._wait_until_ready(running)
             _say(f"{self.model.name} (revision {target}) answers at {self.url}/v1; chat in a browser at {self.url}/")
             if not command:
                 _say("press Ctrl-C to stop")
-                return self._ended(server)
+                return self._ended(running)
             return _foreground(command, self.url)
 
     def _require_use(self, claims: Sequence[str]) -> None:
@@ -126,13 +146,17 @@ class LocalRun:
                 f"--volume {unused[0]}: the model does not use this claim; name one of {known}", ExitCode.USAGE
             )
 
-    def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
+    def _folders(self, pod: Mapping[str, Any]) -> dict[str, Path]:
         folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}
         for name, folder in folders.items():
             if name not in self.volumes:
                 folder.mkdir(parents=True, exist_ok=True)
             elif not folder.is_dir():
                 raise LocalRunError(f"--volume {name}: {folder} is not a folder; create it or correct the path", 66)
+        return folders
+
+    def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
+        folders = self._folders(pod)
         command = translate(pod, folders)
         roots = os.pathsep.join(str(folder) for folder in folders.values())
         return LocalCommand(command.argv, {**command.env, SOURCE_ROOTS_VARIABLE: roots})
@@ -147,18 +171,20 @@ class LocalRun:
                     _show_progress(line)
             return process.wait()
 
-    def _wait_until_ready(self, server: subprocess.Popen[str]) -> None:
-        while server.poll() is None:
+    def _wait_until_ready(self, running: Sequence[subprocess.Popen[str]]) -> None:
+        while all(process.poll() is None for process in running):
             try:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):  # noqa: S310  # http, ours
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(_POLL_SECONDS)
-        self._ended(server)
+        self._ended(running)
 
-    def _ended(self, server: subprocess.Popen[str]) -> int:
-        code = server.wait()
-        raise LocalRunError(f"the server ended unexpectedly (exit code {code}); see above", code if code > 0 else 70)
+    def _ended(self, running: Sequence[subprocess.Popen[str]]) -> int:
+        """Wait until the server or the engine before it in the list ends, and say which it was."""
+        ended = one_ended(*running)
+        what, code = "the server" if ended is running[-1] else "vLLM", ended.returncode
+        raise LocalRunError(f"{what} ended unexpectedly (exit code {code}); see above", code if code > 0 else 70)
 
 
 def _foreground(command: Sequence[str], url: str) -> int:
@@ -169,12 +195,6 @@ def _foreground(command: Sequence[str], url: str) -> int:
         except OSError as error:
             raise LocalRunError(f"{command[0]}: {error.strerror}", 66) from None
         return process.wait()
-
-
-def _with_option(argv: Sequence[str], option: str, value: str) -> list[str]:
-    words = list(argv)
-    words[words.index(option) + 1] = value
-    return words
 
 
 def _read(path: Path) -> str:

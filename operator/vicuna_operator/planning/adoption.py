@@ -48,7 +48,7 @@ def unadopted_orphans(model: Model, seen: Observed, config: PlanConfig) -> Seque
 
 
 def _is_adoptable(model: Model, item: DeploymentView, config: PlanConfig) -> bool:
-    return _is_as_made(model, item) and may_be_adopted(item, config.allowed, config.server_image)
+    return _is_as_made(model, item) and may_be_adopted(item, config.allowed, config.default_images)
 
 
 def _was_ours(model: Model, job: JobView) -> bool:

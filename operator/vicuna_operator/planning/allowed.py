@@ -1,7 +1,7 @@
 """What a VicunaModel may name, where the chart's value `allowed` narrows it; a kind it leaves out is not limited."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from vicuna_operator.api.types import VicunaModelSpec
@@ -32,15 +32,17 @@ def _expression(pattern: str) -> str:
     return re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
 
 
-def may_be_adopted(item: DeploymentView, allowed: Allowed, default_image: str) -> bool:
-    """Tell whether a model may name a Deployment's image and service account today."""
-    images, accounts = allowed.get("images"), allowed.get("serviceAccounts")
-    image = images is None or item.image == default_image or is_allowed(item.image, images)
-    return image and (accounts is None or not item.account or is_allowed(item.account, accounts))
+def may_be_adopted(item: DeploymentView, allowed: Allowed, default_images: Collection[str]) -> bool:
+    """Tell whether a model may name a Deployment's images and service account today."""
+    patterns, accounts = allowed.get("images"), allowed.get("serviceAccounts")
+    named = {item.image, item.engine_image or item.image} - {*default_images}
+    images = patterns is None or all(is_allowed(image, patterns) for image in named)
+    return images and (accounts is None or not item.account or is_allowed(item.account, accounts))
 
 
 def _images(spec: VicunaModelSpec) -> Named:
     yield "spec.serving.image", spec.serving.image
+    yield "spec.serving.engineImage", spec.serving.engine_image
 
 
 def _accounts(spec: VicunaModelSpec) -> Named:

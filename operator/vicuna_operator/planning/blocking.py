@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.containers import ContainerView
 from vicuna_operator.planning.observed import ClaimView, EventView, PodView
@@ -33,9 +34,10 @@ _ABSENT = re.compile(r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found
 _KEY_ABSENT = re.compile(r"references non-existent (?P<kind>secret|config) key: (?P<key>\S+)")
 _CLASS_ABSENT = re.compile(r"storageclass\S* \"(?P<name>[^\"]*)\" not found", re.IGNORECASE)
 _UNBOUND = re.compile(r"unbound immediate persistentvolumeclaims?", re.IGNORECASE)
-_KILLED_BY_PROBE = re.compile(r"failed (?P<probe>liveness|startup) probe")
+_KILLED_BY_PROBE = re.compile(r"(Container (?P<name>\S+) )?failed (?P<probe>liveness|startup) probe")
 # /readyz answers 503 while the model loads: that is not a failure.
 _LOADING = "statuscode: 503"
+_ENGINE_HUNG = "the kubelet restarts vLLM: requests ran, and it generated nothing"
 _SEE_LOGS = "see `kubectl vicuna logs` for what it does instead"
 
 
@@ -78,14 +80,19 @@ def _waiting(pod: PodView) -> BlockingReason | None:
             )
         return BlockingReason(Reason.UNSCHEDULABLE, f"scheduler: {pod.unschedulable}; {step}")
     if pod.waiting_reason in _PULL_FAILURES:
-        step = "check the image's name, and spec.serving.imagePullSecrets where the registry is private"
-        return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
+        return _no_image(pod)
     if pod.waiting_reason in _CONFIG_FAILURES:
         cause = pod.waiting_message or pod.waiting_reason
         return _absent(cause) or BlockingReason(
             Reason.CONTAINER_CONFIG_ERROR, f"{cause}; correct what the pod refers to"
         )
     return None
+
+
+def _no_image(pod: PodView) -> BlockingReason:
+    field = " (spec.serving.engineImage)" if pod.container == c.ENGINE_CONTAINER else ""
+    step = f"check the image's name{field}, and spec.serving.imagePullSecrets where the registry is private"
+    return BlockingReason(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_message or pod.waiting_reason}; {step}")
 
 
 def _not_begun(pod: PodView, events: Sequence[EventView]) -> BlockingReason | None:
@@ -215,7 +222,10 @@ def _killed(events: Sequence[EventView], complaints: Sequence[str]) -> BlockingR
     """Tell which probe the kubelet kills the container for."""
     cause = f": {complaints[-1]}" if complaints else ""
     for event in reversed(events):
-        if event.reason == "Killing" and (match := _KILLED_BY_PROBE.search(event.message)):
+        match = _KILLED_BY_PROBE.search(event.message) if event.reason == "Killing" else None
+        if match is not None and match["name"] == c.ENGINE_CONTAINER:
+            return BlockingReason(Reason.PROBE_FAILED, f"{_ENGINE_HUNG}{cause}; {_SEE_LOGS} (--engine --previous)")
+        if match is not None:
             return BlockingReason(
                 Reason.PROBE_FAILED,
                 f"the kubelet restarts the container because its {match['probe']} probe fails{cause}; {_SEE_LOGS}",

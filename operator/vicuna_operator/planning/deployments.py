@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from vicuna_contract import names as c
@@ -17,6 +18,7 @@ from vicuna_operator.planning.lenient import INT32, moment, parsed, quantity, ta
 from vicuna_operator.planning.meta import Body, Meta, conditions_of
 from vicuna_operator.planning.pod_template import PodTemplate
 from vicuna_operator.resources.identity import restarted_as, revision
+from vicuna_operator.resources.images import Images
 
 __all__ = ["DeploymentView", "uids_on_pods"]
 
@@ -33,13 +35,14 @@ class DeploymentView:
     replicas: int  # spec.replicas
     current: int  # pods it has, status.replicas
     ready: int
-    image: str  # of its pod template, which an admission policy may have rewritten
+    image: str  # of the server in its pod template, which an admission policy may have rewritten
     refused: str  # why its pods cannot be created (quota, webhook); empty when they can
     resources: frozenset[str] = frozenset()  # names of the resources that each of its pods requests
     placement: str = ""  # what decides on which nodes its pods may run, as canonical JSON
     account: str = ""  # its pods' service account; empty for the namespace's default
     priority: str = ""  # its pods' PriorityClass; empty for the cluster's default
     template: PodTemplate = field(default_factory=PodTemplate)  # what its pods are made from
+    engine_image: str | None = None  # of the container with vLLM; None where there is none
 
     @property
     def revision(self) -> str:
@@ -56,16 +59,18 @@ class DeploymentView:
         """Return the digest that its pods demand of the artifact's files; None where they accept any."""
         return self.meta.digest
 
-    def is_made_by(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+    def is_made_by(self, spec: VicunaModelSpec, artifact_id: str, images: Images) -> bool:
         """Tell whether a spec gives this revision, with the artifact's digest or without it."""
-        return any(
-            self.revision == revision(spec, artifact_id=artifact_id, image=image, digest=digest)
-            for digest in dict.fromkeys((None, self.artifact_digest))
-        )
+        given = partial(revision, spec, artifact_id=artifact_id, image=images.server, engine_image=images.engine)
+        return any(self.revision == given(digest=digest) for digest in dict.fromkeys((None, self.artifact_digest)))
 
-    def is_restart_of(self, spec: VicunaModelSpec, artifact_id: str, image: str) -> bool:
+    def is_restart_of(self, spec: VicunaModelSpec, artifact_id: str, images: Images) -> bool:
         """Tell whether a spec gives this revision except for the time of a restart."""
-        return self.is_made_by(restarted_as(spec, self._restarted()), artifact_id, image)
+        return self.is_made_by(restarted_as(spec, self._restarted()), artifact_id, images)
+
+    def images_for(self, spec: VicunaModelSpec) -> Images | None:
+        """Return the images that a spec gives with this revision's defaults; None where it lacks one."""
+        return Images.of(spec.serving, self.default_image, self.default_engine_image)
 
     def _restarted(self) -> str | None:
         annotations = self._snapshot_of_serving().get("podAnnotations")
@@ -90,6 +95,11 @@ class DeploymentView:
         """
         noted = self.meta.annotations.get(c.ANNOTATION_DEFAULT_IMAGE)
         return noted or (None if self._states_image() else self.image)
+
+    @property
+    def default_engine_image(self) -> str | None:
+        """Return the operator's default image of vLLM it was made with; None where the spec stated or needed none."""
+        return self.meta.annotations.get(c.ANNOTATION_DEFAULT_ENGINE_IMAGE)
 
     def _states_image(self) -> bool:
         return bool(self._snapshot_of_serving().get("image"))  # without a snapshot the image counts as the default
@@ -169,7 +179,13 @@ class DeploymentView:
             account=text(pod.get("serviceAccountName")),
             priority=text(pod.get("priorityClassName")),
             template=PodTemplate.of(body),
+            engine_image=_image_of(containers, c.ENGINE_CONTAINER),
         )
+
+
+def _image_of(containers: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    found = (text(item.get("image"))[:_MOST_OF_AN_IMAGE] for item in containers if item.get("name") == name)
+    return next(found, None)
 
 
 def uids_on_pods(uid: str, deployments: Iterable[DeploymentView]) -> frozenset[str]:

@@ -28,6 +28,7 @@ LOADING_SECONDS = 30.0  # likewise for a pod that runs and is not ready
 POLL_SECONDS = 5.0  # between reads of Events, of a merge's log and of a claim that blocks a merge
 _PULL_EVENTS = {"Pulling", "Pulled", "Failed", "BackOff", "Created", "Started"}
 _CRASHES = 3  # so many crashes in a row end a rollout
+_FOR_GOOD = {Reason.OOM_KILLED, "OutOfMemory", "KvCacheTooSmall", "DeviceUnavailable", "UsageError"}
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _ended_for_good(pod: PodView) -> Failure | None:
     failure = None if pod.ready else server_failure(pod)
     if failure is None:
         return None
-    terminal = failure.exit_code in TERMINAL_EXITS or failure.reason == Reason.OOM_KILLED
+    terminal = failure.exit_code in TERMINAL_EXITS or failure.reason in _FOR_GOOD
     if terminal and not failure.retryable:
         return failure
     waiting = pod.waiting_reason == "CrashLoopBackOff"

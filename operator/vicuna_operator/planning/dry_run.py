@@ -74,23 +74,22 @@ def _is_free(parent: str, key: str) -> bool:
     return key == "args" or (parent in ("labels", "annotations") and key.startswith(f"{c.GROUP}/"))
 
 
-def _image(model: Model, config: PlanConfig) -> str:
-    return spec_of(model).serving.image or config.server_image
-
-
 def _key(model: Model, config: PlanConfig) -> str:
     """Return what one dry run is good for: a generation with an image, and each `kubectl vicuna retry` of it."""
-    return f"{model.generation} {_image(model, config)} {model.annotations.get(c.ANNOTATION_RETRY, '')}"
+    images = config.images(spec_of(model).serving)
+    named = " ".join(filter(None, (images.server, images.engine)))
+    return f"{model.generation} {named} {model.annotations.get(c.ANNOTATION_RETRY, '')}"
 
 
 def _deployment(model: Model, config: PlanConfig, shared_volume: bool) -> Mapping[str, Any]:
-    image = _image(model, config)
     spec = spec_of(model)
+    images = config.images(spec.serving)
     return revision_deployment(
         model,
-        revision=revision(spec, artifact_id=_ARTIFACT, image=image),
+        revision=revision(spec, artifact_id=_ARTIFACT, image=images.server, engine_image=images.engine),
         artifact_id=_ARTIFACT,
-        image=image,
+        image=images.server,
+        engine_image=images.engine,
         pull_policy=spec.serving.image_pull_policy or "IfNotPresent",
         replicas=spec.serving.replicas,
         shared_volume=shared_volume,

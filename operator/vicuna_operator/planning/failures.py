@@ -11,6 +11,7 @@ from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
 from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.containers import Termination
+from vicuna_operator.planning.engine_end import engine_cause
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import table, text, whole
 from vicuna_operator.planning.observed import PodView
@@ -175,6 +176,33 @@ def _not_begun(pod: PodView, what: str) -> Failure | None:
 
 
 def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
+    of_engine = ended.container == c.ENGINE_CONTAINER
+    return _engine_failure(pod, ended) if of_engine else _own_failure(pod, ended, what)
+
+
+def _engine_failure(pod: PodView, ended: Termination) -> Failure:
+    """Tell why vLLM ended: whatever its exit code, it was not asked to."""
+    log, cause = _kept_lines(ended.message.strip()), engine_cause(ended.message)
+    failure = Failure(
+        Reason.ENGINE_CRASHED,
+        f"vLLM (container {c.ENGINE_CONTAINER}) ended with exit code {ended.exit_code}; see its log for the"
+        f" cause{_last_lines(log)}",
+        retryable=True,
+        exit_code=ended.exit_code,
+        pod=pod.meta.name,
+        time=ended.finished,
+        log=log,
+    )
+    if ended.reason == "OOMKilled":
+        message = f"vLLM ran out of memory; raise spec.serving.resources.limits.memory{_last_lines(log)}"
+        return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
+    if cause is not None:
+        message = f"vLLM ended: {one_line(cause.line)}; {cause.step}"
+        return replace(failure, reason=cause.reason, message=message, retryable=False)
+    return failure
+
+
+def _own_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     report = read_report(ended.message)
     log = _kept_lines(report.log if report else ended.message.strip())
     failure = Failure(
@@ -187,8 +215,7 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
         log=log,
     )
     if ended.reason == "OOMKilled":
-        field = "spec.merge.resources" if what == "merge" else "spec.serving.resources"
-        message = f"the {what} container ran out of memory; raise {field}.limits.memory{_last_lines(log)}"
+        message = f"the {what} container ran out of memory; {_more_memory(pod, what)}{_last_lines(log)}"
         return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
     if report is not None:
         return replace(
@@ -198,6 +225,12 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
             retryable=ended.exit_code in RETRYABLE_EXITS if report.retryable is None else report.retryable,
         )
     return failure
+
+
+def _more_memory(pod: PodView, what: str) -> str:
+    if pod.with_engine:  # a front's limit is ours
+        return "lower spec.serving.maxConcurrency"
+    return f"raise {'spec.merge.resources' if what == 'merge' else 'spec.serving.resources'}.limits.memory"
 
 
 def _kept_lines(log: str) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from vicuna_contract import names as c
+from vicuna_contract.heads import Heads
 from vicuna_contract.termination import is_digest
 from vicuna_operator.api.finalizers import foreign_finalizers
 from vicuna_operator.planning.lenient import moment, table, tables, text, texts
@@ -34,6 +35,11 @@ class Meta:
         """Return the recorded digest of an artifact's files, if there is one."""
         text = self.annotations.get(c.ANNOTATION_ARTIFACT_DIGEST, "")
         return text if is_digest(text) else None
+
+    @property
+    def heads(self) -> Heads | None:
+        """Return the recorded attention heads of an artifact's model, if they are."""
+        return Heads.read(self.annotations.get(c.ANNOTATION_ATTENTION_HEADS, ""))
 
     @property
     def verification(self) -> str:

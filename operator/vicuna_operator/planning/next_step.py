@@ -37,6 +37,7 @@ _BY_REASON: Mapping[str, str] = {
     Reason.EVICTED: "nothing: another pod is made; free its node, or raise the pod's requests, if it happens again",
     Reason.POD_LOST: "nothing: the operator tries again",
     Reason.CRASHED: "see `kubectl vicuna logs {name} --previous`",
+    Reason.ENGINE_CRASHED: "see `kubectl vicuna logs {name} --engine --previous`",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "see `kubectl vicuna logs {name}`; raise"
     " spec.serving.rollout.progressDeadlineSeconds for a model that loads slowly",
     **dict.fromkeys(MERGE_REASONS - SERVE_REASONS, _RETRY),

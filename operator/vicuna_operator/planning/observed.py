@@ -24,9 +24,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PodView:
-    """A pod of a merge Job or of a serving Deployment, with the state of the operator's own container in it.
+    """A pod of a merge Job or of a serving Deployment, with the state of the operator's own containers in it.
 
-    `others` are the other containers, which an admission webhook has added; `init` are its init containers.
+    With vLLM there are two, see `containers`; `container` is the one that waits or has ended. `others` are the other
+    containers, which an admission webhook has added; `init` are its init containers.
     """
 
     meta: Meta
@@ -51,8 +52,10 @@ class PodView:
     scheduled_since: datetime | None = None
     started: datetime | None = None  # when its container started; None after a restart
     disruption: str = ""  # why the cluster removes it (preemption, eviction, taint, shutdown); empty: it does not
-    began: datetime | None = None  # when its container started last; None while it does not run
+    began: datetime | None = None  # when its container started last, of two the earlier; None while it does not run
     ends: datetime | None = None  # when its grace period is over; None while it is not being deleted
+    container: str = ""
+    with_engine: bool = False  # vLLM runs beside the server, which is its front
 
     @property
     def revision(self) -> str:
@@ -87,7 +90,8 @@ class PodView:
         conditions = conditions_of(status)
         scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
         server = meta.labels.get(c.LABEL_NAME) == c.NAME_SERVER
-        own, others = containers_of(status, c.SERVER_CONTAINER if server else c.MERGE_CONTAINER)
+        names = (c.SERVER_CONTAINER, c.ENGINE_CONTAINER) if server else (c.MERGE_CONTAINER,)
+        own, others = containers_of(status, *names)
         return cls(
             meta=meta,
             phase=text(status.get("phase")) or "Pending",
@@ -111,9 +115,15 @@ class PodView:
             scheduled_since=_since(scheduled, "True"),
             disruption=_while(conditions.get("DisruptionTarget", {}), "True"),
             started=None if own.restarts else own.started,
-            began=own.started,
+            began=own.reads_since,
             ends=moment(table(body, "metadata").get("deletionTimestamp")),
+            container=own.name,
+            with_engine=server and _has(status, c.ENGINE_CONTAINER),
         )
+
+
+def _has(status: Mapping[str, Any], container: str) -> bool:
+    return any(item.get("name") == container for item in tables(status.get("containerStatuses")))
 
 
 def _while_false(condition: Mapping[str, Any], member: str) -> str:

@@ -33,6 +33,9 @@ def summarize_ready(model: Model, weights: WeightsStage, serving: ServingStage, 
         return ReadySummary(Reason.SUSPENDED, "spec.suspend is true: no pods, the weights are kept", Phase.SUSPENDED)
     if weights.artifact_id is None:
         return _merging(weights, ready_all)
+    if serving.fault:
+        phase = Phase.DEGRADED if ready_all else Phase.FAILED
+        return ReadySummary(Reason.INVALID_SPEC, serving.fault, phase, stalled=True)
     if serving.fleet.wanted == 0:
         return ReadySummary(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
     return _serving(model, serving, ready_all, weights.unresolved)

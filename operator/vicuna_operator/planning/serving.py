@@ -5,10 +5,12 @@ pods each revision gets now (`step`). Then what has to be written for that.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model
+from vicuna_operator.api.vllm_rules import heads_fault
 from vicuna_operator.planning.actions import Action, Create, NewEvent
 from vicuna_operator.planning.capacity import capacity_warnings
 from vicuna_operator.planning.config import PlanConfig
@@ -34,6 +36,7 @@ from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
+from vicuna_operator.resources.images import Images
 
 __all__ = ["plan_serving"]
 
@@ -44,8 +47,9 @@ def plan_serving(
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
     managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
-    if weights.artifact_id is None:
-        return _kept(weights, servers, managed, seen.claims)
+    fault = heads_fault(spec_of(model).serving, weights.heads)
+    if weights.artifact_id is None or fault:
+        return replace(_kept(weights, servers, managed, seen.claims), fault=fault)
     target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
     rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
     step = decide_step(model, target, servers, rollout, now)
@@ -58,7 +62,7 @@ def plan_serving(
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
         target=target.revision,
-        image=target.image,
+        images=target.images,
         active=servers.active,
         fleet=servers.fleet,
         rollout=rollout,
@@ -99,7 +103,7 @@ def _kept(
     changes, put_back = resize(servers.live, sizes, _noted(servers, claims))
     return ServingStage(
         target=None,
-        image="",
+        images=None,
         active=active,
         fleet=fleet,
         sizes=sizes,
@@ -164,13 +168,15 @@ def _deployment(
     model: Model, target: Target, step: RolloutStep, config: PlanConfig, weights: WeightsStage, seen: Observed
 ) -> Create:
     claim = seen.claims.get(claim_name(model))
-    verified = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
+    known = {c.ANNOTATION_VERIFY: weights.verification} if weights.verification else {}
+    known |= {c.ANNOTATION_ATTENTION_HEADS: weights.heads.noted} if weights.heads is not None else {}
     body = revision_deployment(
         model,
         revision=target.revision,
         artifact_id=target.artifact_id,
         digest=target.digest,
-        image=target.image,
+        image=target.images.server,
+        engine_image=target.images.engine,
         pull_policy=spec_of(model).serving.image_pull_policy or config.server_image_pull_policy,
         replicas=step.sizes[target.revision],
         shared_volume=weights.shared_volume,
@@ -178,7 +184,7 @@ def _deployment(
         gateway_keys=config.gateway_keys,
         chat_template=weights.chat_template,
         claim_uid=claim.meta.uid if claim is not None else "",
-        annotations={key: value for key, value in {**step.annotations, **verified}.items() if value is not None},
+        annotations={key: value for key, value in {**step.annotations, **known}.items() if value is not None},
     )
     return Create(body)
 

@@ -10,6 +10,7 @@ from vicuna_operator.planning.diagnosis import PodDiagnosis
 from vicuna_operator.planning.observed import PodView
 from vicuna_operator.planning.rollout import Rollout, RolloutState
 from vicuna_operator.planning.sizes import Fleet
+from vicuna_operator.resources.images import Images
 
 __all__ = ["ServingStage"]
 
@@ -26,7 +27,7 @@ class ServingStage:
     """
 
     target: str | None
-    image: str
+    images: Images | None
     active: DeploymentView | None
     fleet: Fleet
     rollout: Rollout = _IDLE
@@ -37,6 +38,7 @@ class ServingStage:
     lost: Sequence[PodView] = ()
     pulling: Sequence[PodView] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)  # pods that each revision gets now
+    fault: str = ""  # why no revision can serve these weights; what served before goes on
     contested: Sequence[str] = ()  # fields that somebody rewrites each time they are put back
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()

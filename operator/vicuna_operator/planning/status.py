@@ -164,10 +164,8 @@ def _target(model: Model, weights: WeightsStage, serving: ServingStage, now: dat
 
 
 def _image_outdated(model: Model, serving: ServingStage, config: PlanConfig) -> bool | None:
-    """Tell whether the chart has another default image by now; None while no revision is known."""
-    if serving.target is None:
-        return None
-    return spec_of(model).serving.image is None and serving.image != config.server_image
+    """Tell whether the chart has other default images by now; None while no revision is known."""
+    return None if serving.target is None else serving.images != config.images(spec_of(model).serving)
 
 
 def _last_failure(weights: WeightsStage, serving: ServingStage) -> dict[str, Any] | None:

@@ -98,7 +98,7 @@ def _can_wait(model: Model, target: Target, base: DeploymentView | None, fleet: 
     """
     if base is None or fleet.wanted > 1:
         return False
-    return fleet.ready(base.revision) > 0 and base.is_restart_of(spec_of(model), target.artifact_id, target.image)
+    return fleet.ready(base.revision) > 0 and base.is_restart_of(spec_of(model), target.artifact_id, target.images)
 
 
 def _pushes(model: Model, base: DeploymentView | None, fleet: Fleet) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vicuna_contract import names as c
+from vicuna_contract.heads import Heads
 from vicuna_contract.templates import AUTO
 from vicuna_contract.termination import Report, read_report
 from vicuna_operator.api.conditions import Reason
@@ -37,13 +38,15 @@ __all__ = ["plan_weights"]
 class _KnownArtifact:
     """An existing artifact, with its chat template and warnings, and what is still to be recorded and reported.
 
-    `digest` is of its files, None where no merge reported it; `verification` is the key of the last one, if any.
+    `digest` is of its files and `heads` of its model, None where no merge reported them; `verification` is the key of
+    the last one, if any.
     """
 
     artifact_id: str
     chat_template: str | None = None
     digest: str | None = None
     verification: str = ""
+    heads: Heads | None = None
     warnings: Sequence[tuple[str, str]] = ()
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()
@@ -131,6 +134,7 @@ def _merged(known: _KnownArtifact, jobs: Sequence[JobView]) -> WeightsStage:
         told,
         known.chat_template,
         known.digest,
+        known.heads,
         verification=known.verification,
         actions=actions,
         new_events=known.new_events,
@@ -178,7 +182,13 @@ def _from_annotations(job: JobView, claim: ClaimView | None) -> _KnownArtifact |
     change = {"metadata": {"annotations": recorded}}
     actions = [Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)] if recorded else []
     return _KnownArtifact(
-        job.artifact_id, job.chat_template, job.artifact_digest, job.meta.verification, job.warnings, actions
+        job.artifact_id,
+        job.chat_template,
+        job.artifact_digest,
+        job.meta.verification,
+        job.meta.heads,
+        job.warnings,
+        actions,
     )
 
 
@@ -190,7 +200,9 @@ def _from_deployment(model: Model, seen: Observed, claim: ClaimView | None) -> _
     fit = [item for item in there if item.merge_key == key and item.claim == here]
     fit.sort(key=lambda item: (item.meta.created is not None, item.meta.created), reverse=True)
     known = (
-        _KnownArtifact(item.artifact_id, item.chat_template, item.artifact_digest, item.meta.verification)
+        _KnownArtifact(
+            item.artifact_id, item.chat_template, item.artifact_digest, item.meta.verification, item.meta.heads
+        )
         for item in fit
     )
     return next(known, None)
@@ -209,7 +221,14 @@ def _from_report(job: JobView, pod: PodView | None, claim: ClaimView | None) -> 
     patch = Patch(Ref("batch/v1", "Job", job.meta.name), job.meta.uid, change)
     new_events = [NewEvent("Warning", reason, message) for reason, message in report.warnings]
     return _KnownArtifact(
-        report.artifact_id, resolved, report.digest, job.meta.verification, report.warnings, [patch], new_events
+        report.artifact_id,
+        resolved,
+        report.digest,
+        job.meta.verification,
+        report.heads,
+        report.warnings,
+        [patch],
+        new_events,
     )
 
 
@@ -218,6 +237,7 @@ def _annotations(report: Report, resolved: str | None) -> dict[str, str]:
     notable = {
         c.ANNOTATION_ARTIFACT_BYTES: str(report.bytes or ""),
         c.ANNOTATION_ARTIFACT_DIGEST: report.digest,
+        c.ANNOTATION_ATTENTION_HEADS: report.heads.noted if report.heads is not None else "",
         c.ANNOTATION_WARNINGS: json.dumps(report.warnings) if report.warnings else "",
         c.ANNOTATION_CHAT_TEMPLATE: resolved,
     }

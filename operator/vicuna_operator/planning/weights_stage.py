@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vicuna_contract.heads import Heads
 from vicuna_operator.planning.actions import Action, DryRun, NewEvent
 from vicuna_operator.planning.failures import Failure
 
@@ -19,6 +20,7 @@ class WeightsStage:
     message: str
     chat_template: str | None = None  # what `auto` was resolved to, where a merge has reported it
     digest: str | None = None  # of the artifact's files, where the merge has reported it
+    heads: Heads | None = None  # of the artifact's model, where the merge has reported them
     step: str = ""  # the next step for the user, where the cause names one
     failure: Failure | None = None
     stalled: bool = False  # nothing to wait for but the user

@@ -105,10 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         "logs",
         "what the servers print, or the merge",
         lambda kubectl, args: commands.logs(
-            kubectl, args.name, merge=args.merge, follow=args.follow, previous=args.previous, tail=args.tail
+            kubectl,
+            args.name,
+            merge=args.merge,
+            engine=args.engine,
+            follow=args.follow,
+            previous=args.previous,
+            tail=args.tail,
         ),
     )
-    logs.add_argument("--merge", action="store_true", help="of the merge, also when there are servers")
+    whose = logs.add_mutually_exclusive_group()
+    whose.add_argument("--merge", action="store_true", help="of the merge, also when there are servers")
+    whose.add_argument("--engine", action="store_true", help="of vLLM beside the servers (serving.engine: vllm)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are printed")
     logs.add_argument("-p", "--previous", action="store_true", help="of the container before its last restart")
     logs.add_argument("--tail", type=int, default=100, help="lines of each pod (default: 100; -1: all)")

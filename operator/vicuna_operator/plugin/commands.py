@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -133,9 +133,9 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     """Ask for the operator's present default image."""
     body = read_model(kubectl, name)
     image = ((body.get("spec") or {}).get("serving") or {}).get("image")
-    if image:
-        raise PluginError(f"spec.serving.image states {image}; change it there")
     status = body.get("status") or {}
+    if image and not status.get("imageOutdated"):  # with vLLM there is a second image
+        raise PluginError(f"spec.serving.image states {image}; change it there")
     revision = (status.get("target") or {}).get("revision")
     if not revision:
         raise PluginError(f"{name} has no revision yet; its first one takes the default image anyway")
@@ -159,23 +159,42 @@ def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:
     return 0
 
 
-def logs(kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bool, tail: int) -> int:
-    """Show what the servers print; before there are any, or if asked for, what the merge prints.
+def logs(
+    kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bool, tail: int, engine: bool = False
+) -> int:
+    """Show what the servers print, or vLLM beside them; before there are any, or if asked for, what the merge prints.
 
     Where no pod is left, show the last lines that the status keeps of the one that failed last.
     """
     body = read_model(kubectl, name)
-    merging = merge or _condition(body, ConditionType.WEIGHTS_READY).get("status") != "True"
+    merging = merge or (not engine and _condition(body, ConditionType.WEIGHTS_READY).get("status") != "True")
     part = c.NAME_MERGE if merging else c.NAME_SERVER
     selector = f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}"
-    if not kubectl.read("get", "pods", selector)["items"]:
+    pods = kubectl.read("get", "pods", selector)["items"]
+    if not pods:
         return _last_lines(name, body)
     container = c.MERGE_CONTAINER if merging else c.SERVER_CONTAINER  # a sidecar has a log of its own
+    if engine:
+        container = c.ENGINE_CONTAINER
+        selector += _with_engine(name, pods)
     words = ["logs", selector, f"--container={container}", "--prefix", f"--tail={tail}"]
     words += [f"--max-log-requests={_MAX_STREAMS}"]
     words += ["--follow"] if follow else []
     words += ["--previous"] if previous else []
     return kubectl.show(*words)
+
+
+def _with_engine(name: str, pods: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a selector must add, so that it finds the pods with vLLM alone: kubectl refuses the others."""
+    revisions = {
+        str(pod["metadata"]["labels"].get(c.LABEL_REVISION))
+        for pod in pods
+        for container in (pod.get("spec") or {}).get("containers") or ()
+        if container.get("name") == c.ENGINE_CONTAINER
+    }
+    if not revisions:
+        raise PluginError(f"{name} has no pod with vLLM; leave --engine out, or set spec.serving.engine to vllm")
+    return f",{c.LABEL_REVISION} in ({','.join(sorted(revisions))})"
 
 
 def _last_lines(name: str, body: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ from vicuna_operator.errors import PluginError, SpecError
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.plugin.model_objects import ModelObjects
 from vicuna_operator.resources.identity import merge_key
+from vicuna_operator.resources.images import Images
 
 __all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisions"]
 
@@ -51,9 +52,14 @@ def _is_restart(objects: ModelObjects, item: DeploymentView, stated: set[str]) -
     """Tell whether a revision differs from the present one only by a restart: a rollback to it would change nothing."""
     spec = objects.model.spec
     present = [other for other in objects.deployments if other.revision in stated]
-    if spec is None or not any((item.merge_key, item.image) == (other.merge_key, other.image) for other in present):
+    if spec is None or not any(_serves_with(item) == _serves_with(other) for other in present):
         return False
-    return item.is_restart_of(spec, item.artifact_id, spec.serving.image or item.default_image or item.image)
+    images = item.images_for(spec) or Images(item.image, item.engine_image)
+    return item.is_restart_of(spec, item.artifact_id, images)
+
+
+def _serves_with(item: DeploymentView) -> tuple[str | None, ...]:
+    return item.merge_key, item.image, item.engine_image
 
 
 def stated_revisions(objects: ModelObjects) -> set[str]:
@@ -68,7 +74,7 @@ def stated_revisions(objects: ModelObjects) -> set[str]:
 def spec_of_revision(objects: ModelObjects, item: DeploymentView) -> dict[str, Any]:
     """Return the present spec with the parts that make the revision put back; replicas and rollout stay.
 
-    Where two kept revisions differ only in a default image, the image is stated: otherwise the operator could not know
+    Where two kept revisions differ only in default images, these are stated: otherwise the operator could not know
     which of them is meant.
 
     Raises:
@@ -77,8 +83,8 @@ def spec_of_revision(objects: ModelObjects, item: DeploymentView) -> dict[str, A
     snapshot = _snapshot(item)
     spec = _restored(objects, snapshot)
     rivals = [other for other in objects.deployments if other is not item and _serves(objects, other, spec)]
-    if rivals and "image" not in spec["serving"]:
-        spec["serving"]["image"] = item.default_image or item.image
+    if rivals:
+        spec["serving"] = {**_images_of(item), **spec["serving"]}
     if not _serves(objects, item, spec):
         raise PluginError(
             f"the snapshot of {item.meta.name} does not make revision {item.revision}: another version of the operator"
@@ -140,10 +146,16 @@ def _serves(objects: ModelObjects, item: DeploymentView, spec: Mapping[str, Any]
         parsed = parse_spec(spec, name=objects.model.name)
     except SpecError as error:
         raise PluginError(f"the spec of that revision is no longer valid: {error}") from error
-    image = parsed.serving.image or item.default_image
-    return (
-        image is not None and merge_key(parsed) == item.merge_key and item.is_made_by(parsed, item.artifact_id, image)
-    )
+    images = item.images_for(parsed)
+    if images is None or merge_key(parsed) != item.merge_key:
+        return False
+    return item.is_made_by(parsed, item.artifact_id, images)
+
+
+def _images_of(item: DeploymentView) -> dict[str, str]:
+    found = {"image": item.default_image or item.image}
+    beside = item.default_engine_image or item.engine_image
+    return found if beside is None else {**found, "engineImage": beside}
 
 
 def _changes(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -116,7 +116,8 @@ def _revision(objects: ModelObjects, item: DeploymentView) -> Node:
     pods = [pod for pod in objects.pods if pod.revision == item.revision]
     ready = ready_pods(pods, item.revision)
     roles = [member for member in ("active", "target") if item.revision == objects.revision_in(member)]
-    state = ", ".join([*roles, f"{ready} of {item.replicas} ready", item.image])
+    images = [item.image, *([item.engine_image] if item.engine_image else [])]
+    state = ", ".join([*roles, f"{ready} of {item.replicas} ready", *images])
     failed = item.failed or {}
     cause = f"{failed['reason']}: {failed.get('message', '')}" if "reason" in failed else item.refused
     return Node("revision", item.revision, state, cause, [_pod(objects, pod) for pod in pods])
@@ -128,7 +129,7 @@ def _pod(objects: ModelObjects, pod: PodView) -> Node:
         return Node("Pod", pod.meta.name, f"stopping{where}")
     if pod.ready:
         return Node("Pod", pod.meta.name, f"ready{where}")
-    if pod.terminated is not None and pod.terminated.exit_code == 0:
+    if pod.terminated is not None and pod.terminated.exit_code == 0 and not pod.with_engine:
         return Node("Pod", pod.meta.name, "done")
     state = "running, not ready" if pod.running else pod.phase.lower()
     restarts = f", {pod.restarts} restarts" if pod.restarts else ""

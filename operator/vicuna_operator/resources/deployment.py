@@ -7,6 +7,7 @@ from vicuna_contract import names as c
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_contract.signing import AUDIENCE_VARIABLE, GATEWAY_KEYS_VARIABLE, audience
 from vicuna_contract.templates import AUTO
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import (
@@ -20,7 +21,9 @@ from vicuna_operator.resources.common import (
     pod_security,
     spec_of,
 )
+from vicuna_operator.resources.engine_container import add_engine, as_front
 from vicuna_operator.resources.identity import canonical_json, merge_key, spec_snapshot
+from vicuna_operator.resources.images import Images
 from vicuna_operator.resources.service import pod_selector
 
 __all__ = ["deployment_name", "revision_deployment"]
@@ -39,6 +42,7 @@ def revision_deployment(
     revision: str,
     artifact_id: str,
     image: str,
+    engine_image: str | None = None,
     pull_policy: str,
     replicas: int,
     shared_volume: bool,
@@ -56,7 +60,8 @@ def revision_deployment(
         revision: its name.
         artifact_id: what it serves.
         image: of the server.
-        pull_policy: of the image.
+        engine_image: of vLLM, where the spec asks for it.
+        pull_policy: of the images.
         replicas: pods it begins with.
         shared_volume: whether pods of several nodes can mount the volume.
         annotations: further ones of the Deployment.
@@ -67,9 +72,14 @@ def revision_deployment(
         gateway_keys: public keys of gateways; its pods answer only what one of them has signed; empty: all requests.
     """
     spec = spec_of(model)
+    if (engine_image is not None) != (spec.serving.engine == VLLM):
+        raise ValueError("an image of vLLM goes with engine vllm, and only with it")
     security = pod_security(spec.serving.pod_security_context, platform_user=platform_user)
     arguments = _arguments(model, revision, artifact_id, chat_template)
     variables = _variables(model, digest, gateway_keys)
+    pod = _pod(model, arguments, variables, revision, image, pull_policy, shared_volume)
+    if engine_image is not None:
+        add_engine(pod, model, artifact_id, engine_image)
     selector = pod_selector(model) | {c.LABEL_REVISION: revision}
     origin = {c.LABEL_ARTIFACT_ID: artifact_id, c.LABEL_MERGE_KEY: merge_key(spec), c.LABEL_MODEL_UID: model.uid}
     return {
@@ -87,7 +97,7 @@ def revision_deployment(
                 c.ANNOTATION_SPEC_SNAPSHOT: canonical_json(spec_snapshot(spec)),
                 c.ANNOTATION_REPLICAS: str(replicas),
                 **({} if digest is None else {c.ANNOTATION_ARTIFACT_DIGEST: digest}),
-                **({} if spec.serving.image is not None else {c.ANNOTATION_DEFAULT_IMAGE: image}),
+                **Images(image, engine_image).defaults(spec.serving),
                 **({c.ANNOTATION_CHAT_TEMPLATE: chat_template} if chat_template else {}),
                 **annotations,
             },
@@ -105,8 +115,7 @@ def revision_deployment(
                     | labels(model, c.NAME_SERVER, **{c.LABEL_REVISION: revision}, **origin),
                     "annotations": dict(spec.serving.pod_annotations),
                 },
-                "spec": _pod(model, arguments, variables, revision, image, pull_policy, shared_volume)
-                | {"securityContext": security},
+                "spec": pod | {"securityContext": security},
             },
         },
     }
@@ -114,7 +123,7 @@ def revision_deployment(
 
 def _arguments(model: Model, revision: str, artifact_id: str, resolved: str | None) -> list[str]:
     serving = spec_of(model).serving
-    return ServeArguments(
+    arguments = ServeArguments(
         model=f"{c.ARTIFACTS_ROOT}/{artifact_id}",
         served_name=serving.served_name or model.name,
         revision=revision,
@@ -129,7 +138,8 @@ def _arguments(model: Model, revision: str, artifact_id: str, resolved: str | No
         max_concurrency=serving.max_concurrency,
         max_stream_seconds=serving.max_stream_seconds,
         prefix_cache=serving.prefix_cache,
-    ).to_argv()
+    )
+    return (as_front(arguments) if serving.engine == VLLM else arguments).to_argv()
 
 
 def _device(serving: ServingSpec) -> str:

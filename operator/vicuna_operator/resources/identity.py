@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from vicuna_contract.names import ANNOTATION_RESTARTED
 from vicuna_contract.recipe import RECIPE_VERSION
+from vicuna_contract.vllm_arguments import VLLM
 from vicuna_operator.api.types import VicunaModelSpec
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
 ]
 
 # Fields that do not change what a pod serves.
-_NOT_IN_REVISION = {"replicas", "rollout", "service_type", "service_labels", "service_annotations", "image"}
+_NOT_IN_REVISION = {
+    *("replicas", "rollout", "service_type", "service_labels", "service_annotations"),
+    *("image", "engine_image"),  # given resolved
+}
 
 
 def canonical_json(value: object) -> str:
@@ -66,15 +70,21 @@ def merge_series(spec: VicunaModelSpec, *, claim: str, retry: str) -> str:
     )
 
 
-def revision(spec: VicunaModelSpec, *, artifact_id: str, image: str, digest: str | None = None) -> str:
-    """Return 8 hex over the artifact, the resolved image and whatever in `serving` changes the pods.
+def revision(
+    spec: VicunaModelSpec, *, artifact_id: str, image: str, engine_image: str | None = None, digest: str | None = None
+) -> str:
+    """Return 8 hex over the artifact, the resolved images and whatever in `serving` changes the pods.
 
     Fields equal to their default are left out, so that a new field with a default changes no running revision. A
     claim named by the user counts too: the same artifact on another volume needs other pods. So does `digest`, which is
     given only where the artifact was merged anew with other bytes while a revision of the earlier ones is there.
     """
     serving = _stated(spec.serving, leave_out=_NOT_IN_REVISION)
+    if serving.get("engine") != VLLM:
+        serving.pop("engine", None)  # builtin, stated or not, is the same engine
     identity: dict[str, Any] = {"artifactID": artifact_id, "image": image, "serving": serving}
+    if engine_image is not None:
+        identity["engineImage"] = engine_image
     if spec.storage.claim_name is not None:
         identity["claim"] = spec.storage.claim_name
     if digest is not None:

@@ -1,11 +1,14 @@
 """`vicuna-server merge`: flags, signals, and how the outcome is reported."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from vicuna_contract.heads import Heads
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
@@ -46,17 +49,28 @@ def run(args: argparse.Namespace) -> int:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected_error(error), reporter)
-    write_termination_message(_success_message(manifest, control.reporter.warnings))
-    reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
+    folder = args.output.absolute() / manifest.artifact_id
+    write_termination_message(_success_message(manifest, control.reporter.warnings, _heads(folder)))
+    reporter.done(manifest.artifact_id, str(folder))
     return 0
 
 
-def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]]) -> dict[str, object]:
+def _heads(folder: Path) -> Heads | None:
+    """Read the attention heads of an artifact; None where its `config.json` does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    found = config if isinstance(config, dict) else {}
+    return Heads.of(found.get("num_attention_heads"), found.get("num_key_value_heads"))
+
+
+def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]], heads: Heads | None) -> dict[str, object]:
     """Return the last word of a merge that left an artifact, newly made or found."""
     size, template = manifest.total_size, manifest.chat_template
     lasting = [one for one in dict.fromkeys(warned) if one[0] not in _PASSING]
     warnings = tuple(sorted(lasting, key=lambda one: one[0] not in _FIRST))
-    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, warnings, manifest.digest).fields()
+    return Merged(manifest.artifact_id, manifest.recipe.kind, template, size, warnings, manifest.digest, heads).fields()
 
 
 def _fail(error: VicunaError, reporter: object) -> int:

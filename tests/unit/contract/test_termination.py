@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vicuna_contract.heads import Heads
 from vicuna_contract.reasons import FORMER_REASONS, MERGE_REASONS, SERVE_REASONS
 from vicuna_contract.termination import MAX_BYTES, Failed, Merged, Pruned, Report, encode, read_report
 
@@ -88,3 +89,19 @@ def test_a_field_in_a_wrong_form_is_as_if_it_were_absent(text: str) -> None:
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x)).map(json.dumps))
 def test_reading_never_raises(text: str) -> None:
     read_report(text)
+
+
+def test_the_heads_of_a_merges_model_are_told_where_they_are_known() -> None:
+    message = encode(Merged("0" * 16, "none", "alpaca", 7, heads=Heads(64, 8)).fields())
+    assert json.loads(message)["attentionHeads"] == 64
+    read = read_report(message.decode())
+    assert read is not None
+    assert read.heads == Heads(64, 8)
+    assert "attentionHeads" not in json.loads(encode(Merged("0" * 16, "none", "alpaca", 7).fields()))
+
+
+@pytest.mark.parametrize("odd", ['"40"', "-1", "true", "1e9", "null"])
+def test_odd_heads_are_none(odd: str) -> None:
+    read = read_report(f'{{"reason": "Merged", "attentionHeads": {odd}}}')
+    assert read is not None
+    assert read.heads is None

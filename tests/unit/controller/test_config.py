@@ -1,5 +1,6 @@
 import pytest
 
+from vicuna_contract.vllm_arguments import VLLM_IMAGE
 from vicuna_operator.config import FLAGS, load_config
 from vicuna_operator.errors import ConfigError
 
@@ -10,6 +11,7 @@ def test_defaults() -> None:
     config = load_config({}, IMAGE)
     assert config.plan.server_image == "registry.example/server:1"
     assert config.plan.server_image_pull_policy == "IfNotPresent"
+    assert (config.plan.front_image, config.plan.vllm_image) == ("", VLLM_IMAGE)
     assert config.plan.merge_progress is True
     assert config.watch_namespaces == ()
     assert config.lease_name == "vicuna-operator"
@@ -23,6 +25,8 @@ def test_everything_from_the_environment() -> None:
         IMAGE
         | {
             "VICUNA_SERVER_IMAGE_PULL_POLICY": "Never",
+            "VICUNA_FRONT_IMAGE": "registry.example/front:1",
+            "VICUNA_VLLM_IMAGE": "registry.example/vllm:1",
             "VICUNA_WATCH_NAMESPACES": "a, b,,a",
             "VICUNA_LEASE_NAME": "lease",
             "VICUNA_MERGE_PROGRESS": "False",
@@ -35,6 +39,7 @@ def test_everything_from_the_environment() -> None:
         },
     )
     assert config.plan.server_image_pull_policy == "Never"
+    assert (config.plan.front_image, config.plan.vllm_image) == ("registry.example/front:1", "registry.example/vllm:1")
     assert config.plan.merge_progress is False
     assert config.plan.network_peers == [{"podSelector": {}}]
     assert config.watch_namespaces == ("a", "b")
@@ -65,6 +70,8 @@ def test_two_replicas_without_a_pod_name_have_two_identities() -> None:
     [
         ("VICUNA_SERVER_IMAGE", ""),
         ("VICUNA_SERVER_IMAGE", "two words"),
+        ("VICUNA_FRONT_IMAGE", "two words"),
+        ("VICUNA_VLLM_IMAGE", "two words"),
         ("VICUNA_SERVER_IMAGE_PULL_POLICY", "Sometimes"),
         ("VICUNA_WATCH_NAMESPACES", "ok,Not_ok"),
         ("VICUNA_LEASE_NAME", "Über"),

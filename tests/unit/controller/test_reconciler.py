@@ -553,6 +553,35 @@ async def test_progress_that_cannot_be_read_is_simply_absent() -> None:
     assert world.status == {"observedGeneration": 1}
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_what_vllm_printed_before_it_ended_is_seen_where_logs_may_be_read(allowed: bool) -> None:
+    world = World(lambda *_: Plan())
+    seen: list[Observed] = []
+
+    def plan(_: Model, found: Observed, *__: object) -> Plan:
+        seen.append(found)
+        return Plan()
+
+    planning = Planning(plan=plan, claims_to_read=lambda _: (), refused=_refused)
+    config = dataclasses.replace(CONFIG, merge_progress=allowed)
+    world.reconciler = Reconciler(world.kube, world.snapshot, planning, config)
+    world.kube.pod_logs["default", "m-1", c.ENGINE_CONTAINER] = "the cause"
+    labels = {c.LABEL_MODEL: "m", c.LABEL_NAME: c.NAME_SERVER, c.LABEL_MANAGED_BY: c.MANAGED_BY}
+    ended = {"name": c.ENGINE_CONTAINER, "state": {"terminated": {"exitCode": 0}}}
+    world.kube.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "m-1", "labels": labels},
+            "status": {"containerStatuses": [ended]},
+        }
+    )
+    await world.run()
+    (pod,) = seen[-1].pods
+    assert pod.terminated is not None
+    assert pod.terminated.message == ("the cause" if allowed else "")
+
+
 async def test_no_log_is_read_when_the_chart_says_so() -> None:
     world = World(lambda *_: Plan(read_progress="merge-pod"))
     world.reconciler = Reconciler(

@@ -112,15 +112,18 @@ def test_orphans_obey_the_same_limits(allowed: dict[str, list[str]], adopted: bo
     assert ("ownerReferences" in here.find("Deployment", item["metadata"]["name"])["metadata"]) is adopted
 
 
-def test_an_orphan_with_another_image_is_a_stray_where_images_are_narrowed() -> None:
-    here = world({}, serving={"image": "evil.example/x:1"})
+@pytest.mark.parametrize(
+    "stated", [{"image": "evil.example/x:1"}, {"engine": "vllm", "engineImage": "evil.example/x:1"}]
+)
+def test_an_orphan_with_another_image_is_a_stray_where_images_are_narrowed(stated: dict[str, str]) -> None:
+    here = world({}, serving=stated)
     here.deploy()
     lost = here.only("Deployment")
     lost["metadata"].pop("ownerReferences")
     here.remove(lost)
     here.put(lost)
     here.config = replace(here.config, allowed={"images": ["registry.example/*"]})
-    here.edit(serving={"image": None})
+    here.edit(serving={"image": None, "engineImage": None})
     for _ in range(3):
         here.reconcile()
     assert "ownerReferences" not in here.find("Deployment", lost["metadata"]["name"])["metadata"]

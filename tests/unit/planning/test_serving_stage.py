@@ -10,6 +10,7 @@ import pytest
 from support.cluster import model_body
 from support.memory_kube import Body
 from vicuna_contract import names as c
+from vicuna_contract.heads import Heads
 from vicuna_operator.api.conditions import Reason, format_time
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Ref
@@ -25,6 +26,7 @@ from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import spec_of
 from vicuna_operator.resources.deployment import revision_deployment
 from vicuna_operator.resources.identity import revision
+from vicuna_operator.resources.images import Images
 from vicuna_operator.resources.service import model_service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -177,9 +179,32 @@ def test_all_that_is_known_goes_into_a_new_revision(shared_volume: bool, platfor
     )
     assert stage.actions == [Create(body)]
     assert stage.new_events == [NewEvent("Normal", "RevisionCreated", f"revision {named} serves artifact {ARTIFACT}")]
-    assert (stage.target, stage.image, stage.sizes) == (named, "registry.example/server:2", {named: 2})
+    assert (stage.target, stage.images, stage.sizes) == (named, Images("registry.example/server:2"), {named: 2})
     assert (stage.active, stage.target_deployment, stage.last_known_good, stage.diagnosis) == (None, None, None, None)
     assert stage.rollout.state is RolloutState.STARTING
+
+
+def test_a_revision_with_vllm_has_both_images_and_its_heads_are_kept() -> None:
+    model = a_model(engine="vllm", numGpus=4)
+    config = PlanConfig("server:1", front_image="front:1", vllm_image="vllm:1")
+    stage = staged(model, weights=replace(WEIGHTS, heads=Heads(40, 40)), config=config)
+    images = Images("front:1", "vllm:1")
+    named = revision(spec_of(model), artifact_id=ARTIFACT, image=images.server, engine_image=images.engine)
+    assert (stage.target, stage.images, stage.fault) == (named, images, "")
+    (made,) = stage.actions
+    assert isinstance(made, Create)
+    assert made.body["metadata"]["annotations"][c.ANNOTATION_ATTENTION_HEADS] == "40 40"
+    containers = made.body["spec"]["template"]["spec"]["containers"]
+    assert [container["image"] for container in containers] == ["front:1", "vllm:1"]
+
+
+def test_while_the_gpus_do_not_divide_the_heads_what_serves_goes_on() -> None:
+    serves = deployment(OLD, has=1)
+    model = a_model(status=active(OLD), engine="vllm", numGpus=3)
+    stage = staged(model, live=[serves], pods=[pod(OLD, "p1")], weights=replace(WEIGHTS, heads=Heads(40, 40)))
+    assert stage.fault.startswith("spec.serving.numGpus: 3 GPUs cannot share the model's 40 attention heads equally")
+    assert (stage.target, stage.images, stage.active) == (None, None, serves)
+    assert stage.sizes == {name_of(OLD): 2}
 
 
 def test_what_is_not_known_or_stated_is_left_out_of_a_new_revision() -> None:
@@ -187,7 +212,8 @@ def test_what_is_not_known_or_stated_is_left_out_of_a_new_revision() -> None:
     (made,) = staged(stated, claims={}).actions
     assert isinstance(made, Create)
     annotations = made.body["metadata"]["annotations"]
-    assert not annotations.keys() & {c.ANNOTATION_CLAIM_UID, c.ANNOTATION_VERIFY, c.ANNOTATION_CHAT_TEMPLATE}
+    unknown = (c.ANNOTATION_CLAIM_UID, c.ANNOTATION_VERIFY, c.ANNOTATION_CHAT_TEMPLATE, c.ANNOTATION_ATTENTION_HEADS)
+    assert not annotations.keys() & {*unknown}
     assert None not in annotations.values()
     (container,) = made.body["spec"]["template"]["spec"]["containers"]
     assert container["imagePullPolicy"] == "Never"
@@ -241,7 +267,7 @@ def test_while_new_weights_merge_what_serves_goes_on_at_the_size_asked_for() -> 
     serves, other = deployment(OLD, has=1), deployment(OTHER, has=1)
     pods = [pod(OLD, "p1"), pod(OTHER, "p2", "loading")]
     stage = staged(a_model(status=active(OLD)), live=[serves, other], pods=pods, weights=MERGING)
-    assert (stage.target, stage.image, stage.rollout) == (None, "", Rollout(RolloutState.IDLE))
+    assert (stage.target, stage.images, stage.rollout) == (None, None, Rollout(RolloutState.IDLE))
     assert stage.active is serves
     assert (set(map(id, stage.fleet.live)), stage.fleet.pods) == ({id(serves), id(other)}, pods)
     assert stage.sizes == {name_of(OLD): 2, name_of(OTHER): 0}
@@ -351,7 +377,7 @@ def test_everything_that_is_found_in_mid_rollout_is_handed_on() -> None:
     pods = [pod(OLD, "p1"), pod(OLD, "p2"), loads, leaves, gone]
     events = {"uid-p3": [EventView("Normal", "Pulling", "")]}
     stage = staged(NEW, live=[old, new, other], pods=pods, events=events)
-    assert (stage.target, stage.image) == (name_of(NEW), CONFIG.server_image)
+    assert (stage.target, stage.images) == (name_of(NEW), Images(CONFIG.server_image))
     assert (stage.active, stage.target_deployment, stage.last_known_good) == (old, new, old)
     assert stage.rollout == Rollout(RolloutState.PROGRESSING), "an image on its way has no deadline"
     assert (stage.superseded, stage.lost, stage.pulling) == ([other], [gone], [loads])

@@ -8,6 +8,7 @@ import pytest
 from support.cluster import model_body
 from support.world import CONFIG, World
 from support.world_kubectl import WorldKubectl
+from vicuna_contract.vllm_arguments import VLLM_IMAGE
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.plugin import commands
@@ -151,6 +152,25 @@ def test_rollback_of_an_upgrade_states_the_image() -> None:
     assert world.body["spec"]["serving"]["image"] == CONFIG.server_image
 
 
+def test_upgrade_and_rollback_with_vllm_are_of_both_images(capsys: Capture) -> None:
+    world = World(model_body(serving={"replicas": 1, "engine": "vllm", "image": "front:1"}))
+    world.deploy()
+    old = active(world)
+    world.config = PlanConfig(server_image=CONFIG.server_image, vllm_image="registry.example/vllm:2")
+    world.reconcile()
+    assert run(world, "upgrade", "demo") == 0, "the front's image is stated, vLLM's is not"
+    world.settle()
+    assert active(world) != old
+    assert run(world, "rollback", "demo") == 0
+    world.settle()
+    assert active(world) == old
+    assert world.body["spec"]["serving"]["engineImage"] == VLLM_IMAGE
+    world.edit(serving={"engineImage": "mine:1"})
+    world.settle()
+    assert run(world, "upgrade", "demo") == 1
+    assert "spec.serving.image states front:1" in capsys.readouterr().err
+
+
 def test_rollback_to_another_claim_and_back() -> None:
     world = edited()
     first = active(world)
@@ -229,6 +249,48 @@ def test_logs(words: tuple[str, ...], part: str) -> None:
     (shown,) = kubectl.shown
     assert f"--selector=vicuna.dev/model=demo,app.kubernetes.io/name={part}" in shown
     assert "--follow" in shown
+
+
+def with_vllm() -> World:
+    world = World(model_body(serving={"replicas": 1}))
+    world.deploy()
+    world.silent.add(world.status["active"]["revision"])
+    world.edit(serving={"engine": "vllm"})
+    world.reconcile()
+    world.run_deployments()
+    return world
+
+
+def test_logs_of_vllm_are_of_the_pods_that_have_it() -> None:
+    world = with_vllm()
+    assert len({pod["metadata"]["labels"]["vicuna.dev/revision"] for pod in world.server_pods()}) == 2
+    kubectl = WorldKubectl(world)
+    assert main(["logs", "demo", "--engine", "-p"], connect=lambda _: kubectl) == 0
+    (shown,) = kubectl.shown
+    assert {"--container=engine", "--previous"} <= {*shown}
+    revision = world.status["target"]["revision"]
+    assert any(word.endswith(f"=vicuna-server,vicuna.dev/revision in ({revision})") for word in shown)
+
+
+def test_logs_of_vllm_where_there_is_none(capsys: Capture) -> None:
+    assert run(edited(), "logs", "demo", "--engine") == 1
+    assert "demo has no pod with vLLM; leave --engine out" in capsys.readouterr().err
+
+
+def test_the_tree_shows_both_images_and_how_vllm_ended(capsys: Capture) -> None:
+    world = with_vllm()
+    for pod in world.server_pods():
+        if len(pod["spec"]["containers"]) == 2:
+            ended = {"exitCode": 0, "message": "", "finishedAt": "2026-01-01T01:00:00Z"}
+            front = {"name": "server", "state": {"running": {}}}
+            states = [front, {"name": "engine", "state": {"terminated": ended}}]
+            world.put({**pod, "status": {**pod["status"], "phase": "Running", "containerStatuses": states}})
+    assert run(world, "status", "demo") == 0
+    shown = capsys.readouterr().out
+    assert "registry.example/server:1, vllm/vllm-openai:v0.32.0" in shown
+    assert "EngineCrashed: vLLM (container engine) ended with exit code 0" in shown
+    assert "running, not ready" not in shown, "one of its containers has ended"
+    assert shown.count(": done") == 1, "the merge alone"
 
 
 def test_logs_before_there_are_servers_are_the_merges() -> None:

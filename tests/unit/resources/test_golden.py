@@ -83,6 +83,21 @@ FULL: dict[str, Any] = {
 }
 
 
+VLLM: dict[str, Any] = {
+    **SMALL,
+    "serving": {
+        "numGpus": 2,
+        "engine": "vllm",
+        "engineArgs": ["--gpu-memory-utilization=0.8", "--enforce-eager"],
+        "contextLength": 2048,
+        "maxStreamSeconds": 300,
+        "prefixCache": "Off",
+        "resources": {"requests": {"cpu": "4"}, "limits": {"memory": "64Gi"}},
+        "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+    },
+}
+
+
 def model(spec: Mapping[str, Any]) -> Model:
     parsed = parse_model(
         {"metadata": {"name": "demo", "namespace": "team", "uid": "uid-1", "generation": 1}, "spec": spec}
@@ -109,6 +124,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
             revision="0a1b2c3d",
             artifact_id="0123456789abcdef",
             image=image,
+            engine_image="registry.example/vllm:0.32" if spec is VLLM else None,
             pull_policy=policy,
             replicas=2,
             shared_volume=shared,
@@ -124,7 +140,7 @@ def rendered(spec: Mapping[str, Any], *, shared: bool) -> dict[str, dict[str, An
     return objects
 
 
-CASES = {"small": (SMALL, False), "full": (FULL, True)}
+CASES = {"small": (SMALL, False), "full": (FULL, True), "vllm": (VLLM, False)}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -151,13 +167,13 @@ def test_pods_meet_the_restricted_pod_security_standard(case: str) -> None:
     objects = rendered(spec, shared=shared)
     for kind in ("job", "prune", "deployment"):
         pod = objects[kind]["spec"]["template"]["spec"]
-        (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
 
 
@@ -170,10 +186,10 @@ def test_users_labels_cannot_replace_ours() -> None:
 def test_servers_cannot_write_to_the_weights() -> None:
     for case in CASES:
         spec, shared = CASES[case]
-        (container,) = rendered(spec, shared=shared)["deployment"]["spec"]["template"]["spec"]["containers"]
-        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-        assert mounts["models"]["readOnly"] is True
-        assert "subPath" not in mounts["models"]
+        for container in rendered(spec, shared=shared)["deployment"]["spec"]["template"]["spec"]["containers"]:
+            mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+            assert mounts["models"]["readOnly"] is True
+            assert "subPath" not in mounts["models"]
 
 
 def test_a_merge_pod_is_met_by_no_selector_of_serving_pods() -> None:

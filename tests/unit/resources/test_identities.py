@@ -49,17 +49,19 @@ def made_of(model: Model) -> dict[str, Any]:
     """Return the identities of a model, its children's names, and the arguments of its containers."""
     spec = spec_of(model)
     image = spec.serving.image or IMAGE
+    beside = {"engine_image": spec.serving.engine_image or "registry.example/vllm:1"}
+    engine: dict[str, Any] = beside if spec.serving.engine == "vllm" else {}
     identities = {
         "mergeKey": merge_key(spec),
         "series": merge_series(spec, claim=claim_name(model), retry=""),
-        "revision": revision(spec, artifact_id=ARTIFACT, image=image),
+        "revision": revision(spec, artifact_id=ARTIFACT, image=image, **engine),
         "attempt": rollout_attempt(spec, retry=""),
     }
     common: dict[str, Any] = {"image": image, "pull_policy": "Always", "shared_volume": False}
     series = identities["series"]
     merge = merge_job(model, attempt=0, series=series, capacity="", **common)
     serve = revision_deployment(
-        model, revision=identities["revision"], artifact_id=ARTIFACT, replicas=1, annotations={}, **common
+        model, revision=identities["revision"], artifact_id=ARTIFACT, replicas=1, annotations={}, **common, **engine
     )
     prune = prune_job(model, keep=["b" * 16, "a" * 16], **common)
     children = [merge, serve, prune, model_service(model), disruption_budget(model), network_policy(model, [])]
@@ -71,13 +73,14 @@ def made_of(model: Model) -> dict[str, Any]:
         "names": [f"{child['kind']} {child['metadata']['name']}" for child in children],
         "merge": arguments(merge),
         "serve": arguments(serve),
+        **({"engine": arguments(serve, 1)} if engine else {}),
         "prune": arguments(prune),
         "snapshot": serve["metadata"]["annotations"][c.ANNOTATION_SPEC_SNAPSHOT],
     }
 
 
-def arguments(child: dict[str, Any]) -> list[str]:
-    (container,) = child["spec"]["template"]["spec"]["containers"]
+def arguments(child: dict[str, Any], index: int = 0) -> list[str]:
+    container = child["spec"]["template"]["spec"]["containers"][index]
     return [*container["command"], *container["args"]]
 
 
@@ -93,7 +96,10 @@ def complete(file: Path) -> None:
         made = made_of(model_of(case, case["spec"], local=file.stem == "local"))
         filled.append({**made, **case})
     texts = [
-        ",\n ".join(f"{json.dumps(key)}: {json.dumps(case[key], ensure_ascii=False)}" for key in (*GIVEN, *made))
+        ",\n ".join(
+            f"{json.dumps(key)}: {json.dumps(case[key], ensure_ascii=False)}"
+            for key in (*GIVEN, *(key for key in case if key not in GIVEN))
+        )
         for case in filled
     ]
     file.write_text("[{" + "}, {".join(texts) + "}]\n")
