@@ -36,7 +36,6 @@ from vicuna_operator.planning.verification import claim_annotations
 from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.deployment import revision_deployment
-from vicuna_operator.resources.images import Images
 
 __all__ = ["plan_serving"]
 
