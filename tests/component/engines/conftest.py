@@ -13,6 +13,7 @@ from support.serving import write_tiny_model
 from vicuna_server.engine import Engine
 from vicuna_server.engine.settings import LoadSettings
 
+SPEED = {"FAKE_VLLM_TOKENS": "10000", "FAKE_VLLM_TOKENS_PER_SECOND": "300"}
 KINDS = (SCRIPTED, BUILTIN, FAKE, pytest.param(REAL, marks=pytest.mark.timeout(600)))
 
 
@@ -33,7 +34,7 @@ def servers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             if kind == REAL and not real_vllm():
                 pytest.skip("VICUNA_VLLM does not name a vLLM")
             log = tmp_path_factory.mktemp("vllm") / f"{kind}.log"
-            context = vllm_process(kind, folder, log, "--served-model-name", "m", FAKE_VLLM_TOKENS="10000")
+            context = vllm_process(kind, folder, log, "--served-model-name", "m", **SPEED)
             running[kind] = context, context.__enter__()
         return running[kind][1]
 

@@ -92,3 +92,10 @@ def test_no_likelihood_of_a_stop_string_or_of_the_end_token() -> None:
 
 def test_a_delta_says_when_it_was_made() -> None:
     assert answer().push(ord("a"), 4.5).at == 4.5
+
+
+def test_an_answer_that_another_one_ends_shows_what_was_held_back() -> None:
+    subject = answer(stops=["cd"])
+    assert run(subject, "abc") == ("ab", 3, None)
+    last = subject.end(5.0, "length")
+    assert (last.text, last.tokens, last.finish_reason) == ("c", 3, "length")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from vicuna_server.engine import CacheScope, GenerationRequest, PromptToken, TopLogprob
 from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
 from vicuna_server.engine.vllm.counters import Cache, cache_of, own_lines, progress_of
+from vicuna_server.engine.vllm.drained import DrainedFile
 from vicuna_server.engine.vllm.events import Event, Likelihood, events, read_event
 from vicuna_server.engine.vllm.failures import failed_response, failure
 from vicuna_server.engine.vllm.progress import Progress
@@ -181,3 +183,17 @@ def test_silence_counts_from_the_last_thing_that_moved_while_something_runs() ->
     progress.end()
     progress.end()
     assert progress.silence == 0
+
+
+def test_a_drained_file_that_cannot_be_written_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = DrainedFile(tmp_path / "missing" / "drained")
+    file.remove()
+    file.write()
+    assert "cannot be written" in caplog.text
+    DrainedFile(None).write()
+    there = DrainedFile(tmp_path / "drained")
+    there.write()
+    there.write()
+    assert (tmp_path / "drained").exists()
+    there.remove()
+    assert not (tmp_path / "drained").exists()
