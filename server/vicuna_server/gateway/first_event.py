@@ -6,7 +6,15 @@ vLLM 0.32 states a full queue this way: it has sent status 200 before it knows.
 import json
 from typing import Any
 
-__all__ = ["error_in"]
+from starlette.responses import Response
+
+__all__ = ["TRY_ELSEWHERE", "error_in", "refusal_in"]
+
+TRY_ELSEWHERE = frozenset({429, 500, 502, 503})
+"""Statuses of a server that is full, starting, broken or about to stop: another server may take the request.
+
+500: vLLM answers so while it drains.
+"""
 
 _MIN_STATUS, _MAX_STATUS = 400, 599
 _UNSTATED = 500
@@ -30,6 +38,13 @@ def error_in(frames: bytes) -> tuple[int, bytes] | None:
     if type(stated) is not int or not _MIN_STATUS <= stated <= _MAX_STATUS:
         stated = _UNSTATED
     return stated, first.strip()
+
+
+def refusal_in(frames: bytes) -> Response | None:
+    """Return the error that is the first event of these frames, where another server may take the request."""
+    if (error := error_in(frames)) is None or error[0] not in TRY_ELSEWHERE:
+        return None
+    return Response(error[1], error[0], media_type="application/json")
 
 
 def _error(data: bytes) -> dict[str, Any] | None:

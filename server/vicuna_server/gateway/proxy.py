@@ -21,7 +21,7 @@ from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
 from vicuna_server.gateway.connection_errors import CONNECTION_LOST, NOT_SENT
-from vicuna_server.gateway.first_event import error_in
+from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
@@ -42,11 +42,6 @@ __all__ = ["Forward"]
 logger = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
-_ELSEWHERE = frozenset({429, 500, 502, 503})
-"""Statuses of a server that is full, starting, broken or about to stop: another server may take the request.
-
-500: vLLM answers so while it drains.
-"""
 _MOST_OF_A_REASON = 200
 
 
@@ -144,7 +139,7 @@ class Forward(Response):
                 attempt.settle()  # a refused request uses no tokens
             if response.status == 401:
                 return gateway_refused(self._model, attempt.endpoint.url)
-            if response.status in _ELSEWHERE:
+            if response.status in TRY_ELSEWHERE:
                 return await self._refusal(response, attempt.endpoint.revision)
             head = read_head(response.status, response.headers, attempt.endpoint.revision)
             self._sent.revision = attempt.revision = head.revision
@@ -177,7 +172,7 @@ class Forward(Response):
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:
-                    if (refusal := _begins_with_refusal(complete)) is not None:
+                    if (refusal := refusal_in(complete)) is not None:
                         return refusal
                     await client.start(head)
                 await client.write(complete)
@@ -231,13 +226,6 @@ class Forward(Response):
         line |= {"revision": sent.revision, "key": outgoing.key, "status": sent.status}
         line |= {"seconds": round(sent.seconds, 3), "broken": sent.broken, "usage": used and _usage(used)}
         _access.info("%s", json.dumps(line))
-
-
-def _begins_with_refusal(frames: bytes) -> Response | None:
-    """Return an error that is a stream's first event, where another server may take the request."""
-    if (error := error_in(frames)) is None or error[0] not in _ELSEWHERE:
-        return None
-    return Response(error[1], error[0], media_type="application/json")
 
 
 def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
