@@ -1,4 +1,4 @@
-"""Merging weights and serving them: no kopf, nothing of the operator."""
+"""Merging weights and serving them; independent of kopf and the operator."""
 
 from importlib.metadata import version
 

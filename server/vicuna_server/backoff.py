@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Delays between attempts."""
 
 import random
 
@@ -6,11 +6,11 @@ __all__ = ["Backoff"]
 
 
 class Backoff:
-    """Delays that double after each failure; of each, half to all by chance, so that many who wait do not come at once.
+    """Delays that double after each failure. Each is shortened at random, to half at most, so that clients spread out.
 
     Args:
-        first: seconds after the first failure.
-        most: seconds that no delay exceeds.
+        first: Seconds after the first failure.
+        most: The longest delay in seconds.
     """
 
     def __init__(self, first: float, most: float) -> None:
@@ -19,7 +19,7 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: something succeeded."""
+        """Start again with the first delay, after a success."""
         self._delay = self._first
 
     def next(self) -> float:

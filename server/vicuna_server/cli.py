@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vicuna_contract.arguments import Parser
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.extras import require
-from vicuna_server.extras import absent
+from vicuna_server.extras import missing_extra_error
 from vicuna_server.termination import failure_message, keeping_output, write_termination_message
 
 __all__ = ["main"]
@@ -20,7 +20,7 @@ class _Command(NamedTuple):
     help: str
     extra: str = "server"
     needs: str | None = None
-    """A module of the extra without which nothing can be done; None: some of it works with none of them."""
+    """A module of the extra that the command always needs; None: parts of the command work without the extra."""
 
 
 COMMANDS = {
@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "inspect": _Command(
         "vicuna_server.inspect.cli",
-        "say what weights are, and whether they can be merged",
+        "describe weights, and say whether they can be merged",
         needs="numpy",
     ),
     "make-delta": _Command(
@@ -76,7 +76,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         with keeping_output():
             return int(module.run(args))
     except ModuleNotFoundError as error:
-        failure = absent(error, command.extra)
+        failure = missing_extra_error(error, command.extra)
         if failure is None:
             raise
     write_termination_message(failure_message(failure))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a way a user can act on.
+"""The errors that a user can act on.
 
     VicunaError                reason, message, exit code
     ├── UsageError             64  the command line is wrong
@@ -8,9 +8,9 @@
     ├── EngineError            70  the model cannot be loaded or does not work
     ├── OutOfSpaceError        73  the output has no room; trying again may help
     ├── InterruptedRunError    75  stopped by a signal; trying again resumes
-    └── RequestError           (70) one request cannot be answered, the server goes on; carries an HTTP status
+    └── RequestError           (70) one request cannot be served, the server goes on; has an HTTP status
         ├── ContextLengthError     a prompt, or what is asked for with it, is longer than the model's context
-        └── OverloadedError        as many requests are waiting as may wait
+        └── OverloadedError        the queue of waiting requests is full
 
 Exit codes follow BSD's sysexits.h. The operator reads `reason` and `message` from the termination message.
 """
@@ -56,7 +56,7 @@ class UsageError(VicunaError):
 
 
 class InputError(VicunaError):
-    """The input itself is wrong: a missing file, another shape, a broken tokenizer, an unsafe pickle."""
+    """The input itself is wrong: a missing file, a wrong shape, a broken tokenizer, an unsafe pickle."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -75,7 +75,7 @@ class MissingExtraError(VicunaError):
 
 
 class EngineError(VicunaError):
-    """The model cannot be loaded on this machine, or answers nonsense."""
+    """The model cannot be loaded on this machine, or does not work."""
 
     exit_code = ExitCode.ENGINE
 
@@ -95,12 +95,12 @@ class InterruptedRunError(VicunaError):
 
 
 class RequestError(VicunaError):
-    """One request cannot be answered; status, param and code are what OpenAI's error object carries.
+    """One request cannot be served; status, param and code are those of OpenAI's error object.
 
     Args:
-        message: One sentence that names the field or the limit.
-        status: HTTP status of the answer.
-        param: Name of the offending field, if one is to blame.
+        message: One sentence that names the field or the limit, and the next step.
+        status: HTTP status of the response.
+        param: Name of the invalid field, if there is one.
         code: Machine-readable cause such as `context_length_exceeded`.
     """
 
@@ -112,7 +112,7 @@ class RequestError(VicunaError):
 
 
 class ContextLengthError(RequestError):
-    """A prompt of so many `tokens`, or at least so many, is more than there is room for."""
+    """A prompt does not fit into the context; it has `tokens` tokens, or at least as many."""
 
     def __init__(self, message: str, *, tokens: int, param: str) -> None:
         super().__init__(message, param=param, code="context_length_exceeded")
@@ -120,7 +120,7 @@ class ContextLengthError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """As many requests are waiting as may wait; the client should come back after `retry_after` seconds."""
+    """The queue of waiting requests is full; the client should try again after `retry_after` seconds."""
 
     def __init__(self, message: str, *, status: int = 429, code: str = "overloaded", retry_after: int = 1) -> None:
         super().__init__(message, status=status, code=code)

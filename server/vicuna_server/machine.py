@@ -1,4 +1,4 @@
-"""What this container or machine has: CPUs and memory, as the kernel tells. No torch."""
+"""CPUs and memory of this container or machine, as the kernel reports them. No torch."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ __all__ = ["Memory", "memory_left", "memory_limit", "usable_cpus"]
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _UNLIMITED = 2**60
-"""Version 1 writes a number of this order where no limit is set."""
+"""Control groups of version 1 report a number of this order where no limit is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Memory:
     """Memory in bytes.
 
     Attributes:
-        left: What can still be used; files cached by the kernel count as free.
-        limited: Whether a container's limit says so, not the machine's size, which others share.
+        left: Bytes that can still be used; files cached by the kernel count as free.
+        limited: Whether this is a container's limit, not the memory of the machine, which others share.
     """
 
     left: int
@@ -27,7 +27,7 @@ class Memory:
 
 
 def memory_left(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> Memory:
-    """Return what is left of the control group's limit (version 2 or 1), or of the machine where there is none."""
+    """Return what is left of the control group's limit (version 2 or 1), or of the machine without a limit."""
     machine = _meminfo(meminfo)
     for limit, usage_file in _limits(cgroup):
         usage = _number(usage_file)
@@ -38,7 +38,7 @@ def memory_left(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> Memory:
 
 
 def memory_limit(cgroup: Path = _CGROUP) -> int | None:
-    """Return the bytes that the control group (version 2 or 1) may take; None: there is no limit."""
+    """Return the limit of the control group (version 2 or 1) in bytes; None: there is no limit."""
     return next((limit for limit, _ in _limits(cgroup) if limit > 0), None)
 
 
@@ -55,7 +55,7 @@ def usable_cpus(cpu_max: Path = _CGROUP / "cpu.max") -> int:
 
 
 def _limits(cgroup: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the limits that are set, each with the file of what is used of it."""
+    """Yield the limits that are set, each with the file of its usage."""
     for folder, limit_name, usage_name in (
         (cgroup, "memory.max", "memory.current"),
         (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),

@@ -1,4 +1,4 @@
-"""Collecting everything that is wrong with the inputs, so that one run tells it all."""
+"""Collects all problems of the inputs, so that one run reports them all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from vicuna_server.errors import InputError, OutOfSpaceError, VicunaError
 
 __all__ = ["Problems"]
 
-# the most telling first: what comes later is often only a consequence
+# causes first: later ones are often only consequences
 _ORDER = (
     "SourceNotFound", "SourceForbidden", "NotACheckpoint", "ConfigBroken", "IsAnAdapter", "NotAnAdapter",
     "UnsafePickle", "LegacyPickle", "TruncatedShard",
@@ -21,7 +21,7 @@ _MOST_OF_A_KIND = 3
 
 
 class Problems:
-    """A list of (reason, sentence) that is raised as one error; and what is only worth a warning."""
+    """A list of (reason, sentence) that is raised as one error, and a list of warnings."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, str]] = []
@@ -29,38 +29,38 @@ class Problems:
 
     @property
     def found(self) -> list[tuple[str, str]]:
-        """All problems as (reason, sentence), the most telling first."""
+        """All problems as (reason, sentence), the most important first."""
         rank = {reason: place for place, reason in enumerate(_ORDER)}
         return sorted(self._found, key=lambda problem: rank.get(problem[0], len(_ORDER)))
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
-        """What does not stop a merge, as (reason, sentence)."""
+        """Problems that do not stop a merge, as (reason, sentence)."""
         return list(self._warnings)
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def add(self, reason: str, message: str) -> None:
-        """Note one problem; the same one twice counts once."""
+        """Add one problem; the same one twice counts once."""
         if (reason, message) not in self._found:
             self._found.append((reason, message))
 
     def warn(self, reason: str, message: str) -> None:
-        """Note something that does not stop the merge."""
+        """Add a problem that does not stop the merge."""
         if (reason, message) not in self._warnings:
             self._warnings.append((reason, message))
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Turn an `InputError` raised inside into a noted problem."""
+        """Add an `InputError` that is raised inside as a problem."""
         try:
             yield
         except InputError as error:
             self.add(error.reason, error.message)
 
     def raise_if_any(self) -> None:
-        """Raise all of them as one error, its reason the first by importance; the message lists every one."""
+        """Raise all problems as one error, with the most important reason; the message lists up to 3 of each reason."""
         if not self._found:
             return
         ordered = self.found

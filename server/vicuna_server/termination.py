@@ -1,4 +1,4 @@
-"""The container's last words: one JSON object where Kubernetes looks for a termination message."""
+"""The container's termination message: one JSON object in the file that Kubernetes reads."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ _printed = deque[str](maxlen=100)
 
 @contextmanager
 def keeping_output() -> Iterator[None]:
-    """Keep what is printed last meanwhile, for the message of a failure; nothing where there will be none.
+    """Keep the last printed lines for the message of a failure; only where a message will be written.
 
     The kubelet falls back to a container's last lines only where it wrote no message.
     """
@@ -34,7 +34,7 @@ def keeping_output() -> Iterator[None]:
 
 
 class _Copied:
-    """A stream of which the last pieces are kept."""
+    """A stream whose last writes are kept."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -48,7 +48,7 @@ class _Copied:
 
 
 def failure_message(error: VicunaError) -> dict[str, object]:
-    """Return what to write of a failure, with the lines printed before it."""
+    """Return the message of a failure, with the lines printed before it."""
     return Failed(error.reason, error.message, error.retryable, _end_of("".join(_printed).strip())).fields()
 
 
@@ -60,9 +60,8 @@ def _end_of(text: str) -> str:
 def write_termination_message(message: Mapping[str, object]) -> None:
     """Write the message as JSON of at most 3 KiB; never raise.
 
-    The file is the one named by `VICUNA_TERMINATION_LOG` (made if missing), else `/dev/termination-log` where
-    that is an existing file, as in a pod. Elsewhere nothing is written. Where that is too much, `log` is left out,
-    then `message` is shortened.
+    The file is the one in `VICUNA_TERMINATION_LOG` (created if missing), else `/dev/termination-log` if it exists, as
+    in a pod; else nothing is written. For a message that is too long, `log` is left out, then `message` is shortened.
 
     Args:
         message: `reason`, `message`, `retryable` and perhaps `log`, or a success's own fields.

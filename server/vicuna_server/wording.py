@@ -1,4 +1,4 @@
-"""Numbers, ages and names as people read them."""
+"""Numbers, ages and names in readable form."""
 
 __all__ = ["printable", "readable_age", "readable_size"]
 
@@ -17,5 +17,5 @@ def readable_age(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what could steer a terminal, as a hostile file's names might."""
+    """Escape control characters, which could steer a terminal; a hostile file may have them in its names."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -89,7 +89,7 @@ def test_a_conversation(style: str, tmp_path: Path) -> None:
         screen.expect("!!remo")
         screen.expect("ve")  # drawn at once or by itself
         screen.type("\r")
-        screen.expect("taken back")
+        screen.expect("is removed")
         screen.expect("you:")
         screen.type(CTRL_D)
         assert screen.process.wait(timeout=SECONDS) == 0
@@ -170,8 +170,8 @@ def test_a_model_here_goes_on_when_the_chat_is_too_long(tmp_path: Path) -> None:
 
 def test_what_is_for_a_model_here_is_refused_for_a_server(tmp_path: Path) -> None:
     for words, said in (
-        (("--url", "http://127.0.0.1:9", "--load-8bit"), "--load-8bit is for a model run here"),
-        (("--model", str(tmp_path / "none")), "is no folder"),
+        (("--url", "http://127.0.0.1:9", "--load-8bit"), "--load-8bit is only for a model that runs here"),
+        (("--model", str(tmp_path / "none")), "is not a folder"),
         (("--model", str(tmp_path), "--gpus", "0,1", "--num-gpus", "3"), "more than the 2"),
         (("--conv-template", "vicuna_v9"), "vicuna_v1.1"),
         (("--model", str(tmp_path), "--conv-template", "none.jinja"), "not a file"),

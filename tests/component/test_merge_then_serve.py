@@ -171,7 +171,7 @@ async def test_what_the_merge_says_no_server_has_is_refused_by_the_server(
     assert heard.warned == ["ModelUnsupported"]
     engine = BuiltinEngine(LoadSettings.of(folder, Manifest.load(folder), dtype="float32"))
     lifecycle = Lifecycle()
-    await lifecycle.bring_up(engine)
+    await lifecycle.start_up(engine)
     await engine.close()
     assert lifecycle.failure is not None
     assert lifecycle.failure.reason == "ModelUnsupported"

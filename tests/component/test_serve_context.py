@@ -1,4 +1,4 @@
-"""A model whose context holds no chat is told so in words of its own: no client has asked yet."""
+"""A context too small for any chat is an error of its own at start-up."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ def test_a_template_longer_than_the_context_is_a_fault_of_the_model() -> None:
     lifecycle = Lifecycle()
     engine = ScriptedEngine(ScriptedSettings(context_length=1), "vicuna_v1.1", 1)
 
-    async def bring_up() -> None:
-        await lifecycle.bring_up(engine)
+    async def start_up() -> None:
+        await lifecycle.start_up(engine)
         await engine.close()
 
-    asyncio.run(bring_up())
+    asyncio.run(start_up())
     assert isinstance(lifecycle.failure, InputError)
     assert lifecycle.failure.reason == "ContextTooSmall"
-    assert "than the 1 tokens of context hold" in lifecycle.failure.message
+    assert "does not fit into the context of 1 tokens" in lifecycle.failure.message
     assert "shorten" not in lifecycle.failure.message

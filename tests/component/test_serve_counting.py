@@ -1,4 +1,4 @@
-"""A server that is told a try's name says what it costs; one that is not changes no byte."""
+"""A request that a gateway has named gets its counts; the response to any other has no extra byte."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def test_the_comments_count_all_choices_and_grow_to_the_usage() -> None:
         assert list(await told(server)) == comments[-1]["usage"] == [3, 63]
 
 
-async def test_whole_answers_vectors_and_refusals_are_known_too() -> None:
+async def test_whole_responses_vectors_and_refusals_are_counted_too() -> None:
     async with running(_engine(tokens=5)) as server:
 
         async def cost(number: int, path: str, body: dict[str, Any]) -> list[int]:

@@ -41,7 +41,7 @@ async def test_head_says_what_get_would_say(server: Running) -> None:
 @pytest.mark.parametrize(
     "path", [f"{CHAT}/", "/v1/models/", "/v1/v1/chat/completions", "/chat/completions", "/V1/models"]
 )
-async def test_a_path_that_is_nearly_right_is_told_which_is_and_redirected_nowhere(server: Running, path: str) -> None:
+async def test_a_similar_path_gets_the_right_one_in_the_message_and_no_redirect(server: Running, path: str) -> None:
     for method in ("GET", "POST"):
         answer = await server.http.request(method, path, json=BODY, headers={"host": "elsewhere.example"})
         if answer.status_code == 405:
@@ -61,7 +61,7 @@ async def test_a_compressed_body_is_refused_by_the_name_of_its_header(server: Ru
     assert plain.status_code == 200
 
 
-async def test_every_answer_has_an_id_of_its_own(server: Running) -> None:
+async def test_every_response_has_an_id_of_its_own(server: Running) -> None:
     answers = [await server.http.post(CHAT, json=BODY, headers={"x-request-id": "same"}) for _ in range(2)]
     assert len({answer.json()["id"] for answer in answers}) == 2
     assert {answer.headers["x-request-id"] for answer in answers} == {"same"}
@@ -89,7 +89,7 @@ async def test_every_answer_has_an_id_of_its_own(server: Running) -> None:
         ),
     ],
 )
-async def test_what_a_model_cannot_read_is_said_in_words(
+async def test_content_that_is_not_text_is_refused_by_name(
     server: Running, message: dict[str, object], param: str, said: str
 ) -> None:
     refused = (await server.http.post(CHAT, json={**BODY, "messages": [message]})).json()["error"]
@@ -105,7 +105,7 @@ async def test_an_overflow_is_in_the_words_that_clients_look_for(server: Running
         await server.client.embeddings.create(model=MODEL, input="x " * 5000)
 
 
-async def test_embeddings_of_token_ids_only_where_they_are_said_to_fit(server: Running) -> None:
+async def test_embeddings_of_token_ids_only_with_the_flag(server: Running) -> None:
     for ids in ([1, 2], [[1], [2, 3]]):
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as caught:
             await server.client.embeddings.create(model=MODEL, input=ids)

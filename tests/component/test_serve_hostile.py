@@ -1,4 +1,4 @@
-"""Hostile requests and clients: each gets its refusal or loses its connection, and nobody else notices."""
+"""Hostile requests and clients: each is refused or loses its connection, and other clients are not affected."""
 
 import asyncio
 import json
@@ -148,7 +148,7 @@ class Wide(ScriptedEngine):
         return [Embedding([1 / 3] * 1000, 1) for _ in prompts]
 
 
-async def test_an_answer_nobody_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_that_is_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     watches: list[ConnectionWatch] = []
 
     def watch(head_seconds: float, busy_seconds: float) -> ConnectionWatch:

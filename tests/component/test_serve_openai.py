@@ -43,7 +43,7 @@ async def test_models(server: Running) -> None:
         await server.client.models.retrieve("other")
 
 
-async def test_a_whole_answer(server: Running) -> None:
+async def test_a_whole_response(server: Running) -> None:
     answer = await server.client.chat.completions.create(model=MODEL, messages=HELLO)
     assert answer.choices[0].message.content == "red green blue red green "
     assert answer.choices[0].message.role == "assistant"
@@ -52,7 +52,7 @@ async def test_a_whole_answer(server: Running) -> None:
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (3, 6, 9)
 
 
-async def test_a_streamed_answer_with_usage(server: Running) -> None:
+async def test_a_streamed_response_with_usage(server: Running) -> None:
     stream = await server.client.chat.completions.create(
         model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}
     )
@@ -118,7 +118,7 @@ async def test_several_choices_each_with_its_own_seed() -> None:
     assert [request.seed for request in engine.requests] == [None, 7, 8, 9, None, None]
 
 
-async def test_choices_that_find_no_room_are_refused_together() -> None:
+async def test_choices_beyond_the_queue_are_refused_together() -> None:
     slow = ScriptedSettings(tokens=10**6, tokens_per_second=100, context_length=10**7)
     async with running(ScriptedEngine(slow, max_concurrency=1)) as live:
         with pytest.raises(openai.RateLimitError):
@@ -156,7 +156,7 @@ async def test_every_sampling_field_reaches_the_engine() -> None:
     assert (sent.logit_bias, sent.logprobs, sent.stop, sent.max_tokens) == (((3, -5.0),), 2, ("x",), 9)
 
 
-async def test_a_field_nobody_knows_is_counted_by_a_bounded_name(server: Running) -> None:
+async def test_an_unknown_field_is_counted_by_a_bounded_name(server: Running) -> None:
     names = ["brand_new", *(f"made_up_{number}" for number in range(80)), "x" * 500, "Übel", 'quote"']
     await server.client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=1, extra_body=dict.fromkeys(names, 1)

@@ -71,7 +71,7 @@ CASES += [(GenerationMode.NEGATIVE, *route) for route in ROUTES if route[0] == "
 
 
 @pytest.mark.parametrize(("mode", "method", "path"), CASES)
-def test_answers_are_as_the_document_says(mode: GenerationMode, method: str, path: str, api: Any) -> None:
+def test_responses_match_the_document(mode: GenerationMode, method: str, path: str, api: Any) -> None:
     operation = api[path][method]
     # What a schema cannot say, such as that stream_options need a stream, is refused with 400 and its reason.
     left_out = [positive_data_acceptance]

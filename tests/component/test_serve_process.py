@@ -74,7 +74,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             while httpx.get(f"{server.url}/readyz").status_code != 503:
                 time.sleep(0.02)
-            # What comes on an idle connection may have been on its way: it is answered, and told to go elsewhere.
+            # A request on an idle connection may have been on its way: it is served, with `Connection: close`.
             idle.request("GET", "/livez")
             assert idle.getresponse().headers["connection"] == "close"
             late = httpx.post(f"{server.url}/v1/completions", json={"model": "m", "prompt": "late", "max_tokens": 1})
@@ -151,10 +151,10 @@ def test_piped_questions_are_a_conversation(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "one one \ntwo two \n"
     assert (refused.returncode, refused.stdout) == (65, "")
-    assert "has no model 'other'; it lists m" in refused.stderr
+    assert "has no model 'other'; choose one of m" in refused.stderr
 
 
-def test_a_chat_goes_on_when_it_is_too_long_and_says_so(tmp_path: Path) -> None:
+def test_a_chat_that_is_too_long_continues_with_a_warning(tmp_path: Path) -> None:
     questions = "one two\nthree four\nfive six\n"  # of two tokens each, and answers of nine with the end
     with served(tmp_path, "--context-length", "24", VICUNA_ENGINE="scripted", VICUNA_SCRIPTED_TOKENS="8") as server:
         trimmed = chat("--url", server.url, "--wait", "60", "--max-new-tokens", "9", stdin=questions)

@@ -27,7 +27,7 @@ START_SECONDS = 60
 
 @contextmanager
 def process(*words: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run one of the server's commands on a free port; its first log line tells which."""
+    """Run one of the server's commands on a free port; its first log line has the port."""
     command = [sys.executable, "-m", "vicuna_server", *words, "--port", "0"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
     try:
@@ -61,7 +61,7 @@ def far() -> str:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A server on all addresses, where whoever sets headers of proxies would be believed if uvicorn were asked to."""
+    """A server on all addresses, with the environment in which uvicorn would trust proxy headers."""
     words = ["serve", "--model", str(tmp_path_factory.mktemp("model")), "--served-name", "m", "--host", "0.0.0.0"]
     env = {"VICUNA_ENGINE": "scripted", "FORWARDED_ALLOW_IPS": "*", **ENV}
     with process(*words, **env) as (_, port):
@@ -137,13 +137,13 @@ def test_the_gateways_signature_lets_in_and_for_its_request_alone(port: int, far
     assert httpx.post(url + PATH, json=ASKED, headers=later, timeout=60).status_code == 200, "the next key is known too"
 
 
-def test_whoever_is_in_the_pod_needs_none(port: int) -> None:
+def test_connections_from_inside_the_pod_need_none(port: int) -> None:
     for host in ("127.0.0.1", "127.0.0.9"):
         assert httpx.post(f"http://{host}:{port}{PATH}", json=ASKED, timeout=60).status_code == 200
         assert httpx.get(f"http://{host}:{port}/v1/models").status_code == 200
 
 
-def test_no_header_makes_whoever_is_in_the_pod_a_stranger(port: int) -> None:
+def test_headers_do_not_change_that_a_connection_is_local(port: int) -> None:
     assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 200
 
 

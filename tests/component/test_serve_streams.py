@@ -36,7 +36,7 @@ async def test_streams_progress_side_by_side() -> None:
         await second.close()
 
 
-async def test_a_client_that_does_not_read_stalls_nobody() -> None:
+async def test_a_client_that_does_not_read_stalls_no_other() -> None:
     fast = ScriptedSettings(tokens=10**9, context_length=10**9)
     async with running(ScriptedEngine(fast)) as live:
         reader, writer = await asyncio.open_connection("127.0.0.1", live.port, limit=1024)
@@ -105,7 +105,7 @@ async def test_more_than_may_run_wait_and_more_than_may_wait_get_429() -> None:
             await stream.close()
 
 
-async def test_an_answer_that_takes_too_long_ends_with_length() -> None:
+async def test_a_completion_that_takes_too_long_ends_with_length() -> None:
     async with running(ScriptedEngine(ENDLESS), max_stream_seconds=0.1) as live:
         answer = await live.client.chat.completions.create(model=MODEL, messages=HELLO)
         assert answer.choices[0].finish_reason == "length"

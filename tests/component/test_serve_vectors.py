@@ -72,7 +72,7 @@ async def test_ids_go_to_text_and_back(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("token", [-1, 2**20])
-async def test_an_id_that_is_no_token_is_refused(engine: Engine, token: int) -> None:
+async def test_an_id_outside_of_the_vocabulary_is_refused(engine: Engine, token: int) -> None:
     with pytest.raises(RequestError, match=f"token id {token} is not in the vocabulary"):
         await engine.detokenize([token])
     with pytest.raises(RequestError, match="not in the vocabulary"):
@@ -101,7 +101,7 @@ async def test_log_probabilities_come_with_their_tokens(engine: Engine) -> None:
     assert not any(delta.token_logprobs for delta in plain)
 
 
-async def test_a_bias_on_what_is_no_token_is_refused(real: BuiltinEngine) -> None:
+async def test_a_bias_outside_of_the_vocabulary_is_refused(real: BuiltinEngine) -> None:
     with pytest.raises(RequestError, match="token id 258 is not in the vocabulary") as caught:
         await real.submit(GenerationRequest("a", logit_bias=((258, 1.0),)))
     assert caught.value.param == "logit_bias"

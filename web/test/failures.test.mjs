@@ -38,7 +38,7 @@ const broken = {
     },
     /^The server sent what cannot be read\./,
   ],
-  "a model that is gone": [refuses(404, "the model 'x' does not exist here"), /^This model is not here\. The model 'x' .* Pick another one\.$/],
+  "a model that is gone": [refuses(404, "the model 'x' does not exist on this server"), /^This model is not here\. The model 'x' .* Pick another one\.$/],
   "too many requests": [refuses(429, "slow down", { "retry-after": "1" }), /Slow down\. Try again in a second\.$/],
   "a model that loads": [refuses(503, "the model is still loading", { "retry-after": "5" }), /^The model cannot answer now\. The model is still loading\. Try again in 5 seconds\.$/],
   "a key that may not": [refuses(403, "no"), /^Your API key does not allow this\./],

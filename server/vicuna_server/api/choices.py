@@ -1,10 +1,10 @@
-"""The answers of one request, running side by side."""
+"""The choices of one request, generated side by side."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from vicuna_server.api.counting import Tally
+from vicuna_server.api.counting import RequestCounts
 from vicuna_server.engine import Generation, OutputChunk
 from vicuna_server.errors import VicunaError
 from vicuna_server.protocol.counts import Used
@@ -19,27 +19,27 @@ class Choices:
     Args:
         generations: In the order of `index`: all choices of the first prompt, then those of the next.
         per_prompt: Choices for each prompt.
-        tally: Told the counts once the engine has let go of all generations.
+        counts: Gets the token counts, once the engine has let go of all generations.
     """
 
-    def __init__(self, generations: Sequence[Generation], per_prompt: int, tally: Tally) -> None:
+    def __init__(self, generations: Sequence[Generation], per_prompt: int, counts: RequestCounts) -> None:
         self.count = len(generations)
         self.per_prompt = per_prompt
         self._generations = generations
-        self._tally = tally
-        tally.expect()
+        self._counts = counts
+        counts.expect()
         for generation in generations:
-            generation.on_end = self._ended
-        self._ended()
+            generation.on_end = self._on_end
+        self._on_end()
 
     @property
     def over(self) -> bool:
-        """Whether the engine has let go of all of them, so that the counts grow no more."""
+        """Whether the engine has let go of all generations, so that the counts are final."""
         return all(generation.over for generation in self._generations)
 
     @property
     def used(self) -> Used:
-        """The counts so far: a prompt once, however many choices it has, as soon as the engine has begun with it."""
+        """The counts so far. A prompt counts once for all its choices, from when the engine has begun with it."""
         step, generations = self.per_prompt, self._generations
         prompts = (generations[start : start + step] for start in range(0, self.count, step))
         begun = (choices[0].prompt_tokens for choices in prompts if any(choice.begun for choice in choices))
@@ -52,7 +52,7 @@ class Choices:
         return usage(*self.used, cached)
 
     def cancel(self) -> None:
-        """Stop what still runs."""
+        """Stop the generations that still run."""
         for generation in self._generations:
             generation.cancel()
 
@@ -70,11 +70,11 @@ class Choices:
         finally:
             self.cancel()
 
-    def _ended(self) -> None:
+    def _on_end(self) -> None:
         if self.over:
             for generation in self._generations:
                 generation.on_end = None
-            self._tally.add(self.used)
+            self._counts.add(self.used)
 
 
 async def _one(generation: Generation) -> AsyncGenerator[tuple[int, OutputChunk], None]:

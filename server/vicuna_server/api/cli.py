@@ -1,4 +1,4 @@
-"""`vicuna-server serve`: flags, checks that need no model, and the way out on failure."""
+"""`vicuna-server serve`: flags, checks that need no model, and the message and exit code of a failure."""
 
 import argparse
 import asyncio
@@ -55,7 +55,7 @@ def _serve(args: ServeArguments) -> None:
 
 
 def _serve_until_drained(args: ServeArguments) -> None:
-    # Imported here so that `--help` and wrong flags answer at once.
+    # Imported here so that `--help` and wrong flags get their output at once.
     from vicuna_server.api.app import create_app
     from vicuna_server.api.lifecycle import Lifecycle
     from vicuna_server.api.server import serve
@@ -64,7 +64,7 @@ def _serve_until_drained(args: ServeArguments) -> None:
     folder = Path(args.model)
     manifest = check_folder(folder, args.artifact_id, args.artifact_digest, args.engine)
     load = _load_settings(args, folder, manifest)
-    # Before torch is imported, which takes seconds: a port in use is said at once, and probes can connect.
+    # Before torch is imported, which takes seconds: a port in use is reported at once, and probes can connect.
     with bind(args.host, args.port) as listener:
         engine = create_engine(load, args.engine, _vllm_settings(args))
         settings = ServiceSettings(
@@ -90,12 +90,14 @@ def _vllm_settings(args: ServeArguments) -> VllmSettings | None:
 
 
 def _signatures(args: ServeArguments) -> Check | None:
-    """Return what requests are checked by; None where everybody is answered."""
+    """Return the check of requests; None where requests need no signature."""
     if not args.gateway_keys:
         return None
     if not args.audience:
-        raise UsageError("--gateway-keys needs --audience (VICUNA_AUDIENCE), which says whom a signature must be for")
-    from vicuna_server.api.signature import Signatures  # a fifth of a second to import
+        raise UsageError(
+            "--gateway-keys is given without --audience (VICUNA_AUDIENCE); give the audience that signatures must have"
+        )
+    from vicuna_server.api.signature import Signatures  # slow to import, about 0.2 s
 
     return Signatures(public_keys(args.gateway_keys), args.audience)
 

@@ -1,20 +1,21 @@
-"""From a validated request to its answers: what chat and plain completions share."""
+"""From a validated request to its completions: what chat and plain completions share."""
 
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from vicuna_server.api.choices import Choices
-from vicuna_server.api.counting import tally_of
+from vicuna_server.api.count_comments import CountComments
+from vicuna_server.api.counting import counts_of
+from vicuna_server.api.engine_request import engine_request
+from vicuna_server.api.event_size import split_chunk
 from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.api.metrics import Metrics
-from vicuna_server.api.pieces import pieces
-from vicuna_server.api.reports import Reports
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.api.sharing import cache_scope
 from vicuna_server.asgi.body import read_body
@@ -23,43 +24,31 @@ from vicuna_server.engine import (
     CacheScope,
     Engine,
     Generation,
-    GenerationRequest,
     OutputChunk,
     PreparedPrompt,
     PromptInput,
     PromptToken,
     TokenLogprob,
 )
-from vicuna_server.errors import OverloadedError, RequestError, VicunaError
-from vicuna_server.protocol.answer_size import most_scored, token_limit
+from vicuna_server.errors import OverloadedError, VicunaError
 from vicuna_server.protocol.body import RequestBody
-from vicuna_server.protocol.envelope import Head
+from vicuna_server.protocol.envelope import Envelope
 from vicuna_server.protocol.errors import error_of
-from vicuna_server.protocol.quoting import quoted
+from vicuna_server.protocol.models import model_not_found
+from vicuna_server.protocol.response_size import max_scored_tokens, token_limit
 from vicuna_server.protocol.sampling import SamplingFields
 
 Body = TypeVar("Body", bound=BaseModel)
 
-__all__ = ["WRITE_GRACE", "Answerer", "Whole"]
+__all__ = ["WRITE_GRACE", "CompletedChoice", "GenerationService"]
 
-_SAME_NAME = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "min_tokens",
-)
-_SEVERAL = ("stop_token_ids", "allowed_token_ids", "bad_words")
 WRITE_GRACE = 30.0
 """Seconds beyond the stream's own limit in which a slow reader may fetch what is written already."""
 
 
 @dataclass(slots=True)
-class Whole:
-    """A complete answer."""
+class CompletedChoice:
+    """A complete choice of a response that is not streamed."""
 
     text: str = ""
     finish_reason: str = "stop"
@@ -67,7 +56,7 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
+class GenerationService:
     """Runs requests on the engine for the routes."""
 
     engine: Engine
@@ -76,36 +65,31 @@ class Answerer:
     metrics: Metrics
 
     def check(self, body: RequestBody) -> None:
-        """Refuse what cannot be answered here or yet, and count fields that nothing is known of.
+        """Refuse a request that this server cannot serve, or not yet; count its unknown fields.
 
         Raises:
-            RequestError: Unknown model, or still loading.
+            RequestError: 404 for another model, 503 while the model is loading.
         """
         if body.model is not None and body.model != self.settings.served_name:
-            raise RequestError(
-                f"the model {quoted(body.model)} does not exist here; this server has {self.settings.served_name!r}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+            raise model_not_found(body.model, self.settings.served_name)
         if not self.lifecycle.loaded:
             raise OverloadedError("the model is still loading; try again in a moment", status=503, code="loading")
-        self.metrics.unknown(body.unknown)
+        self.metrics.on_unknown_fields(body.unknown)
 
     async def read(self, request: Request, model: type[Body]) -> Body:
-        """Return a request's body.
+        """Return a request's validated body.
 
         Raises:
             RequestError: as `read_body`.
         """
         return await read_body(request, model, self.settings.max_body_bytes, self.settings.body_seconds)
 
-    def head(self, prefix: str) -> Head:
-        """Return what all parts of a response have in common; its id is new, whatever the request's is."""
-        return Head(f"{prefix}-{secrets.token_hex(12)}", self.settings.served_name)
+    def envelope(self, prefix: str) -> Envelope:
+        """Return what all parts of a response have in common; its id is new, whatever the request's id is."""
+        return Envelope(f"{prefix}-{secrets.token_hex(12)}", self.settings.served_name)
 
     def scope(self, request: Request) -> CacheScope:
-        """Return whose keys and values a request may go on from."""
+        """Return whose keys and values in the cache a request may use."""
         return cache_scope(request, self.settings.prefix_cache)
 
     async def start(
@@ -116,32 +100,41 @@ class Answerer:
         max_tokens: int | None,
         logprobs: int | None,
     ) -> Choices:
-        """Hand all choices of all prompts to the engine, once all are encoded.
+        """Hand all choices of all prompts to the engine, once all prompts are encoded.
 
         Raises:
-            RequestError: A prompt is too long, the answer may become too large, or too many requests are waiting; none
-                is answered then.
+            RequestError: A prompt is too long, the response may become too large, or too many requests are waiting.
+                Then nothing is generated for any prompt.
         """
-        answers, field = len(prompts) * body.choices, body.alternatives_field
-        ceiling = None if body.stream else token_limit(answers, max_tokens, logprobs, field)
+        count, field = len(prompts) * body.choices, body.alternatives_field
+        ceiling = None if body.stream else token_limit(count, max_tokens, logprobs, field)
         scope, limit = self.scope(request), self.settings.max_stream_seconds
         ready = [await self.engine.prepare(prompt, max_tokens) for prompt in prompts]
         generations: list[Generation] = []
         try:
             for prompt in ready:
                 for choice in range(body.choices):
-                    asked = _engine_request(body, prompt, choice, max_tokens, logprobs, limit)
-                    generations.append(await self.engine.submit(replace(asked, ceiling=ceiling, scope=scope)))
+                    wanted = engine_request(
+                        body,
+                        prompt,
+                        choice,
+                        max_tokens=max_tokens,
+                        logprobs=logprobs,
+                        time_limit=limit,
+                        ceiling=ceiling,
+                        scope=scope,
+                    )
+                    generations.append(await self.engine.submit(wanted))
         except BaseException:
             for generation in generations:
                 generation.cancel()
             raise
-        return Choices(generations, body.choices, tally_of(request))
+        return Choices(generations, body.choices, counts_of(request))
 
     async def score(
         self, request: Request, prompts: Sequence[PromptInput | PreparedPrompt], top: int | None, choices: int = 1
     ) -> list[list[PromptToken]]:
-        """Return the prompts' tokens with their likelihoods; None: nothing is asked for.
+        """Return the prompts' tokens with their log probabilities; an empty list where `top` is None.
 
         Raises:
             RequestError: A prompt is too long, all together are too many tokens, or the client has left.
@@ -149,20 +142,20 @@ class Answerer:
         if top is None:
             return []
         return await while_connected(
-            request.receive, self.engine.score(prompts, top, most_scored(top, choices), self.scope(request))
+            request.receive, self.engine.score(prompts, top, max_scored_tokens(top, choices), self.scope(request))
         )
 
-    def unanswered(self, request: Request, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
-        """Return empty answers to prompts of so many tokens: nothing is to be generated."""
+    def without_generation(self, request: Request, prompt_tokens: Sequence[int], per_prompt: int) -> Choices:
+        """Return empty choices for prompts of so many tokens each, for a request with `max_tokens` 0."""
         generations: list[Generation] = []
         for tokens in prompt_tokens:
             for _ in range(per_prompt):
                 generations.append(Generation(tokens, begun=True))
                 generations[-1].push(OutputChunk("", 0, "length", at=generations[-1].submitted))
-        return Choices(generations, per_prompt, tally_of(request))
+        return Choices(generations, per_prompt, counts_of(request))
 
-    async def whole(self, choices: Choices, request: Request) -> list[Whole]:
-        """Wait for the complete answers; stop generating when the client leaves meanwhile."""
+    async def complete(self, choices: Choices, request: Request) -> list[CompletedChoice]:
+        """Wait for the complete choices; stop generating when the client leaves meanwhile."""
         try:
             return await while_connected(request.receive, self._collect(choices, request))
         finally:
@@ -172,107 +165,75 @@ class Answerer:
         self,
         choices: Choices,
         request: Request,
-        head: Sequence[bytes],
+        opening: Sequence[bytes],
         encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
         headers: Mapping[str, str] | None = None,
     ) -> EventStream:
-        """Return the response that streams the answers.
+        """Return the response that streams the choices.
 
         Args:
-            choices: The running answers.
+            choices: The running choices.
             request: Whose log line gets the counts.
-            head: Events sent in front of the first text, together with it.
-            encode: Makes the events of a choice's chunk.
+            opening: Frames sent in front of the first text, together with it.
+            encode: Makes the events of a choice's output chunk.
             tail: Makes the events behind the last chunk.
             headers: Headers to add.
         """
         limit = self.settings.max_stream_seconds + WRITE_GRACE
-        frames = self._frames(choices, request, head, encode, tail)
+        frames = self._frames(choices, request, b"".join(opening), encode, tail)
         return EventStream(frames, self.settings.keepalive_seconds, limit, headers)
 
     async def _frames(
         self,
         choices: Choices,
         request: Request,
-        head: Sequence[bytes],
+        opening: bytes,
         encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
     ) -> AsyncGenerator[bytes, None]:
-        # with the first text and not before: until a byte has come, a gateway can still ask another server
-        opening, begun = b"".join(head), False
-        reports = Reports(tally_of(request), lambda: choices.used)
+        # The opening waits for the first text: until a byte has come, a gateway can still try another server.
+        begun = False
+        comments = CountComments(counts_of(request), lambda: choices.used)
         try:
-            async with aclosing(self._measured(choices, request)) as chunks:
+            async with aclosing(self._observed(choices, request)) as chunks:
                 async for index, chunk in chunks:
-                    if events := [event for piece in pieces(chunk) for event in encode(index, piece)]:
+                    if events := [event for part in split_chunk(chunk) for event in encode(index, part)]:
                         begun = True
-                        yield b"".join([reports.next(), opening, *map(frame, events)])
+                        yield b"".join([comments.next(), opening, *map(frame, events)])
                         opening = b""
-            yield b"".join([opening, *map(frame, tail()), reports.last(final=choices.over), DONE])
+            yield b"".join([opening, *map(frame, tail()), comments.last(final=choices.over), DONE])
         except VicunaError as error:
             request.state.note["error"] = error.reason
             if not begun and isinstance(error, OverloadedError):
                 raise  # the status line is not written yet: a gateway asks another server
             # The status line is gone already; official clients raise on an event with an error object.
-            yield reports.last(final=False) + frame(error_of(error)[1]) + DONE
+            yield comments.last(final=False) + frame(error_of(error)[1]) + DONE
         finally:
             choices.cancel()
 
-    async def _collect(self, choices: Choices, request: Request) -> list[Whole]:
-        answers = [Whole() for _ in range(choices.count)]
-        pieces: list[list[str]] = [[] for _ in answers]
-        async for index, chunk in self._measured(choices, request):
-            pieces[index].append(chunk.text)
-            answers[index].logprobs += chunk.token_logprobs
-            answers[index].finish_reason = chunk.finish_reason or "stop"
-        for answer, texts in zip(answers, pieces, strict=True):
-            answer.text = "".join(texts)
-        return answers
+    async def _collect(self, choices: Choices, request: Request) -> list[CompletedChoice]:
+        completed = [CompletedChoice() for _ in range(choices.count)]
+        texts: list[list[str]] = [[] for _ in completed]
+        async for index, chunk in self._observed(choices, request):
+            texts[index].append(chunk.text)
+            completed[index].logprobs += chunk.token_logprobs
+            completed[index].finish_reason = chunk.finish_reason or "stop"
+        for choice, parts in zip(completed, texts, strict=True):
+            choice.text = "".join(parts)
+        return completed
 
-    async def _measured(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, OutputChunk], None]:
-        """Pass chunks through and tell metrics and log of them."""
+    async def _observed(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, OutputChunk], None]:
+        """Pass chunks through; report times to the metrics and the counts to the request's log line."""
         first: dict[int, OutputChunk] = {}
         try:
             async with aclosing(choices.chunks()) as chunks:
                 async for index, generation, chunk in chunks:
                     if index not in first:
                         first[index] = chunk
-                        self.metrics.first_token(chunk.at - generation.submitted)
+                        self.metrics.on_first_token(chunk.at - generation.submitted)
                     if chunk.finish_reason is not None:
-                        self.metrics.answered_in(chunk.at - first[index].at, chunk.tokens - first[index].tokens)
+                        self.metrics.on_completion(chunk.at - first[index].at, chunk.tokens - first[index].tokens)
                     yield index, chunk
         finally:
             request.state.note["usage"] = choices.usage
-
-
-def _engine_request(
-    body: SamplingFields,
-    prompt: PreparedPrompt,
-    choice: int,
-    max_tokens: int | None,
-    logprobs: int | None,
-    time_limit: float,
-) -> GenerationRequest:
-    return GenerationRequest(
-        prompt=prompt,
-        max_tokens=max_tokens,
-        top_k=max(0, body.top_k or 0),
-        logit_bias=body.biases,
-        logprobs=logprobs,
-        stop=body.stops,
-        include_stop=bool(body.include_stop_str_in_output),
-        ignore_eos=bool(body.ignore_eos),
-        skip_special_tokens=body.skip_special_tokens is not False,
-        # Each choice draws its own numbers, the same ones each time.
-        seed=None if body.seed is None else body.seed + choice,
-        time_limit=time_limit,
-        **_stated(body),
-    )
-
-
-def _stated(body: SamplingFields) -> dict[str, Any]:
-    """Return what the body says of fields that have the same name, and the same default, in the engine's request."""
-    values = {name: getattr(body, name) for name in _SAME_NAME}
-    several = {name: tuple(value) for name in _SEVERAL if (value := getattr(body, name)) is not None}
-    return {**{name: value for name, value in values.items() if value is not None}, **several}

@@ -1,4 +1,4 @@
-"""Where a server stands: loading, ready, draining or failed."""
+"""The state of a server: loading, ready, draining or failed."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ __all__ = ["DRAIN_SECONDS", "Lifecycle"]
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
-"""How long new requests are still served after SIGTERM: endpoint removal reaches clients late."""
+"""Seconds in which new requests are still served after SIGTERM: endpoint removal reaches clients late."""
 
 SMOKE_SECONDS = 300.0
 
@@ -26,15 +26,15 @@ class Lifecycle(Drain):
         super().__init__(loaded=False)
         self.failure: VicunaError | None = None
         self.settled = asyncio.Event()
-        """Set when start-up is over, one way or the other."""
+        """Set when start-up is over, with or without success."""
 
     @property
     def ready(self) -> bool:
         """Whether `/readyz` says 200."""
         return self.loaded and not self.draining and self.failure is None
 
-    async def bring_up(self, engine: Engine) -> None:
-        """Load the model and let it prove itself; afterwards either `loaded` or `failure` is set."""
+    async def start_up(self, engine: Engine) -> None:
+        """Load the model and run the smoke test; afterwards either `loaded` or `failure` is set."""
         started = time.monotonic()
         try:
             await engine.load()
@@ -43,11 +43,15 @@ class Lifecycle(Drain):
             self.failure = error
         except TimeoutError:
             self.failure = EngineError(
-                "SmokeTestFailed", f"the model gave no token within {SMOKE_SECONDS:.0f} s of being loaded"
+                "SmokeTestFailed",
+                f"the loaded model generated no token within {SMOKE_SECONDS:.0f} s; give it more CPUs, or a GPU",
             )
         except Exception as error:
             logger.exception("start-up failed")
-            self.failure = EngineError("StartFailed", f"the engine cannot be started: {error}")
+            self.failure = EngineError(
+                "StartFailed",
+                f"the engine cannot be started: {type(error).__name__}: {error}; the log has the traceback",
+            )
         else:
             self.loaded = True
             logger.info("ready after %.1f s", time.monotonic() - started)
@@ -55,22 +59,22 @@ class Lifecycle(Drain):
 
 
 async def _smoke_test(engine: Engine) -> None:
-    """Generate one token, the way a chat does where any is answered; the engine refuses logits that are not finite.
+    """Generate one token, of a chat if the model takes chats. The engine refuses logits that are not finite.
 
     Raises:
-        InputError: `ContextTooSmall`: nobody asked, so it is not told as a client's fault.
+        InputError: `ContextTooSmall`: no client is to blame, so it is not a RequestError.
     """
     prompt = ChatPrompt((Message("user", "Hello"),)) if engine.chats else "Hello"
     try:
-        answering = await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0))
+        submitted = await engine.submit(GenerationRequest(prompt, max_tokens=1, temperature=0.0))
     except RequestError as error:
         if error.code != "context_length_exceeded":
             raise
         raise InputError(
             "ContextTooSmall",
-            f"the prompt of the one word 'Hello' is more than the {engine.context_length} tokens of context hold; use "
-            "a larger --context-length or model, or another --chat-template",
+            f"a chat of the one word 'Hello' does not fit into the context of {engine.context_length} tokens; use a "
+            "larger --context-length, a model with a longer context, or another --chat-template",
         ) from error
-    async with answering as generation:
+    async with submitted as generation:
         async for _ in generation:
             pass

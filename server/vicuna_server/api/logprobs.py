@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from vicuna_server.api.pieces import MOST_LOGPROBS
+from vicuna_server.api.event_size import MAX_EVENT_LOGPROBS
 from vicuna_server.engine import PromptToken, TokenLogprob, TopLogprob
-from vicuna_server.protocol.chat_answer import ChatLogprob, ChatLogprobs, TopChatLogprob
+from vicuna_server.protocol.chat_completion import ChatLogprob, ChatLogprobs, TopChatLogprob
 from vicuna_server.protocol.completions import CompletionLogprobs
 from vicuna_server.protocol.envelope import PromptLogprob
 
@@ -26,10 +26,10 @@ def _top(one: TopLogprob) -> TopChatLogprob:
 
 
 class TextOffsets:
-    """The completions' form for one choice, whose tokens may come piece by piece.
+    """The completions' form for one choice, whose tokens may come in several chunks.
 
     Args:
-        alternatives: Whether the likeliest tokens are reported.
+        alternatives: Whether the likeliest alternatives are reported beside each token.
     """
 
     def __init__(self, alternatives: bool) -> None:
@@ -51,11 +51,11 @@ class TextOffsets:
         }
 
     def take_prompt(self, tokens: Sequence[PromptToken], text: str) -> CompletionLogprobs:
-        """Return a prompt's tokens, which stand before the answer's.
+        """Return a prompt's tokens, which stand before those of the completion.
 
         Args:
-            tokens: all of them.
-            text: what is shown of them.
+            tokens: All tokens of the prompt.
+            text: The prompt's text as the response repeats it.
         """
         whole = b"".join(token.text_bytes for token in tokens)
         if whole.startswith(b" ") and not text.startswith(" "):
@@ -64,7 +64,7 @@ class TextOffsets:
 
     def _advance(self, more: bytes) -> None:
         self._bytes += more
-        # What may be the beginning of a character waits for the rest of it, three bytes at most.
+        # Up to three bytes at the end may begin a character; they wait for its other bytes.
         for kept in range(4):
             head = self._bytes[: len(self._bytes) - kept]
             try:
@@ -78,7 +78,7 @@ class TextOffsets:
 
 
 def joined(first: CompletionLogprobs | None, then: CompletionLogprobs | None) -> CompletionLogprobs | None:
-    """Return a prompt's tokens and those of its answer as one; None stands for none."""
+    """Return a prompt's tokens followed by those of its completion; None: there are no tokens."""
     if first is None or then is None:
         return first or then
     top = None
@@ -93,12 +93,12 @@ def joined(first: CompletionLogprobs | None, then: CompletionLogprobs | None) ->
 
 
 def parts(logprobs: CompletionLogprobs | None) -> Iterator[CompletionLogprobs]:
-    """Cut what would be too large for one event."""
+    """Split log probabilities that are too large for one event."""
     if logprobs is None:
         return
     top = logprobs["top_logprobs"]
-    for start in range(0, len(logprobs["tokens"]), MOST_LOGPROBS):
-        part = slice(start, start + MOST_LOGPROBS)
+    for start in range(0, len(logprobs["tokens"]), MAX_EVENT_LOGPROBS):
+        part = slice(start, start + MAX_EVENT_LOGPROBS)
         yield {
             "tokens": logprobs["tokens"][part],
             "token_logprobs": logprobs["token_logprobs"][part],
@@ -108,7 +108,7 @@ def parts(logprobs: CompletionLogprobs | None) -> Iterator[CompletionLogprobs]:
 
 
 def prompt_logprobs(tokens: Sequence[PromptToken]) -> list[dict[str, PromptLogprob] | None]:
-    """Return vLLM's form: by token id, the token itself and the likeliest at its place; None for the first."""
+    """Return vLLM's form: by token id, the token itself and its likeliest alternatives; None for the first token."""
     return [_ranked(token) for token in tokens]
 
 
@@ -134,7 +134,7 @@ def _alternatives(token: TokenLogprob | PromptToken) -> dict[str, float] | None:
 
 
 def _text(text_bytes: bytes) -> str:
-    """Return a token's text; bytes that are no whole character are spelt out behind `bytes:`, as OpenAI does."""
+    """Return a token's text; bytes that are not whole characters are written after `bytes:`, as OpenAI does."""
     try:
         return text_bytes.decode()
     except UnicodeDecodeError:

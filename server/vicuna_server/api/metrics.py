@@ -17,13 +17,13 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_MOST_FIELDS = 50
+_MAX_FIELDS = 50
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 
 class Metrics:
-    """Counts requests and reads the engine's counters when asked."""
+    """Counts requests, and reads the engine's counters at each scrape."""
 
     def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
         self._registry = CollectorRegistry()
@@ -31,51 +31,51 @@ class Metrics:
         self._requests = Counter(
             "vicuna_http_requests", "Responses begun", ("route", "status"), registry=self._registry
         )
-        self._named: set[str] = set()
+        self._field_names: set[str] = set()
         self._unknown = Counter(
-            "vicuna_unknown_fields", "Fields of requests that were ignored", ("field",), registry=self._registry
+            "vicuna_unknown_fields", "Unknown request fields, which were ignored", ("field",), registry=self._registry
         )
         self._used = Counter(
             "vicuna_usage_tokens",
-            "Tokens of requests that are over: of each prompt that was begun with, once, and all that were generated",
+            "Tokens of requests that have ended: each prompt that was begun, once, and all generated tokens",
             ("kind",),
             registry=self._registry,
         )
         self._first_token = Histogram(
             "vicuna_time_to_first_token_seconds",
-            "From a generation's acceptance, waiting included, to its first token",
+            "From a generation's acceptance, with the time in the queue, to its first token",
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._per_token = Histogram(
             "vicuna_time_per_output_token_seconds",
-            "Mean time between the tokens of an answer, once per answer",
+            "Mean time between the tokens of a completion, once per completion",
             buckets=_TOKEN_SECONDS,
             registry=self._registry,
         )
 
-    def unknown(self, fields: Iterable[str]) -> None:
-        """Count fields of a request that nothing is known of; so many names are counted apart, and only plain ones."""
+    def on_unknown_fields(self, fields: Iterable[str]) -> None:
+        """Count unknown fields of a request: the first 50 plain names by name, all others as `other`."""
         for field in fields:
-            if field not in self._named and len(self._named) < _MOST_FIELDS and _FIELD.fullmatch(field):
-                self._named.add(field)
-            self._unknown.labels(field if field in self._named else "other").inc()
+            if field not in self._field_names and len(self._field_names) < _MAX_FIELDS and _FIELD.fullmatch(field):
+                self._field_names.add(field)
+            self._unknown.labels(field if field in self._field_names else "other").inc()
 
-    def answered(self, route: str, status: int) -> None:
+    def on_response(self, route: str, status: int) -> None:
         """Count a response whose head was sent."""
         self._requests.labels(route, str(status)).inc()
 
-    def used(self, used: Used) -> None:
+    def on_usage(self, used: Used) -> None:
         """Count the tokens of a request that is over."""
         for kind, tokens in used._asdict().items():
             self._used.labels(kind).inc(tokens)
 
-    def first_token(self, seconds: float) -> None:
-        """Note how long a request waited for its first text."""
+    def on_first_token(self, seconds: float) -> None:
+        """Record the seconds from a generation's acceptance to its first token."""
         self._first_token.observe(seconds)
 
-    def answered_in(self, seconds: float, tokens: int) -> None:
-        """Note the time that an answer took for its tokens behind the first."""
+    def on_completion(self, seconds: float, tokens: int) -> None:
+        """Record a completion: the seconds that its tokens after the first took, and the number of those tokens."""
         if tokens > 0:
             self._per_token.observe(seconds / tokens)
 
@@ -92,20 +92,20 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = self._engine.stats
         for name, text, value in (
-            ("vicuna_requests_running", "Generations that hold a place in the batch: its size", stats.running),
-            ("vicuna_requests_waiting", "Generations that wait for a place", stats.waiting),
-            ("vicuna_kv_cache_tokens", "Tokens whose keys and values are held", stats.kv_tokens),
-            ("vicuna_kv_cache_capacity_tokens", "The most tokens whose keys and values can be held", stats.kv_capacity),
-            ("vicuna_ready", "1 while /readyz answers 200", int(self._lifecycle.ready and not away(self._engine))),
+            ("vicuna_requests_running", "Generations in the batch", stats.running),
+            ("vicuna_requests_waiting", "Generations in the queue", stats.waiting),
+            ("vicuna_kv_cache_tokens", "Tokens in the KV cache", stats.kv_tokens),
+            ("vicuna_kv_cache_capacity_tokens", "Capacity of the KV cache in tokens", stats.kv_capacity),
+            ("vicuna_ready", "1 while /readyz returns 200", int(self._lifecycle.ready and not away(self._engine))),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, value in (
-            ("vicuna_prompt_tokens", "Prompt tokens taken in, reused ones included", stats.prompt_tokens),
-            ("vicuna_prefix_cache_hit_tokens", "Prompt tokens that were not computed again", stats.prefix_hit_tokens),
+            ("vicuna_prompt_tokens", "Prompt tokens, with those from the prefix cache", stats.prompt_tokens),
+            ("vicuna_prefix_cache_hit_tokens", "Prompt tokens from the prefix cache", stats.prefix_hit_tokens),
             ("vicuna_generated_tokens", "Tokens generated", stats.generated_tokens),
-            ("vicuna_generations_finished", "Answers that came to their end", stats.finished),
-            ("vicuna_generations_cancelled", "Answers whose client left", stats.cancelled),
-            ("vicuna_generations_failed", "Answers that failed in the model", stats.failed),
-            ("vicuna_generations_preempted", "Generations put back in the line for want of cache", stats.preempted),
+            ("vicuna_generations_finished", "Completions that finished", stats.finished),
+            ("vicuna_generations_cancelled", "Completions whose client closed the connection", stats.cancelled),
+            ("vicuna_generations_failed", "Completions that failed in the model", stats.failed),
+            ("vicuna_generations_preempted", "Generations put back into the queue to free KV cache", stats.preempted),
         ):
             yield CounterMetricFamily(name, text, value=value)

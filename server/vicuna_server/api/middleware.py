@@ -1,4 +1,4 @@
-"""What every response carries (revision, request id), and its line in the log.
+"""The headers of every response (revision, request id), and its line in the log.
 
 Pure ASGI: streams pass through untouched.
 """
@@ -20,14 +20,14 @@ __all__ = ["CommonHeaders"]
 
 _access = logging.getLogger(ACCESS_LOG)
 _UNLOGGED = frozenset({"/livez", "/readyz", ENGINE_PATH, "/metrics", COUNTS_PATH})
-"""What machines ask often."""
+"""Routes that probes, Prometheus and the gateway ask often."""
 
 
 class CommonHeaders:
     """Wraps the whole application, its error responses included.
 
-    A client's own `x-request-id` is kept when it is harmless, else one is made. In the ASGI state are the id, as
-    `request_id`, and a dict `note`, whose entries routes may fill: they are part of the log line.
+    A client's own `x-request-id` is kept when it is harmless, else a new one is made. The ASGI state has the id, as
+    `request_id`, and a dict `note`: what a route writes into it becomes part of the log line.
     """
 
     def __init__(self, app: ASGIApp, revision: str, metrics: Metrics) -> None:
@@ -53,7 +53,7 @@ class CommonHeaders:
                 headers[REVISION_HEADER] = self._revision
                 headers["x-request-id"] = ident
                 status = message["status"]
-                self._metrics.answered(_route(scope), status)
+                self._metrics.on_response(_route(scope), status)
             await send(message)
 
         try:
@@ -65,7 +65,7 @@ class CommonHeaders:
 
 
 def _route(scope: Scope) -> str:
-    """Return the route's pattern, never the raw path: a scanner must not fill the metrics with its inventions."""
+    """Return the route's pattern, never the raw path: the paths that a scanner tries must not become labels."""
     route = scope.get("route")
     return getattr(route, "path", "other")
 

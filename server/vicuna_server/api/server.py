@@ -32,7 +32,7 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
 ) -> None:
-    """Serve until told to stop, then drain: new requests for `drain_seconds`, running streams to their end.
+    """Serve until a signal, then drain: serve new requests for `drain_seconds`, then running streams to their end.
 
     Raises:
         VicunaError: The model could not be loaded or failed its smoke test.
@@ -46,26 +46,26 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # whom a connection is from is what the socket says (see `signed`)
+        proxy_headers=False,  # the client's address must be the socket's (see `signed`)
         timeout_keep_alive=keep_alive_seconds,
-        # Streams end by themselves within their limit; what is left after that is stuck.
+        # Streams end by themselves within their limit; a connection left after that is stuck.
         timeout_graceful_shutdown=int(max_stream_seconds + WRITE_GRACE) + 1,
     )
     watch = ConnectionWatch(HEAD_SECONDS, max_stream_seconds + WRITE_GRACE + BODY_GRACE)
     server = DrainingServer(config, lifecycle, drain_seconds, watch)
-    bringing_up = asyncio.create_task(_bring_up(engine, lifecycle, server))
+    starting = asyncio.create_task(_start_up(engine, lifecycle, server))
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
         await server.serve(sockets=[listener])
     finally:
-        bringing_up.cancel()
+        starting.cancel()
         await engine.close()
     if lifecycle.failure is not None:
         raise lifecycle.failure
 
 
-async def _bring_up(engine: Engine, lifecycle: Lifecycle, server: uvicorn.Server) -> None:
-    await lifecycle.bring_up(engine)
+async def _start_up(engine: Engine, lifecycle: Lifecycle, server: uvicorn.Server) -> None:
+    await lifecycle.start_up(engine)
     if isinstance(lifecycle.failure, VicunaError):
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""What the HTTP side of one server needs to know."""
+"""Settings of the HTTP side of one server."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +9,10 @@ __all__ = ["Check", "ServiceSettings"]
 
 
 class Check(Protocol):
-    """Raises RequestError unless a token lets a request in."""
+    """The check of a request's token."""
 
     def check(self, token: str, method: str, path: str) -> None:
-        """Look at the token of a request to this path."""
+        """Raise RequestError unless the token is valid for this method and path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class ServiceSettings:
         served_name: The model's name in the API.
         revision: Value of the `x-vicuna-revision` header.
         created: Seconds since the epoch, for `/v1/models`.
-        max_stream_seconds: An answer that takes longer ends with `finish_reason` "length".
+        max_stream_seconds: A completion that takes longer ends with `finish_reason` "length".
         max_body_bytes: Larger request bodies are refused with 413.
         body_seconds: A body that takes longer to arrive is refused with 408.
         allowed_origins: Origins whose pages may use the API from a browser; `*`: all.
         accepts_token_ids: Whether embeddings take token ids, which must be of this model's tokenizer.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
-        prefix_cache: Who shares keys and values.
-        signatures: Answer only what these find signed; None: whoever asks.
+        prefix_cache: Which requests share keys and values in the cache.
+        signatures: Checks each request's signature; None: requests need no signature.
     """
 
     served_name: str

@@ -1,4 +1,4 @@
-"""Whose keys and values a request may go on from: by the gateway's private header, where the server is told to ask."""
+"""Whose keys and values in the cache a request may use, by the gateway's private header and the setting."""
 
 import hashlib
 import secrets
@@ -13,16 +13,16 @@ __all__ = ["cache_scope"]
 
 
 def cache_scope(request: Request, sharing: PrefixCache) -> CacheScope:
-    """Return the scope of all that a request asks of the engine.
+    """Return the cache scope of all that a request has the engine compute.
 
     Args:
-        request: Of whose headers the salt is read; those without one, direct callers, share one scope.
-        sharing: `PerKey`: within a salt; `Shared`: among all; `Off`: among the answers of the one request alone.
+        request: The salt is in its headers. Direct callers have no salt and share one scope.
+        sharing: `PerKey`: requests of one salt share; `Shared`: all share; `Off`: only one request's choices do.
     """
     if sharing == "Shared":
         return EVERYBODY
     if sharing == "Off":
-        return CacheScope(secrets.token_hex(16), kept=False)  # not the request's id, which its client can choose
+        return CacheScope(secrets.token_hex(16), kept=False)  # the client could choose the request's id
     salt = ",".join(request.headers.getlist(SALT_HEADER))
-    # a scope stays as long as its rows: a header of 64 KiB must not
+    # Hashed, since a scope stays as long as its blocks, and the header may have 64 KiB.
     return CacheScope(hashlib.sha256(salt.encode("latin-1")).hexdigest()) if salt else EVERYBODY

@@ -1,4 +1,4 @@
-"""Lets in only what came through the gateway, and whoever is in the pod already. Pure ASGI."""
+"""Admits only requests that came through the gateway or from inside the pod. Pure ASGI."""
 
 from ipaddress import IPv6Address, ip_address
 
@@ -11,18 +11,18 @@ from vicuna_server.api.settings import Check
 from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import RequestError
 
-__all__ = ["OPEN_PATHS", "Signed", "is_local"]
+__all__ = ["OPEN_PATHS", "RequireSignature", "is_local"]
 
 OPEN_PATHS = frozenset({LIVE_PATH, READY_PATH, ENGINE_PATH, "/metrics"})
-"""What needs no signature: kubelets and Prometheus have none. Who reaches `/metrics` is for a NetworkPolicy to say."""
+"""Paths that need no signature: kubelets and Prometheus have none. A NetworkPolicy limits who reaches `/metrics`."""
 
 
-class Signed:
-    """Refuses with 401 what is not signed, before anything of its body is read.
+class RequireSignature:
+    """Refuses requests without a valid signature with 401, before anything of the body is read.
 
     Args:
-        app: what is behind.
-        signatures: the check of a token.
+        app: The application behind.
+        signatures: The check of a token.
     """
 
     def __init__(self, app: ASGIApp, signatures: Check) -> None:
@@ -30,24 +30,24 @@ class Signed:
         self._signatures = signatures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request in, or refuse it."""
+        """Pass one request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not is_local(scope):
             token = Headers(scope=scope).get(SIGNATURE_HEADER, "")
             try:
                 self._signatures.check(token, scope["method"], scope["path"])
             except RequestError as error:
-                answer = error_response(error)
-                answer.headers["connection"] = "close"  # the body is not read
-                await answer(scope, receive, send)
+                response = error_response(error)
+                response.headers["connection"] = "close"  # the body is not read
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def is_local(scope: Scope) -> bool:
-    """Tell whether both ends of the connection are the loopback device of this pod: `kubectl port-forward` and `exec`.
+    """Return whether both ends of the connection are this pod's loopback, as with `kubectl port-forward` and `exec`.
 
-    A service mesh's proxy beside the server passes strangers' requests on to the pod's own address, so the client's end
-    alone proves nothing. Both are the socket's: no header can say otherwise (uvicorn's `proxy_headers` are off).
+    The client's end alone proves nothing: a service mesh's proxy forwards requests from outside, to the pod's own
+    address. Both ends are the socket's; headers cannot change them (uvicorn's `proxy_headers` is off).
     """
     return _is_loopback(scope.get("client")) and _is_loopback(scope.get("server"))
 

@@ -12,15 +12,13 @@ from vicuna_server.asgi.health import health_routes
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.engine import Engine
 from vicuna_server.engine.separate import HUNG, SeparateEngine, away
-from vicuna_server.errors import RequestError
-from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_object
-from vicuna_server.protocol.quoting import quoted
+from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_not_found, model_object
 
 __all__ = ["router"]
 
 
 def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
-    """Return the routes that ask nothing of the engine but whether it gets on."""
+    """Return the routes that need no generation."""
     routes = APIRouter()
     routes.include_router(health_routes(lambda: _not_ready(lifecycle, engine), lambda: engine.hung))
 
@@ -44,14 +42,9 @@ def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metr
     async def model(name: str) -> Response:
         """Describe the model."""
         if not name:
-            raise HTTPException(404)  # the slash of /v1/models/ is too many
+            raise HTTPException(404)  # `/v1/models/` is not a route
         if name != settings.served_name:
-            raise RequestError(
-                f"the model {quoted(name)} does not exist here; this server has {settings.served_name!r}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+            raise model_not_found(name, settings.served_name)
         return JSONResponse(model_object(name, settings.created))
 
     return routes

@@ -15,7 +15,7 @@ from vicuna_server.artifacts.pruning import Candidate, candidates, prune, tidy_l
 from vicuna_server.artifacts.text import JsonPrinter, Printer, TextPrinter
 from vicuna_server.artifacts.verify import Fault, verify, verify_fast
 from vicuna_server.errors import InputError, UsageError, VicunaError
-from vicuna_server.extras import unexpected
+from vicuna_server.extras import unexpected_error
 from vicuna_server.files.storage import explain, measure
 from vicuna_server.run.cancellation import Cancellation, stopping_on_signals
 from vicuna_server.run.control import Control
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(unexpected(error))
+        return _fail(unexpected_error(error))
     return 0
 
 

@@ -1,1 +1,1 @@
-"""What the HTTP of server and gateway has in common: errors, bodies, event streams, draining, connections."""
+"""HTTP code that server and gateway share: errors, bodies, event streams, draining, connections."""

@@ -1,4 +1,4 @@
-"""One line of JSON per answered request."""
+"""The access log: one line of JSON per request."""
 
 import logging
 import sys
@@ -6,11 +6,11 @@ import sys
 __all__ = ["ACCESS_LOG", "set_up_access_log"]
 
 ACCESS_LOG = "vicuna_server.access"
-"""The logger of one JSON object per answered request: who, what, how long, how many tokens; never any text."""
+"""Logs one JSON object per request: client, route, time and tokens; never the text of prompts or completions."""
 
 
 def set_up_access_log(*, on: bool) -> None:
-    """Write the lines as they are: whatever collects logs reads JSON only where nothing stands before it."""
+    """Write the lines without a prefix: log collectors read JSON only where a line is nothing else."""
     logger = logging.getLogger(ACCESS_LOG)
     logger.propagate = False
     logger.disabled = not on

@@ -1,4 +1,4 @@
-"""Reads and validates request bodies, so that every refusal has OpenAI's shape and no body is unbounded."""
+"""Reads and validates request bodies: every error is OpenAI's error object, and every body is bounded."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from vicuna_server.protocol.errors import from_validation
 __all__ = ["check_encoding", "read_body", "read_bytes"]
 
 DISCARD_FACTOR = 16
-"""A body up to so many times too large is read and thrown away: closing on a client that still writes would
-reset the connection, and the client would never see the refusal."""
+"""A body up to so many times the limit is read and discarded. To close while the client still writes would reset the
+connection, and the client would not get the response."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -23,13 +23,13 @@ async def read_body(request: Request, model: type[Model], most: int, seconds: fl
     """Return the validated body.
 
     Args:
-        request: whose body it is.
-        model: what it must be.
-        most: bytes that it may have.
-        seconds: in which it must have come.
+        request: Whose body is read.
+        model: Validates the body.
+        most: The largest body that is accepted, in bytes.
+        seconds: Time for the body to arrive.
 
     Raises:
-        RequestError: 400 for what is not valid, 408 when it does not arrive in time, 413 when it is too large.
+        RequestError: 400 for an invalid body, 408 for one that does not arrive in time, 413 for one that is too large.
     """
     check_encoding(request)
     data = await read_bytes(request, most, seconds)
@@ -43,12 +43,13 @@ def check_encoding(request: Request) -> None:
     """Refuse a body that is compressed.
 
     Raises:
-        RequestError: 415, naming the header.
+        RequestError: 415, with the header's value.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise RequestError(
-            f"content-encoding: {encoding[:40]!r} is not supported for requests; send the body as it is",
+            f"the header content-encoding is {encoding[:40]!r}, which is not supported for requests; "
+            "send the body uncompressed",
             status=415,
             code="unsupported_content_encoding",
         )
@@ -65,14 +66,14 @@ async def read_bytes(
     """Return the body.
 
     Args:
-        request: whose body has not been read.
-        most: the largest body that is taken, in bytes.
-        seconds: how long it may take to arrive.
-        discard: one that is up to so many times larger is read to its end before it is refused.
-        count: told the size of each piece that is kept; what it raises ends the reading.
+        request: Whose body has not been read.
+        most: The largest body that is accepted, in bytes.
+        seconds: Time for the body to arrive.
+        discard: A body up to so many times the limit is read to its end before it is refused.
+        count: Called with the bytes of each chunk that is kept; an error that it raises ends the reading.
 
     Raises:
-        RequestError: 408 when it does not arrive in time, 413 when it is too large.
+        RequestError: 408 for a body that does not arrive in time, 413 for one that is too large.
     """
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > most * discard:
@@ -90,10 +91,14 @@ async def read_bytes(
                     data += chunk
     except TimeoutError:
         raise RequestError(
-            f"the request body did not arrive within {seconds:.0f} s", status=408, code="body_timeout"
+            f"the request body did not arrive within {seconds:.0f} s; send it faster, or a smaller one",
+            status=408,
+            code="body_timeout",
         ) from None
     except ClientDisconnect:
-        raise RequestError("the client left before its request was complete", code="client_left") from None
+        raise RequestError(
+            "the client closed the connection before its request was complete", code="client_left"
+        ) from None
     if size > most:
         raise _too_large(most)
     return bytes(data)
@@ -101,7 +106,7 @@ async def read_bytes(
 
 def _too_large(most: int) -> RequestError:
     return RequestError(
-        f"the request body is larger than the {most} bytes this server takes",
+        f"the request body is larger than {most} bytes, the limit of this server; send a smaller one",
         status=413,
         code="body_too_large",
     )

@@ -1,4 +1,4 @@
-"""Pages of other origins that may use the API from a browser.
+"""CORS: pages of other origins that may use the API from a browser.
 
 Source: https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -13,13 +13,13 @@ from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 __all__ = ["with_origins"]
 
 _SHOWN = (REVISION_HEADER, TRIMMED_HEADER, "x-request-id", "retry-after")
-"""Headers of an answer that such a page may read."""
+"""Response headers that such a page may read."""
 
 
 def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Let pages of these origins in; none: the application as it is. `*` stands for any origin.
+    """Allow pages of these origins; `*` is any origin. Without origins, return the application unchanged.
 
-    A key goes with a request in a header that a page sets itself: cookies are neither needed nor allowed.
+    A page sends its API key in a header that it sets itself, so cookies are neither needed nor allowed.
     """
     if not origins:
         return app

@@ -1,4 +1,4 @@
-"""Stopping a server without a failed request: it goes on for a moment, then finishes what is under way."""
+"""Stopping a server without a failed request: it serves for a while, then finishes the running requests."""
 
 import time
 from collections.abc import Collection
@@ -13,18 +13,18 @@ __all__ = ["CloseWhileDraining", "Drain", "DrainingServer", "Watch"]
 
 
 class Watch(Protocol):
-    """Looks at a server's connections now and then."""
+    """Checks a server's connections at intervals."""
 
     def look(self, connections: Collection[Any], now: float) -> None:
         """Close what is overdue at the moment `now`, by `time.monotonic`."""
 
 
 class Drain:
-    """What a server knows of its own end.
+    """Whether a server is to stop, and since when.
 
     Attributes:
-        loaded: whether it has ever answered requests; before that a signal ends it at once.
-        draining_since: when it was told to stop, by `time.monotonic`.
+        loaded: Whether the server has become ready; before that a signal ends it at once.
+        draining_since: When it was told to stop, by `time.monotonic`; None: it was not.
     """
 
     def __init__(self, *, loaded: bool) -> None:
@@ -37,7 +37,7 @@ class Drain:
         return self.draining_since is not None
 
     def begin_drain(self) -> None:
-        """Note the moment at which the server was told to stop."""
+        """Record that the server was told to stop, and when."""
         if self.draining_since is None:
             self.draining_since = time.monotonic()
 
@@ -61,16 +61,16 @@ class CloseWhileDraining:
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn that goes on serving for a moment after the first signal; a second one ends the moment.
+    """Uvicorn that serves on for `drain_seconds` after the first signal; a second signal ends this time.
 
-    Idle connections stay open until then: what arrives on one is answered with `Connection: close`. To close them at
-    once would meet requests that are on their way, and those would be lost.
+    Idle connections stay open until then, and their next response says `Connection: close`. To close them at once
+    would lose requests that are on their way.
 
     Args:
         config: Uvicorn's own.
-        state: Told of signals.
-        drain_seconds: Length of the moment.
-        watch: Closes connections that do not get on; looks every 0.1 s.
+        state: Records the signals.
+        drain_seconds: How long requests are served after the first signal.
+        watch: Closes connections without progress; called every 0.1 s.
     """
 
     def __init__(self, config: uvicorn.Config, state: Drain, drain_seconds: float, watch: Watch | None = None) -> None:
@@ -80,7 +80,7 @@ class DrainingServer(uvicorn.Server):
         self._state = state
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """React to SIGTERM and SIGINT; not remembered, so that the process ends with exit code 0."""
+        """React to SIGTERM and SIGINT; uvicorn does not record them, so that the process ends with exit code 0."""
         del sig, frame
         if self._state.draining and self.should_exit:
             self.force_exit = True
@@ -91,7 +91,7 @@ class DrainingServer(uvicorn.Server):
             self._state.begin_drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look every 0.1 s whether the grace after a signal is over, and at the connections."""
+        """Check every 0.1 s whether `drain_seconds` are over, and check the connections."""
         if self._watch is not None:
             self._watch.look(self.server_state.connections, time.monotonic())
         since = self._state.draining_since

@@ -1,4 +1,4 @@
-"""Every failure of a request as OpenAI's error object, whoever raised it."""
+"""Every failure of a request as OpenAI's error object, our own and the framework's."""
 
 import logging
 
@@ -30,7 +30,7 @@ def error_response(error: VicunaError) -> JSONResponse:
     status, body = error_of(error)
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, OverloadedError) else None
     if status in (408, 413, 431):
-        headers = {"connection": "close"}  # what is still to come is not read
+        headers = {"connection": "close"}  # the rest of the request is not read
     return JSONResponse(body, status, headers)
 
 
@@ -43,13 +43,20 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # what this handler is registered for
     message, code, path = str(error.detail), None, request.scope["path"]
     if error.status_code == 404:
-        message, code = no_route(request.method, request.scope["path"], paths_of(request.app)), "route_not_found"
+        message, code = no_route(request.method, path, paths_of(request.app)), "route_not_found"
     elif error.status_code == 405:
-        message, code = f"{quoted(path)} does not take {quoted(request.method)}", "method_not_allowed"
+        message = f"the route {quoted(path)} does not accept {quoted(request.method)}{_allowed(error)}"
+        code = "method_not_allowed"
     return JSONResponse(error_body(error.status_code, message, code=code), error.status_code, error.headers)
 
 
+def _allowed(error: HTTPException) -> str:
+    allowed = (error.headers or {}).get("Allow")
+    return f"; it accepts {allowed}" if allowed else ""
+
+
 async def on_bug(request: Request, error: Exception) -> Response:
-    """Return the response where our own code failed; the log has the reason."""
+    """Return the response for a bug of our own; the reason is in the log."""
     logger.error("request %s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse(error_body(500, "the server failed on this request; its log says why"), 500)
+    message = "the server failed on this request because of a bug; its log has the reason, please report it"
+    return JSONResponse(error_body(500, message), 500)

@@ -1,4 +1,4 @@
-"""How much of a request's head is taken, and how a request is refused before there is one. For h11 as well."""
+"""The limits of a request's head, and the responses to heads that are too large or not HTTP. Also for h11."""
 
 import asyncio
 import json
@@ -14,19 +14,21 @@ from vicuna_server.asgi.lingering import Linger
 from vicuna_server.errors import RequestError
 from vicuna_server.protocol.errors import error_body
 
-__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "FewHeaders", "no_request", "refusal"]
+__all__ = ["HEAD_BYTES", "HEAD_TOO_LARGE", "MOST_HEADERS", "BoundedH11", "HeaderLimit", "no_request", "refusal"]
 
 HEAD_BYTES = 64 * 2**10
-"""The request line and all headers together; counted while they arrive."""
+"""Bytes of the request line and all headers together; counted while they arrive."""
 
 MOST_HEADERS = 128
-"""Lines of a head behind the request line."""
+"""Number of headers."""
 
-HEAD_TOO_LARGE = f"the request's URL and headers are more than {HEAD_BYTES} bytes or {MOST_HEADERS} headers"
+HEAD_TOO_LARGE = (
+    f"the request's URL and headers have more than {HEAD_BYTES} bytes, or more than {MOST_HEADERS} headers; send fewer"
+)
 
 
 def refusal(status: int, message: str, code: str, *, retry_after: int | None = None) -> bytes:
-    """Return a whole answer, OpenAI's error object in it, after which the connection is closed."""
+    """Return the bytes of a response with OpenAI's error object; it says that the connection is closed afterwards."""
     body = json.dumps(error_body(status, message, code=code)).encode()
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
     lines += [f"content-length: {len(body)}", "connection: close"]
@@ -35,19 +37,21 @@ def refusal(status: int, message: str, code: str, *, retry_after: int | None = N
 
 
 def no_request(*, too_large: bool) -> bytes:
-    """Return the answer to what never became a request: its head is too large, or it is no HTTP."""
+    """Return the response to bytes that are not a request: the head is too large, or it is not HTTP."""
     if too_large:
         return refusal(431, HEAD_TOO_LARGE, "head_too_large")
-    return refusal(400, "the request is not valid HTTP", "invalid_http")
+    return refusal(
+        400, "the request is not valid HTTP/1.1; check the client, and that it does not use TLS here", "invalid_http"
+    )
 
 
 class BoundedH11(H11Protocol):
-    """Uvicorn's protocol over h11, which by itself bounds only heads that arrive in several pieces."""
+    """Uvicorn's protocol over h11, which by itself bounds only heads that arrive in several reads."""
 
     _linger: Linger | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Read on, as long as the head is within its bounds."""
+        """Parse the bytes, as long as the head is within its limits."""
         if self._linger is not None:
             self._linger.drop(len(data))
             return
@@ -59,7 +63,7 @@ class BoundedH11(H11Protocol):
                 self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request that this server takes."""
+        """Refuse bytes that are not a request which this server accepts."""
         del msg
         if self._linger is not None or self.transport.is_closing():
             return
@@ -67,7 +71,7 @@ class BoundedH11(H11Protocol):
         self._linger = _refuse(self.transport, no_request(too_large=too_large), self._interrupt)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Release what belongs to the connection."""
         if self._linger is not None:
             self._linger.over()
         super().connection_lost(exc)
@@ -79,7 +83,7 @@ class BoundedH11(H11Protocol):
         return len(self.conn.trailing_data[0])
 
     def _interrupt(self) -> bool:
-        """End the request under way; return whether its answer has begun."""
+        """End the running request; return whether its response has begun."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return False
@@ -88,8 +92,8 @@ class BoundedH11(H11Protocol):
         return cycle.response_started
 
 
-class FewHeaders:
-    """Pure ASGI: refuses a request of more headers than are taken; h11 does not count them."""
+class HeaderLimit:
+    """Pure ASGI: refuses a request with too many headers, which h11 does not count."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,8 +107,8 @@ class FewHeaders:
         await self._app(scope, receive, send)
 
 
-def _refuse(transport: asyncio.Transport, answer: bytes, interrupt: Callable[[], bool]) -> Linger:
-    """Write a refusal, unless an answer has begun, and close the connection."""
+def _refuse(transport: asyncio.Transport, response: bytes, interrupt: Callable[[], bool]) -> Linger:
+    """Write an error response, unless another response has begun, and close the connection."""
     if not interrupt():
-        transport.write(answer)
+        transport.write(response)
     return Linger(transport, writing=True)

@@ -12,19 +12,19 @@ def health_routes(not_ready: Callable[[], str], hung: Callable[[], bool] = lambd
     """Return the routes.
 
     Args:
-        not_ready: says in a word why the server is not ready; empty: it is.
-        hung: whether only a new process helps.
+        not_ready: Returns why the server is not ready, in one word; empty: it is ready.
+        hung: Returns whether only a restart of the process helps.
     """
     routes = APIRouter()
 
     @routes.get("/livez", response_class=PlainTextResponse, responses={503: {"description": "Hung"}})
     async def livez() -> Response:
-        """Say that the process answers and gets on; where it does not, it is to be started anew."""
+        """Report whether the process makes progress; a kubelet restarts one that does not."""
         return PlainTextResponse("hung\n", 503) if hung() else PlainTextResponse("ok\n")
 
     @routes.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
     async def readyz() -> Response:
-        """Say whether the server may get requests: it has proven itself and is not about to stop."""
+        """Report whether the server may get requests: it has passed its smoke test and is not draining."""
         why = not_ready()
         return PlainTextResponse(f"{why}\n", 503) if why else PlainTextResponse("ok\n")
 

@@ -1,4 +1,4 @@
-"""What a client that asked for a route which does not exist probably meant."""
+"""The message for a route that does not exist, with the route that the client probably meant."""
 
 import re
 from collections.abc import Collection
@@ -11,29 +11,29 @@ _V1 = "/v1"
 
 
 def no_route(method: str, path: str, routes: Collection[str]) -> str:
-    """Return one sentence: there is no such route, and which one there is.
+    """Return one sentence: this route does not exist, and which one does.
 
     Args:
-        method: of the request.
-        path: of the request; no more than its beginning is told.
-        routes: paths that exist.
+        method: Of the request.
+        path: Of the request; the message has only its beginning.
+        routes: Paths that exist.
     """
     hint = _hint(path, routes)
-    return f"there is no route {quoted(f'{method} {path}')}{f'; {hint}' if hint else ''}"
+    return f"the route {quoted(f'{method} {path}')} does not exist{f'; {hint}' if hint else ''}"
 
 
 def _hint(path: str, routes: Collection[str]) -> str:
     bare = re.sub("/+", "/", f"/{path.strip('/')}")
     once = re.sub(rf"^({_V1})+", _V1, bare.lower())
     if once in routes and bare.lower() != once:
-        return f"the base URL of the client ends with {_V1} already, and {_V1} was added again: it is {once}"
+        return f"use {once}: the client's base URL ends with {_V1}, and {_V1} was added again"
     if f"{_V1}{once}" in routes:
-        return f"the API is under {_V1}: it is {_V1}{once}, and the base URL of a client ends with {_V1}"
+        return f"use {_V1}{once}: the API is under {_V1}, so a client's base URL ends with {_V1}"
     if once in routes:
-        return f"it is {once}, written exactly so"
+        return f"use {once}, written exactly like this"
     if bare in (_V1, "/"):
-        return f"the API is under {_V1}, {_V1}/models for example"
+        return f"use a path under {_V1}, such as {_V1}/models"
     if once.startswith(("/v1/", "/api/")):
         api = sorted(route for route in routes if route.startswith(f"{_V1}/") and "{" not in route)
-        return f"what there is: {', '.join(api)}"
+        return f"use one of {', '.join(api)}"
     return ""

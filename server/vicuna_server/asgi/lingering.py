@@ -1,7 +1,7 @@
 """Closing a connection whose client may still be writing.
 
-To close it outright would answer what is still on its way with a reset, and a reset takes the answer along that the
-client has not read yet. So our half is closed, what comes is thrown away, and after a while that ends as well.
+To close it at once would reset the connection when more bytes arrive. With a reset, the client loses a response that
+it has not read yet. So our half is closed, arriving bytes are discarded, and after a while the rest is closed.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ import asyncio
 __all__ = ["LINGER_BYTES", "LINGER_SECONDS", "Linger"]
 
 LINGER_BYTES = 16 * 2**20
-"""What is thrown away at most: bodies a few times larger than are taken."""
+"""Bytes that are discarded at most: a few times the largest body that is accepted."""
 
 LINGER_SECONDS = 5.0
-"""How long a closed connection may still be there, its client writing or not reading."""
+"""How long a client may still write, or not read, before the connection is aborted."""
 
 
 class Linger:
-    """One connection's last seconds.
+    """The lingering close of one connection.
 
     Args:
-        transport: to be closed when what was written has been sent.
-        writing: the client may still send something.
-        seconds: how long this may take.
+        transport: Closed once all that was written has been sent.
+        writing: Whether the client may still send bytes.
+        seconds: How long the close may take.
     """
 
     def __init__(self, transport: asyncio.Transport, *, writing: bool, seconds: float = LINGER_SECONDS) -> None:
@@ -35,11 +35,11 @@ class Linger:
             transport.close()
 
     def drop(self, size: int) -> None:
-        """Throw away so many bytes that came."""
+        """Count arrived bytes that are discarded; too many abort the connection."""
         self._left -= size
         if self._left < 0:
             self._transport.abort()
 
     def over(self) -> None:
-        """Learn that the connection is gone."""
+        """Stop the timer, once the connection is gone."""
         self._timer.cancel()

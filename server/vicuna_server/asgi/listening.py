@@ -1,4 +1,4 @@
-"""Taking a port, before anything slow happens."""
+"""Binds the port, before anything slow happens."""
 
 import errno
 import socket
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _detect_lost_clients(listener: socket.socket) -> None:
-    """Let the kernel ask silent clients whether they are still there, from a minute on; connections inherit it."""
+    """Have the kernel probe clients that are silent for a minute; accepted connections inherit it."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, name):

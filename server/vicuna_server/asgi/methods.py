@@ -10,11 +10,11 @@ __all__ = ["HeadAndOptions"]
 
 
 class HeadAndOptions:
-    """Answers HEAD as GET without a body, and OPTIONS with what a route takes; a HEAD of what has no GET likewise.
+    """Serves HEAD as GET without a body, and OPTIONS with a route's methods; a HEAD of a route without GET likewise.
 
     Args:
-        app: what is behind.
-        allowed: the methods that a path takes; none: there is no such path.
+        app: The application behind.
+        allowed: Returns the methods of a path; empty: the path does not exist.
     """
 
     def __init__(self, app: ASGIApp, allowed: Callable[[str], Collection[str]]) -> None:
@@ -22,15 +22,15 @@ class HeadAndOptions:
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry out one request."""
+        """Handle one request."""
         if scope["type"] == "http" and scope["method"] in ("HEAD", "OPTIONS"):
             allowed = self._allowed(scope["path"])
             if scope["method"] == "HEAD" and "GET" in allowed:
                 # A copy: the server still knows that it was HEAD, and sends no body.
                 scope = {**scope, "method": "GET"}
             elif allowed:
-                answer = Response(status_code=204)
-                MutableHeaders(raw=answer.raw_headers)["allow"] = ", ".join(sorted({*allowed, "HEAD", "OPTIONS"}))
-                await answer(scope, receive, send)
+                response = Response(status_code=204)
+                MutableHeaders(raw=response.raw_headers)["allow"] = ", ".join(sorted({*allowed, "HEAD", "OPTIONS"}))
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)

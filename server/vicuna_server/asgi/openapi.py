@@ -1,4 +1,4 @@
-"""The OpenAPI document: bodies are read by hand, so what they are made of is told here."""
+"""The OpenAPI document. Routes read their bodies themselves, so the schemas are added here."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ EVENT = {
 }
 """One of the server-sent events of a stream."""
 _bodies: dict[str, type[BaseModel]] = {}
-_answers: dict[str, Any] = {}
+_responses: dict[str, Any] = {}
 
 
-def operation(body: type[BaseModel] | None, answer: Any) -> dict[str, object]:
-    """Return what a route adds to its entry: its body's model, the TypedDict of its answer, the shape of errors."""
-    _answers[answer.__name__] = answer
+def operation(body: type[BaseModel] | None, response: Any) -> dict[str, object]:
+    """Return a route's part of the document: schemas of its body, of its response (a TypedDict) and of errors."""
+    _responses[response.__name__] = response
     entry: dict[str, object] = {
         "responses": {
-            "200": {"content": {"application/json": {"schema": _ref(answer)}}},
+            "200": {"content": {"application/json": {"schema": _ref(response)}}},
             "default": {
                 "description": "The request failed",
                 "content": {"application/json": {"schema": _ref(ErrorBody)}},
@@ -42,8 +42,8 @@ def operation(body: type[BaseModel] | None, answer: Any) -> dict[str, object]:
 
 
 def install(app: FastAPI) -> None:
-    """Let the application's document have the schemas that `operation` refers to."""
-    _answers[ErrorBody.__name__] = ErrorBody
+    """Add the schemas that `operation` refers to, to the application's document."""
+    _responses[ErrorBody.__name__] = ErrorBody
     plain = app.openapi
 
     def document() -> dict[str, Any]:
@@ -53,12 +53,14 @@ def install(app: FastAPI) -> None:
             return made
         for path in made["paths"].values():
             for entry in path.values():
-                entry["responses"].pop("422", None)  # FastAPI's own; ours are 400 and have another shape
+                entry["responses"].pop(
+                    "422", None
+                )  # FastAPI's own; our validation errors are 400, with OpenAI's error object
         schemas.clear()
         _, bodies = models_json_schema([(model, "validation") for model in _bodies.values()], ref_template=REF)
         schemas |= bodies["$defs"]
-        for name, answer in _answers.items():
-            schema = TypeAdapter(answer).json_schema(ref_template=REF)
+        for name, response in _responses.items():
+            schema = TypeAdapter(response).json_schema(ref_template=REF)
             schemas |= schema.pop("$defs", {})
             schemas[name] = schema
         return made

@@ -1,4 +1,4 @@
-"""The chat page at `/`: reachable without a key, since it is where one is entered."""
+"""The chat page at `/`: served without an API key, since the key is entered there."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -13,7 +13,7 @@ def router() -> APIRouter:
     """Return the routes of the page's files."""
     routes = APIRouter()
     for path in PAGE_PATHS:
-        page_file(path)  # read and compressed now, not while others wait
+        page_file(path)  # reads and compresses the file now, so that no request waits for it
         routes.add_api_route(path, _page, methods=["GET", "HEAD"], include_in_schema=False)
     return routes
 

@@ -1,4 +1,4 @@
-"""The id under which a request is found again in logs."""
+"""The id that identifies a request in logs."""
 
 import re
 import uuid

@@ -1,7 +1,7 @@
 """Server-sent events: a response that notices at once when its client leaves.
 
-Starlette's StreamingResponse learns of a disconnect only in some server versions, and knows no keep-alive; this
-one waits for the next frame, the client and the clock at the same time.
+Starlette's StreamingResponse detects a disconnect only in some server versions, and has no keep-alive. This one waits
+for the next frame, the disconnect and the keep-alive interval at the same time.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class EventStream(Response):
         frames: Yields encoded events; its `finally` runs when the stream ends, for whatever reason. Before the first it
             may raise OverloadedError.
         keepalive: Seconds of silence after which an SSE comment is sent.
-        limit: Seconds after which the connection is given up: a client that does not read cannot hold a place.
+        limit: Seconds after which the stream ends, so that a client that does not read cannot hold a place.
         headers: Headers to add.
     """
 
@@ -66,7 +66,7 @@ class EventStream(Response):
         except OverloadedError as error:
             await error_response(error)(scope, receive, send)
         except TimeoutError:
-            # The server then closes the connection in the middle of the body, which tells the client.
+            # The server then closes the connection within the body, so the client sees an incomplete response.
             return
         finally:
             left.cancel()
@@ -110,10 +110,10 @@ def _result(pending: "asyncio.Future[Any]", *, started: bool) -> Any:
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the work's result; once the request's body has been read, a client that leaves ends the work.
+    """Return the work's result; a client that leaves ends the work. The request's body must have been read.
 
     Raises:
-        RequestError: `client_left`; nobody will read it.
+        RequestError: `client_left`, for the log; the client does not get it.
     """
     working = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_disconnected(receive))
@@ -121,7 +121,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -
         done, _ = await asyncio.wait((working, left), return_when=asyncio.FIRST_COMPLETED)
         if working in done:
             return working.result()
-        raise RequestError("the client left before the answer was complete", code="client_left")
+        raise RequestError("the client closed the connection before the response was complete", code="client_left")
     finally:
         left.cancel()
         working.cancel()

@@ -1,1 +1,1 @@
-"""The chat command line."""
+"""The command `vicuna-server chat`."""

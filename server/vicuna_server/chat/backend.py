@@ -1,4 +1,4 @@
-"""What a chat talks to: a model somewhere that streams the next message."""
+"""The Protocol of a model to chat with, in this process or behind an API."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ class ChatMessage(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How answers are made; None leaves it to the model's side."""
+    """Sampling options of the answers; None: the default of the server or the model."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -24,16 +24,20 @@ class Options:
     seed: int | None = None
 
     def stated(self) -> dict[str, Any]:
-        """Return what is not left to the model's side, by the names that OpenAI and the engine have for it."""
+        """Return the options that are set, by their names in OpenAI's API and in the engine."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of an answer when it has ended; None where the other side does not tell.
+    """How an answer ended, and its token counts; None where the server sends none.
 
     Attributes:
-        left_out: Oldest messages that the model was not shown, since all together are too long for its context.
+        finish_reason: As in OpenAI's API; empty: the answer was stopped.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: Those of them that came from the prefix cache.
+        tokens: Tokens of the answer.
+        left_out: Number of oldest messages that were left out, since all together do not fit into the context.
     """
 
     finish_reason: str = ""
@@ -54,21 +58,21 @@ class Backend(Protocol):
 
     @property
     def title(self) -> str:
-        """What the user is told of it."""
+        """The model's name, as the user sees it."""
 
     def use(self, model: str | None) -> None:
-        """Answer by another model from now on; None: the other side's first.
+        """Use another model from now on; None: the first that the server lists.
 
         Raises:
-            VicunaError: There is no such model, or no choice.
+            VicunaError: The model does not exist, or cannot be changed.
         """
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
-        """Yield the pieces of the next message; closing the iterator stops the work.
+        """Yield the parts of the next message; closing the iterator stops the generation.
 
         Raises:
             VicunaError: The request is refused, or the answer breaks off.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the model or the connections."""

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: wait for it, ask what it is called, stream an answer."""
+"""A model behind an OpenAI-compatible server: wait for the server, list its models, stream an answer."""
 
 import os
 import time
@@ -19,7 +19,7 @@ CHAT = "/v1/chat/completions"
 RETRY_SECONDS = 0.3
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 120.0
-"""Servers of this project send a comment every 15 s; a first token on a slow machine may take longer elsewhere."""
+"""Servers of this project send a comment every 15 s; other servers may be silent until a slow first token."""
 
 
 class RemoteModel:
@@ -28,10 +28,10 @@ class RemoteModel:
     Args:
         url: The server's address, with or without `/v1`.
         model: The model's name there; None: the first one listed, looked up with the first answer.
-        usage: Whether to ask for token counts, which not every server gives.
+        usage: Whether to ask for token counts, which some servers do not support.
 
     Raises:
-        UsageError: The address is no http(s) URL.
+        UsageError: The address is not an http(s) URL.
     """
 
     def __init__(self, url: str, model: str | None = None, *, usage: bool = False) -> None:
@@ -43,9 +43,9 @@ class RemoteModel:
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL as error:
-            raise UsageError(f"--url {url!r} is no address: {error}") from error
+            raise UsageError(f"--url {url!r} is not a URL: {error}; write for example http://127.0.0.1:8000") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise UsageError(f"--url {url!r} is no address; write for example http://127.0.0.1:8000")
+            raise UsageError(f"--url {url!r} is not an http(s) URL; write for example http://127.0.0.1:8000")
         self._http = httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -63,17 +63,17 @@ class RemoteModel:
 
         Raises:
             UnreachableError: The server cannot be reached.
-            InputError: What answers is no OpenAI-compatible server, or has no model.
+            InputError: The response is not that of an OpenAI-compatible server, or lists no model.
         """
         if self._model is None:
             self._model = self._models()[0]
         return self._model
 
     def use(self, model: str | None) -> None:
-        """Answer by another model of the server's list; see `Backend.use`."""
+        """Use another model of the server's list; see `Backend.use`."""
         names = self._models()
         if model is not None and model not in names:
-            raise InputError("NoModel", f"{self.url} has no model {model!r}; it lists {', '.join(names)}")
+            raise InputError("NoModel", f"{self.url} has no model {model!r}; choose one of {', '.join(names)}")
         self._model = model or names[0]
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class RemoteModel:
         self._http.close()
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Return once `/readyz` answers; a server without that route counts as ready.
+        """Return once `/readyz` says 200; a server without that route counts as ready.
 
         Raises:
             UnreachableError: Not within the time.
@@ -97,7 +97,8 @@ class RemoteModel:
                 state = f"cannot be reached ({_reason(error)})"
             if time.monotonic() >= deadline:
                 raise UnreachableError(
-                    "ServerNotReady", f"{self.url} {state} after {seconds:g} s of waiting; see its log, or wait longer"
+                    "ServerNotReady",
+                    f"{self.url} {state} after {seconds:g} s; see the server's log, or give a longer --wait",
                 )
             time.sleep(RETRY_SECONDS)
 
@@ -118,7 +119,7 @@ class RemoteModel:
         return names
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
-        """Yield the answer's pieces; see `Backend.stream`.
+        """Yield the answer's parts; see `Backend.stream`.
 
         Raises:
             UnreachableError: The server cannot be reached or breaks off.
@@ -132,7 +133,7 @@ class RemoteModel:
         try:
             with self._http.stream("POST", CHAT, json=body) as response:
                 if response.status_code == 200:
-                    yield from self._pieces(response.iter_lines())
+                    yield from self._parts(response.iter_lines())
                     return
                 response.read()
                 if not _can_trim(response):
@@ -142,23 +143,30 @@ class RemoteModel:
                     response.read()
                     raise _refused(response)
                 self.report = Report(left_out=int(response.headers.get(TRIMMED_HEADER, "0")))
-                yield from self._pieces(response.iter_lines())
+                yield from self._parts(response.iter_lines())
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _pieces(self, lines: Iterable[str]) -> Generator[str, None, None]:
+    def _parts(self, lines: Iterable[str]) -> Generator[str, None, None]:
         try:
             for event in read_events(lines):
                 if "error" in event:
-                    raise UnreachableError("AnswerFailed", f"the server broke off: {event['error'].get('message')}")
+                    raise UnreachableError(
+                        "AnswerFailed", f"the server ended the answer with an error: {event['error'].get('message')}"
+                    )
                 self._note(event)
                 for choice in event.get("choices", ())[:1]:
                     if text := choice.get("delta", {}).get("content"):
                         yield text
         except ValueError as error:
-            raise InputError("AnswerUnreadable", f"the server sent what is {error}") from error
+            raise InputError(
+                "AnswerUnreadable", f"the server sent an event that is {error}; check that it has OpenAI's API"
+            ) from error
         except EOFError as error:
-            raise UnreachableError("AnswerCutOff", "the connection ended before the answer was complete") from error
+            raise UnreachableError(
+                "AnswerCutOff",
+                "the connection ended before the answer was complete; ask again, or see the server's log",
+            ) from error
 
     def _note(self, event: dict[str, Any]) -> None:
         for choice in event.get("choices", ())[:1]:
@@ -180,7 +188,7 @@ class RemoteModel:
 
 
 def _can_trim(response: httpx.Response) -> bool:
-    """Tell whether a server of this project refuses a conversation for its length only."""
+    """Return whether a server of this project refused the conversation for its length."""
     try:
         code = response.json()["error"]["code"]
     except (ValueError, KeyError, TypeError):
@@ -192,8 +200,8 @@ def _refused(response: httpx.Response) -> InputError:
     try:
         message = str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        message = f"HTTP {response.status_code} from {response.url}, which is no OpenAI-compatible answer"
-    return InputError("RequestRefused", f"the server refuses: {message}")
+        message = f"HTTP {response.status_code} from {response.url} without OpenAI's error object; check --url"
+    return InputError("RequestRefused", f"the server refused the request: {message}")
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -1,4 +1,4 @@
-"""Where questions come from: a terminal with editing and history, or a pipe with one question per line."""
+"""Reads questions: from a terminal with editing and history, or from a pipe, one per line."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ class Console(Protocol):
         """Return the next question; None at the end.
 
         Raises:
-            KeyboardInterrupt: What was typed so far is to be forgotten.
+            KeyboardInterrupt: The user discards what was typed so far.
         """
 
 
@@ -29,7 +29,7 @@ class PipeConsole:
     interactive = False
 
     def __init__(self) -> None:
-        # What is no UTF-8 becomes a visible character rather than the end of a script.
+        # Bytes that are not UTF-8 become a visible character, since an error would end a script.
         with contextlib.suppress(AttributeError):
             sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
         self._lines: Iterator[str] = iter(sys.stdin)
@@ -43,7 +43,7 @@ class PipeConsole:
 class TerminalConsole:
     """A prompt of prompt_toolkit: Enter sends, Alt-Enter begins a new line, arrows go through earlier questions.
 
-    A long pasted text is one word until it is sent.
+    A long pasted text is shown as a label until it is sent.
 
     Args:
         words: Commands that Tab completes.
@@ -74,7 +74,7 @@ class TerminalConsole:
         def paste(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text(pastes.fold(event.data))
 
-        # The history is not kept in a file: what people ask is nobody else's business.
+        # The history is not kept in a file, since questions may be confidential.
         self._session: PromptSession[str] = PromptSession(
             history=InMemoryHistory(),
             key_bindings=keys,
@@ -85,7 +85,7 @@ class TerminalConsole:
         )
 
     def read(self) -> str | None:
-        """Return what was typed."""
+        """Return the typed question."""
         try:
             return self._pastes.unfold(self._session.prompt("you: "))
         except EOFError:
@@ -93,7 +93,7 @@ class TerminalConsole:
 
 
 def open_console(words: list[str]) -> Console:
-    """Return the terminal's console where both sides are one."""
+    """Return a terminal console if input and output are a terminal, else one for pipes."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         return TerminalConsole(words)
     return PipeConsole()

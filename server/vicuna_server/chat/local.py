@@ -1,4 +1,4 @@
-"""A model in this process: the same engine that serves, without a server."""
+"""A model in this process: the engine of the server, without HTTP."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ class LocalModel:
         settings: What to load and how.
 
     Raises:
-        VicunaError: It cannot be loaded here.
+        VicunaError: It cannot be loaded on this machine.
     """
 
     def __init__(self, settings: LoadSettings) -> None:
@@ -38,14 +38,15 @@ class LocalModel:
         self._wait(self._engine.load())
 
     def use(self, model: str | None) -> None:
-        """Refuse: there is one model here; see `Backend.use`."""
-        del model  # whichever it is
+        """Refuse, since this process has one model; see `Backend.use`."""
+        del model
         raise UsageError(
-            "!!set model: the model runs in this process; for another one end with !!exit and name it with --model"
+            "!!set model: the model runs in this process and cannot be changed; "
+            "end with !!exit and start again with another --model"
         )
 
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
-        """Yield the answer's pieces; see `Backend.stream`."""
+        """Yield the answer's parts; see `Backend.stream`."""
         prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
         ready = self._wait(self._engine.prepare(prompt, options.max_tokens, trim=True))
         left_out = ready.left_out
@@ -62,7 +63,7 @@ class LocalModel:
             self._loop.call_soon_threadsafe(generation.cancel)
 
     def close(self) -> None:
-        """Stop the engine; a step that runs is waited for."""
+        """Stop the engine, after its running step."""
         self._wait(self._engine.close(), CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

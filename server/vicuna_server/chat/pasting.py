@@ -1,12 +1,12 @@
-"""Long pasted texts: one word on the screen stands for them until the question is sent."""
+"""Long pasted texts: the screen shows a label for each until the question is sent."""
 
 import re
 
 __all__ = ["Pastes"]
 
-MOST_LINES = 10
-MOST_LETTERS = 2000
-"""What is shorter is shown as it was pasted."""
+MAX_LINES = 10
+MAX_CHARACTERS = 2000
+"""A shorter text is shown as it was pasted."""
 
 _LABEL = re.compile(r"\[pasted text #(\d+), \d+ lines?\]")
 
@@ -18,16 +18,16 @@ class Pastes:
         self._texts: list[str] = []
 
     def fold(self, text: str) -> str:
-        """Return what is shown for a pasted text: itself where it is short."""
+        """Return the label for a pasted text; a short text is returned itself."""
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         lines = text.count("\n") + 1
-        if lines <= MOST_LINES and len(text) <= MOST_LETTERS:
+        if lines <= MAX_LINES and len(text) <= MAX_CHARACTERS:
             return text
         self._texts.append(text)
         return f"[pasted text #{len(self._texts)}, {lines} line{'s' if lines > 1 else ''}]"
 
     def unfold(self, question: str) -> str:
-        """Return a question with the texts in their places; a label that was changed or typed stays as it is."""
+        """Return a question with its labels replaced by their texts; a label without a text stays."""
 
         def text(found: re.Match[str]) -> str:
             number = int(found[1])

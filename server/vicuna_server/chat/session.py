@@ -17,14 +17,14 @@ __all__ = ["COMMANDS", "Session"]
 
 COMMANDS = {
     "!!help": "this list",
-    "!!reset": "forget the conversation, not the system text",
-    "!!system TEXT": "tell the model how to behave; without TEXT: no more",
-    "!!set NAME VALUE": "model, temperature, top-p, seed or max-new-tokens; alone: what is set",
-    "!!remove": "take back the last question and its answer",
+    "!!reset": "forget the conversation, but not the system text",
+    "!!system TEXT": "set the system text; without TEXT: remove it",
+    "!!set NAME VALUE": "set model, temperature, top-p, seed or max-new-tokens; alone: show the settings",
+    "!!remove": "remove the last question and its answer",
     "!!regen": "answer the last question again",
     "!!save FILE": "write the conversation to a file",
-    "!!load FILE": "go on from a file",
-    "!!exit": "end",
+    "!!load FILE": "continue a conversation from a file",
+    "!!exit": "end the chat",
 }
 
 
@@ -33,8 +33,8 @@ class Session:
 
     Args:
         backend: The model.
-        transcript: What was said so far.
-        options: How answers are made.
+        transcript: The conversation so far.
+        options: Sampling options.
         style: "simple" or "rich".
         debug: Whether each answer is followed by its counts, on standard error.
     """
@@ -50,7 +50,7 @@ class Session:
         self._interactive = False
 
     def run(self, console: Console) -> None:
-        """Go on until the input ends or `!!exit`; at a terminal, neither a failure nor Ctrl-C ends it.
+        """Read and answer questions until the input ends or `!!exit`; at a terminal, failures and Ctrl-C do not end it.
 
         Raises:
             VicunaError: A question from a pipe cannot be answered, or a command is wrong.
@@ -65,7 +65,7 @@ class Session:
             except KeyboardInterrupt:
                 if not self._interactive:
                     raise
-                continue  # what was typed is gone; Ctrl-D ends
+                continue  # the typed line is discarded; Ctrl-D ends
             if line is None or line.strip() == "!!exit":
                 return
             try:
@@ -95,34 +95,34 @@ class Session:
             raise
 
     def _answer(self, messages: Sequence[ChatMessage]) -> None:
-        """Show an answer while it comes and keep it; at a terminal, Ctrl-C keeps what there is."""
-        pieces: list[str] = []
+        """Show an answer while it arrives, and keep it; at a terminal, Ctrl-C keeps the part that has arrived."""
+        parts: list[str] = []
         started = time.monotonic()
         times: list[float] = []
 
-        def noted(stream: Iterator[str]) -> Iterator[str]:
-            for piece in stream:
-                pieces.append(piece)
+        def recorded(stream: Iterator[str]) -> Iterator[str]:
+            for part in stream:
+                parts.append(part)
                 times.append(time.monotonic() - started)
-                yield piece
+                yield part
 
         try:
-            # Closed at once on Ctrl-C, so that the model stops.
+            # Closed at once on Ctrl-C, so that the generation stops.
             with closing(self._backend.stream(messages, self._options)) as stream:
-                show(noted(stream), self._style)
+                show(recorded(stream), self._style)
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
-        self._transcript.answer("".join(pieces))
+        self._transcript.answer("".join(parts))
         report = self._backend.report
         if report.left_out:
             print(f"[too long for the context: the oldest {report.left_out} messages were left out]", file=sys.stderr)
         if report.finish_reason == "length" and self._options.max_tokens is None:
             print("[cut off: the context is full, or the answer took too long; !!reset makes room]", file=sys.stderr)
         if self._debug:
-            self._tell(times[0] if times else 0.0, time.monotonic() - started)
+            self._print_debug(times[0] if times else 0.0, time.monotonic() - started)
 
-    def _tell(self, first: float, seconds: float) -> None:
+    def _print_debug(self, first: float, seconds: float) -> None:
         report = self._backend.report
         cached = "" if report.cached_tokens is None else f", {report.cached_tokens} of them cached"
         prompt = "" if report.prompt_tokens is None else f"{report.prompt_tokens} prompt tokens{cached}; "
@@ -133,14 +133,14 @@ class Session:
     def _command(self, line: str) -> None:
         name, _, argument = line.strip().partition(" ")
         carry_out = self._set_up if name in ("!!system", "!!set") else self._carry_out
-        said = carry_out(name, argument.strip())
-        if said and self._interactive:
-            show([said], "simple")
+        text = carry_out(name, argument.strip())
+        if text and self._interactive:
+            show([text], "simple")
 
     def _set_up(self, name: str, argument: str) -> str:
         if name == "!!system":
-            self._transcript.instruct(argument)
-            return "The model is told so." if argument else "There is no system text any more."
+            self._transcript.set_system(argument)
+            return "The system text is set." if argument else "The system text is removed."
         if not argument:
             system = self._transcript.system or DEFAULT
             return f"model {self._backend.title}\n{describe(self._options)}\nsystem {system}"
@@ -161,21 +161,21 @@ class Session:
                 transcript.reset()
                 return "The conversation is forgotten."
             case "!!remove", "":
-                return "The last question is taken back." if transcript.remove() else "There is nothing to take back."
+                return "The last question is removed." if transcript.remove() else "There is no question to remove."
             case "!!regen", "":
                 return self._answer_again()
             case "!!save", file if file:
                 transcript.save(Path(file).expanduser())
-                return f"{len(transcript.messages)} messages are in {file}."
+                return f"{len(transcript.messages)} messages are saved in {file}."
             case "!!load", file if file:
                 transcript.load(Path(file).expanduser())
                 return "\n".join(f"{one['role']}: {one['content']}" for one in transcript.messages)
             case "!!help", "":
                 return "\n".join(f"{command:16} {text}" for command, text in COMMANDS.items())
-        raise UsageError(f"{name} is no command as it stands; there are {', '.join(COMMANDS)}")
+        raise UsageError(f"{name} is not a command in this form; the commands are {', '.join(COMMANDS)}")
 
     def _answer_again(self) -> str:
-        sent = self._transcript.again()
+        sent = self._transcript.retry()
         if sent is None:
             return "Nothing has been asked yet."
         self._answer(sent)

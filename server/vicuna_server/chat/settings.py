@@ -1,4 +1,4 @@
-"""What `!!set` changes: how answers are made. By which model is the backend's."""
+"""The sampling options that `!!set` changes; the backend changes the model."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from vicuna_server.errors import UsageError
 __all__ = ["DEFAULT", "MODEL", "change", "describe", "seed"]
 
 DEFAULT = "default"
-"""Leaves a setting to the model's side."""
+"""The value that leaves a setting to the server or the model."""
 MODEL = "model"
 
 
 def seed(text: str) -> int:
-    """Return a whole number, negative or not, that 64 bits hold."""
+    """Return a whole number of 64 bits, which may be negative."""
     try:
         number = int(text)
     except ValueError:
@@ -40,25 +40,27 @@ def change(options: Options, name: str, value: str) -> Options:
     """Return the options with one changed.
 
     Args:
-        options: as they are.
+        options: The current options.
         name: `temperature`, `top-p`, `seed` or `max-new-tokens`.
-        value: as on the command line, or `default`.
+        value: As on the command line, or `default`.
 
     Raises:
-        UsageError: there is no such setting, or it does not take this value.
+        UsageError: The setting does not exist, or the value is not valid for it.
     """
     if name not in _KINDS:
         if name == MODEL:
-            raise UsageError(f"!!set {name}: say which one; or {DEFAULT}, the server's first")
-        raise UsageError(f"!!set {name}: there is no such setting; there are {', '.join((MODEL, *_KINDS))}")
+            raise UsageError(
+                f"!!set {name}: the value is missing; write a model's name, or {DEFAULT} for the server's first"
+            )
+        raise UsageError(f"!!set {name}: not a setting; the settings are {', '.join((MODEL, *_KINDS))}")
     field, kind = _KINDS[name]
     try:
         return replace(options, **{field: None if value == DEFAULT else kind(value)})
     except ArgumentTypeError as error:
-        raise UsageError(f"!!set {name}: {error}; or say {DEFAULT}") from error
+        raise UsageError(f"!!set {name}: {error}; or write {DEFAULT}") from error
 
 
 def describe(options: Options) -> str:
-    """Return the settings, one a line."""
+    """Return the settings, one per line."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     return "\n".join(f"{name} {DEFAULT if values[key] is None else values[key]}" for name, (key, _) in _KINDS.items())

@@ -16,10 +16,10 @@ ROLES = ("system", "user", "assistant")
 
 
 class Transcript:
-    """Messages in order: questions and answers, perhaps a system message at the head.
+    """Messages in order: questions and answers, and an optional system message in front.
 
     Args:
-        remember: Whether a question is asked with all that went before.
+        remember: Whether each question is sent with all earlier messages.
     """
 
     def __init__(self, *, remember: bool = True) -> None:
@@ -27,12 +27,12 @@ class Transcript:
         self._remember = remember
 
     def ask(self, question: str) -> list[ChatMessage]:
-        """Add a question; return what is to be sent."""
+        """Add a question; return the messages to send."""
         self.messages.append({"role": "user", "content": question})
         return self._sent()
 
-    def again(self) -> list[ChatMessage] | None:
-        """Take back the last answer; return what is to be sent for another, None where nothing was asked."""
+    def retry(self) -> list[ChatMessage] | None:
+        """Remove the last answer; return the messages to send for another one, None without a question."""
         if self.messages and self.messages[-1]["role"] == "assistant":
             self.messages.pop()
         return self._sent() if self.messages and self.messages[-1]["role"] == "user" else None
@@ -42,28 +42,28 @@ class Transcript:
         self.messages.append({"role": "assistant", "content": text})
 
     def remove(self) -> bool:
-        """Take back the last question with its answer; return whether there was one."""
+        """Remove the last question with its answer; return whether there was one."""
         questions = [index for index, message in enumerate(self.messages) if message["role"] == "user"]
         if questions:
             del self.messages[questions[-1] :]
         return bool(questions)
 
     def reset(self) -> None:
-        """Forget what was asked and answered; the system text stays."""
+        """Remove all questions and answers; the system text stays."""
         self.messages = [one for one in self.messages if one["role"] == "system"]
 
-    def instruct(self, text: str) -> None:
-        """Put a system text at the head, in place of one that is there; empty: none."""
+    def set_system(self, text: str) -> None:
+        """Replace the system text; empty: remove it."""
         rest = [one for one in self.messages if one["role"] != "system"]
         self.messages = [{"role": "system", "content": text}, *rest] if text else rest
 
     @property
     def system(self) -> str:
-        """The system text; empty where there is none."""
+        """The system text; empty: there is none."""
         return "\n".join(one["content"] for one in self.messages if one["role"] == "system")
 
     def save(self, path: Path) -> None:
-        """Write a JSON file, whole or not at all; only another conversation is written over.
+        """Write a JSON file, whole or not at all; of existing files, only a saved conversation is overwritten.
 
         Raises:
             InputError: `FileNotWritten`, with the reason.
@@ -72,7 +72,9 @@ class Transcript:
             try:
                 _read(path)
             except InputError as error:
-                raise InputError("FileNotWritten", f"{path} exists and is no conversation; name another") from error
+                raise InputError(
+                    "FileNotWritten", f"{path} exists and is not a saved conversation; choose another file"
+                ) from error
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=2) + "\n"
         try:
             descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -87,10 +89,10 @@ class Transcript:
             raise InputError("FileNotWritten", f"{path} cannot be written: {error.strerror or error}") from error
 
     def load(self, path: Path) -> None:
-        """Go on from a file, ours or FastChat's.
+        """Replace the conversation by that in a file, of this command or of FastChat.
 
         Raises:
-            InputError: `FileNotRead`, with the reason; nothing has changed then.
+            InputError: `FileNotRead`, with the reason; the conversation is unchanged then.
         """
         self.messages = _read(path)
 
@@ -109,13 +111,15 @@ def _read(path: Path) -> list[ChatMessage]:
     except OSError as error:
         raise InputError("FileNotRead", f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError("FileNotRead", f"{path} is no saved conversation") from error
+        raise InputError(
+            "FileNotRead", f"{path} is not a saved conversation; name a file that !!save wrote, here or in FastChat"
+        ) from error
 
 
 def _checked(message: Mapping[str, Any]) -> ChatMessage:
     role, content = message["role"], message["content"]
     if role not in ROLES or not isinstance(content, str):
-        raise ValueError(f"a message of {role}")
+        raise ValueError(f"a message with role {role}")
     return {"role": role, "content": content}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vicuna_contract.merge_arguments import SOURCE, declare_links, declare_recipe
 from vicuna_server.errors import InputError, UsageError, VicunaError
-from vicuna_server.extras import unexpected
+from vicuna_server.extras import unexpected_error
 from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
 from vicuna_server.run.cancellation import stopping_on_signals
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(unexpected(error))
+        return _fail(unexpected_error(error))
     finally:
         if bar:
             bar.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vicuna_contract.merge_arguments import SOURCE, declare_links
 from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
-from vicuna_server.extras import unexpected
+from vicuna_server.extras import unexpected_error
 from vicuna_server.files.beneath import links_allowed
 from vicuna_server.run.cancellation import stopping_on_signals
 from vicuna_server.run.control import Control
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(unexpected(error), reporter)
+        return _fail(unexpected_error(error), reporter)
     _tell(made, args.dtype, control.reporter)
     if isinstance(reporter, Bar):
         reporter.close()

@@ -11,7 +11,7 @@ from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import VicunaError
-from vicuna_server.extras import unexpected
+from vicuna_server.extras import unexpected_error
 from vicuna_server.files.beneath import links_allowed
 from vicuna_server.merge.request import Request
 from vicuna_server.run.cancellation import stopping_on_signals
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     except VicunaError as error:
         return _fail(error, reporter)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
-        return _fail(unexpected(error), reporter)
+        return _fail(unexpected_error(error), reporter)
     write_termination_message(_success_message(manifest, control.reporter.warnings))
     reporter.done(manifest.artifact_id, str(args.output.absolute() / manifest.artifact_id))
     return 0

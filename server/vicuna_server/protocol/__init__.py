@@ -1,1 +1,1 @@
-"""The OpenAI wire format, without a web framework."""
+"""OpenAI's wire format, independent of a web framework."""

@@ -1,13 +1,13 @@
 """`/v1/chat/completions`: the request.
 
-Source: OpenAI's API reference, "Chat completions"; what the official Python client sends is the judge.
+Source: OpenAI's API reference, "Chat completions", and what the official Python client sends.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vicuna_server.protocol.body import RequestPart, Whole
+from vicuna_server.protocol.body import Integer, RequestPart
 from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart", "check_continuation"]
@@ -31,7 +31,7 @@ _OTHER_PARTS = {
 
 
 class TextPart(RequestPart):
-    """One content part; only text can be read by these models. What an assistant refused with is text too."""
+    """One content part. These models read text only; the text of an assistant's refusal counts as text."""
 
     type: Literal["text"]
     text: str
@@ -55,7 +55,7 @@ class TextPart(RequestPart):
 class ChatMessage(RequestPart):
     """One message; `developer` is OpenAI's newer name for `system`."""
 
-    # tool and function come with calls, which no answer here has
+    # tool and function are left out: they answer calls, which this server's models do not make
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
     tool_calls: list[Any] | None = None
@@ -67,17 +67,17 @@ class ChatMessage(RequestPart):
     @classmethod
     def _no_tools(cls, value: object) -> object:
         if value in ("tool", "function"):
-            raise ValueError("tools are not supported by this server; leave out calls and their results")
+            raise ValueError("tools are not supported by this server; leave out messages with calls and their results")
         return value
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
         if self.tool_calls or self.function_call:
-            raise ValueError("tool_calls: not supported by this server, leave such messages out")
+            raise ValueError("tool_calls: not supported by this server; leave out messages with calls")
         if self.audio:
-            raise ValueError("audio: this model reads text only; send what was said as content")
+            raise ValueError("audio: not supported, this model reads text only; send the words as content")
         if self.content is None and self.role != "assistant":
-            raise ValueError("content: must be text or a list of text parts")
+            raise ValueError("content: missing; send text or a list of text parts")
         return self
 
     def text(self) -> str:
@@ -93,15 +93,15 @@ Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSA
 
 
 def check_continuation(messages: list[ChatMessage], opened: bool | None, continued: bool | None) -> None:
-    """Refuse what vLLM's fields ask for where something else is done: the last message alone decides.
+    """Refuse vLLM's fields where they differ from what happens: the role of the last message alone decides.
 
     Args:
-        messages: the conversation.
-        opened: `add_generation_prompt`, whether a message of the assistant is to be begun; None: not said.
-        continued: `continue_final_message`, whether the last message is to be gone on with; None: not said.
+        messages: The conversation.
+        opened: `add_generation_prompt`, whether the template opens a new message of the assistant; None: not given.
+        continued: `continue_final_message`, whether the model continues the last message; None: not given.
 
     Raises:
-        ValueError: the message begins with the field's name.
+        ValueError: The message begins with the field's name.
     """
     last = messages[-1].role == "assistant"
     for name, value, done in (
@@ -110,8 +110,8 @@ def check_continuation(messages: list[ChatMessage], opened: bool | None, continu
     ):
         if value is not None and value != done:
             raise ValueError(
-                f"{name}: a message of the assistant that comes last is continued, any other is answered; leave it "
-                "out, or change the last message"
+                f"{name}: must be {str(done).lower()} here, since a last message of the assistant is continued and any "
+                "other gets a new message; leave it out, or change the last message"
             )
 
 
@@ -121,9 +121,9 @@ class ChatRequest(SamplingFields):
     alternatives_field: ClassVar[str] = "top_logprobs"
 
     messages: Messages
-    max_completion_tokens: Whole | None = Field(default=None, ge=1, lt=2**31)
+    max_completion_tokens: Integer | None = Field(default=None, ge=1, lt=2**31)
     logprobs: bool | None = None
-    top_logprobs: Whole | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["disabled", "auto"] | None = Field(
         default=None, description="auto: the oldest turns are left out where the conversation is too long"
     )
@@ -137,30 +137,30 @@ class ChatRequest(SamplingFields):
     response_format: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _refuse_what_would_be_ignored(self) -> Self:
-        # Answering as if these had not been asked for would be a wrong answer, so they are refused by name.
+    def _refuse_unsupported_features(self) -> Self:
+        # To ignore one of these would give another completion than the client asked for.
         for name, choice in (("tools", self.tool_choice), ("functions", self.function_call)):
             if getattr(self, name) and choice != "none":
-                raise ValueError(f"{name}: not supported by this server, leave it out")
+                raise ValueError(f"{name}: not supported by this server; leave it out")
         if self.response_format and self.response_format.get("type", "text") != "text":
-            raise ValueError("response_format: only text is supported by this server")
+            raise ValueError("response_format: only text is supported by this server; leave it out")
         if self.modalities and self.modalities != ["text"]:
-            raise ValueError("modalities: only text is supported by this server")
+            raise ValueError("modalities: only text is supported by this server; leave it out")
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs: only allowed together with logprobs: true")
+            raise ValueError("top_logprobs: needs logprobs: true; set it, or leave top_logprobs out")
         return self
 
     @model_validator(mode="after")
-    def _continues_what_it_says(self) -> Self:
+    def _continuation_is_as_stated(self) -> Self:
         check_continuation(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
 
     @property
     def token_limit(self) -> int | None:
-        """The most tokens to generate, by either of its two names; None: up to the context's end."""
+        """The most tokens to generate, by either of its two names; None: up to the end of the context."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
     @property
     def alternatives(self) -> int | None:
-        """How many of the likeliest tokens to report beside each; None: report no probabilities."""
+        """How many alternatives to report beside each token; None: report no log probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None

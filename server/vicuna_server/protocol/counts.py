@@ -1,8 +1,7 @@
-"""What a server tells the gateway of a request's tokens, in the one form that both know.
+"""A request's token counts in the form that a model server sends to the gateway.
 
-A JSON object of which `usage` is read, tokens of prompts and of answers so far, and `final`: they grow no more.
-Whatever else is in it is left alone. The server can be a stranger: it can neither overflow a counter nor take anything
-back.
+A JSON object with `usage`, the tokens of prompts and of completions so far, and `final`, whether these are the last
+counts. Other fields are ignored. The server may be hostile, so counts are bounded: they cannot overflow a counter.
 """
 
 import json
@@ -15,17 +14,17 @@ _MOST_BYTES = 2048
 
 
 class Used(NamedTuple):
-    """Tokens of prompts and of answers."""
+    """Tokens of prompts and of completions."""
 
     prompt: int = 0
     completion: int = 0
 
     def plus(self, other: "Used") -> "Used":
-        """Return both together."""
+        """Return the sum of both."""
         return Used(self.prompt + other.prompt, self.completion + other.completion)
 
     def grown(self, other: "Used") -> "Used":
-        """Return the larger one of each."""
+        """Return the larger of the two counts, for each kind."""
         return Used(max(self.prompt, other.prompt), max(self.completion, other.completion))
 
 
@@ -33,8 +32,8 @@ class Counts(NamedTuple):
     """What a request has used so far.
 
     Attributes:
-        used: 0 to 2^31 - 1 each.
-        final: they grow no more.
+        used: 0 to 2^31 - 1 tokens each.
+        final: Whether the counts do not change any more.
     """
 
     used: Used
@@ -46,7 +45,7 @@ class Counts(NamedTuple):
 
     @classmethod
     def read(cls, text: bytes) -> Self | None:
-        """Return what a JSON object of at most 2 KiB says; None where it says nothing of the kind."""
+        """Return the counts in a JSON object of at most 2 KiB; None where the text is not such an object."""
         try:
             found = json.loads(text.decode()) if len(text) <= _MOST_BYTES else None
         except (ValueError, RecursionError):

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.body import ModelName, RequestBody, Whole
-from vicuna_server.protocol.dialects import REFUSED_FOR_VECTORS, Refusal
+from vicuna_server.protocol.body import Integer, ModelName, RequestBody
 from vicuna_server.protocol.inputs import TextsOrIds, separate
+from vicuna_server.protocol.unsupported_fields import REFUSED_FOR_VECTORS, Refusal
 
 __all__ = ["EmbeddingList", "EmbeddingRequest", "embedding_list"]
 
@@ -23,22 +23,22 @@ class EmbeddingRequest(RequestBody):
     model: ModelName
     input: TextsOrIds
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Whole | None = None
+    dimensions: Integer | None = None
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
         if self.dimensions is not None:
-            raise ValueError("dimensions: the vectors of this model cannot be shortened; leave it out")
+            raise ValueError("dimensions: this model's vectors cannot be shortened; leave it out")
         return self
 
     @property
     def inputs(self) -> list[str | tuple[int, ...]]:
-        """The inputs, each a text or token ids."""
+        """The inputs, each as text or as token ids."""
         return separate(self.input)
 
 
 class EmbeddingObject(TypedDict):
-    """One vector: numbers, or their little-endian float32 bytes in base64."""
+    """One vector: numbers, or their bytes as little-endian float32 in base64."""
 
     object: Literal["embedding"]
     index: int

@@ -1,19 +1,19 @@
-"""What every response carries: identity, time, model and token counts."""
+"""The fields that every response has: id, time, model and token counts."""
 
 import time
 from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict
 
-__all__ = ["Head", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
+__all__ = ["Envelope", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The fields at the head of a response and of all chunks of a stream.
+class Envelope:
+    """The fields that a response, or all chunks of a stream, have in common.
 
     Attributes:
-        ident: Value of `id`.
+        ident: Value of `id`, the same in all chunks.
         model: The served model's name.
         created: Seconds since the epoch.
     """
@@ -24,7 +24,7 @@ class Head:
 
 
 class PromptLogprob(TypedDict):
-    """What vLLM tells of a token at a place of the prompt; `rank` 1 is the likeliest."""
+    """vLLM's form of one token at a position of the prompt; `rank` 1 is the likeliest."""
 
     logprob: float
     rank: int
@@ -32,7 +32,7 @@ class PromptLogprob(TypedDict):
 
 
 class PromptTokensDetails(TypedDict):
-    """How many of the prompt's tokens were not computed again."""
+    """How many of the prompt's tokens came from the prefix cache."""
 
     cached_tokens: int
 
@@ -47,7 +47,7 @@ class Usage(TypedDict):
 
 
 def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
-    """Return the counts: each prompt's tokens once, BOS included, and all generated ones, a last EOS too."""
+    """Return the counts: each prompt's tokens once, with BOS, and all generated tokens, with a last EOS."""
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

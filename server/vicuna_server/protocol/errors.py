@@ -23,7 +23,7 @@ _TYPES = {
 
 
 class ErrorObject(TypedDict):
-    """What went wrong."""
+    """OpenAI's error object."""
 
     message: str
     type: str
@@ -44,35 +44,36 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 
 def error_of(error: VicunaError) -> tuple[int, ErrorBody]:
-    """Return status and JSON object for a failure; anything but a RequestError is the server's own: 500."""
+    """Return status and JSON object for a failure; any error but a RequestError is the server's own, a 500."""
     if isinstance(error, RequestError):
         return error.status, error_body(error.status, error.message, error.param, error.code)
     return 500, error_body(500, error.message, code=error.reason)
 
 
 def from_validation(error: ValidationError) -> RequestError:
-    """Say the first thing that is wrong with a request body, naming the field."""
-    first = _meant(error)
+    """Return the error for the first problem of a request body, with the field as `param`."""
+    first = _likeliest(error)
     # Union branches appear in the path under type names; only field names and indices help the reader.
     path = [str(part) for part in first["loc"] if isinstance(part, int) or _is_field(part)]
     param = ".".join(path) or None
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return RequestError(
-            f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json"
+            f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}; send one JSON object in UTF-8",
+            code="invalid_json",
         )
     if param is None:
-        # A rule over the whole body names its field at the head of the message.
-        head, colon, _ = message.partition(": ")
-        named = head if colon and head.isidentifier() else None
+        # A rule over the whole body begins its message with the field's name.
+        name, colon, _ = message.partition(": ")
+        named = name if colon and name.isidentifier() else None
         return RequestError(message, param=named, code="invalid_value")
     return RequestError(f"{param}: {message}", param=param, code="invalid_value")
 
 
-def _meant(error: ValidationError) -> ErrorDetails:
-    """Return the first complaint; of those of a union's branches, the one of the branch that was meant.
+def _likeliest(error: ValidationError) -> ErrorDetails:
+    """Return the first field's error; of a union's branches, that of the branch which fits best.
 
-    Every branch complains: the one that went deepest, or was of the right type, is the one that was meant.
+    Every branch of a union reports an error. The one with the longest path, or of the right type, fits best.
     """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     root = errors[0]["loc"][:1]

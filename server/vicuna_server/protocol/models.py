@@ -4,7 +4,10 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-__all__ = ["ModelList", "ModelObject", "model_list", "model_object"]
+from vicuna_server.errors import RequestError
+from vicuna_server.protocol.quoting import quoted
+
+__all__ = ["ModelList", "ModelObject", "model_list", "model_not_found", "model_object"]
 
 
 class ModelObject(TypedDict):
@@ -31,3 +34,13 @@ def model_object(name: str, created: int) -> ModelObject:
 def model_list(name: str, created: int) -> ModelList:
     """Return OpenAI's list object with the served model in it."""
     return {"object": "list", "data": [model_object(name, created)]}
+
+
+def model_not_found(name: str, served_name: str) -> RequestError:
+    """Return the 404 for a model's name that is not the served model's."""
+    return RequestError(
+        f"the model {quoted(name)} does not exist on this server; send {served_name!r} as model",
+        status=404,
+        param="model",
+        code="model_not_found",
+    )

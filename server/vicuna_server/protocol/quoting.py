@@ -1,16 +1,16 @@
-"""What a client sent, in a message of ours: no longer than helps, and harmless where it is printed."""
+"""A client's text within a message: shortened, and harmless to print."""
 
-__all__ = ["MOST_SHOWN", "quoted"]
+__all__ = ["MAX_SHOWN", "quoted"]
 
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 
 
-def quoted(text: str, most: int = MOST_SHOWN) -> str:
-    """Return the text in quotes, as Python writes it: what does not print is escaped.
+def quoted(text: str, most: int = MAX_SHOWN) -> str:
+    """Return the text in quotes, as Python writes it: characters that are not printable are escaped.
 
     Args:
-        text: a client's.
-        most: characters of it that are shown; of the rest is told how long it is.
+        text: From a client.
+        most: Characters that are shown; of a longer text, its length is added.
     """
     shown = repr(text[:most])
     if len(text) <= most and len(shown) <= most + 2:

@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize`: not OpenAI's; fields are named as in vLLM's server, which many tools know."""
+"""`/tokenize` and `/detokenize`. OpenAI has no such routes; the fields are those of vLLM's server."""
 
 from typing import Annotated, Self
 
@@ -12,6 +12,7 @@ from vicuna_server.protocol.inputs import TokenId
 __all__ = ["DetokenizeRequest", "Detokenized", "TokenizeRequest", "Tokenized"]
 
 MAX_TEXT = 2**20
+"""Characters."""
 MAX_TOKENS = 2**18
 
 
@@ -25,9 +26,9 @@ class TokenizeRequest(RequestBody):
     continue_final_message: bool | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _prompt_or_messages(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("prompt: either prompt or messages is needed, not both")
+            raise ValueError("prompt: send either prompt or messages, one of the two")
         if self.messages:
             check_continuation(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
@@ -40,7 +41,7 @@ class DetokenizeRequest(RequestBody):
 
 
 class Tokenized(TypedDict):
-    """The ids, their number, and how many the context holds."""
+    """The token ids, their number, and the length of the context in tokens."""
 
     count: int
     max_model_len: int
@@ -48,6 +49,6 @@ class Tokenized(TypedDict):
 
 
 class Detokenized(TypedDict):
-    """The text of the ids."""
+    """The text of the token ids."""
 
     prompt: str

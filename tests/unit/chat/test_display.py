@@ -1,4 +1,4 @@
-"""Where an answer in Markdown may be cut to show its beginning for good."""
+"""Where an answer in Markdown may be split, so that its finished blocks are printed once."""
 
 import pytest
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from vicuna_server.chat.pasting import MOST_LETTERS, MOST_LINES, Pastes
+from vicuna_server.chat.pasting import MAX_CHARACTERS, MAX_LINES, Pastes
 
 LONG = "\n".join(f"line {number}" for number in range(60))
 
 
 def test_a_short_text_is_shown_as_it_is() -> None:
     pastes = Pastes()
-    for text in ("a", "a\nb", "x" * MOST_LETTERS, "\n".join("a" * MOST_LINES)):
+    for text in ("a", "a\nb", "x" * MAX_CHARACTERS, "\n".join("a" * MAX_LINES)):
         assert pastes.fold(text) == text
         assert pastes.unfold(text) == text
 

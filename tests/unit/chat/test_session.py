@@ -64,13 +64,13 @@ def chat(*lines: str | BaseException, interactive: bool = True, debug: bool = Fa
     return parrot
 
 
-def test_a_pipe_gives_answers_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_only_answers_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     parrot = chat("one", "", "two", interactive=False)
     assert parrot.sent == [["one"], ["one", "one ", "two"]]
     assert capsys.readouterr() == ("one \ntwo \n", "")
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_there_is() -> None:
+def test_ctrl_c_stops_the_answer_and_keeps_the_part_that_arrived() -> None:
     assert chat("a stop b", "next").sent[-1] == ["a stop b", "a stop ", "next"]
 
 
@@ -82,7 +82,7 @@ def test_ctrl_c_at_the_prompt_forgets_the_line_only() -> None:
         chat("stop", interactive=False)
 
 
-def test_a_failure_is_said_and_the_question_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_printed_and_its_question_removed(capsys: pytest.CaptureFixture[str]) -> None:
     assert chat("a", "fail", "b").sent[-1] == ["a", "a ", "b"]
     assert "RequestRefused: no" in capsys.readouterr().err
     with pytest.raises(InputError):
@@ -95,7 +95,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "a", f"!!save {file}", "!!reset", "b", "!!regen", f"!!load {file}", "c", "!!remove", "d", "!!exit", "e"
     )
     assert parrot.sent == [["a"], ["b"], ["b"], ["a", "a ", "c"], ["a", "a ", "d"]]
-    assert f"2 messages are in {file}." in capsys.readouterr().out
+    assert f"2 messages are saved in {file}." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["!!what", "!!save", "!!reset now"])
@@ -120,23 +120,23 @@ def test_settings_are_changed_for_the_next_answer(capsys: pytest.CaptureFixture[
     assert "seed default\nmax-new-tokens default\nsystem default" in told
 
 
-def test_another_model_goes_on_with_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_model_continues_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
     parrot = chat("a", "!!set model macaw", "b", "!!set", "!!set model dodo", "!!set model", "c", "!!set model default")
     assert parrot.sent[-1] == ["a", "a ", "b", "b ", "c"]
     out, err = capsys.readouterr()
     assert "model macaw\ntemperature default" in out
     assert "NoModel: dodo is gone" in err
-    assert "!!set model: say which one" in err
+    assert "!!set model: the value is missing" in err
     assert parrot.title == "parrot"
 
 
 @pytest.mark.parametrize("line", ["!!set", "!!set temperature 3", "!!set top-p x", "!!set seed 1.5", "!!set magic 1"])
-def test_a_setting_that_cannot_be_is_said_and_changes_nothing(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_setting_is_an_error_and_changes_nothing(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chat(line, "a").options == [Options()]
     assert ("!!set" in capsys.readouterr().err) == (line != "!!set")
 
 
-def test_what_a_server_does_not_count_is_not_told_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_token_counts_are_not_shown_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
     parrot = Parrot()
     parrot.report = Report()
     Session(parrot, Transcript(), Options(), debug=True).run(Script("a"))

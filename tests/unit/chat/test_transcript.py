@@ -1,4 +1,4 @@
-"""The conversation: what is sent, what is taken back, and its file."""
+"""The conversation: which messages are sent and removed, and its file."""
 
 import json
 from pathlib import Path
@@ -27,13 +27,13 @@ def test_a_question_goes_with_all_before_it_unless_nothing_is_remembered() -> No
     assert texts(talked(("a", "b"), remember=False).ask("c")) == ["c"]
 
 
-def test_answers_and_questions_are_taken_back() -> None:
+def test_answers_and_questions_are_removed() -> None:
     transcript = talked(("a", "b"), ("c", "d"))
-    assert texts(transcript.again() or []) == ["a", "b", "c"]
+    assert texts(transcript.retry() or []) == ["a", "b", "c"]
     assert transcript.remove()
     assert texts(transcript.messages) == ["a", "b"]
     assert transcript.remove()
-    assert (transcript.remove(), transcript.again(), transcript.messages) == (False, None, [])
+    assert (transcript.remove(), transcript.retry(), transcript.messages) == (False, None, [])
 
 
 def test_a_saved_conversation_is_read_again(tmp_path: Path) -> None:
@@ -51,12 +51,12 @@ def test_a_saved_conversation_is_read_again(tmp_path: Path) -> None:
 def test_nothing_but_a_conversation_is_written_over(tmp_path: Path) -> None:
     file = tmp_path / "thesis.txt"
     file.write_text("years of work")
-    with pytest.raises(InputError, match=r"thesis\.txt exists and is no conversation"):
+    with pytest.raises(InputError, match=r"thesis\.txt exists and is not a saved conversation"):
         talked(("a", "b")).save(file)
     assert file.read_text() == "years of work"
 
 
-def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: No such file") as caught:
         talked(("a", "b")).save(tmp_path / "none" / "talk.json")
     assert caught.value.reason == "FileNotWritten"
@@ -87,10 +87,10 @@ def test_fastchats_files_are_read(tmp_path: Path) -> None:
         "[" * 100_000,
     ],
 )
-def test_what_is_no_conversation_changes_nothing(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_conversation_changes_nothing(content: str, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text(content)
     transcript = talked(("a", "b"))
-    with pytest.raises(InputError, match="no saved conversation"):
+    with pytest.raises(InputError, match="not a saved conversation"):
         transcript.load(file)
     assert texts(transcript.messages) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""What is said of a route that does not exist."""
+"""The message for a route that does not exist."""
 
 import pytest
 
@@ -8,28 +8,28 @@ ROUTES = {"/v1/chat/completions", "/v1/models", "/v1/models/{name:path}", "/toke
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "hint"),
     [
-        ("/v1/v1/chat/completions", "was added again: it is /v1/chat/completions"),
-        ("/v1/v1/v1/models/", "was added again: it is /v1/models"),
-        ("/chat/completions", "the API is under /v1: it is /v1/chat/completions"),
-        ("/chat/completions/", "the API is under /v1: it is /v1/chat/completions"),
-        ("/v1/chat/completions/", "it is /v1/chat/completions, written exactly so"),
-        ("//v1//chat/completions", "it is /v1/chat/completions, written exactly so"),
-        ("/V1/Chat/Completions", "it is /v1/chat/completions, written exactly so"),
-        ("/tokenize/", "it is /tokenize, written exactly so"),
-        ("/v1", "/v1/models for example"),
-        ("/v1/", "/v1/models for example"),
-        ("/v1/responses", "what there is: /v1/chat/completions, /v1/models"),
-        ("/api/tags", "what there is: /v1/chat/completions, /v1/models"),
+        ("/v1/v1/chat/completions", "use /v1/chat/completions: the client's base URL ends with /v1, and"),
+        ("/v1/v1/v1/models/", "use /v1/models: the client's base URL ends with /v1, and"),
+        ("/chat/completions", "use /v1/chat/completions: the API is under /v1"),
+        ("/chat/completions/", "use /v1/chat/completions: the API is under /v1"),
+        ("/v1/chat/completions/", "use /v1/chat/completions, written exactly like this"),
+        ("//v1//chat/completions", "use /v1/chat/completions, written exactly like this"),
+        ("/V1/Chat/Completions", "use /v1/chat/completions, written exactly like this"),
+        ("/tokenize/", "use /tokenize, written exactly like this"),
+        ("/v1", "such as /v1/models"),
+        ("/v1/", "such as /v1/models"),
+        ("/v1/responses", "use one of /v1/chat/completions, /v1/models"),
+        ("/api/tags", "use one of /v1/chat/completions, /v1/models"),
     ],
 )
-def test_the_sentence_names_the_route_that_was_meant(path: str, said: str) -> None:
+def test_the_message_names_the_route_that_was_meant(path: str, hint: str) -> None:
     sentence = no_route("POST", path, ROUTES)
-    assert sentence.startswith(f"there is no route 'POST {path}'; ")
-    assert said in sentence
+    assert sentence.startswith(f"the route 'POST {path}' does not exist; ")
+    assert hint in sentence
 
 
-def test_what_nobody_can_have_meant_gets_no_hint_and_is_not_told_whole() -> None:
-    assert no_route("GET", "/robots.txt", ROUTES) == "there is no route 'GET /robots.txt'"
+def test_an_unrelated_path_gets_no_hint_and_is_shortened() -> None:
+    assert no_route("GET", "/robots.txt", ROUTES) == "the route 'GET /robots.txt' does not exist"
     assert len(no_route("GET", "/" + "a/" * 5000, ROUTES)) < 350

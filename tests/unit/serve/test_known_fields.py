@@ -1,4 +1,4 @@
-"""Each field of the current clients is one that somebody has thought about."""
+"""Each field of the current clients is known: supported, refused or ignored on purpose."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from openai.types.chat import completion_create_params as chat_create_params
 from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
-from vicuna_server.protocol.dialects import IGNORED
 from vicuna_server.protocol.embeddings import EmbeddingRequest
 from vicuna_server.protocol.tokens import TokenizeRequest
+from vicuna_server.protocol.unsupported_fields import IGNORED
 
 VLLM: dict[type[RequestBody], str] = {
     ChatRequest: (
@@ -62,8 +62,8 @@ KNOWN: list[tuple[type[RequestBody], str]] = [
 
 
 @pytest.mark.parametrize(("model", "name"), KNOWN)
-def test_each_field_of_openais_client_and_of_vllm_is_done_refused_or_said_to_be_ignored(
+def test_each_field_of_openais_client_and_of_vllm_is_supported_refused_or_ignored(
     model: type[RequestBody], name: str
 ) -> None:
-    """A newer client may bring a field that nobody has thought about: would leaving it out be a wrong answer?"""
+    """If this fails for a new field: decide whether ignoring it would change the response."""
     assert name in {*model.model_fields, *model.refused, *IGNORED}

@@ -1,4 +1,4 @@
-"""Request bodies: what is read, what is refused, and how the refusal names the field."""
+"""Request bodies: what is accepted, what is refused, and that the error names the field."""
 
 import json
 from typing import Any
@@ -106,7 +106,7 @@ def test_zero_penalties_as_many_clients_send_them_are_fine() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000], ids=repr)
-def test_what_is_no_json_is_said_so(raw: bytes) -> None:
+def test_a_body_that_is_not_json_has_its_own_code(raw: bytes) -> None:
     error = refusal(raw)
     assert error.code == "invalid_json"
     assert "not valid JSON" in error.message
@@ -118,7 +118,7 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert refusal({**HELLO, "max_tokens": True}).param == "max_tokens"
 
 
-def test_tools_that_must_not_be_used_are_no_matter() -> None:
+def test_tools_that_must_not_be_used_are_accepted() -> None:
     body = {**HELLO, "tools": [{"type": "function"}], "tool_choice": "none", "functions": [{}], "function_call": "none"}
     assert ChatRequest.model_validate_json(json.dumps(body)).tools
 

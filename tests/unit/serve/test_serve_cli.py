@@ -55,13 +55,13 @@ def test_a_missing_folder(tmp_path: Path, termination_log: Path, capsys: pytest.
     assert written["message"] in said
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = serve(capsys, "--model", str(tmp_path))
     assert (code, "ModelNotFound" in said, "config.json" in said) == (65, True, True)
 
 
 @pytest.mark.parametrize("scripted", [True, False])
-def test_another_artifact_than_told(
+def test_another_artifact_than_expected(
     scripted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VICUNA_ENGINE", "scripted" if scripted else "transformers")
@@ -96,7 +96,7 @@ def test_other_bytes_of_the_same_size(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("scripted", [True, False])
 @pytest.mark.parametrize("stated", ["flag", "environment"])
-def test_other_files_than_the_merge_told_of(
+def test_other_files_than_the_merge_reported(
     scripted: bool, stated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Config and manifest were changed together: only who merged knows what they were."""
@@ -191,7 +191,7 @@ def test_flags_win_over_variables(
     assert "from-flag" in serve(capsys, "--model", str(tmp_path / "from-flag"))[1]
 
 
-def test_an_unknown_host_is_said_in_one_sentence() -> None:
+def test_an_unknown_host_is_an_error_in_one_sentence() -> None:
     with pytest.raises(Exception, match=r"cannot listen on 256\.0\.0\.1") as caught:
         bind("256.0.0.1", 0)
     assert getattr(caught.value, "reason", "") == "AddressUnusable"

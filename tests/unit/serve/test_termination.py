@@ -73,7 +73,7 @@ def test_a_long_message_is_worth_more_than_what_was_printed(tmp_path: Path, monk
     assert json.loads((tmp_path / "log").read_bytes()) == {"reason": "R", "message": "m" * 2500}
 
 
-def test_nothing_is_kept_where_nobody_will_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_kept_only_where_a_message_will_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VICUNA_TERMINATION_LOG", raising=False)
     monkeypatch.setattr(termination, "_DEFAULT_PATH", tmp_path / "termination-log")
     stream = sys.stdout

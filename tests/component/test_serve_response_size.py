@@ -1,4 +1,4 @@
-"""What would make an answer too large is refused before the engine gets it; what streams is in small events."""
+"""Requests whose response would be too large are refused at once; streams consist of small events."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +11,7 @@ from support.serving import MODEL, Running, running
 from vicuna_server.engine import Embedding, Generation, GenerationRequest
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.protocol import answer_size
+from vicuna_server.protocol import response_size
 
 HELLO = [{"role": "user", "content": "red green blue"}]
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
@@ -57,7 +57,7 @@ async def server() -> AsyncIterator[Running]:
         ("/v1/embeddings", {"input": ["a"] * 2048}, "at most 545 inputs fit"),
     ],
 )
-async def test_an_answer_that_may_become_too_large_is_not_begun(
+async def test_a_response_that_may_become_too_large_is_not_begun(
     server: Running, path: str, fields: dict[str, Any], words: str | None
 ) -> None:
     conversation = {"messages": HELLO} if path == CHAT else {}
@@ -74,7 +74,7 @@ async def test_an_answer_that_may_become_too_large_is_not_begun(
     assert engine.asked == 0
 
 
-async def test_the_same_is_answered_as_a_stream_or_in_base64(server: Running) -> None:
+async def test_the_same_works_as_a_stream_or_in_base64(server: Running) -> None:
     large = {"n": 16, "max_tokens": 3200, "logprobs": True, "top_logprobs": 20, "stream": True}
     response = await server.http.post(CHAT, json={"model": MODEL, "messages": HELLO, **large})
     assert events(response.text)[-1] == "[DONE]"
@@ -82,10 +82,10 @@ async def test_the_same_is_answered_as_a_stream_or_in_base64(server: Running) ->
     assert (await server.http.post("/v1/embeddings", json=embeddings)).status_code == 200
 
 
-async def test_without_max_tokens_a_whole_answer_ends_where_no_more_fits(
+async def test_without_max_tokens_a_completion_ends_at_the_limit(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer_size, "MAX_ENTRIES", 2 * 2 * 21)
+    monkeypatch.setattr(response_size, "MAX_ENTRIES", 2 * 2 * 21)
     fields = {"model": MODEL, "messages": HELLO, "n": 2, "logprobs": True, "top_logprobs": 20}
     whole = (await server.http.post(CHAT, json=fields)).json()["choices"]
     assert [(one["finish_reason"], len(one["logprobs"]["content"])) for one in whole] == [("length", 2)] * 2

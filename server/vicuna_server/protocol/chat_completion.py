@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: the answer, whole or in chunks.
+"""`/v1/chat/completions`: the response, whole or in chunks.
 
 Source: OpenAI's API reference, "The chat completion object" and "The chat completion chunk object".
 """
@@ -8,18 +8,19 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from vicuna_server.protocol.envelope import Head, PromptLogprob, Usage
+from vicuna_server.protocol.envelope import Envelope, PromptLogprob, Usage
 
 __all__ = [
-    "ChatAnswer",
     "ChatChoice",
-    "ChatChunk",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatDelta",
     "ChatLogprob",
     "ChatLogprobs",
     "TopChatLogprob",
-    "chat_answer",
     "chat_choice",
     "chat_chunk",
+    "chat_completion",
     "chat_usage_chunk",
 ]
 
@@ -27,7 +28,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class TopChatLogprob(TypedDict):
-    """A token that could have come. `bytes` are those of its UTF-8 text, where it is a part of a character too."""
+    """A token with its log probability. `bytes` is its UTF-8 text, also where it is a part of a character."""
 
     token: str
     logprob: float
@@ -35,19 +36,19 @@ class TopChatLogprob(TypedDict):
 
 
 class ChatLogprob(TopChatLogprob):
-    """A token of the answer, and what else could have come."""
+    """A token of the completion, with its likeliest alternatives."""
 
     top_logprobs: list[TopChatLogprob]
 
 
 class ChatLogprobs(TypedDict):
-    """The probabilities of a choice or chunk."""
+    """The log probabilities of a choice or chunk."""
 
     content: list[ChatLogprob]
     refusal: None
 
 
-class ChatAnswerMessage(TypedDict):
+class ChatCompletionMessage(TypedDict):
     """The assistant's message."""
 
     role: Literal["assistant"]
@@ -56,16 +57,16 @@ class ChatAnswerMessage(TypedDict):
 
 
 class ChatChoice(TypedDict):
-    """One of the answers."""
+    """One of the `n` completions."""
 
     index: int
-    message: ChatAnswerMessage
+    message: ChatCompletionMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
 
 
-class ChatAnswer(TypedDict):
-    """The whole answer to a request."""
+class ChatCompletion(TypedDict):
+    """The response to a request without `stream`."""
 
     id: str
     object: Literal["chat.completion"]
@@ -77,14 +78,14 @@ class ChatAnswer(TypedDict):
 
 
 class ChatDelta(TypedDict):
-    """What a chunk adds to a message."""
+    """What a chunk adds to the message."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
 
 
 class ChatChunkChoice(TypedDict):
-    """A piece of one of the answers."""
+    """A part of one choice."""
 
     index: int
     delta: ChatDelta
@@ -92,7 +93,7 @@ class ChatChunkChoice(TypedDict):
     finish_reason: str | None
 
 
-class ChatChunk(TypedDict):
+class ChatCompletionChunk(TypedDict):
     """One event of a stream."""
 
     id: str
@@ -104,48 +105,48 @@ class ChatChunk(TypedDict):
 
 
 def chat_choice(index: int, text: str, finish_reason: str, logprobs: ChatLogprobs | None) -> ChatChoice:
-    """Return one whole answer."""
-    message: ChatAnswerMessage = {"role": "assistant", "content": text, "refusal": None}
+    """Return one complete choice."""
+    message: ChatCompletionMessage = {"role": "assistant", "content": text, "refusal": None}
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def chat_answer(head: Head, choices: Sequence[ChatChoice], usage: Usage) -> ChatAnswer:
-    """Return the response to a request without streaming."""
+def chat_completion(envelope: Envelope, choices: Sequence[ChatChoice], usage: Usage) -> ChatCompletion:
+    """Return the response to a request without `stream`."""
     return {
-        "id": head.ident,
+        "id": envelope.ident,
         "object": "chat.completion",
-        "created": head.created,
-        "model": head.model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": list(choices),
         "usage": usage,
     }
 
 
 def chat_chunk(
-    head: Head,
+    envelope: Envelope,
     index: int,
     delta: ChatDelta,
     *,
     logprobs: ChatLogprobs | None = None,
     finish_reason: str | None = None,
     include_usage: bool = False,
-) -> ChatChunk:
-    """Return an event with a piece of an answer; where usage is asked for, its place is shown to be empty yet."""
+) -> ChatCompletionChunk:
+    """Return an event with a part of a choice; `include_usage`: with `usage` null, as OpenAI does before the end."""
     choice: ChatChunkChoice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-    chunk = _chunk(head, [choice])
+    chunk = _chunk(envelope, [choice])
     return {**chunk, "usage": None} if include_usage else chunk
 
 
-def chat_usage_chunk(head: Head, usage: Usage) -> ChatChunk:
+def chat_usage_chunk(envelope: Envelope, usage: Usage) -> ChatCompletionChunk:
     """Return the last event of a stream with `include_usage`: no choices, only the counts."""
-    return {**_chunk(head, []), "usage": usage}
+    return {**_chunk(envelope, []), "usage": usage}
 
 
-def _chunk(head: Head, choices: list[ChatChunkChoice]) -> ChatChunk:
+def _chunk(envelope: Envelope, choices: list[ChatChunkChoice]) -> ChatCompletionChunk:
     return {
-        "id": head.ident,
+        "id": envelope.ident,
         "object": "chat.completion.chunk",
-        "created": head.created,
-        "model": head.model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": choices,
     }

@@ -1,4 +1,4 @@
-"""Fields of other servers' dialects: done, refused by name, or known to do nothing."""
+"""Request fields of other servers: supported, refused by name, or known to be harmless."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
-from vicuna_server.protocol.dialects import IGNORED, REFUSED
 from vicuna_server.protocol.embeddings import EmbeddingRequest
 from vicuna_server.protocol.errors import from_validation
 from vicuna_server.protocol.tokens import TokenizeRequest
+from vicuna_server.protocol.unsupported_fields import IGNORED, REFUSED
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "hi"}
@@ -66,7 +66,7 @@ ASKED: dict[str, object] = {
 }
 
 
-def test_what_is_ignored_stands_in_the_docs() -> None:
+def test_ignored_fields_are_documented() -> None:
     (section,) = re.findall(r"^### What is ignored\n(.*?)^##", DOCS.read_text(), re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"`(\w+)`", section)) >= IGNORED
 
@@ -88,7 +88,7 @@ def test_what_is_ignored_stands_in_the_docs() -> None:
         ("lora", "x", None),
     ],
 )
-def test_what_would_change_a_vector_is_refused_by_name(name: str, value: object, harmless: object) -> None:
+def test_fields_that_would_change_a_vector_are_refused_by_name(name: str, value: object, harmless: object) -> None:
     assert EmbeddingRequest.model_validate_json(json.dumps({**INPUT, name: harmless, "user": "u"})).unknown == []
     with pytest.raises(ValidationError) as caught:
         EmbeddingRequest.model_validate_json(json.dumps({**INPUT, name: value}))
@@ -98,7 +98,7 @@ def test_what_would_change_a_vector_is_refused_by_name(name: str, value: object,
 @pytest.mark.parametrize(
     ("name", "value"), [("chat_template", "x"), ("tools", [{"type": "function"}]), ("return_token_strs", True)]
 )
-def test_what_would_change_a_prompts_tokens_is_refused_by_name(name: str, value: object) -> None:
+def test_fields_that_would_change_a_prompts_tokens_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         TokenizeRequest.model_validate_json(json.dumps({**TEXT, name: value}))
 
@@ -112,7 +112,7 @@ def test_a_chats_names_are_not_ignored_by_completions(name: str) -> None:
 @pytest.mark.parametrize(
     "message", [{"content": [{"type": "refusal", "refusal": "I won't."}]}, {"content": None, "refusal": "I won't."}]
 )
-def test_what_an_assistant_refused_with_is_what_it_said(message: dict[str, object]) -> None:
+def test_an_assistants_refusal_counts_as_its_text(message: dict[str, object]) -> None:
     said = [*CHAT["messages"], {"role": "assistant", **message}, *CHAT["messages"]]
     assert asked(ChatRequest, CHAT, messages=said).messages[1].text() == "I won't."  # type: ignore[union-attr]
 
@@ -123,7 +123,7 @@ def asked(model: Route, base: dict[str, Any], **more: object) -> ChatRequest | C
 
 @pytest.mark.parametrize(("model", "base"), ROUTES, ids=["chat", "completions"])
 @pytest.mark.parametrize(("name", "value"), ASKED.items(), ids=ASKED)
-def test_what_would_change_the_answer_is_refused_by_name(
+def test_fields_that_would_change_the_response_are_refused_by_name(
     model: Route, base: dict[str, Any], name: str, value: object
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -135,22 +135,22 @@ def test_what_would_change_the_answer_is_refused_by_name(
 
 @pytest.mark.parametrize(("model", "base"), ROUTES, ids=["chat", "completions"])
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
-def test_a_value_that_asks_for_nothing_is_no_matter(model: Route, base: dict[str, Any], value: object) -> None:
+def test_null_and_empty_values_are_accepted(model: Route, base: dict[str, Any], value: object) -> None:
     names = ["guided_json", "regex", "mirostat", "lora", "use_beam_search", "n_predict", "chat_template", "format"]
     assert asked(model, base, **dict.fromkeys(names, value)).unknown == []
 
 
 @pytest.mark.parametrize(("model", "base"), ROUTES, ids=["chat", "completions"])
-def test_defaults_that_clients_write_out_are_no_matter(model: Route, base: dict[str, Any]) -> None:
+def test_explicit_defaults_are_accepted(model: Route, base: dict[str, Any]) -> None:
     written = {"length_penalty": 1.0, "num_beams": 1, "repeat_penalty": 1.0, "do_sample": True, "modalities": ["text"]}
     assert asked(model, base, **written, add_generation_prompt=True, response_format={"type": "text"}).unknown == []
 
 
 @pytest.mark.parametrize(("model", "base"), ROUTES, ids=["chat", "completions"])
-def test_what_nobody_knows_is_told_by_its_name(model: Route, base: dict[str, Any]) -> None:
+def test_unknown_fields_are_reported_by_name(model: Route, base: dict[str, Any]) -> None:
     body = asked(model, base, brand_new=1, user="x", stops=["x"], choices=7, store=True)
     assert body.unknown == ["brand_new", "stops", "choices"]
-    assert (body.choices, body.stops) == (1, ())  # a stranger's names do not take the place of ours
+    assert (body.choices, body.stops) == (1, ())  # properties of ours are not set by a body
 
 
 def test_no_field_is_both_refused_and_ignored() -> None:
@@ -161,10 +161,10 @@ def test_no_field_is_both_refused_and_ignored() -> None:
 
 @pytest.mark.parametrize("model", [ChatRequest, TokenizeRequest])
 @pytest.mark.parametrize(("role", "continued"), [("user", False), ("assistant", True)])
-def test_whether_the_last_message_is_continued_is_said_as_it_is_done_or_refused(
+def test_continuation_fields_are_accepted_only_as_the_last_message_implies(
     model: type[ChatRequest] | type[TokenizeRequest], role: str, continued: bool
 ) -> None:
-    """To have a message continued, vLLM wants both fields: it is to be told of both that they are as said."""
+    """vLLM needs both fields to continue a message, so clients send both."""
     body = {"model": "m", "messages": [{"role": "user", "content": "a"}, {"role": role, "content": "b"}]}
     fields = {"continue_final_message": continued, "add_generation_prompt": not continued}
     assert model.model_validate_json(json.dumps({**body, **fields})).unknown == []
