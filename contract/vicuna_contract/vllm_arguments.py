@@ -132,6 +132,7 @@ class EngineArguments:
             # Else sampling defaults of the artifact's generation_config.json would hold, which the front does not know.
             *("--generation-config", "vllm"),
             *("--disable-fastapi-docs", "--enable-prompt-tokens-details"),
+            *("--disable-access-log-for-endpoints", "/health,/metrics"),  # the front asks every second
             *("--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
             *("--max-num-seqs", str(self.max_concurrency)),
             *("--tensor-parallel-size", str(max(1, self.num_gpus))),
