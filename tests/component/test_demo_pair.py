@@ -83,5 +83,5 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
         [sys.executable, str(script), "--output", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "no demo pair" in done.stderr
+    assert "not a demo pair" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
