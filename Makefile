@@ -158,12 +158,9 @@ images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another bu
 	$(subst {tag},$(GATEWAY_IMAGE),$(subst {file},images/gateway.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(FRONT_IMAGE),$(subst {file},images/front.Dockerfile,$(IMAGE_BUILD)))
 
-test-gpu: $(READY)  ## the tests and the benchmark that need a CUDA device; elsewhere the tests are skipped
+test-gpu: $(READY)  ## what needs a CUDA device: tests and the chat benchmark, of both engines where VICUNA_VLLM names one
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gpu]"
-	$(PYTEST) tests/component -m gpu $(ARGS)
-	$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "test-gpu: no CUDA device here, so no benchmark"; exit 0; }; \
-	$(BIN)/python hack/demo_pair.py --output .demo/pair && \
-	$(BIN)/python bench/chat.py --random 1b --model .demo/pair/base --device cuda
+	hack/test_gpu.sh $(ARGS)
 
 e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images in OPERATOR_IMAGE, SERVER_IMAGE, GATEWAY_IMAGE
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }

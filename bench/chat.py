@@ -2,100 +2,42 @@
 """How fast a served model answers, side by side with others on the same weights, alternating in one run.
 
     python bench/chat.py --model FOLDER [--fastchat FOLDER] [--dtype bfloat16] [--tokens 64] [--clients 1 8 32]
-    python bench/chat.py --random 1b            # no model needed: random weights of TinyLlama's shape
+    python bench/chat.py --random 1b --model F  # random weights of TinyLlama's shape, with the tokenizer of F
+    python bench/chat.py --model FOLDER --vllm VENV/bin --llama-server PROGRAM --gguf FILE
 
 Each contender is a process of its own, idle while another is measured; `generate` runs in this one, one request at
-a time. Every round asks all of them the same questions in turn, after one round that does not count; ratios are
-medians over rounds. FastChat takes part where its folder is given:
-pip install --no-deps --target FOLDER fschat markdown2 nh3 shortuuid tiktoken peft
+a time. Every round asks all of them in turn, after one round that does not count; their questions differ in one digit.
+Ratios are medians over rounds. A row's processor time is that of all processes that worked for it. Its bandwidth is the
+share of what this machine can read that reading the weights took.
+FastChat: pip install --no-deps --target FOLDER fschat markdown2 nh3 shortuuid tiktoken peft
+vLLM takes part alone and with our server in front of it, as one process that both use.
 """
 
 import argparse
 import asyncio
+import functools
 import os
+import shlex
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
-from contenders import Contender, FastChat, Generate, Message, TransformersServe, VicunaServer
+from asking import TOPICS, ask, question
+from bandwidth import read_bandwidth
+from contenders import Contender, Generate, Message, TransformersServe, VicunaServer
+from engines import LlamaServer, VicunaOverVllm, VllmServer
+from fast_chat import FastChat
+from processes import resident_bytes
+from race import Race
 
-TOPICS = ("a dragon", "the sea", "an old clock", "two friends", "a lost key", "the moon", "a river", "winter")
-MEBIBYTE = 2**20
 # servers close connections that were idle for 5 s, and one may do so while it is taken anew
-LIMITS = httpx.Limits(max_connections=100, keepalive_expiry=2)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Tokens per second over all clients, and each client's time to its first text in seconds."""
-
-    speed: float
-    first: list[float]
-
-
-def question(index: int, number: int) -> list[Message]:
-    """Return a question nobody was asked before, so that only what all have in common can be reused."""
-    topic = TOPICS[index % len(TOPICS)]
-    text = f"Write a long and detailed story about {topic} ({number}), with many scenes, and begin at once."
-    return [{"role": "user", "content": text}]
-
-
-async def ask(
-    http: httpx.AsyncClient, one: Contender, messages: Sequence[Message], tokens: int
-) -> tuple[str, float, float]:
-    """Return the answer, the seconds to its first piece, and the seconds in all."""
-    started, first, text = time.perf_counter(), 0.0, ""
-    async for piece in one.stream(http, messages, tokens):
-        first = first or time.perf_counter() - started
-        text += piece
-    return text, first, time.perf_counter() - started
-
-
-async def load(http: httpx.AsyncClient, one: Contender, count: Any, clients: int, tokens: int, number: int) -> Sample:
-    started = time.perf_counter()
-    asked = [ask(http, one, question(index, number * 100 + index), tokens) for index in range(clients)]
-    answers = await asyncio.gather(*asked)
-    seconds = time.perf_counter() - started
-    return Sample(sum(count(text) for text, _, _ in answers) / seconds, [first for _, first, _ in answers])
-
-
-def p95(samples: Sequence[Sample]) -> float:
-    values = sorted(value for sample in samples for value in sample.first)
-    return values[min(len(values) - 1, int(len(values) * 0.95))]
-
-
-async def throughput(http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, args: Any) -> None:
-    print("| clients | server | tok/s | ours / it | first text p95 | ours / it |\n|---|---|---|---|---|---|")
-    for number, clients in enumerate(args.clients):
-        await warm_up(http, contenders, count, clients, number * 20 + 19)
-        # Generate is a queue of one: its speed at 8 is its speed at 32.
-        asked = [one for one in contenders if clients <= 8 or not isinstance(one, Generate)]
-        samples: dict[str, list[Sample]] = {one.name: [] for one in asked}
-        for index in range(args.rounds):
-            for one in asked:
-                samples[one.name].append(await load(http, one, count, clients, args.tokens, number * 20 + index))
-        for name, theirs in samples.items():
-            print_row(clients, name, samples[contenders[0].name], theirs)
-
-
-async def warm_up(
-    http: httpx.AsyncClient, contenders: Sequence[Contender], count: Any, clients: int, number: int
-) -> None:
-    """Let libraries choose their kernels, which they do when they first meet a batch of this size."""
-    for one in contenders:
-        if not isinstance(one, Generate):
-            await load(http, one, count, clients, 4, number)
-
-
-def print_row(clients: int, name: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> None:
-    ratio = statistics.median(our.speed / their.speed for our, their in zip(ours, theirs, strict=True))
-    speed, first = statistics.median(sample.speed for sample in theirs), p95(theirs)
-    print(f"| {clients} | {name} | {speed:.1f} | {ratio:.2f} | {first:.2f} s | {p95(ours) / first:.2f} |", flush=True)
+LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2)
+MEBIBYTE = 2**20
+GIGABYTE = 10**9
 
 
 async def second_turn(http: httpx.AsyncClient, one: Contender, rounds: int) -> None:
@@ -181,36 +123,75 @@ def random_model(folder: Path, tokenizer_of: Path) -> Path:
     return folder
 
 
+def contenders(model: Path, args: Any) -> list[Contender]:
+    """Return who takes part, ours first, and vLLM before our server in front of it."""
+    where, batch = (model, args.dtype, args.device), max(args.clients)
+    vllm = [] if args.vllm is None else [VllmServer(*where, batch=batch, programs=args.vllm, flags=args.vllm_args)]
+    wanted: list[tuple[bool, Callable[[], Contender]]] = [
+        (args.other is not None, lambda: VicunaServer(*where, "ours, other", batch, checkout=args.other)),
+        ("generate" in args.against, lambda: Generate(*where)),
+        ("batching" in args.against, lambda: TransformersServe(*where, batch=batch)),
+        ("serve" in args.against, lambda: TransformersServe(*where, "transformers serve", batch=1, batching=False)),
+        (args.fastchat is not None, lambda: FastChat(*where, args.fastchat)),
+        (
+            args.llama_server is not None,
+            lambda: LlamaServer(*where, batch=batch, program=args.llama_server, gguf=args.gguf, tokens=args.tokens),
+        ),
+    ]
+    others = [make() for takes_part, make in wanted if takes_part]
+    return [
+        VicunaServer(*where, batch=batch),
+        *others,
+        *vllm,
+        *(VicunaOverVllm(*where, batch=batch, engine=one) for one in vllm),
+    ]
+
+
+def start(one: Contender, device: str) -> str:
+    """Start it; return how long that took and how much memory it has then."""
+    before, started = gpu_bytes(device), time.perf_counter()
+    one.start()
+    seconds, resident = time.perf_counter() - started, resident_bytes(one.processes())
+    on_gpu = f", {(gpu_bytes(device) - before) // MEBIBYTE} MiB on the GPU" if device == "cuda" else ""
+    return f"{one.name}: ready after {seconds:.1f} s, {resident // MEBIBYTE} MiB resident{on_gpu}"
+
+
+def gpu_bytes(device: str) -> int:
+    """Return what all processes together have taken of the GPU."""
+    if device != "cuda":
+        return 0
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
 async def compare(model: Path, args: Any) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    ours = VicunaServer(model, args.dtype, args.device)
-    contenders: list[Contender] = [ours]
-    if args.other is not None:
-        contenders.append(VicunaServer(model, args.dtype, args.device, "ours, other", checkout=args.other))
-    if "generate" in args.against:
-        contenders.append(Generate(model, args.dtype, args.device))
-    if "batching" in args.against:
-        contenders.append(TransformersServe(model, args.dtype, args.device))
-    if "serve" in args.against:
-        contenders.append(TransformersServe(model, args.dtype, args.device, "transformers serve", batching=False))
-    if args.fastchat is not None:
-        contenders.append(FastChat(model, args.dtype, args.device, args.fastchat))
+    bandwidth = read_bandwidth(args.device)
+    print(f"memory is read at {bandwidth / GIGABYTE:.1f} GB/s")
+    takes_part = contenders(model, args)
     try:
-        async with httpx.AsyncClient(timeout=1800, limits=LIMITS) as http:
-            for one in contenders:
-                await asyncio.to_thread(one.start)
-                await ask(http, one, question(0, 0), 8)
-            await throughput(http, contenders, lambda text: len(tokenizer(text)["input_ids"]), args)
-            await second_turn(http, ours, args.rounds)
+        async with httpx.AsyncClient(timeout=1800, limits=LIMITS, trust_env=False) as http:
+            for place, one in enumerate(takes_part):
+                print(await asyncio.to_thread(start, one, args.device), flush=True)
+                await ask(http, one, question(0, 0, place), 8)
+            count = functools.partial(tokens_of, tokenizer)
+            await Race(http, takes_part, count, args.tokens, args.rounds, bandwidth).throughput(args.clients)
+            await second_turn(http, takes_part[0], args.rounds)
         if args.device == "cpu":
-            memory(ours, model)
+            memory(takes_part[0], model)
     finally:
-        for one in contenders:
+        for one in reversed(takes_part):
             one.stop()
     if args.device == "cpu":
         loading(model, args.dtype, args.rounds)
+
+
+def tokens_of(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def main() -> None:
@@ -227,7 +208,14 @@ def main() -> None:
     )
     parser.add_argument("--other", type=Path, help="another checkout, such as of an earlier commit, to run by turns")
     parser.add_argument("--fastchat", type=Path, help="folder with fastchat and what it needs")
+    parser.add_argument("--vllm", type=Path, metavar="BIN", help="folder of the program vllm, such as VENV/bin")
+    help_text = "further flags for it, such as --vllm-args=--enforce-eager, which needs no compiler"
+    parser.add_argument("--vllm-args", type=lambda text: tuple(shlex.split(text)), default=(), help=help_text)
+    parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="llama.cpp's server; with --gguf")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="the same model for it")
     args = parser.parse_args()
+    if (args.llama_server is None) != (args.gguf is None):
+        parser.error("--llama-server and --gguf go together: the program, and the model in its format")
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
         model = random_model(Path(scratch) / "random-1b", args.model) if args.random else args.model
         cpus = len(os.sched_getaffinity(0))

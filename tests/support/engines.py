@@ -6,6 +6,7 @@ writes it, with one head and a context of 1024).
 """
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,7 +26,10 @@ __all__ = ["FAKE", "REAL", "VLLM_FLAGS", "VllmProcess", "free_port", "real_vllm"
 
 FAKE, REAL = "fake", "real"
 VLLM_FLAGS = ("--generation-config", "vllm", "--enable-prompt-tokens-details", "--shutdown-timeout", "60")
-_REAL_FLAGS = ("--enforce-eager", "--dtype", os.environ.get("VICUNA_VLLM_DTYPE", "float32"), "--disable-fastapi-docs")
+_REAL_FLAGS = (
+    *("--enforce-eager", "--dtype", os.environ.get("VICUNA_VLLM_DTYPE", "float32"), "--disable-fastapi-docs"),
+    *shlex.split(os.environ.get("VICUNA_VLLM_FLAGS", "")),
+)
 _REAL_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "0-1",
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -57,6 +57,7 @@ class Model:
         words = {
             word: token for word, token in self.vocabulary.items() if word.lstrip("Ġ▁").isalnum() and word.isascii()
         }
+        self.words = {token: word for word, token in words.items()}
         self.candidates = sorted(token for token in words.values() if token < self.size)[:2000]
         self.tokens = tokens
 
@@ -255,6 +256,13 @@ class Vllm:
             usage["prompt_tokens_details"] = {"cached_tokens": cached}  # type: ignore[assignment]
         yield {"choices": [], "usage": usage}
 
+    def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a chat as a completion: without a template, a token for each letter that is one."""
+        text = "\n".join(message["content"] for message in body["messages"])
+        letters = [self.model.vocabulary[letter] for letter in text if letter in self.model.vocabulary]
+        ends = [] if self.model.eos is None else [self.model.eos]
+        return {"stop_token_ids": ends, **body, "prompt": letters}
+
     def reuse(self, salt: str, prompt: Sequence[int]) -> int:
         """Return how many tokens of a prompt have been there before, in whole blocks, and remember it."""
         heads = [(salt, tuple(prompt[:end])) for end in range(BLOCK, len(prompt), BLOCK)]
@@ -271,6 +279,8 @@ class Vllm:
     def choice(self, body: Mapping[str, Any], ranked: Sequence[int], said: Sequence[int]) -> dict[str, Any]:
         """Return one event's object."""
         one: dict[str, Any] = {"index": 0, "text": "", "logprobs": None, "finish_reason": self.reason(body, said)}
+        if "messages" in body:
+            one["delta"] = {"content": self.model.words.get(said[-1], "").replace("Ġ", " ").replace("▁", " ")}
         one |= {"stop_reason": None, "token_ids": [said[-1]] if body.get("return_token_ids") else None}
         if (count := body.get("logprobs")) is not None:
             top = {f"token_id:{token}": -0.5 - place for place, token in enumerate(ranked[: max(1, count)])}
@@ -301,6 +311,8 @@ class Vllm:
             content = await reader.readexactly(int(sizes[0])) if sizes else b""
             if (method, path) == ("POST", "/v1/completions"):
                 await self.complete(json.loads(content), reader, writer)
+            elif (method, path) == ("POST", "/v1/chat/completions"):
+                await self.complete(self.chat(json.loads(content)), reader, writer)
             else:
                 _respond(writer, *self.routes(method, path))
             await writer.drain()
