@@ -63,6 +63,7 @@ def rows(table: str) -> dict[tuple[int, str], list[str]]:
     return {(int(row[0]), row[1]): row[2:] for row in cells if row[0].isdigit()}
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_every_engine_has_a_row_with_its_processor_time_and_its_share_of_the_bandwidth(
     model: Path, programs: Path
