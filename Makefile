@@ -18,13 +18,15 @@ OPERATOR_IMAGE ?= vicuna-operator:dev
 SERVER_IMAGE ?= vicuna-server:dev
 GATEWAY_IMAGE ?= vicuna-gateway:dev
 FRONT_IMAGE ?= vicuna-front:dev
+# A stand-in for vLLM, for the end-to-end tests.
+ENGINE_IMAGE ?= vicuna-fake-vllm:dev
 IMAGE_BUILD ?= docker build -t {tag} -f {file} $(IMAGE_ARGS) .
 IMAGE_ARGS ?=
 
 # Where kubectl and helm come from: PATH, else hack/tools.sh puts them beside Python.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
-export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE FRONT_IMAGE
+export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE FRONT_IMAGE ENGINE_IMAGE
 # The tests start hundreds of processes, and each would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -40,7 +42,7 @@ NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-full chart-lint chart-package chart-crd bench web web-test clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd bench web web-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -158,11 +160,14 @@ images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another bu
 	$(subst {tag},$(GATEWAY_IMAGE),$(subst {file},images/gateway.Dockerfile,$(IMAGE_BUILD)))
 	$(subst {tag},$(FRONT_IMAGE),$(subst {file},images/front.Dockerfile,$(IMAGE_BUILD)))
 
+e2e-images: images  ## the images of `make images`, and a stand-in for vLLM that only the end-to-end tests use
+	$(subst {tag},$(ENGINE_IMAGE),$(subst {file},tests/e2e/engine/Dockerfile,$(IMAGE_BUILD)))
+
 test-gpu: $(READY)  ## what needs a CUDA device: tests and the chat benchmark, of both engines where VICUNA_VLLM names one
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gpu]"
 	hack/test_gpu.sh $(ARGS)
 
-e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images in OPERATOR_IMAGE, SERVER_IMAGE, GATEWAY_IMAGE
+e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images of `make e2e-images`
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }
 	$(PYTEST) tests/e2e -m "e2e and not full" $(ARGS)
 

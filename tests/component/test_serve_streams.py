@@ -86,7 +86,8 @@ async def test_the_log_tells_the_tokens_of_a_stream_that_was_left(caplog: pytest
 
 
 async def test_more_than_may_run_wait_and_more_than_may_wait_get_429() -> None:
-    async with running(ScriptedEngine(ENDLESS, max_concurrency=1)) as live:
+    # The head of a stream that waits comes with its first comment.
+    async with running(ScriptedEngine(ENDLESS, max_concurrency=1), keepalive_seconds=0.05) as live:
         ask = live.client.chat.completions.create
         streams = [await ask(model=MODEL, messages=HELLO, stream=True) for _ in range(5)]
         await eventually(lambda: live.engine.stats.running == 1)

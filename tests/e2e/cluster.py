@@ -15,6 +15,8 @@ SYSTEM = "vicuna-system"
 OPERATOR_IMAGE = os.environ.get("OPERATOR_IMAGE", "vicuna-operator:dev")
 SERVER_IMAGE = os.environ.get("SERVER_IMAGE", "vicuna-server:dev")
 GATEWAY_IMAGE = os.environ.get("GATEWAY_IMAGE", "vicuna-gateway:dev")
+FRONT_IMAGE = os.environ.get("FRONT_IMAGE", "vicuna-front:dev")
+ENGINE_IMAGE = os.environ.get("ENGINE_IMAGE", "vicuna-fake-vllm:dev")
 # Old API servers lack server-side field validation: there these hold --validate=false and its helm counterparts.
 APPLY_ARGS = os.environ.get("E2E_KUBECTL_APPLY_ARGS", "").split()
 # Pod Security Standard `restricted`, for the tests' own pods too.

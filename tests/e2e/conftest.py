@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from .cluster import (
+    ENGINE_IMAGE,
+    FRONT_IMAGE,
     GATEWAY_IMAGE,
     HELM_ARGS,
     OPERATOR_IMAGE,
@@ -47,8 +49,9 @@ def operator() -> Iterator[Namespace]:
     words += ["--set", "gateway.enabled=true", "--set", "gateway.terminationGracePeriodSeconds=60"]
     # A new install would shield the servers, which tests ask from pods of their own.
     words += ["--set", "networkPolicy.enabled=false", "--set", "networkPolicy.gateway.enabled=false"]
-    images = (("image", OPERATOR_IMAGE), ("serverImage", SERVER_IMAGE), ("gateway.image", GATEWAY_IMAGE))
-    for key, image in images:
+    images = {"image": OPERATOR_IMAGE, "serverImage": SERVER_IMAGE, "gateway.image": GATEWAY_IMAGE}
+    images |= {"frontImage": FRONT_IMAGE, "vllmImage": ENGINE_IMAGE}
+    for key, image in images.items():
         repository, _, tag = image.rpartition(":")
         words += ["--set", f"{key}.repository={repository}", "--set", f"{key}.tag={tag}"]
     run(*words)

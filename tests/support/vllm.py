@@ -431,6 +431,7 @@ async def main(words: Sequence[str]) -> None:
     if told.is_set():
         await vllm.drain()
     else:
+        print("ERROR: Engine core proc EngineCore died unexpectedly.", file=sys.stderr, flush=True)
         await asyncio.sleep(DEAD_SECONDS)
     server.close()
 

@@ -1,7 +1,6 @@
 """`vicuna-server merge`: flags, signals, and how the outcome is reported."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from vicuna_contract.heads import Heads
 from vicuna_contract.merge_arguments import MergeArguments
 from vicuna_contract.names import VERIFY_VARIABLE
 from vicuna_contract.termination import Merged
+from vicuna_server.artifacts.heads import heads_of
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import VicunaError
 from vicuna_server.extras import unexpected_error
@@ -50,19 +50,9 @@ def run(args: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
         return _fail(unexpected_error(error), reporter)
     folder = args.output.absolute() / manifest.artifact_id
-    write_termination_message(_success_message(manifest, control.reporter.warnings, _heads(folder)))
+    write_termination_message(_success_message(manifest, control.reporter.warnings, heads_of(folder)))
     reporter.done(manifest.artifact_id, str(folder))
     return 0
-
-
-def _heads(folder: Path) -> Heads | None:
-    """Read the attention heads of an artifact; None where its `config.json` does not say."""
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    found = config if isinstance(config, dict) else {}
-    return Heads.of(found.get("num_attention_heads"), found.get("num_key_value_heads"))
 
 
 def _success_message(manifest: Manifest, warned: Sequence[tuple[str, str]], heads: Heads | None) -> dict[str, object]:

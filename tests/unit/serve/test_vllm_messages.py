@@ -3,11 +3,12 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from vicuna_server.engine import CacheScope, GenerationRequest, PromptToken, TopLogprob
+from vicuna_server.engine.vllm.client import Health, VllmClient
 from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
 from vicuna_server.engine.vllm.counters import Cache, cache_of, own_lines, progress_of
 from vicuna_server.engine.vllm.drained import DrainedFile
@@ -15,6 +16,8 @@ from vicuna_server.engine.vllm.events import Event, Likelihood, events, read_eve
 from vicuna_server.engine.vllm.failures import failed_response, failure
 from vicuna_server.engine.vllm.progress import Progress
 from vicuna_server.engine.vllm.scoring import prompt_tokens
+from vicuna_server.engine.vllm.settings import VllmSettings
+from vicuna_server.engine.vllm.watch import Watch
 from vicuna_server.errors import EngineError, OverloadedError, RequestError
 
 
@@ -197,3 +200,40 @@ def test_a_drained_file_that_cannot_be_written_ends_nothing(tmp_path: Path, capl
     assert (tmp_path / "drained").exists()
     there.remove()
     assert not (tmp_path / "drained").exists()
+
+
+def test_requests_that_end_in_silence_add_up_until_something_comes() -> None:
+    """Clients with a time limit below the engine's leave one after the other, and the engine hangs all the same."""
+    now = [0.0]
+    progress = Progress(lambda: now[0])
+    for _ in range(3):
+        progress.begin()
+        now[0] += 25
+        progress.end()
+        now[0] += 1000
+    assert progress.silence == 0  # nothing is under way
+    progress.begin()
+    assert progress.silence == 75
+    progress.move()
+    progress.end()
+    progress.begin()
+    assert progress.silence == 0
+
+
+async def test_an_engine_that_has_come_back_begins_without_the_silence_before() -> None:
+    class Healthy:
+        async def health(self) -> Health:
+            return Health.UP
+
+    async def prove() -> None:
+        return
+
+    now = [0.0]
+    progress = Progress(lambda: now[0])
+    progress.begin()
+    now[0] = 75.0
+    progress.end()
+    watch = Watch(cast(VllmClient, Healthy()), progress, VllmSettings("http://unused"), prove, lambda: None)
+    await watch.started()
+    progress.begin()
+    assert progress.silence == 0

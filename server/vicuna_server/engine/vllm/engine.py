@@ -185,6 +185,7 @@ class VllmEngine:
             await ticket.take()
             self.stats.prompt_tokens += len(ids)
             answer = await self._link.client.whole(scoring_body(ids, top, scope, self._link.served.name))
+            self._link.progress.move()
             self.stats.finished += 1
         finally:
             ticket.give_back()

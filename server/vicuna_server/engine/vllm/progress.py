@@ -19,22 +19,25 @@ class Progress:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._moved = clock()
+        self._waited = 0.0  # the silence when the last request ended
         self._counters: tuple[bytes, ...] | None = None
         self.running = 0
 
     def begin(self) -> None:
         """A request goes to the engine."""
         if not self.running:
-            self.move()  # nothing was to be expected before
+            self._moved = self._clock() - self._waited  # in between nothing was to be expected
         self.running += 1
 
     def end(self) -> None:
-        """A request is over, however it ended."""
+        """A request is over, however it ended: one that was given up tells nothing of the engine."""
+        self._waited = self.silence
         self.running -= 1
 
     def move(self) -> None:
         """Something has come."""
         self._moved = self._clock()
+        self._waited = 0.0
         self._counters = None
 
     def compare(self, counters: tuple[bytes, ...]) -> None:

@@ -126,6 +126,7 @@ class Watch:
             return
         if state == "":
             logger.info("the vllm engine works")
+            self._progress.move()
             self._drained.remove()
         elif state == "hung":
             logger.error("the vllm engine has not moved for %.0f s; /enginez says so", self._settings.hung_seconds)

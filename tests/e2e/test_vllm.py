@@ -1,0 +1,212 @@
+"""Pods of two containers: our front, and a stand-in for vLLM that drains, hangs and dies as vLLM was seen to."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from .cluster import Namespace, model, run, scripted, until
+from .conftest import TEAM
+from .test_gateway import GATEWAY
+from .test_rollouts import vicuna
+from .test_soak import clients
+
+NAME = "engine"
+TOKENS_PER_SECOND = 15
+FAKE = [
+    {"name": "FAKE_VLLM_TOKENS", "value": "30"},
+    {"name": "FAKE_VLLM_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
+    {"name": "FAKE_VLLM_LOAD_SECONDS", "value": "3"},
+]
+# Longer than the 60 s after which an engine counts as hung: else a stream's own limit ends it first.
+BUILTIN: dict[str, Any] = scripted(device="cpu", numGpus=1, maxStreamSeconds=180)
+BUILTIN["env"] += [
+    {"name": "VICUNA_SCRIPTED_TOKENS", "value": "30"},
+    {"name": "VICUNA_SCRIPTED_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
+]
+SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+# To the process that makes the tokens: it is a child of the container's first, which is deaf to SIGKILL from inside.
+SIGNAL = """
+import os, pathlib, sys
+(core,) = (p.parent for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if b"VLLM::EngineCore" in p.read_bytes())
+os.kill(int(core.name), int(sys.argv[1]))
+"""
+KILL, STOP = 9, 19
+
+
+@dataclass
+class Move:
+    """A model that moved from the built-in engine to vLLM while clients streamed from it."""
+
+    jobs: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+    load: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def moved(team: Namespace) -> Iterator[Move]:
+    team.apply(model(NAME, "weights", serving=BUILTIN))
+    team.wait_ready(NAME)
+    before, load = team.status(NAME)["active"], dict[str, Any]()
+    with clients(team, NAME, load, 4):
+        rolled(team, engine="vllm", device=None, env=FAKE, resources=SMALL)
+    jobs = len(team.find("jobs", f"vicuna.dev/model={NAME}"))
+    yield Move(jobs, before, team.status(NAME)["active"], load)
+    team.kubectl("delete", "vicunamodel", NAME, "--ignore-not-found", "--timeout=120s", timeout=150)
+
+
+def rolled(team: Namespace, **serving: Any) -> None:
+    """Edit the model, and wait until nothing but the new revision runs."""
+    old = team.status(NAME)["active"]["revision"]
+    team.patch_spec(NAME, serving=serving)
+    until("the new revision serves", lambda: team.status(NAME)["active"]["revision"] != old, 90)
+    until("the old pod has ended", lambda: ended(team.find("pods", f"vicuna.dev/revision={old}")), 90)
+    team.wait_ready(NAME)
+
+
+def ended(pods: list[dict[str, Any]]) -> bool:
+    """Tell whether no container runs; how long a pod's object stays after that is the kubelet's."""
+    return not any("running" in item["state"] for pod in pods for item in pod["status"]["containerStatuses"])
+
+
+def the_pod(team: Namespace) -> dict[str, Any]:
+    (pod,) = [pod for pod in team.pods(NAME) if "deletionTimestamp" not in pod["metadata"]]
+    return pod
+
+
+def restarts(pod: dict[str, Any]) -> dict[str, int]:
+    return {item["name"]: item["restartCount"] for item in pod["status"]["containerStatuses"]}
+
+
+def signal_core(team: Namespace, pod: dict[str, Any], number: int) -> None:
+    words = ["exec", "--stdin", pod["metadata"]["name"], "--container=engine", "--", "python3", "-", str(number)]
+    team.kubectl(*words, stdin=SIGNAL)
+
+
+def ready(url: str) -> int:
+    return httpx.get(f"{url}/readyz", timeout=10).status_code
+
+
+def chat(**options: Any) -> dict[str, Any]:
+    return {"model": NAME, "messages": [{"role": "user", "content": "Tell me a story."}], **options}
+
+
+def test_a_running_model_moves_to_vllm_without_a_merge_and_without_a_cut_stream(moved: Move) -> None:
+    old, new = moved.before["revision"], moved.after["revision"]
+    assert moved.load["failures"] == []
+    assert set(moved.load["revisions"]) == {old, new}
+    assert moved.after["artifactID"] == moved.before["artifactID"]
+    assert moved.jobs == 1
+
+
+def test_the_gpu_is_the_engines_and_neither_container_may_write_or_be_root(moved: Move, team: Namespace) -> None:
+    pod = the_pod(team)
+    containers = {item["name"]: item for item in pod["spec"]["containers"]}
+    gpus = {name: item["resources"].get("limits", {}).get("nvidia.com/gpu") for name, item in containers.items()}
+    assert gpus == {"server": None, "engine": "1"}
+    look = 'id -u; touch /x 2>/dev/null && echo wrote; touch "$HOME/x" && echo "home"'
+    for name, item in containers.items():
+        assert item["securityContext"]["readOnlyRootFilesystem"], name
+        said = team.kubectl("exec", pod["metadata"]["name"], f"--container={name}", "--", "sh", "-c", look)
+        assert said.split() == ["65532", "home"], name
+
+
+def test_it_answers_through_the_gateway_and_what_vllm_prints_is_shown(
+    moved: Move, team: Namespace, operator: Namespace
+) -> None:
+    key = run("kubectl", "vicuna", "key", "create", NAME, "--models", f"{TEAM}/*").strip()
+    try:
+        with operator.forward(f"service/{GATEWAY}", 80) as url:
+            body, headers = chat(model=f"{TEAM}/{NAME}", max_tokens=3), {"authorization": f"Bearer {key}"}
+
+            def post() -> httpx.Response:
+                return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+
+            until("the new key works", lambda: post().status_code == 200, 10)
+            answer = post()
+    finally:
+        run("kubectl", "vicuna", "key", "revoke", NAME)
+    assert answer.headers["x-vicuna-revision"] == moved.after["revision"]
+    assert answer.json()["usage"]["completion_tokens"] == 3
+    assert "Application startup complete" in vicuna(team, "logs", NAME, "--engine")
+
+
+def test_a_crash_is_told_though_it_exits_with_0_and_the_front_stays(moved: Move, team: Namespace) -> None:
+    pod = the_pod(team)
+    with team.forward(f"pod/{pod['metadata']['name']}", 8000) as url:
+        assert ready(url) == 200
+        signal_core(team, pod, KILL)
+        until("the front is not ready", lambda: ready(url) == 503, 15)
+        condition = team.wait_reason(NAME, "EngineCrashed", 30)
+        until("it is ready again", lambda: ready(url) == 200, 60)
+    assert "EngineCore died" in condition["message"]
+    failure = team.status(NAME)["lastFailure"]
+    assert (failure["reason"], failure["exitCode"]) == ("EngineCrashed", 0)
+    assert failure["log"].splitlines()[-1].endswith("EngineCore died unexpectedly.")
+    team.wait_ready(NAME, 30)
+    after = the_pod(team)
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert restarts(after) == {"server": 0, "engine": 1}
+
+
+def test_gpus_that_cannot_share_the_heads_are_refused_and_the_model_goes_on(moved: Move, team: Namespace) -> None:
+    pod = the_pod(team)
+    team.patch_spec(NAME, serving={"numGpus": 2})
+    condition = team.wait_reason(NAME, "InvalidSpec", 15)
+    assert "spec.serving.numGpus" in condition["message"]
+    assert "9 attention heads" in condition["message"]
+    assert "1, 3, 9" in condition["message"]
+    assert the_pod(team)["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert team.condition(NAME, "Available")["status"] == "True"
+    team.patch_spec(NAME, serving={"numGpus": 1})
+    team.wait_ready(NAME, 30)
+    assert the_pod(team)["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+@pytest.mark.full
+def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
+    """After 60 s without a token, and three probes; the stream that hung has ended with an error."""
+    pod = the_pod(team)
+    before = restarts(pod)
+    with team.forward(f"pod/{pod['metadata']['name']}", 8000) as url:
+        body = chat(stream=True, min_tokens=500, max_tokens=500)
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=120) as answer:
+            lines = (line for line in answer.iter_lines() if line.startswith("data: "))
+            next(lines)
+            signal_core(team, pod, STOP)
+            *_, last, done = (line.removeprefix("data: ") for line in lines)
+        assert "engine hangs" in json.loads(last)["error"]["message"]
+        assert done == "[DONE]"
+        until("its container is restarted", lambda: restarts(the_pod(team))["engine"] == before["engine"] + 1, 90)
+        until("it is ready again", lambda: ready(url) == 200, 60)
+    after = the_pod(team)
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert restarts(after)["server"] == before["server"]
+
+
+def test_a_rollout_under_load_cuts_no_stream(moved: Move, team: Namespace) -> None:
+    load: dict[str, Any] = {}
+    with clients(team, NAME, load, 4):
+        rolled(team, maxConcurrency=7)
+    assert load["failures"] == []
+    assert set(load["revisions"]) == {moved.after["revision"], team.status(NAME)["active"]["revision"]}
+
+
+def test_a_deletion_waits_for_a_stream_that_is_longer_than_vllm_would(moved: Move, team: Namespace) -> None:
+    """Told to end, vLLM would cut what runs after 10 s: it must not be told before the front has drained."""
+    length = 12 * TOKENS_PER_SECOND
+    with team.forward(f"pod/{the_pod(team)['metadata']['name']}", 8000) as url:
+        body = chat(stream=True, min_tokens=length, max_tokens=length)
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+            lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+            next(lines)
+            team.kubectl("delete", "vicunamodel", NAME, "--wait=false")
+            rest = list(lines)
+    assert rest[-1] == "[DONE]"
+    choices = [choice for event in rest[:-1] for choice in json.loads(event)["choices"]]
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
+    until("its containers have ended", lambda: ended(team.pods(NAME)), 40)
