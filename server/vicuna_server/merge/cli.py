@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vicuna_contract.heads import Heads
 from vicuna_contract.merge_arguments import MergeArguments

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vicuna_contract.heads import Heads
-from vicuna_server.merge.cli import _heads
+from vicuna_server.artifacts.heads import heads_of
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from vicuna_server.merge.cli import _heads
 )
 def test_of_its_config(tmp_path: Path, config: str, heads: Heads | None) -> None:
     (tmp_path / "config.json").write_text(config)
-    assert _heads(tmp_path) == heads
+    assert heads_of(tmp_path) == heads
 
 
 def test_without_a_config(tmp_path: Path) -> None:
-    assert _heads(tmp_path) is None
+    assert heads_of(tmp_path) is None
