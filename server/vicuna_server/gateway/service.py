@@ -71,8 +71,11 @@ async def _serve(options: Options) -> None:
                 metrics.should_exit = True
                 watching.cancel()
                 writing.cancel()
-        except* VicunaError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group:  # Python before 3.11.4 wraps what `except*` raises in another group
+            known, others = group.split(VicunaError)
+            if known is None or others is not None:
+                raise
+            raise known.exceptions[0] from None
         finally:
             await upstream.close()
             await accounting.close()
