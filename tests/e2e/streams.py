@@ -1,6 +1,8 @@
 """Closed-loop streaming clients, run inside the cluster by `python3 - URL KEY SECONDS CLIENTS MODEL…`; no own imports.
 
-Each client asks, reads its stream to the end and asks again until the time is over. Printed at the end is JSON:
+Each client asks, reads its stream to the end and asks again until the time is over and two revisions have answered;
+90 s more at most. How long a rollout takes is the kubelet's: it keeps objects of ended pods for up to a minute, and they
+count as pods until then. Printed at the end is JSON:
 `ok`, and `failed`: for each failure when it began, what the client saw, and whether a byte of the answer had come.
 """
 
@@ -8,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,17 +19,22 @@ import httpx
 async def main() -> None:
     url, key, seconds, clients, *models = sys.argv[1:]
     end = time.monotonic() + float(seconds)
+    last = end + 90
     result: dict[str, Any] = {"ok": 0, "failed": [], "revisions": {}}
+
+    def more() -> bool:
+        return time.monotonic() < (end if len(result["revisions"]) >= 2 else last)
+
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as client:
-        await asyncio.gather(*(ask(client, models[n % len(models)], end, result) for n in range(int(clients))))
+        await asyncio.gather(*(ask(client, models[n % len(models)], more, result) for n in range(int(clients))))
     print(json.dumps(result))
 
 
-async def ask(client: httpx.AsyncClient, model: str, end: float, result: dict[str, Any]) -> None:
+async def ask(client: httpx.AsyncClient, model: str, more: Callable[[], bool], result: dict[str, Any]) -> None:
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "one two three"}]}
-    while time.monotonic() < end:
+    while more():
         began, lines, saw = time.time(), [], ""
         try:
             async with client.stream("POST", "/v1/chat/completions", json=body) as response:
