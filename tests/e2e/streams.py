@@ -1,8 +1,8 @@
 """Closed-loop streaming clients, run inside the cluster by `python3 - URL KEY SECONDS CLIENTS MODEL…`; no own imports.
 
 Each client asks, reads its stream to the end and asks again until the time is over and two revisions have answered;
-90 s more at most. How long a rollout takes is the kubelet's: it keeps objects of ended pods for up to a minute, and they
-count as pods until then. Printed at the end is JSON:
+90 s more at most. How long a rollout takes is the kubelet's: it keeps objects of ended pods for up to a minute, and
+they count as pods until then. Printed at the end is JSON:
 `ok`, and `failed`: for each failure when it began, what the client saw, and whether a byte of the answer had come.
 """
 
