@@ -183,16 +183,8 @@ def _container_failure(pod: PodView, ended: Termination, what: str) -> Failure:
 def _engine_failure(pod: PodView, ended: Termination) -> Failure:
     """Tell why vLLM ended: whatever its exit code, it was not asked to."""
     log, cause = _kept_lines(ended.message.strip()), engine_cause(ended.message)
-    failure = Failure(
-        Reason.ENGINE_CRASHED,
-        f"vLLM (container {c.ENGINE_CONTAINER}) ended with exit code {ended.exit_code}; see its log for the"
-        f" cause{_last_lines(log)}",
-        retryable=True,
-        exit_code=ended.exit_code,
-        pod=pod.meta.name,
-        time=ended.finished,
-        log=log,
-    )
+    named = f"vLLM (container {c.ENGINE_CONTAINER})"
+    failure = _crash(pod, ended, Reason.ENGINE_CRASHED, named, log, retryable=True)
     if ended.reason == "OOMKilled":
         message = f"vLLM ran out of memory; raise spec.serving.resources.limits.memory{_last_lines(log)}"
         return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
@@ -205,15 +197,8 @@ def _engine_failure(pod: PodView, ended: Termination) -> Failure:
 def _own_failure(pod: PodView, ended: Termination, what: str) -> Failure:
     report = read_report(ended.message)
     log = _kept_lines(report.log if report else ended.message.strip())
-    failure = Failure(
-        Reason.CRASHED,
-        f"the {what} container ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
-        retryable=ended.exit_code in RETRYABLE_EXITS or ended.exit_code > 128,
-        exit_code=ended.exit_code,
-        pod=pod.meta.name,
-        time=ended.finished,
-        log=log,
-    )
+    retryable = ended.exit_code in RETRYABLE_EXITS or ended.exit_code > 128
+    failure = _crash(pod, ended, Reason.CRASHED, f"the {what} container", log, retryable=retryable)
     if ended.reason == "OOMKilled":
         message = f"the {what} container ran out of memory; {_more_memory(pod, what)}{_last_lines(log)}"
         return replace(failure, reason=Reason.OOM_KILLED, message=message, retryable=False)
@@ -225,6 +210,19 @@ def _own_failure(pod: PodView, ended: Termination, what: str) -> Failure:
             retryable=ended.exit_code in RETRYABLE_EXITS if report.retryable is None else report.retryable,
         )
     return failure
+
+
+def _crash(pod: PodView, ended: Termination, reason: Reason, named: str, log: str, *, retryable: bool) -> Failure:
+    """Return the failure of a container of which no more is known than how it ended and what it printed last."""
+    return Failure(
+        reason,
+        f"{named} ended with exit code {ended.exit_code}; see its log for the cause{_last_lines(log)}",
+        retryable=retryable,
+        exit_code=ended.exit_code,
+        pod=pod.meta.name,
+        time=ended.finished,
+        log=log,
+    )
 
 
 def _more_memory(pod: PodView, what: str) -> str:

@@ -1,9 +1,10 @@
 """The attention heads of an artifact's model, by which an engine can split it over GPUs."""
 
-import json
 from pathlib import Path
 
 from vicuna_contract.heads import Heads
+from vicuna_server.errors import InputError
+from vicuna_server.weights.formats.small_file import read_object
 
 __all__ = ["heads_of"]
 
@@ -11,8 +12,7 @@ __all__ = ["heads_of"]
 def heads_of(folder: Path) -> Heads | None:
     """Read the attention heads of an artifact; None where its `config.json` does not say."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
+        config = read_object(folder / "config.json", "ConfigBroken", "a configuration")
+    except (OSError, InputError):
         return None
-    found = config if isinstance(config, dict) else {}
-    return Heads.of(found.get("num_attention_heads"), found.get("num_key_value_heads"))
+    return Heads.of(config.get("num_attention_heads"), config.get("num_key_value_heads"))

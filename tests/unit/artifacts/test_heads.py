@@ -17,6 +17,7 @@ from vicuna_server.artifacts.heads import heads_of
         ("[]", None),
         ('{"num_attention_heads": "40"}', None),
         ("{", None),
+        ("[" * 100_000, None),
     ],
 )
 def test_of_its_config(tmp_path: Path, config: str, heads: Heads | None) -> None:

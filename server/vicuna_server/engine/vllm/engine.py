@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from vicuna_server.engine.base import (
     ChatPrompt,
@@ -35,6 +35,14 @@ from vicuna_server.errors import EngineError, RequestError
 __all__ = ["VllmEngine"]
 
 
+class _Loaded(NamedTuple):
+    """What there is once the folder is read and vLLM is there."""
+
+    prompts: ModelPrompts
+    desk: PromptDesk
+    shared: Shared
+
+
 class VllmEngine:
     """Answers with a vLLM server that somebody else starts, and may start anew.
 
@@ -54,7 +62,7 @@ class VllmEngine:
         self._places = Places(settings.max_concurrency, self.stats, self._link.progress)
         self._under_way = UnderWay()
         self._watching: asyncio.Task[None] | None = None
-        self._loaded: tuple[ModelPrompts, PromptDesk, Shared] | None = None
+        self._loaded: _Loaded | None = None
 
     @property
     def context_length(self) -> int:
@@ -69,7 +77,7 @@ class VllmEngine:
     @property
     def chats(self) -> bool:
         """Whether conversations are answered."""
-        return self._model[0].encoder.chats
+        return self._model.prompts.encoder.chats
 
     @property
     def hung(self) -> bool:
@@ -97,13 +105,13 @@ class VllmEngine:
         desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
         text = prompts.encoder.vocabulary.token_bytes
         shared = Shared(self._link.client, self.stats, self._places, self._link.progress, text)
-        self._loaded = prompts, desk, shared
+        self._loaded = _Loaded(prompts, desk, shared)
 
     async def prepare(
         self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
-        return await self._model[1].prepare(prompt, max_tokens, self._admit, trim=trim)
+        return await self._model.desk.prepare(prompt, max_tokens, self._admit, trim=trim)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Stand in the line; see `Engine.submit`."""
@@ -143,12 +151,12 @@ class VllmEngine:
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        return await self._model[1].tokenize(prompt, add_special_tokens=add_special_tokens)
+        return await self._model.desk.tokenize(prompt, add_special_tokens=add_special_tokens)
 
     async def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text; see `Engine.detokenize`."""
         self._admission.check(0, self._encoding.waiting)
-        return await self._model[1].detokenize(ids)
+        return await self._model.desk.detokenize(ids)
 
     async def close(self) -> None:
         """End what runs; vLLM itself is somebody else's."""
@@ -163,10 +171,10 @@ class VllmEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._link.client.close()
         if self._loaded is not None:
-            self._loaded[0].encoder.close()
+            self._loaded.prompts.encoder.close()
 
     @property
-    def _model(self) -> tuple[ModelPrompts, PromptDesk, Shared]:
+    def _model(self) -> _Loaded:
         if self._loaded is None:
             raise EngineError("NotLoaded", "the model is not loaded yet")
         return self._loaded
@@ -180,7 +188,7 @@ class VllmEngine:
         self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting)
 
     async def _scored(self, ids: list[int], top: int, scope: CacheScope) -> list[PromptToken]:
-        ticket, (prompts, _, _) = self._places.line_up(), self._model
+        ticket, prompts = self._places.line_up(), self._model.prompts
         try:
             await ticket.take()
             self.stats.prompt_tokens += len(ids)
