@@ -5,18 +5,32 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from vicuna_server.errors import RequestError
+from vicuna_server.prompts.tools import ToolCall
 
 __all__ = ["Conversation", "Message", "Role"]
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as the client sent it, content parts already joined."""
+    """One message as the client sent it, content parts already joined.
+
+    Attributes:
+        role: Who speaks; "tool" tells the result of a call.
+        content: The text.
+        tool_calls: Calls that an assistant's message makes.
+        tool_call_id: Id of the call whose result a tool's message tells.
+        name: Name of the tool whose result it tells, where known.
+        reasoning: What an assistant's message thought before its content.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,16 @@
 None of it needs torch, so that the HTTP side and the scripted engine run without it.
 """
 
+from vicuna_server.constraints import (
+    AnyJsonObject,
+    CallForm,
+    Choice,
+    Constraint,
+    Grammar,
+    JsonSchema,
+    Regex,
+    ToolCalls,
+)
 from vicuna_server.engine.base.outputs import (
     Embedding,
     Generation,
@@ -22,15 +32,23 @@ from vicuna_server.engine.base.requests import (
 
 __all__ = [
     "MAX_LOGPROBS",
+    "AnyJsonObject",
+    "CallForm",
     "ChatPrompt",
+    "Choice",
+    "Constraint",
     "Embedding",
     "Engine",
     "Generation",
     "GenerationRequest",
+    "Grammar",
+    "JsonSchema",
     "OutputChunk",
     "PreparedPrompt",
     "PromptInput",
     "PromptToken",
+    "Regex",
     "TokenLogprob",
+    "ToolCalls",
     "TopLogprob",
 ]

@@ -3,8 +3,9 @@
 import time
 from dataclasses import dataclass, field
 
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
-from vicuna_server.prompts import Message
+from vicuna_server.prompts import Message, Tool
 
 __all__ = ["MAX_LOGPROBS", "ChatPrompt", "GenerationRequest", "PreparedPrompt", "PromptInput"]
 
@@ -14,9 +15,15 @@ MAX_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """A conversation that the engine renders with the model's chat template; an assistant message last is continued."""
+    """A conversation that the engine renders with the model's chat template; an assistant message last is continued.
+
+    Attributes:
+        messages: The conversation.
+        tools: Functions that the answer may call.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
 
 
 PromptInput = ChatPrompt | str | tuple[int, ...]
@@ -70,6 +77,7 @@ class GenerationRequest:
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
         scope: Which requests it may share keys and values with.
+        constraint: What the answer's text may be; None: anything.
         ceiling: The most tokens to generate, also where `max_tokens` is None; None: no further limit.
     """
 
@@ -96,6 +104,7 @@ class GenerationRequest:
     seed: int | None = None
     time_limit: float | None = None
     scope: CacheScope = EVERYBODY
+    constraint: Constraint | None = None
     ceiling: int | None = None
 
     def below_ceiling(self, budget: int) -> int:
