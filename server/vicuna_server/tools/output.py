@@ -1,4 +1,4 @@
-"""What the text of an answer consists of: text for the user, reasoning, calls of tools; routes tell it in their forms."""
+"""Parts of an answer's text: text for the user, reasoning, calls of tools. Each route tells them in its own form."""
 
 from dataclasses import dataclass
 
