@@ -1,7 +1,6 @@
 """`vicuna-server serve`: flags, checks that need no model, and the message and exit code of a failure."""
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
@@ -59,6 +58,7 @@ def _serve_until_drained(args: ServeArguments) -> None:
     from vicuna_server.api.app import create_app
     from vicuna_server.api.lifecycle import Lifecycle
     from vicuna_server.api.server import serve
+    from vicuna_server.asgi.event_loop import run
     from vicuna_server.asgi.listening import bind
 
     folder = Path(args.model)
@@ -80,7 +80,7 @@ def _serve_until_drained(args: ServeArguments) -> None:
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
         limits = (settings.max_stream_seconds, args.drain_seconds, args.keep_alive_seconds)
-        asyncio.run(serve(app, listener, engine, lifecycle, *limits))
+        run(serve(app, listener, engine, lifecycle, *limits))
 
 
 def _vllm_settings(args: ServeArguments) -> VllmSettings | None:

@@ -1,12 +1,12 @@
 """One running gateway: two ports, the watches, and a shutdown that waits for open streams."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import time
 
 from vicuna_server.asgi.draining import Drain
+from vicuna_server.asgi.event_loop import run
 from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.accounting import accounting_of
@@ -35,16 +35,10 @@ def serve_forever(options: Options) -> None:
     Raises:
         VicunaError: a port is taken, or there is no cluster.
     """
-    loop_factory = None
-    with contextlib.suppress(ImportError):  # it is not available on every platform
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
     raise_descriptors()
     gc.collect()
     gc.freeze()  # imported objects stay, so the collector need not scan them while requests wait
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_serve(options))
+    run(_serve(options))
 
 
 async def _serve(options: Options) -> None:

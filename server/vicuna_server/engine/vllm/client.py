@@ -1,14 +1,14 @@
 """HTTP to one vLLM server, on this machine as a rule. The only module of the engine that opens connections."""
 
 import json
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import httpx
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from vicuna_server.engine.vllm.completion import COMPLETIONS_PATH
 from vicuna_server.engine.vllm.events import Event, events
@@ -17,11 +17,11 @@ from vicuna_server.errors import EngineError
 
 __all__ = ["Health", "Served", "VllmClient"]
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
-
 CONNECT_SECONDS = 5.0
 METRICS_SECONDS = 2.0
 MOST_METRICS = 4 * 2**20
+_LOST = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
+"""The server cannot be reached, breaks the connection, or does not speak HTTP."""
 
 
 class Health(Enum):
@@ -56,28 +56,24 @@ class VllmClient:
     """
 
     def __init__(self, url: str, health_seconds: float = 5.0) -> None:
+        self._url = url
         self._health_seconds = health_seconds
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            trust_env=False,  # a proxy is for other machines
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            headers={"accept-encoding": "identity"},
-        )
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """End all connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def health(self) -> Health:
         """Ask whether the server answers; that says nothing of its engine, which may hang."""
         try:
-            response = await self._http.get("/health", timeout=self._health_seconds)
-        except httpx.TimeoutException:
+            async with self._http.get("/health", timeout=_within(self._health_seconds)) as response:
+                return Health.UP if response.status == 200 else Health.DOWN
+        except TimeoutError:
             return Health.SILENT
-        except httpx.TransportError:
+        except _LOST:
             return Health.DOWN
-        return Health.UP if response.status_code == 200 else Health.DOWN
 
     async def served(self) -> Served:
         """Return what is served.
@@ -87,10 +83,10 @@ class VllmClient:
             EngineError: `EngineIncompatible`.
         """
         try:
-            response = await self._http.get("/v1/models", timeout=self._health_seconds)
-            model = response.json()["data"][0]
+            async with self._http.get("/v1/models", timeout=_within(self._health_seconds)) as response:
+                model = json.loads(await response.read())["data"][0]
             return Served(str(model["id"]), int(model["max_model_len"]))
-        except httpx.HTTPError as error:
+        except _LOST as error:
             raise unavailable(_why(error)) from error
         except (ValueError, LookupError, TypeError) as error:
             raise EngineError(
@@ -101,14 +97,14 @@ class VllmClient:
     async def metrics(self) -> bytes:
         """Return the exposition text; nothing where it cannot be had, or is larger than any."""
         try:
-            async with self._http.stream("GET", "/metrics", timeout=METRICS_SECONDS) as response:
+            async with self._http.get("/metrics", timeout=_within(METRICS_SECONDS)) as response:
                 text = b""
-                async for piece in response.aiter_raw():
+                async for piece in response.content.iter_any():
                     text += piece
                     if len(text) > MOST_METRICS:
                         return b""
-                return text if response.status_code == 200 else b""
-        except httpx.HTTPError:
+                return text if response.status == 200 else b""
+        except _LOST:
             return b""
 
     async def whole(self, body: Mapping[str, object]) -> Any:
@@ -119,12 +115,13 @@ class VllmClient:
             OverloadedError: It cannot answer now.
         """
         try:
-            response = await self._http.post(COMPLETIONS_PATH, json=body)
-        except httpx.HTTPError as error:
+            async with self._http.post(COMPLETIONS_PATH, json=body) as response:
+                status, content = response.status, await response.read()
+        except _LOST as error:
             raise unavailable(_why(error)) from error
-        if response.status_code != 200:
-            raise failed_response(response.status_code, response.content)
-        return response.json()
+        if status != 200:
+            raise failed_response(status, content)
+        return json.loads(content)
 
     @asynccontextmanager
     async def streamed(self, body: Mapping[str, object]) -> AsyncIterator[AsyncGenerator[Event, None]]:
@@ -135,30 +132,44 @@ class VllmClient:
             OverloadedError: It cannot answer now.
             EngineError: The connection broke behind the head of the response.
         """
-        request = self._http.build_request("POST", COMPLETIONS_PATH, content=json.dumps(body), headers=_JSON)
         try:
-            response = await self._http.send(request, stream=True)
-        except httpx.HTTPError as error:
+            response = await self._http.post(COMPLETIONS_PATH, json=body)
+        except _LOST as error:
             raise unavailable(_why(error)) from error
         try:
-            if response.status_code != 200:
-                raise failed_response(response.status_code, await response.aread())
-            async with aclosing(events(response.aiter_raw())) as stream:
+            if response.status != 200:
+                raise failed_response(response.status, await response.read())
+            async with aclosing(events(response.content.iter_any())) as stream:
                 yield stream
-        except httpx.HTTPError as error:
+        except _LOST as error:
             raise EngineError(
                 "EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}"
             ) from error
         finally:
-            await response.aclose()
+            response.close()
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        """The connections; made on the event loop that uses them."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                self._url,
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                headers={"accept-encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,  # a proxy is for other machines
+            )
+        return self._session
 
 
-_JSON = {"content-type": "application/json"}
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectError):
+def _why(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
         return "refuses connections"
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, TimeoutError):
         return "does not answer"
     return f"broke the connection ({type(error).__name__})"
