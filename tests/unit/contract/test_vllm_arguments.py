@@ -30,6 +30,7 @@ def test_it_listens_where_only_its_front_reaches_it_and_answers_what_is_asked() 
     assert (value(words, "--host"), value(words, "--port")) == ("127.0.0.1", "8001")
     assert value(words, "--generation-config") == "vllm", "no sampling defaults of the artifact's"
     assert {"--disable-fastapi-docs", "--enable-prompt-tokens-details"} <= set(words)
+    assert value(words, "--structured-outputs-config.backend") == "guidance", "what the front checks constraints with"
     assert int(value(words, "--shutdown-timeout")) < 15, "within what the pod's grace period leaves it"
 
 
@@ -78,6 +79,7 @@ def test_flags_that_tune_are_taken(added: list[str]) -> None:
         (["--enforce-eager", "--middleware=x.Y"], 1, "'--middleware' is not allowed"),
         (["--enforce_eager"], 0, "not allowed"),
         (["--enforce"], 0, "not allowed"),
+        (["--structured-outputs-config.backend=outlines"], 0, "not allowed"),
         (["-O3"], 0, "not allowed"),
         (["stray"], 0, "'stray' is not allowed"),
         (["--block-size", "16", "32"], 2, "'32' is not allowed"),
