@@ -132,9 +132,8 @@ def _stops_all(serving: Mapping[str, Any]) -> bool:
 def upgrade(kubectl: Kubectl, name: str) -> int:
     """Ask for the operator's present default image."""
     body = read_model(kubectl, name)
-    serving = (body.get("spec") or {}).get("serving") or {}
-    stated = [f"spec.serving.{name} states {serving[name]}" for name in ("image", "engineImage") if serving.get(name)]
     status = body.get("status") or {}
+    stated = _stated_images(body)
     if stated and not status.get("imageOutdated"):  # of two images, the other may be a default that is outdated
         raise PluginError(f"{' and '.join(stated)}; change it there")
     revision = (status.get("target") or {}).get("revision")
@@ -146,6 +145,11 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     _annotate(kubectl, name, {c.ANNOTATION_UPGRADE: str(revision)})
     say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
     return 0
+
+
+def _stated_images(body: Mapping[str, Any]) -> list[str]:
+    serving = (body.get("spec") or {}).get("serving") or {}
+    return [f"spec.serving.{name} states {serving[name]}" for name in ("image", "engineImage") if serving.get(name)]
 
 
 def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:
