@@ -17,6 +17,8 @@ from .test_soak import clients
 
 NAME = "engine"
 TOKENS_PER_SECOND = 15
+VLLM_DRAINS = 10
+"""Seconds that vLLM, told to end, lets running streams go on: `--shutdown-timeout` as the operator states it."""
 FAKE = [
     {"name": "FAKE_VLLM_TOKENS", "value": "30"},
     {"name": "FAKE_VLLM_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
@@ -101,6 +103,8 @@ def test_a_running_model_moves_to_vllm_without_a_merge_and_without_a_cut_stream(
     assert moved.load["failures"] == []
     assert set(moved.load["revisions"]) == {old, new}
     assert moved.after["artifactID"] == moved.before["artifactID"]
+    assert "engineImage" not in moved.before
+    assert moved.after["engineImage"]
     assert moved.jobs == 1
 
 
@@ -195,10 +199,6 @@ def test_a_rollout_under_load_cuts_no_stream(moved: Move, team: Namespace) -> No
         rolled(team, maxConcurrency=7)
     assert load["failures"] == []
     assert set(load["revisions"]) == {moved.after["revision"], team.status(NAME)["active"]["revision"]}
-
-
-VLLM_DRAINS = 10
-"""Seconds that vLLM, told to end, lets running streams go on: `--shutdown-timeout` as the operator states it."""
 
 
 def test_a_deletion_waits_for_a_stream_that_is_longer_than_vllm_would(moved: Move, team: Namespace) -> None:
