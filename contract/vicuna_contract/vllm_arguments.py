@@ -132,7 +132,7 @@ class EngineArguments:
             # Else sampling defaults of the artifact's generation_config.json would hold, which the front does not know.
             *("--generation-config", "vllm"),
             *("--disable-fastapi-docs", "--enable-prompt-tokens-details"),
-            # The front checks a constraint with the same library, so what it accepts is what vLLM can keep.
+            # The front checks constraints with the same library; what only its newer version knows, vLLM refuses.
             *("--structured-outputs-config.backend", "guidance"),
             *("--disable-access-log-for-endpoints", "/health,/metrics"),  # the front asks every second
             *("--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
