@@ -141,8 +141,39 @@ def test_memory_is_told_by_type_and_quantisation(inspect: Inspect, pair: tuple[P
     assert rows["float16", "int8"]["weights"] == linear + scales + 2 * others
     assert rows["float16", "nf4"]["weights"] == linear * 9 // 16 + 2 * others
     token = 2 * 2 * 16 * 2  # keys and values, layers, width, bytes
+    assert rows["float16", "fp8"]["weights"] == linear + 2 * 7 * 4 + 2 * others  # a scale of 4 bytes per matrix
     assert rows["float16", "none"]["cachePerToken"] == token
     assert rows["float16", "none"]["cachePerContext"] == token * 64
+
+
+def test_what_has_room_on_gpus_is_told_and_over_how_many_vllm_can_split(
+    inspect: Inspect, pair: tuple[Path, Path]
+) -> None:
+    (source,) = inspect(pair[0], "--memory")[1]["sources"]
+    assert {row["tokens"] for row in source["memory"]} == {None}
+    assert source["tensorParallel"] == [1, 2]
+    (source,) = inspect(pair[0], "--memory", "--gpus", "2x2Gi")[1]["sources"]
+    row = source["memory"][1]
+    room = 2 * (int(2 * 2**30 * 0.9) - 2**30) - row["weights"]
+    assert row["tokens"] == room // row["cachePerToken"]
+    (source,) = inspect(pair[0], "--memory", "--gpus", "1Gi")[1]["sources"]
+    assert {row["tokens"] for row in source["memory"]} == {0}
+
+
+def test_room_on_gpus_as_text(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(pair[0]), "--memory", "--gpus", "1Gi"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("memory ") and line.endswith("tokens that fit") for line in lines)
+    assert sum(line.endswith("  none") for line in lines) == 6
+    assert "tensor split  over 1, 2 GPUs (engine vllm)" in lines
+
+
+@pytest.mark.parametrize("size", ["24", "0x24Gi", "2x", "x24Gi", "17x24Gi", "-1x24Gi", "2x0", "many"])
+def test_what_is_no_size_of_gpus_is_a_usage_error(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", "/m", "--memory", f"--gpus={size}"])
+    assert ended.value.code == 64
+    assert "such as 24Gi, or 2x24Gi" in capsys.readouterr().err
 
 
 def test_memory_is_unknown_where_the_config_does_not_tell(inspect: Inspect, tmp_path: Path) -> None:
@@ -210,7 +241,7 @@ def test_a_folder_of_any_name_is_found_by_path_and_by_uri(tmp_path: Path) -> Non
     assert main(["inspect", folder.as_uri()]) == 0
 
 
-@pytest.mark.parametrize("words", [["a", "b", "c"], ["s3://bucket/x"], ["hf://no-revision"]])
+@pytest.mark.parametrize("words", [["a", "b", "c"], ["s3://bucket/x"], ["hf://no-revision"], ["a", "--gpus=24Gi"]])
 def test_what_is_not_understood_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", *words]) == 64
     assert capsys.readouterr().err.startswith("vicuna-server inspect: UsageError: ")

@@ -1,6 +1,7 @@
 """Pods of two containers: our front, and a stand-in for vLLM that drains, hangs and dies as vLLM was seen to."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from .test_soak import clients
 
 NAME = "engine"
 TOKENS_PER_SECOND = 15
+VLLM_DRAINS = 10
+"""Seconds that vLLM, told to end, lets running streams go on: `--shutdown-timeout` as the operator states it."""
 FAKE = [
     {"name": "FAKE_VLLM_TOKENS", "value": "30"},
     {"name": "FAKE_VLLM_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
@@ -100,6 +103,8 @@ def test_a_running_model_moves_to_vllm_without_a_merge_and_without_a_cut_stream(
     assert moved.load["failures"] == []
     assert set(moved.load["revisions"]) == {old, new}
     assert moved.after["artifactID"] == moved.before["artifactID"]
+    assert "engineImage" not in moved.before
+    assert moved.after["engineImage"]
     assert moved.jobs == 1
 
 
@@ -197,16 +202,29 @@ def test_a_rollout_under_load_cuts_no_stream(moved: Move, team: Namespace) -> No
 
 
 def test_a_deletion_waits_for_a_stream_that_is_longer_than_vllm_would(moved: Move, team: Namespace) -> None:
-    """Told to end, vLLM would cut what runs after 10 s: it must not be told before the front has drained."""
-    length = 12 * TOKENS_PER_SECOND
-    with team.forward(f"pod/{the_pod(team)['metadata']['name']}", 8000) as url:
+    """Told to end, vLLM cuts what runs after 10 s, and answers 500 to what comes: its preStop hook must prevent it."""
+    pod = the_pod(team)
+    assert value_of(pod, "--shutdown-timeout") == str(VLLM_DRAINS)
+    length = 30 * TOKENS_PER_SECOND
+    with team.forward(f"pod/{pod['metadata']['name']}", 8000) as url:
         body = chat(stream=True, min_tokens=length, max_tokens=length)
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=90) as answer:
             lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
             next(lines)
             team.kubectl("delete", "vicunamodel", NAME, "--wait=false")
+            until("the front has been told to end", lambda: ready(url) == 503, 15)
+            told = time.monotonic()
+            late = httpx.post(f"{url}/v1/chat/completions", json=chat(max_tokens=3), timeout=30)
             rest = list(lines)
+            went_on = time.monotonic() - told
+    assert late.status_code == 200, late.text  # for some seconds new requests are still taken
     assert rest[-1] == "[DONE]"
     choices = [choice for event in rest[:-1] for choice in json.loads(event)["choices"]]
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
+    assert went_on > VLLM_DRAINS + 2, "else vLLM could have been told to end, and this would show nothing"
     until("its containers have ended", lambda: ended(team.pods(NAME)), 40)
+
+
+def value_of(pod: dict[str, Any], flag: str) -> str:
+    (words,) = [item["args"] for item in pod["spec"]["containers"] if item["name"] == "engine"]
+    return str(words[words.index(flag) + 1])

@@ -25,7 +25,10 @@ from support import vllm
 __all__ = ["FAKE", "REAL", "VLLM_FLAGS", "VllmProcess", "free_port", "real_vllm", "running_real", "vllm_process"]
 
 FAKE, REAL = "fake", "real"
-VLLM_FLAGS = ("--generation-config", "vllm", "--enable-prompt-tokens-details", "--shutdown-timeout", "60")
+VLLM_FLAGS = (
+    *("--generation-config", "vllm", "--enable-prompt-tokens-details", "--shutdown-timeout", "60"),
+    *("--structured-outputs-config.backend", "guidance"),
+)
 _REAL_FLAGS = (
     *("--enforce-eager", "--dtype", os.environ.get("VICUNA_VLLM_DTYPE", "float32"), "--disable-fastapi-docs"),
     *shlex.split(os.environ.get("VICUNA_VLLM_FLAGS", "")),

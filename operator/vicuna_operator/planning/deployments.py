@@ -45,6 +45,11 @@ class DeploymentView:
     engine_image: str | None = None  # of the container with vLLM; None where there is none
 
     @property
+    def images(self) -> dict[str, str]:
+        """Return its containers' images by the names they have in the status."""
+        return {"image": self.image} | ({"engineImage": self.engine_image} if self.engine_image else {})
+
+    @property
     def revision(self) -> str:
         """Return the revision it serves."""
         return self.meta.labels.get(c.LABEL_REVISION, "")

@@ -38,7 +38,7 @@ def _entry(item: DeploymentView, outcome: Outcome, since: str) -> dict[str, str]
     return {
         "revision": item.revision,
         "artifactID": item.artifact_id,
-        "image": item.image,
+        **item.images,
         "since": since,
         "outcome": str(outcome),
         "reason": str(outcome),

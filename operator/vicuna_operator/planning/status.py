@@ -149,7 +149,7 @@ def _active(model: Model, serving: ServingStage, ready_all: int, now: datetime) 
     return {
         "revision": item.revision,
         "artifactID": item.artifact_id,
-        "image": item.image,
+        **item.images,
         "since": since or format_time(now),
     }
 
@@ -164,7 +164,7 @@ def _target(model: Model, weights: WeightsStage, serving: ServingStage, now: dat
 
 
 def _image_outdated(model: Model, serving: ServingStage, config: PlanConfig) -> bool | None:
-    """Tell whether the chart has other default images by now; None while no revision is known."""
+    """Tell whether the chart has other default images of either container by now; None while no revision is known."""
     return None if serving.target is None else serving.images != config.images(spec_of(model).serving)
 
 

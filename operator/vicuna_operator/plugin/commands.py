@@ -11,7 +11,7 @@ from vicuna_operator.api.conditions import ConditionType, find_condition, format
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
-from vicuna_operator.plugin.history import history_rows, table
+from vicuna_operator.plugin.history import columns_of, history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
 from vicuna_operator.plugin.model_objects import ModelObjects, read_model
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
@@ -54,7 +54,7 @@ def history(kubectl: Kubectl, name: str, *, as_json: bool) -> int:
     if as_json:
         say(json.dumps(rows, indent=2))
     else:
-        say(table(rows) if rows else f"{name} has not served yet")
+        say(table(rows, columns_of(rows)) if rows else f"{name} has not served yet")
     return 0
 
 
@@ -132,10 +132,10 @@ def _stops_all(serving: Mapping[str, Any]) -> bool:
 def upgrade(kubectl: Kubectl, name: str) -> int:
     """Ask for the operator's present default image."""
     body = read_model(kubectl, name)
-    image = ((body.get("spec") or {}).get("serving") or {}).get("image")
     status = body.get("status") or {}
-    if image and not status.get("imageOutdated"):  # with vLLM there is a second image
-        raise PluginError(f"spec.serving.image states {image}; change it there")
+    stated = _stated_images(body)
+    if stated and not status.get("imageOutdated"):  # of two images, the other may be a default that is outdated
+        raise PluginError(f"{' and '.join(stated)}; change it there")
     revision = (status.get("target") or {}).get("revision")
     if not revision:
         raise PluginError(f"{name} has no revision yet; its first one takes the default image anyway")
@@ -145,6 +145,11 @@ def upgrade(kubectl: Kubectl, name: str) -> int:
     _annotate(kubectl, name, {c.ANNOTATION_UPGRADE: str(revision)})
     say(f"{name} takes the operator's default image; follow it with `kubectl vicuna wait {name}`")
     return 0
+
+
+def _stated_images(body: Mapping[str, Any]) -> list[str]:
+    serving = (body.get("spec") or {}).get("serving") or {}
+    return [f"spec.serving.{name} states {serving[name]}" for name in ("image", "engineImage") if serving.get(name)]
 
 
 def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:

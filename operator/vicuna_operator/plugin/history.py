@@ -5,9 +5,9 @@ from typing import Any
 
 from vicuna_operator.plugin.model_objects import ModelObjects
 
-__all__ = ["history_rows", "table"]
+__all__ = ["columns_of", "history_rows", "table"]
 
-_COLUMNS = ("revision", "artifactID", "image", "since", "outcome", "reason", "kept", "now")
+_COLUMNS = ("revision", "artifactID", "image", "engineImage", "since", "outcome", "reason", "kept", "now")
 
 
 def history_rows(objects: ModelObjects) -> list[dict[str, Any]]:
@@ -21,7 +21,13 @@ def history_rows(objects: ModelObjects) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = _COLUMNS) -> str:
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of a history; vLLM's image is one only where some revision had it."""
+    with_vllm = any("engineImage" in row for row in rows)
+    return [name for name in _COLUMNS if with_vllm or name != "engineImage"]
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Lay out rows in columns, as kubectl does."""
     lines = [[name.upper() for name in columns], *([_cell(row.get(name)) for name in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

@@ -116,8 +116,7 @@ def _revision(objects: ModelObjects, item: DeploymentView) -> Node:
     pods = [pod for pod in objects.pods if pod.revision == item.revision]
     ready = ready_pods(pods, item.revision)
     roles = [member for member in ("active", "target") if item.revision == objects.revision_in(member)]
-    images = [item.image, *([item.engine_image] if item.engine_image else [])]
-    state = ", ".join([*roles, f"{ready} of {item.replicas} ready", *images])
+    state = ", ".join([*roles, f"{ready} of {item.replicas} ready", *item.images.values()])
     failed = item.failed or {}
     cause = f"{failed['reason']}: {failed.get('message', '')}" if "reason" in failed else item.refused
     return Node("revision", item.revision, state, cause, [_pod(objects, pod) for pod in pods])

@@ -65,7 +65,8 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
     (front,) = pod["containers"]
     resources, front["resources"] = front["resources"], dict(_FRONT_RESOURCES)
     front["volumeMounts"] = [*(item for item in front["volumeMounts"] if item["name"] != "shm"), dict(_RUN_MOUNT)]
-    pod["terminationGracePeriodSeconds"] += _GRACE_SECONDS
+    front_grace = pod["terminationGracePeriodSeconds"]
+    pod["terminationGracePeriodSeconds"] = front_grace + _GRACE_SECONDS
     pod["volumes"] += [{"name": "run", "emptyDir": {}}, {"name": "engine-tmp", "emptyDir": {}}]
     pod["containers"].append(
         {
@@ -76,7 +77,7 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
             "args": _arguments(model, artifact_id),
             "env": environment(variables, serving.env),
             "livenessProbe": dict(_HANG_PROBE),
-            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", _until_drained()]}}},
+            "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", _until_drained(front_grace)]}}},
             "resources": resources,
             "securityContext": dict(CONTAINER_SECURITY),
             "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -90,8 +91,9 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
     )
 
 
-def _until_drained() -> str:
-    return f"until [ -e {c.DRAINED_FILE} ]; do sleep 1; done"
+def _until_drained(seconds: int) -> str:
+    """Return a script that ends once the front has drained, or after so many seconds: a killed front writes no file."""
+    return f"n=0; until [ -e {c.DRAINED_FILE} ] || [ $n -ge {seconds} ]; do sleep 1; n=$((n+1)); done"
 
 
 def _arguments(model: Model, artifact_id: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 Sources: parameter shapes as in transformers' LlamaForCausalLM; int8 as in bitsandbytes' Linear8bitLt (one byte per
 weight and one float32 scale per output), nf4 as in its Linear4bit (half a byte per weight and one float32 scale per
-block of 64). Embedding, output head and norms keep their format.
+block of 64), fp8 as in vLLM's model_executor/layers/quantization/online/fp8.py (one byte per weight and one float32
+scale per matrix). Embedding, output head and norms keep their format.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ __all__ = ["MemoryEstimate", "memory_estimate"]
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _NF4_BLOCK = 64
+_LEFT_FREE = 0.1
+"""Of each GPU, beside `_PASS_BYTES`: what the driver, its libraries and other processes hold."""
+_PASS_BYTES = 2**30
+"""Of each GPU: what one forward pass works with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,11 @@ class MemoryEstimate:
         """Return weights and cache for so many tokens."""
         return self.weights + tokens * self.kv_per_token
 
+    def tokens_on(self, gpus: int, gpu_bytes: int) -> int:
+        """Return how many tokens have room beside the weights, which are split over GPUs of one size; 0: none."""
+        usable = gpus * (int(gpu_bytes * (1 - _LEFT_FREE)) - _PASS_BYTES)
+        return max(0, (usable - self.weights) // self.kv_per_token)
+
 
 def memory_estimate(config: Mapping[str, Any], dtype: str, quantization: str = "none") -> MemoryEstimate:
     """Return what a model needs.
@@ -40,7 +50,7 @@ def memory_estimate(config: Mapping[str, Any], dtype: str, quantization: str = "
     Args:
         config: Content of its config.json.
         dtype: float16, bfloat16 or float32.
-        quantization: none, int8 or nf4.
+        quantization: none, int8, nf4 or fp8.
 
     Raises:
         InputError: `ConfigIncomplete`, naming the field.
@@ -65,6 +75,8 @@ def _matrix_bytes(rows: int, columns: int, size: int, quantization: str) -> int:
     count = rows * columns
     if quantization == "int8":
         return count + 4 * rows
+    if quantization == "fp8":
+        return count + 4
     if quantization == "nf4":
         return count // 2 + 4 * -(-count // _NF4_BLOCK)
     return count * size

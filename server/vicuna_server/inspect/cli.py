@@ -10,6 +10,7 @@ from vicuna_contract.merge_arguments import SOURCE, declare_links, declare_recip
 from vicuna_server.errors import InputError, UsageError, VicunaError
 from vicuna_server.extras import unexpected_error
 from vicuna_server.files.beneath import links_allowed
+from vicuna_server.inspect.gpus import Gpus
 from vicuna_server.merge.request import Request
 from vicuna_server.run.cancellation import stopping_on_signals
 from vicuna_server.run.control import Control
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     declare_links(parser)
     parser.add_argument("--digest", action="store_true", help="read everything and print each source's digest")
     parser.add_argument("--memory", action="store_true", help="how much memory serving takes, by type")
+    parser.add_argument(
+        "--gpus",
+        type=Gpus.parse,
+        metavar="[N x]SIZE",
+        help="with --memory: how many tokens have room beside the weights on such GPUs (24Gi, 2x80Gi)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -47,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             request = _request(args)
             control = Control(bar or _Warnings(), stop)
-            report = inspect(request, request.sources(), control, digest=args.digest, memory=args.memory)
+            report = inspect(
+                request, request.sources(), control, digest=args.digest, memory=args.memory, gpus=args.gpus
+            )
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback
@@ -65,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace) -> Request:
     if len(args.uris) > 2:
         raise UsageError("give one URI to inspect, or two to check together: base and delta; adapters by --adapter")
+    if args.gpus is not None and not args.memory:
+        raise UsageError("--gpus says what --memory counts with; give both")
     base, *deltas = args.uris
     return Request(
         base=base,

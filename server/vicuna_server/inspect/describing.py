@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from vicuna_contract.heads import Heads
 from vicuna_contract.templates import AUTO
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.errors import InputError
 from vicuna_server.files.beneath import read_file
 from vicuna_server.inspect.description import AdapterSummary, Description, SourceFile, TokenizerFiles, findings
+from vicuna_server.inspect.gpus import Gpus
 from vicuna_server.inspect.memory import memory_table
 from vicuna_server.merge.arithmetic.layout import OutputTensor
 from vicuna_server.merge.inputs import Input
@@ -43,7 +45,9 @@ _LAYOUTS: dict[str, Literal["safetensors", "pickle", "meta"]] = {
 }
 
 
-def describe(source: Input, scratch: Path, control: Control, *, memory: bool, alone: bool) -> Description:
+def describe(
+    source: Input, scratch: Path, control: Control, *, memory: bool, gpus: Gpus | None, alone: bool
+) -> Description:
     """Open one source and say what it is; what is wrong with it stands in `problems`.
 
     Args:
@@ -51,6 +55,7 @@ def describe(source: Input, scratch: Path, control: Control, *, memory: bool, al
         scratch: a folder for the small files of a source on a hub.
         control: ends the run on a signal.
         memory: whether to add the table of memory.
+        gpus: what the table tells the room on; None: of none.
         alone: whether nothing else is inspected: then a broken tokenizer is a problem; else another's may be merged.
 
     Raises:
@@ -72,12 +77,18 @@ def describe(source: Input, scratch: Path, control: Control, *, memory: bool, al
         with problems.collecting():
             found.fingerprint = source.fingerprint()
         if memory:
-            try:
-                found.memory = memory_table(checkpoint.config, found.vocabulary)
-            except InputError as error:
-                problems.warn(error.reason, error.message)
+            _describe_memory(found, checkpoint.config, gpus, problems)
     found.problems, found.warnings = findings(problems.found), findings(problems.warnings)
     return found
+
+
+def _describe_memory(found: Description, config: Mapping[str, Any], gpus: Gpus | None, problems: Problems) -> None:
+    try:
+        found.memory = memory_table(config, found.vocabulary, gpus)
+    except InputError as error:
+        problems.warn(error.reason, error.message)
+    heads = Heads.of(config.get("num_attention_heads"), config.get("num_key_value_heads"))
+    found.tensor_parallel = heads.counts() if heads is not None else None
 
 
 def _open(source: Input) -> None:

@@ -69,6 +69,7 @@ class Description(_Part):
     artifact: Manifest | None = None
     adapter: AdapterSummary | None = None
     memory: list[MemoryRow] | None = None
+    tensor_parallel: list[int] | None = None
     problems: list[Finding] = Field(default_factory=list)
     warnings: list[Finding] = Field(default_factory=list)
 

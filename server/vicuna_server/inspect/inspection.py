@@ -13,6 +13,7 @@ from vicuna_server.artifacts import identity
 from vicuna_server.artifacts.digests import digest_files
 from vicuna_server.inspect.describing import describe
 from vicuna_server.inspect.description import Description, Finding, findings
+from vicuna_server.inspect.gpus import Gpus
 from vicuna_server.merge.inputs import Input, Sources
 from vicuna_server.merge.planning.plan import Plan, plan_request
 from vicuna_server.merge.request import Request
@@ -61,7 +62,9 @@ class Report(_Part):
         return not self.problems and not any(source.problems for source in self.sources)
 
 
-def inspect(request: Request, sources: Sources, control: Control, *, digest: bool, memory: bool) -> Report:
+def inspect(
+    request: Request, sources: Sources, control: Control, *, digest: bool, memory: bool, gpus: Gpus | None = None
+) -> Report:
     """Look at the sources; with a delta or adapters also at what merging them would make.
 
     Args:
@@ -70,20 +73,23 @@ def inspect(request: Request, sources: Sources, control: Control, *, digest: boo
         control: counts the bytes where a digest is asked for, and ends the run on a signal.
         digest: whether to read everything and give each source's digest.
         memory: whether to add the table of memory.
+        gpus: what the table tells the room on; None: of none.
 
     Raises:
         UnreachableError: a source cannot be reached right now.
         InterruptedRunError: a signal came.
     """
     with TemporaryDirectory(prefix="vicuna-inspect-") as folder:
-        return _inspect(request, sources, control, Path(folder), digest=digest, memory=memory)
+        alone = len(sources.all) == 1
+        described = [
+            describe(each, Path(folder), control, memory=memory, gpus=gpus, alone=alone) for each in sources.all
+        ]
+        return _together(request, sources, control, described, digest=digest)
 
 
-def _inspect(
-    request: Request, sources: Sources, control: Control, scratch: Path, *, digest: bool, memory: bool
+def _together(
+    request: Request, sources: Sources, control: Control, described: list[Description], *, digest: bool
 ) -> Report:
-    alone = len(sources.all) == 1
-    described = [describe(each, scratch, control, memory=memory, alone=alone) for each in sources.all]
     problems = Problems()
     plan = plan_request(request, sources, problems) if len(described) > 1 else None
     if plan is not None:

@@ -62,6 +62,8 @@ def _print_source(source: Description, page: "_Page") -> None:
         page.line("digest", source.digest)
     if source.memory is not None:
         _print_memory(source.memory, page)
+    if source.tensor_parallel:
+        page.line("tensor split", f"over {', '.join(map(str, source.tensor_parallel))} GPUs (engine vllm)")
     page.findings(source.problems, source.warnings)
 
 
@@ -111,11 +113,13 @@ def _print_plan(plan: PlanSummary, page: "_Page") -> None:
 
 
 def _print_memory(rows: Sequence[MemoryRow], page: "_Page") -> None:
-    page.line("memory", f"{'dtype':<10}{'quantization':<14}{'weights':>12}{'cache/token':>14}{'full context':>14}")
+    head = f"{'dtype':<10}{'quantization':<14}{'weights':>12}{'cache/token':>14}{'full context':>14}"
+    page.line("memory", head + (f"{'tokens that fit':>17}" if any(row.tokens is not None for row in rows) else ""))
     for row in rows:
         cells = (row.weights, row.cache_per_token, row.cache_per_context)
         weights, token, context = ("unknown" if cell is None else readable_size(cell) for cell in cells)
-        page.line("", f"{row.dtype:<10}{row.quantization:<14}{weights:>12}{token:>14}{context:>14}")
+        room = "" if row.tokens is None else f"{row.tokens or 'none':>17}"
+        page.line("", f"{row.dtype:<10}{row.quantization:<14}{weights:>12}{token:>14}{context:>14}{room}")
 
 
 class _Page:

@@ -17,6 +17,7 @@ from tempfile import NamedTemporaryFile
 import httpx
 import pytest
 
+from support.engine_pod import prestop_hook
 from support.engines import FAKE, VllmProcess, vllm_process
 from support.serving import write_tiny_model
 
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def vllm(folder: Path, tmp_path: Path) -> Iterator[VllmProcess]:
     speed = {"FAKE_VLLM_TOKENS": "10000", "FAKE_VLLM_TOKENS_PER_SECOND": "20"}
-    with vllm_process(FAKE, folder, tmp_path / "vllm.log", **speed) as server:
+    with vllm_process(FAKE, folder, tmp_path / "vllm.log", "--shutdown-timeout", "1", **speed) as server:
         yield server
 
 
@@ -112,6 +113,13 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
         time.sleep(0.02)
 
 
+def end_as_the_kubelet_does(server: Front, vllm: VllmProcess, drained: Path) -> None:
+    """Tell both to end at once; vLLM's preStop hook comes first."""
+    server.process.send_signal(signal.SIGTERM)
+    subprocess.run(prestop_hook(drained), check=True, timeout=60)
+    vllm.running.send_signal(signal.SIGTERM)
+
+
 def test_a_drain_under_load_cuts_no_stream_refuses_nothing_and_lets_vllm_end_last(
     folder: Path, vllm: VllmProcess, tmp_path: Path
 ) -> None:
@@ -125,7 +133,7 @@ def test_a_drain_under_load_cuts_no_stream_refuses_nothing_and_lets_vllm_end_las
         before = [pool.submit(server.ask, 100) for _ in range(8)]  # 5 seconds, longer than the grace
         while vllm.gauge("vllm:num_requests_running") < 8:
             time.sleep(0.02)
-        server.process.send_signal(signal.SIGTERM)
+        ending = pool.submit(end_as_the_kubelet_does, server, vllm, drained)
         while server.status("/readyz") != 503:
             time.sleep(0.02)
         late = [pool.submit(server.ask, 10) for _ in range(8)]
@@ -134,7 +142,7 @@ def test_a_drain_under_load_cuts_no_stream_refuses_nothing_and_lets_vllm_end_las
         assert [one.result() for one in before] == [(200, "length", 100)] * 8
         assert server.process.wait(30) == 0
         assert drained.exists()
-    vllm.running.send_signal(signal.SIGTERM)
+        ending.result()
     assert vllm.running.wait(30) == 0
 
 

@@ -30,6 +30,7 @@ def test_it_listens_where_only_its_front_reaches_it_and_answers_what_is_asked() 
     assert (value(words, "--host"), value(words, "--port")) == ("127.0.0.1", "8001")
     assert value(words, "--generation-config") == "vllm", "no sampling defaults of the artifact's"
     assert {"--disable-fastapi-docs", "--enable-prompt-tokens-details"} <= set(words)
+    assert value(words, "--structured-outputs-config.backend") == "guidance", "what the front checks constraints with"
     assert int(value(words, "--shutdown-timeout")) < 15, "within what the pod's grace period leaves it"
 
 
@@ -78,6 +79,7 @@ def test_flags_that_tune_are_taken(added: list[str]) -> None:
         (["--enforce-eager", "--middleware=x.Y"], 1, "'--middleware' is not allowed"),
         (["--enforce_eager"], 0, "not allowed"),
         (["--enforce"], 0, "not allowed"),
+        (["--structured-outputs-config.backend=outlines"], 0, "not allowed"),
         (["-O3"], 0, "not allowed"),
         (["stray"], 0, "'stray' is not allowed"),
         (["--block-size", "16", "32"], 2, "'32' is not allowed"),
@@ -100,6 +102,33 @@ def test_others_are_refused_by_name_with_the_next_step(added: list[str], index: 
         EngineArguments.check(added)
     assert refused.value.index == index
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("ending", ["", "=x", "=/x", "=true", '={"a": "b"}', ".b=c"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        # These load code, read other files or open doors; spelled out, shortened as argparse allows, and with `_`.
+        *("--trust-remote-code", "--trust-remote", "--trust_remote_code", "--tokenizer", "--model", "--config"),
+        *("--chat-template", "--download-dir", "--load-format", "--hf-overrides", "--logits-processors"),
+        *("--worker-cls", "--worker-extension-cls", "--middleware", "--tool-parser-plugin", "--lora-modules"),
+        *("--reasoning-parser-plugin", "--kv-transfer-config", "--structured-outputs-config", "--compilation-config"),
+        *("--host", "--port", "--uds", "--api-key", "--ssl-keyfile", "-cc", "-O", "-tp", "--", "-"),
+        # Those that are allowed, spelled otherwise.
+        *("--gpu-memory-util", "--gpu_memory_utilization", "--GPU-MEMORY-UTILIZATION", " --enforce-eager"),
+    ],
+)
+def test_no_spelling_lets_another_flag_in(flag: str, ending: str) -> None:
+    for added in ([flag + ending], ["--enforce-eager", flag + ending], ["--block-size", flag + ending]):
+        with pytest.raises(RefusedArgumentError):
+            EngineArguments.check(added)
+
+
+@pytest.mark.parametrize("ending", [".b=1", ".b", "=1\n", "=1 --trust-remote-code", "=1,2", "+=1"])
+@pytest.mark.parametrize("flag", sorted(ALLOWED_FLAGS))
+def test_no_value_brings_more_than_itself(flag: str, ending: str) -> None:
+    with pytest.raises(RefusedArgumentError):
+        EngineArguments.check([flag + ending])
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from([*ALLOWED_FLAGS, *FIELDS_OF_FLAGS, "1", "0.5"]), max_size=6))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support import crd_schema
 from support.cluster import model_body
 from support.memory_kube import Body
 from support.world import ARTIFACT, CONFIG, World
@@ -33,6 +34,11 @@ def deployed(**serving: Any) -> World:
 def images(made: World) -> list[str]:
     newest = max(made.all("Deployment"), key=lambda item: item["metadata"]["creationTimestamp"])
     return [item["image"] for item in newest["spec"]["template"]["spec"]["containers"]]
+
+
+def both(entry: Body) -> list[str]:
+    """Return the images that an entry of the status has."""
+    return [entry["image"], entry["engineImage"]]
 
 
 def merged_with(made: World, **heads: int) -> None:
@@ -96,6 +102,19 @@ def test_a_new_default_of_either_touches_nothing_until_it_is_asked_for(newer: di
     assert made.status["target"]["revision"] != before
     assert images(made) == [newer.get("front_image", FRONT), newer.get("vllm_image", VLLM)]
     assert made.status["imageOutdated"] is False
+    assert [both(entry) for entry in (made.status["active"], *made.status["history"])] == [images(made)] * 2 + [
+        [FRONT, VLLM]
+    ]
+
+
+def test_a_revision_of_another_engine_has_no_engine_image_in_the_status() -> None:
+    made = deployed()
+    assert made.status["active"]["engineImage"] == VLLM
+    made.edit(serving={"engine": "builtin"})
+    made.settle()
+    entries = (made.status["active"], *made.status["history"])
+    assert [entry.get("engineImage") for entry in entries] == [None, None, VLLM]
+    assert crd_schema.schema_errors(made.status, crd_schema.schema()["properties"]["status"]) == []
 
 
 def test_a_restart_keeps_both_images() -> None:

@@ -84,6 +84,18 @@ def test_history_says_what_can_be_gone_back_to(capsys: Capture) -> None:
     assert len(lines) == 5
 
 
+def test_history_has_a_column_for_vllms_image_once_a_revision_had_one(capsys: Capture) -> None:
+    world = World(model_body(serving={"replicas": 1}))
+    world.deploy()
+    world.edit(serving={"engine": "vllm"})
+    world.settle()
+    assert run(world, "history", "demo") == 0
+    head, newest, *older = capsys.readouterr().out.splitlines()
+    assert head.split()[2:5] == ["IMAGE", "ENGINEIMAGE", "SINCE"]
+    assert newest.split()[2:4] == [CONFIG.server_image, VLLM_IMAGE]
+    assert [line.split()[2:4] for line in older if "Succeeded" in line] == [[CONFIG.server_image, "-"]]
+
+
 def test_rollback_brings_the_last_good_revision_back_and_merges_nothing(capsys: Capture) -> None:
     world = edited()
     first = active(world)
@@ -168,7 +180,8 @@ def test_upgrade_and_rollback_with_vllm_are_of_both_images(capsys: Capture) -> N
     world.edit(serving={"engineImage": "mine:1"})
     world.settle()
     assert run(world, "upgrade", "demo") == 1
-    assert "spec.serving.image states front:1" in capsys.readouterr().err
+    said = "spec.serving.image states front:1 and spec.serving.engineImage states mine:1; change it there"
+    assert said in capsys.readouterr().err
 
 
 def test_rollback_to_another_claim_and_back() -> None:

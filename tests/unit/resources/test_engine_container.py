@@ -1,14 +1,16 @@
 """A pod with vLLM: what belongs to the front, what to the engine, and in which order they end."""
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.engine_pod import VLLM_IMAGE, engine_pod, prestop_hook
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.resources.deployment import revision_deployment
-
-VLLM_IMAGE = "registry.example/vllm:0.32"
 
 
 def model(**serving: Any) -> Model:
@@ -18,18 +20,8 @@ def model(**serving: Any) -> Model:
     return found
 
 
-def pod(image: str | None = VLLM_IMAGE, **serving: Any) -> dict[str, Any]:
-    made = revision_deployment(
-        model(**{"engine": "vllm", **serving}), revision="0a0a0a0a", artifact_id="0" * 16, image="front:1",
-        engine_image=image, pull_policy="Always", replicas=1, shared_volume=True, annotations={}, digest="d" * 64,
-        gateway_keys="a" * 43 + "=",
-    )  # fmt: skip
-    found: dict[str, Any] = made["spec"]["template"]["spec"]
-    return found
-
-
 def containers(**serving: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    front, engine = pod(**serving)["containers"]
+    front, engine = engine_pod(**serving)["containers"]
     assert (front["name"], engine["name"]) == ("server", "engine")
     return front, engine
 
@@ -77,8 +69,45 @@ def test_the_engine_ends_after_its_front_has_drained() -> None:
     assert "lifecycle" not in front
 
 
+def run_hook(folder: Path, *, drained_after: int | None, **serving: Any) -> int:
+    """Run the hook with a clock of its own, whose `sleep` takes no time; return how many seconds it waited."""
+    drained, log, sleep = folder / "drained", folder / "log", folder / "sleep"
+    write = "" if drained_after is None else f'[ "$(wc -l < {log})" -lt {drained_after} ] || touch {drained}'
+    sleep.write_text(f'#!/bin/sh\necho "$1" >> {log}\n{write}\n')
+    sleep.chmod(0o755)
+    log.touch()
+    if drained_after == 0:
+        drained.touch()
+    path = f"{folder}:{os.environ['PATH']}"
+    subprocess.run(prestop_hook(drained, **serving), env={"PATH": path}, check=True, timeout=60)
+    return sum(map(int, log.read_text().split()))
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 7])
+def test_the_hook_ends_with_the_drain_and_not_before(tmp_path: Path, seconds: int) -> None:
+    assert run_hook(tmp_path, drained_after=seconds) == seconds
+
+
+def test_where_the_front_was_killed_the_hook_leaves_the_engine_time_to_end(tmp_path: Path) -> None:
+    grace = engine_pod(maxStreamSeconds=5)["terminationGracePeriodSeconds"]
+    assert run_hook(tmp_path, drained_after=None, maxStreamSeconds=5) == grace - 15 == 5 + 30
+
+
+@pytest.mark.long
+def test_the_hook_waits_in_real_time(tmp_path: Path) -> None:
+    drained = tmp_path / "drained"
+    with subprocess.Popen(prestop_hook(drained)) as waiting:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(0.5)
+            drained.touch()
+            assert waiting.wait(10) == 0
+        finally:
+            waiting.kill()
+
+
 def test_the_grace_period_covers_the_longest_stream_the_front_and_the_engine() -> None:
-    assert pod(maxStreamSeconds=300)["terminationGracePeriodSeconds"] == 300 + 30 + 15
+    assert engine_pod(maxStreamSeconds=300)["terminationGracePeriodSeconds"] == 300 + 30 + 15
 
 
 def test_a_hung_engine_is_killed_within_seconds_and_a_starting_one_never() -> None:
@@ -92,7 +121,7 @@ def test_a_hung_engine_is_killed_within_seconds_and_a_starting_one_never() -> No
 
 def test_each_writes_where_the_other_does_not() -> None:
     front, engine = containers()
-    volumes = {volume["name"]: volume for volume in pod()["volumes"]}
+    volumes = {volume["name"]: volume for volume in engine_pod()["volumes"]}
     writable = [
         {mount["name"] for mount in item["volumeMounts"] if not mount.get("readOnly")} for item in (front, engine)
     ]
@@ -113,7 +142,7 @@ def test_keys_and_digests_are_the_fronts_and_the_users_variables_are_for_both() 
 @pytest.mark.parametrize(("image", "engine"), [(None, "vllm"), (VLLM_IMAGE, "builtin")])
 def test_an_image_of_vllm_without_vllm_or_the_reverse_is_a_bug(image: str | None, engine: str) -> None:
     with pytest.raises(ValueError, match="image of vLLM"):
-        pod(image, engine=engine)
+        engine_pod(image, engine=engine)
 
 
 def test_only_images_that_the_spec_leaves_open_are_noted_as_defaults() -> None:

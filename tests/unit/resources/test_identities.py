@@ -3,7 +3,9 @@
 `identities/*.json` holds specs and what version 0.1.0 made of them. Nothing there is ever rewritten. A new field gets a
 case of its own: write `case`, `model` and `spec`; `UPDATE_GOLDEN=1 pytest tests/unit/resources` fills in the rest.
 
-- stored.json: the examples, the golden specs and the models of `planning/upgrades`, as they were in 0.1.0.
+- stored.json: the examples, the golden specs and the models of `planning/upgrades`, as they were in 0.1.0. vLLM's
+  `engine` arguments alone may still grow until a release has them: they are no part of a revision, whose Deployment is
+  written once.
 - generated.json: drawn at random over all fields, then frozen; and odd sources and quantities one by one.
 - local.json: what only `vicuna-operator up` takes.
 - quoted.json: sources with `#`, `?`, `%` and blanks. Their `merge` arguments are quoted URIs, the one thing not as in
