@@ -72,9 +72,7 @@ class ChatMessage(RequestPart):
     @model_validator(mode="after")
     def _has_content(self) -> Self:
         if self.calls and self.role != "assistant":
-            raise ValueError(
-                "tool_calls: only an assistant's message makes calls; leave it out, or change the role"
-            )
+            raise ValueError("tool_calls: only an assistant's message makes calls; leave it out, or change the role")
         if self.audio:
             raise ValueError("audio: not supported, this model reads text only; send the words as content")
         if self.content is None and self.role not in ("assistant", "tool", "function"):
