@@ -70,8 +70,11 @@ async def test_every_response_has_an_id_of_its_own(server: Running) -> None:
 @pytest.mark.parametrize(
     ("message", "param", "said"),
     [
-        ({"role": "tool", "tool_call_id": "1", "content": "sunny"}, "messages.0.role", "tools are not supported"),
-        ({"role": "function", "name": "f", "content": "{}"}, "messages.0.role", "tools are not supported"),
+        (
+            {"role": "user", "content": "a", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+            "messages.0",
+            "only an assistant's message makes calls",
+        ),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
             "messages.0.content.0.type",

@@ -38,7 +38,19 @@ async def server() -> AsyncIterator[Running]:
 async def test_models(server: Running) -> None:
     listed = await server.client.models.list()
     assert [model.id for model in listed.data] == [MODEL]
-    assert (await server.client.models.retrieve(MODEL)).id == MODEL
+    one = await server.client.models.retrieve(MODEL)
+    assert one == listed.data[0]
+    assert one.model_extra == {
+        "max_model_len": 50,
+        "capabilities": {
+            "chat": True,
+            "completions": True,
+            "embeddings": True,
+            "tools": "generic",
+            "tool_format": "generic",
+            "reasoning": False,
+        },
+    }
     with pytest.raises(openai.NotFoundError):
         await server.client.models.retrieve("other")
 

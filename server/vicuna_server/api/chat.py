@@ -7,14 +7,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_contract.names import TRIMMED_HEADER
+from vicuna_server.api.chat_parts import ChatParts
 from vicuna_server.api.choices import Choices
+from vicuna_server.api.conversation import choice_of, conversation, tools_of
 from vicuna_server.api.generation import CompletedChoice, GenerationService
 from vicuna_server.api.logprobs import chat_logprobs, prompt_logprobs
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import frame
-from vicuna_server.engine import ChatPrompt, OutputChunk, PromptToken, TokenLogprob
-from vicuna_server.prompts import Message
-from vicuna_server.protocol.chat import ChatMessage, ChatRequest
+from vicuna_server.engine import OutputChunk, PromptToken, TokenLogprob
+from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.chat_completion import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -26,8 +27,10 @@ from vicuna_server.protocol.chat_completion import (
     chat_usage_chunk,
 )
 from vicuna_server.protocol.envelope import Envelope
+from vicuna_server.tools.parsing import OutputParser
+from vicuna_server.tools.planning import plan_answer
 
-__all__ = ["conversation", "router"]
+__all__ = ["router"]
 
 
 def router(service: GenerationService) -> APIRouter:
@@ -39,12 +42,16 @@ def router(service: GenerationService) -> APIRouter:
         """Complete a conversation, whole or as a stream of server-sent events."""
         body = await service.read(request, ChatRequest)
         service.check(body)
-        messages, trim = conversation(body.messages), body.truncation == "auto"
-        prompt = await service.engine.prepare(messages, body.token_limit, trim=trim)
+        plan = plan_answer(service.engine.chat_format, tools_of(body.offered), choice_of(body))
+        messages = conversation(body.messages, plan.tools, body.chat_template_kwargs)
+        prompt = await service.engine.prepare(messages, body.token_limit, trim=body.truncation == "auto")
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await service.score(request, [prompt], body.prompt_logprobs)
-        choices = await service.start(request, body, [prompt], body.token_limit, body.alternatives)
-        response = _ChatResponse(body, service.envelope("chatcmpl"), choices)
+        choices = await service.start(
+            request, body, [prompt], body.token_limit, body.alternatives, plan.constraint, plan.shown
+        )
+        parsers = [plan.parser(thinking=prompt.thinking) for _ in range(choices.count)]
+        response = _ChatResponse(body, service.envelope("chatcmpl"), choices, parsers)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
             return service.stream(choices, request, opening, response.encode, response.tail, headers)
@@ -61,19 +68,25 @@ class _ChatResponse:
         body: The request.
         envelope: What all parts of the response have in common.
         choices: The running choices.
+        parsers: What reads each choice; None: it is text.
     """
 
-    def __init__(self, body: ChatRequest, envelope: Envelope, choices: Choices) -> None:
+    def __init__(
+        self, body: ChatRequest, envelope: Envelope, choices: Choices, parsers: Sequence[OutputParser | None]
+    ) -> None:
         self._body = body
         self._envelope = envelope
         self._choices = choices
+        reasoning = body.include_reasoning is not False
+        self._parts = [ChatParts(parser, legacy=body.legacy, reasoning=reasoning) for parser in parsers]
 
     def whole(self, completed: Sequence[CompletedChoice], scored: Sequence[PromptToken] | None) -> ChatCompletion:
         """Return the response that is not streamed; `scored`: the prompt's tokens, if they were scored."""
-        choices = [
-            chat_choice(index, one.text, one.finish_reason, self._logprobs(one.logprobs))
-            for index, one in enumerate(completed)
-        ]
+        choices = []
+        for index, (one, parts) in enumerate(zip(completed, self._parts, strict=True)):
+            message = parts.message(one.text)
+            reason = parts.finish_reason(one.finish_reason)
+            choices.append(chat_choice(index, message, reason, self._logprobs(one.logprobs)))
         response = chat_completion(self._envelope, choices, self._choices.usage)
         if scored is not None:
             response["prompt_logprobs"] = prompt_logprobs(scored)
@@ -93,15 +106,20 @@ class _ChatResponse:
 
     def encode(self, index: int, chunk: OutputChunk) -> list[ChatCompletionChunk]:
         """Return the events of an output chunk: its text, then its finish reason."""
-        events, include_usage = [], self._body.include_usage
-        if chunk.text or chunk.token_logprobs:
-            logprobs = self._logprobs(chunk.token_logprobs)
-            delta: ChatDelta = {"content": chunk.text}
-            events.append(chat_chunk(self._envelope, index, delta, logprobs=logprobs, include_usage=include_usage))
-        if chunk.finish_reason is not None:
-            reason = chunk.finish_reason
-            events.append(chat_chunk(self._envelope, index, {}, finish_reason=reason, include_usage=include_usage))
+        parts, ended = self._parts[index], chunk.finish_reason
+        deltas = parts.deltas(chunk.text, last=ended is not None)
+        if chunk.token_logprobs and not deltas:
+            deltas.append({"content": ""})  # their text is held back
+        events = [self._event(index, delta) for delta in deltas]
+        if events:
+            events[0]["choices"][0]["logprobs"] = self._logprobs(chunk.token_logprobs)
+        if ended is not None:
+            events.append(self._event(index, {}, parts.finish_reason(ended)))
         return events
+
+    def _event(self, index: int, delta: ChatDelta, finish_reason: str | None = None) -> ChatCompletionChunk:
+        include_usage = self._body.include_usage
+        return chat_chunk(self._envelope, index, delta, finish_reason=finish_reason, include_usage=include_usage)
 
     def tail(self) -> list[ChatCompletionChunk]:
         """Return the event behind the last output chunk: the usage, where it is asked for."""
@@ -109,12 +127,3 @@ class _ChatResponse:
 
     def _logprobs(self, tokens: Sequence[TokenLogprob]) -> ChatLogprobs | None:
         return chat_logprobs(tokens) if self._body.logprobs else None
-
-
-def conversation(messages: list[ChatMessage]) -> ChatPrompt:
-    """Return the messages as the engine takes them."""
-    return ChatPrompt(
-        tuple(
-            Message("system" if message.role == "developer" else message.role, message.text()) for message in messages
-        )
-    )

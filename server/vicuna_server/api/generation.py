@@ -20,6 +20,7 @@ from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.api.sharing import cache_scope
 from vicuna_server.asgi.body import read_body
 from vicuna_server.asgi.sse import DONE, EventStream, frame, while_connected
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine import (
     CacheScope,
     Engine,
@@ -99,8 +100,10 @@ class GenerationService:
         prompts: Sequence[PromptInput | PreparedPrompt],
         max_tokens: int | None,
         logprobs: int | None,
+        constraint: Constraint | None = None,
+        shown: tuple[str, ...] = (),
     ) -> Choices:
-        """Hand all choices of all prompts to the engine, once all prompts are encoded.
+        """Hand all choices of all prompts to the engine, once all prompts are encoded; see `engine_request`.
 
         Raises:
             RequestError: A prompt is too long, the response may become too large, or too many requests are waiting.
@@ -123,6 +126,8 @@ class GenerationService:
                         time_limit=limit,
                         ceiling=ceiling,
                         scope=scope,
+                        constraint=constraint,
+                        shown=shown,
                     )
                     generations.append(await self.engine.submit(wanted))
         except BaseException:

@@ -1,5 +1,7 @@
 """Probes, metrics and the list of models."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -12,7 +14,15 @@ from vicuna_server.asgi.health import health_routes
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.engine import Engine
 from vicuna_server.engine.separate import HUNG, SeparateEngine, away
-from vicuna_server.protocol.models import ModelList, ModelObject, model_list, model_not_found, model_object
+from vicuna_server.protocol.models import (
+    Capabilities,
+    ModelAbilities,
+    ModelList,
+    ModelObject,
+    model_list,
+    model_not_found,
+    model_object,
+)
 
 __all__ = ["router"]
 
@@ -20,6 +30,10 @@ __all__ = ["router"]
 def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
     """Return the routes that need no generation."""
     routes = APIRouter()
+
+    def described() -> ModelObject:
+        return model_object(settings.served_name, settings.created, _abilities(engine) if lifecycle.loaded else None)
+
     routes.include_router(health_routes(lambda: _not_ready(lifecycle, engine), lambda: engine.hung))
 
     @routes.get(ENGINE_PATH, response_class=PlainTextResponse, responses={503: {"description": "Hung"}})
@@ -36,7 +50,7 @@ def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metr
     @routes.get("/v1/models", openapi_extra=operation(None, ModelList))
     async def models() -> Response:
         """List the one model."""
-        return JSONResponse(model_list(settings.served_name, settings.created))
+        return JSONResponse(model_list(described()))
 
     @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
     async def model(name: str) -> Response:
@@ -45,9 +59,23 @@ def router(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle, metr
             raise HTTPException(404)  # `/v1/models/` is not a route
         if name != settings.served_name:
             raise model_not_found(name, settings.served_name)
-        return JSONResponse(model_object(name, settings.created))
+        return JSONResponse(described())
 
     return routes
+
+
+def _abilities(engine: Engine) -> ModelAbilities:
+    form = engine.chat_format
+    tools: Literal["native", "generic"] = "native" if form.native else "generic"
+    capabilities: Capabilities = {
+        "chat": engine.chats,
+        "completions": True,
+        "embeddings": engine.embedding_size > 0,
+        "tools": tools if engine.chats else None,
+        "tool_format": form.calls.name if engine.chats else None,
+        "reasoning": form.thinks,
+    }
+    return {"max_model_len": engine.context_length, "capabilities": capabilities}
 
 
 def _not_ready(lifecycle: Lifecycle, engine: Engine) -> str:

@@ -48,7 +48,7 @@ class PromptDesk:
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         encoded, left_out = await self._thread.run(partial(self._encoded, prompt, max_tokens, param, trim=trim))
         check_has_tokens(len(encoded))
-        return PreparedPrompt(len(encoded), param, encoded, left_out, since)
+        return PreparedPrompt(len(encoded), param, encoded, left_out, since, encoded.thinking)
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
@@ -135,7 +135,7 @@ def open_request(
     ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else model_ends)
     check_tokens(request, size, budget, ends)
     answer = Answer(
-        lambda ids: encoder.decode(list(ids), skip_special_tokens=request.skip_special_tokens),
+        encoder.decoder(skip_special_tokens=request.skip_special_tokens, shown=request.shown_special_tokens),
         ends,
         (*encoded.stop, *request.stop),
         budget,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,8 @@ import jinja2  # noqa: F401  # a missing package shows here as an error that nam
 
 from vicuna_server.engine.template_process import MOST_BYTES, MOST_SECONDS, read_frame, write_frame
 from vicuna_server.errors import OverloadedError, RequestError
-from vicuna_server.prompts import Message
+from vicuna_server.prompts import Message, Tool
+from vicuna_server.prompts.template_data import mapped, message_data, tool_data
 
 __all__ = ["Renderer"]
 
@@ -49,18 +50,34 @@ class Renderer:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., Any] | None = None
 
-    def render(self, messages: Iterable[Message], *, continues: bool) -> str:
+    def render(
+        self,
+        messages: Iterable[Message],
+        *,
+        continues: bool,
+        tools: Iterable[Tool] = (),
+        variables: Mapping[str, object] | None = None,
+        change: Callable[[str], str] = str,
+    ) -> str:
         """Return the prompt.
 
         Args:
-            messages: The conversation, which the template sees as dicts of role and content.
+            messages: The conversation, which the template sees as `template_data` makes it.
             continues: Whether the last message, an assistant's, is to be continued.
+            tools: Functions that may be called.
+            variables: Further names that the template may use, with JSON values.
+            change: Applied to each text of the conversation before the template sees it.
 
         Raises:
             RequestError: The template refuses the conversation, or `template_failed`: it takes too much for it.
             OverloadedError: The process cannot be started.
         """
-        asked = {"messages": [(one.role, one.content) for one in messages], "continues": continues}
+        asked = {
+            "messages": [message_data(one, change) for one in messages],
+            "tools": [tool_data(one, change) for one in tools] or None,
+            "variables": mapped(dict(variables or {}), change),
+            "continues": continues,
+        }
         answer = _exchange(self._started(), asked, WAIT_SECONDS)
         if answer is None:
             self.close()

@@ -35,6 +35,7 @@ from vicuna_server.engine.scripted_words import (
     Script,
     WordCounts,
     certain_logprobs,
+    chat_script,
     letter_vector,
     script_of,
     word_decoder,
@@ -43,7 +44,8 @@ from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
 from vicuna_server.errors import EngineError, RequestError
-from vicuna_server.prompts import Conversation, get_template
+from vicuna_server.prompts import get_template
+from vicuna_server.tools.chat_format import PLAIN, ChatFormat
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
 
@@ -78,6 +80,11 @@ class ScriptedEngine:
     def embedding_size(self) -> int:
         """Numbers in a vector."""
         return EMBEDDING_SIZE
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """Calls as text, no reasoning."""
+        return PLAIN
 
     @property
     def hung(self) -> bool:
@@ -200,12 +207,7 @@ class ScriptedEngine:
             text = self._text(prompt)
             return Script(text, text, ())
         check_chats(self.chats)
-        conversation = Conversation.of(prompt.messages)
-        last = conversation.turns[-1].content
-        if self._template is None:
-            return Script("\n".join(message.content for message in conversation.messages()), last, ())
-        rendered = self._template.render(conversation)
-        return Script(rendered.text(), last, rendered.stop)
+        return chat_script(prompt, self._template)
 
     async def _run(
         self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None

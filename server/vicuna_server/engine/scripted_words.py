@@ -4,9 +4,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vicuna_server.engine.base import PreparedPrompt, TokenLogprob, TopLogprob
+from vicuna_server.engine.base import ChatPrompt, PreparedPrompt, TokenLogprob, TopLogprob
+from vicuna_server.prompts import Conversation, Template
+from vicuna_server.tools.generic_prompt import as_text
+from vicuna_server.tools.history import settled
 
-__all__ = ["EMBEDDING_SIZE", "Script", "WordCounts", "certain_logprobs", "letter_vector", "script_of", "word_decoder"]
+__all__ = [
+    "EMBEDDING_SIZE",
+    "Script",
+    "WordCounts",
+    "certain_logprobs",
+    "chat_script",
+    "letter_vector",
+    "script_of",
+    "word_decoder",
+]
 
 EMBEDDING_SIZE = 8
 """Numbers in a vector."""
@@ -33,6 +45,17 @@ def script_of(ready: PreparedPrompt) -> Script:
     if not isinstance(ready.content, Script):
         raise TypeError("the prompt was prepared by another engine")
     return ready.content
+
+
+def chat_script(prompt: ChatPrompt, template: Template | None) -> Script:
+    """Return a conversation's text, with its tools as text too; without a template it is that of its messages."""
+    system = None if template is None else template.system
+    conversation = Conversation.of(as_text(settled(prompt.messages), prompt.tools, system))
+    last = conversation.turns[-1].content
+    if template is None:
+        return Script("\n".join(message.content for message in conversation.messages()), last, ())
+    rendered = template.render(conversation)
+    return Script(rendered.text(), last, rendered.stop)
 
 
 class WordCounts:

@@ -51,9 +51,8 @@ def write_frame(stream: IO[bytes], value: Any) -> None:
 
 def _render(template: str, tokens: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:
     """Return the prompt, or what went wrong and whether a limit did."""
-    messages = [{"role": role, "content": content} for role, content in asked["messages"]]
     try:
-        text = render(template, messages, tokens, continues=asked["continues"])
+        text = render(template, tokens=tokens, **asked)
     except (MemoryError, RecursionError) as error:
         return {"limit": "memory" if isinstance(error, MemoryError) else "depth"}
     except Exception as error:  # noqa: BLE001  # a template may raise anything

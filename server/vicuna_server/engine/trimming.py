@@ -5,13 +5,16 @@ letters first, then each message once, from the newest back until the context is
 message shows when the whole is encoded, once or twice.
 """
 
+import json
 from collections.abc import Callable, Sequence, Sized
+from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.errors import ContextLengthError
 from vicuna_server.prompts import Message
+from vicuna_server.prompts.template_data import tool_data
 
 __all__ = ["Counting", "most_tokens", "trim"]
 
@@ -56,7 +59,7 @@ def trim(
     Raises:
         ContextLengthError: By `encode`, of the last turn.
     """
-    turns = _Turns(prompt.messages)
+    turns = _Turns(prompt)
     first = turns.within(most, counting)
     for attempt in range(_ATTEMPTS):
         if first >= turns.last:
@@ -75,22 +78,25 @@ def trim(
 
 
 class _Turns:
-    """A conversation as turns, each begun by a user's message; system messages belong to none."""
+    """A conversation as turns, each begun by a user's message; system messages belong to none.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = messages
-        self._starts = _turn_starts(messages)
-        self._counts: dict[int, int] = {}
+    Calls and their results are in one turn.
+    """
+
+    def __init__(self, prompt: ChatPrompt) -> None:
+        self._prompt = prompt
+        self._messages = prompt.messages
+        self._starts = _turn_starts(prompt.messages)
+        self._counts: dict[int | None, int] = {}
         self.last = max(0, len(self._starts) - 1)
 
     def after(self, first: int) -> ChatPrompt:
         """Return what is left without the turns before `first`."""
         if not self._starts:
-            return ChatPrompt(tuple(self._messages))
+            return self._prompt
         start = self._starts[first]
-        return ChatPrompt(
-            tuple(one for index, one in enumerate(self._messages) if index >= start or one.role == "system")
-        )
+        left = tuple(one for index, one in enumerate(self._messages) if index >= start or one.role == "system")
+        return replace(self._prompt, messages=left)
 
     def left_out(self, first: int) -> int:
         """Return how many messages are not left without the turns before `first`."""
@@ -98,7 +104,9 @@ class _Turns:
 
     def within(self, most: int, counting: Counting) -> int:
         """Return the first turn of those, counted from the newest, whose texts alone have room."""
-        left = most - sum(self._tokens(index, most, counting) for index in self._indices(None))
+        left = (
+            most - self._tools(most, counting) - sum(self._tokens(one, most, counting) for one in self._indices(None))
+        )
         for turn in range(self.last, -1, -1):
             for index in reversed(self._indices(turn)):
                 left -= self._tokens(index, most, counting)
@@ -109,7 +117,7 @@ class _Turns:
     def lighter(self, first: int, tokens: int, excess: int, counting: Counting) -> int:
         """Return the first turn of what is left when so many tokens go, of `tokens` that there are from `first` on."""
         kept = [index for turn in (None, *range(first, self.last + 1)) for index in self._indices(turn)]
-        texts = sum(self._tokens(index, tokens, counting) for index in kept)
+        texts = self._tools(tokens, counting) + sum(self._tokens(index, tokens, counting) for index in kept)
         added = max(0, tokens - texts) / max(1, len(kept))
         sizes = [
             sum(self._tokens(index, tokens, counting) + added for index in self._indices(turn))
@@ -128,12 +136,22 @@ class _Turns:
         return [index for index in range(self._starts[turn], end) if self._messages[index].role != "system"]
 
     def _tokens(self, index: int, most: int, counting: Counting) -> int:
-        """Return a message's tokens, counted once; of one that is longer than all may be, the least that it has."""
-        if index not in self._counts:
-            text = self._messages[index].content
+        """Return a message's tokens."""
+        message = self._messages[index]
+        return self._counted(index, [message.content, *(call.arguments for call in message.tool_calls)], most, counting)
+
+    def _tools(self, most: int, counting: Counting) -> int:
+        """Return the tokens of all tools."""
+        texts = [json.dumps(tool_data(tool), ensure_ascii=False) for tool in self._prompt.tools]
+        return self._counted(None, texts, most, counting) if texts else 0
+
+    def _counted(self, key: int | None, texts: Sequence[str], most: int, counting: Counting) -> int:
+        """Return the tokens of texts, counted once; of those longer than all may be, the least that they have."""
+        if key not in self._counts:
+            text = "\n".join(texts)
             least = counting.least_tokens(text)
-            self._counts[index] = least if least > most else counting.count(text)
-        return self._counts[index]
+            self._counts[key] = least if least > most else counting.count(text)
+        return self._counts[key]
 
 
 def _turn_starts(messages: Sequence[Message]) -> list[int]:

@@ -1,7 +1,7 @@
 """The conversation that templates render: a system text at its head, if there is one, then turns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from vicuna_server.errors import RequestError
@@ -39,8 +39,9 @@ class Conversation:
 
     Attributes:
         system: Text that replaces the template's own system text; None keeps the template's.
-        turns: User and assistant messages, and system messages where they may stay among them; neighbours of one role
-            joined by a newline; never empty, and the first is not a system message.
+        turns: User, assistant and tool messages, and system messages where they may stay among them; neighbours of one
+            role joined by a newline, but for results of tools and what follows calls; never empty, and the first is not
+            a system message.
         continues: Whether the assistant's message came last: the answer then goes on from its text.
     """
 
@@ -64,8 +65,8 @@ class Conversation:
         for message in messages:
             if message.role == "system" and not (in_place and turns):
                 system.append(message.content)
-            elif turns and turns[-1].role == message.role:
-                turns[-1] = Message(message.role, f"{turns[-1].content}\n{message.content}")
+            elif turns and _belong_together(turns[-1], message):
+                turns[-1] = _joined(turns[-1], message)
             else:
                 turns.append(message)
         if not turns:
@@ -79,3 +80,16 @@ class Conversation:
         """Return the conversation as messages again, the system text first."""
         head = [Message("system", self.system)] if self.system is not None else []
         return [*head, *self.turns]
+
+
+def _belong_together(first: Message, then: Message) -> bool:
+    return first.role == then.role != "tool" and not first.tool_calls
+
+
+def _joined(first: Message, then: Message) -> Message:
+    """Return two messages of one role as one, the second perhaps with calls and without text."""
+    texts = [first.content] if then.tool_calls and not then.content else [first.content, then.content]
+    thoughts = [one.reasoning for one in (first, then) if one.reasoning]
+    return replace(
+        first, content="\n".join(texts), tool_calls=then.tool_calls, reasoning="\n".join(thoughts) if thoughts else None
+    )

@@ -1,9 +1,9 @@
 """Renders chat templates in Jinja with what Hugging Face's templates count on, without transformers.
 
 Source: the documentation of chat templates in transformers and the behaviour of its `apply_chat_template`, to which
-tests hold this module: `tools` and `documents` are None, `tojson` escapes no HTML, `raise_exception`, `strftime_now`,
-`break`, `continue` and `{% generation %}` exist. A template is an untrusted program: it runs in Jinja's sandbox,
-and the caller has to bound its time and memory.
+tests hold this module: without tools `tools` is None, `documents` always is, `tojson` escapes no HTML,
+`raise_exception`, `strftime_now`, `break`, `continue` and `{% generation %}` exist. A template is an untrusted program:
+it runs in Jinja's sandbox, and the caller has to bound its time and memory.
 """
 
 import json
@@ -20,14 +20,18 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-__all__ = ["default_template", "render"]
+__all__ = ["chosen_template", "render"]
+
+TOOL_USE = "tool_use"
+"""Source: transformers, which gives the template of this name to chats with tools."""
 
 
-def default_template(stated: str | Mapping[str, str] | None) -> str:
-    """Return the template for a chat without tools.
+def chosen_template(stated: str | Mapping[str, str] | None, *, tools: bool = False) -> str:
+    """Return the template for a chat.
 
     Args:
         stated: The only template, or several by name; None: there is none.
+        tools: Whether tools are called in it: one named "tool_use" is for that.
 
     Raises:
         ValueError: There is none, or none of several is named "default".
@@ -36,6 +40,8 @@ def default_template(stated: str | Mapping[str, str] | None) -> str:
         raise ValueError("the tokenizer has no chat_template; name a built-in format, or give a file")
     if isinstance(stated, str):
         return stated
+    if tools and TOOL_USE in stated:
+        return stated[TOOL_USE]
     if "default" in stated:
         return stated["default"]
     raise ValueError(
@@ -44,13 +50,23 @@ def default_template(stated: str | Mapping[str, str] | None) -> str:
     )
 
 
-def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping[str, str], *, continues: bool) -> str:
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    tokens: Mapping[str, str],
+    *,
+    continues: bool,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """Return the prompt.
 
     Args:
         template: The template's text.
-        messages: Each with `role` and `content`.
+        messages: Each with `role`, `content` and perhaps more, as in `template_data`.
         tokens: Special tokens by the names that templates call them by, such as `bos_token`.
+        tools: That may be called; None: there are none.
+        variables: Further names that the template may use; those that it is given in any case count before.
         continues: Whether the prompt ends with the last message's text; otherwise it opens the answer.
 
     Raises:
@@ -65,7 +81,8 @@ def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
         if not said or "content" not in template:
             raise ValueError("there is no message whose content the template writes, so none can be continued")
         said[-1]["content"] += end
-    text = compiled.render(messages=said, tools=None, documents=None, add_generation_prompt=not continues, **tokens)
+    given = {"messages": said, "tools": tools, "documents": None, "add_generation_prompt": not continues, **tokens}
+    text = compiled.render({**(variables or {}), **given})
     return _cut(text, messages[-1]["content"], end) if continues else text
 
 

@@ -9,13 +9,16 @@ from pydantic import Field, field_validator, model_validator
 
 from vicuna_server.protocol.body import Integer, RequestPart
 from vicuna_server.protocol.sampling import SamplingFields
+from vicuna_server.protocol.tools import MAX_NAME, MAX_TOOLS, FunctionCallPart, ToolCallPart, ToolFields
 
-__all__ = ["ChatMessage", "ChatRequest", "Messages", "TextPart", "check_continuation"]
+__all__ = ["ChatMessage", "ChatRequest", "Messages", "TemplateVariables", "TextPart", "check_continuation"]
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 2048
 MAX_TOP_LOGPROBS = 20
 """OpenAI's own limit."""
+MAX_VARIABLES = 16
+MAX_VARIABLE = 1024
 
 
 _OTHER_PARTS = {
@@ -53,32 +56,34 @@ class TextPart(RequestPart):
 
 
 class ChatMessage(RequestPart):
-    """One message; `developer` is OpenAI's newer name for `system`."""
+    """One message; `developer` is OpenAI's newer name for `system`, and `function` the older one for `tool`."""
 
-    # tool and function are left out: they answer calls, which this server's models do not make
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = None
-    tool_calls: list[Any] | None = None
-    function_call: dict[str, Any] | None = None
+    name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    tool_calls: Annotated[list[ToolCallPart], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    function_call: FunctionCallPart | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
     refusal: str | None = None
     audio: dict[str, Any] | None = None
 
-    @field_validator("role", mode="before")
-    @classmethod
-    def _no_tools(cls, value: object) -> object:
-        if value in ("tool", "function"):
-            raise ValueError("tools are not supported by this server; leave out messages with calls and their results")
-        return value
-
     @model_validator(mode="after")
     def _has_content(self) -> Self:
-        if self.tool_calls or self.function_call:
-            raise ValueError("tool_calls: not supported by this server; leave out messages with calls")
+        if self.calls and self.role != "assistant":
+            raise ValueError("tool_calls: only an assistant's message makes calls; leave it out, or change the role")
         if self.audio:
             raise ValueError("audio: not supported, this model reads text only; send the words as content")
-        if self.content is None and self.role != "assistant":
+        if self.content is None and self.role not in ("assistant", "tool", "function"):
             raise ValueError("content: missing; send text or a list of text parts")
         return self
+
+    @property
+    def calls(self) -> list[ToolCallPart]:
+        """The calls, in either form."""
+        legacy = [ToolCallPart(function=self.function_call)] if self.function_call else []
+        return self.tool_calls or legacy
 
     def text(self) -> str:
         """Return the content as one string; parts are joined by newlines."""
@@ -88,6 +93,13 @@ class ChatMessage(RequestPart):
             return self.content
         return "\n".join(part.text for part in self.content)
 
+
+VariableName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$")]
+VariableText = Annotated[str, Field(max_length=MAX_VARIABLE)]
+TemplateVariables = Annotated[
+    dict[VariableName, VariableText | bool | int | float | None], Field(max_length=MAX_VARIABLES)
+]
+"""Names that the chat template may use, such as `enable_thinking`; those that it has in any case keep their values."""
 
 Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
 
@@ -115,7 +127,7 @@ def check_continuation(messages: list[ChatMessage], opened: bool | None, continu
             )
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(SamplingFields, ToolFields):
     """The body of `POST /v1/chat/completions`."""
 
     alternatives_field: ClassVar[str] = "top_logprobs"
@@ -127,10 +139,8 @@ class ChatRequest(SamplingFields):
     truncation: Literal["disabled", "auto"] | None = Field(
         default=None, description="auto: the oldest turns are left out where the conversation is too long"
     )
-    tools: list[Any] | None = None
-    tool_choice: Any = None
-    functions: list[Any] | None = None
-    function_call: Any = None
+    include_reasoning: bool | None = Field(default=None, description="false: what the model thinks is left out")
+    chat_template_kwargs: TemplateVariables | None = None
     modalities: list[str] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -139,9 +149,6 @@ class ChatRequest(SamplingFields):
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
         # To ignore one of these would give another completion than the client asked for.
-        for name, choice in (("tools", self.tool_choice), ("functions", self.function_call)):
-            if getattr(self, name) and choice != "none":
-                raise ValueError(f"{name}: not supported by this server; leave it out")
         if self.response_format and self.response_format.get("type", "text") != "text":
             raise ValueError("response_format: only text is supported by this server; leave it out")
         if self.modalities and self.modalities != ["text"]:

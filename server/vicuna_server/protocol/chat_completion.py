@@ -14,17 +14,20 @@ __all__ = [
     "ChatChoice",
     "ChatCompletion",
     "ChatCompletionChunk",
+    "ChatCompletionMessage",
     "ChatDelta",
     "ChatLogprob",
     "ChatLogprobs",
+    "FunctionCall",
+    "FunctionCallDelta",
+    "ToolCall",
+    "ToolCallDelta",
     "TopChatLogprob",
     "chat_choice",
     "chat_chunk",
     "chat_completion",
     "chat_usage_chunk",
 ]
-
-FinishReason = Literal["stop", "length"]
 
 
 class TopChatLogprob(TypedDict):
@@ -48,12 +51,31 @@ class ChatLogprobs(TypedDict):
     refusal: None
 
 
+class FunctionCall(TypedDict):
+    """The function's name, and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
 class ChatCompletionMessage(TypedDict):
-    """The assistant's message."""
+    """The assistant's message. `content` is null where it has calls alone; `reasoning` has two names in use."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning: NotRequired[str]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[FunctionCall]
 
 
 class ChatChoice(TypedDict):
@@ -77,11 +99,31 @@ class ChatCompletion(TypedDict):
     prompt_logprobs: NotRequired[list[dict[str, PromptLogprob] | None]]
 
 
+class FunctionCallDelta(TypedDict):
+    """What a chunk adds to a function's name and arguments."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """What a chunk adds to a call; `id`, `type` and the name come first."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionCallDelta
+
+
 class ChatDelta(TypedDict):
     """What a chunk adds to the message."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
+    reasoning: NotRequired[str]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCallDelta]]
+    function_call: NotRequired[FunctionCallDelta]
 
 
 class ChatChunkChoice(TypedDict):
@@ -104,9 +146,10 @@ class ChatCompletionChunk(TypedDict):
     usage: NotRequired[Usage | None]
 
 
-def chat_choice(index: int, text: str, finish_reason: str, logprobs: ChatLogprobs | None) -> ChatChoice:
+def chat_choice(
+    index: int, message: ChatCompletionMessage, finish_reason: str, logprobs: ChatLogprobs | None
+) -> ChatChoice:
     """Return one complete choice."""
-    message: ChatCompletionMessage = {"role": "assistant", "content": text, "refusal": None}
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
 from vicuna_server.protocol.body import RequestBody
-from vicuna_server.protocol.chat import Messages, check_continuation
+from vicuna_server.protocol.chat import Messages, TemplateVariables, check_continuation
 from vicuna_server.protocol.inputs import TokenId
+from vicuna_server.protocol.tools import Tools
 
 __all__ = ["DetokenizeRequest", "Detokenized", "TokenizeRequest", "Tokenized"]
 
@@ -21,6 +22,8 @@ class TokenizeRequest(RequestBody):
 
     prompt: str | None = Field(default=None, max_length=MAX_TEXT)
     messages: Messages | None = None
+    tools: Tools | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     add_special_tokens: bool | None = Field(default=None, description="BOS before a text (default: true)")
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None

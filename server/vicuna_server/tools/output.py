@@ -1,8 +1,9 @@
 """Parts of an answer's text: text for the user, reasoning, calls of tools. Each route tells them in its own form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CallArguments", "CallBegin", "CallEnd", "OutputPart", "ReasoningText", "Text"]
+__all__ = ["CallArguments", "CallBegin", "CallEnd", "OutputPart", "ReasoningText", "Text", "joined"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,19 @@ class CallEnd:
 
 
 OutputPart = Text | ReasoningText | CallBegin | CallArguments | CallEnd
+
+
+def joined(parts: Sequence[OutputPart]) -> list[OutputPart]:
+    """Return the parts with neighbours of one kind, and of one call, as one."""
+    result: list[OutputPart] = []
+    for part in parts:
+        last = result[-1] if result else None
+        if isinstance(part, Text) and isinstance(last, Text):
+            result[-1] = Text(last.text + part.text)
+        elif isinstance(part, ReasoningText) and isinstance(last, ReasoningText):
+            result[-1] = ReasoningText(last.text + part.text)
+        elif isinstance(part, CallArguments) and isinstance(last, CallArguments) and part.index == last.index:
+            result[-1] = CallArguments(part.index, last.text + part.text)
+        else:
+            result.append(part)
+    return result

@@ -188,10 +188,10 @@ def test_a_template_is_tried_once_and_one_that_breaks_over_it_still_serves() -> 
     rendered: list[int] = []
 
     class Counting(Renderer):
-        def render(self, messages: Iterable[Message], *, continues: bool) -> str:
+        def render(self, messages: Iterable[Message], **options: Any) -> str:
             held = list(messages)
             rendered.append(len(held))
-            return super().render(held, continues=continues)
+            return super().render(held, **options)
 
     for_ever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     bad = "{% if messages | length > 4 %}" + for_ever + "{% endif %}"

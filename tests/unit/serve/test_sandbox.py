@@ -12,7 +12,7 @@ from transformers.utils import chat_template_utils
 from support.characters import CHATML
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.prompts import jinja_source
-from vicuna_server.prompts.sandbox import default_template, render
+from vicuna_server.prompts.sandbox import chosen_template, render
 
 _theirs: Any = chat_template_utils  # its annotations are not what it returns
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -118,8 +118,8 @@ def test_a_template_says_why_it_refuses() -> None:
 
 
 def test_of_several_templates_the_default_one_counts() -> None:
-    assert default_template("A") == default_template({"x": "B", "default": "A"}) == "A"
+    assert chosen_template("A") == chosen_template({"x": "B", "default": "A"}) == "A"
     with pytest.raises(ValueError, match=r"by name \(x, y\) and none is named default"):
-        default_template({"y": "A", "x": "B"})
+        chosen_template({"y": "A", "x": "B"})
     with pytest.raises(ValueError, match="no chat_template"):
-        default_template(None)
+        chosen_template(None)

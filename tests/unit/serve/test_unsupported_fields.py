@@ -33,7 +33,6 @@ ASKED: dict[str, object] = {
     "format": "json",
     "regex": "[0-9]+",
     "ebnf": 'root ::= "yes"',
-    "tools": [{"type": "function", "function": {"name": "f"}}],
     "decoder_input_details": True,
     "audio": {"voice": "x", "format": "wav"},
     "web_search_options": {},  # with OpenAI's defaults
@@ -96,17 +95,17 @@ def test_fields_that_would_change_a_vector_are_refused_by_name(name: str, value:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("chat_template", "x"), ("tools", [{"type": "function"}]), ("return_token_strs", True)]
+    ("name", "value"), [("chat_template", "x"), ("functions", [{"name": "f"}]), ("return_token_strs", True)]
 )
 def test_fields_that_would_change_a_prompts_tokens_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         TokenizeRequest.model_validate_json(json.dumps({**TEXT, name: value}))
 
 
-@pytest.mark.parametrize("name", ["messages", "max_completion_tokens", "top_logprobs"])
+@pytest.mark.parametrize("name", ["messages", "max_completion_tokens", "top_logprobs", "tools", "functions"])
 def test_a_chats_names_are_not_ignored_by_completions(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name}: "):
-        asked(CompletionRequest, TEXT, **{name: [1] if name == "messages" else 5})
+        asked(CompletionRequest, TEXT, **{name: 5 if "_" in name else [1]})
 
 
 @pytest.mark.parametrize(
@@ -153,10 +152,14 @@ def test_unknown_fields_are_reported_by_name(model: Route, base: dict[str, Any])
     assert (body.choices, body.stops) == (1, ())  # properties of ours are not set by a body
 
 
+OF_CHATS = {"tool_choice", "function_call", "parallel_tool_calls", "include_reasoning", "chat_template_kwargs"}
+"""They mean something in a chat, and nothing elsewhere."""
+
+
 def test_no_field_is_both_refused_and_ignored() -> None:
     assert not set(REFUSED) & IGNORED
     for model in (ChatRequest, CompletionRequest):
-        assert not set(model.model_fields) & IGNORED - {"tool_choice", "function_call"}
+        assert not set(model.model_fields) & IGNORED - OF_CHATS
 
 
 @pytest.mark.parametrize("model", [ChatRequest, TokenizeRequest])

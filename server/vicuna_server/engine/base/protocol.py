@@ -7,6 +7,7 @@ from vicuna_server.engine.base.outputs import Embedding, Generation, PromptToken
 from vicuna_server.engine.base.requests import ChatPrompt, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
+from vicuna_server.tools.chat_format import ChatFormat
 
 __all__ = ["Engine"]
 
@@ -27,6 +28,10 @@ class Engine(Protocol):
     @property
     def chats(self) -> bool:
         """Whether conversations are answered, not only plain prompts; valid once loaded."""
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How the model writes calls of tools and reasoning; valid once loaded."""
 
     @property
     def hung(self) -> bool:

@@ -1,6 +1,7 @@
 """What a request asks of an engine."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vicuna_server.constraints import Constraint
@@ -20,10 +21,12 @@ class ChatPrompt:
     Attributes:
         messages: The conversation.
         tools: Functions that the answer may call.
+        template_variables: Further names that the chat template may use, with strings, numbers and truth values.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    template_variables: Mapping[str, object] = field(default_factory=dict)
 
 
 PromptInput = ChatPrompt | str | tuple[int, ...]
@@ -40,6 +43,7 @@ class PreparedPrompt:
         content: The encoded prompt, in a form that only the engine knows.
         left_out: Messages that were left out since it was too long.
         since: When it was received, on the `time.monotonic` clock.
+        thinking: Whether it ends within reasoning, which the answers go on with.
     """
 
     tokens: int
@@ -47,6 +51,7 @@ class PreparedPrompt:
     content: object
     left_out: int = 0
     since: float = field(default_factory=time.monotonic)
+    thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class GenerationRequest:
         allowed_token_ids: The only tokens that may come; None: all.
         bad_words: Words that do not come, as the tokenizer writes them, with and without a space before.
         skip_special_tokens: Whether special tokens are left out of the text.
+        shown_special_tokens: Those that are not left out even so.
         seed: Makes the draws of a request repeatable; None draws anew each time.
         time_limit: Seconds after which the answer ends with `finish_reason` "length"; None: no limit.
         scope: Which requests it may share keys and values with.
@@ -101,6 +107,7 @@ class GenerationRequest:
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] = ()
     skip_special_tokens: bool = True
+    shown_special_tokens: tuple[str, ...] = ()
     seed: int | None = None
     time_limit: float | None = None
     scope: CacheScope = EVERYBODY

@@ -28,6 +28,7 @@ from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.errors import EngineError
+from vicuna_server.tools.chat_format import ChatFormat
 
 __all__ = ["BuiltinEngine"]
 
@@ -81,6 +82,11 @@ class BuiltinEngine:
     def chats(self) -> bool:
         """Whether conversations are answered."""
         return self.loaded.encoder.chats
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How calls of tools and reasoning are written."""
+        return self.loaded.encoder.chat_format
 
     @property
     def hung(self) -> bool:

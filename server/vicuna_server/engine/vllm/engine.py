@@ -31,6 +31,7 @@ from vicuna_server.engine.vllm.scoring import prompt_tokens
 from vicuna_server.engine.vllm.settings import VllmSettings
 from vicuna_server.engine.vllm.under_way import UnderWay
 from vicuna_server.errors import EngineError, RequestError
+from vicuna_server.tools.chat_format import ChatFormat
 
 __all__ = ["VllmEngine"]
 
@@ -78,6 +79,11 @@ class VllmEngine:
     def chats(self) -> bool:
         """Whether conversations are answered."""
         return self._model.prompts.encoder.chats
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How calls of tools and reasoning are written."""
+        return self._model.prompts.encoder.chat_format
 
     @property
     def hung(self) -> bool:
