@@ -42,7 +42,7 @@ NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-images e2e-full chart-lint chart-package chart-crd bench web web-test clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference bench web web-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -181,6 +181,12 @@ chart-lint: $(READY) tools  ## helm lint --strict
 chart-crd:  ## copy crds/ into the chart and the operator's package
 	cp crds/*.yaml charts/vicuna-operator/files/
 	cp crds/vicunamodels.yaml operator/vicuna_operator/local/vicunamodels.yaml
+
+chart-readme: $(READY)  ## make the chart's README from its values and their schema
+	$(BIN)/python hack/chart_readme.py
+
+crd-reference: $(READY)  ## make docs/reference/ from crds/
+	$(BIN)/python hack/crd_reference.py
 
 chart-package: chart-lint  ## package the chart into dist/
 	helm package charts/vicuna-operator --destination dist
