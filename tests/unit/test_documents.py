@@ -7,21 +7,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "vicuna-operator" / "README.md"
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / ".github").rglob("*.md")),
-    CHART,
-]
+from support.documents import MARKDOWN, PAGES, ROOT
+
 WIDTH = 100
 SPAN = re.compile(r"(`+)[^`].*?\1", re.DOTALL)
 WHOLE = re.compile(rf"{SPAN.pattern}|\[[^\]]*\]\([^)]*\)", re.DOTALL)
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
