@@ -19,7 +19,7 @@ from vicuna_operator.plugin import cli as plugin_cli
 from vicuna_server.cli import COMMANDS
 
 PROGRAMS = {"kubectl-vicuna", "vicuna-operator", "vicuna-server"}
-OTHERS = {"curl", "docker", "helm", "kind", "kubectl", "make", "npm", "pip", "uv"}
+OTHERS = {"curl", "docker", "helm", "jq", "kind", "kubectl", "make", "npm", "pip", "uv", "velero"}
 # Of the shell itself, and what takes what the others print.
 SHELLS = {"break", "cat", "cd", "done", "echo", "for", "grep", "your-program"}
 # What stands before a command: an assignment, or a word of the shell.
@@ -35,10 +35,15 @@ def commands(text: str) -> Iterator[list[str]]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars=PUNCTUATION)
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     words: list[str] = []
+    to_file = False
     for word in [*lexer, "\n"]:
         if word and not set(word) - set(PUNCTUATION):
-            yield from _command(words)
-            words = []
+            to_file = ">" in word
+            if not to_file:
+                yield from _command(words)
+                words = []
+        elif to_file:
+            to_file = False
         else:
             words.append(word)
 

@@ -118,7 +118,7 @@ def test_a_wrong_command_is_named(tmp_path: Path, typed: str, said: str) -> None
 
 def test_what_is_printed_commented_or_fed_is_no_command(tmp_path: Path) -> None:
     text = "```console\n$ make lint \\\n    ARGS=1     # make nothing\nmake nothing\n```\n"
-    text += "\n    cat <<'END' | kubectl apply -f -\n    make nothing\n    END\n    make check\n"
+    text += "\n    cat <<'END' | kubectl apply -f -\n    make nothing\n    END\n    make check > make\n"
     found = [words for code in page_with(tmp_path, text) for words in commands(shell(code))]
     assert found == [
         ["make", "lint", "ARGS=1"],
