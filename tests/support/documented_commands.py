@@ -118,19 +118,18 @@ def misnamed(usage: str) -> str | None:
 def _innermost(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.ArgumentParser, list[str]]:
     """Follow the verbs of a command to the last one's parser; name those that do not exist."""
     for word in words:
-        verbs = _verbs(parser)
-        if verbs is None:
-            break
-        if word in verbs:
-            parser = verbs[word]
-        elif word.islower():
+        below = verbs(parser)
+        if word in below:
+            parser = below[word]
+        elif below and word.islower():
             return parser, [word]
     return parser, []
 
 
-def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser] | None:
+def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the commands below a parser, each with its own parser."""
     actions = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return next((action.choices for action in actions), None)
+    return next((action.choices for action in actions), {})
 
 
 def without_target(words: Sequence[str]) -> str | None:

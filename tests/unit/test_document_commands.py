@@ -7,6 +7,7 @@ schema; files that are named exist. YAML is held against the CRD or the chart's 
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 import yaml
 
 from support import crd_schema
-from support.documented_commands import OTHERS, PROGRAMS, commands, fault, misnamed
-from support.documents import CHART, PAGES, SHELL, Code, blocks, shell, spans
+from support.documented_commands import OTHERS, PROGRAMS, commands, fault, misnamed, verbs
+from support.documents import CHART, PAGES, ROOT, SHELL, Code, blocks, shell, spans
+from vicuna_operator.plugin.cli import create_parser as plugin_parser
 
 # Releases that are over had other commands.
 CODE = [code for page in PAGES if page.name != "CHANGELOG.md" for code in blocks(page)]
@@ -45,6 +47,11 @@ def faults(code: Code) -> Iterator[str]:
 @pytest.mark.parametrize("code", TYPED, ids=str)
 def test_every_command_is_one_that_its_program_takes(code: Code) -> None:
     assert list(faults(code)) == []
+
+
+def test_every_verb_of_the_plugin_has_its_row() -> None:
+    rows = re.findall(r"^\| `kubectl vicuna (\w+)", (ROOT / "docs" / "using.md").read_text(), flags=re.MULTILINE)
+    assert Counter(rows) == Counter(verbs(plugin_parser()).keys())
 
 
 def test_commands_of_every_program_are_found() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,6 +45,7 @@ def broken_spans(text: str) -> list[str]:
     return [match for match in whole if "\n" in match]
 
 
+@cache
 def anchors(text: str) -> set[str]:
     """Return the anchors that GitHub gives to a page's headings."""
     tokens = MARKDOWN.parse(text)
