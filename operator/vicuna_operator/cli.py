@@ -13,7 +13,7 @@ from vicuna_operator import __version__
 from vicuna_operator.config import FLAGS, load_config
 from vicuna_operator.errors import ConfigError, OperatorError, StartError
 
-__all__ = ["main"]
+__all__ = ["create_parser", "main"]
 
 # command → the extras it needs (`up` runs vicuna-server too), and a module of them to look for first
 _NEEDS = {"run": ("operator", "kopf"), "up": ("operator,server", "yaml")}
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(missing, ExitCode.UNREACHABLE)
 
 
-def _main(arguments: Sequence[str]) -> int:
+def create_parser(command: str | None) -> Parser:
+    """Return the parser of the command line; that of `up` is whole only where it is the command."""
     parser = Parser(prog="vicuna-operator", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vicuna-operator {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
@@ -43,9 +44,14 @@ def _main(arguments: Sequence[str]) -> int:
         flag = "--" + variable.removeprefix("VICUNA_").lower().replace("_", "-")
         run.add_argument(flag, dest=variable, metavar="VALUE", help=f"{text} [{variable}]")
     up = commands.add_parser("up", help="merge and serve one VicunaModel file on this machine, without a cluster")
-    if arguments[:1] == ["up"]:  # loaded only for `up`: a cluster's image has no need of it
+    if command == "up":  # loaded only for `up`: a cluster's image has no need of it
         importlib.import_module("vicuna_operator.local.cli").add_arguments(up)
     commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parser = create_parser(next(iter(arguments), None))
     # argparse cannot tell optional words after `--` from its own, so they are taken off first
     end = arguments.index("--") if "--" in arguments else len(arguments)
     args = parser.parse_args(arguments[:end])

@@ -1,6 +1,5 @@
 """The chart: what it renders is valid today, hardened, least privileged, and says wrong values."""
 
-import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -288,16 +287,3 @@ def test_notes_say_what_uninstalling_does(helm: Helm) -> None:
     assert "deployment/vo-vicuna-operator" in notes()
     assert "in place" in notes()
     assert "EVERY model" in notes("--set", "crds.keep=false")
-
-
-def test_every_value_is_documented() -> None:
-    lines = (CHART / "values.yaml").read_text().splitlines()
-    for before, line in itertools.pairwise(lines):
-        value = line.strip()
-        if (
-            value
-            and not value.startswith("#")
-            and not value.endswith(":")
-            and not value.startswith(("requests:", "limits:"))
-        ):
-            assert before.strip().startswith("# "), f"{line!r} has no description"

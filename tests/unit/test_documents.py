@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+from support.documents import MARKDOWN, PAGES, ROOT
+
 WIDTH = 100
 SPAN = re.compile(r"(`+)[^`].*?\1", re.DOTALL)
 WHOLE = re.compile(rf"{SPAN.pattern}|\[[^\]]*\]\([^)]*\)", re.DOTALL)
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -46,6 +45,7 @@ def broken_spans(text: str) -> list[str]:
     return [match for match in whole if "\n" in match]
 
 
+@cache
 def anchors(text: str) -> set[str]:
     """Return the anchors that GitHub gives to a page's headings."""
     tokens = MARKDOWN.parse(text)
@@ -58,6 +58,13 @@ def links(text: str) -> list[str]:
     children: list[Token] = [child for token in MARKDOWN.parse(text) for child in token.children or []]
     targets = [str(child.attrs["href"]) for child in children if child.type == "link_open"]
     return [target for target in targets if not urlsplit(target).scheme]
+
+
+def markup(text: str) -> list[str]:
+    """Return the HTML of a page; comments are allowed."""
+    tokens = [child for token in MARKDOWN.parse(text) for child in [token, *(token.children or [])]]
+    found = [token.content.strip() for token in tokens if token.type in ("html_inline", "html_block")]
+    return [html for html in found if not html.startswith("<!--")]
 
 
 def dead(page: Path) -> list[str]:
@@ -81,6 +88,11 @@ def test_code_spans_and_links_stay_on_one_line(page: Path) -> None:
 
 
 @each_page
+def test_no_text_is_taken_for_html(page: Path) -> None:
+    assert markup(page.read_text()) == [], f"{page.relative_to(ROOT)}: put it between backticks"
+
+
+@each_page
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     assert dead(page) == [], f"{page.relative_to(ROOT)}: no such file or heading"
 
@@ -91,8 +103,10 @@ def test_what_the_checks_find(tmp_path: Path) -> None:
     page.write_text(
         f"# A `b` c, d\n\n{long}\n\n- {long}\n\n| a |\n|---|\n| {long} |\n"
         f"\n    {long}\n\n```\n{long}\n```\n\n`{long}`\n"
+        "\nText of <release>-keys, `<release>`.\n"
         "\nA `span\nbroken`, [a link](#a-b-c-d),\n[a dead one](#a-b), [another](other.md), [a file](page.md#a-b-c-d).\n"
     )
     assert too_long(page.read_text()) == [3, 5]
     assert broken_spans(page.read_text()) == ["`span\nbroken`"]
+    assert markup(page.read_text()) == ["<release>"]
     assert dead(page) == ["#a-b", "other.md"]

@@ -12,7 +12,7 @@ from vicuna_operator.plugin.kubectl import Kubectl, KubectlProcess
 from vicuna_operator.plugin.terminal import warn
 from vicuna_operator.plugin.usage_commands import add_usage_arguments, run_usage
 
-__all__ = ["main"]
+__all__ = ["create_parser", "main"]
 
 EXIT_INTERRUPTED = 130
 
@@ -21,7 +21,7 @@ _USAGE = "Requests and tokens that the gateway counted, by day, key and model."
 
 def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = KubectlProcess) -> int:
     """Run the command line; return its exit code (64: wrong usage, else kubectl's own)."""
-    args = _parser().parse_args(argv)
+    args = create_parser().parse_args(argv)
     flags = [
         f"--{name}={value}"
         for name in ("namespace", "context", "kubeconfig")
@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]]
         return EXIT_INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def create_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     where = Parser(add_help=False)
     where.add_argument("-n", "--namespace", help="its namespace (default: the context's)")
     where.add_argument("--context", help="the kubeconfig context to use")

@@ -1,0 +1,60 @@
+"""The repository's Markdown pages, and the code in them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "vicuna-operator"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
+    CHART / "README.md",
+]
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+# How a block of commands is marked; an indented block has no mark.
+SHELL = {"", "bash", "console", "sh", "shell"}
+
+
+class Code(NamedTuple):
+    """A block of code, or a span of it in a sentence."""
+
+    page: Path
+    line: int
+    """From 1; of a span, the line on which its paragraph or cell begins."""
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the place, for the name of a test."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Code]:
+    """Yield a page's blocks of code; an indented one has no language."""
+    for token in MARKDOWN.parse(page.read_text()):
+        if token.type in ("fence", "code_block") and token.map:
+            yield Code(page, token.map[0] + 1, token.info.strip(), token.content)
+
+
+def spans(page: Path) -> Iterator[Code]:
+    """Yield a page's spans of code."""
+    line = 1
+    for token in MARKDOWN.parse(page.read_text()):
+        line = token.map[0] + 1 if token.map else line
+        for child in token.children or []:
+            if child.type == "code_inline":
+                yield Code(page, line, "", child.content)
+
+
+def shell(code: Code) -> str:
+    """Return the commands of a block, without prompts, what they print, comments, and the texts they are fed."""
+    text = re.sub(r"\\\n\s*", " ", code.text)
+    if code.language == "console":
+        text = "\n".join(line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ "))
+    text = re.sub(r"(^|\s)#\s[^\n]*", "", text)
+    return re.sub(r"<<-?'?(\w+)'?([^\n]*)\n.*?\n\s*\1$", r"\2", text, flags=re.DOTALL | re.MULTILINE)
