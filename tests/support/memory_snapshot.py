@@ -8,7 +8,8 @@ from vicuna_contract import names as c
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView
+from vicuna_operator.planning.pods import PodView
 
 
 class LiveIndex:

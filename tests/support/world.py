@@ -16,15 +16,9 @@ from vicuna_operator.planning.actions import Action, Apply, Create, Delete, DryR
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import (
-    ClaimView,
-    DryRunResult,
-    EventView,
-    ManagedObjectView,
-    Observed,
-    PodView,
-)
+from vicuna_operator.planning.observed import ClaimView, DryRunResult, EventView, ManagedObjectView, Observed
 from vicuna_operator.planning.plan import claims_to_read, plan
+from vicuna_operator.planning.pods import PodView
 
 CONFIG = PlanConfig(server_image="registry.example/server:1")
 ARTIFACT = "0123456789abcdef"

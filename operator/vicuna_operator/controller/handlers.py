@@ -15,7 +15,8 @@ from vicuna_operator.controller.snapshot import Key, Snapshot, View
 from vicuna_operator.kube.connection import Connection
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["Wakeups", "register"]
 

@@ -13,7 +13,7 @@ from vicuna_operator.controller.model_state import ModelState
 from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.containers import Termination
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["with_last_words"]
 

@@ -19,7 +19,8 @@ from vicuna_operator.errors import KubeError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed, PodView
+from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.quarantine import find_quarantined
 from vicuna_operator.resources.common import claim_name
 

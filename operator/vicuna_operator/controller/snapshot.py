@@ -8,7 +8,8 @@ from vicuna_contract import names as c
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, ManagedObjectView, PodView
+from vicuna_operator.planning.observed import ClaimView, ManagedObjectView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["Children", "Index", "Key", "Snapshot", "View"]
 

@@ -20,7 +20,8 @@ from vicuna_operator.planning.failures import Failure, merge_failure, remembered
 from vicuna_operator.planning.job_outcome import mark_disrupted, stop_sidecars
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import claim_name, spec_of
 from vicuna_operator.resources.merge_job import job_name, merge_job, source_claims

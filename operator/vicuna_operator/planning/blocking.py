@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import Reason
 from vicuna_operator.planning.containers import ContainerView
-from vicuna_operator.planning.observed import ClaimView, EventView, PodView
+from vicuna_operator.planning.observed import ClaimView, EventView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = [
     "BlockingReason",

@@ -10,7 +10,8 @@ from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.planning.blocking import BlockingReason, find_blocking_reason, refusal
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import Failure, server_failure
-from vicuna_operator.planning.observed import EventView, PodView
+from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = [
     "POLL_SECONDS",

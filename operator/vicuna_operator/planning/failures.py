@@ -14,7 +14,7 @@ from vicuna_operator.planning.containers import Termination
 from vicuna_operator.planning.engine_end import engine_cause
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import table, text, whole
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["Failure", "failure_report", "merge_failure", "remembered", "server_failure"]
 

@@ -12,7 +12,7 @@ from vicuna_contract.termination import read_report
 from vicuna_operator.planning.actions import Patch, Ref
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = [
     "END_NOW",

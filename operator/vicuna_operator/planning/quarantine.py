@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from vicuna_contract import names as c
 from vicuna_operator.planning.actions import Patch, Ref
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["Quarantined", "find_quarantined", "mark_removed", "removable"]
 

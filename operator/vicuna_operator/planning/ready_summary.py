@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from vicuna_operator.api.conditions import Phase, Reason, format_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.diagnosis import PodDiagnosis
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.rollout import RolloutState
 from vicuna_operator.planning.serving_stage import ServingStage
 from vicuna_operator.planning.weights_stage import WeightsStage

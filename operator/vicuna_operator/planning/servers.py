@@ -9,7 +9,8 @@ from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView, uids_on_pods
 from vicuna_operator.planning.diagnosis import PodDiagnosis, diagnose_pods, is_pulling
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import EventView, Observed, PodView
+from vicuna_operator.planning.observed import EventView, Observed
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.scaling import last_use
 from vicuna_operator.planning.sizes import Fleet, is_lost
 from vicuna_operator.resources.common import spec_of

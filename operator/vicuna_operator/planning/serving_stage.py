@@ -7,7 +7,7 @@ from datetime import datetime
 from vicuna_operator.planning.actions import Action, NewEvent
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.rollout import Rollout, RolloutState
 from vicuna_operator.planning.sizes import Fleet
 from vicuna_operator.resources.images import Images

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["LOST_AFTER", "Fleet", "is_lost", "ready_pods"]
 

@@ -15,7 +15,8 @@ from vicuna_operator.planning.failures import Failure, server_failure
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import moment
 from vicuna_operator.planning.meta import Meta
-from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.pods import PodView
 
 __all__ = ["DAMAGE", "VerificationRequest", "claim_annotations", "find_verification_request", "is_on_former_claim"]
 

@@ -12,7 +12,7 @@ from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.api.model import Model
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.room import makes_room
 from vicuna_operator.planning.servers import Servers
 from vicuna_operator.planning.sizes import Fleet

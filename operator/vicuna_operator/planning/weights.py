@@ -19,7 +19,8 @@ from vicuna_operator.planning.diagnosis import POLL_SECONDS
 from vicuna_operator.planning.dry_run import with_dry_run
 from vicuna_operator.planning.job_outcome import END_NOW, pods_by_job, running_sidecars, with_merge_outcome
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, Observed
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.storage import claim_step
 from vicuna_operator.planning.verification import (
     VerificationRequest,

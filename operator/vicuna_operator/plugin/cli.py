@@ -9,6 +9,7 @@ from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin import chat, commands
 from vicuna_operator.plugin.key_commands import add_key_arguments, run_key
 from vicuna_operator.plugin.kubectl import Kubectl, KubectlProcess
+from vicuna_operator.plugin.logs import show_logs
 from vicuna_operator.plugin.terminal import warn
 from vicuna_operator.plugin.usage_commands import add_usage_arguments, run_usage
 
@@ -105,7 +106,7 @@ def create_parser() -> argparse.ArgumentParser:
     logs = add(
         "logs",
         "what the servers print, or the merge",
-        lambda kubectl, args: commands.logs(
+        lambda kubectl, args: show_logs(
             kubectl,
             args.name,
             merge=args.merge,

@@ -2,29 +2,28 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import ConditionType, find_condition, format_time
+from vicuna_operator.api.conditions import ConditionType, format_time
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
 from vicuna_operator.plugin.history import columns_of, history_rows, table
 from vicuna_operator.plugin.kubectl import Kubectl
-from vicuna_operator.plugin.model_objects import ModelObjects, read_model
+from vicuna_operator.plugin.model_objects import ModelObjects, current_condition, read_model
 from vicuna_operator.plugin.rollback import choose_revision, managers_of, spec_of_revision, stated_revisions
 from vicuna_operator.plugin.terminal import say, warn
 from vicuna_operator.plugin.tree import render, status_tree
 from vicuna_operator.plugin.why import explain
 from vicuna_operator.plugin.why import render as render_why
 
-__all__ = ["history", "logs", "restart", "retry", "rollback", "status", "takeover", "upgrade", "wait", "why"]
+__all__ = ["history", "restart", "retry", "rollback", "status", "takeover", "upgrade", "wait", "why"]
 
 _RESOURCE = f"{c.PLURAL}.{c.GROUP}"
 _LOOK_SECONDS = 1.0
-_MAX_STREAMS = 128  # of kubectl logs
 
 
 def status(
@@ -86,12 +85,12 @@ def rollback(kubectl: Kubectl, name: str, *, to: str | None, dry_run: bool) -> i
 def retry(kubectl: Kubectl, name: str) -> int:
     """Request a retry of what failed; where nothing has, or the artifact is damaged, request its verification."""
     before, moment = read_model(kubectl, name), str(int(time.time()))
-    stalled = _condition(before, ConditionType.STALLED)
+    stalled = current_condition(before, ConditionType.STALLED)
     failed = stalled.get("reason") if stalled.get("status") == "True" else None
     annotations = {c.ANNOTATION_RETRY: moment}
     message = f"{name} ({failed}): the operator tries again what failed" if failed else f"{name} is not stalled"
     damaged = {failed, ((before.get("status") or {}).get("lastFailure") or {}).get("reason")} & DAMAGE
-    if (failed is None or damaged) and _condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
+    if (failed is None or damaged) and current_condition(before, ConditionType.WEIGHTS_READY).get("status") == "True":
         annotations[c.ANNOTATION_VERIFY] = moment
         message += "; a Job reads every byte of its artifact and makes anew what is damaged, while its pods go on"
     elif failed is None:
@@ -164,53 +163,6 @@ def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:
     return 0
 
 
-def logs(
-    kubectl: Kubectl, name: str, *, merge: bool, follow: bool, previous: bool, tail: int, engine: bool = False
-) -> int:
-    """Show what the servers print, or vLLM beside them; before there are any, or if asked for, what the merge prints.
-
-    Where no pod is left, show the last lines that the status keeps of the one that failed last.
-    """
-    body = read_model(kubectl, name)
-    merging = merge or (not engine and _condition(body, ConditionType.WEIGHTS_READY).get("status") != "True")
-    part = c.NAME_MERGE if merging else c.NAME_SERVER
-    selector = f"--selector={c.LABEL_MODEL}={name},{c.LABEL_NAME}={part}"
-    pods = kubectl.read("get", "pods", selector)["items"]
-    if not pods:
-        return _last_lines(name, body)
-    container = c.MERGE_CONTAINER if merging else c.SERVER_CONTAINER  # a sidecar has a log of its own
-    if engine:
-        container = c.ENGINE_CONTAINER
-        selector += _with_engine(name, pods)
-    words = ["logs", selector, f"--container={container}", "--prefix", f"--tail={tail}"]
-    words += [f"--max-log-requests={_MAX_STREAMS}"]
-    words += ["--follow"] if follow else []
-    words += ["--previous"] if previous else []
-    return kubectl.show(*words)
-
-
-def _with_engine(name: str, pods: Sequence[Mapping[str, Any]]) -> str:
-    """Return what a selector must add, so that it finds the pods with vLLM alone: kubectl refuses the others."""
-    revisions = {
-        str(pod["metadata"]["labels"].get(c.LABEL_REVISION))
-        for pod in pods
-        for container in (pod.get("spec") or {}).get("containers") or ()
-        if container.get("name") == c.ENGINE_CONTAINER
-    }
-    if not revisions:
-        raise PluginError(f"{name} has no pod with vLLM; leave --engine out, or set spec.serving.engine to vllm")
-    return f",{c.LABEL_REVISION} in ({','.join(sorted(revisions))})"
-
-
-def _last_lines(name: str, body: Mapping[str, Any]) -> int:
-    last = body.get("status", {}).get("lastFailure") or {}
-    if not last.get("log"):
-        raise PluginError(f"{name} has no pod to read logs from; see `kubectl vicuna status {name}`")
-    warn(f"no pod is left; {last.get('pod')} ended with {last.get('reason')} at {last.get('time')} after these lines:")
-    say(str(last["log"]))
-    return 0
-
-
 def wait(
     kubectl: Kubectl,
     name: str,
@@ -224,7 +176,7 @@ def wait(
     shown = ""
     while True:
         body = read_model(kubectl, name)
-        ready, stalled = _condition(body, ConditionType.READY), _condition(body, ConditionType.STALLED)
+        ready, stalled = current_condition(body, ConditionType.READY), current_condition(body, ConditionType.STALLED)
         if ready.get("status") == "True":
             say(f"{name} is ready")
             return 0
@@ -247,10 +199,3 @@ def _warn_of_absence(kubectl: Kubectl, body: Mapping[str, Any], now: Callable[[]
 def _annotate(kubectl: Kubectl, name: str, annotations: Mapping[str, str]) -> None:
     words = [f"{key}={value}" for key, value in annotations.items()]
     kubectl.write("annotate", _RESOURCE, name, *words, "--overwrite", "--field-manager=kubectl-vicuna")
-
-
-def _condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Find a condition of the present generation; empty where there is none."""
-    generation = body["metadata"].get("generation")
-    found = find_condition(body.get("status") or {}, kind)
-    return found if found.get("observedGeneration") == generation else {}

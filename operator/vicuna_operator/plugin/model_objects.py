@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from vicuna_contract import names as c
+from vicuna_operator.api.conditions import find_condition
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, EventView, PodView
+from vicuna_operator.planning.observed import ClaimView, EventView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.plugin.kubectl import Kubectl
 
-__all__ = ["ModelObjects", "read_model"]
+__all__ = ["ModelObjects", "current_condition", "read_model"]
 
 _CHILDREN = "jobs,deployments,pods,persistentvolumeclaims"
 _ASKED = 5  # pods whose Events are read, a call each
@@ -69,6 +71,13 @@ def read_model(kubectl: Kubectl, name: str) -> dict[str, Any]:
         PluginError: it does not exist, or kubectl cannot say.
     """
     return kubectl.read("get", f"{c.PLURAL}.{c.GROUP}", name, "--show-managed-fields")
+
+
+def current_condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Find a condition of the present generation; empty where there is none."""
+    generation = body["metadata"].get("generation")
+    found = find_condition(body.get("status") or {}, kind)
+    return found if found.get("observedGeneration") == generation else {}
 
 
 def _children(kubectl: Kubectl, name: str) -> Mapping[str, Sequence[Any]]:

@@ -9,7 +9,8 @@ from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.failures import merge_failure, server_failure
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, PodView
+from vicuna_operator.planning.observed import ClaimView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.sizes import ready_pods
 from vicuna_operator.plugin.model_objects import ModelObjects
 

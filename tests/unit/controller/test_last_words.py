@@ -10,7 +10,7 @@ from vicuna_contract import names as c
 from vicuna_operator.controller.last_words import with_last_words
 from vicuna_operator.controller.model_state import ModelState
 from vicuna_operator.planning.failures import server_failure
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 ENDED = {"exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z"}
 RUNS: dict[str, Any] = {"running": {}}

@@ -14,7 +14,8 @@ from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.planning.blocking import BlockingReason
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis, deadline_of, diagnose_pods, rollout_failure, unexplained
-from vicuna_operator.planning.observed import EventView, PodView
+from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.pods import PodView
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SPEC = ServingSpec()

@@ -12,7 +12,7 @@ from support.memory_snapshot import live_snapshot
 from support.world import ARTIFACT, World
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 
 REPLACED = {
     "reason": "Merged",

@@ -15,7 +15,7 @@ from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.planning.blocking import BlockingReason
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.rollout import (
     ProgressDeadline,
     Rollout,

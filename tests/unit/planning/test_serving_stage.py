@@ -17,7 +17,8 @@ from vicuna_operator.planning.actions import Create, Delete, NewEvent, Patch, Re
 from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
-from vicuna_operator.planning.observed import ClaimView, EventView, ManagedObjectView, Observed, PodView
+from vicuna_operator.planning.observed import ClaimView, EventView, ManagedObjectView, Observed
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.rollout import Rollout, RolloutState
 from vicuna_operator.planning.serving import plan_serving
 from vicuna_operator.planning.serving_stage import ServingStage

@@ -11,7 +11,7 @@ import pytest
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.planning.deployments import DeploymentView
-from vicuna_operator.planning.observed import PodView
+from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.sizes import Fleet, is_lost
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from support.memory_kube import Body
 from support.world import ARTIFACT, CONFIG, World
 from vicuna_contract import names as c
 from vicuna_operator.planning.config import PlanConfig
-from vicuna_operator.planning.observed import EventView, PodView
+from vicuna_operator.planning.observed import EventView
+from vicuna_operator.planning.pods import PodView
 
 FRONT, VLLM = "registry.example/front:1", "registry.example/vllm:1"
 BOTH = replace(CONFIG, front_image=FRONT, vllm_image=VLLM)

@@ -23,13 +23,13 @@ from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
 from vicuna_server.engine.vllm.counters import cache_of, own_lines
-from vicuna_server.engine.vllm.link import Link
-from vicuna_server.engine.vllm.places import Places
+from vicuna_server.engine.vllm.in_flight import InFlight
 from vicuna_server.engine.vllm.prompts import ModelPrompts, load_prompts
+from vicuna_server.engine.vllm.request_queue import RequestQueue
 from vicuna_server.engine.vllm.run import Run, Shared
 from vicuna_server.engine.vllm.scoring import prompt_tokens
+from vicuna_server.engine.vllm.server import VllmServer
 from vicuna_server.engine.vllm.settings import VllmSettings
-from vicuna_server.engine.vllm.under_way import UnderWay
 from vicuna_server.errors import EngineError, RequestError
 from vicuna_server.tools.chat_format import ChatFormat
 
@@ -59,16 +59,16 @@ class VllmEngine:
         self._check = check
         self._admission = Admission(settings.max_concurrency)
         self._encoding = EncodingThread()
-        self._link = Link(vllm, settings.context_length, self._hangs)
-        self._places = Places(settings.max_concurrency, self.stats, self._link.progress)
-        self._under_way = UnderWay()
+        self._server = VllmServer(vllm, settings.context_length, self._hangs)
+        self._queue = RequestQueue(settings.max_concurrency, self.stats, self._server.progress)
+        self._in_flight = InFlight()
         self._watching: asyncio.Task[None] | None = None
         self._loaded: _Loaded | None = None
 
     @property
     def context_length(self) -> int:
         """The limit in tokens: what is asked for, else what vLLM has room for."""
-        return self._link.context_length
+        return self._server.context_length
 
     @property
     def embedding_size(self) -> int:
@@ -93,11 +93,11 @@ class VllmEngine:
     @property
     def away(self) -> str:
         """See `SeparateEngine.away`."""
-        return self._link.watch.state
+        return self._server.watch.state
 
     async def exposition(self) -> bytes:
         """See `SeparateEngine.exposition`."""
-        text = await self._link.client.metrics()
+        text = await self._server.client.metrics()
         if cache := cache_of(text):
             self.stats.kv_tokens, self.stats.kv_capacity = cache
         return own_lines(text)
@@ -105,12 +105,12 @@ class VllmEngine:
     async def load(self) -> None:
         """Read the folder's small files and wait for vLLM, however long that takes; see `Engine.load`."""
         prompts = await asyncio.to_thread(load_prompts, self._settings)
-        self._link.probe = (await self._encoding.run(partial(prompts.encoder.encode, "Hello"))).ids
-        await _both(self._checked(), self._link.watch.started())
-        self._watching = asyncio.create_task(self._link.watch.run())
+        self._server.probe = (await self._encoding.run(partial(prompts.encoder.encode, "Hello"))).ids
+        await _both(self._checked(), self._server.watch.started())
+        self._watching = asyncio.create_task(self._server.watch.run())
         desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
         text = prompts.encoder.vocabulary.token_bytes
-        shared = Shared(self._link.client, self.stats, self._places, self._link.progress, text)
+        shared = Shared(self._server.client, self.stats, self._queue, self._server.progress, text)
         self._loaded = _Loaded(prompts, desk, shared)
 
     async def prepare(
@@ -120,16 +120,16 @@ class VllmEngine:
         return await self._model.desk.prepare(prompt, max_tokens, self._admit, trim=trim)
 
     async def submit(self, request: GenerationRequest) -> Generation:
-        """Stand in the line; see `Engine.submit`."""
+        """Queue a request; see `Engine.submit`."""
         check_supported(request)
         prompts, _, shared = self._model
         ready = await self.prepare(request.prompt, request.max_tokens)
         opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
         self._admit()  # others may have come while this one was encoded
-        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._link.served.name)
+        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name)
         run = Run(shared, opened.generation, opened.answer, body)
         task = run.start()
-        self._under_way.add(task, partial(run.stop, task))
+        self._in_flight.add(task, partial(run.stop, task))
         return opened.generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
@@ -152,7 +152,7 @@ class VllmEngine:
             encoded.append(own_copy(ready).ids)
         check_scored(sum(map(len, encoded)), most)
         self._admit()
-        return [await self._under_way.result(self._scored(ids, top, scope)) for ids in encoded]
+        return [await self._in_flight.result(self._scored(ids, top, scope)) for ids in encoded]
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return token ids; see `Engine.tokenize`."""
@@ -170,12 +170,12 @@ class VllmEngine:
         if self._check is not None:
             self._check.end()
         stopped = EngineError("EngineStopped", "the server stopped before the answer was complete")
-        tasks = self._under_way.stop_all(stopped)
+        tasks = self._in_flight.stop_all(stopped)
         if self._watching is not None:
             self._watching.cancel()
             tasks.append(self._watching)
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._link.client.close()
+        await self._server.client.close()
         if self._loaded is not None:
             self._loaded.prompts.encoder.close()
 
@@ -190,25 +190,25 @@ class VllmEngine:
             await asyncio.to_thread(self._check.finish)
 
     def _admit(self) -> None:
-        self._link.check()
+        self._server.check()
         self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting)
 
     async def _scored(self, ids: list[int], top: int, scope: CacheScope) -> list[PromptToken]:
-        ticket, prompts = self._places.line_up(), self._model.prompts
+        entry, prompts = self._queue.enter(), self._model.prompts
         try:
-            await ticket.take()
+            await entry.begin()
             self.stats.prompt_tokens += len(ids)
-            answer = await self._link.client.whole(scoring_body(ids, top, scope, self._link.served.name))
-            self._link.progress.move()
+            answer = await self._server.client.whole(scoring_body(ids, top, scope, self._server.served.name))
+            self._server.progress.move()
             self.stats.finished += 1
         finally:
-            ticket.give_back()
+            entry.release()
         return await self._encoding.run(
             partial(prompt_tokens, answer, ids, top, prompts.encoder.vocabulary.token_bytes)
         )
 
     def _hangs(self) -> None:
-        self._under_way.stop_all(EngineError("EngineHung", "the vllm engine hangs; send the request again"))
+        self._in_flight.stop_all(EngineError("EngineHung", "the vllm engine hangs; send the request again"))
 
 
 async def _both(first: Coroutine[Any, Any, object], second: Coroutine[Any, Any, object]) -> None:

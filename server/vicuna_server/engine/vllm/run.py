@@ -1,4 +1,4 @@
-"""One answer on its way: it waits for a place, asks vLLM, and hands on what comes, until one of its many ends."""
+"""One answer on its way: it waits in the queue, asks vLLM, and hands on what comes, until one of its many ends."""
 
 import asyncio
 import logging
@@ -12,8 +12,8 @@ from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.vllm.client import VllmClient
 from vicuna_server.engine.vllm.events import Event, Likelihood
 from vicuna_server.engine.vllm.failures import failure, unavailable
-from vicuna_server.engine.vllm.places import Places, Ticket
 from vicuna_server.engine.vllm.progress import Progress
+from vicuna_server.engine.vllm.request_queue import QueueEntry, RequestQueue
 from vicuna_server.errors import EngineError, RequestError, VicunaError
 
 __all__ = ["Run", "Shared"]
@@ -30,14 +30,14 @@ class Shared:
     Attributes:
         client: The way to vLLM.
         stats: Counters to keep.
-        places: Who runs and who waits.
+        queue: Of all requests.
         progress: Told of whatever comes.
         text: A token's bytes.
     """
 
     client: VllmClient
     stats: EngineStats
-    places: Places
+    queue: RequestQueue
     progress: Progress
     text: Callable[[int], bytes]
 
@@ -57,14 +57,14 @@ class Run:
     generation: Generation
     answer: Answer
     body: Mapping[str, object]
-    _ticket: Ticket = field(init=False)
+    _entry: QueueEntry = field(init=False)
     _why: VicunaError | None = field(default=None, init=False)
     _last: OutputChunk | None = field(default=None, init=False)
     _ended_there: bool = field(default=False, init=False)
 
     def start(self) -> "asyncio.Task[None]":
-        """Begin: from now on the run stands in the line."""
-        self._ticket = self.shared.places.line_up()
+        """Begin: from now on the request is in the queue."""
+        self._entry = self.shared.queue.enter()
         task = asyncio.create_task(self._main())
         task.add_done_callback(self._leave)  # which runs also where the task is cancelled before its first step
         left = RequestError("the client left before the response was complete", code="client_left")
@@ -77,7 +77,7 @@ class Run:
         task.cancel()
 
     def _leave(self, task: "asyncio.Task[None]") -> None:
-        self._ticket.give_back()
+        self._entry.release()
         if task.cancelled():
             self.shared.stats.cancelled += 1
             self.generation.push(self._end_of(self._why or _STOPPED))
@@ -87,7 +87,7 @@ class Run:
         try:
             try:
                 async with asyncio.timeout_at(self.answer.deadline):
-                    await self._ticket.take()
+                    await self._entry.begin()
                     await self._ask()
             except TimeoutError:
                 self._last = self._last or self.answer.end(time.monotonic(), "length")

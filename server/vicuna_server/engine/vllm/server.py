@@ -1,4 +1,4 @@
-"""The link to one vLLM server: the way to it, what it serves, and whether it works."""
+"""The vLLM server behind an engine: the client to it, what it serves, and whether it works."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from vicuna_server.engine.vllm.settings import VllmSettings
 from vicuna_server.engine.vllm.watch import State, Watch
 from vicuna_server.errors import EngineError, InputError
 
-__all__ = ["Link"]
+__all__ = ["VllmServer"]
 
 _WHY: dict[State, str] = {
     "starting": "is still starting",
@@ -19,8 +19,8 @@ _WHY: dict[State, str] = {
 }
 
 
-class Link:
-    """One server and its watch.
+class VllmServer:
+    """What is known of it.
 
     Args:
         settings: Where it is.

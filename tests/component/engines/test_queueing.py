@@ -47,7 +47,7 @@ async def test_more_than_may_wait_are_refused_with_429(make: Callable[..., Any],
     taken: list[Generation] = []
     with pytest.raises(OverloadedError) as caught:
         await fill(subject, taken)
-    assert len(taken) in (4, 5)  # one runs and four wait; one between two places may count twice for a moment
+    assert len(taken) in (4, 5)  # one runs and four wait; one between the two may count twice for a moment
     assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "overloaded", 1)
     for one in taken:
         one.cancel()

@@ -1,4 +1,4 @@
-"""All that is under way at a vLLM server, so that it can be ended where the server hangs or ours stops."""
+"""Requests in flight, so that they can be ended where vLLM hangs or ours stops."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from vicuna_server.errors import VicunaError
 
-__all__ = ["UnderWay"]
+__all__ = ["InFlight"]
 
 Result = TypeVar("Result")
 
 
-class UnderWay:
+class InFlight:
     """Tasks, and how each is stopped with an error."""
 
     def __init__(self) -> None:
