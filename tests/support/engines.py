@@ -28,6 +28,7 @@ FAKE, REAL = "fake", "real"
 VLLM_FLAGS = ("--generation-config", "vllm", "--enable-prompt-tokens-details", "--shutdown-timeout", "60")
 _REAL_FLAGS = (
     *("--enforce-eager", "--dtype", os.environ.get("VICUNA_VLLM_DTYPE", "float32"), "--disable-fastapi-docs"),
+    *("--structured-outputs-config.backend", "guidance"),
     *shlex.split(os.environ.get("VICUNA_VLLM_FLAGS", "")),
 )
 _REAL_ENVIRONMENT = {

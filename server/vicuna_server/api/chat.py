@@ -43,7 +43,9 @@ def router(service: GenerationService) -> APIRouter:
         prompt = await service.engine.prepare(messages, body.token_limit, trim=trim)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await service.score(request, [prompt], body.prompt_logprobs)
-        choices = await service.start(request, body, [prompt], body.token_limit, body.alternatives)
+        choices = await service.start(
+            request, body, [prompt], body.token_limit, body.alternatives, body.format_constraint
+        )
         response = _ChatResponse(body, service.envelope("chatcmpl"), choices)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]

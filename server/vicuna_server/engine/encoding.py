@@ -132,9 +132,24 @@ class PromptEncoder:
         """Return how many tokens a text has by itself, none of them special."""
         return len(self._tokenizer.encode(text, special_as_text=True))
 
-    def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids, without special tokens unless asked for, spaces as the model wrote them."""
-        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = True, kept: int | None = None) -> str:
+        """Return the text of ids, spaces as the model wrote them.
+
+        Args:
+            ids: Tokens.
+            skip_special_tokens: Whether special tokens are left out.
+            kept: The special token that is not.
+        """
+        if kept is None or not skip_special_tokens or kept not in ids:
+            return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        place = ids.index(kept)
+        before = self._tokenizer.decode(ids[:place], skip_special_tokens=True)
+        return f"{before}{self._tokenizer.token(kept)}{self.decode(ids[place + 1 :], kept=kept)}"
+
+    def special_id(self, text: str) -> int | None:
+        """Return the id of the special token with this text; None: there is none that the model has."""
+        token = self._tokenizer.token_id(text)
+        return token if token is not None and token in self.vocabulary.special else None
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
         """Return the token ids of words, each with and without a space in front, as vLLM reads `bad_words`."""

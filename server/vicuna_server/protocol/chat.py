@@ -134,7 +134,6 @@ class ChatRequest(SamplingFields):
     modalities: list[str] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    response_format: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
@@ -142,8 +141,6 @@ class ChatRequest(SamplingFields):
         for name, choice in (("tools", self.tool_choice), ("functions", self.function_call)):
             if getattr(self, name) and choice != "none":
                 raise ValueError(f"{name}: not supported by this server; leave it out")
-        if self.response_format and self.response_format.get("type", "text") != "text":
-            raise ValueError("response_format: only text is supported by this server; leave it out")
         if self.modalities and self.modalities != ["text"]:
             raise ValueError("modalities: only text is supported by this server; leave it out")
         if self.top_logprobs is not None and not self.logprobs:
