@@ -12,10 +12,6 @@ from vicuna_server.errors import EngineError
 
 __all__ = ["Follower"]
 
-_STUCK = EngineError(
-    "GrammarStuck", "the format asked for cannot be kept to any further: its grammar has become too large; simplify it"
-)
-
 
 class Follower:
     """Follows the tokens of one answer. `apply` and `note` are called in turns, by one thread at a time.
@@ -44,10 +40,15 @@ class Follower:
         logits[: len(forbidden)].masked_fill_(forbidden[: len(logits)], -torch.inf)
         logits[len(forbidden) :] = -torch.inf
         if not torch.isfinite(logits.max()):
-            raise _STUCK
+            raise EngineError(
+                "GrammarStuck",
+                "no token of this model goes on with the format asked for, or its grammar has become too large; "
+                "simplify it",
+            )
 
     def note(self, token: int) -> None:
         """Follow a chosen token."""
+        self._mask.result()  # a matcher does one thing at a time
         if token in self._ends:
             return
         self._matcher.consume_token(token)

@@ -7,6 +7,8 @@ refuses what it knows and cannot do, but ignores what it does not know, such as 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vicuna_server.engine.grammar.one_of import with_any_of
+
 __all__ = ["FORMATS", "MOST_DEPTH", "MOST_LETTERS", "SchemaError", "cleaned", "subschemas"]
 
 MOST_LETTERS = 256 * 1024
@@ -67,6 +69,7 @@ def cleaned(schema: object) -> Any:
         SchemaError: It has a keyword that would not be enforced, or is nested too deeply.
     """
     whole = _clean(schema, (), root=True)
+    whole = with_any_of(whole, whole)
     return whole if any(map(_intersects, _all(whole))) else _closed(whole)
 
 
