@@ -11,6 +11,7 @@ __all__ = [
     "JsonSchema",
     "Regex",
     "ToolCalls",
+    "allows_any_text",
 ]
 
 
@@ -66,11 +67,13 @@ class CallForm:
         begin: Text in front of the arguments; it begins with the trigger.
         schema: JSON text of the schema of the arguments.
         end: Text behind the arguments.
+        param: Field of the request that the schema stands in, for messages about it.
     """
 
     begin: str
     schema: str
     end: str
+    param: str = "tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +98,10 @@ class ToolCalls:
 
 
 Constraint = AnyJsonObject | JsonSchema | Regex | Choice | Grammar | ToolCalls
+
+
+def allows_any_text(constraint: Constraint | None) -> bool:
+    """Whether an answer may be any text, if perhaps with calls in it; otherwise it is complete at certain places."""
+    if isinstance(constraint, ToolCalls):
+        return not constraint.required and constraint.otherwise is None
+    return constraint is None

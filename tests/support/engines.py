@@ -31,6 +31,7 @@ VLLM_FLAGS = (
 )
 _REAL_FLAGS = (
     *("--enforce-eager", "--dtype", os.environ.get("VICUNA_VLLM_DTYPE", "float32"), "--disable-fastapi-docs"),
+    *("--structured-outputs-config.backend", "guidance"),
     *shlex.split(os.environ.get("VICUNA_VLLM_FLAGS", "")),
 )
 _REAL_ENVIRONMENT = {

@@ -60,6 +60,34 @@ class Model:
         self.words = {token: word for word, token in words.items()}
         self.candidates = sorted(token for token in words.values() if token < self.size)[:2000]
         self.tokens = tokens
+        self.folder = folder
+        self.guide: Any = None
+
+    def follow(self, body: Mapping[str, Any]) -> Any:
+        """Return what keeps an answer to its grammar, as vLLM's backend "guidance" does; None: there is none."""
+        if not body.get("structured_outputs"):
+            return None
+        if set(body["structured_outputs"]) != {"grammar"}:
+            raise RefusedError(400, "this stand-in knows structured_outputs.grammar alone")
+        import llguidance  # where it is wanted: an image of this file has the standard library alone
+
+        if self.guide is None:
+            path = str(self.folder / "tokenizer.json")
+            self.guide = llguidance.LLTokenizer(path, n_vocab=self.size, eos_token=self.eos)
+        grammar = llguidance.grammar_from("grammar", body["structured_outputs"]["grammar"])
+        if why := llguidance.LLMatcher.validate_grammar(grammar, self.guide):
+            raise RefusedError(400, f"Grammar error: {why}")
+        return llguidance.LLMatcher(self.guide, grammar)
+
+    def guided(self, matcher: Any, ranked: list[int]) -> list[int]:
+        """Return tokens that the grammar allows next: the end first, then what closes, then one that was drawn."""
+        mask = matcher.compute_bitmask()
+        allowed = [token for token in range(self.size) if mask[token // 8] >> token % 8 & 1]
+        first = [token for token in (self.eos, *map(self.vocabulary.get, '"}]')) if token in allowed]
+        place = ranked[0] % len(allowed)
+        chosen = [*first, *allowed[place:], *allowed[:place]]
+        matcher.consume_token(chosen[0])
+        return chosen
 
     def check(self, body: Mapping[str, Any], longest: int) -> None:
         """Refuse what vLLM refuses."""
@@ -220,6 +248,7 @@ class Vllm:
             raise RefusedError(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         body.setdefault("max_tokens", 16)
         self.model.check(body, self.longest)
+        self.model.follow(body)
         if self.draining:
             raise RefusedError(500, "cannot schedule new futures after shutdown", "InternalServerError")
 
@@ -237,11 +266,14 @@ class Vllm:
         self.running += 1
         try:
             cached = self.reuse(body.get("cache_salt") or "", prompt)
+            matcher = self.model.follow(body)
             while True:
                 await self.core.step()
                 if self.pace:
                     await asyncio.sleep(1 / self.pace)
                 ranked = self.model.ranked(body, prompt, said)
+                if matcher is not None:
+                    ranked = self.model.guided(matcher, ranked)
                 said.append(ranked[0])
                 self.generated += 1
                 yield self.choice(body, ranked, said)

@@ -42,7 +42,8 @@ def router(service: GenerationService) -> APIRouter:
         """Complete a conversation, whole or as a stream of server-sent events."""
         body = await service.read(request, ChatRequest)
         service.check(body)
-        plan = plan_answer(service.engine.chat_format, tools_of(body.offered), choice_of(body))
+        tools, choice = tools_of(body.offered), choice_of(body)
+        plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint)
         messages = conversation(body.messages, plan.tools, body.chat_template_kwargs)
         prompt = await service.engine.prepare(messages, body.token_limit, trim=body.truncation == "auto")
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None

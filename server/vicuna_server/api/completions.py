@@ -41,9 +41,12 @@ def router(service: GenerationService) -> APIRouter:
         check_echo(echoes, body.choices)
         scored = await service.score(request, body.prompts, body.scored, body.choices)
         if body.max_tokens == 0:
+            await service.constrain(request, body, body.format_constraint)
             choices = service.without_generation(request, [len(tokens) for tokens in scored], body.choices)
         else:
-            choices = await service.start(request, body, body.prompts, body.max_tokens, body.logprobs)
+            choices = await service.start(
+                request, body, body.prompts, body.max_tokens, body.logprobs, body.format_constraint
+            )
         response = _CompletionResponse(body, service.envelope("cmpl"), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]

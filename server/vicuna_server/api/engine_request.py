@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from vicuna_server.constraints import Constraint
-from vicuna_server.engine import CacheScope, GenerationRequest, PreparedPrompt
+from vicuna_server.engine import CacheScope, GenerationRequest, PreparedConstraint, PreparedPrompt
 from vicuna_server.protocol.sampling import SamplingFields
 
 __all__ = ["engine_request"]
@@ -31,7 +30,7 @@ def engine_request(
     time_limit: float,
     ceiling: int | None,
     scope: CacheScope,
-    constraint: Constraint | None = None,
+    constraint: PreparedConstraint | None,
     shown: tuple[str, ...] = (),
 ) -> GenerationRequest:
     """Return what the engine is to generate for one choice of one prompt.
@@ -45,7 +44,7 @@ def engine_request(
         time_limit: Seconds after which the completion ends.
         ceiling: The server's own limit in tokens, by the size of the response; None: no such limit.
         scope: Whose keys and values in the cache may be used.
-        constraint: What the text may be; None: anything.
+        constraint: What the completion's text may be; None: anything.
         shown: Special tokens that the text shows in any case.
     """
     return GenerationRequest(

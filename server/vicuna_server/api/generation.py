@@ -26,6 +26,7 @@ from vicuna_server.engine import (
     Engine,
     Generation,
     OutputChunk,
+    PreparedConstraint,
     PreparedPrompt,
     PromptInput,
     PromptToken,
@@ -105,13 +106,23 @@ class GenerationService:
     ) -> Choices:
         """Hand all choices of all prompts to the engine, once all prompts are encoded; see `engine_request`.
 
+        Args:
+            request: Whose cache is used, and whose log line gets the counts.
+            body: Its fields.
+            prompts: What is to be answered.
+            max_tokens: The most tokens of a completion; None: up to the end of the context.
+            logprobs: Alternatives reported beside each token; None: no log probabilities.
+            constraint: What each completion's text may be; None: anything.
+            shown: Special tokens that the text shows in any case.
+
         Raises:
-            RequestError: A prompt is too long, the response may become too large, or too many requests are waiting.
-                Then nothing is generated for any prompt.
+            RequestError: A prompt is too long, the response may become too large, the constraint cannot be honoured, or
+                too many requests are waiting. Then nothing is generated for any prompt.
         """
         count, field = len(prompts) * body.choices, body.alternatives_field
         ceiling = None if body.stream else token_limit(count, max_tokens, logprobs, field)
         scope, limit = self.scope(request), self.settings.max_stream_seconds
+        format_of_answer = await self.constrain(request, body, constraint)
         ready = [await self.engine.prepare(prompt, max_tokens) for prompt in prompts]
         generations: list[Generation] = []
         try:
@@ -126,7 +137,7 @@ class GenerationService:
                         time_limit=limit,
                         ceiling=ceiling,
                         scope=scope,
-                        constraint=constraint,
+                        constraint=format_of_answer,
                         shown=shown,
                     )
                     generations.append(await self.engine.submit(wanted))
@@ -135,6 +146,19 @@ class GenerationService:
                 generation.cancel()
             raise
         return Choices(generations, body.choices, counts_of(request))
+
+    async def constrain(
+        self, request: Request, body: SamplingFields, constraint: Constraint | None
+    ) -> PreparedConstraint | None:
+        """Return what completions may be, checked; None: anything.
+
+        Raises:
+            RequestError: It cannot be honoured, or another field of the request stands against it.
+        """
+        if constraint is None:
+            return None
+        body.check_beside(constraint)
+        return await self.engine.constrain(constraint, self.scope(request))
 
     async def score(
         self, request: Request, prompts: Sequence[PromptInput | PreparedPrompt], top: int | None, choices: int = 1

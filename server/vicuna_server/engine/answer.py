@@ -47,13 +47,14 @@ class Answer:
         self._shown = 0
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
 
-    def push(self, token: int, now: float, logprob: TokenLogprob | None = None) -> OutputChunk:
+    def push(self, token: int, now: float, logprob: TokenLogprob | None = None, *, last: bool = False) -> OutputChunk:
         """Take the next token; the answer is over when the chunk has a finish reason.
 
         Args:
             token: Its id.
             now: The moment, on the `time.monotonic` clock.
             logprob: Its likelihood, to be handed on with the token's text.
+            last: Whether the answer is complete with it.
         """
         self.tokens += 1
         if token in self._eos:
@@ -64,6 +65,8 @@ class Answer:
         text = self._filter(self._detokenizer.push(token))
         if self._stop_filter.stopped:
             return self._chunk(text, now, "stop")
+        if last:
+            return self.end(now, "stop", text)
         if self.tokens >= self._max_tokens or self.is_late(now):
             return self.end(now, "length", text)
         return self._chunk(text, now)

@@ -176,8 +176,13 @@ class PromptEncoder:
         return len(self._tokenizer.encode(text, special_as_text=True))
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids, without special tokens unless asked for, spaces as the model wrote them."""
+        """Return the text of ids, spaces as the model wrote them; special tokens are left out by default."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def special_id(self, text: str) -> int | None:
+        """Return the id of the special token with this text; None: there is none that the model has."""
+        token = self._tokenizer.token_id(text)
+        return token if token is not None and token in self.vocabulary.special else None
 
     def decoder(self, *, skip_special_tokens: bool, shown: Collection[str]) -> Callable[[Sequence[int]], str]:
         """Return what makes text of ids.

@@ -10,6 +10,7 @@ __all__ = [
     "answer_budget",
     "check_chats",
     "check_embeddable",
+    "check_ends",
     "check_few_contexts",
     "check_has_tokens",
     "check_scored",
@@ -189,3 +190,21 @@ def check_tokens(request: GenerationRequest, vocabulary: int, budget: int, ends:
             "does not end it",
             param="allowed_token_ids",
         )
+
+
+def check_ends(request: GenerationRequest, special: Collection[int]) -> None:
+    """Refuse text as an end of an answer that is complete at certain places only.
+
+    Args:
+        request: Whose fields are looked at.
+        special: Ids of tokens without text.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
+    for token in () if request.format is None else request.stop_token_ids:
+        if token not in special:
+            raise RequestError(
+                f"stop_token_ids: token {token} is text, and would cut an answer of the format asked for; leave it out",
+                param="stop_token_ids",
+            )

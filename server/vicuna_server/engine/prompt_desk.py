@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from vicuna_server.constraints import allows_any_text
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.encoding import EncodedPrompt, PromptEncoder
 from vicuna_server.engine.encoding_thread import EncodingThread
-from vicuna_server.engine.limits import answer_budget, check_few_contexts, check_has_tokens, check_tokens
+from vicuna_server.engine.limits import answer_budget, check_ends, check_few_contexts, check_has_tokens, check_tokens
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
 
@@ -134,10 +135,11 @@ def open_request(
     budget = request.below_ceiling(answer_budget(ready.tokens, request.max_tokens, context_length, ready.param))
     ends = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else model_ends)
     check_tokens(request, size, budget, ends)
+    check_ends(request, encoder.vocabulary.special)
     answer = Answer(
         encoder.decoder(skip_special_tokens=request.skip_special_tokens, shown=request.shown_special_tokens),
         ends,
-        (*encoded.stop, *request.stop),
+        (*encoded.stop, *request.stop) if allows_any_text(request.format) else (),
         budget,
         None if request.time_limit is None else ready.since + request.time_limit,
         min_tokens=request.min_tokens,

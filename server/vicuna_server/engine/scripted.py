@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from itertools import count
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
     Generation,
     GenerationRequest,
+    PreparedConstraint,
     PreparedPrompt,
     PromptInput,
     PromptToken,
     TokenLogprob,
     TopLogprob,
 )
+from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import (
     Admission,
     answer_budget,
@@ -32,25 +35,27 @@ from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted_settings import ScriptedSettings
 from vicuna_server.engine.scripted_words import (
     EMBEDDING_SIZE,
+    Saying,
     Script,
+    ScriptedFormat,
     WordCounts,
+    WordIds,
     certain_logprobs,
     chat_script,
+    format_of,
     letter_vector,
     script_of,
+    spaced,
     word_decoder,
 )
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import EngineError, RequestError
+from vicuna_server.errors import EngineError
 from vicuna_server.prompts import get_template
 from vicuna_server.tools.chat_format import PLAIN, ChatFormat
 
 __all__ = ["ScriptedEngine", "ScriptedSettings"]
-
-VOCABULARY_SIZE = 2**20
-"""A word's token id is its place in the order in which words were first seen."""
 
 
 class ScriptedEngine:
@@ -68,8 +73,8 @@ class ScriptedEngine:
         self._admission = Admission(max_concurrency)
         self._slots = asyncio.Semaphore(max_concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._words: list[str] = []
-        self._ids: dict[str, int] = {}
+        self._constraints = ConstraintDesk(_scripted_format)
+        self._words = WordIds()
 
     @property
     def context_length(self) -> int:
@@ -101,7 +106,7 @@ class ScriptedEngine:
         """Count the words; see `Engine.prepare`."""
         if isinstance(prompt, PreparedPrompt):
             return prompt
-        self._admission.check(self.stats.running, self.stats.waiting)
+        self._admit()
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         if not (trim and isinstance(prompt, ChatPrompt)):
             script = self._render(prompt)
@@ -109,27 +114,32 @@ class ScriptedEngine:
         script, left_out = fitted(prompt, most_tokens(self.context_length, max_tokens), WordCounts(), self._render)
         return PreparedPrompt(len(script), param, script, left_out)
 
+    async def constrain(
+        self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
+    ) -> PreparedConstraint:
+        """Check a constraint and write an answer that keeps it; see `Engine.constrain`."""
+        return await self._constraints.prepare(constraint, scope, self._admit)
+
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the built-in engine does; see `Engine.submit`."""
         ready = await self.prepare(request.prompt, request.max_tokens)
         script, prompt_tokens = script_of(ready), ready.tokens
-        self._admission.check(self.stats.running, self.stats.waiting)
+        self._admit()
         budget = request.below_ceiling(
             answer_budget(prompt_tokens, request.max_tokens, self.context_length, ready.param)
         )
-        words = script.last.split() or ["nothing"]
+        words, stops, length = await self._script(request, script)
         deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         eos = len(words)
         answer = Answer(
             word_decoder(words),
             frozenset({eos}),
-            (*script.stops, *request.stop),
+            stops,
             budget,
             deadline,
             min_tokens=request.min_tokens,
             include_stop=request.include_stop,
         )
-        length = math.inf if request.ignore_eos else max(self._settings.tokens, request.min_tokens)
         generation = Generation(prompt_tokens)
         self.stats.waiting += 1
         logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
@@ -143,7 +153,7 @@ class ScriptedEngine:
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Return vectors made of the letters' counts; see `Engine.embed`. Nothing is cached."""
         del scope
-        texts = [self._text(prompt) for prompt in prompts]
+        texts = [self._words.text(prompt) for prompt in prompts]
         counts = [len(text.split()) for text in texts]
         for words in counts:
             check_embeddable(words, self.context_length)
@@ -155,14 +165,14 @@ class ScriptedEngine:
     ) -> list[list[PromptToken]]:
         """Return the words, each with log probability 0; see `Engine.score`."""
         del scope  # nothing is cached
-        self._admission.check(self.stats.running, self.stats.waiting)
+        self._admit()
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
             ready = await self.prepare(prompt, 0)
             ids = await self.tokenize(script_of(ready).text)
             check_has_tokens(len(ids))
             answer_budget(len(ids), 0, self.context_length, ready.param)
-            tokens = [TopLogprob(token, f"{self._words[token]} ".encode(), 0.0) for token in ids]
+            tokens = [TopLogprob(token, f"{self._words.words[token]} ".encode(), 0.0) for token in ids]
             rest = [PromptToken(*each, 1, (each,) if top else ()) for each in tokens[1:]]
             scored.append([PromptToken(tokens[0].token_id, tokens[0].text_bytes), *rest])
         check_scored(sum(map(len, scored)), most)
@@ -171,40 +181,39 @@ class ScriptedEngine:
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
         """Return one id per word; there are no special tokens."""
         del add_special_tokens
-        words = self._render(prompt).text.split()
-        check_few_contexts(len(words), self.context_length, "messages" if isinstance(prompt, ChatPrompt) else "prompt")
-        ids = []
-        for word in words:
-            if word not in self._ids:
-                if len(self._words) >= VOCABULARY_SIZE:
-                    raise RequestError("the scripted engine has seen too many different words; restart it", status=503)
-                self._ids[word] = len(self._words)
-                self._words.append(word)
-            ids.append(self._ids[word])
-        return ids
+        text = self._render(prompt).text
+        check_few_contexts(
+            len(text.split()), self.context_length, "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+        )
+        return self._words.ids(text)
 
     async def detokenize(self, ids: Sequence[int]) -> str:
         """Return the words of ids that `tokenize` gave."""
         check_few_contexts(len(ids), self.context_length, "tokens")
-        return self._text(tuple(ids))
+        return self._words.text(tuple(ids))
 
     async def close(self) -> None:
         """End what runs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._constraints.close()
 
-    def _text(self, prompt: str | tuple[int, ...]) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        for token in prompt:
-            if not 0 <= token < len(self._words):
-                raise RequestError(f"token id {token} is not in the vocabulary; /tokenize gives ids", param="prompt")
-        return " ".join(self._words[token] for token in prompt)
+    def _admit(self) -> None:
+        self._admission.check(self.stats.running, self.stats.waiting + self._constraints.waiting)
+
+    async def _script(self, request: GenerationRequest, script: Script) -> Saying:
+        """Return what is said: an answer that the constraint allows, else the words of the last message."""
+        if request.constraint is not None:
+            ready = await self.constrain(request.constraint, request.scope)
+            if (answer := format_of(ready).answer(script.asked_for)) is not None:
+                return Saying(answer, (), len(answer))
+        length = math.inf if request.ignore_eos else max(self._settings.tokens, request.min_tokens)
+        return Saying(spaced(script.last), (*script.stops, *request.stop), length)
 
     def _render(self, prompt: PromptInput) -> Script:
         if not isinstance(prompt, ChatPrompt):
-            text = self._text(prompt)
+            text = self._words.text(prompt)
             return Script(text, text, ())
         check_chats(self.chats)
         return chat_script(prompt, self._template)
@@ -250,3 +259,9 @@ class ScriptedEngine:
             if chunk.finish_reason is not None:
                 self.stats.finished += 1
                 return
+
+
+def _scripted_format(constraint: Constraint, text: str) -> ScriptedFormat:
+    from vicuna_server.engine.scripted_grammar import scripted_format  # the grammar library, where it is wanted
+
+    return scripted_format(constraint, text)

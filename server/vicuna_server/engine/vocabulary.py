@@ -21,12 +21,14 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer, size: int) -> None:
         self.size = size
         self._tokenizer = tokenizer
-        self._special = tokenizer.special_ids
+        added = {token for token, one in tokenizer.added_tokens.items() if one.special}
+        self.special = frozenset(token for token in added | tokenizer.special_ids if token < size)
+        """Ids of the tokens that have no text."""
         self._byte_of = _byte_level_alphabet() if tokenizer.is_byte_level else None
 
     def token_bytes(self, token: int) -> bytes:
         """Return a token's bytes; none for special tokens and unused ids."""
-        piece = None if token in self._special else self._tokenizer.token(token)
+        piece = None if token in self.special else self._tokenizer.token(token)
         if piece is None:
             return b""
         if self._byte_of is not None:

@@ -144,13 +144,10 @@ class ChatRequest(SamplingFields, ToolFields):
     modalities: list[str] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    response_format: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _refuse_unsupported_features(self) -> Self:
         # To ignore one of these would give another completion than the client asked for.
-        if self.response_format and self.response_format.get("type", "text") != "text":
-            raise ValueError("response_format: only text is supported by this server; leave it out")
         if self.modalities and self.modalities != ["text"]:
             raise ValueError("modalities: only text is supported by this server; leave it out")
         if self.top_logprobs is not None and not self.logprobs:

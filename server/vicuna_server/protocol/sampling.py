@@ -4,8 +4,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from vicuna_server.constraints import Constraint, ToolCalls, allows_any_text
+from vicuna_server.errors import RequestError
 from vicuna_server.protocol.body import Integer, ModelName, RequestBody, RequestPart
 from vicuna_server.protocol.inputs import TokenId
+from vicuna_server.protocol.structured import StructuredFields
 
 __all__ = ["MAX_CHOICES", "MAX_STOP_LENGTH", "SamplingFields", "StreamOptions"]
 
@@ -33,7 +36,7 @@ class StreamOptions(RequestPart):
     include_usage: bool | None = None
 
 
-class SamplingFields(RequestBody):
+class SamplingFields(StructuredFields, RequestBody):
     """Fields of every generation request: OpenAI's, and further ones of vLLM and transformers by their names."""
 
     alternatives_field: ClassVar[str] = "logprobs"
@@ -87,6 +90,32 @@ class SamplingFields(RequestBody):
         if self.prompt_logprobs is not None and self.stream:
             raise ValueError("prompt_logprobs: not supported with stream: true; leave out one of them")
         return self
+
+    def check_beside(self, constraint: Constraint) -> None:
+        """Refuse fields that would end an answer before it is complete, or leave no token to go on with.
+
+        Args:
+            constraint: What the answer may be, by this request's fields.
+
+        Raises:
+            RequestError: 400, naming the field.
+        """
+        refused: dict[str, object] = {
+            "min_tokens": self.min_tokens,
+            "ignore_eos": self.ignore_eos,
+            "allowed_token_ids": self.allowed_token_ids is not None,
+            "bad_words": self.bad_words,
+            "stop": self.stops and not allows_any_text(constraint),
+        }
+        for name, value in refused.items():
+            if value:
+                other = "tools" if isinstance(constraint, ToolCalls) else "a format of the answer"
+                raise RequestError(
+                    f"{name}: not possible beside {other}, which says itself what comes and where it ends; leave one "
+                    "of them out",
+                    param=name,
+                    code="invalid_value",
+                )
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -30,12 +30,20 @@ def _each(names: str, why: str, *accepted: object, also_refused: tuple[object, .
 
 REFUSED: Mapping[str, Refusal] = {
     **_each(
-        "guided_json guided_regex guided_choice guided_grammar guided_whitespace_pattern structured_outputs "
-        "structural_tag json_schema json_object grammar grammar_string regex ebnf format schema output_schema "
-        "force_words_ids constraints",
-        "this server does not constrain the output's format; leave it out, and describe the format in the prompt",
+        "json_schema json_object format schema output_schema",
+        "the field is called response_format here: text, json_object or json_schema",
     ),
-    **_each("response_format", "only text is supported by this server; leave it out", {"type": "text"}),
+    **_each(
+        "grammar grammar_string regex ebnf structural_tag guided_decoding guided_json_object",
+        "the field is called structured_outputs here: json, regex, choice, grammar or json_object",
+    ),
+    **_each("guided_whitespace_pattern", "not supported, JSON comes on one line; leave it out"),
+    **_each(
+        "response_format structured_outputs guided_json guided_regex guided_choice guided_grammar",
+        "only completions have a format; leave it out",
+        {"type": "text"},
+    ),
+    **_each("force_words_ids constraints", "not supported; say with structured_outputs what the answer may be"),
     **_each(
         "tools functions tool_resources documents plugins mcp_servers moderation",
         "not supported by this server; leave it out",

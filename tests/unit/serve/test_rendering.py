@@ -4,11 +4,12 @@ import gc
 import json
 import random
 import sys
+from functools import partial
 
 import psutil
 import pytest
 
-from vicuna_server.engine import rendering, template_process
+from vicuna_server.engine import child, child_process, template_process
 from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.prompts import Message
@@ -61,13 +62,13 @@ def test_once_a_conversation_has_used_up_its_time_others_have_less() -> None:
 def test_one_process_renders_all() -> None:
     renderer = Renderer("{{ bos_token }}" + PLAIN, {"bos_token": "<s>"})
     assert render(renderer) == "<s><user>Hello"
-    process = renderer._process
+    process = renderer._child.process
     odd = "é😀\ud800\x00\u2028 \\u0041"
     assert render(renderer, odd) == f"<s><user>{odd}"
     with pytest.raises(RequestError, match="refuses this conversation"):
         renderer.render([Message("assistant", "gone on with")] * 0, continues=True)
     assert render(renderer, "x" * 4_000_000) == "<s><user>" + "x" * 4_000_000
-    assert renderer._process is process
+    assert renderer._child.process is process
     renderer.close()
 
 
@@ -82,9 +83,9 @@ def test_what_transformers_quotes_of_a_prompt_is_not_told_whole() -> None:
 def test_a_process_that_has_ended_is_started_anew() -> None:
     renderer = Renderer(PLAIN, {})
     render(renderer)
-    assert renderer._process is not None
-    renderer._process.kill()
-    renderer._process.wait()
+    assert renderer._child.process is not None
+    renderer._child.process.kill()
+    renderer._child.process.wait()
     assert render(renderer) == "<user>Hello"
     renderer.close()
 
@@ -92,8 +93,8 @@ def test_a_process_that_has_ended_is_started_anew() -> None:
 def test_no_process_outlives_its_renderer() -> None:
     renderer = Renderer(PLAIN, {})
     render(renderer)
-    assert renderer._process is not None
-    number = renderer._process.pid
+    assert renderer._child.process is not None
+    number = renderer._child.process.pid
     del renderer
     gc.collect()
     assert not psutil.pid_exists(number)
@@ -111,7 +112,7 @@ def test_where_no_process_is_to_be_had_the_client_may_come_back(monkeypatch: pyt
 def test_a_template_that_does_not_get_on_is_stopped_whatever_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = Renderer(WHEN_ASKED.replace("BAD", FOR_EVER), {}, seconds=1000)
     render(renderer)
-    monkeypatch.setattr(rendering, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(child, "WAIT_SECONDS", 0.5)
     with pytest.raises(RequestError, match="processor time"):
         render(renderer, "go wrong")
     monkeypatch.undo()
@@ -124,14 +125,15 @@ def test_whatever_a_template_says_gives_a_prompt_or_a_fault() -> None:
     dice = random.Random(20261129)
     pieces = ["{%", "%}", "{{", "}}", "|", ".", "(", ")", "'", "\ud800", "\x00", "[" * 300, "self", "loop", "é", "-%}"]
     seeds = [PLAIN, "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "{{ messages[0]['content'] | upper }}"]
-    asked = {"messages": [("user", "a"), ("assistant", "b")], "continues": False}
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = {"messages": said, "continues": False}
     kinds = set()
     for _ in range(150):
         text = dice.choice(seeds)
         for _ in range(dice.choice((0, 1, 2, 6))):
             place = dice.randrange(len(text) + 1)
             text = text[:place] + dice.choice(pieces) + text[place + dice.choice((0, 0, 1, 5)) :]
-        answer = template_process._render(text, {}, asked)
+        answer = child_process.answered(partial(template_process._render, text, {}), asked)
         kinds |= set(answer)
         assert json.dumps(answer)
     assert kinds == {"text", "fault", "limit"}

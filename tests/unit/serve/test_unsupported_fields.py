@@ -24,10 +24,7 @@ Route = type[ChatRequest] | type[CompletionRequest]
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 ASKED: dict[str, object] = {
-    "guided_json": SCHEMA,
-    "guided_choice": ["yes", "no"],
-    "structured_outputs": {"json": SCHEMA},
-    "response_format": {"type": "json_schema", "json_schema": {"name": "c", "schema": SCHEMA}},
+    "guided_whitespace_pattern": " ?",
     "json_schema": SCHEMA,
     "grammar": 'root ::= "yes"',
     "format": "json",
@@ -135,7 +132,7 @@ def test_fields_that_would_change_the_response_are_refused_by_name(
 @pytest.mark.parametrize(("model", "base"), ROUTES, ids=["chat", "completions"])
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
 def test_null_and_empty_values_are_accepted(model: Route, base: dict[str, Any], value: object) -> None:
-    names = ["guided_json", "regex", "mirostat", "lora", "use_beam_search", "n_predict", "chat_template", "format"]
+    names = ["json_schema", "regex", "mirostat", "lora", "use_beam_search", "n_predict", "chat_template", "format"]
     assert asked(model, base, **dict.fromkeys(names, value)).unknown == []
 
 

@@ -26,6 +26,7 @@ from vicuna_server.engine.base.requests import (
     MAX_LOGPROBS,
     ChatPrompt,
     GenerationRequest,
+    PreparedConstraint,
     PreparedPrompt,
     PromptInput,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Grammar",
     "JsonSchema",
     "OutputChunk",
+    "PreparedConstraint",
     "PreparedPrompt",
     "PromptInput",
     "PromptToken",

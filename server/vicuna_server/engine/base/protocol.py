@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine.base.outputs import Embedding, Generation, PromptToken
-from vicuna_server.engine.base.requests import ChatPrompt, GenerationRequest, PreparedPrompt, PromptInput
+from vicuna_server.engine.base.requests import (
+    ChatPrompt,
+    GenerationRequest,
+    PreparedConstraint,
+    PreparedPrompt,
+    PromptInput,
+)
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.tools.chat_format import ChatFormat
@@ -56,6 +63,21 @@ class Engine(Protocol):
 
         Raises:
             RequestError, OverloadedError: As in `submit`.
+        """
+
+    async def constrain(
+        self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
+    ) -> PreparedConstraint:
+        """Check what an answer may be, and prepare to keep it so; one that is prepared already is returned.
+
+        Args:
+            constraint: What the answer's text may be.
+            scope: Which requests may find out that it was sent before.
+
+        Raises:
+            RequestError: `invalid_constraint`, naming the place: it is not valid, cannot be enforced, or takes too
+                much to check.
+            OverloadedError: As in `submit`.
         """
 
     async def submit(self, request: GenerationRequest) -> Generation:

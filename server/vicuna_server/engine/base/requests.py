@@ -8,7 +8,7 @@ from vicuna_server.constraints import Constraint
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.prompts import Message, Tool
 
-__all__ = ["MAX_LOGPROBS", "ChatPrompt", "GenerationRequest", "PreparedPrompt", "PromptInput"]
+__all__ = ["MAX_LOGPROBS", "ChatPrompt", "GenerationRequest", "PreparedConstraint", "PreparedPrompt", "PromptInput"]
 
 MAX_LOGPROBS = 20
 """The most alternatives per token that a request may ask for, as at OpenAI."""
@@ -52,6 +52,19 @@ class PreparedPrompt:
     left_out: int = 0
     since: float = field(default_factory=time.monotonic)
     thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedConstraint:
+    """A constraint that an engine has checked, for as many answers as are wanted.
+
+    Attributes:
+        constraint: What the answer may be.
+        content: What the engine has made of it, in a form that only it knows.
+    """
+
+    constraint: Constraint
+    content: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +124,13 @@ class GenerationRequest:
     seed: int | None = None
     time_limit: float | None = None
     scope: CacheScope = EVERYBODY
-    constraint: Constraint | None = None
+    constraint: Constraint | PreparedConstraint | None = None
     ceiling: int | None = None
+
+    @property
+    def format(self) -> Constraint | None:
+        """What the answer's text may be, prepared or not."""
+        return self.constraint.constraint if isinstance(self.constraint, PreparedConstraint) else self.constraint
 
     def below_ceiling(self, budget: int) -> int:
         """Return the smaller of the two."""

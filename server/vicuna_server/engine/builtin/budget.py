@@ -23,7 +23,7 @@ FLAG = "--kv-cache-memory"
 RESERVE_SHARE = 0.1
 RESERVE_BYTES = 512 * 2**20
 """What is left alone of the memory behind the weights: the larger of a share and a fixed size, for activations and a
-chat template's process (`template_process.MOST_BYTES`)."""
+chat template's process (`child_process.MOST_BYTES`)."""
 KERNEL_BYTES = 144 * 2**20
 """What the CPU's kernels come to take while the server runs: 0.6 MiB for each shape that `padding` leaves, measured."""
 UNLIMITED_SHARE = 0.5

@@ -6,15 +6,18 @@ from collections.abc import Sequence as Several
 from functools import partial
 from typing import TypeVar
 
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
     Generation,
     GenerationRequest,
+    PreparedConstraint,
     PreparedPrompt,
     PromptInput,
     PromptToken,
 )
+from vicuna_server.engine.builtin.grammars import Grammars
 from vicuna_server.engine.builtin.loading import LoadedModel, load_model
 from vicuna_server.engine.builtin.prefix import SequenceTokens
 from vicuna_server.engine.builtin.requests import generating_sequence
@@ -60,6 +63,7 @@ class BuiltinEngine:
         self._encoding = EncodingThread(hung_seconds)
         self._loaded: LoadedModel | None = None
         self._worker: Worker | None = None
+        self._followed: Grammars | None = None
 
     @property
     def loaded(self) -> LoadedModel:
@@ -98,12 +102,19 @@ class BuiltinEngine:
         settings = self._settings
         self._worker = Worker(partial(self._loader, settings), self.stats, settings)
         self._loaded = await self._worker.loaded()
+        self._followed = Grammars(self._loaded.encoder)
 
     async def prepare(
         self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
         return await self._desk.prepare(prompt, max_tokens, self._check_admission, trim=trim)
+
+    async def constrain(
+        self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
+    ) -> PreparedConstraint:
+        """Compile a constraint's grammar; see `Engine.constrain`."""
+        return await self._grammars.prepare(constraint, scope, self._check_admission)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request, encoded where that is still to be done; see `Engine.submit`."""
@@ -112,7 +123,10 @@ class BuiltinEngine:
         words: list[list[int]] = []
         if request.bad_words:
             words = await self._encoding.run(partial(loaded.encoder.spellings, request.bad_words))
-        sequence, generation = generating_sequence(loaded, request, ready, words)
+        follow = None
+        if request.constraint is not None:
+            follow = self._grammars.follow(await self.constrain(request.constraint, request.scope))
+        sequence, generation = generating_sequence(loaded, request, ready, words, follow)
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
         self._check_admission()  # the queue may have filled while this one was encoded
@@ -190,10 +204,18 @@ class BuiltinEngine:
             await self._worker.close()
         if self._loaded is not None:
             self._loaded.encoder.close()
+        if self._followed is not None:
+            self._followed.close()
 
     def _check_admission(self) -> None:
-        waiting = self.stats.waiting + self._running_worker.arriving + self._encoding.waiting
+        waiting = self.stats.waiting + self._running_worker.arriving + self._encoding.waiting + self._grammars.waiting
         self._admission.check(self.stats.running, waiting)
+
+    @property
+    def _grammars(self) -> Grammars:
+        if self._followed is None:
+            raise EngineError("NotLoaded", "the model is not loaded yet")
+        return self._followed
 
     @property
     def _desk(self) -> PromptDesk:

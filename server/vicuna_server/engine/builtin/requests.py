@@ -4,6 +4,7 @@ from collections.abc import Sequence as Several
 
 from vicuna_server.engine.base import Generation, GenerationRequest, PreparedPrompt
 from vicuna_server.engine.builtin.forbidding import Forbidden
+from vicuna_server.engine.builtin.grammars import Follow
 from vicuna_server.engine.builtin.loading import LoadedModel
 from vicuna_server.engine.builtin.prefix import SequenceTokens
 from vicuna_server.engine.builtin.sampling import Sampler
@@ -14,7 +15,11 @@ __all__ = ["generating_sequence"]
 
 
 def generating_sequence(
-    loaded: LoadedModel, request: GenerationRequest, ready: PreparedPrompt, bad_words: Several[list[int]]
+    loaded: LoadedModel,
+    request: GenerationRequest,
+    ready: PreparedPrompt,
+    bad_words: Several[list[int]],
+    follow: Follow | None = None,
 ) -> tuple[Sequence, Generation]:
     """Return the sequence that a request becomes, and the stream of its completion.
 
@@ -23,6 +28,7 @@ def generating_sequence(
         request: What is asked for.
         ready: Its prompt.
         bad_words: Token ids of the words that the request does not want.
+        follow: Begins to keep the completion to its grammar; None: there is none.
 
     Raises:
         RequestError: It does not fit the context, or a token id is not in the vocabulary.
@@ -31,6 +37,6 @@ def generating_sequence(
     ids = range(loaded.encoder.vocabulary.size)  # a tokenizer may have tokens that the model has not
     known = [word for word in bad_words if max(word, default=0) in ids]
     forbidden = Forbidden(request.allowed_token_ids, known, opened.ends, request.min_tokens)
-    sampler = Sampler(request, opened.ids, forbidden)
+    sampler = Sampler(request, opened.ids, forbidden, follow and follow(opened.ends))
     tokens = SequenceTokens(opened.ids, scope=request.scope)
     return Sequence(tokens, Answering(sampler, opened.answer, opened.generation, opened.budget)), opened.generation

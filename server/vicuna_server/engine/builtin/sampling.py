@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine.builtin.constraining import Follower
 from vicuna_server.engine.builtin.forbidding import Forbidden
 from vicuna_server.errors import EngineError
 
@@ -29,11 +30,16 @@ _HEAD = 256
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A chosen token, with its log probability and those of the likeliest if they were asked for."""
+    """A chosen token, with its log probability and those of the likeliest if they were asked for.
+
+    Attributes:
+        last: Whether the answer is complete with it.
+    """
 
     token: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    last: bool = False
 
 
 class Sampler:
@@ -43,10 +49,15 @@ class Sampler:
         request: What is asked for.
         prompt: Ids of the prompt, for the repetition penalty.
         forbidden: What may not come; of this request alone.
+        follower: Of the grammar that it keeps to; None: there is none.
     """
 
     def __init__(
-        self, request: GenerationRequest, prompt: Iterable[int] = (), forbidden: Forbidden | None = None
+        self,
+        request: GenerationRequest,
+        prompt: Iterable[int] = (),
+        forbidden: Forbidden | None = None,
+        follower: Follower | None = None,
     ) -> None:
         self.greedy = request.temperature < _GREEDY_BELOW
         self.temperature = request.temperature
@@ -54,6 +65,7 @@ class Sampler:
         self._request = request
         self._random = random.Random(_seed(request.seed))  # noqa: S311  # draws of words, not of secrets
         self._forbidden = forbidden or None
+        self._follower = follower
         self._typical = request.typical_p < 1
         self._filtered = request.top_k > 0 or request.top_p < 1 or request.min_p > 0 or self._typical
         self._shifted = bool(request.logit_bias or request.presence_penalty or request.frequency_penalty)
@@ -66,10 +78,20 @@ class Sampler:
     @property
     def plain(self) -> bool:
         """Whether the likeliest token of the raw logits is the answer."""
-        return self.greedy and not self._shifted and self._seen is None and self._forbidden is None
+        unruled = self._forbidden is None and self._follower is None
+        return self.greedy and not self._shifted and self._seen is None and unruled
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may come behind the tokens noted so far."""
+        return self._follower is not None and self._follower.complete
 
     def adjust(self, logits: Tensor) -> None:
-        """Apply bias, penalties and what is forbidden in place, to float32 logits of shape (vocabulary,) on the CPU."""
+        """Apply bias, penalties and what is forbidden in place, to float32 logits of shape (vocabulary,) on the CPU.
+
+        Raises:
+            EngineError: No token is left.
+        """
         if self._shifted:
             if self._shift is None:
                 self._shift = torch.zeros_like(logits)
@@ -85,6 +107,8 @@ class Sampler:
             torch.where(self._penalized, changed, logits, out=logits)
         if self._forbidden is not None:
             self._forbidden.apply(logits)
+        if self._follower is not None:
+            self._follower.apply(logits)
 
     def draw(self, probabilities: Tensor) -> int:
         """Draw from probabilities of shape (vocabulary,), float32 on the CPU."""
@@ -97,6 +121,8 @@ class Sampler:
         """Remember a chosen token."""
         if self._forbidden is not None:
             self._forbidden.note(token)
+        if self._follower is not None:
+            self._follower.note(token)
         if self._shift is not None:
             first = token not in self._counts
             self._counts[token] = self._counts.get(token, 0) + 1
@@ -163,11 +189,17 @@ def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | Engi
     tokens: list[int] = likeliest.tolist()
     finite = [math.isfinite(peak) for peak in best.tolist()]
     rows = [row for row, sampler in enumerate(samplers) if finite[row] and not sampler.plain]
+    failed: dict[int, EngineError] = {}
     for row, token in zip(rows, _sample(logits, rows, samplers), strict=True):
-        tokens[row] = token
+        if isinstance(token, EngineError):
+            failed[row] = token
+        else:
+            tokens[row] = token
     choices: list[Choice | EngineError] = []
     for row, (sampler, token) in enumerate(zip(samplers, tokens, strict=True)):
-        if not finite[row]:
+        if row in failed:
+            choices.append(failed[row])
+        elif not finite[row]:
             choices.append(
                 EngineError(
                     "NonFiniteLogits",
@@ -175,35 +207,47 @@ def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | Engi
                 )
             )
         elif sampler.logprobs is None:
-            choices.append(Choice(token))
+            choices.append(Choice(token, last=sampler.complete))
         else:
-            choices.append(_with_logprobs(logits[row], token, sampler.logprobs))
+            choices.append(_with_logprobs(logits[row], token, sampler))
     return choices
 
 
-def _sample(logits: Tensor, rows: list[int], samplers: list[Sampler]) -> list[int]:
-    """Return the tokens of the rows for which the likeliest is not simply the answer."""
+def _sample(logits: Tensor, rows: list[int], samplers: list[Sampler]) -> list[int | EngineError]:
+    """Return the tokens of the rows for which the likeliest is not simply the answer, or why there is none."""
     if not rows:
         return []
     chosen = [samplers[row] for row in rows]
     values = logits[torch.tensor(rows, device=logits.device)].float().cpu()
-    for row, sampler in enumerate(chosen):
-        sampler.adjust(values[row])
+    failures = [_adjusted(sampler, values[row]) for row, sampler in enumerate(chosen)]
     temperatures = torch.tensor([1.0 if sampler.greedy else sampler.temperature for sampler in chosen])
     values /= temperatures[:, None]
     probabilities = values.softmax(dim=-1)
-    tokens = []
-    for row, sampler in enumerate(chosen):
+    tokens: list[int | EngineError] = []
+    for row, (sampler, failure) in enumerate(zip(chosen, failures, strict=True)):
+        if failure is not None:
+            tokens.append(failure)
+            continue
         token = int(values[row].argmax()) if sampler.greedy else sampler.draw(probabilities[row])
         sampler.note(token)
         tokens.append(token)
     return tokens
 
 
-def _with_logprobs(logits: Tensor, token: int, count: int) -> Choice:
+def _adjusted(sampler: Sampler, logits: Tensor) -> EngineError | None:
+    """Adjust a row in place; return why there is no token left, if there is none."""
+    try:
+        sampler.adjust(logits)
+    except EngineError as error:
+        return error
+    return None
+
+
+def _with_logprobs(logits: Tensor, token: int, sampler: Sampler) -> Choice:
+    count = sampler.logprobs or 0
     values = logits.float().log_softmax(dim=-1)
     top: tuple[tuple[int, float], ...] = ()
     if count:
         likeliest = values.topk(min(count, len(values)))
         top = tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
-    return Choice(token, float(values[token]), top)
+    return Choice(token, float(values[token]), top, sampler.complete)

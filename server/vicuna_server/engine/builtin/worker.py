@@ -171,7 +171,7 @@ class Worker:
             self._stats.finished += 1
             self._call(_resolve, purpose.result, result)
         elif isinstance(outcome, Choice):
-            chunk = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder))
+            chunk = purpose.answer.push(outcome.token, now, _logprob(outcome, encoder), last=outcome.last)
             self._stats.generated_tokens += 1  # one that could not be decoded is not counted
             self._outbox.append((purpose.generation, chunk))
             if chunk.finish_reason is not None:

@@ -35,7 +35,12 @@ def check_supported(request: GenerationRequest) -> None:
 
 
 def generation_body(
-    request: GenerationRequest, prompt: Sequence[int], ends: Iterable[int], budget: int, model: str
+    request: GenerationRequest,
+    prompt: Sequence[int],
+    ends: Iterable[int],
+    budget: int,
+    model: str,
+    grammar: str | None = None,
 ) -> dict[str, object]:
     """Return the body that asks for one answer as a stream.
 
@@ -45,6 +50,8 @@ def generation_body(
         ends: Ids that end the answer, all of them in the vocabulary.
         budget: The most tokens of the answer.
         model: The name that vLLM serves the model by.
+        grammar: What the answer's text may be, for vLLM's backend "guidance"; None: anything. At the grammar's end that
+            backend allows the tokenizer's own end alone, which is one of `ends`.
     """
     ids = sorted(ends)
     body: dict[str, object] = {
@@ -72,6 +79,7 @@ def generation_body(
         "logit_bias": {str(token): bias for token, bias in request.logit_bias} or None,
         "allowed_token_ids": None if request.allowed_token_ids is None else list(request.allowed_token_ids),
         "bad_words": list(request.bad_words) or None,
+        "structured_outputs": None if grammar is None else {"grammar": grammar},
         "logprobs": request.logprobs,
         "return_tokens_as_token_ids": None if request.logprobs is None else True,
     }

@@ -5,17 +5,20 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine.base import (
     ChatPrompt,
     Embedding,
     Generation,
     GenerationRequest,
+    PreparedConstraint,
     PreparedPrompt,
     PromptInput,
     PromptToken,
 )
 from vicuna_server.engine.contents import WeightCheck
 from vicuna_server.engine.encoding_thread import EncodingThread
+from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import Admission, answer_budget, check_scored
 from vicuna_server.engine.prompt_desk import PromptDesk, open_request, own_copy
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
@@ -42,6 +45,7 @@ class _Loaded(NamedTuple):
     prompts: ModelPrompts
     desk: PromptDesk
     shared: Shared
+    constraints: ConstraintDesk[str]
 
 
 class VllmEngine:
@@ -111,7 +115,8 @@ class VllmEngine:
         desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
         text = prompts.encoder.vocabulary.token_bytes
         shared = Shared(self._server.client, self.stats, self._queue, self._server.progress, text)
-        self._loaded = _Loaded(prompts, desk, shared)
+        constraints = ConstraintDesk(lambda _, text: text, prompts.encoder.special_id)
+        self._loaded = _Loaded(prompts, desk, shared, constraints)
 
     async def prepare(
         self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
@@ -119,14 +124,23 @@ class VllmEngine:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
         return await self._model.desk.prepare(prompt, max_tokens, self._admit, trim=trim)
 
+    async def constrain(
+        self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
+    ) -> PreparedConstraint:
+        """Make the grammar that vLLM is sent; see `Engine.constrain`."""
+        return await self._model.constraints.prepare(constraint, scope, self._admit)
+
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit`."""
         check_supported(request)
-        prompts, _, shared = self._model
+        prompts, shared = self._model.prompts, self._model.shared
         ready = await self.prepare(request.prompt, request.max_tokens)
+        grammar = None
+        if request.constraint is not None:
+            grammar = str((await self.constrain(request.constraint, request.scope)).content)
         opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
         self._admit()  # others may have come while this one was encoded
-        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name)
+        body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name, grammar)
         run = Run(shared, opened.generation, opened.answer, body)
         task = run.start()
         self._in_flight.add(task, partial(run.stop, task))
@@ -178,6 +192,7 @@ class VllmEngine:
         await self._server.client.close()
         if self._loaded is not None:
             self._loaded.prompts.encoder.close()
+            self._loaded.constraints.close()
 
     @property
     def _model(self) -> _Loaded:
