@@ -207,9 +207,14 @@ class Session:
                 return "There is no answer to continue."
             self._answer(sent, self._transcript.extend)
             return ""
+        before = list(self._transcript.messages)
         if (sent := self._transcript.retry()) is None:
             return "Nothing has been asked yet."
-        self._answer(sent, self._transcript.answer)
+        try:
+            self._answer(sent, self._transcript.answer)
+        except VicunaError:
+            self._transcript.messages = before
+            raise
         return ""
 
 

@@ -209,14 +209,14 @@ def test_a_stopped_answer_goes_on_and_stays_one(capsys: pytest.CaptureFixture[st
     assert "!!continue is not a command in this form" in err
 
 
-def test_an_answer_that_cannot_go_on_is_kept() -> None:
+@pytest.mark.parametrize("command", ["!!continue", "!!regen"])
+def test_an_answer_that_cannot_go_on_or_come_anew_is_kept(command: str) -> None:
     transcript = Transcript()
-    transcript.ask("q")
+    transcript.ask("fail")
     transcript.answer("fail ")
-    parrot = Parrot()
     with pytest.raises(InputError):
-        Session(parrot, transcript, Options()).run(Script("!!continue", interactive=False))
-    assert [one["content"] for one in transcript.messages] == ["q", "fail "]
+        Session(Parrot(), transcript, Options()).run(Script(command, interactive=False))
+    assert [one["content"] for one in transcript.messages] == ["fail", "fail "]
 
 
 def test_a_cut_answer_names_the_way_on(capsys: pytest.CaptureFixture[str]) -> None:
