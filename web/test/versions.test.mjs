@@ -172,3 +172,21 @@ test("speed, length and how full the context is are shown", settings, async () =
   assert.match(await page.locator(".below").innerText(), /Context 85 % full\s*: 851 of 1,000 tokens/);
   await page.context().close();
 });
+
+test("the server takes every setting, and goes on with its own answer", settings, async () => {
+  const page = await openPage(all.browser, all.front.url);
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  const dialog = page.getByRole("dialog", { name: "Settings" });
+  await dialog.getByText("More: seed").click();
+  const values = { "Max tokens": "2", Seed: "-7", "Presence penalty": "-2", "Frequency penalty": "2", "Repetition penalty": "0.01", "Stop texts": "END\n\\n" };
+  for (const [label, value] of Object.entries(values)) await dialog.getByLabel(label).fill(value);
+  await page.keyboard.press("Escape");
+  await ask(page, "a b c d");
+  assert.match(await (await answered(page)).innerText(), /a b\s+The answer was cut off at the limit/);
+  await page.getByRole("button", { name: "Continue" }).click();
+  const answer = await answered(page);
+  assert.equal(await answer.getByRole("alert").count(), 0);
+  assert.match(await text(answer), /^a b\s*a b$/); // the scripted engine repeats what comes last
+  assert.match(await answer.innerText(), /4 tokens/);
+  await page.context().close();
+});
