@@ -85,6 +85,12 @@ def test_a_conversation(style: str, tmp_path: Path) -> None:
         screen.type(f"{UP}{UP}{UP}\r")  # the first question again, over the two lines of the second
         screen.expect("red green red green")
         screen.expect("you:")
+        screen.type('"""!!a\rb\r"""\r')  # two lines and no command
+        screen.expect("!!a b !!a b")
+        screen.expect("you:")
+        screen.type("!!continue\r")
+        screen.expect("a b a b|!!a b !!a b")
+        screen.expect("you:")
         screen.type("!!remo\t")
         screen.expect("!!remo")
         screen.expect("ve")  # drawn at once or by itself

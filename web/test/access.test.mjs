@@ -25,11 +25,23 @@ for (const [size, options] of Object.entries(SIZES)) {
       all.front.on[CHAT] = says(`Some **text**\n\n- [x] done\n\n${code}`);
       const page = await openPage(all.browser, all.front.url, { ...options, colorScheme, reducedMotion: "reduce" });
       assert.deepEqual(await violations(page), [], "empty");
+      await page.getByRole("button", { name: "Model: a" }).click();
+      assert.deepEqual(await violations(page), [], "models");
+      await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Compare with a second model" }).click();
       await ask(page, "Hello");
       await answered(page, 1);
+      all.front.on[CHAT] = (_, response) => {
+        const send = stream(response);
+        send({ delta: { reasoning: "Hm." } });
+        send({ delta: { content: "Half" } });
+        send({ delta: { tool_calls: [{ index: 0, function: { name: "add", arguments: '{"a":1}' } }] }, finish_reason: "tool_calls" });
+        response.end("data: [DONE]\n\n");
+      };
       await page.getByRole("button", { name: "Answer again" }).first().click();
       await answered(page, 0);
+      for (const fold of await page.locator(".fold summary").all()) await fold.click();
+      assert.deepEqual(await violations(page), [], "folds and versions");
       all.front.on[CHAT] = refuses(503, "not yet");
       await ask(page, "And now?");
       await answered(page, 1);
@@ -37,11 +49,16 @@ for (const [size, options] of Object.entries(SIZES)) {
       assert.deepEqual(await violations(page), [], "answers and problems");
       if (size === "phone") {
         await page.getByRole("button", { name: "Conversations" }).click();
-        assert.deepEqual(await violations(page), [], "menu");
-        await page.keyboard.press("Escape");
       }
+      await page.getByRole("button", { name: "More: Hello" }).click();
+      assert.deepEqual(await violations(page), [], "menu");
+      await page.getByRole("button", { name: "Rename: Hello" }).click();
+      assert.deepEqual(await violations(page), [], "a new name");
+      await page.keyboard.press("Escape");
+      if (size === "phone") await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Settings", exact: true }).click();
       await page.getByRole("dialog").getByLabel("Temperature").fill("9");
+      await page.getByRole("dialog").getByText("More: seed").click();
       assert.deepEqual(await violations(page), [], "settings");
       await page.getByRole("button", { name: "Enter an API key" }).click();
       await page.getByRole("dialog", { name: "API key" }).waitFor();

@@ -1,4 +1,4 @@
-// What needs no browser: reading streams, problems as sentences, conversations, addresses.
+// What needs no browser: reading streams, problems as sentences, addresses.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -8,8 +8,6 @@ const { EventParser } = await source("core/sse.ts");
 const { problemOf, retryAfter } = await source("core/problem.ts");
 const { decodeEntities } = await source("markdown/entities.ts");
 const { safeAddress } = await source("markdown/address.ts");
-const conversations = await source("core/conversation.ts");
-const { conversationFrom } = await source("core/validation.ts");
 
 test("events are the same however the text is cut", () => {
   const text = ': comment\r\n\r\ndata: {"a":1}\r\n\r\nevent: x\ndata:two\ndata:  lines\n\nid: 3\n\ndata\n\n: c\rdata: é\r\rdata: lost';
@@ -58,43 +56,4 @@ test("only the web and mail can be linked", () => {
 
 test("character references", () => {
   assert.equal(decodeEntities("a &lt;b&gt; &amp;amp; &#233;&#xe9; &nope; &constructor; & &#0;"), "a <b> &amp; éé &nope; &constructor; & \ufffd");
-});
-
-test("a model called in later is told what the other one said; what was never answered is left out", () => {
-  const answer = (text) => ({ model: "m", text, state: "done", note: "", tokens: null, firstSeconds: null, seconds: null });
-  const settings = { ...conversations.PLAIN, system: " Be brief. " };
-  let conversation = conversations.ask(conversations.newConversation(["a"], settings), "one");
-  conversation = conversations.withAnswer(conversation, 0, 0, answer("first"));
-  conversation = conversations.ask(conversation, "two");
-  conversation = conversations.ask({ ...conversation, models: ["a", "b"] }, "three");
-  conversation = conversations.withAnswer(conversation, 2, 1, answer("of b"));
-  conversation = conversations.ask(conversation, "four");
-  const told = (lane) => conversations.messagesFor(conversation, 3, lane).map(({ role, content }) => `${role}: ${content}`);
-  const both = ["system: Be brief.", "user: one", "assistant: first", "user: three", "assistant: of b", "user: four"];
-  assert.deepEqual(told(0), both);
-  assert.deepEqual(told(1), both);
-});
-
-test("a stream whose page was killed is an answer that stopped", () => {
-  const asked = conversations.ask(conversations.newConversation(["a"], conversations.PLAIN), "q");
-  const streaming = { model: "a", text: "half", state: "streaming", note: "", tokens: null, firstSeconds: null, seconds: null };
-  const [turn] = conversations.settled(conversations.withAnswer(asked, 0, 0, streaming)).turns;
-  assert.deepEqual([turn.answers[0].state, turn.answers[0].text], ["stopped", "half"]);
-  assert.match(turn.answers[0].note, /page was closed/);
-});
-
-test("a stored conversation that somebody changed is read as far as it makes sense", () => {
-  const odd = [null, 5, [], {}, { id: "x", models: [], turns: [] }, { id: "0123456789abcdef", models: "a", turns: [] }];
-  for (const value of odd) assert.equal(conversationFrom(value), null);
-  const read = conversationFrom({
-    id: "0123456789abcdef",
-    models: ["a", 5, "b", "c"],
-    settings: { system: 5, temperature: 9, topP: 0.5, maxTokens: "7" },
-    turns: [null, { question: "q", answers: [{ text: "t", state: "odd", tokens: Number.NaN }, 7] }, { question: 5 }],
-  });
-  assert.deepEqual(read.models, ["a", "b"]);
-  assert.deepEqual(read.settings, { system: "", temperature: null, topP: 0.5, maxTokens: null });
-  assert.equal(read.turns.length, 1);
-  assert.equal(read.turns[0].answers[0].state, "done");
-  assert.equal(read.turns[0].answers[1], null);
 });

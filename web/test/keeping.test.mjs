@@ -104,7 +104,7 @@ test("conversations go out as a file and come back from it", settings, async () 
   await page.getByRole("button", { name: "Export conversations" }).click();
   const file = await (await downloading).path();
   assert.doesNotMatch(await readFile(file, "utf8"), /vicuna\.key/);
-  const input = page.locator("input[type=file]");
+  const input = page.getByRole("dialog").locator("input[type=file]");
   await input.setInputFiles(file);
   await page.getByText("1 conversation added.").waitFor();
   await input.setInputFiles({ name: "x.json", mimeType: "application/json", buffer: Buffer.from('{"a":1}') });

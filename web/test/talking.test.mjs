@@ -16,8 +16,8 @@ for (const [size, options] of Object.entries(SIZES)) {
     assert.match(await answer.innerText(), /7 tokens/);
 
     await answer.getByRole("button", { name: "Answer again" }).click();
-    await answered(page);
-    await page.getByText("The earlier answer was replaced.").waitFor();
+    answer = await answered(page);
+    assert.match(await answer.getByRole("group", { name: "Versions of the answer" }).innerText(), /2\/2/);
     await ask(page, "three");
     await answered(page);
     assert.deepEqual(
@@ -31,7 +31,7 @@ for (const [size, options] of Object.entries(SIZES)) {
     answer = await answered(page);
     assert.equal(await page.locator(".turn").count(), 1);
     assert.equal((await answer.locator(".markdown").innerText()).trim(), "four four four four four four");
-    await page.getByRole("button", { name: "Undo" }).click();
+    await page.getByRole("button", { name: "Earlier version of the question" }).click();
     assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["one two", "three"]);
 
     const menu = async () => {
@@ -48,7 +48,8 @@ for (const [size, options] of Object.entries(SIZES)) {
     await page.getByRole("button", { name: "one two", exact: true }).click();
     assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["one two", "three"]);
     await menu();
-    await page.getByRole("button", { name: "Delete conversation: one two" }).click();
+    await page.getByRole("button", { name: "More: one two" }).click();
+    await page.getByRole("button", { name: "Delete: one two" }).click();
     assert.deepEqual(await page.locator(".entry").allInnerTexts(), ["another"]);
     if (size === "phone") await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Undo" }).click();
@@ -84,10 +85,11 @@ for (const [size, options] of Object.entries(SIZES)) {
     await ask(page, "Who are you?");
     await answered(page);
     await page.getByRole("button", { name: "Compare with a second model" }).click();
-    assert.equal(await page.getByRole("combobox", { name: "Second model" }).inputValue(), "c", "the next one that is ready");
+    await page.getByRole("button", { name: "Second model: c" }).waitFor(); // the next one that is ready
     await page.getByRole("button", { name: "Ask c" }).click();
     assert.match(await (await answered(page, 1)).innerText(), /I am c\./);
-    await page.getByRole("combobox", { name: "Second model" }).selectOption("b");
+    await page.getByRole("button", { name: "Second model: c" }).click();
+    await page.getByRole("option", { name: "b Not ready: Merging" }).click();
     await page.getByText("b: Merging, 43 % done").waitFor();
     await ask(page, "And now?");
     assert.match(await (await answered(page, 0)).innerText(), /I am a\./);
@@ -142,11 +144,30 @@ test("settings are sent, and only those that are set", settings, async () => {
   assert.deepEqual([body.temperature, body.top_p, body.max_tokens], [0.5, 0.9, 3]);
   assert.deepEqual(body.messages[0], { role: "system", content: "Be brief." });
   await page.getByRole("button", { name: "Settings", exact: true }).click();
-  for (const [label, wrong] of [["Temperature", "2.1"], ["Top-p", "0"], ["Max tokens", "1.5"], ["Temperature", "hot"]]) {
+  await dialog.getByText("More: seed, penalties, stop texts").click();
+  const wrongs = [["Temperature", "2.1"], ["Top-p", "0"], ["Max tokens", "1.5"], ["Temperature", "hot"], ["Seed", "0.5"], ["Presence penalty", "-3"]];
+  for (const [label, wrong] of [...wrongs, ["Repetition penalty", "0"], ["Stop texts", "x".repeat(300)]]) {
     await dialog.getByLabel(label).fill(wrong);
     await dialog.getByText(/^Must be /).waitFor();
     await dialog.getByLabel(label).fill("");
   }
+  for (const [label, value] of [["Seed", "7"], ["Presence penalty", "0.5"], ["Frequency penalty", "-0.5"], ["Repetition penalty", "1.1"], ["Stop texts", "END\n\\n\\n"]]) {
+    await dialog.getByLabel(label).fill(value);
+  }
+  await page.keyboard.press("Escape");
+  all.front.on["POST /v1/chat/completions"] = says("Yes.");
+  await ask(page, "more");
+  await answered(page);
+  const { seed, presence_penalty, frequency_penalty, repetition_penalty, stop } = all.front.asked().at(-1);
+  assert.deepEqual([seed, presence_penalty, frequency_penalty, repetition_penalty, stop], [7, 0.5, -0.5, 1.1, ["END", "\n\n"]]);
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  await dialog.getByRole("button", { name: "Use the defaults" }).click();
+  assert.equal(await dialog.getByLabel("System prompt").inputValue(), "");
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Settings: the defaults" }).waitFor();
+  await ask(page, "plain again");
+  await answered(page);
+  assert.deepEqual(Object.keys(all.front.asked().at(-1)).sort(), Object.keys(plain).sort());
   await page.context().close();
 });
 

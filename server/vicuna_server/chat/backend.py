@@ -4,6 +4,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypedDict
 
+from vicuna_server.tools.output import OutputPart
+
 __all__ = ["Backend", "ChatMessage", "Options", "Report"]
 
 
@@ -67,8 +69,10 @@ class Backend(Protocol):
             VicunaError: The model does not exist, or cannot be changed.
         """
 
-    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
-        """Yield the parts of the next message; closing the iterator stops the generation.
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[OutputPart, None, None]:
+        """Yield the parts of the next message; an assistant's message that comes last is continued.
+
+        Closing the iterator stops the generation.
 
         Raises:
             VicunaError: The request is refused, or the answer breaks off.

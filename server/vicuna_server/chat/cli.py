@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     talk.add_argument("--max-new-tokens", type=positive, metavar="N", help="the most tokens of an answer")
     talk.add_argument("--no-history", action="store_true", help="send each question without the earlier ones")
     talk.add_argument("--style", default="simple", choices=("simple", "rich"), help="rich: Markdown is rendered")
+    talk.add_argument("--show-reasoning", action="store_true", help="write out what the model thinks before it answers")
     talk.add_argument("--debug", action="store_true", help="print tokens and times after each answer")
 
 
@@ -84,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
             options = Options(args.temperature, args.max_new_tokens, args.top_p, args.seed)
             transcript = Transcript(remember=not args.no_history)
             transcript.set_system(args.system or "")
-            session = Session(backend, transcript, options, style=args.style, debug=args.debug)
+            session = Session(
+                backend, transcript, options, style=args.style, debug=args.debug, thoughts=args.show_reasoning
+            )
             if args.prompt is not None:
                 session.ask(args.prompt)
             else:

@@ -11,7 +11,9 @@ import httpx
 from vicuna_contract.names import REVISION_HEADER, TRIMMED_HEADER
 from vicuna_contract.sse import read_events
 from vicuna_server.chat.backend import ChatMessage, Options, Report
+from vicuna_server.chat.deltas import Deltas
 from vicuna_server.errors import InputError, UnreachableError, UsageError
+from vicuna_server.tools.output import OutputPart
 
 __all__ = ["RemoteModel"]
 
@@ -118,7 +120,7 @@ class RemoteModel:
             raise InputError("NoModel", f"{self.url} lists no model; name one with --model")
         return names
 
-    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[OutputPart, None, None]:
         """Yield the answer's parts; see `Backend.stream`.
 
         Raises:
@@ -147,7 +149,8 @@ class RemoteModel:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _parts(self, lines: Iterable[str]) -> Generator[str, None, None]:
+    def _parts(self, lines: Iterable[str]) -> Generator[OutputPart, None, None]:
+        deltas = Deltas()
         try:
             for event in read_events(lines):
                 if "error" in event:
@@ -155,9 +158,8 @@ class RemoteModel:
                         "AnswerFailed", f"the server ended the answer with an error: {event['error'].get('message')}"
                     )
                 self._note(event)
-                for choice in event.get("choices", ())[:1]:
-                    if text := choice.get("delta", {}).get("content"):
-                        yield text
+                yield from deltas.read(event)
+            yield from deltas.end()
         except ValueError as error:
             raise InputError(
                 "AnswerUnreadable", f"the server sent an event that is {error}; check that it has OpenAI's API"

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
+from vicuna_server.chat.multiline import is_open
 from vicuna_server.chat.pasting import Pastes
 
 __all__ = ["Console", "PipeConsole", "open_console"]
@@ -43,7 +44,8 @@ class PipeConsole:
 class TerminalConsole:
     """A prompt of prompt_toolkit: Enter sends, Alt-Enter begins a new line, arrows go through earlier questions.
 
-    A long pasted text is shown as a label until it is sent.
+    After three quotation marks at its beginning a question has lines until there are three more. A long pasted text is
+    shown as a label until it is sent.
 
     Args:
         words: Commands that Tab completes.
@@ -62,7 +64,10 @@ class TerminalConsole:
 
         @keys.add("enter")
         def send(event: KeyPressEvent) -> None:
-            event.current_buffer.validate_and_handle()
+            if is_open(event.current_buffer.text):
+                event.current_buffer.insert_text("\n")
+            else:
+                event.current_buffer.validate_and_handle()
 
         @keys.add("escape", "enter")
         def new_line(event: KeyPressEvent) -> None:

@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-__all__ = ["show", "split_blocks"]
+__all__ = ["harmless", "show", "split_blocks"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All control characters but tab and newline: with them, a text could move the cursor or change the window's title."""
@@ -21,7 +21,7 @@ def show(parts: Iterable[str], style: str) -> None:
     """
     terminal = sys.stdout.isatty()
     if terminal:
-        parts = _harmless(parts)
+        parts = map(harmless, parts)
     if style == "rich" and terminal:
         _show_rich(parts)
         return
@@ -32,9 +32,9 @@ def show(parts: Iterable[str], style: str) -> None:
         print(flush=True)
 
 
-def _harmless(parts: Iterable[str]) -> Iterator[str]:
-    for part in parts:
-        yield _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", part)
+def harmless(text: str) -> str:
+    """Return a text that moves no cursor: each control character but tab and newline becomes a visible one."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _show_rich(parts: Iterable[str]) -> None:
@@ -46,7 +46,9 @@ def _show_rich(parts: Iterable[str]) -> None:
     from rich.markdown import Markdown
 
     rest = ""
-    with Live(Markdown(rest), refresh_per_second=8, vertical_overflow="visible") as live:
+    # What is told meanwhile on standard error stays above, where that is the same terminal.
+    redirect = sys.stderr.isatty()
+    with Live(Markdown(rest), refresh_per_second=8, vertical_overflow="visible", redirect_stderr=redirect) as live:
         for part in parts:
             finished, rest = split_blocks(rest + part)
             if finished:

@@ -6,11 +6,13 @@ from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from vicuna_server.chat.backend import ChatMessage, Options, Report
+from vicuna_server.chat.thinking import Thinking
 from vicuna_server.engine import ChatPrompt, Generation, GenerationRequest, OutputChunk
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import UsageError
 from vicuna_server.prompts import Message, Role
+from vicuna_server.tools.output import OutputPart
 
 __all__ = ["LocalModel"]
 
@@ -45,7 +47,7 @@ class LocalModel:
             "end with !!exit and start again with another --model"
         )
 
-    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[OutputPart, None, None]:
         """Yield the answer's parts; see `Backend.stream`."""
         prompt = ChatPrompt(tuple(Message(cast("Role", one["role"]), one["content"]) for one in messages))
         ready = self._wait(self._engine.prepare(prompt, options.max_tokens, trim=True))
@@ -53,12 +55,13 @@ class LocalModel:
         self.report = Report(left_out=left_out)
         request = GenerationRequest(ready, **options.stated())
         generation = self._wait(self._engine.submit(request))
+        thinking = Thinking()
         try:
             while (chunk := self._wait(_next(generation))) is not None:
-                if chunk.text:
-                    yield chunk.text
+                yield from thinking.feed(chunk.text)
                 counts = (generation.prompt_tokens, generation.cached_tokens, chunk.tokens)
                 self.report = Report(chunk.finish_reason or "", *counts, left_out)
+            yield from thinking.end()
         finally:
             self._loop.call_soon_threadsafe(generation.cancel)
 

@@ -2,16 +2,19 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from vicuna_server.chat.aside import Aside
 from vicuna_server.chat.backend import Backend, ChatMessage, Options
 from vicuna_server.chat.console import Console
 from vicuna_server.chat.display import show
+from vicuna_server.chat.multiline import unquoted
 from vicuna_server.chat.settings import DEFAULT, MODEL, change, describe
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import UsageError, VicunaError
+from vicuna_server.tools.output import OutputPart
 
 __all__ = ["COMMANDS", "Session"]
 
@@ -22,6 +25,7 @@ COMMANDS = {
     "!!set NAME VALUE": "set model, temperature, top-p, seed or max-new-tokens; alone: show the settings",
     "!!remove": "remove the last question and its answer",
     "!!regen": "answer the last question again",
+    "!!continue": "go on with the last answer, which was stopped or cut off",
     "!!save FILE": "write the conversation to a file",
     "!!load FILE": "continue a conversation from a file",
     "!!exit": "end the chat",
@@ -37,16 +41,25 @@ class Session:
         options: Sampling options.
         style: "simple" or "rich".
         debug: Whether each answer is followed by its counts, on standard error.
+        thoughts: Whether what the model thinks is written out, on standard error.
     """
 
     def __init__(
-        self, backend: Backend, transcript: Transcript, options: Options, *, style: str = "simple", debug: bool = False
+        self,
+        backend: Backend,
+        transcript: Transcript,
+        options: Options,
+        *,
+        style: str = "simple",
+        debug: bool = False,
+        thoughts: bool = False,
     ) -> None:
         self._backend = backend
         self._transcript = transcript
         self._options = options
         self._style = style
         self._debug = debug
+        self._thoughts = thoughts
         self._interactive = False
 
     def run(self, console: Console) -> None:
@@ -79,7 +92,7 @@ class Session:
         if line.startswith("!!"):
             self._command(line)
         elif line.strip():
-            self.ask(line)
+            self.ask(unquoted(line) if self._interactive else line)
 
     def ask(self, question: str) -> None:
         """Ask one question and show the answer; a question that fails is forgotten.
@@ -89,38 +102,49 @@ class Session:
         """
         sent = self._transcript.ask(question)
         try:
-            self._answer(sent)
+            self._answer(sent, self._transcript.answer)
         except VicunaError:
             self._transcript.remove()
             raise
 
-    def _answer(self, messages: Sequence[ChatMessage]) -> None:
-        """Show an answer while it arrives, and keep it; at a terminal, Ctrl-C keeps the part that has arrived."""
-        parts: list[str] = []
+    def _answer(self, messages: Sequence[ChatMessage], keep: Callable[[str], None]) -> None:
+        """Show an answer while it arrives, and keep its text; at a terminal, Ctrl-C keeps what has arrived."""
+        texts: list[str] = []
         started = time.monotonic()
         times: list[float] = []
 
-        def recorded(stream: Iterator[str]) -> Iterator[str]:
+        def timed(stream: Iterator[OutputPart]) -> Iterator[OutputPart]:
             for part in stream:
-                parts.append(part)
                 times.append(time.monotonic() - started)
                 yield part
 
+        def recorded(stream: Iterator[str]) -> Iterator[str]:
+            for text in stream:
+                texts.append(text)
+                yield text
+
+        aside = Aside(thoughts=self._thoughts)
         try:
             # Closed at once on Ctrl-C, so that the generation stops.
             with closing(self._backend.stream(messages, self._options)) as stream:
-                show(recorded(stream), self._style)
+                show(recorded(aside.text_of(timed(stream))), self._style)
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
-        self._transcript.answer("".join(parts))
+        aside.tell_calls()
+        keep("".join(texts))
+        self._print_notes()
+        if self._debug:
+            self._print_debug(times[0] if times else 0.0, time.monotonic() - started)
+
+    def _print_notes(self) -> None:
         report = self._backend.report
         if report.left_out:
             print(f"[too long for the context: the oldest {report.left_out} messages were left out]", file=sys.stderr)
         if report.finish_reason == "length" and self._options.max_tokens is None:
             print("[cut off: the context is full, or the answer took too long; !!reset makes room]", file=sys.stderr)
-        if self._debug:
-            self._print_debug(times[0] if times else 0.0, time.monotonic() - started)
+        elif report.finish_reason == "length" and self._interactive:
+            print("[cut off at max-new-tokens; !!continue goes on]", file=sys.stderr)
 
     def _print_debug(self, first: float, seconds: float) -> None:
         report = self._backend.report
@@ -128,12 +152,15 @@ class Session:
         prompt = "" if report.prompt_tokens is None else f"{report.prompt_tokens} prompt tokens{cached}; "
         tokens = "an unknown number of" if report.tokens is None else report.tokens
         times = f"{seconds:.2f} s, the first text after {first:.2f} s"
-        print(f"[{report.finish_reason or 'stopped'}: {prompt}{tokens} tokens in {times}]", file=sys.stderr)
+        # The first token comes out of reading the prompt.
+        more = (report.tokens or 0) - 1
+        rate = f", {more / (seconds - first):.1f} tokens/s" if more > 0 and seconds > first else ""
+        print(f"[{report.finish_reason or 'stopped'}: {prompt}{tokens} tokens in {times}{rate}]", file=sys.stderr)
 
     def _command(self, line: str) -> None:
         name, _, argument = line.strip().partition(" ")
-        carry_out = self._set_up if name in ("!!system", "!!set") else self._carry_out
-        text = carry_out(name, argument.strip())
+        ways = {"!!system": self._set_up, "!!set": self._set_up, "!!regen": self._resume, "!!continue": self._resume}
+        text = ways.get(name, self._carry_out)(name, argument.strip())
         if text and self._interactive:
             show([text], "simple")
 
@@ -162,8 +189,6 @@ class Session:
                 return "The conversation is forgotten."
             case "!!remove", "":
                 return "The last question is removed." if transcript.remove() else "There is no question to remove."
-            case "!!regen", "":
-                return self._answer_again()
             case "!!save", file if file:
                 transcript.save(Path(file).expanduser())
                 return f"{len(transcript.messages)} messages are saved in {file}."
@@ -172,11 +197,26 @@ class Session:
                 return "\n".join(f"{one['role']}: {one['content']}" for one in transcript.messages)
             case "!!help", "":
                 return "\n".join(f"{command:16} {text}" for command, text in COMMANDS.items())
-        raise UsageError(f"{name} is not a command in this form; the commands are {', '.join(COMMANDS)}")
+        raise _unknown(name)
 
-    def _answer_again(self) -> str:
-        sent = self._transcript.retry()
-        if sent is None:
+    def _resume(self, name: str, argument: str) -> str:
+        if argument:
+            raise _unknown(name)
+        if name == "!!continue":
+            if (sent := self._transcript.resume()) is None:
+                return "There is no answer to continue."
+            self._answer(sent, self._transcript.extend)
+            return ""
+        before = list(self._transcript.messages)
+        if (sent := self._transcript.retry()) is None:
             return "Nothing has been asked yet."
-        self._answer(sent)
+        try:
+            self._answer(sent, self._transcript.answer)
+        except VicunaError:
+            self._transcript.messages = before
+            raise
         return ""
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(f"{name} is not a command in this form; the commands are {', '.join(COMMANDS)}")

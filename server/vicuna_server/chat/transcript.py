@@ -41,6 +41,21 @@ class Transcript:
         """Add the answer to the last question."""
         self.messages.append({"role": "assistant", "content": text})
 
+    def resume(self) -> list[ChatMessage] | None:
+        """Return the messages with which the last answer goes on; None without one.
+
+        Blanks at its end are not sent: many templates leave them out, and the model would write them twice.
+        """
+        if not self.messages or self.messages[-1]["role"] != "assistant" or not self.messages[-1]["content"].strip():
+            return None
+        *before, last = self._sent()
+        return [*before, {"role": "assistant", "content": last["content"].rstrip()}]
+
+    def extend(self, text: str) -> None:
+        """Add to the last answer what it went on with."""
+        last = self.messages[-1]
+        self.messages[-1] = {"role": last["role"], "content": last["content"].rstrip() + text}
+
     def remove(self) -> bool:
         """Remove the last question with its answer; return whether there was one."""
         questions = [index for index, message in enumerate(self.messages) if message["role"] == "user"]
@@ -99,7 +114,8 @@ class Transcript:
     def _sent(self) -> list[ChatMessage]:
         if self._remember:
             return list(self.messages)
-        return [*(one for one in self.messages if one["role"] == "system"), self.messages[-1]]
+        questions = [index for index, one in enumerate(self.messages) if one["role"] == "user"]
+        return [*(one for one in self.messages if one["role"] == "system"), *self.messages[questions[-1] :]]
 
 
 def _read(path: Path) -> list[ChatMessage]:

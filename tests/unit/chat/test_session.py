@@ -9,6 +9,7 @@ from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.chat.session import Session
 from vicuna_server.chat.transcript import Transcript
 from vicuna_server.errors import InputError, UsageError
+from vicuna_server.tools.output import CallArguments, CallBegin, OutputPart, ReasoningText, Text
 
 
 class Parrot:
@@ -27,14 +28,14 @@ class Parrot:
             raise InputError("NoModel", "dodo is gone")
         self.title = model or "parrot"
 
-    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[str, None, None]:
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[OutputPart, None, None]:
         self.options.append(options)
         self.sent.append([message["content"] for message in messages])
         try:
             for word in messages[-1]["content"].split():
                 if word == "fail":
                     raise InputError("RequestRefused", "no")
-                yield f"{word} "
+                yield Text(f"{word} ")
                 if word == "stop":
                     raise KeyboardInterrupt
         finally:
@@ -158,3 +159,82 @@ def test_control_characters_do_not_reach_a_terminal(
     out = capsys.readouterr().out
     assert "ok" in out
     assert not set(out) & {"\x1b", "\x07", "\x9b"}
+
+
+class Agent(Parrot):
+    """Thinks, answers with one word, and calls two tools."""
+
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> Generator[OutputPart, None, None]:
+        self.sent.append([message["content"] for message in messages])
+        yield ReasoningText("\nHm\x1b[2J,")
+        yield ReasoningText(" well.")
+        yield Text("Yes.")
+        yield CallBegin(0, "a", "add")
+        yield CallBegin(1, "b", "now")
+        yield CallArguments(0, '{"x":')
+        yield CallArguments(0, " 1}")
+
+
+@pytest.mark.parametrize("thoughts", [False, True])
+def test_thoughts_and_calls_are_told_beside_the_answer_and_never_sent(
+    thoughts: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = Agent()
+    Session(agent, Transcript(), Options(), thoughts=thoughts).run(Script("a", "b", interactive=False))
+    out, err = capsys.readouterr()
+    assert out == "Yes.\nYes.\n"
+    assert ("Hm\x1b[2J, well.\n[thought for 0.0 s]" in err) == thoughts
+    assert err.count('[thought for 0.0 s]\n[tool call, not run: add {"x": 1}]\n[tool call, not run: now]\n') == 2
+    assert agent.sent == [["a"], ["a", "Yes.", "b"]]
+
+
+def test_thoughts_are_dim_and_harmless_at_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for thoughts, told in (
+        (True, "\x1b[2mHm\N{REPLACEMENT CHARACTER}[2J,\x1b[0m"),
+        (False, "\x1b[2m[thinking]\n\x1b[0m"),
+    ):
+        Session(Agent(), Transcript(), Options(), thoughts=thoughts).run(Script("a"))
+        assert capsys.readouterr().err.startswith(told)
+
+
+def test_a_stopped_answer_goes_on_and_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = chat("!!continue", "a stop b", "!!continue", "!!continue now", "!!regen", "c")
+    assert parrot.sent[:2] == [["a stop b"], ["a stop b", "a stop"]]  # without the blank at its end
+    assert parrot.sent[-1][:2] == ["a stop b", "a stop "]
+    out, err = capsys.readouterr()
+    assert "There is no answer to continue." in out
+    assert "!!continue is not a command in this form" in err
+
+
+@pytest.mark.parametrize("command", ["!!continue", "!!regen"])
+def test_an_answer_that_cannot_go_on_or_come_anew_is_kept(command: str) -> None:
+    transcript = Transcript()
+    transcript.ask("fail")
+    transcript.answer("fail ")
+    with pytest.raises(InputError):
+        Session(Parrot(), transcript, Options()).run(Script(command, interactive=False))
+    assert [one["content"] for one in transcript.messages] == ["fail", "fail "]
+
+
+def test_a_cut_answer_names_the_way_on(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = Parrot()
+    parrot.report = Report("length", 7, 3, 2)
+    for interactive in (True, False):
+        Session(parrot, Transcript(), Options(max_tokens=2)).run(Script("a", interactive=interactive))
+        assert ("!!continue goes on" in capsys.readouterr().err) == interactive
+
+
+def test_quotes_around_several_lines_are_not_sent_and_hide_commands() -> None:
+    assert chat('"""\n!!help\nb\n"""').sent == [["!!help\nb"]]
+    assert chat('"""a"""', interactive=False).sent == [['"""a"""']]
+
+
+def test_debug_tells_the_speed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 11.0, 12.0, 13.0])
+    monkeypatch.setattr("vicuna_server.chat.session.time.monotonic", lambda: next(times))
+    chat("a b", debug=True)
+    told = capsys.readouterr().err
+    assert "2 tokens in 3.00 s, the first text after 1.00 s, 0.5 tokens/s]" in told

@@ -94,3 +94,19 @@ def test_a_file_that_is_not_a_conversation_changes_nothing(content: str, tmp_pat
     with pytest.raises(InputError, match="not a saved conversation"):
         transcript.load(file)
     assert texts(transcript.messages) == ["a", "b"]
+
+
+def test_an_answer_is_continued_without_the_blanks_at_its_end() -> None:
+    transcript = talked(("a", "b"), ("c", "d \n"))
+    assert texts(transcript.resume() or []) == ["a", "b", "c", "d"]
+    transcript.extend(" e")
+    assert texts(transcript.messages) == ["a", "b", "c", "d e"]
+    assert texts(talked(("a", "b"), ("c", "d"), remember=False).resume() or []) == ["c", "d"]
+
+
+def test_there_may_be_no_answer_to_continue() -> None:
+    for transcript in (Transcript(), talked(("a", "  "))):
+        assert transcript.resume() is None
+    asked = Transcript()
+    asked.ask("a")
+    assert asked.resume() is None

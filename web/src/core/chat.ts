@@ -1,22 +1,22 @@
 /** Everything that can be done on the page. */
 
+import { Answering } from "./answering.ts";
 import { listModels } from "./api.ts";
 import * as conversations from "./conversation.ts";
-import type { Answer, Settings } from "./conversation.ts";
+import type { Answer, Conversation } from "./conversation.ts";
 import { Keeper } from "./keeper.ts";
 import { exported, imported, type Library } from "./library.ts";
+import { preferred } from "./models.ts";
 import type { Preferences } from "./preferences.ts";
 import { Problem } from "./problem.ts";
-import { Run } from "./run.ts";
+import { PLAIN, type Settings } from "./settings.ts";
 import type { State } from "./state.ts";
 import { Store } from "./store.ts";
 
 export class Chat {
   readonly store: Store<State>;
   private readonly keeper: Keeper;
-  private readonly runs = new Set<Run>();
-  /** Runs that were refused for want of a key. */
-  private refused: Run[] = [];
+  private readonly answering: Answering;
   /** The key that was refused last: whoever closed the dialog is not asked again about the same one. */
   private refusedKey: string | null | undefined;
 
@@ -27,14 +27,18 @@ export class Chat {
     const kept = library.all();
     const latest = kept[0];
     const open = kept.find((one) => one.id === preferences.open);
-    const current = open ?? conversations.newConversation(latest?.models.slice(0, 1) ?? [""], latest?.settings ?? conversations.PLAIN);
+    const current = open ?? conversations.newConversation(latest?.models.slice(0, 1) ?? [""], latest?.settings ?? PLAIN);
     this.store = new Store<State>({
       ...{ models: null, modelsProblem: "", conversations: kept, current },
       ...{ undo: null, askForKey: "", storageProblem: "", announcement: "" },
     });
-    const renamed = (old: string, id: string) => this.runsOf(old).forEach((run) => (run.conversation = id));
     this.store.subscribe(() => (preferences.open = this.store.get().current.id));
-    this.keeper = new Keeper(this.store, library, (id) => this.runsOf(id).length > 0, renamed);
+    const isBusy = (id: string) => this.answering.of(id).length > 0;
+    const renamed = (old: string, id: string) => this.answering.renamed(old, id);
+    this.keeper = new Keeper(this.store, library, isBusy, renamed);
+    const ended = (answer: Answer | null) => this.store.set(answer ? { announcement: spoken(answer) } : {});
+    const needsKey = (problem: Problem) => this.askForKey(this.keyReason(problem));
+    this.answering = new Answering(this.keeper, preferences, ended, needsKey);
   }
 
   // Models and keys
@@ -50,7 +54,7 @@ export class Chat {
       const models = await listModels(key);
       this.store.set({ models, modelsProblem: models.length > 0 ? "" : "This server has no model for you yet." });
       const { current } = this.store.get();
-      const first = models.find((model) => model.ready !== false) ?? models[0];
+      const first = preferred(models);
       const known = models.some((model) => model.id === current.models[0]);
       // A conversation that has begun keeps its model's name, here or not.
       if (first !== undefined && !known && current.turns.length === 0) this.setModel(0, first.id);
@@ -63,8 +67,7 @@ export class Chat {
   }
 
   setModel(lane: number, name: string): void {
-    const { current } = this.store.get();
-    this.keeper.change({ ...current, models: current.models.map((old, place) => (place === lane ? name : old)) });
+    this.change((current) => ({ ...current, models: current.models.with(lane, name) }));
   }
 
   /** Opens or closes the second model; closing keeps its answers. */
@@ -73,9 +76,8 @@ export class Chat {
     const [first = ""] = current.models;
     if (!on) this.stop(1);
     const earlier = current.turns.findLast((turn) => turn.answers[1])?.answers[1]?.model;
-    const others = models?.filter((model) => model.id !== first) ?? [];
-    const second = earlier ?? (others.find((model) => model.ready !== false) ?? others[0])?.id ?? first;
-    this.keeper.change({ ...this.store.get().current, models: on ? [first, second] : [first] });
+    const second = earlier ?? preferred(models?.filter((model) => model.id !== first) ?? [])?.id ?? first;
+    this.change((now) => ({ ...now, models: on ? [first, second] : [first] }));
   }
 
   /** Keeps a key, or forgets it; what was refused for want of one is asked again. */
@@ -83,8 +85,8 @@ export class Chat {
     this.preferences.keepKey(key, tabOnly);
     this.store.set({ askForKey: "", modelsProblem: "" });
     void this.refreshModels();
-    const refused = this.refused.splice(0);
-    if (key !== null) for (const run of refused) this.start(run.conversation, run.turn, run.lane);
+    if (key === null) this.answering.forget();
+    else this.answering.resume();
   }
 
   askForKey(reason: string): void {
@@ -112,8 +114,14 @@ export class Chat {
     void this.refreshModels();
   }
 
+  rename(id: string, title: string): void {
+    const found = this.keeper.find(id);
+    if (found !== undefined) this.keeper.change(conversations.renamed(found, title));
+    this.keeper.save();
+  }
+
   remove(id: string): void {
-    this.halt(this.runsOf(id));
+    this.answering.halt(this.answering.of(id));
     const before = this.keeper.find(id);
     if (before === undefined) return;
     this.keeper.remove(id);
@@ -121,11 +129,10 @@ export class Chat {
     this.store.set({ undo: { what: "The conversation was deleted.", before } });
   }
 
-  /** Brings back what the last action replaced. */
+  /** Brings back the conversation that was deleted last. */
   undo(): void {
     const { undo } = this.store.get();
     if (undo === null) return;
-    this.halt(this.runsOf(undo.before.id));
     this.store.set({ current: undo.before, undo: null });
     this.keeper.change({ ...undo.before, updated: Date.now() });
   }
@@ -135,11 +142,12 @@ export class Chat {
   }
 
   setSettings(settings: Settings): void {
-    this.keeper.change({ ...this.store.get().current, settings });
+    this.change((current) => ({ ...current, settings }));
   }
 
-  exportAll(): string {
-    return exported(this.store.get().conversations);
+  /** Conversations as a file's text: one, or all. */
+  export(id?: string): string {
+    return exported(this.store.get().conversations.filter((one) => id === undefined || one.id === id));
   }
 
   /** Adds the conversations of an exported file and returns their number. Throws Problem. */
@@ -154,98 +162,62 @@ export class Chat {
 
   /** Whether the conversation on the screen is being answered. */
   get busy(): boolean {
-    return this.runsOf(this.store.get().current.id).length > 0;
+    return this.answering.of(this.store.get().current.id).length > 0;
   }
 
   ask(question: string): void {
     this.store.set({ undo: null });
-    this.keeper.change(conversations.ask(this.store.get().current, question));
+    this.change((current) => conversations.ask(current, question));
     this.startTurn();
   }
 
-  /** Replaces a question and asks it; what is lost by that can be had back by `undo`. */
+  /** Asks another version of a question; the one before it stays, with what followed it. */
   edit(index: number, question: string): void {
-    this.stop();
-    const before = this.store.get().current;
-    this.keeper.change(conversations.edit(before, index, question));
-    this.store.set({ undo: { what: "The question and what followed it were replaced.", before } });
+    this.leave();
+    this.change((current) => conversations.edit(current, index, question));
     this.startTurn();
   }
 
-  /** Asks for an answer to the last question, in place of the one that is there. */
-  regenerate(lane: number): void {
+  showQuestion(index: number, place: number): void {
+    this.leave();
+    this.change((current) => conversations.showQuestion(current, index, place));
+  }
+
+  showAnswer(index: number, lane: number, place: number): void {
+    this.change((current) => conversations.showAnswer(current, index, lane, place));
+  }
+
+  /** Asks for another answer to the last question, or for the rest of the one that is there. */
+  answerLast(lane: number, way: "again" | "continue"): void {
     this.stop(lane);
-    const before = this.store.get().current;
-    const text = before.turns.at(-1)?.answers[lane]?.text;
-    this.store.set({ undo: text ? { what: "The earlier answer was replaced.", before } : null });
-    this.start(before.id, before.turns.length - 1, lane);
+    const { current } = this.store.get();
+    this.answering.start(current.id, current.turns.length - 1, lane, way);
   }
 
   /** Stops the answers to the conversation on the screen, or that of one model. */
   stop(lane?: number): void {
-    const runs = this.runsOf(this.store.get().current.id);
-    this.halt(runs.filter((run) => lane === undefined || run.lane === lane));
+    this.answering.halt(this.answering.of(this.store.get().current.id, lane));
   }
 
-  private runsOf(id: string): Run[] {
-    return [...this.runs].filter((run) => run.conversation === id);
+  /** The turns on the screen are about to be others. */
+  private leave(): void {
+    this.stop();
+    this.answering.forget();
   }
 
-  private halt(runs: Run[]): void {
-    for (const run of runs) {
-      run.stop();
-      // At once, since what comes next may replace the answer; the run itself ends a moment later.
-      this.runs.delete(run);
-      const answer = this.keeper.find(run.conversation)?.turns[run.turn]?.answers[run.lane];
-      if (answer) this.put(run, { ...answer, state: "stopped", note: "Stopped." });
-    }
-    this.keeper.save();
-  }
-
-  private put(run: Run, answer: Answer | null): void {
-    const conversation = this.keeper.find(run.conversation);
-    if (conversation) this.keeper.change(conversations.withAnswer(conversation, run.turn, run.lane, answer));
+  private change(how: (current: Conversation) => Conversation): void {
+    this.keeper.change(how(this.store.get().current));
   }
 
   private startTurn(): void {
     const { current } = this.store.get();
-    current.models.forEach((_, lane) => this.start(current.id, current.turns.length - 1, lane));
+    current.models.forEach((_, lane) => this.answering.start(current.id, current.turns.length - 1, lane, "first"));
     this.store.set({ announcement: `${current.models.join(" and ")} answering.` });
-  }
-
-  private start(id: string, turn: number, lane: number): void {
-    const conversation = this.keeper.find(id);
-    const model = conversation?.models[lane];
-    if (conversation === undefined || model === undefined || conversation.turns[turn] === undefined) return;
-    const { settings } = conversation;
-    const request = {
-      ...{ model, messages: conversations.messagesFor(conversation, turn, lane), temperature: settings.temperature },
-      ...{ top_p: settings.topP, max_tokens: settings.maxTokens },
-    };
-    const run = new Run(id, turn, lane);
-    this.runs.add(run);
-    const show = (answer: Answer) => this.runs.has(run) && this.put(run, answer);
-    void this.follow(run, run.answer(request, this.preferences.key, show));
-  }
-
-  private async follow(run: Run, answering: Promise<Answer>): Promise<void> {
-    try {
-      const answer = await answering;
-      if (this.runs.has(run)) this.store.set({ announcement: spoken(answer) });
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      if (!this.runs.has(run)) return;
-      this.put(run, null);
-      this.refused.push(run);
-      this.askForKey(this.keyReason(error));
-    } finally {
-      this.runs.delete(run);
-      this.keeper.save();
-      this.store.set({});
-    }
   }
 }
 
-function spoken(answer: Answer): string {
-  return answer.state === "failed" ? "" : `${answer.model} says: ${answer.text} ${answer.note}`;
+function spoken({ state, model, text, calls, note }: Answer): string {
+  if (state === "failed") return "";
+  const called = calls.map(({ name }) => `It calls the tool ${name}.`);
+  return [`${model} says:`, text, ...called, note].filter((part) => part !== "").join(" ");
 }

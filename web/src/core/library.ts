@@ -84,7 +84,7 @@ function versionOf(record: unknown): number {
 
 /** All conversations as a file's text. */
 export function exported(conversations: Conversation[]): string {
-  return `${JSON.stringify({ format: "vicuna-conversations", version: 1, conversations }, null, 2)}\n`;
+  return `${JSON.stringify({ format: "vicuna-conversations", version: 2, conversations }, null, 2)}\n`;
 }
 
 /** The conversations in such a file, under new ids, so that they replace nothing. Throws Problem. */

@@ -1,7 +1,7 @@
 /** What the page shows. */
 
-import type { Model } from "./api.ts";
 import type { Conversation } from "./conversation.ts";
+import type { Model } from "./models.ts";
 
 export interface State {
   /** null until the server has listed them once. */
@@ -11,7 +11,7 @@ export interface State {
   conversations: Conversation[];
   /** The one on the screen; kept from its first question on. */
   current: Conversation;
-  /** What the last action replaced, to be had back. */
+  /** What the last action removed, to be had back. */
   undo: { what: string; before: Conversation } | null;
   /** Why a key is asked for; "" when it is not. */
   askForKey: string;

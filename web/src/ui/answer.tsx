@@ -2,36 +2,44 @@
 
 import type { VNode } from "preact";
 
-import type { Answer as Said } from "../core/conversation.ts";
+import { canContinue, type Answer as Said } from "../core/conversation.ts";
+import { measured } from "../core/measured.ts";
+import type { Others } from "../core/versions.ts";
 import { Markdown } from "../markdown/markdown.tsx";
 import { focusMessage } from "./composer.tsx";
 import { useServices } from "./context.ts";
 import { CopyButton } from "./copy.tsx";
-import { Icon } from "./icons.tsx";
+import { Calls, Thoughts } from "./fold.tsx";
+import { Icon, type IconName } from "./icons.tsx";
+import { Versions } from "./versions.tsx";
 
 interface Props {
   answer: Said | null;
+  others: Others<Said>;
   /** The model chosen at this place now. */
   model: string;
   lane: number;
+  index: number;
   /** Whether this answers the last question: only that one can be asked again. */
   last: boolean;
 }
 
-export function Answer({ answer, model, lane, last }: Props): VNode {
+export function Answer(props: Props): VNode {
+  const { answer, model, lane, last } = props;
   const { chat } = useServices();
-  const name = answer?.model ?? model;
-  const again = () => {
-    chat.regenerate(lane);
-    focusMessage(); // the button is gone
-  };
   if (answer === null) {
     return (
-      <article class="answer" aria-label={`${name} was not asked`}>
-        <p class="who">{name}</p>
+      <article class="answer" aria-label={`${model} was not asked`}>
+        <p class="who">{model}</p>
         <p class="small">Not asked.</p>
         {last && (
-          <button type="button" onClick={again}>
+          <button
+            type="button"
+            onClick={() => {
+              chat.answerLast(lane, "again");
+              focusMessage(); // the button is gone
+            }}
+          >
             Ask {model}
           </button>
         )}
@@ -40,35 +48,50 @@ export function Answer({ answer, model, lane, last }: Props): VNode {
   }
   const live = answer.state === "streaming";
   const failed = answer.state === "failed";
+  const silent = answer.text === "" && answer.calls.length === 0;
   return (
-    <article class="answer" aria-label={`Answer of ${name}`} aria-busy={live}>
-      <p class="who">{name}</p>
-      {answer.text === "" && live ? <Waiting /> : <Markdown text={answer.text} live={live} />}
+    <article class="answer" aria-label={`Answer of ${answer.model}`} aria-busy={live}>
+      <p class="who">{answer.model}</p>
+      <Thoughts answer={answer} />
+      {live && silent ? <Waiting /> : <Markdown text={answer.text} live={live} />}
+      <Calls calls={answer.calls} />
       {answer.note !== "" && (
         <p class={failed ? "problem" : "small"} role={failed ? "alert" : undefined}>
           {failed && <Icon name="warning" />}
           <span>{answer.note}</span>
         </p>
       )}
-      {!live && (
-        <div class="actions">
-          {answer.text !== "" && <CopyButton what="answer" text={answer.text} />}
-          {last && (
-            <button
-              type="button"
-              class="quiet"
-              aria-label={failed ? "Try again" : "Answer again"}
-              title={failed ? "Try again" : "Answer again"}
-              onClick={again}
-            >
-              <Icon name="again" />
-              {failed && "Try again"}
-            </button>
-          )}
-          <span class="small">{measured(answer)}</span>
-        </div>
-      )}
+      {!live && <Actions {...props} answer={answer} />}
     </article>
+  );
+}
+
+function Actions({ answer, others, lane, index, last }: Props & { answer: Said }): VNode {
+  const { chat } = useServices();
+  const failed = answer.state === "failed";
+  const button = (way: "again" | "continue", label: string, icon: IconName, text: string) => (
+    <button
+      type="button"
+      class="quiet"
+      aria-label={label}
+      title={label}
+      onClick={() => {
+        chat.answerLast(lane, way);
+        focusMessage(); // the button is gone
+      }}
+    >
+      <Icon name={icon} />
+      {text}
+    </button>
+  );
+  return (
+    <div class="actions">
+      <Versions what="answer" others={others} onChoose={(place) => chat.showAnswer(index, lane, place)} />
+      {answer.text !== "" && <CopyButton what="answer" text={answer.text} />}
+      {last && canContinue(answer) && button("continue", "Continue", "continue", "Continue")}
+      {last && (failed ? button("again", "Try again", "again", "Try again") : button("again", "Answer again", "again", ""))}
+      <span class="small">{measured(answer)}</span>
+    </div>
   );
 }
 
@@ -81,12 +104,4 @@ function Waiting(): VNode {
       <i />
     </p>
   );
-}
-
-/** "120 tokens, 45 a second, the first after 0.2 s"; the first token's time is not counted in the rate. */
-function measured({ tokens, firstSeconds, seconds }: Said): string {
-  if (tokens === null || firstSeconds === null || seconds === null) return "";
-  const rate = (tokens - 1) / (seconds - firstSeconds);
-  const speed = tokens > 1 && Number.isFinite(rate) ? `, ${rate.toFixed(rate < 10 ? 1 : 0)} a second` : "";
-  return `${tokens} ${tokens === 1 ? "token" : "tokens"}${speed}, the first after ${firstSeconds.toFixed(2)} s`;
 }

@@ -7,7 +7,7 @@ import { Icon } from "./icons.tsx";
 
 interface Props {
   title: string;
-  kind?: "dialog" | "drawer";
+  kind?: "dialog" | "drawer" | "models";
   onClose: () => void;
   children: ComponentChildren;
 }

@@ -3,13 +3,21 @@
 import type { VNode } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
+import type { Others } from "../core/versions.ts";
 import { focusMessage } from "./composer.tsx";
 import { useServices } from "./context.ts";
 import { CopyButton } from "./copy.tsx";
 import { Icon } from "./icons.tsx";
 import { TextBox } from "./textbox.tsx";
+import { Versions } from "./versions.tsx";
 
-export function Question({ text, index }: { text: string; index: number }): VNode {
+interface Props {
+  text: string;
+  others: Others<unknown>;
+  index: number;
+}
+
+export function Question({ text, others, index }: Props): VNode {
   const { chat } = useServices();
   const [draft, setDraft] = useState<string | null>(null);
   const button = useRef<HTMLButtonElement>(null);
@@ -23,6 +31,7 @@ export function Question({ text, index }: { text: string; index: number }): VNod
       <div class="question" role="group" aria-label={`Question ${index + 1}`}>
         <p class="bubble">{text}</p>
         <div class="actions">
+          <Versions what="question" others={others} onChoose={(place) => chat.showQuestion(index, place)} />
           <CopyButton what="question" text={text} />
           <button
             ref={button}

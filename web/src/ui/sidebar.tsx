@@ -1,17 +1,20 @@
-/** The list of conversations. */
+/** The list of conversations, by day, and a search through them. */
 
 import type { VNode } from "preact";
-import { useRef } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 
-import { titleOf } from "../core/conversation.ts";
+import { byDay, having } from "../core/days.ts";
 import { useChatState, useServices } from "./context.ts";
+import { Entry } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 
 /** @param onDone Called after a conversation was chosen or begun. */
 export function Sidebar({ onDone }: { onDone: () => void }): VNode {
   const { chat, lasting } = useServices();
   const { conversations, current } = useChatState();
+  const [query, setQuery] = useState("");
   const first = useRef<HTMLButtonElement>(null);
+  const found = useMemo(() => having(query, conversations), [query, conversations]);
   const then = (action: () => void) => () => {
     action();
     onDone();
@@ -22,30 +25,41 @@ export function Sidebar({ onDone }: { onDone: () => void }): VNode {
         <Icon name="plus" />
         New conversation
       </button>
-      <ul>
-        {conversations.map((conversation) => {
-          const title = titleOf(conversation);
-          const here = conversation.id === current.id;
-          return (
-            <li key={conversation.id} class={here ? "here" : undefined}>
-              <button type="button" class="entry" aria-current={here} onClick={then(() => chat.open(conversation.id))}>
-                {title}
-              </button>
-              <button
-                type="button"
-                class="quiet"
-                aria-label={`Delete conversation: ${title}`}
-                onClick={() => {
-                  chat.remove(conversation.id);
-                  first.current?.focus(); // the button is gone
-                }}
-              >
-                <Icon name="trash" />
-              </button>
-            </li>
-          );
-        })}
-      </ul>
+      {conversations.length > 0 && (
+        <div class="search">
+          <Icon name="search" />
+          <input
+            type="search"
+            aria-label="Search conversations"
+            placeholder="Search"
+            value={query}
+            onInput={(event) => setQuery(event.currentTarget.value)}
+          />
+        </div>
+      )}
+      <div class="groups">
+        {byDay(found).map((group) => (
+          <div class="group" key={group.name}>
+            <p class="small" id={`group-${group.name.replaceAll(" ", "-")}`}>
+              {group.name}
+            </p>
+            <ul aria-labelledby={`group-${group.name.replaceAll(" ", "-")}`}>
+              {group.conversations.map((conversation) => (
+                <Entry
+                  key={conversation.id}
+                  conversation={conversation}
+                  here={conversation.id === current.id}
+                  onOpen={then(() => chat.open(conversation.id))}
+                  onGone={() => first.current?.focus()}
+                />
+              ))}
+            </ul>
+          </div>
+        ))}
+      </div>
+      <p class="small" role="status">
+        {query.trim() !== "" && (found.length === 0 ? "Nothing has these words." : `${found.length} found`)}
+      </p>
       <p class="small">
         {lasting
           ? "Conversations are kept in this browser only."

@@ -4,6 +4,7 @@ import { Component, type VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { Turn } from "../core/conversation.ts";
+import { none } from "../core/versions.ts";
 import { Answer } from "./answer.tsx";
 import { focusMessage } from "./composer.tsx";
 import { useChatState } from "./context.ts";
@@ -74,10 +75,15 @@ class TurnItem extends Component<TurnProps> {
     const { turn, models, index, last } = this.props;
     return (
       <li class="turn">
-        <Question text={turn.question} index={index} />
+        <Question text={turn.question} others={turn.otherTurns} index={index} />
         <div class="answers">
           {models.map((model, lane) => (
-            <Answer key={lane} answer={turn.answers[lane] ?? null} model={model} lane={lane} last={last} />
+            <Answer
+              key={lane}
+              answer={turn.answers[lane] ?? null}
+              others={turn.otherAnswers[lane] ?? none()}
+              {...{ model, lane, index, last }}
+            />
           ))}
         </div>
       </li>
