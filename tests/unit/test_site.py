@@ -22,6 +22,12 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(named) == pages, "give a new page its place in mkdocs.yml and a line in docs/README.md"
 
 
+def test_every_page_of_docs_is_listed_for_its_reader() -> None:
+    listed = re.findall(r"\]\(([^)#]+\.md)\)", (ROOT / "docs" / "README.md").read_text())
+    pages = {str(page.relative_to(ROOT / "docs")) for page in stage.PAGES if page.is_relative_to(ROOT / "docs")}
+    assert pages - set(listed) - {"README.md"} == {name for name in pages if re.match(r"adr/\d", name)}
+
+
 def test_the_site_has_the_pages_that_the_tests_read() -> None:
     assert set(stage.PAGES) == {page for page in PAGES if ".github" not in page.parts}
 
