@@ -42,27 +42,27 @@ TOOLS = {
     "x86_64": [
         Tool(
             "helm",
-            f"{HELM}/helm-v4.1.4-linux-amd64.tar.gz",
-            "70b2c30a19da4db264dfd68c8a3664e05093a361cefd89572ffb36f8abfa3d09",
+            f"{HELM}/helm-v4.3.0-linux-amd64.tar.gz",
+            "86584a54def73570558f66f5111cc53dfed56689637ae32c1201205d494f54fb",
             "linux-amd64/helm",
         ),
         Tool(
             "kubectl",
-            f"{KUBECTL}/release/v1.36.1/bin/linux/amd64/kubectl",
-            "629d3f410e09bf49b64ae7079f7f0bda1191efed311f7d37fdbab0ad5b0ec2b7",
+            f"{KUBECTL}/release/v1.37.1/bin/linux/amd64/kubectl",
+            "65691ff77eb6fa44c908b77a1082c9f092c3b9733b5cefabec0d1104890e21a8",
         ),
     ],
     "aarch64": [
         Tool(
             "helm",
-            f"{HELM}/helm-v4.1.4-linux-arm64.tar.gz",
-            "13d03672be289045d2ff00e4e345d61de1c6f21c1257a45955a30e8ae036d8f1",
+            f"{HELM}/helm-v4.3.0-linux-arm64.tar.gz",
+            "31c5794dd55c66a51e6b7d2e2ac7a114ae8b1de41ff1d9ba51748ac973b06a08",
             "linux-arm64/helm",
         ),
         Tool(
             "kubectl",
-            f"{KUBECTL}/release/v1.36.1/bin/linux/arm64/kubectl",
-            "59f7ee8e477fae658447607dc3c8790ac17a1b016c01c622c12070e969e2d4e7",
+            f"{KUBECTL}/release/v1.37.1/bin/linux/arm64/kubectl",
+            "ff749f4b78d9c4f1ec87307df9b50119ed819e2094aa9810cb9acffc3286c8c7",
         ),
     ],
 }

@@ -60,7 +60,7 @@ def _command(words: list[str]) -> Iterator[list[str]]:
 def fault(words: Sequence[str]) -> str | None:
     """Return what a program of ours, make, helm or a missing file would have against a command; None for nothing."""
     if words[0] not in PROGRAMS | OTHERS | SHELLS:
-        return f"{words[0]} is not the name of a program"
+        return f"{words[0]} is not the name of a program; mark a block that has no commands as text"
     missing = [word for word in words if NAMED_FILE.fullmatch(word) and not (ROOT / word).exists()]
     if missing:
         return f"there is no {missing[0]}"

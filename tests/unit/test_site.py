@@ -18,7 +18,14 @@ SPEC.loader.exec_module(stage)
 
 def test_every_page_is_in_the_navigation_once() -> None:
     named = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
-    assert sorted(named) == sorted(str(page.relative_to(ROOT)) for page in stage.PAGES)
+    pages = sorted(str(page.relative_to(ROOT)) for page in stage.PAGES)
+    assert sorted(named) == pages, "give a new page its place in mkdocs.yml and a line in docs/README.md"
+
+
+def test_every_page_of_docs_is_listed_for_its_reader() -> None:
+    listed = re.findall(r"\]\(([^)#]+\.md)\)", (ROOT / "docs" / "README.md").read_text())
+    pages = {str(page.relative_to(ROOT / "docs")) for page in stage.PAGES if page.is_relative_to(ROOT / "docs")}
+    assert pages - set(listed) - {"README.md"} == {name for name in pages if re.match(r"adr/\d", name)}
 
 
 def test_the_site_has_the_pages_that_the_tests_read() -> None:
