@@ -124,7 +124,8 @@ def test_whatever_a_template_says_gives_a_prompt_or_a_fault() -> None:
     dice = random.Random(20261129)
     pieces = ["{%", "%}", "{{", "}}", "|", ".", "(", ")", "'", "\ud800", "\x00", "[" * 300, "self", "loop", "é", "-%}"]
     seeds = [PLAIN, "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "{{ messages[0]['content'] | upper }}"]
-    asked = {"messages": [("user", "a"), ("assistant", "b")], "continues": False}
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = {"messages": said, "continues": False}
     kinds = set()
     for _ in range(150):
         text = dice.choice(seeds)
