@@ -154,25 +154,32 @@ class OutputParser:
         return False
 
     def _closing(self, last: bool) -> bool:
-        form = self._required_form
-        found = form.closing.match(self._held[:MOST_CLOSING])
+        found = self._required_form.closing.match(self._held[:MOST_CLOSING])
         if found is None and not last and len(self._held) < MOST_CLOSING:
             return False
-        cut_off = last and found is None and form.ends_so_far(self._held)
-        if not self._streams and not (self._call.is_valid and (found or cut_off)):
+        end = self._cut_closing(last) if found is None else found.end()
+        if not self._streams and (end is None or not self._call.is_valid):
             self._break_off()
-            return True
+        else:
+            self._held = self._held[end or 0 :]
+            self._complete(more=found is not None and found["more"] is not None)
+        return True
+
+    # What they have in common.
+
+    def _cut_closing(self, last: bool) -> int | None:
+        """Return the letters of a closing that the answer's end has cut off; None: it is none."""
+        return len(self._held) if last and self._required_form.ends_so_far(self._held) else None
+
+    def _complete(self, *, more: bool) -> None:
+        """Tell the end of a call; `more`: another of the same list follows."""
         self._tell(CallEnd(self.calls))
         self._parts += self._call.parts
         self._call = PendingCall()
         self.calls += 1
-        self._in_list = bool(found and found["more"]) and self._parallel
-        self._held = self._held[found.end() :] if found else "" if cut_off else self._held
+        self._in_list = more and self._parallel
         self._before = "," if self._in_list else ""
         self._trims, self._state = True, self._opening if self._in_list else self._text
-        return True
-
-    # What they have in common.
 
     @property
     def _required_form(self) -> CallFormat:
