@@ -18,6 +18,8 @@ MOST_OPENING = 256
 """Letters from a trigger to the arguments; a name has 64."""
 MOST_CLOSING = 128
 """Letters behind the arguments."""
+AT_ONCE = 4096
+"""Letters that are read at once: what is held is copied with each mark in it."""
 
 
 class OutputParser:
@@ -71,18 +73,21 @@ class OutputParser:
 
     def push(self, text: str) -> list[OutputPart]:
         """Take the next piece and return what is clear now."""
-        self._held += text
-        return self._read(last=False)
+        parts: list[OutputPart] = []
+        for start in range(0, len(text), AT_ONCE):
+            self._held += text[start : start + AT_ONCE]
+            parts += self._read(last=False)
+        return joined(parts)
 
     def end(self) -> list[OutputPart]:
         """Return what was held back: no more text comes."""
-        return self._read(last=True)
+        return joined(self._read(last=True))
 
     def _read(self, *, last: bool) -> list[OutputPart]:
         while self._state(last):  # each says whether another has to go on
             pass
         parts, self._parts = self._parts, []
-        return joined(parts)
+        return parts
 
     # The states. Each takes what it can from the held text.
 
