@@ -42,10 +42,10 @@ def test_the_list_here_is_the_documents(api: Any) -> None:
     assert documented == set(ROUTES)
 
 
-REFUSED = {"tools", "functions", "response_format", "modalities", "suffix", "best_of", "dimensions", "logit_bias"}
+REFUSED = {"functions", "response_format", "modalities", "suffix", "best_of", "dimensions", "logit_bias"}
 DEPENDENT = {"stream_options", "top_logprobs", "echo", "max_tokens", "max_completion_tokens"}
-DEPENDENT |= {"add_generation_prompt", "continue_final_message", "structured_outputs"}
-DEPENDENT |= {"guided_json", "guided_regex", "guided_choice", "guided_grammar"}
+DEPENDENT |= {"add_generation_prompt", "continue_final_message", "tool_choice", "function_call"}
+DEPENDENT |= {"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"}
 
 
 def make_answerable(path: str, body: Any) -> None:

@@ -10,7 +10,8 @@ import pydantic
 import pytest
 
 from support.saying import SayingEngine
-from support.serving import MODEL, Running, running
+from support.serving import MODEL, Running, running, tiny_engine, write_tiny_model
+from support.tool_templates import QWEN_STYLE
 from vicuna_server.constraints import CallForm, ToolCalls
 from vicuna_server.engine import PreparedPrompt, PromptInput
 from vicuna_server.tools.chat_format import ChatFormat
@@ -362,3 +363,25 @@ async def test_the_clients_own_helpers_read_the_calls() -> None:
     assert {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"} <= kinds
     (last,) = list(final.choices[0].message.tool_calls or [])
     assert last.function.parsed_arguments == Weather(city="Oslo")
+
+
+@pytest.mark.long
+async def test_a_models_own_template_gets_the_tools(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = write_tiny_model(tmp_path_factory.mktemp("tools"), chat_template=QWEN_STYLE)
+    nested: dict[str, Any] = {}
+    for _ in range(80):  # a body that is nested deeper is refused
+        nested = {"properties": {"a": nested}}
+    deep = {"type": "function", "function": {"name": "deep", "parameters": {"type": "object"} | nested}}
+    async with tiny_engine(folder) as engine, running(engine) as live:
+        (model,) = (await live.client.models.list()).data
+        assert model.model_extra is not None
+        assert model.model_extra["capabilities"]["tools"] == "native"
+        asked = {"model": MODEL, "messages": [*HELLO, *HISTORY], "tools": [WEATHER, TIME]}
+        tokens = (await live.http.post("/tokenize", json=asked)).json()
+        text = (await live.http.post("/detokenize", json={"tokens": tokens["tokens"]})).json()["prompt"]
+        answer = await ask(live, messages=asked["messages"], max_tokens=4)
+        assert answer.usage.prompt_tokens == tokens["count"]
+        assert (await ask(live, tools=[deep], max_tokens=1)).choices
+    assert '<tools>\n{"type": "function", "function": {"name": "weather", "description": "Of a city"' in text
+    assert '<tool_call>\n{"name": "gone", "arguments": {broken}\n</tool_call>' in text
+    assert "<tool_response>\nsunny\n</tool_response>" in text

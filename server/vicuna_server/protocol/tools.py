@@ -160,20 +160,25 @@ class ToolFields(BaseModel):
     function_call: Literal["none", "auto"] | NamedFunction | None = None
 
     @model_validator(mode="after")
-    def _tools_go_together(self) -> Self:
+    def _tools_have_names_of_their_own(self) -> Self:
         if self.tools and self.functions:
             raise ValueError("functions: are the older form of tools; send one of the two")
-        field = "functions" if self.functions else "tools"
         names = [one.name for one in self.offered]
         for place, name in enumerate(names):
             if name in names[:place]:
-                raise ValueError(f"{field}: two of them are called {quoted(name)}; give each a name of its own")
+                raise ValueError(f"{self._field}: two of them are called {quoted(name)}; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _choice_is_of_the_tools(self) -> Self:
+        choice = "function_call" if not self.tools and self.function_call else "tool_choice"
+        names = [one.name for one in self.offered]
         if not names and self.wanted:
-            raise ValueError(f"{self._choice_field}: asks for a call, but there are no tools; send tools too")
+            raise ValueError(f"{choice}: asks for a call, but there are no tools; send tools too")
         for wanted in self.wanted:
             if wanted is not None and wanted not in names:
-                known = f"none of the {field}, which are {', '.join(names[:20])}"
-                raise ValueError(f"{self._choice_field}: {quoted(wanted, 80)} is {known}")
+                known = f"none of the {self._field}, which are {', '.join(names[:20])}"
+                raise ValueError(f"{choice}: {quoted(wanted, 80)} is {known}")
         return self
 
     @property
@@ -215,5 +220,5 @@ class ToolFields(BaseModel):
         return self.parallel_tool_calls is not False and not self.legacy and not named
 
     @property
-    def _choice_field(self) -> str:
-        return "function_call" if not self.tools and self.function_call else "tool_choice"
+    def _field(self) -> str:
+        return "functions" if self.functions else "tools"

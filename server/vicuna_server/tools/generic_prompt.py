@@ -37,16 +37,20 @@ def as_text(
     plain = [_plain(message) for message in messages]
     if not tools:
         return tuple(plain)
-    text = described(tools)
     if not takes_system:
-        first = next((place for place, one in enumerate(plain) if one.role == "user"), None)
-        if first is None:
-            return (Message("user", text), *plain)
-        plain[first] = replace(plain[first], content=f"{text}\n\n{plain[first].content}")
-        return tuple(plain)
+        return _before_the_user(plain, described(tools))
+    if system and not any(message.role == "system" for message in plain):
+        plain.insert(0, Message("system", system))
     head = next((place for place, one in enumerate(plain) if one.role != "system"), len(plain))
-    own = [Message("system", system)] if system and not any(one.role == "system" for one in plain) else []
-    return (*own, *plain[:head], Message("system", text), *plain[head:])
+    return (*plain[:head], Message("system", described(tools)), *plain[head:])
+
+
+def _before_the_user(messages: Sequence[Message], text: str) -> tuple[Message, ...]:
+    first = next((place for place, one in enumerate(messages) if one.role == "user"), None)
+    if first is None:
+        return (Message("user", text), *messages)
+    asked = replace(messages[first], content=f"{text}\n\n{messages[first].content}")
+    return (*messages[:first], asked, *messages[first + 1 :])
 
 
 def described(tools: Sequence[Tool]) -> str:

@@ -6,6 +6,7 @@ Histories come from many clients and models: ids are missing or of another form,
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Message, ToolCall
@@ -83,19 +84,16 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
         if len(message.tool_calls) < 2:
             yield message
             continue
-        results: list[Message] = []
-        while place < len(messages) and messages[place].role == "tool":
-            results.append(messages[place])
-            place += 1
-        for number, call in enumerate(message.tool_calls):
-            own = [one for one in results if one.tool_call_id == call.ident]
-            results = [one for one in results if one.tool_call_id != call.ident]
-            first = number == 0
-            yield replace(
-                message,
-                content=message.content if first else "",
-                reasoning=message.reasoning if first else None,
-                tool_calls=(call,),
-            )
-            yield from own
-        yield from results
+        results = list(takewhile(lambda one: one.role == "tool", messages[place:]))
+        place += len(results)
+        yield from _apart(message, results)
+
+
+def _apart(message: Message, results: Sequence[Message]) -> Iterator[Message]:
+    """Yield each call of a message with its results, and then the results of none of them."""
+    idents = [call.ident for call in message.tool_calls]
+    for call in message.tool_calls:
+        yield replace(message, tool_calls=(call,))
+        yield from (one for one in results if one.tool_call_id == call.ident)
+        message = replace(message, content="", reasoning=None)
+    yield from (one for one in results if one.tool_call_id not in idents)

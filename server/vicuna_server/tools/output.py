@@ -1,7 +1,8 @@
 """Parts of an answer's text: text for the user, reasoning, calls of tools. Each route tells them in its own form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 __all__ = ["CallArguments", "CallBegin", "CallEnd", "OutputPart", "ReasoningText", "Text", "joined"]
 
@@ -56,14 +57,15 @@ OutputPart = Text | ReasoningText | CallBegin | CallArguments | CallEnd
 def joined(parts: Sequence[OutputPart]) -> list[OutputPart]:
     """Return the parts with neighbours of one kind, and of one call, as one."""
     result: list[OutputPart] = []
-    for part in parts:
-        last = result[-1] if result else None
-        if isinstance(part, Text) and isinstance(last, Text):
-            result[-1] = Text(last.text + part.text)
-        elif isinstance(part, ReasoningText) and isinstance(last, ReasoningText):
-            result[-1] = ReasoningText(last.text + part.text)
-        elif isinstance(part, CallArguments) and isinstance(last, CallArguments) and part.index == last.index:
-            result[-1] = CallArguments(part.index, last.text + part.text)
+    for _, group in groupby(parts, _kind):
+        same = list(group)
+        first, text = same[0], "".join(getattr(part, "text", "") for part in same)
+        if isinstance(first, CallBegin | CallEnd):
+            result += same
         else:
-            result.append(part)
+            result.append(replace(first, text=text))
     return result
+
+
+def _kind(part: OutputPart) -> tuple[type, int]:
+    return type(part), getattr(part, "index", 0)

@@ -18,6 +18,8 @@ MOST_OPENING = 256
 """Letters from a trigger to the arguments; a name has 64."""
 MOST_CLOSING = 128
 """Letters behind the arguments."""
+AT_ONCE = 4096
+"""Letters that are read at once: what is held is copied with each mark in it."""
 
 
 class OutputParser:
@@ -71,18 +73,21 @@ class OutputParser:
 
     def push(self, text: str) -> list[OutputPart]:
         """Take the next piece and return what is clear now."""
-        self._held += text
-        return self._read(last=False)
+        parts: list[OutputPart] = []
+        for start in range(0, len(text), AT_ONCE):
+            self._held += text[start : start + AT_ONCE]
+            parts += self._read(last=False)
+        return joined(parts)
 
     def end(self) -> list[OutputPart]:
         """Return what was held back: no more text comes."""
-        return self._read(last=True)
+        return joined(self._read(last=True))
 
     def _read(self, *, last: bool) -> list[OutputPart]:
         while self._state(last):  # each says whether another has to go on
             pass
         parts, self._parts = self._parts, []
-        return joined(parts)
+        return parts
 
     # The states. Each takes what it can from the held text.
 
@@ -154,25 +159,32 @@ class OutputParser:
         return False
 
     def _closing(self, last: bool) -> bool:
-        form = self._required_form
-        found = form.closing.match(self._held[:MOST_CLOSING])
+        found = self._required_form.closing.match(self._held[:MOST_CLOSING])
         if found is None and not last and len(self._held) < MOST_CLOSING:
             return False
-        cut_off = last and found is None and form.ends_so_far(self._held)
-        if not self._streams and not (self._call.is_valid and (found or cut_off)):
+        end = self._cut_closing(last) if found is None else found.end()
+        if not self._streams and (end is None or not self._call.is_valid):
             self._break_off()
-            return True
+        else:
+            self._held = self._held[end or 0 :]
+            self._complete(more=found is not None and found["more"] is not None)
+        return True
+
+    # What they have in common.
+
+    def _cut_closing(self, last: bool) -> int | None:
+        """Return the letters of a closing that the answer's end has cut off; None: it is none."""
+        return len(self._held) if last and self._required_form.ends_so_far(self._held) else None
+
+    def _complete(self, *, more: bool) -> None:
+        """Tell the end of a call; `more`: another of the same list follows."""
         self._tell(CallEnd(self.calls))
         self._parts += self._call.parts
         self._call = PendingCall()
         self.calls += 1
-        self._in_list = bool(found and found["more"]) and self._parallel
-        self._held = self._held[found.end() :] if found else "" if cut_off else self._held
+        self._in_list = more and self._parallel
         self._before = "," if self._in_list else ""
         self._trims, self._state = True, self._opening if self._in_list else self._text
-        return True
-
-    # What they have in common.
 
     @property
     def _required_form(self) -> CallFormat:

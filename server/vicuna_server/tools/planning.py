@@ -31,6 +31,10 @@ class ToolChoice:
     names: tuple[str, ...] | None = None
     parallel: bool = True
 
+    def allows(self, tool: Tool) -> bool:
+        """Whether a tool may be called."""
+        return self.names is None or tool.name in self.names
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerPlan:
@@ -93,22 +97,22 @@ def plan_answer(
     """
     if not tools or choice.mode == "none":
         return AnswerPlan(constraint=constraint, thinks=model.thinks and constraint is None)
-    form = model.calls
-    callable_tools = [tool for tool in tools if choice.names is None or tool.name in choice.names]
-    parallel = choice.parallel
-    calls = ToolCalls(
+    names = frozenset(tool.name for tool in tools if choice.allows(tool))
+    free = choice.mode == "auto" and constraint is None
+    # The trigger of some is common text, which must not become a call wherever it stands.
+    unconstrained = free and model.calls.first_only
+    both = None if unconstrained else combined(_calls(model.calls, tools, choice), constraint)
+    return AnswerPlan(tuple(tools), both, model.calls, names, choice.parallel, thinks=model.thinks and free)
+
+
+def _calls(form: CallFormat, tools: Sequence[Tool], choice: ToolChoice) -> ToolCalls:
+    return ToolCalls(
         form.trigger,
-        tuple(form.form(tool.name, _schema(tool)) for tool in callable_tools),
+        tuple(form.form(tool.name, _schema(tool)) for tool in tools if choice.allows(tool)),
         required=choice.mode == "required",
-        parallel=parallel and form.several,
+        parallel=choice.parallel and form.several,
         between=form.between,
     )
-    both: ToolCalls | None = combined(calls, constraint)
-    if form.first_only and not calls.required and constraint is None:
-        both = None  # its trigger is common text, which must not become a call wherever it stands
-    names = frozenset(tool.name for tool in callable_tools)
-    thinks = model.thinks and constraint is None and not calls.required
-    return AnswerPlan(tuple(tools), both, form, names, parallel, thinks)
 
 
 def combined(calls: ToolCalls, constraint: Constraint | None) -> ToolCalls:

@@ -7,7 +7,7 @@ import pytest
 from vicuna_server.engine.base import ChatPrompt
 from vicuna_server.engine.trimming import most_tokens, trim
 from vicuna_server.errors import ContextLengthError
-from vicuna_server.prompts import Message, Role
+from vicuna_server.prompts import Message, Role, Tool, ToolCall
 
 
 class Model:
@@ -120,3 +120,21 @@ def test_a_template_that_adds_more_to_old_turns_still_comes_to_an_end() -> None:
 @pytest.mark.parametrize(("context", "max_tokens", "most"), [(100, 20, 80), (100, None, 75), (100, 100, 0)])
 def test_room_is_kept_for_the_answer(context: int, max_tokens: int | None, most: int) -> None:
     assert most_tokens(context, max_tokens) == most
+
+
+def test_a_call_and_its_result_are_left_out_together_and_tools_stay() -> None:
+    def turn(number: int) -> tuple[Message, ...]:
+        call = ToolCall(f"c{number}", "f", '{"a": "' + "word " * 50 + '"}')
+        answer, result = Message("assistant", f"a{number} " * 20), Message("tool", "r " * 20, tool_call_id=call.ident)
+        return (Message("user", f"q{number}"), Message("assistant", "", (call,)), result, answer)
+
+    tools = (Tool("f", "word " * 30, {"type": "object"}),)
+    prompt = ChatPrompt((*turn(0), *turn(1), *turn(2), Message("user", "last")), tools, {"x": 1})
+    for most in range(60, 420, 20):
+        model = Model()
+        encoded, left_out = trim(prompt, most, model, model.encode)
+        left = model.encoded[-1]
+        assert left_out % 4 == 0
+        assert left.messages == prompt.messages[left_out:]
+        assert (left.tools, left.template_variables) == (tools, {"x": 1})
+        assert len(encoded) <= most or left_out == 12

@@ -37,6 +37,7 @@ def test_a_template_tells_its_format(template: str, form: CallFormat) -> None:
     [
         CHATML,
         "{% for m in messages %}<tool_call>{% endfor %}",
+        "<tools>{{ '<tools>' + \"tools\" }}{% if xml_tools or message.tools %}<tool_call>{% endif %}",
         "{% if tools %}{{ tools }}{% endif %}",
         QWEN_STYLE.replace("<tool_call>", "<tool_call><function=x>"),
         QWEN_STYLE.replace("<tool_call>", "<tool_call><arg_key>"),

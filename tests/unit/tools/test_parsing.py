@@ -7,7 +7,7 @@ from itertools import count, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vicuna_server.tools.formats import FORMATS, GENERIC, HERMES, LLAMA, MISTRAL, CallFormat
@@ -98,6 +98,7 @@ def test_a_call_that_is_told_when_complete_is_valid_and_of_a_known_tool(text: st
     assert sum(isinstance(part, CallBegin) for part in parts) == sum(isinstance(part, CallEnd) for part in parts)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from(NAMES), ARGUMENTS), min_size=1, max_size=4),
     st.sampled_from(ALL),
@@ -219,6 +220,11 @@ def test_calls_within_reasoning_are_none() -> None:
 
 
 def test_a_long_answer_takes_time_in_proportion_to_its_length() -> None:
-    """Each letter is looked at a few times, also where none of it is a call in the end."""
+    """Each letter is looked at a few times, also where none of it is a call in the end.
+
+    With all of it at hand at each trigger, this would take seconds.
+    """
+    triggers = "<tool_call>" * 20_000
+    assert parts_of([triggers], GENERIC) == [Text(triggers)]
     text = '<tool_call>{"name": "a", "arguments": {"b": "' + "x" * 200_000
     assert parts_of(re.findall(".{1,4}", text), GENERIC, streams=False) == [Text(text)]

@@ -181,3 +181,27 @@ def test_special_tokens_that_mark_calls_are_shown_and_no_others() -> None:
         (False, (), "<|im_start|>a[TOOL_CALLS]b<|im_end|>"),
     ):
         assert encoder.decoder(skip_special_tokens=skip, shown=shown)(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "start"),
+    [
+        ("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", "<system># Tools"),
+        (
+            "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+            "<{{ m.role }}>{{ m.content }}{% endfor %}",
+            "<user># Tools",
+        ),
+    ],
+    ids=["takes system messages", "refuses them"],
+)
+def test_a_template_without_tools_gets_them_as_text(template: str, start: str) -> None:
+    encoder = encoder_of(template)
+    assert not encoder.chat_format.native
+    calls = (ToolCall("1", "weather", '{"city": "Oslo"}'),)
+    said = [one for one in history(*calls) if one.role != "system"]
+    text = encoder.decode(encoder.encode(ChatPrompt(tuple(said), TOOLS)).ids)
+    assert text.startswith(start)
+    assert '<assistant><tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call><user>' in text
+    without = encoder.decode(encoder.encode(ChatPrompt(tuple(said))).ids)
+    assert without.startswith("<user>How is Oslo?<assistant><tool_call>")

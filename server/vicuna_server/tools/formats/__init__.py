@@ -21,11 +21,13 @@ FORMATS: tuple[tuple[CallFormat, Callable[[str], bool]], ...] = (
 )
 """Each with what tells it from a template that knows tools; the first that fits counts."""
 
-_KNOWS_TOOLS = re.compile(r"\btools\b")
+_CODE = re.compile(r"\{[%{](.*?)[%}]\}", re.DOTALL)
+_STRING = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_TOOLS = re.compile(r"(?<![\w.])tools\b")
 
 
 def native_format(template: str) -> CallFormat | None:
     """Return the format that a chat template's own text tells; None: it knows no tools, or writes them otherwise."""
-    if not _KNOWS_TOOLS.search(template):
+    if not any(_TOOLS.search(_STRING.sub("", code[1])) for code in _CODE.finditer(template)):
         return None
     return next((form for form, is_it in FORMATS if is_it(template)), None)

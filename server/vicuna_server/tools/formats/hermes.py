@@ -1,4 +1,4 @@
-"""Calls of Hermes, Qwen 2.5, Qwen 3, SmolLM3, Granite 4 and others: one JSON object between two tags.
+"""Calls of Hermes, Qwen 2.5, Qwen 3, Granite 4 and others: one JSON object between two tags.
 
 Sources: the chat templates of NousResearch's Hermes 2 Pro and of Qwen 2.5.
 """
