@@ -25,7 +25,7 @@ def pool() -> Iterator[Executor]:
 
 
 def follower(grammar: str, pool: Executor, ends: tuple[int, ...] = (END,)) -> Follower:
-    return Follower(make_matcher(TOKENIZER, f"{HEAD}start: {grammar}"), ends, pool)
+    return Follower(make_matcher(TOKENIZER, f"{HEAD}start: {grammar}"), 6, ends, pool)
 
 
 def allowed(one: Follower, size: int = 6) -> set[int]:
@@ -47,7 +47,10 @@ def test_a_token_may_come_that_the_grammar_goes_on_with(pool: Executor) -> None:
 
 
 def test_logits_wider_than_the_vocabulary_are_ruled_out_too(pool: Executor) -> None:
-    assert allowed(follower('"a" "b"*', pool), 9) == {0, 2}
+    one = follower('"a" "b"*', pool)
+    assert allowed(one, 9) == {0, 2}
+    one.note(0)
+    assert allowed(one, 9) == {1, END}
 
 
 def test_an_end_comes_nowhere_else_whatever_it_is_as_text(pool: Executor) -> None:

@@ -18,14 +18,16 @@ class Follower:
 
     Args:
         start: A matcher at the beginning of the grammar, which is copied.
+        size: Ids below this are tokens.
         ends: Tokens that end the answer; they may come where it is complete, and nowhere else.
         pool: Where the next mask is made.
     """
 
-    def __init__(self, start: LLMatcher, ends: Iterable[int], pool: Executor) -> None:
+    def __init__(self, start: LLMatcher, size: int, ends: Iterable[int], pool: Executor) -> None:
         self.complete = False
         """Whether the answer is, so that nothing may come any more."""
         self._matcher = start.deep_copy()
+        self._size = size
         self._ends = sorted(ends)
         self._pool = pool
         self._mask: Future[Tensor] = pool.submit(self._forbidden)
@@ -59,7 +61,7 @@ class Follower:
     def _forbidden(self) -> Tensor:
         """Return which tokens may not come next, as bools of shape (vocabulary,); all where the matcher has failed."""
         bits = numpy.frombuffer(self._matcher.compute_bitmask(), numpy.uint8)
-        allowed = numpy.unpackbits(bits, bitorder="little")[:-1]
+        allowed = numpy.unpackbits(bits, count=self._size, bitorder="little")
         if self._matcher.is_error():
             allowed[:] = 0
         allowed[self._ends] = self._matcher.is_accepting() and not self._matcher.is_error()

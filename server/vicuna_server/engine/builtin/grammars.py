@@ -54,7 +54,7 @@ class Grammars:
         """
         if not isinstance(ready.content, LLMatcher):
             raise TypeError("the constraint was prepared by another engine")
-        return partial(Follower, ready.content, pool=self._pool)
+        return partial(Follower, ready.content, self._encoder.vocabulary.size, pool=self._pool)
 
     def close(self) -> None:
         """End threads and process."""
