@@ -66,11 +66,6 @@ class OutputParser:
         start = self._thinking if thinking else self._beginning if thinks else self._text
         self._state: Callable[[bool], bool] = start
 
-    @property
-    def reasons(self) -> bool:
-        """Whether the text read last was reasoning, or may have been."""
-        return self._state in (self._thinking, self._beginning)
-
     def push(self, text: str) -> list[OutputPart]:
         """Take the next piece and return what is clear now."""
         parts: list[OutputPart] = []
