@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vicuna_server.constraints import Constraint
 from vicuna_server.engine import CacheScope, GenerationRequest, PreparedPrompt
 from vicuna_server.protocol.sampling import SamplingFields
 
@@ -30,6 +31,7 @@ def engine_request(
     time_limit: float,
     ceiling: int | None,
     scope: CacheScope,
+    constraint: Constraint | None = None,
 ) -> GenerationRequest:
     """Return what the engine is to generate for one choice of one prompt.
 
@@ -42,6 +44,7 @@ def engine_request(
         time_limit: Seconds after which the completion ends.
         ceiling: The server's own limit in tokens, by the size of the response; None: no such limit.
         scope: Whose keys and values in the cache may be used.
+        constraint: What the completion's text must be; None: anything.
     """
     return GenerationRequest(
         prompt=prompt,
@@ -58,6 +61,7 @@ def engine_request(
         time_limit=time_limit,
         ceiling=ceiling,
         scope=scope,
+        constraint=constraint,
         **_fields_of_the_same_name(body),
     )
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from vicuna_server.asgi.body import check_encoding, read_bytes
 from vicuna_server.gateway.admission import ADMITTED, Admitted
 from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.holders import RESPONSES_PATH
 from vicuna_server.gateway.json_skip import PIECE
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
@@ -58,6 +59,7 @@ class Router:
             streams=named.stream,
             key=key.name,
             arrived=arrived,
+            continues=named.previous if request.scope["path"] == RESPONSES_PATH else "",
         )
         completion = 0 if outgoing.path.endswith("/embeddings") else named.completion
         reservation = await self.upstream.accounting.open(key, model.id, len(body) + completion)
