@@ -101,6 +101,24 @@ async def test_a_response_is_found_at_the_server_that_keeps_it(monkeypatch: pyte
         assert door.upstream.accounting.used("a", "team/tiny").completion == posts * 4
 
 
+async def test_an_item_is_found_at_the_server_that_keeps_it_or_the_request_goes_anywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        server(monkeypatch, "tiny-1-a") as one,
+        server(monkeypatch, "tiny-1-b") as two,
+        gateway(RING) as door,
+    ):
+        route(door, **{"tiny-1-a": one, "tiny-1-b": two})
+        message = (await made(door))["output"][0]
+        reference = {"type": "item_reference", "id": message["id"]}
+        for _ in range(4):
+            response = await made(door, input=[{"role": "user", "content": "x"}, reference])
+            assert response["id"][5:17] == message["id"][4:16]
+        text = [{"role": "user", "content": json.dumps({**reference, "id": new_id("msg", replica_tag("gone"))})}]
+        await made(door, input=text)
+
+
 async def test_a_server_that_has_gone_is_told_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server(monkeypatch, "tiny-1-b") as two, gateway(RING) as door:
         async with server(monkeypatch, "tiny-1-a") as one:

@@ -3,7 +3,7 @@
 import pytest
 
 from vicuna_server.gateway.catalogue import Endpoint
-from vicuna_server.gateway.holders import holders
+from vicuna_server.gateway.holders import holders, referred_item
 from vicuna_server.protocol.responses.ids import new_id, replica_of, replica_tag
 
 A = Endpoint("http://a", replica=replica_tag("m-0123abcd-x-a"))
@@ -39,3 +39,12 @@ def test_the_server_that_an_id_names_keeps_it_or_one_whose_name_is_not_known() -
     assert holders([A, STATIC], ident) == [STATIC]
     assert holders([A], ident) == []
     assert holders([], ident) == []
+
+
+def test_an_item_that_a_body_refers_to_names_its_server() -> None:
+    item = new_id("fc", B.replica)
+    assert referred_item(b'{"input": [{"type": "item_reference", "id": "%b"}]}' % item.encode()) == item
+    assert referred_item(b'{"input": [{"type": "message", "id": "%b"}]}' % item.encode()) == ""
+    assert referred_item(b'{"input": [{"type": "item_reference", "id": "fc_1"}]}') == ""
+    assert holders([A, B], item) == [B]
+    assert holders([A, B], "") == []

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_server.api.cli import _kept_responses
 from vicuna_server.api.responses.store import SHARE, ResponseStore, StoreLimits, written
 
 
@@ -137,3 +139,17 @@ def test_few_may_be_kept_too(count: int) -> None:
     for number in range(5):
         assert put(store, "a", f"r{number}")
     assert len(store) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ([], StoreLimits()),
+        (["--kept-responses", "0", "--kept-responses-memory", "1Mi", "--kept-responses-seconds", "5"],
+         StoreLimits(0, 2**20, 5)),
+    ],
+)  # fmt: skip
+def test_flags_say_how_much_is_kept(words: list[str], limits: StoreLimits) -> None:
+    args = ServeArguments.from_argv(["serve", "--model", "m", *words])
+    assert _kept_responses(args) == limits
+    assert ("--kept-responses" in args.to_argv()) == bool(words)
