@@ -16,11 +16,13 @@ from support.gateway import TINY, Gateway, chunk, faulty, gateway, head
 from support.responses import PATH, events
 from support.serving import Running, eventually, running
 from support.signing import Pair
+from vicuna_contract.signing import audience
 from vicuna_server.api.signature import Signatures
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.buffering import LARGE_EVENT_BYTES
 from vicuna_server.gateway.catalogue import Endpoint
 from vicuna_server.gateway.keys import KeyRing, hash_of
+from vicuna_server.gateway.salts import salt_of
 from vicuna_server.gateway.signing import Signer
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.responses.ids import new_id, replica_tag
@@ -174,19 +176,34 @@ async def test_without_keys_nothing_is_kept() -> None:
         assert (read.status_code, read.json()["error"]["code"]) == (404, "responses_not_kept")
 
 
-async def test_a_key_needs_the_right_to_the_model_and_servers_the_signature() -> None:
-    pair = Pair()
-    checks = Signatures([pair.public], "team/tiny/")
-    async with running(ScriptedEngine(ScriptedSettings(tokens=3)), signatures=None) as live, gateway(RING) as door:
-        door.upstream.signer = Signer(pair.private)
+async def test_a_key_needs_the_right_to_the_model() -> None:
+    async with running(ScriptedEngine(ScriptedSettings(tokens=3))) as live, gateway(RING) as door:
         door.route(live.url)
         response = await made(door)
         assert (await door.client.get(f"{PATH}/{response['id']}")).status_code == 401
-        for method, path in (("GET", f"{PATH}/x"), ("DELETE", f"{PATH}/x"), ("POST", PATH)):
-            checks.check(door.upstream.signer.token(TINY, method, path), method, path)
         narrow = KeyRing.parse({"a": json.dumps({"sha256": hash_of("a"), "models": ["other/*"]}).encode()})
         door.authentication.ring = narrow
         assert (await door.client.get(f"{PATH}/{response['id']}", headers=by("a"))).status_code == 404
+
+
+async def test_a_server_gets_a_signature_and_a_salt_and_no_key() -> None:
+    pair, ident, key = Pair(), new_id("resp", replica_tag("pod")), RING.find("a")
+    assert key is not None
+    checks = Signatures([pair.public], audience(TINY.namespace, TINY.name, TINY.uid))
+    async with _answering_gets(head("application/json", length=2) + b"{}") as (url, heads), gateway(RING) as door:
+        door.upstream.signer = Signer(pair.private)
+        door.catalogue.put(TINY)
+        door.catalogue.put_endpoints(TINY.key, "slice", [Endpoint(url, replica=replica_tag("pod"))])
+        for method, rest in (("GET", ""), ("DELETE", ""), ("GET", "/input_items?limit=3&x=y")):
+            answer = await door.client.request(method, f"{PATH}/{ident}{rest}", headers=by("a"))
+            assert answer.text == "{}"
+            first, *lines = heads[-1].decode().split("\r\n")
+            assert first == f"{method} {PATH}/{ident}{rest.removesuffix('&x=y')} HTTP/1.1"
+            sent = dict(line.lower().split(": ", 1) for line in lines if line)
+            token = next(line.split(": ")[1] for line in lines if line.lower().startswith("x-vicuna-signature"))
+            checks.check(token, method, f"{PATH}/{ident}{rest.partition('?')[0]}")
+            assert sent["x-vicuna-cache-salt"] == salt_of(key, TINY)
+            assert "authorization" not in sent
 
 
 async def test_the_official_client_goes_on_with_a_conversation() -> None:
@@ -231,25 +248,26 @@ async def test_a_server_that_is_lost_or_sends_nonsense_for_a_kept_response() -> 
         ((head("application/json", length=100) + b"{}",), 502),
     ]
     for answer, status in answers:
-        async with _answering_gets(*answer) as url, gateway(RING) as door:
+        async with _answering_gets(*answer) as (url, _), gateway(RING) as door:
             door.catalogue.put(TINY)
             door.catalogue.put_endpoints(TINY.key, "slice", [Endpoint(url, replica=replica_tag("pod"))])
             assert (await door.client.get(f"{PATH}/{ident}", headers=by("a"))).status_code == status
 
 
 @asynccontextmanager
-async def _answering_gets(*pieces: bytes) -> AsyncIterator[str]:
-    """Answer every request without a body with these bytes."""
+async def _answering_gets(*pieces: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Answer every request without a body with these bytes; yield the address, and the heads that came."""
+    heads: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(b"".join(pieces))
             await writer.drain()
         writer.close()
 
     listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", heads
     finally:
         listening.close()

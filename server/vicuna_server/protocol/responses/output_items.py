@@ -7,16 +7,16 @@ from typing_extensions import TypedDict
 from vicuna_server.protocol.chat_completion import ChatLogprob
 
 __all__ = [
-    "FunctionCall",
     "FunctionCallOutput",
     "InputMessage",
     "InputText",
     "Item",
     "ItemStatus",
+    "OutputFunctionCall",
     "OutputItem",
     "OutputMessage",
+    "OutputReasoning",
     "OutputText",
-    "Reasoning",
     "ReasoningContent",
     "function_call",
     "output_message",
@@ -53,7 +53,7 @@ class ReasoningContent(TypedDict):
     text: str
 
 
-class Reasoning(TypedDict):
+class OutputReasoning(TypedDict):
     """What the model has thought before it answered, whole: there is no summary of it."""
 
     id: str
@@ -64,7 +64,7 @@ class Reasoning(TypedDict):
     encrypted_content: None
 
 
-class FunctionCall(TypedDict):
+class OutputFunctionCall(TypedDict):
     """A call of a function; `arguments` is JSON text."""
 
     id: str
@@ -102,7 +102,7 @@ class FunctionCallOutput(TypedDict):
     output: str
 
 
-OutputItem = OutputMessage | Reasoning | FunctionCall
+OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall
 Item = OutputItem | InputMessage | FunctionCallOutput
 
 
@@ -116,7 +116,7 @@ def output_message(ident: str, status: ItemStatus, content: list[OutputText]) ->
     return {"id": ident, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def reasoning_item(ident: str, status: ItemStatus, content: list[ReasoningContent]) -> Reasoning:
+def reasoning_item(ident: str, status: ItemStatus, content: list[ReasoningContent]) -> OutputReasoning:
     """Return what the model has thought."""
     return {
         "id": ident,
@@ -128,7 +128,7 @@ def reasoning_item(ident: str, status: ItemStatus, content: list[ReasoningConten
     }
 
 
-def function_call(ident: str, status: ItemStatus, call_id: str, name: str, arguments: str) -> FunctionCall:
+def function_call(ident: str, status: ItemStatus, call_id: str, name: str, arguments: str) -> OutputFunctionCall:
     """Return a call."""
     return {
         "id": ident,
