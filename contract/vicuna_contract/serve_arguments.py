@@ -73,6 +73,9 @@ class ServeArguments:
         audience: whom a signature must be for.
         engine: what generates, one of `ENGINES`; None: builtin.
         engine_url: where the vLLM server is.
+        kept_responses: responses of `/v1/responses` that are kept at most; 0: none.
+        kept_responses_memory: quantity, memory for them.
+        kept_responses_seconds: how long each is kept.
         drained_file: written once nothing is asked of the engine any more; None: none is.
     """
 
@@ -104,6 +107,9 @@ class ServeArguments:
     engine: str | None = None
     engine_url: str | None = None
     drained_file: str | None = None
+    kept_responses: int = 1000
+    kept_responses_memory: str = "64Mi"
+    kept_responses_seconds: int = 3600
 
     def to_argv(self) -> list[str]:
         """Return the words after `vicuna-server`."""
@@ -164,6 +170,10 @@ class ServeArguments:
         help_text = "what generates: this process (builtin, default), a vLLM server, or a script for tests"
         add("--engine", metavar="|".join(ENGINES), help=help_text)  # a wrong one is told in the termination message too
         add("--engine-url", type=http_url, metavar="URL", help="the vLLM server, such as http://127.0.0.1:8001")
+        help_text = "responses of /v1/responses that are kept for previous_response_id (default: 1000; 0: none)"
+        add("--kept-responses", default="1000", type=count, help=help_text)
+        add("--kept-responses-memory", default="64Mi", metavar=quantity, help="memory for them (default: 64Mi)")
+        add("--kept-responses-seconds", default="3600", type=positive, help="how long each is kept (default: 3600)")
         help_text = "written once the vLLM server may stop: this one has drained, or that one hangs"
         add("--drained-file", metavar="PATH", help=help_text)
 
@@ -184,5 +194,8 @@ _LEFT_TO_THE_SERVER = frozenset(
         "accept_token_ids",
         "keep_alive_seconds",
         "host",
+        "kept_responses",
+        "kept_responses_memory",
+        "kept_responses_seconds",
     }
 )

@@ -13,7 +13,6 @@ TOLD = {
     "tool_calls": "tool_calls: not supported by this server",
     "response_format": "response_format: only text is supported by this server",
     "structured_outputs": "structured_outputs: this server does not constrain the output's format",
-    "responses": "POST /v1/responses",
 }
 
 

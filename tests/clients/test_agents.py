@@ -55,6 +55,23 @@ def test_an_agent_with_a_tool_is_refused(client: openai.AsyncOpenAI, model: str)
         Runner.run_sync(agent, "Weather in Paris?")
 
 
-def test_its_default_is_refused(client: openai.AsyncOpenAI, model: str) -> None:
-    with refused("responses"):
-        Runner.run_sync(Agent("a", model=OpenAIResponsesModel(model, client)), "Hi")
+def test_its_default_says_the_same(client: openai.AsyncOpenAI, model: str) -> None:
+    def agent(chosen: OpenAIResponsesModel | OpenAIChatCompletionsModel, **body: object) -> Agent[None]:
+        settings = ModelSettings(max_tokens=8, temperature=0, extra_body=body)
+        return Agent("a", instructions="Be brief", model=chosen, model_settings=settings)
+
+    async def streamed(**body: object) -> str:
+        result = Runner.run_streamed(agent(OpenAIResponsesModel(model, client), **body), "Hi")
+        async for _ in result.stream_events():
+            pass
+        return str(result.final_output)
+
+    async def compare() -> None:
+        chat = str((await Runner.run(agent(OpenAIChatCompletionsModel(model, client)), "Hi")).final_output)
+        whole = await Runner.run(agent(OpenAIResponsesModel(model, client)), "Hi")
+        assert whole.final_output == chat
+        assert whole.context_wrapper.usage.output_tokens == 8
+        # its streams raise on an answer that was cut, so this one ends by itself
+        assert await streamed(stop=chat[-1]) == chat.partition(chat[-1])[0]
+
+    asyncio.run(compare())

@@ -54,9 +54,12 @@ def test_tools_and_their_history_are_refused(chat: ChatOpenAI) -> None:
         chat.invoke([HumanMessage("weather?"), called, ToolMessage("sunny", tool_call_id="1")])
 
 
-def test_responses_are_refused(base_url: str, model: str) -> None:
-    with refused("responses"):
-        ChatOpenAI(model=model, base_url=base_url, api_key=NO_KEY, use_responses_api=True, max_retries=0).invoke("Hi")
+def test_responses(base_url: str, model: str) -> None:
+    settings = {"model": model, "base_url": base_url, "api_key": NO_KEY, "max_tokens": 8, "temperature": 0}
+    chat = ChatOpenAI(**settings, use_responses_api=True, max_retries=0)
+    whole = chat.invoke("Hi")
+    assert whole.usage_metadata["output_tokens"] == 8
+    assert "".join(piece.text for piece in chat.stream("Hi")) == whole.text
 
 
 def test_completions(base_url: str, model: str) -> None:

@@ -32,10 +32,16 @@ def test_an_overflow_is_an_overflow(base_url: str, model: str, dialect: str) -> 
 
 
 @pytest.mark.parametrize("dialect", ["openai", "hosted_vllm"])
-def test_tools_and_responses_are_refused(base_url: str, model: str, dialect: str) -> None:
+def test_tools_are_refused(base_url: str, model: str, dialect: str) -> None:
     call = {"model": f"{dialect}/{model}", "api_base": base_url, "api_key": "none", "num_retries": 0}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     with refused("tools"):
         litellm.completion(**call, messages=ASKED, tools=[tool])
-    with refused("responses"):
-        litellm.responses(**call, input="Hi")
+
+
+def test_responses(base_url: str, model: str) -> None:
+    call = {"model": f"openai/{model}", "api_base": base_url, "api_key": "none", "num_retries": 0}
+    answer = litellm.responses(**call, input="Hi", max_output_tokens=16, temperature=0)
+    assert answer.usage.output_tokens == 16  # it asks for no fewer
+    *_, last = litellm.responses(**call, input="Hi", max_output_tokens=16, temperature=0, stream=True)
+    assert last.response.output[0].content[0].text == answer.output[0].content[0].text

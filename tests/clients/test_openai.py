@@ -142,13 +142,15 @@ def test_forms_are_refused(client: openai.OpenAI, model: str) -> None:
         client.chat.completions.create(model=model, messages=ASKED, response_format={"type": "json_object"})
 
 
-def test_responses_are_refused(client: openai.OpenAI, model: str) -> None:
-    with refused("responses"):
-        client.responses.create(model=model, input="hi")
-    with refused("responses"):
-        list(client.responses.create(model=model, input="hi", stream=True))
-    with refused("responses"):
-        client.responses.parse(model=model, input="hi", text_format=City)
+def test_responses_whole_and_streamed(client: openai.OpenAI, model: str) -> None:
+    ask: dict[str, Any] = {"model": model, "input": "hi", "max_output_tokens": 8, "temperature": 0}
+    whole = client.responses.create(**ask)
+    assert (whole.status, whole.usage.output_tokens) == ("incomplete", 8)
+    with client.responses.stream(**ask) as stream:
+        told = [event.delta for event in stream if event.type == "response.output_text.delta"]
+    assert "".join(told) == whole.output_text
+    with pytest.raises(openai.BadRequestError, match="web_search"):
+        client.responses.create(**ask, tools=[{"type": "web_search"}])
 
 
 def test_many_at_once(base_url: str, model: str) -> None:

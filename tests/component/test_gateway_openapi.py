@@ -33,9 +33,11 @@ def api() -> Iterator[Any]:
         yield schemathesis.openapi.from_url(f"{url}/openapi.json", headers=HEADERS)
 
 
-POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
 ROUTES = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/v1/models"), ("GET", "/v1/models/{name}")]
 ROUTES += [("POST", path) for path in POSTS]
+KEPT = "/v1/responses/{response_id}"
+ROUTES += [("GET", KEPT), ("DELETE", KEPT), ("GET", f"{KEPT}/input_items")]
 
 
 def test_the_list_here_is_the_documents(api: Any) -> None:

@@ -11,6 +11,7 @@ from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.api.metrics import Metrics
 from vicuna_server.api.middleware import CommonHeaders
+from vicuna_server.api.responses import route as responses
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.api.signed import RequireSignature
 from vicuna_server.asgi import errors, openapi, page
@@ -35,6 +36,7 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     app.include_router(status.router(engine, settings, lifecycle, metrics))
     app.include_router(chat.router(service))
     app.include_router(completions.router(service))
+    app.include_router(responses.router(service))
     app.include_router(embeddings.router(service))
     app.include_router(tokens.router(service))
     counts = counting.CountsRegistry(metrics.on_usage)

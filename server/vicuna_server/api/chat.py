@@ -49,7 +49,7 @@ def router(service: GenerationService) -> APIRouter:
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await service.score(request, [prompt], body.prompt_logprobs)
         choices = await service.start(
-            request, body, [prompt], body.token_limit, body.alternatives, plan.constraint, plan.shown
+            request, body, [prompt], body.token_limit, body.alternatives, constraint=plan.constraint, shown=plan.shown
         )
         parsers = [plan.parser(thinking=prompt.thinking) for _ in range(choices.count)]
         response = _ChatResponse(body, service.envelope("chatcmpl"), choices, parsers)

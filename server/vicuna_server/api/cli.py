@@ -10,6 +10,7 @@ from pathlib import Path
 from vicuna_contract.arguments import split_origins
 from vicuna_contract.serve_arguments import PER_KEY, ServeArguments
 from vicuna_contract.signing import public_keys
+from vicuna_server.api.responses.store import StoreLimits
 from vicuna_server.api.settings import Check, ServiceSettings
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.asgi.access_log import set_up_access_log
@@ -75,12 +76,18 @@ def _serve_until_drained(args: ServeArguments) -> None:
             allowed_origins=split_origins(args.allowed_origins),
             accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
             prefix_cache=args.prefix_cache or PER_KEY,
+            kept_responses=_kept_responses(args),
             signatures=_signatures(args),
         )
         lifecycle = Lifecycle()
         app = create_app(engine, settings, lifecycle)
         limits = (settings.max_stream_seconds, args.drain_seconds, args.keep_alive_seconds)
         run(serve(app, listener, engine, lifecycle, *limits))
+
+
+def _kept_responses(args: ServeArguments) -> StoreLimits:
+    size = memory("--kept-responses-memory", args.kept_responses_memory) or 0
+    return StoreLimits(args.kept_responses, size, args.kept_responses_seconds)
 
 
 def _vllm_settings(args: ServeArguments) -> VllmSettings | None:

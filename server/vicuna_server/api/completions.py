@@ -45,7 +45,7 @@ def router(service: GenerationService) -> APIRouter:
             choices = service.without_generation(request, [len(tokens) for tokens in scored], body.choices)
         else:
             choices = await service.start(
-                request, body, body.prompts, body.max_tokens, body.logprobs, body.format_constraint
+                request, body, body.prompts, body.max_tokens, body.logprobs, constraint=body.format_constraint
             )
         response = _CompletionResponse(body, service.envelope("cmpl"), choices, echoes, scored)
         if body.stream:

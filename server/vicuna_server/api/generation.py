@@ -4,7 +4,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from vicuna_server.api.metrics import Metrics
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.api.sharing import cache_scope
 from vicuna_server.asgi.body import read_body
-from vicuna_server.asgi.sse import DONE, EventStream, frame, while_connected
+from vicuna_server.asgi.sse import DONE, EventStream, error_frames, frame, while_connected
 from vicuna_server.constraints import Constraint
 from vicuna_server.engine import (
     CacheScope,
@@ -35,7 +35,6 @@ from vicuna_server.engine import (
 from vicuna_server.errors import OverloadedError, VicunaError
 from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.envelope import Envelope
-from vicuna_server.protocol.errors import error_of
 from vicuna_server.protocol.models import model_not_found
 from vicuna_server.protocol.response_size import max_scored_tokens, token_limit
 from vicuna_server.protocol.sampling import SamplingFields
@@ -101,8 +100,10 @@ class GenerationService:
         prompts: Sequence[PromptInput | PreparedPrompt],
         max_tokens: int | None,
         logprobs: int | None,
+        *,
         constraint: Constraint | None = None,
         shown: tuple[str, ...] = (),
+        ceiling: int | None = None,
     ) -> Choices:
         """Hand all choices of all prompts to the engine, once all prompts are encoded; see `engine_request`.
 
@@ -114,13 +115,15 @@ class GenerationService:
             logprobs: Alternatives reported beside each token; None: no log probabilities.
             constraint: What each completion's text may be; None: anything.
             shown: Special tokens that the text shows in any case.
+            ceiling: The server's own limit for each choice; None: by the size of a whole response.
 
         Raises:
             RequestError: A prompt is too long, the response may become too large, the constraint cannot be honoured, or
                 too many requests are waiting. Then nothing is generated for any prompt.
         """
         count, field = len(prompts) * body.choices, body.alternatives_field
-        ceiling = None if body.stream else token_limit(count, max_tokens, logprobs, field)
+        if ceiling is None and not body.stream:
+            ceiling = token_limit(count, max_tokens, logprobs, field)
         scope, limit = self.scope(request), self.settings.max_stream_seconds
         format_of_answer = await self.constrain(request, body, constraint)
         ready = [await self.engine.prepare(prompt, max_tokens) for prompt in prompts]
@@ -190,6 +193,19 @@ class GenerationService:
         finally:
             choices.cancel()
 
+    async def consume(self, choices: Choices, request: Request, take: Callable[[OutputChunk], object]) -> None:
+        """Hand on each chunk of the one choice; stop generating when the client leaves meanwhile."""
+
+        async def run() -> None:
+            async with aclosing(self._observed(choices, request)) as chunks:
+                async for _, chunk in chunks:
+                    take(chunk)
+
+        try:
+            await while_connected(request.receive, run())
+        finally:
+            choices.cancel()
+
     def stream(
         self,
         choices: Choices,
@@ -198,6 +214,8 @@ class GenerationService:
         encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
         headers: Mapping[str, str] | None = None,
+        frame: Callable[[Any], bytes] = frame,
+        failed: Callable[[VicunaError], bytes] = error_frames,
     ) -> EventStream:
         """Return the response that streams the choices.
 
@@ -208,10 +226,12 @@ class GenerationService:
             encode: Makes the events of a choice's output chunk.
             tail: Makes the events behind the last chunk.
             headers: Headers to add.
+            frame: Writes an event.
+            failed: Writes the events of an error in mid-stream.
         """
         limit = self.settings.max_stream_seconds + WRITE_GRACE
-        frames = self._frames(choices, request, b"".join(opening), encode, tail)
-        return EventStream(frames, self.settings.keepalive_seconds, limit, headers)
+        frames = self._frames(choices, request, b"".join(opening), encode, tail, frame, failed)
+        return EventStream(frames, self.settings.keepalive_seconds, limit, headers, failed)
 
     async def _frames(
         self,
@@ -220,6 +240,8 @@ class GenerationService:
         opening: bytes,
         encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
+        frame: Callable[[Any], bytes],
+        failed: Callable[[VicunaError], bytes],
     ) -> AsyncGenerator[bytes, None]:
         # The opening waits for the first text: until a byte has come, a gateway can still try another server.
         begun = False
@@ -236,8 +258,8 @@ class GenerationService:
             request.state.note["error"] = error.reason
             if not begun and isinstance(error, OverloadedError):
                 raise  # The status line is not written yet: a gateway tries another server.
-            # The status line is gone already; official clients raise on an event with an error object.
-            yield comments.last(final=False) + frame(error_of(error)[1]) + DONE
+            # The status line is gone already.
+            yield comments.last(final=False) + failed(error) + DONE
         finally:
             choices.cancel()
 

@@ -1,9 +1,10 @@
 """Settings of the HTTP side of one server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vicuna_contract.serve_arguments import PER_KEY, PrefixCache
+from vicuna_server.api.responses.store import StoreLimits
 
 __all__ = ["Check", "ServiceSettings"]
 
@@ -30,6 +31,7 @@ class ServiceSettings:
         accepts_token_ids: Whether embeddings take token ids, which must be of this model's tokenizer.
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
         prefix_cache: Which requests share keys and values in the cache.
+        kept_responses: How many responses of `/v1/responses` are kept, and for how long.
         signatures: Checks each request's signature; None: requests need no signature.
     """
 
@@ -43,4 +45,5 @@ class ServiceSettings:
     accepts_token_ids: bool = False
     keepalive_seconds: float = 15.0
     prefix_cache: PrefixCache = PER_KEY
+    kept_responses: StoreLimits = field(default_factory=StoreLimits)
     signatures: Check | None = None

@@ -1,4 +1,4 @@
-"""Whose keys and values in the cache a request may use, by the gateway's private header and the setting."""
+"""Whose request it is, by the gateway's private header, and whose keys and values in the cache it may use."""
 
 import hashlib
 import secrets
@@ -9,7 +9,7 @@ from vicuna_contract.names import SALT_HEADER
 from vicuna_contract.serve_arguments import PrefixCache
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 
-__all__ = ["cache_scope"]
+__all__ = ["cache_scope", "caller_of"]
 
 
 def cache_scope(request: Request, sharing: PrefixCache) -> CacheScope:
@@ -23,6 +23,12 @@ def cache_scope(request: Request, sharing: PrefixCache) -> CacheScope:
         return EVERYBODY
     if sharing == "Off":
         return CacheScope(secrets.token_hex(16), kept=False)  # the client could choose the request's id
+    caller = caller_of(request)
+    return CacheScope(caller) if caller else EVERYBODY
+
+
+def caller_of(request: Request) -> str:
+    """Return whose request it is, as far as this server can tell: a hash of its salt; empty where it has none."""
     salt = ",".join(request.headers.getlist(SALT_HEADER))
-    # Hashed, since a scope stays as long as its blocks, and the header may have 64 KiB.
-    return CacheScope(hashlib.sha256(salt.encode("latin-1")).hexdigest()) if salt else EVERYBODY
+    # Hashed, since it stays as long as what belongs to it, and the header may have 64 KiB.
+    return hashlib.sha256(salt.encode("latin-1")).hexdigest() if salt else ""

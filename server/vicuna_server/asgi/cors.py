@@ -23,7 +23,7 @@ def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """
     if not origins:
         return app
-    methods = ("GET", "HEAD", "POST")
+    methods = ("GET", "HEAD", "POST", "DELETE")
     return CORSMiddleware(
         app, allow_origins=origins, allow_methods=methods, allow_headers=("*",), expose_headers=_SHOWN, max_age=3600
     )

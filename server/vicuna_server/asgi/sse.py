@@ -6,17 +6,17 @@ for the next frame, the disconnect and the keep-alive interval at the same time.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vicuna_server.asgi.errors import error_response
-from vicuna_server.errors import OverloadedError, RequestError
+from vicuna_server.errors import OverloadedError, RequestError, VicunaError
 from vicuna_server.protocol.errors import error_of
 
-__all__ = ["DONE", "EventStream", "frame", "while_connected"]
+__all__ = ["DONE", "EventStream", "error_frames", "frame", "named_frame", "while_connected"]
 
 DONE = b"data: [DONE]\n\n"
 _KEEPALIVE = b": keep-alive\n\n"
@@ -27,6 +27,16 @@ Result = TypeVar("Result")
 def frame(payload: object) -> bytes:
     """Return one event with a JSON payload."""
     return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def named_frame(event: Mapping[str, object]) -> bytes:
+    """Return one event of `/v1/responses`, which tells its type twice: in its JSON and as the event's name."""
+    return b"event: %b\n" % str(event["type"]).encode() + frame(event)
+
+
+def error_frames(error: VicunaError) -> bytes:
+    """Return an error as an event; official clients raise on an event with an error object."""
+    return frame(error_of(error)[1])
 
 
 class EventStream(Response):
@@ -40,6 +50,7 @@ class EventStream(Response):
         keepalive: Seconds of silence after which an SSE comment is sent.
         limit: Seconds after which the stream ends, so that a client that does not read cannot hold a place.
         headers: Headers to add.
+        failed: Makes the frames of an error behind the head.
     """
 
     media_type = "text/event-stream"
@@ -50,12 +61,14 @@ class EventStream(Response):
         keepalive: float,
         limit: float,
         headers: Mapping[str, str] | None = None,
+        failed: Callable[[VicunaError], bytes] = error_frames,
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
         self._keepalive = keepalive
         self._limit = limit
+        self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -85,7 +98,7 @@ class EventStream(Response):
                     return
                 body = _KEEPALIVE
                 if pending in done:
-                    body, pending = _result(pending, started=started), None
+                    body, pending = self._result(pending, started=started), None
                 if not started:
                     started = True
                     await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -98,15 +111,14 @@ class EventStream(Response):
                 pending.cancel()
                 await asyncio.wait((pending,))
 
-
-def _result(pending: "asyncio.Future[Any]", *, started: bool) -> Any:
-    """Return the frames that came; behind the head, which a comment may have brought, an error is an event."""
-    try:
-        return pending.result()
-    except OverloadedError as error:
-        if not started:
-            raise
-        return frame(error_of(error)[1]) + DONE
+    def _result(self, pending: "asyncio.Future[Any]", *, started: bool) -> Any:
+        """Return the frames that came; behind the head, which a comment may have brought, an error is an event."""
+        try:
+            return pending.result()
+        except OverloadedError as error:
+            if not started:
+                raise
+            return self._failed(error) + DONE
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

@@ -20,6 +20,8 @@ from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.fast_path import FastPath
+from vicuna_server.gateway.holders import RESPONSES_PATH
+from vicuna_server.gateway.kept_responses import KeptResponses
 from vicuna_server.gateway.metrics import CONTENT_TYPE
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.resolving import Resolver, Warnings
@@ -32,7 +34,9 @@ __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 """Paths that need no key: the health checks, and the page, where the user enters one."""
-_FORWARDED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_FORWARDED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", RESPONSES_PATH)
+_KEPT = (("GET", ""), ("DELETE", ""), ("GET", "/input_items"))
+"""The routes of one kept response: method, and what is behind its id."""
 
 
 def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Authentication:
@@ -47,6 +51,7 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     resolver = Resolver(catalogue)
     router = Router(resolver, upstream)
     app.include_router(_models(catalogue, resolver, router))
+    app.include_router(_kept_responses(KeptResponses(catalogue, upstream)))
     answers = ServerErrorMiddleware(FastPath(app, _FORWARDED, router.forward), errors.on_bug)
     behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
     revocation = Revocation(Admission(behind, Capacity(settings.max_requests, settings.max_body_memory)))
@@ -88,4 +93,12 @@ def _models(catalogue: Catalogue, resolver: Resolver, router: Router) -> APIRout
 
     for path in _FORWARDED:
         routes.add_api_route(path, router.forward, methods=["POST"], openapi_extra=operation(Body, Answer))
+    return routes
+
+
+def _kept_responses(kept: KeptResponses) -> APIRouter:
+    routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])  # for the document, as above
+    for method, rest in _KEPT:
+        path = f"{RESPONSES_PATH}/{{response_id}}{rest}"
+        routes.add_api_route(path, kept.forward, methods=[method], openapi_extra=operation(None, Answer))
     return routes

@@ -1,13 +1,16 @@
-"""Limits how many bytes of responses are buffered until these are complete, for each response and for all."""
+"""Limits how many bytes of responses, or of their large events, are buffered until these are complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Buffer", "BufferBudget"]
+__all__ = ["ALL_LARGE_EVENTS_BYTES", "LARGE_EVENT_BYTES", "Buffer", "BufferBudget"]
 
 BUFFER_BYTES = 2**20
 ALL_BUFFERS_BYTES = 32 * 2**20
+LARGE_EVENT_BYTES = 16 * 2**20
+"""One event of a stream. The last of `/v1/responses` repeat the whole response, with what its request said."""
+ALL_LARGE_EVENTS_BYTES = 64 * 2**20
 
 
 class BufferBudget:

@@ -1,7 +1,7 @@
 """The models behind the gateway and their endpoints, found by the name that a request gives."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.keys import Key
@@ -24,10 +24,12 @@ class Endpoint:
     Attributes:
         url: scheme, host and port.
         revision: whose pod it is; empty where the cluster does not say.
+        replica: what ids of the responses that it keeps say of it; empty where its host's name is not known.
     """
 
     url: str
     revision: str = ""
+    replica: str = field(default="", compare=False)
 
 
 class Catalogue:

@@ -5,6 +5,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from vicuna_contract.names import COUNTS_COMMENT
 from vicuna_server.gateway.response_head import BadResponseError
@@ -29,14 +30,19 @@ class Frames:
 
     Args:
         on_usage: called with the counts that a comment states, or those of an event before any comment.
+        grow: asked for so many bytes more for an event larger than 256 KiB; False: there is no room for it.
 
     Attributes:
         done: whether `data: [DONE]` has arrived, which ends a stream; what follows it is dropped.
         counts: of the last comment that states counts; None before.
     """
 
-    def __init__(self, on_usage: Callable[[Used], None] = lambda _: None) -> None:
+    def __init__(
+        self, on_usage: Callable[[Used], None] = lambda _: None, grow: Callable[[int], bool] = lambda _: False
+    ) -> None:
         self._on_usage = on_usage
+        self._grow = grow
+        self._room = MOST_FRAME_BYTES
         self._held = bytearray()
         self.done = False
         self.counts: Counts | None = None
@@ -45,7 +51,7 @@ class Frames:
         """Return the frames that are complete now, unchanged.
 
         Raises:
-            BadResponseError: a frame is larger than 256 KiB.
+            BadResponseError: a frame is larger than 256 KiB, and there is no room for it.
         """
         if self.done:
             return b""
@@ -90,20 +96,22 @@ class Frames:
             return data  # the usual case
         seen = max(0, len(held) - 2)  # an end of three bytes may have started before
         held += data
-        if len(held) > MOST_FRAME_BYTES:
-            _check(held)
+        if len(held) > self._room:
+            self._check(held, seen)
         end = max(place + len(mark) if (place := held.rfind(mark, seen)) >= 0 else 0 for mark in _ENDS)
         complete = bytes(held[:end])
         del held[:end]
         return complete
 
-
-def _check(data: bytearray) -> None:
-    start = 0
-    for stop in [*(match.end() for match in _END.finditer(data)), len(data)]:
-        if stop - start > MOST_FRAME_BYTES:
+    def _check(self, data: bytearray, seen: int) -> None:
+        """Make room for the longest frame; before `seen` none ends."""
+        ends = [0, *(match.end() for match in _END.finditer(data, seen)), len(data)]
+        longest = max(stop - start for start, stop in pairwise(ends))
+        if longest <= self._room:
+            return
+        if not self._grow(longest - self._room):
             raise BadResponseError(
-                f"the server of this model sent an event of more than {MOST_FRAME_BYTES >> 10} KiB, the most that is "
-                "passed on"
+                f"the server of this model sent an event of more than {self._room >> 10} KiB, the most that is passed "
+                "on now"
             )
-        start = stop
+        self._room = longest

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from vicuna_server.gateway.catalogue import Endpoint, Model
+from vicuna_server.protocol.responses.ids import replica_tag
 
 __all__ = ["endpoints_of", "identity_of", "managed", "model_of", "of_pods", "secret_entries", "service_of"]
 
@@ -87,7 +88,8 @@ def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoi
     for each in _each(body, "endpoints"):
         host = _host(each)
         if host and (pods_of is None or _is_pod(each, namespace, pods_of)):
-            yield Endpoint(f"http://{host}:{port}", _revision(each, pods_of or ""))
+            pod = _text(_at(each, "targetRef").get("name")) if pods_of is not None else ""
+            yield Endpoint(f"http://{host}:{port}", _revision(each, pods_of or ""), replica_tag(pod) if pod else "")
 
 
 def of_pods(body: object) -> Iterator[Endpoint]:

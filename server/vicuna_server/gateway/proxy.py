@@ -18,11 +18,13 @@ from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.asgi.sse import frame, while_connected
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.accounting import Reservation
+from vicuna_server.gateway.buffering import BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
 from vicuna_server.gateway.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
+from vicuna_server.gateway.holders import RESPONSES_PATH, holders
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
 from vicuna_server.gateway.upstream import Outgoing, Upstream
@@ -33,7 +35,7 @@ from vicuna_server.gateway.upstream_errors import (
     no_response,
     refused,
 )
-from vicuna_server.gateway.whole_response import pass_whole, read_small, to_the_end
+from vicuna_server.gateway.whole_response import pass_whole, small_response, to_the_end
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.errors import error_body
 
@@ -120,13 +122,17 @@ class Forward(Response):
                     return
             if refusal is None:
                 return
-        await client.respond(refusal or no_response(self._model, len(tried)))
+        gone = bool(self._outgoing.continues and self._upstream.endpoints(self._model))
+        await client.respond(refusal or no_response(self._model, len(tried), gone=gone))
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
         """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""
-        if len(tried) >= self._upstream.settings.max_tries:
+        endpoints = self._upstream.endpoints(self._model)
+        if self._outgoing.continues:  # each that may keep it, until one does
+            endpoints = holders(endpoints, self._outgoing.continues)
+        elif len(tried) >= self._upstream.settings.max_tries:
             return None
-        return self._upstream.balancer.pick(self._upstream.endpoints(self._model), tried)
+        return self._upstream.balancer.pick(endpoints, tried)
 
     async def _try(self, attempt: Attempt, client: Client) -> Response | None:
         """Send the request to one endpoint, and its response to the client.
@@ -139,12 +145,15 @@ class Forward(Response):
                 attempt.settle()  # a refused request uses no tokens
             if response.status == 401:
                 return gateway_refused(self._model, attempt.endpoint.url)
-            if response.status in TRY_ELSEWHERE:
+            if response.status in TRY_ELSEWHERE or (self._outgoing.continues and response.status == 404):
                 return await self._refusal(response, attempt.endpoint.revision)
             head = read_head(response.status, response.headers, attempt.endpoint.revision)
             self._sent.revision = attempt.revision = head.revision
             if head.is_stream:
-                return await self._pump(response.content, head, client, attempt)
+                large = self._upstream.large_events if self._outgoing.path == RESPONSES_PATH else BufferBudget(0)
+                with large.buffer() as buffer:
+                    frames = Frames(attempt.record, buffer.grow)
+                    return await self._pump(response.content, head, client, attempt, frames)
             record = partial(_record_usage, attempt, response.status)
             await pass_whole(response.content, head, client, self._upstream.buffers, record)
         return None
@@ -154,21 +163,18 @@ class Forward(Response):
         status = response.status
         try:
             head = read_head(status, response.headers, revision)
-            body = await read_small(response.content)
+            refusal = await small_response(response.content, head)
         except BadResponseError:
-            body = None
-        if body is None:
+            refusal = None
+        if refusal is None:
             return refused(self._model, status)
         self._sent.revision = head.revision
-        refusal = Response(body, status)
-        refusal.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
         return refusal
 
     async def _pump(
-        self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt
+        self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt, frames: Frames
     ) -> Response | None:
         """Pass a stream on; the response of a server that cannot help now, where the first event is an error."""
-        frames = Frames(attempt.record)
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
                 if not client.started:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from vicuna_server.asgi.body import check_encoding, read_bytes
 from vicuna_server.gateway.admission import ADMITTED, Admitted
 from vicuna_server.gateway.catalogue import Model
+from vicuna_server.gateway.holders import RESPONSES_PATH, holders, referred_item
 from vicuna_server.gateway.json_skip import PIECE
 from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
@@ -58,11 +59,19 @@ class Router:
             streams=named.stream,
             key=key.name,
             arrived=arrived,
+            continues=self._continues(request, named, body, model),
         )
         completion = 0 if outgoing.path.endswith("/embeddings") else named.completion
         reservation = await self.upstream.accounting.open(key, model.id, len(body) + completion)
         mark_forwarded(request)
         return Forward(self.upstream, model, outgoing, reservation)
+
+    def _continues(self, request: Request, named: Named, body: bytes, model: Model) -> str:
+        """Return the id by which only those servers get a request that may keep what it refers to; empty: any may."""
+        if request.scope["path"] != RESPONSES_PATH:
+            return ""
+        item = "" if named.previous else referred_item(body)
+        return item if holders(self.upstream.endpoints(model), item) else named.previous
 
     async def _scanned(self, body: bytes) -> Named:
         """Return what a body names. One large body is scanned at a time, and other requests run between its pieces."""

@@ -1,4 +1,4 @@
-"""Reads `model`, `stream` and a few counts of a JSON body, without changing or parsing the rest.
+"""Reads `model`, `stream`, `previous_response_id` and a few counts of a JSON body, without parsing the rest.
 
 The members of the body's object are read one by one, strictly; `json_skip` skips the values that are lists or objects.
 The model's server judges what is inside of those.
@@ -19,8 +19,10 @@ from vicuna_server.gateway.json_skip import FIRST_PIECE, PIECE, Steps, after, af
 __all__ = ["Named", "scan"]
 
 _ONCE = frozenset({"model", "stream"})
-_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
+_PREVIOUS = "previous_response_id"
 _CHOICES = frozenset({"n", "best_of"})
+_READ = _ONCE | _LIMITS | _CHOICES | {_PREVIOUS}
 _UNSTATED = 4096
 """Tokens of a completion whose limit is not stated."""
 _COUNT = re.compile(rb"[0-9]++(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
@@ -38,6 +40,7 @@ class Named:
         start: where its JSON string begins, quote included, in bytes.
         end: where it ends.
         stream: whether `stream` is true.
+        previous: the id of the response that it continues; empty: none.
         completion: the most tokens of all choices of a completion together, as the body states it.
     """
 
@@ -46,6 +49,7 @@ class Named:
     end: int
     stream: bool
     completion: int
+    previous: str = ""
 
 
 def scan(body: bytes) -> Generator[None, None, Named]:
@@ -89,7 +93,7 @@ def _member(body: bytes, position: int, found: dict[str, tuple[int, int]]) -> St
         raise _wrong(f"the field {name} is not allowed; write model in small letters", "model")
     if name in _ONCE and name in found:
         raise _wrong(f"the field {name} is given twice; give it once", name)
-    if name in _ONCE or name in _LIMITS or name in _CHOICES:
+    if name in _READ:
         found[name] = (start, end)
     return after_space(body, end)
 
@@ -100,9 +104,11 @@ def _named(body: bytes, found: dict[str, tuple[int, int]]) -> Named:
     if not name:
         raise _wrong("model: give the name of a model; GET /v1/models lists them", "model")
     streaming = found.get("stream", (0, 0))
+    before, behind = found.get(_PREVIOUS, (0, 0))
+    previous = _text(body, before, behind) if body[before:behind].startswith(b'"') else ""
     most = max((_count(body, *found[each]) for each in _LIMITS if each in found), default=0) or _UNSTATED
     choices = max((_count(body, *found[each]) for each in _CHOICES if each in found), default=0) or 1
-    return Named(name, start, end, body[slice(*streaming)] == b"true", most * choices)
+    return Named(name, start, end, body[slice(*streaming)] == b"true", most * choices, previous)
 
 
 def _count(body: bytes, start: int, end: int) -> int:

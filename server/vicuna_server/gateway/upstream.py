@@ -10,7 +10,7 @@ import aiohttp
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
 from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.balancer import Balancer
-from vicuna_server.gateway.buffering import BufferBudget
+from vicuna_server.gateway.buffering import ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES, BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.meter import Attempt
 from vicuna_server.gateway.metrics import Metrics
@@ -41,6 +41,7 @@ class Outgoing:
         streams: whether server-sent events are asked for.
         key: name of the API key, for metrics.
         arrived: when the client sent it, by `time.monotonic`.
+        continues: id of the kept response that it goes on with; only the servers that may keep it get it.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Outgoing:
     streams: bool
     key: str
     arrived: float
+    continues: str = ""
 
 
 class Upstream:
@@ -63,6 +65,7 @@ class Upstream:
         self.endpoints = endpoints
         self.balancer = Balancer()
         self.buffers = BufferBudget()
+        self.large_events = BufferBudget(ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES)
         self.accounting = accounting_of(None, Rates())
         self.usage_queries = UsageQueries(self.ask)
         self.session: aiohttp.ClientSession | None = None

@@ -8,6 +8,7 @@ from vicuna_server.asgi.errors import error_response
 from vicuna_server.errors import OverloadedError, RequestError
 from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.response_head import BadResponseError
+from vicuna_server.protocol.responses.ids import response_not_found
 
 __all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "no_response", "refused"]
 
@@ -23,8 +24,13 @@ def _not_ready(model: Model) -> Response:
     return error_response(error)
 
 
-def no_response(model: Model, attempts: int) -> Response:
-    """Return 502 `upstream_failed` after so many attempts; 503 `model_not_ready` where no server is ready."""
+def no_response(model: Model, attempts: int, *, gone: bool = False) -> Response:
+    """Return 502 `upstream_failed` after so many attempts; 503 `model_not_ready` where no server is ready.
+
+    `gone`: there are servers, but none that may keep the response that the request continues; then it is 404.
+    """
+    if not attempts and gone:
+        return error_response(response_not_found("previous_response_id"))
     if not attempts:
         return _not_ready(model)
     message = f"none of {attempts} servers of {model.id} responded; try again"

@@ -11,7 +11,8 @@ from vicuna_server.protocol.counts import Used
 
 __all__ = ["UsageEnds", "last_usage"]
 
-_FIELDS = ("prompt_tokens", "completion_tokens")
+_FIELDS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+"""Names of the counts, as chats and completions have them and as `/v1/responses` has them."""
 _NAME = b'"usage"'
 _OPENING = re.compile(rb'"usage"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}(?=\{)')
 _MOST_BYTES = 2048
@@ -46,7 +47,7 @@ def _used(text: bytes) -> Used | None:
         found, _ = _DECODER.raw_decode(text.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    values = [found.get(name) for name in _FIELDS]
+    values = [next((found[name] for name in names if name in found), None) for names in _FIELDS]
     counts = [value if type(value) is int and 0 <= value < 2**31 else None for value in values]
     return None if counts == [None, None] else Used(*(count or 0 for count in counts))
 

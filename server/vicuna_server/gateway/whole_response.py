@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import StreamReader
+from starlette.responses import Response
 
 from vicuna_server.gateway.buffering import Buffer, BufferBudget
 from vicuna_server.gateway.client import Client
@@ -16,7 +17,7 @@ from vicuna_server.gateway.response_head import BadResponseError, ResponseHead
 from vicuna_server.gateway.usage import UsageEnds
 from vicuna_server.protocol.counts import Used
 
-__all__ = ["pass_whole", "read_small", "to_the_end"]
+__all__ = ["pass_whole", "read_small", "small_response", "to_the_end"]
 
 MOST_BYTES = 2**30
 """The longest response. Our own servers stay below 64 MiB, so this ends only one that never ends by itself."""
@@ -103,6 +104,16 @@ async def _buffered(body: _Body, stated: int, buffer: Buffer) -> bytearray:
         if not (fits and buffer.grow(len(data))):
             break
     return kept
+
+
+async def small_response(content: StreamReader, head: ResponseHead) -> Response | None:
+    """Return a refusal as the client gets it; None where its body is longer than `REFUSAL_BYTES`."""
+    body = await read_small(content)
+    if body is None:
+        return None
+    response = Response(body, head.status)
+    response.raw_headers = [*head.headers, (b"content-length", b"%d" % len(body))]
+    return response
 
 
 async def read_small(content: StreamReader) -> bytes | None:

@@ -5,7 +5,6 @@ and the older `guided_*`). A schema under `response_format.schema` is llama.cpp'
 """
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -13,7 +12,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from vicuna_server.constraints import AnyJsonObject, Choice, Grammar, JsonSchema, Regex
 from vicuna_server.protocol.body import RequestPart
 
-__all__ = ["FormatConstraint", "JsonSchemaFormat", "ResponseFormat", "StructuredFields", "StructuredOutputs"]
+__all__ = [
+    "FormatConstraint",
+    "JsonSchemaFormat",
+    "ResponseFormat",
+    "StructuredFields",
+    "StructuredOutputs",
+]
 
 MAX_TEXT = 64 * 1024
 """Letters of a regular expression or a grammar."""
@@ -135,7 +140,7 @@ class StructuredFields(RequestPart):
         """What the answer's text may be; None: anything."""
         return next(iter(self._formats().values()), None)
 
-    def _formats(self) -> Mapping[str, FormatConstraint]:
+    def _formats(self) -> dict[str, FormatConstraint]:
         formatted, structured = self.response_format, self.structured_outputs
         found: dict[str, FormatConstraint | None] = {
             "response_format": None if formatted is None else formatted.constraint,

@@ -35,8 +35,14 @@ test("an error has its status", async () => {
   await assert.rejects(unknown, (error) => APICallError.isInstance(error) && error.statusCode === 404);
 });
 
-test("tools, forms and responses are refused", async () => {
+test("responses, by the official provider", async () => {
+  const { text, usage } = await generateText({ model: official(model), ...asked });
+  const stream = streamText({ model: official(model), ...asked });
+  assert.equal(await joined(stream.textStream), text);
+  assert.equal(usage.outputTokens, 8);
+});
+
+test("tools and forms are refused", async () => {
   await refused("tools", generateText({ model: compatible(model), ...asked, tools: { weather } }));
   await refused("response_format", generateObject({ model: compatible(model), ...asked, schema: City }));
-  await refused("responses", generateText({ model: official(model), ...asked }));
 });

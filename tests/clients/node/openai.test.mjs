@@ -43,8 +43,16 @@ test("an error is of the client's own kind", async () => {
   await assert.rejects(unknown, (error) => error instanceof NotFoundError && error.code === "model_not_found");
 });
 
-test("tools, forms and responses are refused", async () => {
+test("responses, whole and streamed", async () => {
+  const ask = { model, input: "Hi", max_output_tokens: 8, temperature: 0 };
+  const whole = await client.responses.create(ask);
+  const pieces = [];
+  for await (const event of await client.responses.create({ ...ask, stream: true })) pieces.push(event);
+  assert.equal(pieces.at(-1).response.output[0].content[0].text, whole.output_text);
+  assert.equal(whole.usage.output_tokens, 8);
+});
+
+test("tools and forms are refused", async () => {
   await refused("tools", client.chat.completions.create({ ...asked, tools }));
   await refused("response_format", client.chat.completions.create({ ...asked, response_format: { type: "json_object" } }));
-  await refused("responses", client.responses.create({ model, input: "Hi" }));
 });

@@ -11,7 +11,6 @@ export const City = z.object({ city: z.string() });
 const TOLD = {
   tools: "tools: not supported by this server",
   response_format: "response_format: only text is supported by this server",
-  responses: "POST /v1/responses",
 };
 
 /** Expects a promise to fail with the server's sentence about what it does not do. */

@@ -75,6 +75,26 @@ def test_a_frame_of_more_than_256_kib_is_given_up_in_whatever_pieces(whole: int,
         _fed(too_large, list(range(0, len(too_large), piece)))
 
 
+@pytest.mark.parametrize("piece", [4096, 65_536, 10**6])
+def test_a_larger_frame_passes_as_long_as_there_is_room_for_it(piece: int) -> None:
+    asked: list[int] = []
+
+    def grow(count: int) -> bool:
+        asked.append(count)
+        return sum(asked) <= 2**20
+
+    frames = Frames(grow=grow)
+    large = b"data: x\n\n" + b"x" * (MOST_FRAME_BYTES + 2**20 - 2) + b"\n\ndata: y\n\n"
+    parts = [large[start : start + piece] for start in range(0, len(large), piece)]
+    assert b"".join(map(frames.feed, parts)) == large
+    assert sum(asked) == 2**20
+    assert b"".join(map(frames.feed, parts)) == large  # its room is there for the next
+    assert sum(asked) == 2**20
+    larger = large.replace(b"\n\ndata: y", b"xxdata: y")
+    with pytest.raises(BadResponseError, match="1280 KiB"):
+        b"".join(frames.feed(larger[start : start + piece]) for start in range(0, len(larger), piece))
+
+
 def test_single_bytes_cost_time_in_proportion_to_their_number() -> None:
     def seconds(count: int) -> float:
         frames, started = Frames(), time.process_time()

@@ -8,6 +8,7 @@ import pytest
 from vicuna_server.gateway.catalogue import Endpoint
 from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.objects import endpoints_of, model_of, of_pods, secret_entries, service_of
+from vicuna_server.protocol.responses.ids import replica_tag
 
 META = {"namespace": "team", "name": "vicuna", "creationTimestamp": "2026-11-25T00:00:00Z"}
 MANAGED = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
@@ -83,6 +84,7 @@ def _slice(**changes: Any) -> dict[str, Any]:
 
 def test_the_pods_of_a_model_count_and_as_kubernetes_1_20_lists_them_too() -> None:
     assert list(of_pods(_slice())) == [Endpoint("http://10.0.0.1:8000", "0123abcd")]
+    assert [found.replica for found in of_pods(_slice())] == [replica_tag("vicuna-0123abcd-5b6f7-x2x9z")]
     old = _slice(topology={"kubernetes.io/hostname": "node"})
     assert list(of_pods({**old, "apiVersion": "discovery.k8s.io/v1beta1", "addressType": "IPv4"}))
 

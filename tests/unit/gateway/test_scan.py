@@ -240,6 +240,7 @@ def test_it_builds_nothing(kind: str) -> None:
         ("", 4096),
         ('"max_tokens": 7', 7),
         ('"max_tokens": 7, "max_completion_tokens": 9, "n": 3, "best_of": 5', 45),
+        ('"max_output_tokens": 11', 11),
         ('"max_tokens": 16.0, "n": 2e0', 32),
         ('"max_tokens": 1e999, "n": 2', 2 * (2**31 - 1)),
         *[(f'"max_tokens": {odd}', 4096) for odd in ("null", "true", '"7"', "[7]", "-7", "NaN", "0", "9" * 5000)],
@@ -249,3 +250,13 @@ def test_it_builds_nothing(kind: str) -> None:
 )
 def test_the_most_tokens_of_a_completion_are_what_the_body_states(fields: str, tokens: int) -> None:
     assert drive(b'{"model": "m"%b}' % (f", {fields}" if fields else "").encode()).completion == tokens
+
+
+@pytest.mark.parametrize(
+    ("value", "previous"),
+    [('"resp_1"', "resp_1"), ('"\\u0061"', "a"), ("null", ""), ("5", ""), ('["resp_1"]', ""), ('{"id": "resp_1"}', "")],
+)
+def test_the_response_that_a_body_continues_is_read(value: str, previous: str) -> None:
+    body = f'{{"model": "m", "previous_response_id": {value}, "input": {{"previous_response_id": "resp_2"}}}}'
+    assert drive(body.encode()).previous == previous
+    assert drive(b'{"model": "m"}').previous == ""

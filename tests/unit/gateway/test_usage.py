@@ -40,6 +40,12 @@ def test_a_count_is_a_whole_number_below_two_to_the_31(value: str, kept: bool) -
     assert last_usage(text.encode()) == (int(value) if kept else 0, 5)
 
 
+def test_responses_have_other_names_for_the_counts() -> None:
+    usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 4, "total_tokens": 7}
+    text = json.dumps({"output": [], "metadata": {"usage": "prompt_tokens"}, "usage": usage}).encode()
+    assert last_usage(text) == Used(3, 4)
+
+
 @settings(deadline=None)
 @given(st.text(), st.text(), st.integers(0, 9000))
 def test_words_of_a_model_are_never_taken_for_its_usage(before: str, after: str, padding: int) -> None:
