@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vicuna_server.gateway.frames import Frames
@@ -40,7 +40,6 @@ def test_a_count_is_a_whole_number_below_two_to_the_31(value: str, kept: bool) -
     assert last_usage(text.encode()) == (int(value) if kept else 0, 5)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.integers(0, 9000))
 def test_words_of_a_model_are_never_taken_for_its_usage(before: str, after: str, padding: int) -> None:
     forged = before + '"usage": {"prompt_tokens": 666}' + after
