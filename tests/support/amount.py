@@ -1,12 +1,12 @@
 """How much of a test `make unit` does; `make test` does all of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-__all__ = ["examples", "first"]
+__all__ = ["examples", "first", "one_of_five"]
 
 _WHOLE = 100  # examples of a property in `make test`, unless it says another number
 
@@ -22,3 +22,8 @@ def first(values: Iterable[Any], count: int = 1) -> list[Any]:
     return [
         value if index < count else pytest.param(value, marks=pytest.mark.long) for index, value in enumerate(values)
     ]
+
+
+def one_of_five(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Return the rows of a table of several parameters with four of five marked long."""
+    return [pytest.param(*row, marks=[pytest.mark.long] if index % 5 else []) for index, row in enumerate(rows)]

@@ -94,12 +94,11 @@ class World(Cluster):
 
     def plan_for(self, model: Model) -> Plan:
         """Plan for a model, and do nothing but try out what the plan wants tried."""
-        seen = self.observe(model)
-        made = plan(model, seen, self.config, self.now)
+        made = plan(model, self.observe(model), self.config, self.now)
         if made.dry_run is not None:
             answer = self._dry_run(made.dry_run)
             self.dry_run = replace(answer, is_new=False)
-            made = plan(model, replace(seen, dry_run=answer), self.config, self.now)
+            made = plan(model, replace(self.observe(model), dry_run=answer), self.config, self.now)
         return made
 
     def _dry_run(self, dry_run: DryRun) -> DryRunResult:
