@@ -74,6 +74,9 @@ export PROMPT
 test: $(READY) tools  ## everything that needs no cluster
 	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
 
+# A fifth of the examples of each property: `make test` tries them all.
+unit coverage: export HYPOTHESIS_PROFILE ?= few
+
 coverage: $(READY)  ## whether `make unit` covers what pyproject.toml asks for
 	$(PARALLEL) tests/unit -m "not long and not full" --cov --cov-report= --cov-fail-under=0 $(ARGS)
 	$(BIN)/python hack/coverage_floor.py

@@ -1,5 +1,6 @@
 """Properties are tried on the same examples in every run; HYPOTHESIS_PROFILE=random looks for new ones."""
 
+import gc
 import os
 import signal
 
@@ -12,8 +13,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A slow machine is not a failure: hypothesis judges neither a test's time nor that of making its examples.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("any speed"), derandomize=True)
+settings.register_profile("few", settings.get_profile("same"), max_examples=20)  # make unit
 settings.register_profile("random", settings.get_profile("any speed"))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+_LONGEST_NAME = 80
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test by the beginning of a long value: the whole one would go from process to process with each report."""
+    return str(val)[:_LONGEST_NAME] if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave to itself what stays to the end: modules and tests, through which each full collection would go again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

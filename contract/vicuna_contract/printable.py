@@ -15,4 +15,6 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 def printable(text: str) -> str:
     """Return a text without control characters and terminal sequences; tabs and line ends stay."""
+    if text.isprintable():  # most are: no control, no mark, no half of a character
+        return text
     return _CONTROLS.sub("", _SEQUENCES.sub("", _LINE_ENDS.sub("\n", text)))

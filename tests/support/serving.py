@@ -7,10 +7,9 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-import openai
 
 from vicuna_server.api.app import create_app
 from vicuna_server.api.lifecycle import Lifecycle
@@ -18,6 +17,9 @@ from vicuna_server.api.server import serve
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.asgi.listening import bind
 from vicuna_server.engine import Engine
+
+if TYPE_CHECKING:
+    import openai  # which takes a second
 
 MODEL = "tiny"
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class Running:
     port: int
     engine: Engine
     lifecycle: Lifecycle
-    client: openai.AsyncOpenAI
+    client: "openai.AsyncOpenAI"
     http: httpx.AsyncClient
 
 
@@ -44,6 +46,8 @@ async def running(
     engine: Engine, *, wait: bool = True, keep_alive_seconds: int = 620, **settings: Any
 ) -> AsyncIterator[Running]:
     """Serve the engine on a loopback port, by the code that `vicuna-server serve` runs, until the block ends."""
+    import openai
+
     lifecycle = Lifecycle()
     service = ServiceSettings(**{"served_name": MODEL, "revision": "rev1", "created": 1, **settings})
     listener = bind("127.0.0.1", 0)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vicuna_operator.planning.lenient import OBJECT
+
 __all__ = ["status_patch", "without_nulls"]
 
 
@@ -21,7 +23,7 @@ def without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _strip(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         return {str(key): _strip(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [_strip(item) for item in value]

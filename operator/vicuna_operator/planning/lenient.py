@@ -14,9 +14,23 @@ from vicuna_contract.quantity import parse_quantity
 from vicuna_operator.api.conditions import parse_time
 from vicuna_operator.resources.identity import short_hash
 
-__all__ = ["INT32", "fingerprint", "moment", "parsed", "quantity", "table", "tables", "text", "texts", "whole"]
+__all__ = [
+    "INT32",
+    "OBJECT",
+    "fingerprint",
+    "moment",
+    "parsed",
+    "quantity",
+    "table",
+    "tables",
+    "text",
+    "texts",
+    "whole",
+]
 
 INT32 = 2**31 - 1
+OBJECT = (dict, Mapping)
+"""What JSON's objects are: nearly always a dict, which is found much sooner than a Mapping."""
 _MOST = 2**63 - 1
 _YEARS = range(1970, 9000)  # below datetime's limit, so that adding a deadline cannot overflow
 
@@ -43,13 +57,13 @@ def texts(value: object) -> Mapping[str, str]:
 def table(value: object, *path: str) -> Mapping[str, Any]:
     """Read the object at a path; empty where there is none."""
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
+        value = value.get(key) if isinstance(value, OBJECT) else None
+    return value if isinstance(value, OBJECT) else {}
 
 
 def tables(value: object) -> Sequence[Mapping[str, Any]]:
     """Read a list of objects; what is not one is left out."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+    return [item for item in value if isinstance(item, OBJECT)] if isinstance(value, list | tuple) else []
 
 
 def quantity(value: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from vicuna_contract import names as c
-from vicuna_operator.planning.lenient import fingerprint, table, tables, text, whole
+from vicuna_operator.planning.lenient import OBJECT, fingerprint, table, tables, text, whole
 
 __all__ = ["PodTemplate"]
 
@@ -55,7 +55,7 @@ def _count(value: object) -> int:
     found, left = 0, [value]
     while left:
         item = left.pop()
-        if isinstance(item, Mapping):
+        if isinstance(item, OBJECT):
             left += item.values()
         elif isinstance(item, list):
             left += item

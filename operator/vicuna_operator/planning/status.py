@@ -21,6 +21,7 @@ from vicuna_operator.planning.config import PlanConfig
 from vicuna_operator.planning.deployments import uids_on_pods
 from vicuna_operator.planning.failures import failure_report
 from vicuna_operator.planning.history import with_outcomes
+from vicuna_operator.planning.lenient import OBJECT
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
 from vicuna_operator.planning.ready_summary import ReadySummary, summarize_ready
@@ -78,7 +79,7 @@ def harmless(status: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         return harmless(value)
     return [_shown(item) for item in value] if isinstance(value, list) else value
 

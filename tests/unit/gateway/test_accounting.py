@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from support.usage import Clock, MemoryStore, Replica, key, no_store, seeded
 from vicuna_server.errors import OverloadedError
 from vicuna_server.gateway.accounting import Accounting
@@ -278,7 +279,7 @@ async def test_a_write_that_fails_is_told_once_and_tried_again(caplog: pytest.Lo
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 3000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_day_is_passed_by_one_request_of_each_replica_at_most(seed: int, replicas: int, limit: int) -> None:
     stress = Stress(seed, replicas, limit)
     asyncio.run(stress.run(killing=True))
@@ -286,7 +287,7 @@ def test_a_day_is_passed_by_one_request_of_each_replica_at_most(seed: int, repli
 
 
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(100, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_what_replicas_have_claimed_is_never_more_than_the_limit(seed: int, replicas: int, limit: int) -> None:
     stress = Stress(seed, replicas, limit, quick=True)
     asyncio.run(stress.run(killing=False))
@@ -294,7 +295,7 @@ def test_what_replicas_have_claimed_is_never_more_than_the_limit(seed: int, repl
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_every_token_is_in_the_store_once_whatever_becomes_of_writes_and_slots(seed: int, replicas: int) -> None:
     stress = Stress(seed, replicas, 10**9)
     asyncio.run(stress.run(killing=False))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from vicuna_server.gateway.frames import MOST_FRAME_BYTES, Frames
 from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.protocol.counts import Used
@@ -30,7 +31,6 @@ def _fed(stream: bytes, cuts: list[int], told: Callable[[Used], None] = lambda _
     return frames, out
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM) + 10), max_size=12))
 def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
     seen: list[Used] = []
@@ -41,7 +41,6 @@ def test_bytes_are_kept_and_only_whole_frames_go_on(cuts: list[int]) -> None:
     assert not frames.done
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, len(STREAM) + 40), max_size=12),
     st.sampled_from([DONE, b"data:[DONE]\r\n\r\n", b"id: 1\ndata: [DONE] \nid: 2\n\n", b"data: [DONE]\r\r"]),
@@ -107,7 +106,6 @@ def test_single_bytes_cost_time_in_proportion_to_their_number() -> None:
     assert seconds(200_000) < 200 * small
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_whatever_bytes_come_they_go_on_in_order_and_little_is_held(dice: random.Random, pieces: int) -> None:
     words = [b"\n", b"\r", b"\r\n", b"data: ", b"[DONE]", b'{"usage":{"prompt_tokens":1}}', b"\0\xff", b"x" * 9000]
@@ -125,7 +123,6 @@ def test_whatever_bytes_come_they_go_on_in_order_and_little_is_held(dice: random
 OWN = b': vicuna {"usage":[3,4],"final":false}\n\n'
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 200), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_a_frame_that_is_only_for_the_gateway_sends_nothing_on(cuts: list[int], end: bytes) -> None:
     last = b': vicuna {"usage":[3,5],"final":true,"more":[1]}\n\n'
@@ -189,7 +186,7 @@ WILD = [
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.lists(st.sampled_from(WILD), max_size=12), max_size=12))
 def test_whatever_comments_a_server_writes_none_reaches_a_client_and_nothing_else_is_lost(
     pieces: list[list[bytes]],

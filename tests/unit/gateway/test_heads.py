@@ -1,7 +1,7 @@
 """Which headers of clients and servers are passed on, and that no others are."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -39,7 +39,6 @@ def test_what_a_server_gets() -> None:
     assert request_headers([(b"x-own", b"a client's")], "one", [("x-own", "ours")])[-1] == ("x-own", "ours")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([b"accept", b"tracestate", b"Content-Type", b"x"]), st.binary(max_size=700))))
 def test_a_head_to_a_server_is_small_whatever_comes(raw: list[tuple[bytes, bytes]]) -> None:
     sent = request_headers(raw * 50, "one")
@@ -139,7 +138,6 @@ def test_a_pods_revision_counts_whatever_its_server_says(said: dict[str, str]) -
 
 
 @pytest.mark.long
-@settings(deadline=None)
 @given(
     st.integers(-5, 1005),
     st.dictionaries(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from vicuna_server.gateway.quota import KeyUsage, Quota, fits
 from vicuna_server.gateway.sliding_window import SlidingWindow
 
@@ -61,7 +62,7 @@ class _Share:
 
 @pytest.mark.long
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_grants_never_sum_up_to_more_than_the_limit(data: st.DataObject) -> None:
     limit = data.draw(st.integers(1, 1000))
     shares = [_Share(Quota(KeyUsage(), limit)) for _ in range(data.draw(st.integers(1, 4)))]
@@ -95,7 +96,7 @@ def test_grants_never_sum_up_to_more_than_the_limit(data: st.DataObject) -> None
 
 @pytest.mark.long
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_minute_is_passed_by_one_request_at_most(data: st.DataObject) -> None:
     limit, now = data.draw(st.integers(1, 300)), 0.0
     key_usage, recent, log = KeyUsage(), SlidingWindow(), list[tuple[float, int]]()

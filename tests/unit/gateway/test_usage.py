@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vicuna_server.gateway.frames import Frames
@@ -46,7 +46,6 @@ def test_responses_have_other_names_for_the_counts() -> None:
     assert last_usage(text) == Used(3, 4)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.integers(0, 9000))
 def test_words_of_a_model_are_never_taken_for_its_usage(before: str, after: str, padding: int) -> None:
     forged = before + '"usage": {"prompt_tokens": 666}' + after

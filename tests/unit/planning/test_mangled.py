@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from support.amount import first
 from support.cluster import model_body
 from support.crd_schema import schema
 from support.memory_kube import Body
@@ -65,17 +66,19 @@ class Mangled(World):
 def mangle(body: Any, dice: random.Random) -> None:
     """Take something away at a random place, or put something absurd there."""
     place = body
-    while True:
+    while place:  # nothing may be left of a small one
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
         key = dice.choice(keys)
         inner = place[key]
         if not (isinstance(inner, dict | list) and inner) or dice.random() < 0.15:
             break
         place = inner
+    else:
+        return
     if dice.random() < 0.15:
         del place[key]
     else:
-        place[key] = dice.choice(ABSURD)
+        place[key] = copy.deepcopy(dice.choice(ABSURD))  # the next damage may be inside of it
 
 
 def starting() -> Mangled:
@@ -140,7 +143,9 @@ def clearing_up() -> Mangled:
 
 
 @pytest.mark.parametrize(
-    "make", [starting, merging, merge_failed, serving, crashing, rolled_back, clearing_up], ids=lambda one: one.__name__
+    "make",
+    first([serving, merging, starting, merge_failed, crashing, rolled_back, clearing_up], 2),
+    ids=lambda one: one.__name__,
 )
 def test_no_form_of_an_object_stops_a_pass(make: Any) -> None:
     world = make()
@@ -155,7 +160,7 @@ def test_no_form_of_an_object_stops_a_pass(make: Any) -> None:
         told(world._plan(), world.status)
 
 
-@pytest.mark.parametrize("make", [serving, rolled_back], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("make", first([serving, rolled_back]), ids=lambda one: one.__name__)
 def test_no_form_of_the_status_stops_a_pass(make: Any) -> None:
     world = make()
     body = world.body

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from support.kv_cache import fill, store
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS, Block, KVCacheAllocator
 from vicuna_server.engine.builtin.kv import KeyValueStore
@@ -17,7 +18,6 @@ ACTIONS = st.lists(st.tuples(st.sampled_from("aefct"), st.integers(0, 30), st.in
 
 
 @given(ACTIONS)
-@settings(deadline=None)
 def test_regions_stay_apart_whatever_happens(actions: list[tuple[str, int, int]]) -> None:
     pool, blocks = KVCacheAllocator(20 * BLOCK_TOKENS + 7), list[Block]()
     for action, index, tokens in actions:
@@ -51,7 +51,7 @@ def held(store: KeyValueStore, one: SequenceTokens) -> list[float]:
 
 
 @given(st.lists(st.tuples(st.sampled_from("pgkd"), st.integers(0, 9), st.integers(1, 150)), max_size=60))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 def test_every_sequence_keeps_its_own_keys_and_values(actions: list[tuple[str, int, int]]) -> None:
     buffers = store(10 * BLOCK_TOKENS)
     cache, members = PrefixCache(buffers, 10 * BLOCK_TOKENS), list[SequenceTokens]()

@@ -14,6 +14,7 @@ from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from support.amount import examples
 from support.characters import make_tokenizer
 from support.checkpoints import CONFIG
 from support.opened import opened
@@ -78,7 +79,7 @@ def plain_ids(tokenizer: Any, messages: list[dict[str, Any]], source: str, **opt
 @pytest.mark.long
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
 @pytest.mark.parametrize("kind", TOKENIZERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(messages=_MESSAGES)
 def test_plain_transformers_gives_the_ids_that_the_server_does(kind: str, name: str, messages: list[Message]) -> None:
     tokenizer = TOKENIZERS[kind]()
@@ -95,7 +96,7 @@ def test_plain_transformers_gives_the_ids_that_the_server_does(kind: str, name: 
 
 
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(messages=_MESSAGES)
 def test_without_a_prompt_for_the_answer_the_last_turn_is_ended(name: str, messages: list[Message]) -> None:
     """As training has it: what the next question begins with, and no more."""

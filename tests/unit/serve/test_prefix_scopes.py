@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from support.kv_cache import fill, store
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
 from vicuna_server.engine.builtin.prefix import Placing, PrefixCache, SequenceTokens
@@ -83,6 +84,6 @@ def observed(steps: list[tuple[str, bool, int, int]], victims_tokens: int) -> li
 
 @pytest.mark.long
 @given(STEPS)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_what_the_others_asked_changes_nothing_that_one_can_see(steps: list[tuple[str, bool, int, int]]) -> None:
     assert observed(steps, 0) == observed(steps, 1000)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vicuna_server.api.embeddings import _encoded
@@ -82,7 +82,6 @@ def test_prompts_are_repeated_within_bounds() -> None:
 
 
 @pytest.mark.long
-@settings(deadline=None)
 @given(
     st.text(max_size=20).map(lambda text: text * 5000),
     st.integers(0, 60),

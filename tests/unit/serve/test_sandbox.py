@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError, TemplateError
 from transformers.utils import chat_template_utils
 
+from support.amount import examples
 from support.characters import CHATML
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.prompts import jinja_source
@@ -76,7 +77,7 @@ def test_a_template_gives_what_it_gives_in_transformers(name: str, continues: bo
 
 
 @pytest.mark.parametrize("name", ["chatml", "content", "trimmed", "prompt", *BUILT_IN_TEMPLATES])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(texts=st.lists(st.text(alphabet="ab \n{}%<>/s'é", max_size=6), min_size=1, max_size=4), continues=st.booleans())
 def test_whatever_is_said(name: str, texts: list[str], continues: bool) -> None:
     said = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]

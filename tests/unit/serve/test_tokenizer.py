@@ -26,6 +26,7 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer
 
+from support.amount import examples
 from support.checkpoints import CONFIG
 from support.pieces import corpus, train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
@@ -213,7 +214,7 @@ def test_what_is_known_of_tokens_is_what_transformers_knows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(text=TEXTS)
 def test_ids_are_those_of_transformers(kind: str, text: str) -> None:
     ours, theirs = both(kind)
@@ -225,7 +226,7 @@ def test_ids_are_those_of_transformers(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(text=TEXTS, seed=st.integers(0, 1000))
 def test_text_is_that_of_transformers(kind: str, text: str, seed: int) -> None:
     ours, theirs = both(kind)
@@ -237,7 +238,7 @@ def test_text_is_that_of_transformers(kind: str, text: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3", "llama", "llama, not legacy"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(text=TEXTS)
 def test_special_letters_stay_text_and_text_comes_back_token_by_token(kind: str, text: str) -> None:
     ours, _ = both(kind)

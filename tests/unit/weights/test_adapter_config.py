@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from vicuna_server.errors import InputError
 from vicuna_server.weights.adapters.config import AdapterConfig, read_adapter_config
 
@@ -34,7 +35,7 @@ def _read(folder: Path) -> AdapterConfig | str:
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4))
 def test_any_content_is_understood_or_refused(content: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -74,11 +74,17 @@ def test_the_config_is_made_from_params_and_tensors(tmp_path: Path) -> None:
     assert (config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]) == (DIM, WIDE, LAYERS)
     assert (config["num_attention_heads"], config["num_key_value_heads"]) == (HEADS, 2)
     assert (config["rms_norm_eps"], config["rope_theta"], config["tie_word_embeddings"]) == (1e-5, 10000.0, False)
+
+
+@pytest.mark.long
+def test_transformers_takes_the_config_and_the_names_of_the_tensors(tmp_path: Path) -> None:
+    weights = whole_weights(torch.float32, 2)
+    config = open_checkpoint(write_meta(tmp_path / "7B", weights, 2, kv_heads=2, norm_eps=1e-5)).config
     made = tmp_path / "made"
     made.mkdir()
     (made / "config.json").write_text(json.dumps(config))
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(made), dtype=torch.float32)
-    model.load_state_dict(converted(weights, 2))  # names and shapes are those that transformers wants
+    model.load_state_dict(converted(weights, 2))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.weights.formats.pickle_format import read_tensors
@@ -378,7 +379,9 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(position=st.integers(0, 10_000), removed=st.integers(0, 6), added=st.binary(max_size=6), whole=st.booleans())
 def test_damaged_files_are_read_inside_their_bounds_or_refused(

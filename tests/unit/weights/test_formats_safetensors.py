@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
+from support.amount import examples
 from vicuna_server.errors import InputError
 from vicuna_server.files.data_file import LocalFile
 from vicuna_server.weights.formats.safetensors_format import read_tensors
@@ -151,7 +152,9 @@ _ENTRIES = st.fixed_dictionaries(
     }
 )
 _FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

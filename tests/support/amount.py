@@ -1,0 +1,29 @@
+"""How much of a test `make unit` does; `make test` does all of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+__all__ = ["examples", "first", "one_of_five"]
+
+_WHOLE = 100  # examples of a property in `make test`, unless it says another number
+
+
+def examples(whole: int) -> int:
+    """Return how many examples to try where `make test` tries this many."""
+    most = settings.get_current_profile_name() != "few"
+    return whole if most else max(1, whole * settings.get_profile("few").max_examples // _WHOLE)
+
+
+def first(values: Iterable[Any], count: int = 1) -> list[Any]:
+    """Return the values of a parameter with all but the first few marked long."""
+    return [
+        value if index < count else pytest.param(value, marks=pytest.mark.long) for index, value in enumerate(values)
+    ]
+
+
+def one_of_five(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Return the rows of a table of several parameters with four of five marked long."""
+    return [pytest.param(*row, marks=[pytest.mark.long] if index % 5 else []) for index, row in enumerate(rows)]
