@@ -80,6 +80,6 @@ def use_words(patch: pytest.MonkeyPatch) -> None:
     """Have all answers of servers in this process read by `Words`."""
 
     def plan(messages: Sequence[Message], use: ToolUse, text: TextOptions | None) -> AnswerPlan:
-        return AnswerPlan(ChatPrompt(tuple(messages), use.tools), constraint_of(text), Words())
+        return AnswerPlan(ChatPrompt(tuple(messages), use.tools), constraint_of(text), lambda _: Words())
 
     patch.setattr(route, "plan_answer", plan)

@@ -1,12 +1,12 @@
 """How an answer is asked of the engine and read from its text. The one place that knows of tools' formats."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from vicuna_server.api.responses.tool_use import ToolUse
-from vicuna_server.engine import ChatPrompt
+from vicuna_server.engine import ChatPrompt, PreparedPrompt
 from vicuna_server.engine.base import AnyJsonObject, Constraint, JsonSchema
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Message
@@ -45,12 +45,12 @@ class AnswerPlan:
     Attributes:
         prompt: The conversation, with the tools that the model is told of.
         constraint: What the text must be; None: anything.
-        parser: Of this answer alone.
+        parser: Makes what reads the answer, once the prompt is encoded: it may have begun the reasoning.
     """
 
     prompt: ChatPrompt
     constraint: Constraint | None
-    parser: Parser
+    parser: Callable[[PreparedPrompt], Parser]
 
 
 def plan_answer(messages: Sequence[Message], use: ToolUse, text: TextOptions | None) -> AnswerPlan:
@@ -66,7 +66,7 @@ def plan_answer(messages: Sequence[Message], use: ToolUse, text: TextOptions | N
     """
     if use.callable:
         raise RequestError("tools: not supported by this server; leave it out", param="tools", code="invalid_value")
-    return AnswerPlan(ChatPrompt(tuple(messages), use.tools), constraint_of(text), PlainText())
+    return AnswerPlan(ChatPrompt(tuple(messages), use.tools), constraint_of(text), lambda _: PlainText())
 
 
 def constraint_of(text: TextOptions | None) -> AnyJsonObject | JsonSchema | None:

@@ -62,7 +62,7 @@ def router(service: GenerationService) -> APIRouter:
             )
         response = response_object(Envelope(new(RESPONSE), service.settings.served_name), body, store=keeps)
         keep = partial(_keep, store, caller, opened.inputs)
-        run = ResponseRun(response, choices, plan.parser, new, keep)
+        run = ResponseRun(response, choices, plan.parser(prompt), new, keep)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         if body.stream:
             return service.stream(
