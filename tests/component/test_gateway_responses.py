@@ -73,6 +73,7 @@ async def test_a_response_comes_through_byte_for_byte_and_is_counted(streams: bo
         assert await told(live) == Used(2 * usage["input_tokens"], 2 * usage["output_tokens"])
 
 
+@pytest.mark.long
 async def test_a_response_is_found_at_the_server_that_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
         server(monkeypatch, "tiny-1-a") as one,
@@ -140,6 +141,7 @@ async def test_a_server_that_has_gone_is_told_as_gone(monkeypatch: pytest.Monkey
         assert (await door.client.post(PATH, json=body, headers=by("a"))).status_code == 503  # no server at all
 
 
+@pytest.mark.long
 async def test_servers_whose_names_are_not_known_are_asked_one_after_the_other() -> None:
     engines = [ScriptedEngine(ScriptedSettings(tokens=3)) for _ in range(2)]
     async with running(engines[0]) as one, running(engines[1]) as two, gateway(RING) as door:
@@ -237,6 +239,7 @@ async def test_the_last_events_may_be_large_on_this_route_alone(size: int, passe
         assert door.upstream.large_events.bytes == 0
 
 
+@pytest.mark.long
 async def test_a_server_that_is_lost_or_sends_nonsense_for_a_kept_response() -> None:
     ident = new_id("resp", replica_tag("pod"))
     answers = [
