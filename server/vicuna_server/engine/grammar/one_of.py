@@ -58,7 +58,7 @@ def _disjoint(left: Any, right: Any, whole: Any, steps: int) -> bool:
     values, other_values = _values(left), _values(right)
     if values is not None and other_values is not None and not values & other_values:
         return True
-    if kinds != {"object"} or others != {"object"}:
+    if not (kinds == others == frozenset({"object"})):
         return False
     return any(_disjoint(one, other, whole, steps - 1) for one, other in _both_required(left, right))
 
