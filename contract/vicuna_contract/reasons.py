@@ -120,6 +120,7 @@ SERVE_REASONS: Final = frozenset(
         "EngineStopped",
         "ExtraMissing",
         "GenerationFailed",
+        "GrammarStuck",
         "InternalError",
         "KvCacheTooSmall",
         "LoadFailed",

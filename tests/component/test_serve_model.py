@@ -1,6 +1,7 @@
 """Real weights: SmolLM2 made from base and delta by `vicuna-server merge`, served, asked by the openai client."""
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -8,17 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from support.schemas import SCHEMAS
 from support.serving import running
 from vicuna_server.artifacts.manifest import Manifest
+from vicuna_server.constraints import JsonSchema
 from vicuna_server.engine import ChatPrompt, GenerationRequest
 from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.builtin.loading import LoadSettings
+from vicuna_server.engine.grammar.process import grammar_of
 from vicuna_server.engine.opening import check_folder, create_engine
+from vicuna_server.engine.scripted_grammar import sample
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import Message
 
@@ -150,3 +156,32 @@ def assert_equal_but_for_ties(tokens: list[int], wanted: list[int], logits: tupl
             assert best[0] - best[1] < NEAR_TIE
             return
     assert len(tokens) == len(wanted)
+
+
+async def answers_under(schema: Any, engine: BuiltinEngine, count: int) -> int:
+    """Return how many of so many answers at temperature 1 end by themselves; all of those are valid."""
+    text = json.dumps(schema)
+    example = "".join(sample(grammar_of(JsonSchema(text))["text"]))
+    prompt = ChatPrompt((Message("user", f"Write one more example of this JSON: {example}"),))
+    ready = await engine.constrain(JsonSchema(text))
+
+    async def answer(seed: int) -> bool:
+        async with await engine.submit(GenerationRequest(prompt, 512, seed=seed, constraint=ready)) as generation:
+            chunks = [chunk async for chunk in generation]
+        if chunks[-1].finish_reason == "length":
+            return False
+        value = json.loads("".join(chunk.text for chunk in chunks))
+        jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
+        return True
+
+    return sum(await asyncio.gather(*map(answer, range(count))))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+async def test_answers_under_a_schema_are_valid_and_most_end_by_themselves(artifact: Path) -> None:
+    engine = BuiltinEngine(LoadSettings(artifact, dtype="float32", max_concurrency=50))
+    await engine.load()
+    ended = {name: await answers_under(schema, engine, 50) for name, schema in SCHEMAS.items()}
+    await engine.close()
+    assert min(ended.values()) >= 40, ended

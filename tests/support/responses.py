@@ -84,7 +84,9 @@ class _WordsPlan(AnswerPlan):
 def use_words(patch: pytest.MonkeyPatch) -> None:
     """Have all answers of servers in this process read by `Words`."""
 
-    def plan(model: ChatFormat, tools: Sequence[Tool], choice: ToolChoice, constraint: Constraint | None) -> AnswerPlan:
+    def plan(
+        model: ChatFormat, tools: Sequence[Tool], choice: ToolChoice, constraint: Constraint | None, param: str
+    ) -> AnswerPlan:
         return _WordsPlan(tuple(tools), constraint)
 
     patch.setattr(route, "plan_answer", plan)

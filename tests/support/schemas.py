@@ -102,7 +102,7 @@ SCHEMAS: dict[str, Schema] = {
             {
                 "type": {"enum": ["div", "button", "header", "section", "field", "form"]},
                 "label": _NAME,
-                "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
+                "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 1},
             }
         ),
     },

@@ -43,7 +43,8 @@ def router(service: GenerationService) -> APIRouter:
         body = await service.read(request, ChatRequest)
         service.check(body)
         tools, choice = tools_of(body.offered), choice_of(body)
-        plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint)
+        param = "tools.{}.function.parameters" if body.tools else "functions.{}.parameters"
+        plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint, param)
         messages = conversation(body.messages, plan.tools, body.chat_template_kwargs)
         prompt = await service.engine.prepare(messages, body.token_limit, trim=body.truncation == "auto")
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None

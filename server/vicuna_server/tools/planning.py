@@ -82,7 +82,11 @@ class AnswerPlan:
 
 
 def plan_answer(
-    model: ChatFormat, tools: Sequence[Tool], choice: ToolChoice, constraint: Constraint | None = None
+    model: ChatFormat,
+    tools: Sequence[Tool],
+    choice: ToolChoice,
+    constraint: Constraint | None = None,
+    schema_param: str = "tools.{}.function.parameters",
 ) -> AnswerPlan:
     """Return the plan for a request.
 
@@ -91,6 +95,7 @@ def plan_answer(
         tools: The request's.
         choice: Which of them may be called; all names are tools' names.
         constraint: What the request says about the answer's text (`response_format` and others).
+        schema_param: Field that has the schema of the tool at a place, for messages about it.
 
     Raises:
         RequestError: The two cannot be had together.
@@ -101,14 +106,15 @@ def plan_answer(
     free = choice.mode == "auto" and constraint is None
     # The trigger of some is common text, which must not become a call wherever it stands.
     unconstrained = free and model.calls.first_only
-    both = None if unconstrained else combined(_calls(model.calls, tools, choice), constraint)
+    both = None if unconstrained else combined(_calls(model.calls, tools, choice, schema_param), constraint)
     return AnswerPlan(tuple(tools), both, model.calls, names, choice.parallel, thinks=model.thinks and free)
 
 
-def _calls(form: CallFormat, tools: Sequence[Tool], choice: ToolChoice) -> ToolCalls:
+def _calls(form: CallFormat, tools: Sequence[Tool], choice: ToolChoice, schema_param: str) -> ToolCalls:
+    called = [(place, tool) for place, tool in enumerate(tools) if choice.allows(tool)]
     return ToolCalls(
         form.trigger,
-        tuple(form.form(tool.name, _schema(tool)) for tool in tools if choice.allows(tool)),
+        tuple(form.form(tool.name, _schema(tool), schema_param.format(place)) for place, tool in called),
         required=choice.mode == "required",
         parallel=choice.parallel and form.several,
         between=form.between,

@@ -37,8 +37,14 @@ def test_auto_is_a_trigger_and_a_form_for_each_tool() -> None:
                 '<tool_call>\n{"name": "weather", "arguments": ',
                 '{"type": "object", "properties": {"city": {"type": "string"}}}',
                 "}\n</tool_call>",
+                "tools.0.function.parameters",
             ),
-            CallForm('<tool_call>\n{"name": "time", "arguments": ', '{"type": "object"}', "}\n</tool_call>"),
+            CallForm(
+                '<tool_call>\n{"name": "time", "arguments": ',
+                '{"type": "object"}',
+                "}\n</tool_call>",
+                "tools.1.function.parameters",
+            ),
         ),
         between="\n",
     )

@@ -35,6 +35,7 @@ MAX_ENTRIES = 2**16
 
 Events at the end of a stream repeat the whole response, so that streams are limited too: 8 MiB, at 128 bytes each.
 """
+_SCHEMA_PARAM = "tools.{}.parameters"
 _NAMES = {"messages": "input", "max_tokens": "max_output_tokens"}
 """This route's names of fields, by those in the engine's messages."""
 
@@ -59,7 +60,7 @@ def router(service: GenerationService) -> APIRouter:
         keeps = body.store is not False and store.has_room(caller, opened.inputs)
         limit, ceiling = body.max_output_tokens, MAX_ENTRIES // (1 + (body.alternatives or 0))
         with _own_names():
-            plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint)
+            plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint, _SCHEMA_PARAM)
             conversation = ChatPrompt(opened.messages, plan.tools)
             prompt = await service.engine.prepare(conversation, limit, trim=body.truncation == "auto")
             asked = (request, body, [prompt], limit, body.alternatives)

@@ -189,16 +189,12 @@ def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | Engi
     tokens: list[int] = likeliest.tolist()
     finite = [math.isfinite(peak) for peak in best.tolist()]
     rows = [row for row, sampler in enumerate(samplers) if finite[row] and not sampler.plain]
-    failed: dict[int, EngineError] = {}
-    for row, token in zip(rows, _sample(logits, rows, samplers), strict=True):
-        if isinstance(token, EngineError):
-            failed[row] = token
-        else:
-            tokens[row] = token
+    drawn: dict[int, int | EngineError] = dict(zip(rows, _sample(logits, rows, samplers), strict=True))
     choices: list[Choice | EngineError] = []
-    for row, (sampler, token) in enumerate(zip(samplers, tokens, strict=True)):
-        if row in failed:
-            choices.append(failed[row])
+    for row, sampler in enumerate(samplers):
+        token = drawn.get(row, tokens[row])
+        if isinstance(token, EngineError):
+            choices.append(token)
         elif not finite[row]:
             choices.append(
                 EngineError(
@@ -206,11 +202,15 @@ def choose_tokens(logits: Tensor, samplers: list[Sampler]) -> list[Choice | Engi
                     "the model computed logits that are not finite numbers; try --dtype float32, or check its weights",
                 )
             )
-        elif sampler.logprobs is None:
-            choices.append(Choice(token, last=sampler.complete))
         else:
-            choices.append(_with_logprobs(logits[row], token, sampler))
+            choices.append(_choice(logits[row], token, sampler))
     return choices
+
+
+def _choice(logits: Tensor, token: int, sampler: Sampler) -> Choice:
+    if sampler.logprobs is None:
+        return Choice(token, last=sampler.complete)
+    return _with_logprobs(logits, token, sampler)
 
 
 def _sample(logits: Tensor, rows: list[int], samplers: list[Sampler]) -> list[int | EngineError]:

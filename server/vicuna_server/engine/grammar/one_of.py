@@ -52,15 +52,15 @@ def _disjoint(left: Any, right: Any, whole: Any, steps: int) -> bool:
     left, right = _followed(left, whole), _followed(right, whole)
     if not (isinstance(left, dict) and isinstance(right, dict)) or steps == 0:
         return False
-    kinds, others = _kinds(left), _kinds(right)
-    if kinds is not None and others is not None and not kinds & others:
+    if _nothing_in_common(_kinds(left), _kinds(right)) or _nothing_in_common(_values(left), _values(right)):
         return True
-    values, other_values = _values(left), _values(right)
-    if values is not None and other_values is not None and not values & other_values:
-        return True
-    if not kinds == others == frozenset({"object"}):
+    if not (_kinds(left) == _kinds(right) == frozenset({"object"})):
         return False
     return any(_disjoint(one, other, whole, steps - 1) for one, other in _both_required(left, right))
+
+
+def _nothing_in_common(left: frozenset[str] | None, right: frozenset[str] | None) -> bool:
+    return left is not None and right is not None and not left & right
 
 
 def _both_required(left: dict[str, Any], right: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

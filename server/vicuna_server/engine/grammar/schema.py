@@ -42,7 +42,8 @@ _HINTS = {
     "$recursiveRef": 'write "$ref": "#"',
     "$dynamicRef": 'write "$ref": "#/$defs/NAME"',
 }
-_NO_EFFECT: Mapping[str, object] = {"uniqueItems": False, "nullable": False}
+_NO_EFFECT = frozenset({"uniqueItems", "nullable"})
+"""Where they are false."""
 
 
 class SchemaError(ValueError):
@@ -68,7 +69,7 @@ def cleaned(schema: object) -> Any:
     Raises:
         SchemaError: It has a keyword that would not be enforced, or is nested too deeply.
     """
-    whole = _clean(schema, (), root=True)
+    whole = _clean(schema, ())
     whole = with_any_of(whole, whole)
     return whole if any(map(_intersects, _all(whole))) else _closed(whole)
 
@@ -78,7 +79,7 @@ def subschemas(schema: object) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     yield from _walk(schema, ())
 
 
-def _clean(schema: object, path: tuple[str | int, ...], *, root: bool = False) -> Any:
+def _clean(schema: object, path: tuple[str | int, ...]) -> Any:
     if isinstance(schema, bool):
         return schema
     if not isinstance(schema, dict):
@@ -93,8 +94,8 @@ def _clean(schema: object, path: tuple[str | int, ...], *, root: bool = False) -
         elif keyword in _VALUES:
             if keyword != "format" or _check_format(schema, place):
                 kept[keyword] = _checked_value(keyword, value, place)
-        elif not (_changes_nothing(keyword, value) or (root and keyword == "$id")):
-            raise SchemaError(place, _HINTS.get(keyword, "this keyword is not supported; leave it out"))
+        else:
+            _check_changes_nothing(keyword, value, place)
     return kept
 
 
@@ -106,8 +107,12 @@ def _clean_parts(keyword: str, value: object, path: tuple[str | int, ...]) -> An
     return _clean(value, path)
 
 
-def _changes_nothing(keyword: str, value: object) -> bool:
-    return keyword in _ANNOTATIONS or keyword.startswith("x-") or (keyword in _NO_EFFECT and value is False)
+def _check_changes_nothing(keyword: str, value: object, path: tuple[str | int, ...]) -> None:
+    if path == ("$id",):
+        return  # of the whole: references from elsewhere are not followed
+    if keyword in _ANNOTATIONS or keyword.startswith("x-") or (keyword in _NO_EFFECT and value is False):
+        return
+    raise SchemaError(path, _HINTS.get(keyword, "this keyword is not supported; leave it out"))
 
 
 def _list(value: object, path: tuple[str | int, ...]) -> list[Any]:
@@ -187,14 +192,15 @@ def _intersects(schema: Any) -> bool:
 def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    closed: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if keyword in _NAMED:
-            closed[keyword] = {name: _closed(one) for name, one in value.items()}
-        elif keyword in _SEVERAL or (keyword in _ONE and isinstance(value, list)):
-            closed[keyword] = [_closed(one) for one in value]
-        else:
-            closed[keyword] = _closed(value) if keyword in _ONE else value
+    closed = {keyword: _closed_parts(keyword, value) for keyword, value in schema.items()}
     if "properties" in schema and not {"additionalProperties", "patternProperties"} & set(schema):
         closed["additionalProperties"] = False
     return closed
+
+
+def _closed_parts(keyword: str, value: Any) -> Any:
+    if keyword in _NAMED:
+        return {name: _closed(one) for name, one in value.items()}
+    if keyword in _SEVERAL or (keyword in _ONE and isinstance(value, list)):
+        return [_closed(one) for one in value]
+    return _closed(value) if keyword in _ONE else value

@@ -73,13 +73,13 @@ def generation_body(
         # Besides these ends it also holds back the model's own, which an answer without any end may have within it.
         "min_tokens": request.min_tokens if ids else 0,
         **_salted(request.scope),
+        **_structured(grammar),
     }
-    optional: dict[str, object | None] = {
+    optional: dict[str, object] = {
         "seed": None if request.seed is None else request.seed % _SEEDS,
         "logit_bias": {str(token): bias for token, bias in request.logit_bias} or None,
         "allowed_token_ids": None if request.allowed_token_ids is None else list(request.allowed_token_ids),
         "bad_words": list(request.bad_words) or None,
-        "structured_outputs": None if grammar is None else {"grammar": grammar},
         "logprobs": request.logprobs,
         "return_tokens_as_token_ids": None if request.logprobs is None else True,
     }
@@ -99,3 +99,8 @@ def probe_body(prompt: Sequence[int], model: str) -> dict[str, object]:
 def _salted(scope: CacheScope) -> dict[str, object]:
     """Return vLLM's `cache_salt`: requests of equal salts share keys and values, and no others do."""
     return {"cache_salt": scope.salt} if scope.salt else {}
+
+
+def _structured(grammar: str | None) -> dict[str, object]:
+    """Return vLLM's `structured_outputs`, which has one field."""
+    return {} if grammar is None else {"structured_outputs": {"grammar": grammar}}

@@ -57,14 +57,15 @@ class CallFormat:
     one_per_message: bool = False
     marks: tuple[str, ...] = ()
 
-    def form(self, tool: str, schema: str) -> CallForm:
+    def form(self, tool: str, schema: str, param: str = "tools") -> CallForm:
         """Return how a constraint writes calls of a tool.
 
         Args:
             tool: Its name.
             schema: JSON text of the schema of its arguments.
+            param: Field of the request that the schema stands in, for messages about it.
         """
-        return CallForm(self.written.replace("NAME", tool, 1), schema, self.end)
+        return CallForm(self.written.replace("NAME", tool, 1), schema, self.end, param)
 
     def ends_so_far(self, text: str) -> bool:
         """Whether a text that was cut off may be the beginning of what follows the arguments."""
