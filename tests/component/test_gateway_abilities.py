@@ -246,7 +246,8 @@ async def test_questions_end_with_their_endpoints_and_with_the_gateway() -> None
 
     async with listing() as server, gateway(learns=True) as door:
         server.act = hold
-        for end in (lambda: _put(door), lambda: door.catalogue.remove(TINY.key)):
+        ends: list[Callable[[], None]] = [lambda: _put(door), lambda: door.catalogue.remove(TINY.key)]
+        for end in ends:
             waiting.clear()
             door.route(server.url)
             await asyncio.wait_for(waiting.wait(), 20)

@@ -51,14 +51,14 @@ def test_a_context_out_of_bounds_is_not_believed(length: object) -> None:
     assert read_abilities(_list(max_model_len=length, capabilities=ALL), "tiny") == Abilities(None, ALL)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *[(name, value) for name in ("chat", "completions", "embeddings", "reasoning") for value in (1, None, "true")],
-        *[("tools", value) for value in ("<b>", True, [], {}, 0, "")],
-        *[("tool_format", value) for value in ("", "x" * 33, "<b>", "a b", "hermes\n", "é", 1, [], {})],
-    ],
-)
+_WRONG: dict[str, list[object]] = {
+    **{name: [1, None, "true"] for name in ("chat", "completions", "embeddings", "reasoning")},
+    "tools": ["<b>", True, [], {}, 0, ""],
+    "tool_format": ["", "x" * 33, "<b>", "a b", "hermes\n", "é", 1, [], {}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in _WRONG.items() for value in values])
 def test_capabilities_of_another_form_are_not_believed(name: str, value: object) -> None:
     assert read_abilities(_list(max_model_len=9, capabilities={**ALL, name: value}), "tiny") == Abilities(9)
 
