@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 import schemathesis
@@ -12,7 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from support.gateway import gateway
-from support.serving import in_background, running
+from support.serving import eventually, in_background, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.keys import KeyRing, hash_of
 
@@ -22,8 +23,10 @@ HEADERS = {"Authorization": "Bearer secret"}
 @asynccontextmanager
 async def _door() -> AsyncIterator[str]:
     ring = KeyRing.parse({"k": json.dumps({"sha256": hash_of("secret")}).encode()})
-    async with running(ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))) as live, gateway(ring) as door:
+    engine = ScriptedEngine(ScriptedSettings(tokens=3, context_length=256))
+    async with running(engine) as live, gateway(ring, learns=True) as door:
         door.route(live.url)
+        await eventually(lambda: door.abilities.open == 0)  # so that its entry has all fields
         yield door.url
 
 
@@ -43,6 +46,13 @@ ROUTES += [("GET", KEPT), ("DELETE", KEPT), ("GET", f"{KEPT}/input_items")]
 def test_the_list_here_is_the_documents(api: Any) -> None:
     documented = {(one.ok().method.upper(), one.ok().path) for one in api.get_all_operations()}
     assert documented == set(ROUTES)
+
+
+def test_the_document_describes_what_servers_tell(api: Any) -> None:
+    entry = httpx.get(api.location.replace("openapi.json", "v1/models/tiny"), headers=HEADERS).json()
+    documented = api.raw_schema["components"]["schemas"]["ModelObject"]
+    assert set(entry) == set(documented["properties"])
+    assert set(documented["properties"]) - set(documented["required"]) == {"max_model_len", "capabilities"}
 
 
 CASES = [(GenerationMode.POSITIVE, *route) for route in ROUTES]

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
+from vicuna_server.gateway.ability_queries import AbilityQueries
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
@@ -39,6 +40,7 @@ class Gateway:
     authentication: Authentication
     limits: ConnectionLimits
     client: httpx.AsyncClient
+    abilities: AbilityQueries
 
     def route(self, *urls: str, model: Model = TINY) -> None:
         """Set the servers of a model."""
@@ -52,11 +54,23 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(ring: KeyRing | None = None, *, several: bool = False, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway; without a ring requests need no key. `several`: it may serve several namespaces."""
+async def gateway(
+    ring: KeyRing | None = None, *, several: bool = False, learns: bool = False, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway; without a ring requests need no key.
+
+    Args:
+        ring: the keys.
+        several: it may serve several namespaces.
+        learns: it asks servers what their models can be asked for.
+        settings: of the gateway.
+    """
     catalogue = Catalogue(several=several)
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
-    authentication = create_app(catalogue, upstream, Rates(), lambda: True)
+    abilities = AbilityQueries(catalogue, upstream.list_models)
+    if not learns:
+        catalogue.on_change = None
+    authentication = create_app(catalogue, upstream, Rates(), lambda: True, abilities.of)
     authentication.ring = ring
     await upstream.open()
     port = ClientPort(authentication, upstream)
@@ -67,10 +81,11 @@ async def gateway(ring: KeyRing | None = None, *, several: bool = False, **setti
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield Gateway(url, catalogue, upstream, authentication, port.limits, client)
+                yield Gateway(url, catalogue, upstream, authentication, port.limits, client, abilities)
         finally:
             server.should_exit = True
             await serving
+            await abilities.close()
             await upstream.close()
 
 

@@ -15,9 +15,10 @@ from vicuna_server.asgi.health import health_routes
 from vicuna_server.asgi.methods import HeadAndOptions
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.routes import methods_of
+from vicuna_server.gateway.abilities import Abilities
 from vicuna_server.gateway.admission import Admission, Capacity
 from vicuna_server.gateway.authentication import Authentication
-from vicuna_server.gateway.catalogue import Catalogue
+from vicuna_server.gateway.catalogue import Catalogue, Model
 from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
 from vicuna_server.gateway.fast_path import FastPath
 from vicuna_server.gateway.holders import RESPONSES_PATH
@@ -27,7 +28,7 @@ from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.resolving import Resolver, Warnings
 from vicuna_server.gateway.revocation import Revocation
 from vicuna_server.gateway.routing import Router
-from vicuna_server.gateway.upstream import Upstream
+from vicuna_server.gateway.upstream import MODELS_PATH, Upstream
 from vicuna_server.page import PAGE_PATHS
 
 __all__ = ["OPEN_PATHS", "create_app", "create_metrics_app"]
@@ -39,8 +40,14 @@ _KEPT = (("GET", ""), ("DELETE", ""), ("GET", "/input_items"))
 """The routes of one kept response: method, and what is behind its id."""
 
 
-def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready: Callable[[], bool]) -> Authentication:
-    """Return the ASGI application, behind authentication."""
+def create_app(
+    catalogue: Catalogue,
+    upstream: Upstream,
+    rates: Rates,
+    is_ready: Callable[[], bool],
+    abilities: Callable[[Model], Abilities],
+) -> Authentication:
+    """Return the ASGI application, behind authentication; `abilities` says what is known of a model."""
     settings = upstream.settings
     # FastAPI's pages of documentation would load scripts from other hosts.
     app = FastAPI(title="vicuna-gateway", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -50,7 +57,7 @@ def create_app(catalogue: Catalogue, upstream: Upstream, rates: Rates, is_ready:
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     resolver = Resolver(catalogue)
     router = Router(resolver, upstream)
-    app.include_router(_models(catalogue, resolver, router))
+    app.include_router(_models(catalogue, resolver, router, abilities))
     app.include_router(_kept_responses(KeptResponses(catalogue, upstream)))
     answers = ServerErrorMiddleware(FastPath(app, _FORWARDED, router.forward), errors.on_bug)
     behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
@@ -74,22 +81,25 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
     return app
 
 
-def _models(catalogue: Catalogue, resolver: Resolver, router: Router) -> APIRouter:
+def _models(
+    catalogue: Catalogue, resolver: Resolver, router: Router, abilities: Callable[[Model], Abilities]
+) -> APIRouter:
     # only for the OpenAPI document: `Authentication` has checked the key already
     routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])
 
-    @routes.get("/v1/models", openapi_extra=operation(None, ModelList))
+    def described(model: Model) -> ModelObject:
+        return model_object(model, abilities(model), ready=bool(catalogue.endpoints(model)))
+
+    @routes.get(MODELS_PATH, openapi_extra=operation(None, ModelList))
     async def models(request: Request) -> Response:
         """List the models that the key may use, each with its state."""
         seen = catalogue.visible(request.state.key.may_use)
-        data = [model_object(model, ready=bool(catalogue.endpoints(model))) for model in seen]
-        return JSONResponse({"object": "list", "data": data})
+        return JSONResponse({"object": "list", "data": [described(model) for model in seen]})
 
-    @routes.get("/v1/models/{name:path}", openapi_extra=operation(None, ModelObject))
+    @routes.get(MODELS_PATH + "/{name:path}", openapi_extra=operation(None, ModelObject))
     async def model(request: Request, name: str) -> Response:
         """Describe one model."""
-        found = resolver.model(request, name)
-        return JSONResponse(model_object(found, ready=bool(catalogue.endpoints(found))))
+        return JSONResponse(described(resolver.model(request, name)))
 
     for path in _FORWARDED:
         routes.add_api_route(path, router.forward, methods=["POST"], openapi_extra=operation(Body, Answer))

@@ -37,9 +37,13 @@ class Catalogue:
 
     Args:
         several: whether models of several namespaces can be in it.
+
+    Attributes:
+        on_change: called with a model's key after the model or its endpoints have changed.
     """
 
     def __init__(self, *, several: bool = False) -> None:
+        self.on_change: Callable[[tuple[str, str]], None] | None = None
         self._several = several
         self._models: dict[tuple[str, str], Model] = {}
         self._by_id: _ByName = {}
@@ -48,17 +52,30 @@ class Catalogue:
 
     def put(self, model: Model) -> None:
         """Add or update a model."""
-        self.remove(model.key)
+        self._remove(model.key)
         self._models[model.key] = model
         self._by_id.setdefault(model.id, {})[model.key] = model
         self._by_served_name.setdefault(model.served_name, {})[model.key] = model
+        self._changed(model.key)
 
     def remove(self, key: tuple[str, str]) -> None:
         """Remove a model."""
+        self._remove(key)
+        self._changed(key)
+
+    def _remove(self, key: tuple[str, str]) -> None:
         model = self._models.pop(key, None)
         if model is not None:
             _forget(self._by_id, model.id, key)
             _forget(self._by_served_name, model.served_name, key)
+
+    def _changed(self, key: tuple[str, str]) -> None:
+        if self.on_change is not None:
+            self.on_change(key)
+
+    def model(self, key: tuple[str, str]) -> Model | None:
+        """Return the model of a namespace and name; None where there is none."""
+        return self._models.get(key)
 
     def known(self) -> set[tuple[str, str]]:
         """Return the namespace and name of every model."""
@@ -72,6 +89,7 @@ class Catalogue:
             del parts[part]
         if not parts:
             del self._slices[key]
+        self._changed(key)
 
     def parts(self) -> set[tuple[tuple[str, str], str]]:
         """Return every (model's key, part) that has endpoints."""

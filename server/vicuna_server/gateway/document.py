@@ -1,11 +1,13 @@
 """The types of the gateway's OpenAPI document: what the gateway itself reads and returns."""
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from vicuna_server.gateway.abilities import Abilities
 from vicuna_server.gateway.catalogue import Model
+from vicuna_server.protocol.models import Capabilities
 
 __all__ = ["Answer", "Body", "ModelList", "ModelObject", "model_object"]
 
@@ -26,7 +28,7 @@ class Answer(TypedDict):
 
 
 class ModelObject(TypedDict):
-    """OpenAI's model object, with the state of the model."""
+    """OpenAI's model object, with the state of the model; the last two where a ready server has told them."""
 
     id: str
     object: Literal["model"]
@@ -35,6 +37,8 @@ class ModelObject(TypedDict):
     status: Literal["ready", "not ready"]
     reason: str
     message: str
+    max_model_len: NotRequired[int]
+    capabilities: NotRequired[Capabilities]
 
 
 class ModelList(TypedDict):
@@ -44,9 +48,9 @@ class ModelList(TypedDict):
     data: list[ModelObject]
 
 
-def model_object(model: Model, *, ready: bool) -> ModelObject:
+def model_object(model: Model, abilities: Abilities, *, ready: bool) -> ModelObject:
     """Return a model's entry; reason and message are those of its VicunaModel, empty when it is ready."""
-    return {
+    entry: ModelObject = {
         "id": model.id,
         "object": "model",
         "created": model.created,
@@ -55,3 +59,8 @@ def model_object(model: Model, *, ready: bool) -> ModelObject:
         "reason": model.reason,
         "message": model.message,
     }
+    if abilities.max_model_len is not None:
+        entry["max_model_len"] = abilities.max_model_len
+    if abilities.capabilities is not None:
+        entry["capabilities"] = abilities.capabilities
+    return entry

@@ -9,6 +9,7 @@ from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.event_loop import run
 from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
+from vicuna_server.gateway.ability_queries import AbilityQueries
 from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.authentication import Authentication
@@ -48,7 +49,10 @@ async def _serve(options: Options) -> None:
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
     accounting = upstream.accounting = accounting_of(options.service, rates)
-    authentication = create_app(catalogue, upstream, rates, lambda: synced.is_set() and not state.draining)
+    abilities = AbilityQueries(catalogue, upstream.list_models)
+    authentication = create_app(
+        catalogue, upstream, rates, lambda: synced.is_set() and not state.draining, abilities.of
+    )
     port = ClientPort(authentication, upstream)
     metrics_port = MetricsPort(upstream)
     with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
@@ -71,6 +75,7 @@ async def _serve(options: Options) -> None:
                 raise
             raise known.exceptions[0] from None
         finally:
+            await abilities.close()
             await upstream.close()
             await accounting.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -23,8 +24,9 @@ from vicuna_server.gateway.usage_queries import QUERY_SECONDS, UsageQueries
 from vicuna_server.gateway.whole_response import read_small
 from vicuna_server.protocol.counts import Counts
 
-__all__ = ["Outgoing", "Upstream", "request_headers"]
+__all__ = ["MODELS_PATH", "Outgoing", "Upstream", "request_headers"]
 
+MODELS_PATH = "/v1/models"
 _AT_ONCE = 2**20
 """Bytes of a body that are written at once; a longer one is written in pieces, between which others run."""
 
@@ -109,19 +111,40 @@ class Upstream:
         Raises:
             aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
-        assert self.session is not None  # noqa: S101  # as above
-        headers = [("accept-encoding", "identity"), (COUNTING_HEADER, attempt.name)]
-        async with self.session.get(
-            attempt.endpoint.url + COUNTS_PATH,
-            headers=signed(self.signer, model, COUNTS_PATH, headers, "GET"),
-            timeout=aiohttp.ClientTimeout(total=QUERY_SECONDS, sock_connect=self.settings.connect_seconds),
-            allow_redirects=False,
-        ) as response:
+        async with self._get(model, attempt.endpoint, COUNTS_PATH, (COUNTING_HEADER, attempt.name)) as response:
             try:
                 attempt.revision = attempt.revision or read_head(response.status, response.headers).revision
                 return Counts.read(await read_small(response.content) or b"") if response.status == 200 else None
             except BadResponseError:
                 return None
+
+    async def list_models(self, model: Model, endpoint: Endpoint) -> bytes:
+        """Return an endpoint's list of models as it came, 64 KiB at most.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
+            BadResponseError: it is no list.
+        """
+        async with self._get(model, endpoint, MODELS_PATH) as response:
+            head = read_head(response.status, response.headers)
+            if head.status != 200 or head.media_type != "application/json":
+                raise BadResponseError(f"status {head.status}, content type {head.media_type or 'none'}")
+            body = await read_small(response.content)
+            if body is None:
+                raise BadResponseError("the list is too long")
+            return body
+
+    def _get(
+        self, model: Model, endpoint: Endpoint, path: str, *headers: tuple[str, str]
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send a request of the gateway's own."""
+        assert self.session is not None  # noqa: S101  # as above
+        return self.session.get(
+            endpoint.url + path,
+            headers=signed(self.signer, model, path, [("accept-encoding", "identity"), *headers], "GET"),
+            timeout=aiohttp.ClientTimeout(total=QUERY_SECONDS, sock_connect=self.settings.connect_seconds),
+            allow_redirects=False,
+        )
 
     async def close(self) -> None:
         """Close all connections, after the last queries of usage."""

@@ -105,3 +105,20 @@ def test_endpoints_come_from_all_slices_of_a_service_once_each(catalogue: Catalo
     assert catalogue.parts() == {(("a", "small"), "one"), (("b", "big"), "one")}
     catalogue.remove(("a", "small"))
     assert [each.id for each in catalogue.visible(everything)] == ["b/chat", "b/vicuna"]
+
+
+def test_changes_are_told_once_and_after_they_have_been_made() -> None:
+    catalogue, seen = Catalogue(), list[tuple[bool, int]]()
+    model = Model("a", "small", "chat")
+
+    def note(key: tuple[str, str]) -> None:
+        assert key == model.key
+        seen.append((catalogue.model(key) is not None, len(catalogue.endpoints(model))))
+
+    catalogue.on_change = note
+    catalogue.put_endpoints(model.key, "slice", [A, B])
+    catalogue.put(model)
+    catalogue.put(model)
+    catalogue.put_endpoints(model.key, "slice", [])
+    catalogue.remove(model.key)
+    assert seen == [(False, 2), (True, 2), (True, 2), (True, 0), (False, 0)]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.mutating import flipped, mutated
+from vicuna_server.gateway.abilities import NOTHING
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint
 from vicuna_server.gateway.cluster import _Endpoints, _Keys, _Models, _Replicas
 from vicuna_server.gateway.document import model_object
@@ -63,7 +64,7 @@ FOUND: tuple[Any, ...] = (
 def use_model(body: Any) -> None:
     model = model_of(body)
     if model is not None:
-        json.dumps(model_object(model, ready=True), ensure_ascii=False).encode()
+        json.dumps(model_object(model, NOTHING, ready=True), ensure_ascii=False).encode()
         assert model.max_stream_seconds + 30 < float("inf")
 
 
