@@ -3,21 +3,41 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 
-@pytest.fixture(scope="session", params=["VICUNA_URL", "VICUNA_GATEWAY_URL"], ids=["server", "gateway"])
-def base_url(request: pytest.FixtureRequest) -> str:
+class Served(NamedTuple):
+    """A model and where its API is."""
+
+    base_url: str
+    model: str
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["server", "gateway"])
+def through_gateway(request: pytest.FixtureRequest) -> bool:
+    """Tell whether the test talks to the gateway."""
+    return bool(request.param)
+
+
+@pytest.fixture(scope="session")
+def base_url(through_gateway: bool) -> str:
     """Return the address of the API."""
-    return os.environ[request.param] + "/v1"
+    return os.environ["VICUNA_GATEWAY_URL" if through_gateway else "VICUNA_URL"] + "/v1"
 
 
 @pytest.fixture(scope="session")
 def model() -> str:
     """Return the model's name."""
     return os.environ["VICUNA_MODEL"]
+
+
+@pytest.fixture(scope="session")
+def scripted(through_gateway: bool) -> Served:
+    """Return the model that calls a tool whose name is in the user's last message, and keeps to a schema."""
+    where = os.environ["VICUNA_GATEWAY_URL" if through_gateway else "VICUNA_SCRIPTED_URL"]
+    return Served(where + "/v1", os.environ["VICUNA_SCRIPTED_MODEL"])
 
 
 @pytest.fixture(scope="session")

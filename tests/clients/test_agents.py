@@ -1,6 +1,7 @@
 """OpenAI's Agents SDK: its own API by default, chat completions where told."""
 
 import asyncio
+from typing import Any
 
 import openai
 import pytest
@@ -13,7 +14,8 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from refusals import refused
+from conftest import Served
+from weather import QUESTION, City, weather
 
 set_tracing_disabled(True)
 SETTINGS = ModelSettings(max_tokens=8, temperature=0, include_usage=True)
@@ -22,12 +24,6 @@ SETTINGS = ModelSettings(max_tokens=8, temperature=0, include_usage=True)
 @pytest.fixture
 def client(base_url: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0)
-
-
-@function_tool
-def weather(city: str) -> str:
-    """Tell the weather of a city."""
-    return f"sunny in {city}"
 
 
 def test_chat_stream_and_usage(client: openai.AsyncOpenAI, model: str) -> None:
@@ -49,10 +45,31 @@ def test_chat_stream_and_usage(client: openai.AsyncOpenAI, model: str) -> None:
     assert whole == pieces
 
 
-def test_an_agent_with_a_tool_is_refused(client: openai.AsyncOpenAI, model: str) -> None:
-    agent = Agent("a", model=OpenAIChatCompletionsModel(model, client), tools=[weather])
-    with refused("tools"):
-        Runner.run_sync(agent, "Weather in Paris?")
+@pytest.mark.parametrize("kind", [OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
+def test_a_tool_is_run_and_its_result_answered(scripted: Served, kind: Any) -> None:
+    async def run() -> None:
+        async with openai.AsyncOpenAI(base_url=scripted.base_url, api_key="none", max_retries=0) as client:
+            agent = Agent("a", model=kind(scripted.model, client), tools=[function_tool(weather)])
+            whole = await Runner.run(agent, QUESTION, max_turns=4)
+            streamed = Runner.run_streamed(agent, QUESTION, max_turns=4)
+            async for _ in streamed.stream_events():
+                pass
+        for result in (whole, streamed):
+            kinds = [item.type for item in result.new_items]
+            assert kinds == ["tool_call_item", "tool_call_output_item", "message_output_item"]
+            assert "sunny" in result.final_output
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", [OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
+def test_a_last_answer_of_a_schema(scripted: Served, kind: Any) -> None:
+    async def run() -> Any:
+        async with openai.AsyncOpenAI(base_url=scripted.base_url, api_key="none", max_retries=0) as client:
+            agent = Agent("a", model=kind(scripted.model, client), tools=[function_tool(weather)], output_type=City)
+            return (await Runner.run(agent, QUESTION, max_turns=4)).final_output
+
+    assert isinstance(asyncio.run(run()), City)
 
 
 def test_its_default_says_the_same(client: openai.AsyncOpenAI, model: str) -> None:

@@ -1,15 +1,16 @@
-"""Haystack: a chat generator with and without a stream, and an embedder."""
+"""Haystack: a chat generator with and without a stream, and an embedder; a tool and a schema."""
 
 from typing import Any
 
 import openai
 import pytest
+from conftest import Served
 from haystack.components.embedders import OpenAITextEmbedder
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage
 from haystack.tools import create_tool_from_function
 from haystack.utils import Secret
-from refusals import refused
+from weather import QUESTION, City, weather
 
 ASKED = [ChatMessage.from_user("Hi")]
 
@@ -20,8 +21,7 @@ def generator(base_url: str, model: str, **options: Any) -> OpenAIChatGenerator:
         model=model,
         api_base_url=base_url,
         max_retries=0,
-        generation_kwargs={"max_tokens": 8, "temperature": 0},
-        **options,
+        **{"generation_kwargs": {"max_tokens": 8, "temperature": 0}, **options},
     )
 
 
@@ -38,13 +38,22 @@ def test_embeddings(base_url: str, model: str) -> None:
     assert len(embedder.run("hi")["embedding"]) == 32
 
 
-def test_a_tool_is_refused(base_url: str, model: str) -> None:
-    def weather(city: str) -> str:
-        """Tell the weather of a city."""
-        return f"sunny in {city}"
+def test_a_tool_and_its_result(scripted: Served) -> None:
+    subject = generator(*scripted, tools=[create_tool_from_function(weather)], generation_kwargs={})
+    asked = ChatMessage.from_user(QUESTION)
+    (called,) = subject.run([asked])["replies"]
+    (call,) = called.tool_calls
+    assert call.tool_name == "weather"
+    (streamed,) = subject.run([asked], streaming_callback=lambda _: None)["replies"]
+    assert streamed.tool_calls[0].arguments == call.arguments
+    result = ChatMessage.from_tool(weather(**call.arguments), origin=call)
+    (answer,) = subject.run([asked, called, result])["replies"]
+    assert "sunny" in answer.text
 
-    with refused("tools"):
-        generator(base_url, model, tools=[create_tool_from_function(weather)]).run(ASKED)
+
+def test_answers_of_a_schema(scripted: Served) -> None:
+    (answer,) = generator(*scripted, generation_kwargs={"response_format": City}).run(ASKED)["replies"]
+    assert City.model_validate_json(answer.text)
 
 
 def test_errors_are_those_of_the_official_client(base_url: str) -> None:

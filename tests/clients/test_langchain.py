@@ -2,25 +2,10 @@
 
 import openai
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
-from pydantic import BaseModel, SecretStr
-from refusals import refused
+from pydantic import SecretStr
 
 NO_KEY = SecretStr("none")
-
-
-class City(BaseModel):
-    """What is asked for."""
-
-    city: str
-
-
-@tool
-def weather(city: str) -> str:
-    """Tell the weather of a city."""
-    return f"sunny in {city}"
 
 
 @pytest.fixture
@@ -35,23 +20,6 @@ def test_chat_and_stream(chat: ChatOpenAI) -> None:
     assert len(chat.batch(["a", "b"], max_tokens=2)) == 2
     told = [piece.usage_metadata for piece in chat.stream("Hello", max_tokens=8, stream_usage=True)]
     assert [usage["output_tokens"] for usage in told if usage] == [8]
-
-
-@pytest.mark.parametrize(
-    ("method", "field"),
-    [("json_schema", "response_format"), ("function_calling", "tools"), ("json_mode", "response_format")],
-)
-def test_structured_output_is_refused(chat: ChatOpenAI, method: str, field: str) -> None:
-    with refused(field):
-        chat.with_structured_output(City, method=method).invoke("Capital of France, in json?")
-
-
-def test_tools_and_their_history_are_refused(chat: ChatOpenAI) -> None:
-    with refused("tools"):
-        chat.bind_tools([weather]).invoke("Weather in Paris?")
-    called = AIMessage("", tool_calls=[{"id": "1", "name": "weather", "args": {}}])
-    with refused("tool_calls"):
-        chat.invoke([HumanMessage("weather?"), called, ToolMessage("sunny", tool_call_id="1")])
 
 
 def test_responses(base_url: str, model: str) -> None:

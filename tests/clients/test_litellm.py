@@ -1,10 +1,18 @@
 """LiteLLM: calls, and the exceptions by which its router falls back."""
 
+import json
+from typing import Any
+
 import litellm
 import pytest
-from refusals import refused
+from conftest import Served
+from weather import QUESTION, SCHEMA, TOOL, City
 
 ASKED = [{"role": "user", "content": "Hello"}]
+
+
+def _place(scripted: Served) -> dict[str, Any]:
+    return {"api_base": scripted.base_url, "api_key": "none", "num_retries": 0}
 
 
 @pytest.mark.parametrize(
@@ -31,12 +39,36 @@ def test_an_overflow_is_an_overflow(base_url: str, model: str, dialect: str) -> 
         )
 
 
+@pytest.mark.parametrize("dialect", ["openai", "hosted_vllm", "custom_openai", "litellm_proxy"])
+def test_a_tool_and_its_result(scripted: Served, dialect: str) -> None:
+    call: dict[str, Any] = {"model": f"{dialect}/{scripted.model}", "tools": [TOOL], **_place(scripted)}
+    asked = {"role": "user", "content": QUESTION}
+    said = litellm.completion(**call, messages=[asked]).choices[0]
+    assert (said.finish_reason, said.message.tool_calls[0].function.name) == ("tool_calls", "weather")
+    pieces = list(litellm.completion(**call, messages=[asked], stream=True))
+    (streamed,) = litellm.stream_chunk_builder(pieces).choices[0].message.tool_calls
+    assert streamed.function.arguments == said.message.tool_calls[0].function.arguments
+    result = {"role": "tool", "tool_call_id": said.message.tool_calls[0].id, "content": "sunny"}
+    answer = litellm.completion(**call, messages=[asked, said.message, result]).choices[0]
+    assert (answer.finish_reason, "sunny" in answer.message.content) == ("stop", True)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "hosted_vllm", "litellm_proxy"])
+def test_answers_of_a_schema(scripted: Served, dialect: str) -> None:
+    call = {"model": f"{dialect}/{scripted.model}", "messages": ASKED, **_place(scripted)}
+    answer = litellm.completion(**call, response_format=City).choices[0].message.content
+    assert City.model_validate_json(answer)
+    free = litellm.completion(**call, response_format={"type": "json_object"}).choices[0].message.content
+    assert isinstance(json.loads(free), dict)
+
+
 @pytest.mark.parametrize("dialect", ["openai", "hosted_vllm"])
-def test_tools_are_refused(base_url: str, model: str, dialect: str) -> None:
-    call = {"model": f"{dialect}/{model}", "api_base": base_url, "api_key": "none", "num_retries": 0}
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    with refused("tools"):
-        litellm.completion(**call, messages=ASKED, tools=[tool])
+def test_responses_with_a_tool(scripted: Served, dialect: str) -> None:
+    tool = {"type": "function", "name": "weather", "parameters": SCHEMA}
+    call = {"model": f"{dialect}/{scripted.model}", **_place(scripted)}
+    (said,) = litellm.responses(**call, input=QUESTION, tools=[tool]).output
+    assert (said.type, said.name) == ("function_call", "weather")
+    assert set(json.loads(said.arguments)) == {"city"}
 
 
 def test_responses(base_url: str, model: str) -> None:

@@ -2,32 +2,22 @@
 
 import openai
 import pytest
+from conftest import Served
+from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
-from refusals import refused
+from weather import QUESTION, City, weather
 
 
-class City(BaseModel):
-    """What is asked for."""
-
-    city: str
-
-
-def weather(city: str) -> str:
-    """Tell the weather of a city."""
-    return f"sunny in {city}"
-
-
-def llm(base_url: str, model: str, *, is_chat_model: bool = True) -> OpenAILike:
+def llm(base_url: str, model: str, *, is_chat_model: bool = True, max_tokens: int = 8) -> OpenAILike:
     return OpenAILike(
         model=model,
         api_base=base_url,
         api_key="none",
         is_chat_model=is_chat_model,
         is_function_calling_model=True,
-        max_tokens=8,
+        max_tokens=max_tokens,
         temperature=0,
         max_retries=0,
         context_window=4096,
@@ -46,12 +36,23 @@ def test_embeddings(base_url: str, model: str) -> None:
     assert [len(one) for one in embedder.get_text_embedding_batch(["a", "b"])] == [32, 32]
 
 
-def test_tools_are_refused(base_url: str, model: str) -> None:
+def test_a_tool_and_its_result(scripted: Served) -> None:
+    subject = llm(*scripted, max_tokens=200)
     tool = FunctionTool.from_defaults(fn=weather)
-    with refused("tools"):
-        llm(base_url, model).chat_with_tools([tool], user_msg="hi")
-    with refused("tools"):
-        llm(base_url, model).as_structured_llm(City).complete("Capital?")
+    asked = ChatMessage(role="user", content=QUESTION)
+    called = subject.chat_with_tools([tool], user_msg=asked)
+    (call,) = subject.get_tool_calls_from_response(called)
+    assert (call.tool_name, set(call.tool_kwargs)) == ("weather", {"city"})
+    *_, last = subject.stream_chat_with_tools([tool], user_msg=asked)
+    assert subject.get_tool_calls_from_response(last)[0].tool_kwargs == call.tool_kwargs
+    content = str(tool.call(**call.tool_kwargs))
+    result = ChatMessage(role="tool", content=content, additional_kwargs={"tool_call_id": call.tool_id})
+    answer = subject.chat_with_tools([tool], chat_history=[asked, called.message, result])
+    assert "sunny" in str(answer.message.content)
+
+
+def test_objects(scripted: Served) -> None:
+    assert isinstance(llm(*scripted, max_tokens=200).as_structured_llm(City).complete("Capital?").raw, City)
 
 
 def test_errors_are_those_of_the_official_client(base_url: str) -> None:

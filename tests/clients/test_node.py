@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import Served
 
 HERE = Path(os.environ.get("VICUNA_NODE_CLIENTS", Path(__file__).parent / "node"))
 NODE = shutil.which("node")
@@ -25,8 +26,8 @@ WHY_NOT = _why_not()
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.mjs")), ids=lambda file: file.name)
-def test_file(base_url: str, file: Path) -> None:
-    environment = {**os.environ, "VICUNA_BASE_URL": base_url}
+def test_file(scripted: Served, base_url: str, file: Path) -> None:
+    environment = {**os.environ, "VICUNA_BASE_URL": base_url, "VICUNA_SCRIPTED_BASE_URL": scripted.base_url}
     words = [NODE or "node", "--test", "--test-reporter=spec", str(file)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

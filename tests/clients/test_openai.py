@@ -5,18 +5,9 @@ from typing import Any
 
 import openai
 import pytest
-from pydantic import BaseModel
-from refusals import refused
+from weather import TOOL
 
 ASKED: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
-TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
-CALL: Any = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-
-
-class City(BaseModel):
-    """What is asked for."""
-
-    city: str
 
 
 @pytest.fixture
@@ -91,7 +82,7 @@ def test_completions_and_embeddings(client: openai.OpenAI, model: str) -> None:
         ({"model": "nope"}, openai.NotFoundError, "model_not_found"),
         ({"temperature": 9}, openai.BadRequestError, "invalid_value"),
         ({"max_tokens": 100_000}, openai.BadRequestError, "context_length_exceeded"),
-        ({"extra_body": {"guided_json": {"type": "object"}}}, openai.BadRequestError, "invalid_value"),
+        ({"extra_body": {"best_of": 2}}, openai.BadRequestError, "invalid_value"),
     ],
     ids=["model", "value", "context", "dialect"],
 )
@@ -105,7 +96,7 @@ def test_errors_are_of_the_clients_own_kinds(
 
 
 def test_models(client: openai.OpenAI, model: str) -> None:
-    assert [one.id for one in client.models.list()] == [client.models.retrieve(model).id] == [model]
+    assert client.models.retrieve(model) in list(client.models.list())
 
 
 def test_the_answer_is_whole_raw_and_in_pieces(client: openai.OpenAI, model: str) -> None:
@@ -117,29 +108,6 @@ def test_the_answer_is_whole_raw_and_in_pieces(client: openai.OpenAI, model: str
     text = {"model": model, "prompt": "The capital", "max_tokens": 4, "temperature": 0}
     whole, pieces = client.completions.create(**text), client.completions.create(**text, stream=True)
     assert "".join(one.choices[0].text for one in pieces) == whole.choices[0].text
-
-
-@pytest.mark.parametrize("choice", [None, "auto", "required", {"type": "function", "function": {"name": "weather"}}])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_tools_are_refused(client: openai.OpenAI, model: str, choice: Any, stream: bool) -> None:
-    options = {} if choice is None else {"tool_choice": choice}
-    with refused("tools"):
-        client.chat.completions.create(model=model, messages=ASKED, tools=[TOOL], stream=stream, **options)
-
-
-def test_a_history_with_tools_is_refused(client: openai.OpenAI, model: str) -> None:
-    called = [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]
-    with refused("tool_calls"):
-        client.chat.completions.create(
-            model=model, messages=[*called, {"role": "tool", "tool_call_id": "1", "content": "sunny"}]
-        )
-
-
-def test_forms_are_refused(client: openai.OpenAI, model: str) -> None:
-    with refused("response_format"):
-        client.chat.completions.parse(model=model, messages=ASKED, response_format=City)
-    with refused("response_format"):
-        client.chat.completions.create(model=model, messages=ASKED, response_format={"type": "json_object"})
 
 
 def test_responses_whole_and_streamed(client: openai.OpenAI, model: str) -> None:

@@ -1,22 +1,21 @@
-"""Outlines: text, and answers of a form, which are refused rather than given without it."""
+"""Outlines: text, and answers of a form."""
 
+import re
 from typing import Any, Literal
 
 import openai
 import outlines
 import pytest
-from pydantic import BaseModel
-from refusals import refused
-
-
-class City(BaseModel):
-    """What is asked for."""
-
-    city: str
+from conftest import Served
+from weather import City
 
 
 @pytest.fixture
 def client(base_url: str) -> openai.OpenAI:
+    return _client(base_url)
+
+
+def _client(base_url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
 
 
@@ -27,8 +26,14 @@ def test_text_and_stream(client: openai.OpenAI, model: str, dialect: Any) -> Non
     assert "".join(subject.stream("Hi", max_tokens=8, temperature=0)) == whole
 
 
-def test_a_form_is_refused(client: openai.OpenAI, model: str) -> None:
-    with refused("response_format"):
-        outlines.from_openai(client, model)("Capital?", City, max_tokens=8)
-    with refused("structured_outputs"):
-        outlines.from_vllm(client, model)("Yes or no?", Literal["yes", "no"], max_tokens=8)
+@pytest.mark.parametrize("dialect", [outlines.from_openai, outlines.from_vllm], ids=["openai", "vllm"])
+def test_answers_of_a_schema(scripted: Served, dialect: Any) -> None:
+    subject = dialect(_client(scripted.base_url), scripted.model)
+    assert City.model_validate_json(subject("The capital?", City))
+    assert City.model_validate_json("".join(subject.stream("The capital?", City)))
+
+
+def test_forms_of_the_random_model(client: openai.OpenAI, model: str) -> None:
+    subject = outlines.from_vllm(client, model)
+    assert subject("Yes or no?", Literal["yes", "no"], max_tokens=8) in {"yes", "no"}
+    assert re.fullmatch("[0-9]{4}", subject("Which year?", outlines.types.Regex("[0-9]{4}"), max_tokens=8))

@@ -1,28 +1,29 @@
-"""PydanticAI: text, and objects in three ways."""
+"""PydanticAI: text, objects in three ways, and a tool."""
 
 import asyncio
 from typing import Any
 
 import pytest
+from conftest import Served
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, PromptedOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from refusals import refused
+from weather import QUESTION, City, weather
 
 BRIEF: Any = {"max_tokens": 8, "temperature": 0}
 
 
-class City(BaseModel):
-    """What is asked for."""
+class Town(BaseModel):
+    """Any object is one: this form comes without a schema."""
 
-    city: str
+    city: str | None = None
 
 
 def agent(base_url: str, model: str, **options: Any) -> Agent[None, Any]:
     provider = OpenAIProvider(base_url=base_url, api_key="none")
-    return Agent(OpenAIChatModel(model, provider=provider), model_settings=BRIEF, **options)
+    return Agent(OpenAIChatModel(model, provider=provider), **{"model_settings": BRIEF, **options})
 
 
 def test_text_stream_and_usage(base_url: str, model: str) -> None:
@@ -38,13 +39,26 @@ def test_text_stream_and_usage(base_url: str, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "field"),
-    [(City, "tools"), (NativeOutput(City), "response_format"), (PromptedOutput(City), "response_format")],
+    ("output", "kind"),
+    [(City, City), (NativeOutput(City), City), (PromptedOutput(Town), Town)],
     ids=["tool", "native", "prompted"],
 )
-def test_objects_are_refused(base_url: str, model: str, output: Any, field: str) -> None:
-    with refused(field):
-        agent(base_url, model, output_type=output, retries=0).run_sync("Capital?")
+def test_objects(scripted: Served, output: Any, kind: type[BaseModel]) -> None:
+    subject = agent(*scripted, output_type=output, retries=0, model_settings=None)
+    assert isinstance(subject.run_sync("Capital?").output, kind)
+
+    async def streamed() -> Any:
+        async with subject.run_stream("Capital?") as stream:
+            return await stream.get_output()
+
+    assert isinstance(asyncio.run(streamed()), kind)
+
+
+def test_a_tool_is_run_and_its_result_answered(scripted: Served) -> None:
+    done = agent(*scripted, tools=[weather], retries=0, model_settings=None).run_sync(QUESTION)
+    kinds = [part.part_kind for message in done.all_messages() for part in message.parts]
+    assert kinds == ["user-prompt", "tool-call", "tool-return", "text"]
+    assert "sunny" in done.output
 
 
 def test_errors_are_of_the_clients_own_kind(base_url: str) -> None:

@@ -1,8 +1,10 @@
 """Runs a command with a model server and a gateway beside it: `python tests/clients/with_server.py COMMAND…`.
 
-The model is a random one of two layers whose tokens are bytes; it never ends an answer by itself. The command finds in
-its environment `VICUNA_URL`, `VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_TOKENIZER` (the model's folder) and
-`VICUNA_EXPECTED`: a JSON file with what transformers says of some texts.
+There are two models. One is random, of two layers, and its tokens are bytes; it never ends an answer by itself. The
+other is the scripted engine, which calls a tool that the user names, writes what a schema asks for and echoes else.
+The command finds in its environment `VICUNA_URL` and `VICUNA_SCRIPTED_URL` (the servers), `VICUNA_GATEWAY_URL`,
+`VICUNA_MODEL`, `VICUNA_SCRIPTED_MODEL`, `VICUNA_TOKENIZER` (the random model's folder) and `VICUNA_EXPECTED`: a JSON
+file with what transformers says of some texts.
 """
 
 import json
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.serving import MODEL, write_tiny_model
 
+SCRIPTED = "scripted"
 PAIRS = [("The capital of France is", " Paris"), ("2 + 2 =", " 4"), ("Grüße aus", " Köln")]
 READY_SECONDS = 120.0
 LOOPBACK = ["--host", "127.0.0.1", "--port", "0", "--access-log", "off"]
@@ -34,18 +37,25 @@ def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_tiny_model(Path(scratch) / "model", endless=True)
         expected = Path(scratch) / "expected.json"
-        serve = ["serve", "--model", str(folder), "--served-name", MODEL, "--dtype", "float32"]
-        gateway = ["gateway", "--no-keys", "--metrics-port", "0", "--upstream"]
+        serve = ["serve", "--model", str(folder), "--served-name"]
+        gateway = ["gateway", "--no-keys", "--metrics-port", "0"]
         with (
-            _running(Path(scratch) / "server.log", *serve) as server,
-            _running(Path(scratch) / "gateway.log", *gateway, f"{MODEL}={server}") as front,
+            _running(Path(scratch) / "server.log", *serve, MODEL, "--dtype", "float32") as server,
+            _running(Path(scratch) / "scripted.log", *serve, SCRIPTED, "--engine", "scripted") as scripted,
+            _running(Path(scratch) / "gateway.log", *gateway, *_upstreams(server, scripted)) as front,
         ):
             expected.write_text(json.dumps([_judged(folder, *pair) for pair in PAIRS]))
             found = {"VICUNA_URL": server, "VICUNA_GATEWAY_URL": front, "VICUNA_MODEL": MODEL}
+            found |= {"VICUNA_SCRIPTED_URL": scripted, "VICUNA_SCRIPTED_MODEL": SCRIPTED}
             found |= {"VICUNA_TOKENIZER": str(folder), "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
             environment = {**os.environ, **found}
             environment.pop("PYTHONPATH", None)  # the clients have an environment of their own
             return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _upstreams(server: str, scripted: str) -> list[str]:
+    """Return the gateway's words for both models."""
+    return ["--upstream", f"{MODEL}={server}", "--upstream", f"{SCRIPTED}={scripted}"]
 
 
 def _judged(folder: Path, context: str, continuation: str) -> dict[str, object]:

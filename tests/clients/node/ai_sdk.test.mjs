@@ -4,14 +4,26 @@ import { test } from "node:test";
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, embedMany, generateObject, generateText, streamText, tool } from "ai";
+import { APICallError, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 
-import { City, apiKey, baseURL, joined, model, refused } from "./support.mjs";
+import { City, Where, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
 
 const compatible = createOpenAICompatible({ name: "vicuna", baseURL, apiKey, includeUsage: true });
 const official = createOpenAI({ baseURL, apiKey });
 const asked = { prompt: "Hi", maxOutputTokens: 8, temperature: 0, maxRetries: 0 };
-const weather = tool({ description: "weather", inputSchema: City, execute: async () => "sunny" });
+const weather = tool({ description: "weather", inputSchema: Where, execute: async () => "sunny" });
+
+// The model that calls tools, by every provider.
+const place = { baseURL: scripted.baseURL, apiKey };
+const theirs = createOpenAI(place);
+const ACTORS = {
+  compatible: createOpenAICompatible({ name: "vicuna", ...place })(scripted.model),
+  "compatible, with schemas": createOpenAICompatible({ name: "vicuna", ...place, supportsStructuredOutputs: true })(
+    scripted.model,
+  ),
+  "official chat": theirs.chat(scripted.model),
+  "official responses": theirs(scripted.model),
+};
 
 test("text, stream and usage", async () => {
   const { text } = await generateText({ model: compatible(model), ...asked });
@@ -42,7 +54,35 @@ test("responses, by the official provider", async () => {
   assert.equal(usage.outputTokens, 8);
 });
 
-test("tools and forms are refused", async () => {
-  await refused("tools", generateText({ model: compatible(model), ...asked, tools: { weather } }));
-  await refused("response_format", generateObject({ model: compatible(model), ...asked, schema: City }));
-});
+for (const [name, actor] of Object.entries(ACTORS)) {
+  // without a salt the server keeps nothing that a later step could refer to
+  const steps = { stopWhen: stepCountIs(4), maxRetries: 0, providerOptions: { openai: { store: false } } };
+  const call = { model: actor, prompt: question, tools: { weather }, ...steps };
+
+  test(`a tool is run and its result answered: ${name}`, async () => {
+    const whole = await generateText(call);
+    assert.deepEqual(whole.steps.map(({ finishReason }) => finishReason), ["tool-calls", "stop"]);
+    assert.match(whole.text, /sunny/);
+    const stream = streamText(call);
+    assert.equal(await joined(stream.textStream), whole.text);
+    assert.equal((await stream.steps)[0].toolCalls[0].toolName, "weather");
+  });
+
+  test(`a tool that must be called: ${name}`, async () => {
+    const forced = { ...call, prompt: "Hello", stopWhen: stepCountIs(1) };
+    for (const toolChoice of ["required", { type: "tool", toolName: "weather" }]) {
+      assert.equal((await generateText({ ...forced, toolChoice })).toolCalls.length, 1);
+    }
+    assert.equal((await generateText({ ...forced, prompt: question, toolChoice: "none" })).toolCalls.length, 0);
+  });
+
+  // without schemas it asks for any object, and the scripted engine's is empty
+  const schema = name === "compatible" ? City.partial() : City;
+  test(`objects: ${name}`, async () => {
+    const { object } = await generateObject({ model: actor, prompt: "Capital?", schema, maxRetries: 0 });
+    assert.deepEqual(schema.parse(object), object);
+    const stream = streamObject({ model: actor, prompt: "Capital?", schema });
+    await joined(stream.textStream);
+    assert.deepEqual(await stream.object, object);
+  });
+}

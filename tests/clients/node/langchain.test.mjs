@@ -2,13 +2,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 
-import { City, apiKey, baseURL, joined, model, refused } from "./support.mjs";
+import { City, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
 
 const configuration = { baseURL };
 const chat = new ChatOpenAI({ model, apiKey, configuration, maxTokens: 8, temperature: 0, maxRetries: 0 });
-const tools = [{ type: "function", function: { name: "w", parameters: { type: "object", properties: {} } } }];
+const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+const tools = [{ type: "function", function: { name: "weather", parameters } }];
+
+/** A chat with the model that calls tools. */
+const actor = (useResponsesApi) =>
+  new ChatOpenAI({
+    model: scripted.model, apiKey, configuration: { baseURL: scripted.baseURL }, maxRetries: 0, useResponsesApi,
+  });
 
 test("chat, stream and usage", async () => {
   const whole = await chat.invoke("Hi");
@@ -21,7 +29,32 @@ test("embeddings", async () => {
   assert.deepEqual((await embedder.embedDocuments(["a", "b"])).map((one) => one.length), [32, 32]);
 });
 
-test("tools and forms are refused", async () => {
-  await refused("tools", chat.bindTools(tools).invoke("Weather?"));
-  await assert.rejects(chat.withStructuredOutput(City).invoke("Capital?"), /not supported|only text is supported/);
+for (const useResponsesApi of [false, true]) {
+  const route = useResponsesApi ? "responses" : "chat";
+
+  test(`a tool and its result, by ${route}`, async () => {
+    const subject = actor(useResponsesApi).bindTools(tools);
+    const asked = new HumanMessage(question);
+    const called = await subject.invoke([asked]);
+    const [call] = called.tool_calls;
+    assert.deepEqual([call.name, Object.keys(call.args)], ["weather", ["city"]]);
+    let all;
+    for await (const piece of await subject.stream([asked])) all = all ? all.concat(piece) : piece;
+    assert.deepEqual(all.tool_calls[0].args, call.args);
+    const result = new ToolMessage({ content: "sunny", tool_call_id: call.id });
+    assert.match((await subject.invoke([asked, called, result])).text, /sunny/);
+  });
+
+  for (const method of ["jsonSchema", "functionCalling"]) {
+    test(`an object with ${method}, by ${route}`, async () => {
+      const found = await actor(useResponsesApi).withStructuredOutput(City, { name: "city", method }).invoke("Capital?");
+      assert.deepEqual(City.parse(found), found);
+    });
+  }
+}
+
+test("any JSON object", async () => {
+  const schema = { type: "object", properties: {} };
+  const found = await actor(false).withStructuredOutput(schema, { method: "jsonMode" }).invoke("Capital, in json?");
+  assert.equal(typeof found, "object");
 });

@@ -3,13 +3,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import OpenAI, { NotFoundError } from "openai";
+import { zodFunction, zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 
-import { apiKey, baseURL, joined, model, refused } from "./support.mjs";
+import { City, Where, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
 
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const messages = [{ role: "user", content: "Hi" }];
 const asked = { model, messages, max_tokens: 8, temperature: 0 };
-const tools = [{ type: "function", function: { name: "w", parameters: { type: "object", properties: {} } } }];
+const actor = new OpenAI({ baseURL: scripted.baseURL, apiKey, maxRetries: 0 });
+const wanted = { model: scripted.model, messages: [{ role: "user", content: question }] };
+const weather = zodFunction({ name: "weather", parameters: Where, function: async () => "sunny" });
 
 test("chat, stream and its helper say the same", async () => {
   const whole = (await client.chat.completions.create(asked)).choices[0].message.content;
@@ -52,7 +55,39 @@ test("responses, whole and streamed", async () => {
   assert.equal(whole.usage.output_tokens, 8);
 });
 
-test("tools and forms are refused", async () => {
-  await refused("tools", client.chat.completions.create({ ...asked, tools }));
-  await refused("response_format", client.chat.completions.create({ ...asked, response_format: { type: "json_object" } }));
+test("a tool is called, whole and in pieces, where it may or must be", async () => {
+  const call = { ...wanted, tools: [weather] };
+  const [whole] = (await actor.chat.completions.parse(call)).choices[0].message.tool_calls;
+  assert.deepEqual(Where.parse(whole.function.parsed_arguments), whole.function.parsed_arguments);
+  const stream = actor.chat.completions.stream(call);
+  assert.equal((await stream.finalFunctionToolCall()).arguments, whole.function.arguments);
+  const none = await actor.chat.completions.create({ ...call, tool_choice: "none" });
+  assert.equal(none.choices[0].message.tool_calls, undefined);
+  const messages = [{ role: "user", content: "Hello" }];
+  const forced = await actor.chat.completions.create({ ...call, messages, tool_choice: "required" });
+  assert.equal(forced.choices[0].finish_reason, "tool_calls");
+});
+
+test("its helper runs the tool and gets an answer", async () => {
+  const runner = actor.chat.completions.runTools({ ...wanted, tools: [weather] }, { maxChatCompletions: 4 });
+  assert.match(await runner.finalContent(), /sunny/);
+});
+
+test("answers of a schema", async () => {
+  const call = { model: scripted.model, messages, response_format: zodResponseFormat(City, "city") };
+  const { parsed } = (await actor.chat.completions.parse(call)).choices[0].message;
+  assert.deepEqual(City.parse(parsed), parsed);
+  const free = await actor.chat.completions.create({ ...call, response_format: { type: "json_object" } });
+  assert.equal(typeof JSON.parse(free.choices[0].message.content), "object");
+});
+
+test("responses with a tool, and of a schema beside it", async () => {
+  const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+  const tools = [{ type: "function", name: "weather", strict: false, parameters }];
+  const stream = actor.responses.stream({ model: scripted.model, input: question, tools });
+  const [call] = (await stream.finalResponse()).output;
+  assert.deepEqual([call.type, call.name, Object.keys(JSON.parse(call.arguments))], ["function_call", "weather", ["city"]]);
+  const format = zodTextFormat(City, "city");
+  const whole = await actor.responses.parse({ model: scripted.model, input: "Hello", tools, text: { format } });
+  assert.deepEqual(City.parse(whole.output_parsed), whole.output_parsed);
 });

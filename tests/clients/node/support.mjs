@@ -1,25 +1,15 @@
-// Where the API is, and what its refusals say.
-import assert from "node:assert/strict";
-
+// Where the API is, and what is asked for.
 import { z } from "zod";
 
 export const model = process.env.VICUNA_MODEL;
 export const baseURL = process.env.VICUNA_BASE_URL;
 export const apiKey = "none";
-export const City = z.object({ city: z.string() });
 
-const TOLD = {
-  tools: "tools: not supported by this server",
-  response_format: "response_format: only text is supported by this server",
-};
-
-/** Expects a promise to fail with the server's sentence about what it does not do. */
-export async function refused(what, promise) {
-  await assert.rejects(promise, ({ message }) => {
-    assert.ok(message.includes(TOLD[what]), message);
-    return true;
-  });
-}
+/** The model that calls a tool whose name is in the question, and keeps to a schema. */
+export const scripted = { model: process.env.VICUNA_SCRIPTED_MODEL, baseURL: process.env.VICUNA_SCRIPTED_BASE_URL };
+export const question = "What is the weather in Paris?";
+export const City = z.object({ city: z.string(), capital: z.boolean() });
+export const Where = z.object({ city: z.string() });
 
 /** Joins what comes out of a stream. */
 export async function joined(stream, text = (piece) => piece) {

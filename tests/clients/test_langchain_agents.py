@@ -1,0 +1,79 @@
+"""LangChain: objects in three ways, tools in an agent's loop, and a chat about documents that our vectors find."""
+
+from typing import Any
+
+import pytest
+from conftest import Served
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnablePassthrough
+from langchain_core.tools import tool
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import SecretStr
+from weather import QUESTION, City, weather
+
+NO_KEY = SecretStr("none")
+TOOL = tool(weather)
+NOTES = ["The llama eats hay.", "zzz zzz zzz zzz", "0123 4567 89 0123"]
+
+
+@pytest.fixture(params=[False, True], ids=["chat", "responses"])
+def chat(scripted: Served, request: pytest.FixtureRequest) -> ChatOpenAI:
+    place = {"model": scripted.model, "base_url": scripted.base_url, "api_key": NO_KEY}
+    return ChatOpenAI(**place, max_retries=0, use_responses_api=request.param)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_objects(chat: ChatOpenAI, method: Any) -> None:
+    subject = chat.with_structured_output(City, method=method)
+    assert isinstance(subject.invoke("The capital of France, in json?"), City)
+    *_, last = subject.stream("The capital of France, in json?")
+    assert isinstance(last, City)
+
+
+def test_any_json_object(chat: ChatOpenAI) -> None:
+    subject = chat.with_structured_output(City.model_json_schema(), method="json_mode")
+    assert isinstance(subject.invoke("The capital of France, in json?"), dict)
+
+
+def test_calls_come_in_pieces_as_they_come_whole(chat: ChatOpenAI) -> None:
+    subject = chat.bind_tools([TOOL])
+    (whole,) = subject.invoke(QUESTION).tool_calls
+    first, *others = subject.stream(QUESTION)
+    (call,) = sum(others, first).tool_calls
+    assert (call["name"], call["args"]) == (whole["name"], whole["args"])
+    assert subject.invoke("Hello").tool_calls == []
+    (forced,) = chat.bind_tools([TOOL], tool_choice="weather").invoke("Hello").tool_calls
+    assert forced["name"] == "weather"
+
+
+def test_a_history_from_elsewhere(chat: ChatOpenAI) -> None:
+    called = AIMessage("", tool_calls=[{"id": "1", "name": "weather", "args": {}}])
+    answer = chat.bind_tools([TOOL]).invoke([HumanMessage("weather?"), called, ToolMessage("sunny", tool_call_id="1")])
+    assert "sunny" in answer.text
+
+
+def test_an_agents_loop_ends_with_an_answer(chat: ChatOpenAI) -> None:
+    subject = chat.bind_tools([TOOL])
+    history: list[Any] = [HumanMessage(QUESTION)]
+    for _ in range(4):
+        history.append(subject.invoke(history))
+        if not history[-1].tool_calls:
+            break
+        history += [TOOL.invoke(call) for call in history[-1].tool_calls]
+    assert [message.type for message in history] == ["human", "ai", "tool", "ai"]
+    assert "sunny" in history[-1].text
+
+
+def test_a_chat_about_documents(scripted: Served, chat: ChatOpenAI) -> None:
+    place = {"model": scripted.model, "base_url": scripted.base_url, "api_key": NO_KEY}
+    store = InMemoryVectorStore(OpenAIEmbeddings(**place, check_embedding_ctx_length=False))
+    store.add_documents([Document(note, metadata={"place": place}) for place, note in enumerate(NOTES)])
+    found = store.as_retriever(search_kwargs={"k": 1})
+    prompt = ChatPromptTemplate.from_messages([("system", "Answer from this: {notes}"), ("user", "{notes} {question}")])
+    asked = {"notes": found | (lambda notes: notes[0].page_content), "question": RunnablePassthrough()}
+    answer = (asked | prompt | chat | StrOutputParser()).invoke("What does the llama eat?")
+    assert NOTES[0] in answer

@@ -1,0 +1,150 @@
+"""The official client: calls of tools and answers of a schema, whole and by its helpers, in chats and responses."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from conftest import Served
+from pydantic import BaseModel
+from weather import QUESTION, SCHEMA, TOOL, City
+
+ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
+GREETED: list[Any] = [{"role": "user", "content": "Hello"}]
+CLOCK: Any = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+NAMED: Any = {"type": "function", "function": {"name": "clock"}}
+FLAT: Any = {"type": "function", "name": "weather", "strict": True, "parameters": SCHEMA}
+
+
+class Arguments(BaseModel):
+    """Of the tool."""
+
+    city: str
+
+
+@pytest.fixture
+def client(scripted: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=scripted.base_url, api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.fixture
+def ask(client: openai.OpenAI, scripted: Served) -> Any:
+    def ask(messages: list[Any] = ASKED, **options: Any) -> Any:
+        options = {"tools": [TOOL, CLOCK], **options}
+        return client.chat.completions.create(model=scripted.model, messages=messages, **options).choices[0]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("messages", "choice", "called"),
+    [
+        (ASKED, "auto", ["weather"]),
+        (GREETED, "auto", []),
+        (ASKED, "none", []),
+        (GREETED, "required", ["weather"]),
+        (ASKED, NAMED, ["clock"]),
+    ],
+    ids=["auto", "auto-text", "none", "required", "named"],
+)
+def test_the_choice_decides_what_is_called(ask: Any, messages: list[Any], choice: Any, called: list[str]) -> None:
+    answer = ask(messages, tool_choice=choice, parallel_tool_calls=False)
+    assert [call.function.name for call in answer.message.tool_calls or ()] == called
+    assert answer.finish_reason == ("tool_calls" if called else "stop")
+    assert (answer.message.content is None) == bool(called)
+
+
+def test_calls_come_in_pieces_as_they_come_whole(client: openai.OpenAI, scripted: Served, ask: Any) -> None:
+    (whole,) = ask().message.tool_calls
+    with client.chat.completions.stream(model=scripted.model, messages=ASKED, tools=[TOOL, CLOCK]) as stream:
+        events = list(stream)
+        (call,) = stream.get_final_completion().choices[0].message.tool_calls or ()
+    told = [event.arguments_delta for event in events if event.type == "tool_calls.function.arguments.delta"]
+    assert "".join(told) == call.function.arguments == whole.function.arguments
+    assert Arguments.model_validate(call.function.parsed_arguments) == Arguments.model_validate_json("".join(told))
+    assert call.id.startswith("call_")
+    assert call.id != whole.id
+
+
+def test_a_pydantic_tool_is_parsed(client: openai.OpenAI, scripted: Served) -> None:
+    tool: Any = openai.pydantic_function_tool(Arguments, name="weather")
+    answer = client.chat.completions.parse(model=scripted.model, messages=ASKED, tools=[tool])
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert isinstance(call.function.parsed_arguments, Arguments)
+
+
+def test_a_result_is_answered(ask: Any) -> None:
+    called = ask().message
+    (call,) = called.tool_calls
+    result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    answer = ask([*ASKED, called.model_dump(exclude_none=True), result])
+    assert answer.finish_reason == "stop"
+    assert "sunny" in answer.message.content
+
+
+def test_answers_of_a_schema(client: openai.OpenAI, scripted: Served) -> None:
+    call: Any = {"model": scripted.model, "messages": GREETED, "response_format": City}
+    whole = client.chat.completions.parse(**call).choices[0].message
+    assert isinstance(whole.parsed, City)
+    with client.chat.completions.stream(**call) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    assert (streamed.parsed, streamed.content) == (whole.parsed, whole.content)
+
+
+def test_a_json_object(ask: Any) -> None:
+    answer = ask(GREETED, tools=openai.omit, response_format={"type": "json_object"})
+    assert isinstance(json.loads(answer.message.content), dict)
+
+
+def test_the_random_model_keeps_to_a_choice(base_url: str, model: str) -> None:
+    client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
+    call: Any = {"model": model, "messages": GREETED, "max_tokens": 16, "temperature": 1}
+    for field in ({"structured_outputs": {"choice": ["yes", "no"]}}, {"guided_choice": ["yes", "no"]}):
+        (answer,) = client.chat.completions.create(**call, extra_body=field).choices
+        assert answer.message.content in {"yes", "no"}
+        assert answer.finish_reason == "stop"
+
+
+def test_the_random_model_makes_a_call_of_the_schema(base_url: str, model: str) -> None:
+    client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
+    place = {"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}}, "required": ["city"]}
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": place}}
+    fields: Any = {"model": model, "messages": GREETED, "tools": [tool], "tool_choice": "required", "max_tokens": 256}
+    with client.chat.completions.stream(**fields, parallel_tool_calls=False, temperature=1) as stream:
+        (choice,) = stream.get_final_completion().choices
+    (call,) = choice.message.tool_calls or ()
+    assert json.loads(call.function.arguments)["city"] in {"Paris", "Oslo"}
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_what_no_engine_can_keep_is_refused_by_its_place(ask: Any) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    with pytest.raises(openai.BadRequestError, match=r"properties\.a\.uniqueItems"):
+        ask(GREETED, tools=openai.omit, response_format=form)
+
+
+def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, scripted: Served) -> None:
+    fields: Any = {"model": scripted.model, "tools": [FLAT]}
+    with client.responses.stream(**fields, input=QUESTION) as stream:
+        told = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        (call,) = stream.get_final_response().output
+    assert call.type == "function_call"
+    assert "".join(told) == call.arguments
+    assert set(json.loads(call.arguments)) == {"city"}
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    items: Any = [{"role": "user", "content": QUESTION}, call.model_dump(exclude_none=True), result]
+    answer = client.responses.create(**fields, input=items)
+    assert "sunny" in answer.output_text
+    assert answer.status == "completed"
+
+
+def test_responses_of_a_schema_beside_tools(client: openai.OpenAI, scripted: Served) -> None:
+    fields: Any = {"model": scripted.model, "input": "Hello", "text_format": City, "tools": [FLAT]}
+    whole = client.responses.parse(**fields)
+    assert isinstance(whole.output_parsed, City)
+    with client.responses.stream(**fields) as stream:
+        *_, last = stream
+        final = stream.get_final_response()
+    assert last.type == "response.completed"
+    assert final.output_parsed == whole.output_parsed
