@@ -80,16 +80,27 @@ def endpoints_of(body: object, *, pods_of: str | None = None) -> Iterator[Endpoi
 
     Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
     """
-    ports = (each.get("port") for each in _each(body, "ports") if each.get("name") == _PORT_NAME)
-    port = next(ports, None)
-    if type(port) is not int or not 0 < port < 2**16:
+    port = _port(body)
+    if port is None:
         return
     namespace = _at(body, "metadata").get("namespace")
     for each in _each(body, "endpoints"):
         host = _host(each)
         if host and (pods_of is None or _is_pod(each, namespace, pods_of)):
-            pod = _text(_at(each, "targetRef").get("name")) if pods_of is not None else ""
-            yield Endpoint(f"http://{host}:{port}", _revision(each, pods_of or ""), replica_tag(pod) if pod else "")
+            replica = "" if pods_of is None else _replica(each)
+            yield Endpoint(f"http://{host}:{port}", _revision(each, pods_of or ""), replica)
+
+
+def _port(body: object) -> int | None:
+    ports = (each.get("port") for each in _each(body, "ports") if each.get("name") == _PORT_NAME)
+    port = next(ports, None)
+    return port if type(port) is int and 0 < port < 2**16 else None
+
+
+def _replica(endpoint: object) -> str:
+    """Return the tag in ids of responses that the endpoint's pod keeps; empty: it does not name its pod."""
+    pod = _text(_at(endpoint, "targetRef").get("name"))
+    return replica_tag(pod) if pod else ""
 
 
 def of_pods(body: object) -> Iterator[Endpoint]:

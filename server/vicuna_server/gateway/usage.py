@@ -6,6 +6,7 @@ overflow a counter nor write into the log.
 
 import json
 import re
+from collections.abc import Sequence
 
 from vicuna_server.protocol.counts import Used
 
@@ -47,9 +48,14 @@ def _used(text: bytes) -> Used | None:
         found, _ = _DECODER.raw_decode(text.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    values = [next((found[name] for name in names if name in found), None) for names in _FIELDS]
-    counts = [value if type(value) is int and 0 <= value < 2**31 else None for value in values]
+    counts = [_count(found, names) for names in _FIELDS]
     return None if counts == [None, None] else Used(*(count or 0 for count in counts))
+
+
+def _count(found: dict[str, object], names: Sequence[str]) -> int | None:
+    """Return the count that goes by one of these names; None: there is none."""
+    value = next((found[name] for name in names if name in found), None)
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 class UsageEnds:

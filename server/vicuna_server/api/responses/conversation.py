@@ -61,9 +61,7 @@ class _Messages:
 
     def add(self, item: Item) -> None:
         if isinstance(item, ReasoningItem):
-            if self._texts or self._calls:
-                self._close()
-            self._reasoning += [part.text for part in (item.content or item.summary or ())]
+            self._reason(item)
         elif isinstance(item, FunctionCallItem):
             self._calls.append(ToolCall(item.call_id, item.name, item.arguments))
             self._names[item.call_id] = item.name
@@ -74,6 +72,11 @@ class _Messages:
         else:
             self._close()
             self.messages.append(self._other(item))
+
+    def _reason(self, item: ReasoningItem) -> None:
+        if self._texts or self._calls:
+            self._close()
+        self._reasoning += _texts(item.content or item.summary or ())
 
     def done(self) -> tuple[Message, ...]:
         if self._calls:
@@ -124,6 +127,10 @@ def kept_item(item: Item, new_id: NewId) -> KeptItem:
         texts = _texts(item.content or item.summary or ())
         return reasoning_item(new_id("rs"), "completed", [{"type": "reasoning_text", "text": text} for text in texts])
     assert isinstance(item, MessageItem)  # noqa: S101  # references are resolved before
+    return _kept_message(item, new_id)
+
+
+def _kept_message(item: MessageItem, new_id: NewId) -> KeptItem:
     texts = [item.content] if isinstance(item.content, str) else _texts(item.content)
     if item.role == "assistant":
         return output_message(new_id("msg"), "completed", [output_text(text, []) for text in texts])

@@ -12,6 +12,7 @@ from vicuna_server.tools.planning import ToolChoice
 __all__ = ["tool_use"]
 
 Mode = Literal["none", "auto", "required"]
+_MODES: dict[str, Mode] = {"none": "none", "required": "required"}
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -27,18 +28,23 @@ def tool_use(
     for place, name in enumerate(names):
         if name in names[:place]:
             raise _wrong(f"tools.{place}.name", f"two tools are called {quoted(name)}; give each another name")
-    offered = tuple(_tool(tool) for tool in tools)
-    if isinstance(choice, str):
-        if choice == "required" and not names:
-            raise _wrong("tool_choice", "a call is required, but there are no tools; add tools, or leave it out")
-        mode: Mode = "none" if choice == "none" else "required" if choice == "required" else "auto"
-        return offered, ToolChoice(mode, None, parallel)
-    wanted = [choice.name] if isinstance(choice, NamedFunction) else [each.name for each in choice.tools]
-    for name in wanted:
+    mode, wanted = _chosen(choice)
+    if choice == "required" and not names:
+        raise _wrong("tool_choice", "a call is required, but there are no tools; add tools, or leave it out")
+    for name in wanted or ():
         if name not in names:
             raise _wrong("tool_choice", f"no tool is called {quoted(name)}; name one of tools")
-    required = isinstance(choice, NamedFunction) or choice.mode == "required"
-    return offered, ToolChoice("required" if required else "auto", tuple(dict.fromkeys(wanted)), parallel)
+    return tuple(_tool(tool) for tool in tools), ToolChoice(mode, wanted, parallel)
+
+
+def _chosen(choice: str | NamedFunction | AllowedTools) -> tuple[Mode, tuple[str, ...] | None]:
+    """Return whether an answer may or must call tools, and the only ones that it may call; None: all."""
+    if isinstance(choice, NamedFunction):
+        return "required", (choice.name,)
+    if isinstance(choice, AllowedTools):
+        names = tuple(dict.fromkeys(each.name for each in choice.tools))
+        return "required" if choice.mode == "required" else "auto", names
+    return _MODES.get(choice, "auto"), None
 
 
 def _tool(tool: FunctionTool) -> Tool:

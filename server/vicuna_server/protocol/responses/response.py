@@ -140,11 +140,7 @@ def response_object(envelope: Envelope, body: ResponsesRequest, *, store: bool) 
         "text": _text(body),
         "reasoning": {"effort": None, "summary": None, **(body.reasoning or {})},
         "truncation": body.truncation or "disabled",
-        "temperature": 1.0 if body.temperature is None else body.temperature,
-        "top_p": 1.0 if body.top_p is None else body.top_p,
-        "presence_penalty": body.presence_penalty or 0.0,
-        "frequency_penalty": body.frequency_penalty or 0.0,
-        "top_logprobs": body.top_logprobs or 0,
+        **_sampling(body),
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "store": store,
@@ -155,6 +151,24 @@ def response_object(envelope: Envelope, body: ResponsesRequest, *, store: bool) 
         "safety_identifier": body.safety_identifier,
         "prompt_cache_key": body.prompt_cache_key,
         "usage": None,
+    }
+
+
+class _Sampling(TypedDict):
+    temperature: float
+    top_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    top_logprobs: int
+
+
+def _sampling(body: ResponsesRequest) -> _Sampling:
+    return {
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "top_logprobs": body.top_logprobs or 0,
     }
 
 
