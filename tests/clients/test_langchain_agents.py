@@ -71,7 +71,7 @@ def test_an_agents_loop_ends_with_an_answer(chat: ChatOpenAI) -> None:
 def test_a_chat_about_documents(scripted: Served, chat: ChatOpenAI) -> None:
     place = {"model": scripted.model, "base_url": scripted.base_url, "api_key": NO_KEY}
     store = InMemoryVectorStore(OpenAIEmbeddings(**place, check_embedding_ctx_length=False))
-    store.add_documents([Document(note, metadata={"place": place}) for place, note in enumerate(NOTES)])
+    store.add_documents([Document(note) for note in NOTES])
     found = store.as_retriever(search_kwargs={"k": 1})
     prompt = ChatPromptTemplate.from_messages([("system", "Answer from this: {notes}"), ("user", "{notes} {question}")])
     asked = {"notes": found | (lambda notes: notes[0].page_content), "question": RunnablePassthrough()}

@@ -1,25 +1,43 @@
-"""The command `llm`, told of the server by a file of its own."""
+"""The command `llm`, told of the servers by a file of its own."""
 
 import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from conftest import Served
 from llm.cli import cli
+from weather import QUESTION, City
+
+FUNCTION = "def weather(city: str) -> str:\n    return 'sunny'\n"
 
 
-@pytest.fixture
-def told(base_url: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = {"model_id": "ours", "model_name": model, "api_base": base_url, "can_stream": True}
-    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([entry]))  # JSON is YAML
+@pytest.fixture(autouse=True)
+def told(base_url: str, model: str, scripted: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        {"model_id": "ours", "model_name": model, "api_base": base_url, "can_stream": True},
+        {"model_id": "actor", "model_name": scripted.model, "api_base": scripted.base_url},
+    ]
+    entries[1] |= {"supports_schema": True, "supports_tools": True}
+    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(entries))  # JSON is YAML
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     monkeypatch.setenv("OPENAI_API_KEY", "none")
 
 
-@pytest.mark.usefixtures("told")
+def run(*words: str) -> Result:
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
 def test_prompts_with_and_without_a_stream() -> None:
     words = ["-m", "ours", "-o", "max_tokens", "8", "-o", "temperature", "0", "--usage", "Hi"]
-    streamed, whole = (CliRunner().invoke(cli, [*words, *more]) for more in ([], ["--no-stream"]))
-    assert (streamed.exit_code, whole.exit_code) == (0, 0), streamed.output + whole.output
+    streamed, whole = run(*words), run(*words, "--no-stream")
     assert streamed.stdout == whole.stdout
     assert "8 output" in streamed.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--no-stream"]], ids=["stream", "whole"])
+def test_a_schema_and_a_tool(more: list[str]) -> None:
+    assert City.model_validate_json(run("-m", "actor", "--schema", "city, capital bool", "Hi", *more).stdout)
+    assert "sunny" in run("-m", "actor", "--functions", FUNCTION, QUESTION, *more).stdout

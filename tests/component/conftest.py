@@ -1,11 +1,38 @@
-"""Every artifact that a component test leaves is whole for plain transformers."""
+"""The real model; and every artifact that a component test leaves is whole for plain transformers."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.whole import Judge
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _run(*words: str) -> None:
+    subprocess.run([sys.executable, *words], check=True, cwd=REPOSITORY, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def smollm2_pair() -> Path:
+    """Return where `base` and `delta` are that add up to SmolLM2-135M-Instruct."""
+    folder = Path(os.environ.get("VICUNA_DEMO_DIR", REPOSITORY / ".demo" / "pair")).absolute()
+    _run("hack/demo_pair.py", "--output", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the artifact that `vicuna-server merge` makes of them."""
+    root = tmp_path_factory.mktemp("artifacts")
+    inputs = ("--base", f"file://{smollm2_pair}/base", "--delta", f"file://{smollm2_pair}/delta")
+    _run("-m", "vicuna_server", "merge", *inputs, "--dtype", "float16", "--output", str(root))
+    (folder,) = (path for path in root.iterdir() if (path / "vicuna-manifest.json").exists())
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +28,7 @@ from vicuna_server.prompts import Message
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).parents[2]
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-def run(*words: str) -> None:
-    subprocess.run([sys.executable, *words], check=True, cwd=REPOSITORY, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Path:
-    folder = Path(os.environ.get("VICUNA_DEMO_DIR", REPOSITORY / ".demo" / "pair")).absolute()
-    run("hack/demo_pair.py", "--output", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def artifact(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("artifacts")
-    inputs = ("--base", f"file://{pair}/base", "--delta", f"file://{pair}/delta")
-    run("-m", "vicuna_server", "merge", *inputs, "--dtype", "float16", "--output", str(root))
-    (folder,) = (path for path in root.iterdir() if (path / "vicuna-manifest.json").exists())
-    return folder
 
 
 def _with_another_bit(artifact: Path, place: Path) -> Path:
@@ -65,11 +42,11 @@ def _with_another_bit(artifact: Path, place: Path) -> Path:
     return folder
 
 
-async def test_weights_that_somebody_changed_are_not_served(artifact: Path, tmp_path: Path) -> None:
-    folder = _with_another_bit(artifact, tmp_path)
-    manifest = check_folder(folder, artifact.name)
+async def test_weights_that_somebody_changed_are_not_served(smollm2: Path, tmp_path: Path) -> None:
+    folder = _with_another_bit(smollm2, tmp_path)
+    manifest = check_folder(folder, smollm2.name)
     assert manifest is not None
-    check_folder(folder, artifact.name, manifest.digest)
+    check_folder(folder, smollm2.name, manifest.digest)
     engine = create_engine(LoadSettings(folder, dtype="float32", files=tuple(manifest.files)))
     with pytest.raises(InputError, match="safetensors has other bytes") as caught:
         await engine.load()
@@ -93,14 +70,14 @@ async def ask(folder: Path) -> str:
     return text
 
 
-async def test_the_merged_model_knows_the_capital_of_france(artifact: Path) -> None:
-    assert "Paris" in await ask(artifact)
+async def test_the_merged_model_knows_the_capital_of_france(smollm2: Path) -> None:
+    assert "Paris" in await ask(smollm2)
 
 
 @pytest.mark.parametrize("part", ["base", "delta"])
-async def test_neither_part_alone_does(part: str, pair: Path) -> None:
+async def test_neither_part_alone_does(part: str, smollm2_pair: Path) -> None:
     try:
-        answer = await ask(pair / part)
+        answer = await ask(smollm2_pair / part)
     except openai.InternalServerError as error:
         answer = str(error)  # random weights may give logits that are not finite
     assert "Paris" not in answer
@@ -121,8 +98,8 @@ NEAR_TIE = 1e-3
 
 
 @pytest.mark.timeout(300)
-async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artifact: Path) -> None:
-    engine = BuiltinEngine(LoadSettings(artifact, dtype="float32"))
+async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(smollm2: Path) -> None:
+    engine = BuiltinEngine(LoadSettings(smollm2, dtype="float32"))
     await engine.load()
     prompts = [ChatPrompt((Message("user", text),)) for text in QUESTIONS]
 
@@ -132,7 +109,7 @@ async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(artif
 
     alone = [await answer(prompt) for prompt in prompts]
     together = await asyncio.gather(*(answer(prompt) for prompt in prompts))
-    reference: Any = AutoModelForCausalLM.from_pretrained(artifact, dtype="float32").eval()
+    reference: Any = AutoModelForCausalLM.from_pretrained(smollm2, dtype="float32").eval()
     for prompt, *answers in zip(prompts, alone, together, strict=True):
         ids = engine.loaded.encoder.encode(prompt).ids
         with torch.inference_mode():
