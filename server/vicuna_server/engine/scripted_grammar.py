@@ -17,7 +17,7 @@ __all__ = ["sample", "scripted_format"]
 
 MOST_BYTES = 8192
 _PIECE = 4
-_QUOTE = ord('"')
+_QUOTE, _BACKSLASH = b'"\\'
 _BETWEEN, _IN_STRING = b"}],", b'"'
 _LATER, _LAST = b"-+.", b"\\ "
 
@@ -44,14 +44,15 @@ def sample(text: str) -> tuple[str, ...]:
     matcher = make_matcher(byte_tokenizer(), text)
     used: Counter[int] = Counter()
     written = bytearray()
-    quoted = False
+    quoted = escaped = False
     while not matcher.is_accepting():
         mask = matcher.compute_bitmask()
         allowed = [byte for byte in range(BYTES) if mask[byte // 8] >> byte % 8 & 1]
         if not allowed or len(written) >= MOST_BYTES:
             raise ValueError(f"the scripted engine finds no text of {MOST_BYTES} bytes that it allows")
         byte = min(allowed, key=partial(_order, used, _IN_STRING if quoted else _BETWEEN))
-        quoted ^= byte == _QUOTE and not written.endswith(b"\\")
+        quoted ^= byte == _QUOTE and not escaped
+        escaped = quoted and byte == _BACKSLASH and not escaped
         used[byte] += 1
         written.append(byte)
         matcher.consume_token(byte)
