@@ -44,20 +44,31 @@ def sample(text: str) -> tuple[str, ...]:
     matcher = make_matcher(byte_tokenizer(), text)
     used: Counter[int] = Counter()
     written = bytearray()
-    quoted = escaped = False
+    string = _String()
     while not matcher.is_accepting():
         mask = matcher.compute_bitmask()
         allowed = [byte for byte in range(BYTES) if mask[byte // 8] >> byte % 8 & 1]
         if not allowed or len(written) >= MOST_BYTES:
             raise ValueError(f"the scripted engine finds no text of {MOST_BYTES} bytes that it allows")
-        byte = min(allowed, key=partial(_order, used, _IN_STRING if quoted else _BETWEEN))
-        quoted ^= byte == _QUOTE and not escaped
-        escaped = quoted and byte == _BACKSLASH and not escaped
+        byte = min(allowed, key=partial(_order, used, _IN_STRING if string.open else _BETWEEN))
+        string.read(byte)
         used[byte] += 1
         written.append(byte)
         matcher.consume_token(byte)
     letters = written.decode()
     return tuple(letters[start : start + _PIECE] for start in range(0, len(letters), _PIECE))
+
+
+class _String:
+    """Whether JSON text so far is within a string."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._escaped = False
+
+    def read(self, byte: int) -> None:
+        self.open ^= byte == _QUOTE and not self._escaped
+        self._escaped = self.open and byte == _BACKSLASH and not self._escaped
 
 
 def _order(used: Counter[int], closing: bytes, byte: int) -> tuple[int, int, int]:
