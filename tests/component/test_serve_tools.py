@@ -128,12 +128,19 @@ async def test_the_choice_reaches_the_engine_as_a_constraint(
     async with running(engine) as live:
         answer = await ask(live, tool_choice=choice)
         assert answer.choices[0].finish_reason == "tool_calls"
-    constraint = engine.requests[-1].constraint
+    constraint = engine.requests[-1].format
     assert isinstance(constraint, ToolCalls)
     assert (constraint.trigger, constraint.required, constraint.parallel) == ("<tool_call>", required, parallel)
     schemas = {"weather": json.dumps(CITY), "time": '{"type": "object", "properties": {}}'}
+    places = {"weather": 0, "time": 1}
     assert constraint.forms == tuple(
-        CallForm(f'<tool_call>{{"name": "{name}", "arguments": ', schemas[name], "}</tool_call>") for name in names
+        CallForm(
+            f'<tool_call>{{"name": "{name}", "arguments": ',
+            schemas[name],
+            "}</tool_call>",
+            f"tools.{places[name]}.function.parameters",
+        )
+        for name in names
     )
     assert all(name in engine.prompts[-1] for name in ("weather", "time"))
     assert {"<tool_call>", "</tool_call>"} <= {*engine.requests[-1].shown_special_tokens}
@@ -153,7 +160,7 @@ async def test_calls_one_at_a_time() -> None:
     async with running(engine) as live:
         message = (await ask(live, parallel_tool_calls=False)).choices[0].message
         assert [call.function.name for call in message.tool_calls] == ["weather"]
-    constraint = engine.requests[-1].constraint
+    constraint = engine.requests[-1].format
     assert isinstance(constraint, ToolCalls)
     assert not constraint.parallel
 
@@ -330,7 +337,7 @@ async def test_calls_of_llama_are_told_when_they_are_known_to_be_calls() -> None
         assert [json.loads(one["arguments"]) for one in parts["calls"]] == [{"city": "Oslo"}]
         assert engine.requests[-1].constraint is None
         assert (await ask(live, tool_choice="required")).choices[0].finish_reason == "tool_calls"
-        assert isinstance(engine.requests[-1].constraint, ToolCalls)
+        assert isinstance(engine.requests[-1].format, ToolCalls)
         engine.pieces = letters(call.replace('"Oslo"', "Oslo"))
         broken = told((await ask(live)).choices[0])
         assert (broken["text"], broken["calls"]) == ("".join(engine.pieces), [])
@@ -369,7 +376,7 @@ async def test_the_clients_own_helpers_read_the_calls() -> None:
 async def test_a_models_own_template_gets_the_tools(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = write_tiny_model(tmp_path_factory.mktemp("tools"), chat_template=QWEN_STYLE)
     nested: dict[str, Any] = {}
-    for _ in range(80):  # a body that is nested deeper is refused
+    for _ in range(30):  # a schema of more than 64 levels, two of each here, is refused
         nested = {"properties": {"a": nested}}
     deep = {"type": "function", "function": {"name": "deep", "parameters": {"type": "object"} | nested}}
     async with tiny_engine(folder) as engine, running(engine) as live:
