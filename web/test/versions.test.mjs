@@ -104,6 +104,7 @@ for (const [size, options] of Object.entries(SIZES)) {
     let answer = await answered(page);
     assert.doesNotMatch(await answer.innerText(), /img|Paris/);
     await answer.getByText("Thought for less than a second").click();
+    await answer.getByText(evil).waitFor(); // drawn once it is opened
     assert.ok((await answer.innerText()).includes(evil));
     await answer.getByText("get_weather").click();
     assert.match(await answer.getByRole("group", { name: "Arguments" }).innerText(), /"city": "Paris",\n {2}"days": \[\n/);
