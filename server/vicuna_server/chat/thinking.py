@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Literal
 
+from vicuna_server.tools.marks import begun
 from vicuna_server.tools.output import OutputPart, ReasoningText, Text
+from vicuna_server.tools.parsing import THINK, THINK_END
 
 __all__ = ["Thinking"]
-
-_OPEN, _CLOSE = "<think>", "</think>"
 
 
 class Thinking:
@@ -38,17 +38,17 @@ class Thinking:
 
     def _begin(self) -> None:
         start = self._held.lstrip()
-        if start.startswith(_OPEN):
-            self._state, self._held = "thinking", start.removeprefix(_OPEN)
-        elif not _OPEN.startswith(start):
+        if start.startswith(THINK):
+            self._state, self._held = "thinking", start.removeprefix(THINK)
+        elif not THINK.startswith(start):
             self._state = "text"
 
     def _think(self) -> Iterator[OutputPart]:
-        thought, mark, after = self._held.partition(_CLOSE)
+        thought, mark, after = self._held.partition(THINK_END)
         if mark:
             self._state, self._held = "after", after
         else:
-            size = next(size for size in range(len(_CLOSE) - 1, -1, -1) if thought.endswith(_CLOSE[:size]))
+            size = begun(thought, (THINK_END,))
             thought, self._held = thought[: len(thought) - size], thought[len(thought) - size :]
         if thought:
             yield ReasoningText(thought)

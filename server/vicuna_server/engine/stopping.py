@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from vicuna_server.tools.marks import begun
+
 __all__ = ["StopFilter"]
 
 
@@ -34,8 +36,7 @@ class StopFilter:
             end, start = min(found)
             shown, self._held = self._held[: end if self._included else start], ""
             return shown
-        keep = max(_overlap(self._held, stop) for stop in self._stops)
-        cut = len(self._held) - keep
+        cut = len(self._held) - begun(self._held, self._stops)
         shown, self._held = self._held[:cut], self._held[cut:]
         return shown
 
@@ -43,11 +44,3 @@ class StopFilter:
         """Return what is still held back, when the text ended without a stop string."""
         held, self._held = self._held, ""
         return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that begins `stop`, shorter than `stop`."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0

@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
 
+from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.abilities import NOTHING, Abilities, read_abilities
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
-from vicuna_server.gateway.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.known_abilities import MOST_EMPTY, Key, KnownAbilities, ask_again_after, source_of
 from vicuna_server.gateway.response_head import BadResponseError, printable
 from vicuna_server.gateway.usage_queries import QUERY_SECONDS

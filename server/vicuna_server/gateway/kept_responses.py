@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from vicuna_server.asgi.errors import error_response
 from vicuna_server.asgi.sse import while_connected
+from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
-from vicuna_server.gateway.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE
 from vicuna_server.gateway.holders import holders
 from vicuna_server.gateway.keys import Key

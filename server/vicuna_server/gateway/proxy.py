@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.asgi.sse import frame, while_connected
+from vicuna_server.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.buffering import BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
-from vicuna_server.gateway.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.holders import RESPONSES_PATH, holders

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.catalogue import Model
-from vicuna_server.gateway.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.meter import Attempt
 from vicuna_server.protocol.counts import Counts
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from aiohttp import StreamReader
 from starlette.responses import Response
 
+from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.buffering import Buffer, BufferBudget
 from vicuna_server.gateway.client import Client
-from vicuna_server.gateway.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead
 from vicuna_server.gateway.usage import UsageEnds
 from vicuna_server.protocol.counts import Used

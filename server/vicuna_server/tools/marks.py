@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 
-__all__ = ["MOST_WHITE", "open_end", "white_before"]
+__all__ = ["MOST_WHITE", "begun", "open_end", "white_before"]
 
 MOST_WHITE = 64
 """Letters of white space that count as a mark's own."""
 
 
-def open_end(text: str, marks: Sequence[str]) -> int:
-    """Return how many letters at the end may belong to a mark: its beginning, and white space in front of it."""
-    begun = max(
+def begun(text: str, marks: Sequence[str]) -> int:
+    """Return how many letters at the end begin a mark without being all of it; of several marks the most."""
+    return max(
         (size for mark in marks for size in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:size])),
         default=0,
     )
-    return begun + white_before(text, len(text) - begun)
+
+
+def open_end(text: str, marks: Sequence[str]) -> int:
+    """Return how many letters at the end may belong to a mark: its beginning, and white space in front of it."""
+    size = begun(text, marks)
+    return size + white_before(text, len(text) - size)
 
 
 def white_before(text: str, place: int) -> int:

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Any
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
+from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.engine.vllm.completion import COMPLETIONS_PATH
 from vicuna_server.engine.vllm.events import Event, events
 from vicuna_server.engine.vllm.failures import failed_response, unavailable
@@ -20,8 +20,6 @@ __all__ = ["Health", "Served", "VllmClient"]
 CONNECT_SECONDS = 5.0
 METRICS_SECONDS = 2.0
 MOST_METRICS = 4 * 2**20
-_LOST = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
-"""The server cannot be reached, breaks the connection, or does not speak HTTP."""
 
 
 class Health(Enum):
@@ -72,7 +70,7 @@ class VllmClient:
                 return Health.UP if response.status == 200 else Health.DOWN
         except TimeoutError:
             return Health.SILENT
-        except _LOST:
+        except CONNECTION_LOST:
             return Health.DOWN
 
     async def served(self) -> Served:
@@ -86,7 +84,7 @@ class VllmClient:
             async with self._http.get("/v1/models", timeout=_within(self._health_seconds)) as response:
                 model = json.loads(await response.read())["data"][0]
             return Served(str(model["id"]), int(model["max_model_len"]))
-        except _LOST as error:
+        except CONNECTION_LOST as error:
             raise unavailable(_why(error)) from error
         except (ValueError, LookupError, TypeError) as error:
             raise EngineError(
@@ -104,7 +102,7 @@ class VllmClient:
                     if len(text) > MOST_METRICS:
                         return b""
                 return text if response.status == 200 else b""
-        except _LOST:
+        except CONNECTION_LOST:
             return b""
 
     async def whole(self, body: Mapping[str, object]) -> Any:
@@ -117,7 +115,7 @@ class VllmClient:
         try:
             async with self._http.post(COMPLETIONS_PATH, json=body) as response:
                 status, content = response.status, await response.read()
-        except _LOST as error:
+        except CONNECTION_LOST as error:
             raise unavailable(_why(error)) from error
         if status != 200:
             raise failed_response(status, content)
@@ -134,14 +132,14 @@ class VllmClient:
         """
         try:
             response = await self._http.post(COMPLETIONS_PATH, json=body)
-        except _LOST as error:
+        except CONNECTION_LOST as error:
             raise unavailable(_why(error)) from error
         try:
             if response.status != 200:
                 raise failed_response(response.status, await response.read())
             async with aclosing(events(response.content.iter_any())) as stream:
                 yield stream
-        except _LOST as error:
+        except CONNECTION_LOST as error:
             raise EngineError(
                 "EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}"
             ) from error
