@@ -26,6 +26,8 @@ LABEL_GATEWAY: Final = f"{GROUP}/gateway"
 """Of a VicunaUsage: the Service of the gateway that counts in it."""
 LABEL_DAY: Final = f"{GROUP}/day"
 """Of a VicunaUsage: the day, YYYY-MM-DD in UTC."""
+LABEL_DEMAND: Final = f"{GROUP}/demand"
+"""Of a VicunaUsage that states demand instead of usage; the value is `true`."""
 
 MANIFEST_NAME: Final = "vicuna-manifest.json"
 """Lies in every artifact: what it is made of."""
