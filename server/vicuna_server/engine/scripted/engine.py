@@ -69,8 +69,7 @@ class ScriptedEngine:
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._admission = Admission(max_concurrency)
-        pause = 1 / settings.tokens_per_second if settings.tokens_per_second else 0.0
-        self._shared = Shared(self.stats, asyncio.Semaphore(max_concurrency), pause)
+        self._shared = Shared(self.stats, asyncio.Semaphore(max_concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
         self._constraints = ConstraintDesk(_scripted_format)
         self._words = WordIds()
@@ -141,7 +140,8 @@ class ScriptedEngine:
         )
         generation = Generation(prompt_tokens)
         logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
-        task = Run(self._shared, generation, answer, eos, length, logprobs).start()
+        pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
+        task = Run(self._shared, generation, answer, eos, length, logprobs, pause).start()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.sleep(0)  # a task cancelled before its first step would never leave the queue

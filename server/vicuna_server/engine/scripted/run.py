@@ -20,12 +20,10 @@ class Shared:
     Attributes:
         stats: Counters to keep.
         slots: Taken by each run that generates.
-        pause: Seconds between two tokens of a run.
     """
 
     stats: EngineStats
     slots: asyncio.Semaphore
-    pause: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +37,7 @@ class Run:
         eos: The token that ends it; those below are its words, which come over and over.
         length: So many words come before the end.
         logprobs: Of the words; None: not asked for.
+        pause: Seconds between two tokens.
     """
 
     shared: Shared
@@ -47,6 +46,7 @@ class Run:
     eos: int
     length: float
     logprobs: Sequence[TokenLogprob] | None
+    pause: float
 
     def start(self) -> "asyncio.Task[None]":
         """Begin: from now on the request is in the queue."""
@@ -82,7 +82,7 @@ class Run:
         start = time.monotonic()
         for index in count():
             # Paced by the clock, so that a late wake-up does not slow the rest of the stream.
-            await asyncio.sleep(max(0.0, start + (index + 1) * self.shared.pause - time.monotonic()))
+            await asyncio.sleep(max(0.0, start + (index + 1) * self.pause - time.monotonic()))
             self.shared.stats.generated_tokens += 1
             token = index % self.eos if index < self.length else self.eos
             logprob = self.logprobs[token] if self.logprobs is not None and token != self.eos else None
