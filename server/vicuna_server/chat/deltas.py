@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from vicuna_server.chat.thinking import Thinking
 from vicuna_server.tools.output import CallArguments, CallBegin, OutputPart, ReasoningText
+from vicuna_server.tools.parsing import OutputParser
 
 __all__ = ["Deltas"]
 
@@ -13,7 +13,7 @@ class Deltas:
     """Reads the events of one answer; what has another form than OpenAI's is left out."""
 
     def __init__(self) -> None:
-        self._thinking = Thinking()
+        self._content = OutputParser.of_reasoning()  # a server may leave the marks around it in the text
         self._begun: set[int] = set()
 
     def read(self, event: dict[str, Any]) -> Iterator[OutputPart]:
@@ -24,13 +24,13 @@ class Deltas:
             if reasoning := _text(delta.get("reasoning")) or _text(delta.get("reasoning_content")):
                 yield ReasoningText(reasoning)
             if content := _text(delta.get("content")):
-                yield from self._thinking.feed(content)
+                yield from self._content.push(content)
             for call in _dicts(delta.get("tool_calls")):
                 yield from self._call(call)
 
     def end(self) -> Iterator[OutputPart]:
         """Yield what was held back until the answer's end."""
-        yield from self._thinking.end()
+        yield from self._content.end()
 
     def _call(self, call: dict[str, Any]) -> Iterator[OutputPart]:
         index, function = call.get("index", 0), _dict(call.get("function"))

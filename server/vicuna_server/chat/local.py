@@ -6,13 +6,13 @@ from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from vicuna_server.chat.backend import ChatMessage, Options, Report
-from vicuna_server.chat.thinking import Thinking
 from vicuna_server.engine import ChatPrompt, Generation, GenerationRequest, OutputChunk
 from vicuna_server.engine.opening import create_engine
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.errors import UsageError
 from vicuna_server.prompts import Message, Role
 from vicuna_server.tools.output import OutputPart
+from vicuna_server.tools.parsing import OutputParser
 
 __all__ = ["LocalModel"]
 
@@ -55,13 +55,13 @@ class LocalModel:
         self.report = Report(left_out=left_out)
         request = GenerationRequest(ready, **options.stated())
         generation = self._wait(self._engine.submit(request))
-        thinking = Thinking()
+        parser = OutputParser.of_reasoning()
         try:
             while (chunk := self._wait(_next(generation))) is not None:
-                yield from thinking.feed(chunk.text)
+                yield from parser.push(chunk.text)
                 counts = (generation.prompt_tokens, generation.cached_tokens, chunk.tokens)
                 self.report = Report(chunk.finish_reason or "", *counts, left_out)
-            yield from thinking.end()
+            yield from parser.end()
         finally:
             self._loop.call_soon_threadsafe(generation.cancel)
 

@@ -5,6 +5,7 @@ Text that only resembles a call stays text, so nothing is lost but white space n
 """
 
 from collections.abc import Callable, Collection
+from typing import Self
 
 from vicuna_server.tools.formats import CallFormat
 from vicuna_server.tools.marks import MOST_WHITE, open_end, white_before
@@ -65,6 +66,11 @@ class OutputParser:
         """Whether the answer ended within a call that had been told."""
         start = self._thinking if thinking else self._beginning if thinks else self._text
         self._state: Callable[[bool], bool] = start
+
+    @classmethod
+    def of_reasoning(cls) -> Self:
+        """Return one that tells reasoning from text, and looks for no calls."""
+        return cls(None, (), str, thinks=True)
 
     def push(self, text: str) -> list[OutputPart]:
         """Take the next piece and return what is clear now."""

@@ -1,12 +1,15 @@
-"""Thoughts between marks in a text, and the parts in the events of a stream."""
+"""The parts in the events of a stream: thoughts, also between marks in the text, text and calls."""
 
 from typing import Any
 
 import pytest
 
 from vicuna_server.chat.deltas import Deltas
-from vicuna_server.chat.thinking import Thinking
 from vicuna_server.tools.output import CallArguments, CallBegin, OutputPart, ReasoningText, Text
+
+
+def chunk(**delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta}]}
 
 
 def joined(parts: list[OutputPart]) -> tuple[str, str]:
@@ -30,19 +33,16 @@ def joined(parts: list[OutputPart]) -> tuple[str, str]:
 )
 def test_thoughts_are_the_same_however_the_text_is_cut(whole: str, thoughts: str, text: str) -> None:
     for size in range(1, len(whole) + 2):
-        thinking = Thinking()
-        parts = [part for at in range(0, len(whole), size) for part in thinking.feed(whole[at : at + size])]
-        assert joined([*parts, *thinking.end()]) == (thoughts, text)
+        deltas = Deltas()
+        pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+        parts = [part for piece in pieces for part in deltas.read(chunk(content=piece))]
+        assert joined([*parts, *deltas.end()]) == (thoughts, text)
 
 
 def test_text_is_told_at_once() -> None:
-    thinking = Thinking()
-    assert joined(list(thinking.feed("a"))) == ("", "a")
-    assert joined(list(thinking.feed(" <"))) == ("", " <")
-
-
-def chunk(**delta: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": delta}]}
+    deltas = Deltas()
+    assert joined(list(deltas.read(chunk(content="a")))) == ("", "a")
+    assert joined(list(deltas.read(chunk(content=" <")))) == ("", " <")
 
 
 def test_events_hold_thoughts_text_and_calls() -> None:
