@@ -117,7 +117,12 @@ def test_a_row_gets_the_tokens_that_it_would_get_alone(choose: Choose) -> None:
     grammar = '("a" | "ab" | "c") ("b" | "c")*'
 
     def rows() -> list[Sampler]:
-        drawn = [{"seed": 3}, {"seed": 4, "top_p": 0.8}, {"seed": 5, "presence_penalty": 1.0}, {"temperature": 0.0}]
+        drawn: list[dict[str, Any]] = [
+            {"seed": 3},
+            {"seed": 4, "top_p": 0.8},
+            {"seed": 5, "presence_penalty": 1.0},
+            {"temperature": 0.0},
+        ]
         free = [Sampler(GenerationRequest("x", **options)) for options in drawn]
         ruled = [under(grammar, **options) for options in (*drawn, {"temperature": 0.0, "logit_bias": ((0, 3.0),)})]
         return [row for pair in zip(ruled, [*free, under('"c"+', temperature=0.0)], strict=True) for row in pair]
@@ -141,7 +146,7 @@ def test_the_likeliest_that_the_grammar_allows_is_the_greedy_choice(maker: MaskM
 
 
 def test_rows_with_and_without_a_grammar_and_likelihoods_of_raw_logits(choose: Choose) -> None:
-    greedy = {"temperature": 0.0, "logprobs": 1}
+    greedy: dict[str, Any] = {"temperature": 0.0, "logprobs": 1}
     first, middle, end = Sampler(GenerationRequest("x", **greedy)), under('"a"', **greedy), Sampler(GREEDY)
     logits = torch.tensor([[0.0, 0.0, 0.0, 5.0, 0.0, 0.0]] * 3)
     free, fixed, last = choose(logits, first, middle, end)
