@@ -1,6 +1,7 @@
 """The running batch: whoever joins and leaves, and whenever, each sequence gets the tokens it would get alone."""
 
 import random
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +12,16 @@ from transformers import AutoModelForCausalLM
 from support.serving import write_tiny_model
 from vicuna_server.engine import EngineStats, Generation, GenerationRequest
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
-from vicuna_server.engine.builtin.decoder import TransformersDecoder
+from vicuna_server.engine.builtin.constraining import Follower
+from vicuna_server.engine.builtin.decoder import Decoder, TransformersDecoder
 from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model
 from vicuna_server.engine.builtin.prefix import MIN_SHARED, SequenceTokens
+from vicuna_server.engine.builtin.ragged import Pass
 from vicuna_server.engine.builtin.sampling import Choice, Sampler
 from vicuna_server.engine.builtin.scheduler import CHUNK_ALONE, CHUNK_IN_COMPANY, Scheduler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
+from vicuna_server.engine.grammar.lark import HEAD
+from vicuna_server.engine.grammar.matching import make_matcher, make_tokenizer
 from vicuna_server.engine.settings import SchedulerSettings
 
 SYSTEM = list(b"You are a helpful and honest assistant.")
@@ -54,14 +59,21 @@ class Driver:
         settings = SchedulerSettings(max_concurrency=most, prefix_reuse=reuse)
         self.scheduler = Scheduler(decoder or loaded.decoder, capacity, self.stats, settings)
         self.got: dict[Sequence, list[int]] = {}
+        self._vocabulary = loaded.encoder.vocabulary
 
-    def join(self, ids: list[int], **options: Any) -> Sequence:
+    def join(self, ids: list[int], grammar: str | None = None, **options: Any) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
-        sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids)
+        follower = grammar and self._follower(grammar)
+        sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids, None, follower or None)
         sequence = Sequence(SequenceTokens(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
         self.scheduler.waiting.append(sequence)
         self.got[sequence] = []
         return sequence
+
+    def _follower(self, grammar: str) -> Follower:
+        words = self._vocabulary
+        tokenizer = make_tokenizer(words.size, words.token_bytes, words.special)
+        return Follower(make_matcher(tokenizer, f"{HEAD}start: {grammar}"), words.size, ())
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -171,6 +183,38 @@ def test_a_row_put_back_continues_with_its_own_draws(loaded: LoadedModel, seed: 
     driver.finish()
     assert len(driver.got[first]) == TOKENS
     assert driver.got[second] == wanted
+
+
+class FailsTogether:
+    """A model that can run one sequence at a time only."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.shape = decoder.shape
+
+    def logits(self, batch: Pass) -> torch.Tensor:
+        if batch.chunks > 1:
+            raise RuntimeError("too many")
+        return self._decoder.logits(batch)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 4}], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("case", ["together", "preempted", "failing"])
+def test_rows_keep_to_their_grammars_whoever_runs_beside_them(
+    loaded: LoadedModel, case: str, options: dict[str, Any]
+) -> None:
+    grammars = ("/[a-z]{40}/", None, '"x" /[0-9 ]{40}/', "/[^a]{40}/")
+    rows = list(zip((PROMPTS[2], PROMPTS[0], PROMPTS[4], PROMPTS[1]), grammars, strict=True))
+    alone = [Driver(loaded, reuse=False).solo(ids, grammar=grammar, **options) for ids, grammar in rows]
+    first, _, third, _ = (b"".join(map(loaded.encoder.vocabulary.token_bytes, tokens)) for tokens in alone)
+    assert re.fullmatch(b"[a-z]+", first)
+    assert re.fullmatch(b"x[0-9 ]+", third)
+    capacity = (6 if case == "preempted" else 64) * BLOCK_TOKENS
+    decoder = FailsTogether(loaded.decoder) if case == "failing" else loaded.decoder
+    driver = Driver(loaded, capacity=capacity, decoder=decoder)
+    sequences = [driver.join(ids, grammar, **options) for ids, grammar in rows]
+    driver.finish()
+    assert [driver.got[one] for one in sequences] == alone
 
 
 @pytest.mark.parametrize("reuse", [True, False])

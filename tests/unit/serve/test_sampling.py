@@ -10,6 +10,7 @@ from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, T
 
 from support.amount import first
 from vicuna_server.engine import GenerationRequest
+from vicuna_server.engine.builtin.filtering import filtered
 from vicuna_server.engine.builtin.sampling import Choice, Sampler, choose_tokens
 from vicuna_server.errors import EngineError
 
@@ -66,8 +67,7 @@ def test_typical_p_keeps_what_transformers_keeps(mass: float, others: dict[str, 
     for name, value in others.items():
         scores = warpers[name](value)(None, scores)
     wanted = set(TypicalLogitsWarper(mass)(None, scores)[0].isfinite().nonzero().flatten().tolist())
-    kept, _ = sampler(typical_p=mass, **others)._head(logits.softmax(-1))
-    _, order = sampler(typical_p=mass, **others)._head(logits.softmax(-1))
+    kept, order = filtered(logits.softmax(-1), GenerationRequest("", typical_p=mass, **others))
     assert set(order.tolist()) == wanted
     assert len(kept) == len(wanted)
 

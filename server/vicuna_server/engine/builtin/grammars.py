@@ -1,7 +1,6 @@
 """The grammars that answers of one model keep to: checked, compiled for its tokenizer, and followed."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 
 from llguidance import LLMatcher, LLTokenizer
@@ -13,11 +12,8 @@ from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.grammar.matching import make_matcher, make_tokenizer
 from vicuna_server.engine.scope import CacheScope
-from vicuna_server.machine import usable_cpus
 
 __all__ = ["Follow", "Grammars"]
-
-MOST_THREADS = 8
 
 Follow = Callable[[Iterable[int]], Follower]
 """Begins an answer that these tokens may end."""
@@ -33,7 +29,6 @@ class Grammars:
     def __init__(self, encoder: PromptEncoder) -> None:
         self._encoder = encoder
         self._desk = ConstraintDesk(self._compiled, encoder.special_id)
-        self._pool = ThreadPoolExecutor(min(MOST_THREADS, usable_cpus()), "masks")
 
     @property
     def waiting(self) -> int:
@@ -54,12 +49,11 @@ class Grammars:
         """
         if not isinstance(ready.content, LLMatcher):
             raise TypeError("the constraint was prepared by another engine")
-        return partial(Follower, ready.content, self._encoder.vocabulary.size, pool=self._pool)
+        return partial(Follower, ready.content, self._encoder.vocabulary.size)
 
     def close(self) -> None:
-        """End threads and process."""
+        """End thread and process."""
         self._desk.close()
-        self._pool.shutdown(wait=False)
 
     def _compiled(self, constraint: Constraint, text: str) -> LLMatcher:
         del constraint

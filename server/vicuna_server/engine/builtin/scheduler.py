@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vicuna_server.engine.builtin.constraining import MaskMaker, Masks
 from vicuna_server.engine.builtin.decoder import Decoder
 from vicuna_server.engine.builtin.failures import as_engine_error, free_memory_after
 from vicuna_server.engine.builtin.kv import KeyValueStore
@@ -38,6 +39,8 @@ class Finished:
 Result = Choice | Finished | EngineError
 """The next token, the end of a prompt that generates nothing, or the failure that ends a sequence."""
 Outcome = tuple[Sequence, Result]
+Due = tuple[int, Sequence, Answering]
+"""A sequence that a step gives its next token, behind its place among the step's members."""
 
 
 class Scheduler:
@@ -54,6 +57,7 @@ class Scheduler:
         self._decoder = decoder
         self._store = KeyValueStore(decoder.shape, capacity)
         self._cache = PrefixCache(self._store, capacity, reuse=settings.prefix_reuse)
+        self._masks = MaskMaker()
         self._max_running = settings.max_concurrency
         self._stats = stats
         self.waiting: deque[Sequence] = deque()
@@ -104,6 +108,10 @@ class Scheduler:
     def sequences(self) -> list[Sequence]:
         """Return all, running and waiting."""
         return [*self.running, *self.waiting]
+
+    def close(self) -> None:
+        """End the threads that make masks."""
+        self._masks.close()
 
     def _count(self) -> None:
         self._stats.running, self._stats.waiting = len(self.running), len(self.waiting)
@@ -165,6 +173,8 @@ class Scheduler:
 
     def _generate(self, members: list[tuple[Sequence, int]]) -> list[Outcome]:
         """Run one step; where it fails, run each sequence alone, so that only the one at fault fails."""
+        due = _due(members)
+        masks = self._masks.begin([purpose.sampler.follower for _, _, purpose in due])  # while the model computes
         try:
             logits = self._decoder.logits(self._pass(members))
         except Exception as error:  # noqa: BLE001  # it must not reach the other requests
@@ -173,7 +183,9 @@ class Scheduler:
             logger.warning("a step over %d sequences failed, trying each alone: %s", len(members), error)
             free_memory_after(error)
             return [outcome for member in members for outcome in self._generate([member])]
-        return _advance(members, logits)
+        for sequence, count in members:
+            sequence.tokens.computed += count
+        return _advance(due, logits, masks.result()) if due else []
 
     def _embed(self, sequence: Sequence, purpose: Embedded, count: int) -> list[Outcome]:
         try:
@@ -215,21 +227,20 @@ def _prompt_budget(prompts: int, generating: int) -> int:
     return max(1, min(prompts // (2 * generating), MOST_CHUNKS)) * CHUNK_IN_COMPANY
 
 
-def _advance(members: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[Outcome]:
-    """Count what a step has computed, and give each sequence whose prompt is computed its next token.
-
-    `logits` is [members, vocabulary].
-    """
-    due: list[tuple[int, Sequence, Answering]] = []
+def _due(members: list[tuple[Sequence, int]]) -> list[Due]:
+    """Return the sequences that a step gives their next token: those whose prompt is computed with it."""
+    due = []
     for index, (sequence, count) in enumerate(members):
-        sequence.tokens.computed += count
-        if sequence.left == 0 and isinstance(sequence.purpose, Answering):
+        if sequence.left == count and isinstance(sequence.purpose, Answering):
             due.append((index, sequence, sequence.purpose))
-    if not due:
-        return []
-    if len(due) < len(members):
+    return due
+
+
+def _advance(due: list[Due], logits: torch.Tensor, masks: Masks) -> list[Outcome]:
+    """Give each sequence that is due its next token; `logits` is [members, vocabulary], `masks` has a row for each."""
+    if len(due) < len(logits):
         logits = logits[torch.tensor([index for index, _, _ in due], device=logits.device)]
-    choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due])
+    choices = choose_tokens(logits, [purpose.sampler for _, _, purpose in due], masks)
     outcomes: list[Outcome] = []
     for (_, sequence, _), choice in zip(due, choices, strict=True):
         if not isinstance(choice, EngineError):

@@ -113,6 +113,7 @@ class Worker:
             while self._wait_for_work(scheduler):
                 self._step(scheduler, loaded.encoder)
                 self._send()
+        scheduler.close()
         stopped = EngineError(
             "EngineStopped", "the server stopped before the response was complete; send the request again"
         )
