@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, NO_TEMPLATE
-from vicuna_server.engine.base import ChatPrompt, PromptInput
+from vicuna_server.engine import ChatPrompt, PromptInput
 from vicuna_server.engine.jinja import JinjaTemplate, Rendering
 from vicuna_server.engine.limits import check_chats
 from vicuna_server.engine.vocabulary import Vocabulary

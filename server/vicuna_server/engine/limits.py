@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.errors import ContextLengthError, OverloadedError, RequestError
 
 __all__ = [

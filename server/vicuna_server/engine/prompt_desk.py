@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vicuna_server.constraints import allows_any_text
+from vicuna_server.engine import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.encoding import EncodedPrompt, PromptEncoder
 from vicuna_server.engine.encoding_thread import EncodingThread
 from vicuna_server.engine.limits import answer_budget, check_ends, check_few_contexts, check_has_tokens, check_tokens

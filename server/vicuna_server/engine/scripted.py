@@ -8,8 +8,7 @@ from itertools import count
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.constraints import Constraint
-from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import (
+from vicuna_server.engine import (
     ChatPrompt,
     Embedding,
     Generation,
@@ -21,6 +20,7 @@ from vicuna_server.engine.base import (
     TokenLogprob,
     TopLogprob,
 )
+from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import (
     Admission,
