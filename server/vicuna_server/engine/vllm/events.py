@@ -3,10 +3,10 @@
 The lines are cut at line feeds alone: a token's text may hold other letters that Unicode calls ends of lines.
 """
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from vicuna_server.errors import EngineError
 
@@ -24,8 +24,7 @@ class Likelihood(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What one event says.
 
     Attributes:
@@ -68,7 +67,7 @@ def read_event(data: bytes) -> Event:
         EngineError: `EngineIncompatible`: it is not as vLLM 0.32 writes it.
     """
     try:
-        said = json.loads(data)
+        said = from_json(data)
         if "error" in said:
             return Event(error=dict(said["error"]))
         cached = _cached(said.get("usage"))
