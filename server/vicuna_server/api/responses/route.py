@@ -70,10 +70,10 @@ def router(service: GenerationService) -> APIRouter:
         run = ResponseRun(response, choices, plan.parser(thinking=prompt.thinking) or PlainText(), new, keep)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         if body.stream:
-            return service.stream(
+            return service.delivery.stream(
                 choices, request, run.opening(), run.encode, run.tail, headers, frame=named_frame, failed=run.failed
             )
-        await service.consume(choices, request, partial(run.encode, 0))
+        await service.delivery.consume(choices, request, partial(run.encode, 0))
         return JSONResponse(run.whole(), headers=headers)
 
     return routes
