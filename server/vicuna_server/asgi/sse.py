@@ -105,7 +105,8 @@ class EventStream(Response):
             if left in done:
                 return
             if sending in done:
-                return sending.result()
+                sending.result()
+                return
             if time.monotonic() - self._sent >= self._keepalive:
                 self._sent = time.monotonic()
                 if not self._writing.locked():  # else the client does not read
