@@ -25,11 +25,11 @@ from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import (
     Admission,
     answer_budget,
-    check_chats,
     check_embeddable,
     check_few_contexts,
     check_has_tokens,
     check_scored,
+    no_chats,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted_settings import ScriptedSettings
@@ -215,7 +215,8 @@ class ScriptedEngine:
         if not isinstance(prompt, ChatPrompt):
             text = self._words.text(prompt)
             return Script(text, text, ())
-        check_chats(self.chats)
+        if not self.chats:
+            raise no_chats()
         return chat_script(prompt, self._template)
 
     async def _run(
