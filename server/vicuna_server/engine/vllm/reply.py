@@ -46,7 +46,7 @@ class Reply(asyncio.Protocol):
         secure = _certificates() if place.scheme == "https" else None
         port = place.port or (443 if secure else 80)
         async with asyncio.timeout(connect_seconds):
-            transport, reply = await asyncio.get_running_loop().create_connection(cls, place.hostname, port, ssl=secure)
+            transport, reply = await asyncio.get_running_loop().create_connection(cls, host, port, ssl=secure)
         head = (
             f"POST {place.path} HTTP/1.1\r\nhost: {place.netloc}\r\nconnection: close\r\naccept-encoding: identity\r\n"
             f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
