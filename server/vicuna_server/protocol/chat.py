@@ -5,54 +5,29 @@ Source: OpenAI's API reference, "Chat completions", and what the official Python
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from vicuna_server.protocol.body import Integer, RequestPart
+from vicuna_server.protocol.content_parts import MAX_PARTS, ContentPart
+from vicuna_server.protocol.functions import MAX_NAME, MAX_TOOLS
 from vicuna_server.protocol.sampling import SamplingFields
-from vicuna_server.protocol.tools import MAX_NAME, MAX_TOOLS, FunctionCallPart, ToolCallPart, ToolFields
+from vicuna_server.protocol.tools import FunctionCallPart, ToolCallPart, ToolFields
 
 __all__ = ["ChatMessage", "ChatRequest", "Messages", "TemplateVariables", "TextPart", "check_continuation"]
 
 MAX_MESSAGES = 2048
-MAX_PARTS = 2048
 MAX_TOP_LOGPROBS = 20
 """OpenAI's own limit."""
 MAX_VARIABLES = 16
 MAX_VARIABLE = 1024
 
 
-_OTHER_PARTS = {
-    "image_url": "images are",
-    "input_image": "images are",
-    "image": "images are",
-    "input_audio": "audio is",
-    "audio_url": "audio is",
-    "video_url": "videos are",
-    "file": "files are",
-    "input_file": "files are",
-}
+class TextPart(ContentPart):
+    """One part of a message."""
 
-
-class TextPart(RequestPart):
-    """One content part. These models read text only; the text of an assistant's refusal counts as text."""
+    kinds = ("text",)
 
     type: Literal["text"]
-    text: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refusal_is_text(cls, value: object) -> object:
-        if isinstance(value, dict) and value.get("type") == "refusal":
-            return {"type": "text", "text": value.get("refusal")}
-        return value
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _only_text(cls, value: object) -> object:
-        if isinstance(value, str) and value != "text":
-            kind = _OTHER_PARTS.get(value, f"parts of type {value[:40]!r} are")
-            raise ValueError(f"{kind} not supported: this model reads text only; send parts of type text")
-        return value
 
 
 class ChatMessage(RequestPart):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vicuna_server.constraints import CallForm
 
-__all__ = ["NAME", "NO_MORE", "CallFormat", "json_item"]
+__all__ = ["NAME", "NO_MORE", "CallFormat", "json_item", "json_list"]
 
 NAME = r"(?P<name>[a-zA-Z0-9_-]{1,64})"
 """A tool's name in a pattern."""
@@ -70,3 +70,28 @@ class CallFormat:
     def ends_so_far(self, text: str) -> bool:
         """Whether a text that was cut off may be the beginning of what follows the arguments."""
         return "".join(self.end.split()).startswith("".join(text.split()))
+
+
+def json_list(name: str, mark: str, space: str = "", behind: str = "", id_length: int | None = None) -> CallFormat:
+    """Return the format of a list of JSON objects behind a mark.
+
+    Args:
+        name: Of the format.
+        mark: What the list comes behind.
+        space: How a constraint separates the two.
+        behind: Pattern of further fields of an object, behind the arguments.
+        id_length: Letters and digits of a call's id; None: ids are free.
+    """
+    return CallFormat(
+        name=name,
+        triggers=(mark,),
+        opening=re.compile(rf"{re.escape(mark)}\s*\[\s*{json_item('arguments')}"),
+        next_opening=re.compile(rf"\s*{json_item('arguments')}"),
+        closing=re.compile(rf"\s*{behind}\}}\s*(?:(?P<more>,)|\])"),
+        written=f'{mark}{space}[{{"name": "NAME", "arguments": ',
+        end="}]",
+        trigger=mark,
+        several=False,
+        id_length=id_length,
+        marks=(mark,),
+    )

@@ -3,26 +3,13 @@
 Source: the chat templates of granite-3.1-8b-instruct and its successors.
 """
 
-import re
-
-from vicuna_server.tools.formats.base import CallFormat, json_item
+from vicuna_server.tools.formats.base import json_list
 
 __all__ = ["GRANITE", "is_granite"]
 
 _CALL = "<|tool_call|>"
 
-GRANITE = CallFormat(
-    name="granite",
-    triggers=(_CALL,),
-    opening=re.compile(rf"{re.escape(_CALL)}\s*\[\s*{json_item('arguments')}"),
-    next_opening=re.compile(rf"\s*{json_item('arguments')}"),
-    closing=re.compile(r"\s*\}\s*(?:(?P<more>,)|\])"),
-    written=f'{_CALL}[{{"name": "NAME", "arguments": ',
-    end="}]",
-    trigger=_CALL,
-    several=False,
-    marks=(_CALL,),
-)
+GRANITE = json_list("granite", _CALL)
 
 
 def is_granite(template: str) -> bool:

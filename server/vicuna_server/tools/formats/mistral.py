@@ -5,25 +5,19 @@ Sources: the chat templates of Mistral-7B-Instruct-v0.3 and of Mistral Small; id
 
 import re
 
-from vicuna_server.tools.formats.base import NAME, NO_MORE, CallFormat, json_item
+from vicuna_server.tools.formats.base import NAME, NO_MORE, CallFormat, json_list
 
 __all__ = ["MISTRAL", "MISTRAL_ARGS", "is_mistral", "is_mistral_args"]
 
 _CALLS, _ARGS, _ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 _ID_LENGTH = 9
 
-MISTRAL = CallFormat(
-    name="mistral",
-    triggers=(_CALLS,),
-    opening=re.compile(rf"{re.escape(_CALLS)}\s*\[\s*{json_item('arguments')}"),
-    next_opening=re.compile(rf"\s*{json_item('arguments')}"),
-    closing=re.compile(r'\s*(?:,\s*"id"\s*:\s*"[a-zA-Z0-9]{0,40}"\s*)?\}\s*(?:(?P<more>,)|\])'),
-    written=f'{_CALLS} [{{"name": "NAME", "arguments": ',
-    end="}]",
-    trigger=_CALLS,
-    several=False,
+MISTRAL = json_list(
+    "mistral",
+    _CALLS,
+    space=" ",
+    behind=r'(?:,\s*"id"\s*:\s*"[a-zA-Z0-9]{0,40}"\s*)?',
     id_length=_ID_LENGTH,
-    marks=(_CALLS,),
 )
 MISTRAL_ARGS = CallFormat(
     name="mistral-args",
