@@ -5,7 +5,7 @@
 
 A stand-in on another port writes the events of vLLM's `/v1/completions` at a fixed pace, so that all that differs is
 the front: its processor time per request and per token, and how much later the first text comes than straight from
-the stand-in. Straight and through the front alternate, and all clients of a round ask at once.
+the stand-in. Straight and through each front alternate, and all clients of a round ask at once.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,24 @@ from checkouts import packages_of, python_path
 EVERY = 0.05  # seconds between two tokens of a stream
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 ASKED: dict[str, Any] = {"model": "m", "stream": True, "temperature": 0}
+CHAT = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "ignore_eos": True}
+
+
+@dataclass(frozen=True)
+class Front:
+    """A server of ours that runs."""
+
+    name: str
+    http: httpx.AsyncClient
+    process: psutil.Process
+
+
+@dataclass
+class Told:
+    """What was measured of one: seconds to the first text, and of the processor per request, by tokens."""
+
+    first: list[float] = field(default_factory=list)
+    costs: dict[int, list[float]] = field(default_factory=dict)
 
 
 def event(token: int, finish_reason: str | None) -> bytes:
@@ -120,30 +139,37 @@ async def first_text(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -
 
 
 def used(process: psutil.Process) -> float:
-    """Return the processor's seconds of it and of the process that renders templates for it."""
-    return float(sum(sum(one.cpu_times()[:2]) for one in [process, *process.children()]))
+    """Return the processor's seconds of it and of the process that renders templates for it.
+
+    By the clocks that Linux has for each process (clock_getcpuclockid(3)): those in /proc count in ticks of 10 ms.
+    """
+    return sum(time.clock_gettime(~one.pid << 3 | 2) for one in [process, *process.children()])
 
 
-async def measure(args: argparse.Namespace, checkout: Path, upstream: int) -> None:
-    chat = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "ignore_eos": True}
-    async with front(args.model, checkout, upstream) as (http, process), client(upstream) as direct:
+async def measure(args: argparse.Namespace, checkouts: list[Path], upstream: int) -> None:
+    async with AsyncExitStack() as stack:
+        fronts = [
+            Front(one.name, *await stack.enter_async_context(front(args.model, one, upstream))) for one in checkouts
+        ]
+        direct = await stack.enter_async_context(client(upstream))
         for clients in args.clients:
-            straight, through = list[float](), list[float]()
-            costs: dict[int, list[float]] = {1: [], args.tokens: []}
+            straight, told = list[float](), [Told() for _ in fronts]
             for _ in range(args.rounds):
-                for tokens, cost in costs.items():
+                for tokens in (1, args.tokens):
                     body = {"prompt": [1, 2, 3], "max_tokens": tokens}
                     straight += await gather(clients, direct, "/v1/completions", body)
-                    before = used(process)
-                    through += await gather(clients, http, "/v1/chat/completions", chat | {"max_tokens": tokens})
-                    cost.append((used(process) - before) / clients)
-            one, many = (statistics.median(cost) * 1000 for cost in costs.values())
-            each = (many - one) / (args.tokens - 1)
-            alone, added = statistics.median(straight) * 1000, statistics.median(through) * 1000
-            print(
-                f"| {checkout.name} | {clients} | {one:.1f} ms | {each:.2f} ms | {alone:.1f} ms | {added:.1f} ms |",
-                flush=True,
-            )
+                    for one, said in zip(fronts, told, strict=True):
+                        before = used(one.process)
+                        said.first += await gather(
+                            clients, one.http, "/v1/chat/completions", CHAT | {"max_tokens": tokens}
+                        )
+                        said.costs.setdefault(tokens, []).append((used(one.process) - before) / clients)
+            alone = statistics.median(straight) * 1000
+            for one, said in zip(fronts, told, strict=True):
+                request, many = (statistics.median(said.costs[tokens]) * 1000 for tokens in (1, args.tokens))
+                token, first = (many - request) / (args.tokens - 1), statistics.median(said.first) * 1000
+                row = f"{request:.2f} ms | {token:.3f} ms | {alone:.1f} ms | {first:.1f} ms"
+                print(f"| {one.name} | {clients} | {row} |", flush=True)
 
 
 async def gather(clients: int, http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[float]:
@@ -163,8 +189,8 @@ def main() -> None:
     other.start()
     print("| front | clients at once | CPU per request | CPU per token | first text alone | through the front |")
     print("|---|---|---|---|---|---|")
-    for checkout in [Path(__file__).resolve().parents[1], *([args.other] if args.other else [])]:
-        asyncio.run(measure(args, checkout, upstream))
+    checkouts = [Path(__file__).resolve().parents[1], *([args.other] if args.other else [])]
+    asyncio.run(measure(args, checkouts, upstream))
     other.kill()
 
 

@@ -138,6 +138,7 @@ ONE_MODULE = [
     ("vicuna-server", "serve --model {model} --port 0", "tokenizers"),
     ("vicuna-server", "serve --model {model} --port 0", "safetensors"),
     ("vicuna-server", "serve --model {model} --port 0 --engine vllm --engine-url http://127.0.0.1:1", "aiohttp"),
+    ("vicuna-server", "serve --model {model} --port 0 --engine vllm --engine-url http://127.0.0.1:1", "httptools"),
     ("vicuna-server", "serve --model {model} --port 0 --engine vllm --engine-url http://127.0.0.1:1", "tokenizers"),
     ("vicuna-server", "gateway --no-keys --upstream a=http://127.0.0.1:1", "kubernetes"),
     ("vicuna-server", "chat --model {model} --prompt hello", "accelerate"),

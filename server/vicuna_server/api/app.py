@@ -19,7 +19,7 @@ from vicuna_server.asgi.cors import with_origins
 from vicuna_server.asgi.draining import CloseWhileDraining
 from vicuna_server.asgi.heads import HeaderLimit
 from vicuna_server.asgi.methods import HeadAndOptions
-from vicuna_server.asgi.routes import methods_of
+from vicuna_server.asgi.routes import methods_of, put_first
 from vicuna_server.engine import Engine
 
 __all__ = ["create_app"]
@@ -34,14 +34,16 @@ def create_app(engine: Engine, settings: ServiceSettings, lifecycle: Lifecycle) 
     errors.install(app)
     app.include_router(page.router())
     app.include_router(status.router(engine, settings, lifecycle, metrics))
-    app.include_router(chat.router(service))
-    app.include_router(completions.router(service))
+    completing = chat.router(service), completions.router(service)
+    for router in completing:
+        app.include_router(router)
     app.include_router(responses.router(service))
     app.include_router(embeddings.router(service))
     app.include_router(tokens.router(service))
     counts = counting.CountsRegistry(metrics.on_usage)
     app.include_router(counting.router(counts))
     openapi.install(app)
+    put_first(app, *completing)
     counted = counting.CountingMiddleware(HeaderLimit(app), counts)
     behind: ASGIApp = HeadAndOptions(CloseWhileDraining(counted, lifecycle), partial(methods_of, app))
     if settings.signatures is not None:

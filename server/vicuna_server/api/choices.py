@@ -62,10 +62,13 @@ class Choices:
         Raises:
             VicunaError: A generation failed.
         """
-        source = _one(self._generations[0]) if self.count == 1 else _merged(self._generations)
         try:
-            async with aclosing(source):
-                async for index, chunk in source:
+            if self.count == 1:
+                async for chunk in self._generations[0]:
+                    yield 0, self._generations[0], chunk
+                return
+            async with aclosing(_merged(self._generations)) as merged:
+                async for index, chunk in merged:
                     yield index, self._generations[index], chunk
         finally:
             self.cancel()
@@ -75,11 +78,6 @@ class Choices:
             for generation in self._generations:
                 generation.on_end = None
             self._counts.add(self.used)
-
-
-async def _one(generation: Generation) -> AsyncGenerator[tuple[int, OutputChunk], None]:
-    async for chunk in generation:
-        yield 0, chunk
 
 
 async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, OutputChunk], None]:

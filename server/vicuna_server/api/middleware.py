@@ -60,7 +60,7 @@ class CommonHeaders:
             await self._app(scope, receive, send_with_headers)
         finally:
             route = _route(scope)
-            if route not in _UNLOGGED:
+            if route not in _UNLOGGED and _access.isEnabledFor(logging.INFO):
                 _access.info("%s", _line(scope, route, ident, status, time.monotonic() - started, note))
 
 

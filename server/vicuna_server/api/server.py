@@ -1,6 +1,7 @@
 """Runs the application on a port that is bound already: loads in the background, drains on SIGTERM."""
 
 import asyncio
+import gc
 import logging
 import socket
 
@@ -67,5 +68,8 @@ async def serve(
 
 async def _start_up(engine: Engine, lifecycle: Lifecycle, server: uvicorn.Server) -> None:
     await lifecycle.start_up(engine)
+    # What is there now stays. The garbage collector would look through all of it again and again.
+    gc.collect()
+    gc.freeze()
     if isinstance(lifecycle.failure, VicunaError):
         server.should_exit = True

@@ -1,12 +1,15 @@
-"""The paths of an application and their methods, read from its OpenAPI document."""
+"""The paths of an application and their methods, read from its OpenAPI document; the routes that are tried first."""
 
 import re
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from vicuna_server.page import PAGE_PATHS
 
-__all__ = ["methods_of", "paths_of"]
+__all__ = ["methods_of", "paths_of", "put_first"]
 
 
 def paths_of(app: FastAPI) -> dict[str, set[str]]:
@@ -28,3 +31,18 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(
         "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", path))
     )
+
+
+def put_first(app: FastAPI, *routers: APIRouter) -> None:
+    """Have routes tried before all others, and without FastAPI's look for parameters, of which they have none.
+
+    FastAPI still describes them, where the routers are included too.
+    """
+    found = (one for router in routers for one in router.routes if isinstance(one, APIRoute))
+    app.router.routes[:0] = [_PlainRoute(one.path, one.endpoint, methods=one.methods) for one in found]
+
+
+class _PlainRoute(Route):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, more = super().matches(scope)
+        return match, {**more, "route": self}  # as FastAPI's routes do; metrics and log name it

@@ -1,14 +1,15 @@
 """Server-sent events: a response that notices at once when its client leaves.
 
-Starlette's StreamingResponse detects a disconnect only in some server versions, and has no keep-alive. This one waits
-for the next frame, the disconnect and the keep-alive interval at the same time.
+Starlette's StreamingResponse detects a disconnect only in some server versions, and has no keep-alive. Here one task
+sends the frames, and another waits for its end, the disconnect and the keep-alive interval.
 """
 
 import asyncio
-import json
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 
 def frame(payload: object) -> bytes:
     """Return one event with a JSON payload."""
-    return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + to_json(payload) + b"\n\n"
 
 
 def named_frame(event: Mapping[str, object]) -> bytes:
@@ -69,13 +70,17 @@ class EventStream(Response):
         self._keepalive = keepalive
         self._limit = limit
         self._failed = failed
+        self._started = False
+        self._sent = time.monotonic()
+        self._writing = asyncio.Lock()  # frames and comments come from two tasks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         left = asyncio.ensure_future(_disconnected(receive))
+        sending = asyncio.ensure_future(self._send_frames(send))
         try:
             async with asyncio.timeout(self._limit):
-                await self._pump(left, send)
+                await self._watch(sending, left, send)
         except OverloadedError as error:
             await error_response(error)(scope, receive, send)
         except TimeoutError:
@@ -83,42 +88,47 @@ class EventStream(Response):
             return
         finally:
             left.cancel()
+            sending.cancel()
+            await asyncio.wait((sending,))
             await self._frames.aclose()
 
-    async def _pump(self, left: "asyncio.Future[None]", send: Send) -> None:
-        pending: asyncio.Future[Any] | None = None
-        started = False
-        try:
-            while True:
-                pending = pending or asyncio.ensure_future(anext(self._frames, None))
-                done, _ = await asyncio.wait(
-                    (pending, left), timeout=self._keepalive, return_when=asyncio.FIRST_COMPLETED
-                )
-                if left in done:
-                    return
-                body = _KEEPALIVE
-                if pending in done:
-                    body, pending = self._result(pending, started=started), None
-                if not started:
-                    started = True
-                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                if body is None:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-                    return
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-        finally:
-            if pending is not None:
-                pending.cancel()
-                await asyncio.wait((pending,))
+    async def _watch(self, sending: "asyncio.Future[None]", left: "asyncio.Future[None]", send: Send) -> None:
+        """Wait until all is sent or the client has left; keep the connection alive meanwhile.
 
-    def _result(self, pending: "asyncio.Future[Any]", *, started: bool) -> Any:
-        """Return the frames that came; behind the head, which a comment may have brought, an error is an event."""
+        It wakes once per interval, not once per frame.
+        """
+        while True:
+            silent = time.monotonic() - self._sent
+            done, _ = await asyncio.wait(
+                (sending, left), timeout=self._keepalive - silent, return_when=asyncio.FIRST_COMPLETED
+            )
+            if left in done:
+                return
+            if sending in done:
+                sending.result()
+                return
+            if time.monotonic() - self._sent >= self._keepalive:
+                self._sent = time.monotonic()
+                if not self._writing.locked():  # else the client does not read
+                    await self._write(_KEEPALIVE, send)
+
+    async def _send_frames(self, send: Send) -> None:
         try:
-            return pending.result()
+            async for frames in self._frames:
+                await self._write(frames, send)
         except OverloadedError as error:
-            if not started:
+            if not self._started:
                 raise
-            return self._failed(error) + DONE
+            await self._write(self._failed(error) + DONE, send)  # a comment has brought the head already
+        await self._write(b"", send, more=False)
+
+    async def _write(self, body: bytes, send: Send, *, more: bool = True) -> None:
+        async with self._writing:
+            if not self._started:
+                self._started = True
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            self._sent = time.monotonic()
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

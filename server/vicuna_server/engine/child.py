@@ -4,9 +4,9 @@ It is started when it is first asked, and again after a limit has ended it.
 """
 
 import os
+import socket
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +20,7 @@ __all__ = ["Child"]
 START_SECONDS = 120.0
 """For the process to come up, which takes 0.1 s of processor time."""
 WAIT_SECONDS = 30.0
-"""For one answer by the clock; the process limits its own processor time."""
+"""For one answer by the clock: so long its next bytes may take. The process limits its own processor time."""
 SECONDS_AFTER_ONE = 0.5
 """Of processor time for one question, once one has used up its time: similar ones may follow, and all others wait for
 them."""
@@ -45,6 +45,7 @@ class Child:
         self._module = module
         self._purpose = purpose
         self._first = dict(first or {})
+        self._stream: _Stream | None = None
         self._end: weakref.finalize[..., Any] | None = None
 
     def ask(self, value: Mapping[str, Any]) -> Any:
@@ -53,7 +54,7 @@ class Child:
         Raises:
             OverloadedError: The process cannot be started.
         """
-        answer = _exchange(self._started(), value, WAIT_SECONDS)
+        answer = self._started().exchange(value, WAIT_SECONDS)
         if answer is None or "limit" in answer:
             self.close()  # its memory may still be full
         if answer is None:
@@ -64,54 +65,76 @@ class Child:
         """End the process; the next call starts another."""
         if self._end is not None:
             self._end()
-        self.process = self._end = None
+        self.process = self._stream = self._end = None
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self.process is not None and self.process.poll() is None:
-            return self.process
+    def _started(self) -> "_Stream":
+        if self._stream is not None and self.process is not None and self.process.poll() is None:
+            return self._stream
         self.close()
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         try:
-            process = subprocess.Popen(  # noqa: S603  # a module of ours
-                [sys.executable, "-P", "-m", self._module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C in a terminal is for the server, which drains
-            )
+            process, stream = _start(self._module)
         except OSError as error:
             raise OverloadedError(
                 f"the process for {self._purpose} cannot be started ({error.strerror}); try again in a moment",
                 status=503,
             ) from error
-        self.process, self._end = process, weakref.finalize(self, _stop, process)
-        if _exchange(process, {**self._first, "seconds": self.seconds}, START_SECONDS) is None:
+        self.process, self._stream = process, stream
+        self._end = weakref.finalize(self, _stop, process, stream)
+        if stream.exchange({**self._first, "seconds": self.seconds}, START_SECONDS) is None:
             self.close()
             raise OverloadedError(f"the process for {self._purpose} did not start; try again in a moment", status=503)
-        return process
+        return stream
 
 
-def _exchange(process: subprocess.Popen[bytes], value: Mapping[str, Any], seconds: float) -> Any:
-    """Send a value and return the response; None where the process ended meanwhile."""
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the process has no pipes")
-    guard = threading.Timer(seconds, process.kill)
-    guard.daemon = True
-    guard.start()
-    try:
-        write_frame(process.stdin, value)
-        return read_frame(process.stdout, MOST_ANSWER)
-    except (OSError, ValueError):
-        return None
-    finally:
-        guard.cancel()
+class _Stream:
+    """Our end of what a process has as its standard input and output; unlike a pipe's, its calls can time out."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._source, self._sink = end.makefile("rb"), end.makefile("wb")
+
+    def exchange(self, value: Mapping[str, Any], seconds: float) -> Any:
+        """Send a value and return the response; None where the process has ended, or sends nothing for so long."""
+        self._end.settimeout(seconds)
+        try:
+            write_frame(self._sink, value)
+            return read_frame(self._source, MOST_ANSWER)
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Close it, whatever is left in it."""
+        with suppress(OSError):  # data may be left that cannot be written
+            self._sink.close()
+        self._source.close()
+        self._end.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _start(module: str) -> tuple[subprocess.Popen[bytes], _Stream]:
+    """Start a process that runs a module of ours.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    ours, theirs = socket.socketpair()
+    stream = _Stream(ours)
+    with theirs:
+        try:
+            process = subprocess.Popen(  # noqa: S603  # a module of ours
+                [sys.executable, "-P", "-m", module],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                start_new_session=True,  # a Ctrl-C in a terminal is for the server, which drains
+            )
+        except OSError:
+            stream.close()
+            raise
+    return process, stream
+
+
+def _stop(process: subprocess.Popen[bytes], stream: _Stream) -> None:
     process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):  # data may be left that cannot be written
-                pipe.close()
+    stream.close()
     process.wait()

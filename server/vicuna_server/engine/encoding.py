@@ -1,6 +1,7 @@
 """Conversations and texts to token ids, with the model's tokenizer and chat template."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from vicuna_contract.templates import NO_TEMPLATE
 from vicuna_server.engine import ChatPrompt, PromptInput
@@ -121,8 +122,8 @@ class PromptEncoder:
             shown: Those that are not.
         """
         added = self._tokenizer.added_tokens.items()
-        if not skip_special_tokens or not any(token.special and token.content in shown for _, token in added):
-            return lambda ids: self.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        if not (skip_special_tokens and shown and any(token.special and token.content in shown for _, token in added)):
+            return partial(self._tokenizer.decode, skip_special_tokens=skip_special_tokens)
         hidden = {number for number, token in added if token.special and token.content not in shown}
         return lambda ids: self.decode([one for one in ids if one not in hidden], skip_special_tokens=False)
 

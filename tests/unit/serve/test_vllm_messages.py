@@ -1,7 +1,6 @@
 """What goes to a vLLM server and what comes from it, as bytes."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ from vicuna_server.engine.vllm.client import Health, VllmClient
 from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
 from vicuna_server.engine.vllm.counters import Cache, cache_of, own_lines, progress_of
 from vicuna_server.engine.vllm.drained import DrainedFile
-from vicuna_server.engine.vllm.events import Event, Likelihood, events, read_event
+from vicuna_server.engine.vllm.events import Event, EventReader, Likelihood, read_event
 from vicuna_server.engine.vllm.failures import failed_response, failure
 from vicuna_server.engine.vllm.progress import Progress
 from vicuna_server.engine.vllm.scoring import prompt_tokens
@@ -77,13 +76,8 @@ def test_likelihoods_of_a_prompt_are_asked_for_with_one_token_behind() -> None:
     assert (body["prompt_logprobs"], body["max_tokens"], body["cache_salt"]) == (3, 1, "s")
 
 
-async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
-
-
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_events_are_read_however_they_are_cut(size: int) -> None:
+def test_events_are_read_however_they_are_cut(size: int) -> None:
     choice = {"index": 0, "text": "a\u2028b\x85c", "token_ids": [4, 5], "logprobs": None, "finish_reason": None}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 16}}
     lines = [
@@ -95,10 +89,24 @@ async def test_events_are_read_however_they_are_cut(size: int) -> None:
         "",
         "data: [DONE]",
         "",
-        "data: after the end",
+        'data: {"choices": []}',
+        "",
     ]
-    found = [event async for event in events(pieces("\n".join(lines).encode(), size))]
+    found: list[Event] = []
+
+    def take(event: Event) -> bool:
+        found.append(event)
+        return False
+
+    data, reader = "\n".join(lines).encode(), EventReader(take)
+    assert any(reader.read(data[start : start + size]) for start in range(0, len(data), size))
     assert found == [Event((4, 5)), Event(cached_tokens=16)]
+
+
+def test_no_event_is_read_behind_the_one_that_is_enough() -> None:
+    reader = EventReader(lambda event: event.cached_tokens == 1)
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": 1}}}\n'
+    assert reader.read(usage + b"data: not JSON\n")
 
 
 def test_alternatives_come_likeliest_first_wherever_the_token_itself_stands() -> None:

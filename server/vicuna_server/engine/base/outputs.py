@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
@@ -87,7 +88,7 @@ class OutputChunk:
 
 @dataclass(slots=True)
 class Generation:
-    """An accepted request: iterate it for chunks; the last has a finish reason. Lives on one event loop.
+    """An accepted request: iterate it once for chunks; the last has a finish reason. Lives on one event loop.
 
     Attributes:
         prompt_tokens: Length of the encoded prompt, BOS included.
@@ -108,14 +109,17 @@ class Generation:
     tokens: int = 0
     on_end: Callable[[], object] | None = None
     over: bool = False
-    _events: asyncio.Queue[OutputChunk | VicunaError] = field(default_factory=asyncio.Queue)
+    _events: deque[OutputChunk | VicunaError] = field(default_factory=deque)
+    _arrived: "asyncio.Future[None] | None" = None
     _ended: bool = False
 
     def push(self, event: OutputChunk | VicunaError) -> None:
         """Add the next chunk, or the failure that ends it; nothing counts after the end. On the event loop only."""
         if self.over:
             return
-        self._events.put_nowait(event)
+        self._events.append(event)
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
         if isinstance(event, OutputChunk):
             self.tokens = event.tokens
         if isinstance(event, VicunaError) or event.finish_reason is not None:
@@ -136,7 +140,10 @@ class Generation:
     async def __anext__(self) -> OutputChunk:
         if self._ended:
             raise StopAsyncIteration
-        event = await self._events.get()
+        while not self._events:
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        event = self._events.popleft()
         if isinstance(event, VicunaError):
             self._ended = True
             raise event

@@ -1,8 +1,7 @@
-"""HTTP to one vLLM server, on this machine as a rule. The only module of the engine that opens connections."""
+"""HTTP to one vLLM server, on this machine as a rule. Only this module and `reply` open connections."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,8 +10,9 @@ import aiohttp
 
 from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.engine.vllm.completion import COMPLETIONS_PATH
-from vicuna_server.engine.vllm.events import Event, events
+from vicuna_server.engine.vllm.events import Event, EventReader
 from vicuna_server.engine.vllm.failures import failed_response, unavailable
+from vicuna_server.engine.vllm.reply import Reply
 from vicuna_server.errors import EngineError
 
 __all__ = ["Health", "Served", "VllmClient"]
@@ -121,30 +121,41 @@ class VllmClient:
             raise failed_response(status, content)
         return json.loads(content)
 
-    @asynccontextmanager
-    async def streamed(self, body: Mapping[str, object]) -> AsyncIterator[AsyncGenerator[Event, None]]:
-        """Ask for a stream; leaving the block closes the connection, at which vLLM stops generating.
+    async def stream(
+        self, body: Mapping[str, object], begun: Callable[[], object], take: Callable[[Event], bool]
+    ) -> None:
+        """Ask for a stream; at its end, and where this is cancelled, the connection is closed: vLLM then stops.
+
+        Args:
+            body: What is asked.
+            begun: Called when the head of the response has come.
+            take: Called with each event as it comes; returns whether no more is wanted.
 
         Raises:
             RequestError: vLLM refuses the request.
             OverloadedError: It cannot answer now.
-            EngineError: The connection broke behind the head of the response.
+            EngineError: The connection broke behind the head of the response; or an event cannot be read.
         """
         try:
-            response = await self._http.post(COMPLETIONS_PATH, json=body)
-        except CONNECTION_LOST as error:
-            raise unavailable(_why(error)) from error
-        try:
-            if response.status != 200:
-                raise failed_response(response.status, await response.read())
-            async with aclosing(events(response.content.iter_any())) as stream:
-                yield stream
-        except CONNECTION_LOST as error:
-            raise EngineError(
-                "EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}"
+            reply = await Reply.to(f"{self._url}{COMPLETIONS_PATH}", body, CONNECT_SECONDS)
+        except OSError as error:
+            raise unavailable(
+                "does not answer" if isinstance(error, TimeoutError) else "refuses connections"
             ) from error
-        finally:
-            response.close()
+        async with reply:
+            try:
+                status = await reply.status()
+                if status != 200:
+                    raise failed_response(status, await reply.whole())
+            except OSError as error:
+                raise unavailable(_why(error)) from error
+            begun()
+            try:
+                await reply.each(EventReader(take).read)
+            except OSError as error:
+                raise EngineError(
+                    "EngineLost", f"the vllm engine was lost in the middle of an answer: {_why(error)}"
+                ) from error
 
     @property
     def _http(self) -> aiohttp.ClientSession:

@@ -3,14 +3,14 @@
 The lines are cut at line feeds alone: a token's text may hold other letters that Unicode calls ends of lines.
 """
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from vicuna_server.errors import EngineError
 
-__all__ = ["Event", "Likelihood", "events", "read_event"]
+__all__ = ["Event", "EventReader", "Likelihood", "read_event"]
 
 _DATA = b"data:"
 _DONE = b"[DONE]"
@@ -24,8 +24,7 @@ class Likelihood(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What one event says.
 
     Attributes:
@@ -43,22 +42,31 @@ class Event:
     error: Mapping[str, Any] | None = None
 
 
-async def events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[Event, None]:
-    """Yield the events of a response's body up to `[DONE]`.
+class EventReader:
+    """Reads the events of one response's body, up to `[DONE]`.
 
-    Raises:
-        EngineError: `EngineIncompatible`.
+    Args:
+        take: Called with each event; returns whether no more is wanted.
     """
-    held = b""
-    async for piece in pieces:
-        *lines, held = (held + piece).split(b"\n")
+
+    def __init__(self, take: Callable[[Event], bool]) -> None:
+        self._take = take
+        self._held = b""
+
+    def read(self, piece: bytes) -> bool:
+        """Take the next piece of the body; return whether no more is wanted.
+
+        Raises:
+            EngineError: `EngineIncompatible`; whatever `take` raises.
+        """
+        *lines, self._held = (self._held + piece).split(b"\n")
         for line in lines:
             if not line.startswith(_DATA):
                 continue  # an empty line, or a comment that keeps the connection alive
             data = line[len(_DATA) :].strip()
-            if data == _DONE:
-                return
-            yield read_event(data)
+            if data == _DONE or self._take(read_event(data)):
+                return True
+        return False
 
 
 def read_event(data: bytes) -> Event:
@@ -68,7 +76,7 @@ def read_event(data: bytes) -> Event:
         EngineError: `EngineIncompatible`: it is not as vLLM 0.32 writes it.
     """
     try:
-        said = json.loads(data)
+        said = from_json(data)
         if "error" in said:
             return Event(error=dict(said["error"]))
         cached = _cached(said.get("usage"))

@@ -111,15 +111,18 @@ class Run:
 
     async def _ask(self) -> None:
         """Take in what vLLM sends until the answer is over; the connection is closed then."""
-        async with self.shared.client.streamed(self.body) as events:
-            self.generation.begun = True
-            self.shared.stats.prompt_tokens += self.generation.prompt_tokens
-            async for event in events:
-                self.shared.progress.move()
-                self._take(event)
-                # vLLM tells last what its cache has spared. Where a stop string ends the answer here, it does not come.
-                if self._last is not None and (not self._ended_there or event.cached_tokens is not None):
-                    return
+        await self.shared.client.stream(self.body, self._begin, self._on_event)
+
+    def _begin(self) -> None:
+        self.generation.begun = True
+        self.shared.stats.prompt_tokens += self.generation.prompt_tokens
+
+    def _on_event(self, event: Event) -> bool:
+        """Take in an event; return whether the answer is over."""
+        self.shared.progress.move()
+        self._take(event)
+        # vLLM tells last what its cache has spared. Where a stop string ends the answer here, it does not come.
+        return self._last is not None and (not self._ended_there or event.cached_tokens is not None)
 
     def _take(self, event: Event) -> None:
         if event.error is not None:
