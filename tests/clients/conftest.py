@@ -41,6 +41,15 @@ def scripted(through_gateway: bool) -> Served:
 
 
 @pytest.fixture(scope="session")
+def trained(through_gateway: bool) -> Served:
+    """Return SmolLM2, in float32: what it says at temperature 0 is always the same."""
+    if "VICUNA_TRAINED_URL" not in os.environ:
+        pytest.skip("the server of SmolLM2 does not run; use make test-clients-full")
+    where = os.environ["VICUNA_GATEWAY_URL" if through_gateway else "VICUNA_TRAINED_URL"]
+    return Served(where + "/v1", os.environ["VICUNA_TRAINED_MODEL"])
+
+
+@pytest.fixture(scope="session")
 def expected() -> list[dict[str, Any]]:
     """Return what transformers says of some texts."""
     judged: list[dict[str, Any]] = json.loads(Path(os.environ["VICUNA_EXPECTED"]).read_text())

@@ -13,11 +13,17 @@ from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import SecretStr
-from weather import QUESTION, City, weather
+from weather import BOTH, QUESTION, City, weather
 
 NO_KEY = SecretStr("none")
 TOOL = tool(weather)
 NOTES = ["The llama eats hay.", "zzz zzz zzz zzz", "0123 4567 89 0123"]
+
+
+@tool
+def clock() -> str:
+    """Tell the time."""
+    return "It is noon"
 
 
 @pytest.fixture(params=[False, True], ids=["chat", "responses"])
@@ -66,6 +72,21 @@ def test_an_agents_loop_ends_with_an_answer(chat: ChatOpenAI) -> None:
         history += [TOOL.invoke(call) for call in history[-1].tool_calls]
     assert [message.type for message in history] == ["human", "ai", "tool", "ai"]
     assert "sunny" in history[-1].text
+
+
+def test_two_calls_of_one_answer_have_their_results(chat: ChatOpenAI) -> None:
+    subject = chat.bind_tools([clock, TOOL])
+    whole = subject.invoke(BOTH)
+    first, *others = subject.stream(BOTH)
+    for message in (whole, sum(others, first)):
+        assert [(call["name"], set(call["args"])) for call in message.tool_calls] == [
+            ("weather", {"city"}),
+            ("clock", set()),
+        ]
+        results = [{"weather": TOOL, "clock": clock}[call["name"]].invoke(call) for call in message.tool_calls]
+        assert len({result.tool_call_id for result in results}) == 2
+        answer = subject.invoke([HumanMessage(BOTH), message, *results])
+        assert "noon" in answer.text
 
 
 def test_a_chat_about_documents(scripted: Served, chat: ChatOpenAI) -> None:

@@ -7,13 +7,14 @@ import openai
 import pytest
 from conftest import Served
 from pydantic import BaseModel
-from weather import QUESTION, SCHEMA, TOOL, City
+from weather import BOTH, QUESTION, SCHEMA, TOOL, City
 
 ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
 GREETED: list[Any] = [{"role": "user", "content": "Hello"}]
 CLOCK: Any = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
 NAMED: Any = {"type": "function", "function": {"name": "clock"}}
 FLAT: Any = {"type": "function", "name": "weather", "strict": True, "parameters": SCHEMA}
+FLAT_CLOCK: Any = {"type": "function", "name": "clock", "parameters": {"type": "object", "properties": {}}}
 
 
 class Arguments(BaseModel):
@@ -64,6 +65,36 @@ def test_calls_come_in_pieces_as_they_come_whole(client: openai.OpenAI, scripted
     assert Arguments.model_validate(call.function.parsed_arguments) == Arguments.model_validate_json("".join(told))
     assert call.id.startswith("call_")
     assert call.id != whole.id
+
+
+def test_two_calls_of_one_answer(client: openai.OpenAI, scripted: Served, ask: Any) -> None:
+    question: list[Any] = [{"role": "user", "content": BOTH}]
+    whole = ask(question).message.tool_calls
+    with client.chat.completions.stream(model=scripted.model, messages=question, tools=[CLOCK, TOOL]) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        streamed = stream.get_final_completion().choices[0].message.tool_calls or ()
+    for calls in (whole, streamed, done):
+        told = calls if calls is done else [call.function for call in calls]
+        assert [call.name for call in told] == ["weather", "clock"]
+        assert [call.arguments for call in told] == [call.function.arguments for call in whole]
+    assert [event.index for event in done] == [0, 1]
+    assert len({call.id for calls in (whole, streamed) for call in calls}) == 4
+    (one,) = ask(question, parallel_tool_calls=False).message.tool_calls
+    assert one.function.name == "weather"
+
+
+def test_two_calls_of_one_response(client: openai.OpenAI, scripted: Served) -> None:
+    fields: Any = {"model": scripted.model, "input": BOTH, "tools": [FLAT_CLOCK, FLAT]}
+    whole = client.responses.create(**fields).output
+    with client.responses.stream(**fields) as stream:
+        places = [event.output_index for event in stream if event.type == "response.output_item.done"]
+        streamed = stream.get_final_response().output
+    assert places == [0, 1]
+    for items in (whole, streamed):
+        calls: list[Any] = list(items)
+        assert [(call.type, call.name) for call in calls] == [("function_call", "weather"), ("function_call", "clock")]
+        assert [set(json.loads(call.arguments)) for call in calls] == [{"city"}, set()]
+    assert len({ident for item in (*whole, *streamed) for ident in (item.id, getattr(item, "call_id", None))}) == 8
 
 
 def test_a_pydantic_tool_is_parsed(client: openai.OpenAI, scripted: Served) -> None:

@@ -1,12 +1,14 @@
-"""What the tests ask for: an object, and a tool whose name is in the question, so that the scripted engine calls it."""
+"""What the tests ask for: an object, and tools that a question names, so that the scripted engine calls them."""
 
 from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["QUESTION", "SCHEMA", "TOOL", "City", "weather"]
+__all__ = ["BOTH", "QUESTION", "SCHEMA", "TOOL", "City", "weather"]
 
 QUESTION = "What is the weather in Paris?"
+BOTH = "What is the weather in Paris, and what does the clock say?"
+"""Names two tools: they are called in one answer."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},

@@ -1,10 +1,14 @@
-"""Runs a command with a model server and a gateway beside it: `python tests/clients/with_server.py COMMAND…`.
+"""Runs a command with model servers and a gateway beside it.
+
+    python tests/clients/with_server.py [--trained] COMMAND…
 
 There are two models. One is random, of two layers, and its tokens are bytes; it never ends an answer by itself. The
-other is the scripted engine, which calls a tool that the user names, writes what a schema asks for and echoes else.
-The command finds in its environment `VICUNA_URL` and `VICUNA_SCRIPTED_URL` (the servers), `VICUNA_GATEWAY_URL`,
-`VICUNA_MODEL`, `VICUNA_SCRIPTED_MODEL`, `VICUNA_TOKENIZER` (the random model's folder) and `VICUNA_EXPECTED`: a JSON
-file with what transformers says of some texts.
+other is the scripted engine, which calls the tools that the user names, writes what a schema asks for and echoes else.
+With `--trained` there is a third: SmolLM2, merged of the demo's base and delta.
+
+The command finds in its environment `VICUNA_URL`, `VICUNA_SCRIPTED_URL` and `VICUNA_TRAINED_URL` (the servers),
+`VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_SCRIPTED_MODEL`, `VICUNA_TRAINED_MODEL`, `VICUNA_TOKENIZER` (the random
+model's folder) and `VICUNA_EXPECTED`: a JSON file with what transformers says of some texts.
 """
 
 import json
@@ -14,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,36 +31,55 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.serving import MODEL, write_tiny_model
 
-SCRIPTED = "scripted"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTED, TRAINED = "scripted", "trained"
 PAIRS = [("The capital of France is", " Paris"), ("2 + 2 =", " 4"), ("Grüße aus", " Köln")]
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 LOOPBACK = ["--host", "127.0.0.1", "--port", "0", "--access-log", "off"]
 
 
 def main(command: list[str]) -> int:
     """Return the command's exit status."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = write_tiny_model(Path(scratch) / "model", endless=True)
-        expected = Path(scratch) / "expected.json"
-        serve = ["serve", "--model", str(folder), "--served-name"]
-        gateway = ["gateway", "--no-keys", "--metrics-port", "0"]
-        with (
-            _running(Path(scratch) / "server.log", *serve, MODEL, "--dtype", "float32") as server,
-            _running(Path(scratch) / "scripted.log", *serve, SCRIPTED, "--engine", "scripted") as scripted,
-            _running(Path(scratch) / "gateway.log", *gateway, *_upstreams(server, scripted)) as front,
-        ):
-            expected.write_text(json.dumps([_judged(folder, *pair) for pair in PAIRS]))
-            found = {"VICUNA_URL": server, "VICUNA_GATEWAY_URL": front, "VICUNA_MODEL": MODEL}
-            found |= {"VICUNA_SCRIPTED_URL": scripted, "VICUNA_SCRIPTED_MODEL": SCRIPTED}
-            found |= {"VICUNA_TOKENIZER": str(folder), "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
-            environment = {**os.environ, **found}
-            environment.pop("PYTHONPATH", None)  # the clients have an environment of their own
-            return subprocess.run(command, env=environment, check=False).returncode
+    trained = command[:1] == ["--trained"]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as started:
+        scratch = Path(folder)
+        tiny, expected = write_tiny_model(scratch / "model", endless=True), scratch / "expected.json"
+
+        def start(name: str, *words: str) -> Callable[[], str]:
+            return started.enter_context(_running(scratch / f"{name}.log", *words))
+
+        def serve(name: str, model: Path, *options: str) -> Callable[[], str]:
+            return start(name, "serve", "--model", str(model), "--served-name", name, *options)
+
+        starting = {
+            MODEL: serve(MODEL, tiny, "--dtype", "float32"),
+            SCRIPTED: serve(SCRIPTED, tiny, "--engine", "scripted"),
+        }
+        if trained:
+            starting[TRAINED] = serve(TRAINED, _merged(scratch / "artifacts"), "--dtype", "float32")
+        servers = {name: address() for name, address in starting.items()}
+        upstreams = [word for name, url in servers.items() for word in ("--upstream", f"{name}={url}")]
+        gateway = ["gateway", "--no-keys", "--metrics-port", "0", *upstreams]
+        front = start("gateway", *gateway)()
+        expected.write_text(json.dumps([_judged(tiny, *pair) for pair in PAIRS]))
+        found = {"VICUNA_URL": servers[MODEL], "VICUNA_GATEWAY_URL": front, "VICUNA_MODEL": MODEL}
+        for name in {*servers} - {MODEL}:
+            found |= {f"VICUNA_{name.upper()}_URL": servers[name], f"VICUNA_{name.upper()}_MODEL": name}
+        found |= {"VICUNA_TOKENIZER": str(tiny), "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **found}
+        environment.pop("PYTHONPATH", None)  # the clients have an environment of their own
+        return subprocess.run(command[trained:], env=environment, check=False).returncode
 
 
-def _upstreams(server: str, scripted: str) -> list[str]:
-    """Return the gateway's words for both models."""
-    return ["--upstream", f"{MODEL}={server}", "--upstream", f"{SCRIPTED}={scripted}"]
+def _merged(root: Path) -> Path:
+    """Return the artifact that `vicuna-server merge` makes of the demo's pair."""
+    pair = Path(os.environ.get("VICUNA_DEMO_DIR", ROOT / ".demo" / "pair")).absolute()
+    subprocess.run([sys.executable, str(ROOT / "hack" / "demo_pair.py"), "--output", str(pair)], check=True)
+    inputs = ["--base", f"file://{pair}/base", "--delta", f"file://{pair}/delta", "--dtype", "float16"]
+    merge = [sys.executable, "-m", "vicuna_server", "merge", *inputs, "--output", str(root)]
+    subprocess.run(merge, check=True, capture_output=True)
+    (folder,) = (path.parent for path in root.glob("*/vicuna-manifest.json"))
+    return folder
 
 
 def _judged(folder: Path, context: str, continuation: str) -> dict[str, object]:
@@ -72,12 +96,12 @@ def _judged(folder: Path, context: str, continuation: str) -> dict[str, object]:
 
 
 @contextmanager
-def _running(log: Path, *words: str) -> Iterator[str]:
-    """Run a command of `vicuna-server` until the block ends; its address, once it is ready."""
+def _running(log: Path, *words: str) -> Iterator[Callable[[], str]]:
+    """Run a command of `vicuna-server` until the block ends; yield what waits until it is ready and says where."""
     with log.open("w") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "vicuna_server", *words, *LOOPBACK], stderr=stderr)
         try:
-            yield _address(process, log)
+            yield partial(_address, process, log)
         finally:
             process.terminate()
             process.wait()

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from support.schemas import SCHEMAS
-from support.serving import running
+from support.serving import running, tiny_engine
 from vicuna_server.artifacts.manifest import Manifest
 from vicuna_server.constraints import JsonSchema
 from vicuna_server.engine import ChatPrompt, GenerationRequest
@@ -135,30 +135,34 @@ def assert_equal_but_for_ties(tokens: list[int], wanted: list[int], logits: tupl
     assert len(tokens) == len(wanted)
 
 
-async def answers_under(schema: Any, engine: BuiltinEngine, count: int) -> int:
-    """Return how many of so many answers at temperature 1 end by themselves; all of those are valid."""
-    text = json.dumps(schema)
-    example = "".join(sample(grammar_of(JsonSchema(text))["text"]))
-    prompt = ChatPrompt((Message("user", f"Write one more example of this JSON: {example}"),))
-    ready = await engine.constrain(JsonSchema(text))
+ANSWERS, MOST_TOKENS, LEAST_ENDED = 50, 512, 40
 
-    async def answer(seed: int) -> bool:
-        async with await engine.submit(GenerationRequest(prompt, 512, seed=seed, constraint=ready)) as generation:
-            chunks = [chunk async for chunk in generation]
-        if chunks[-1].finish_reason == "length":
-            return False
-        value = json.loads("".join(chunk.text for chunk in chunks))
-        jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
-        return True
 
-    return sum(await asyncio.gather(*map(answer, range(count))))
+def asked_for(schema: Any) -> ChatPrompt:
+    """Return what a user would write who wants an object: an example of it."""
+    example = "".join(sample(grammar_of(JsonSchema(json.dumps(schema)))["text"]))
+    return ChatPrompt((Message("user", f"Write one more example of this JSON: {example}"),))
+
+
+async def answer_under(schema: Any, engine: BuiltinEngine, seed: int) -> str:
+    """Return why an answer at temperature 1 ended; it is valid unless there was no room for more."""
+    ready = await engine.constrain(JsonSchema(json.dumps(schema)))
+    request = GenerationRequest(asked_for(schema), MOST_TOKENS, temperature=1.0, seed=seed, constraint=ready)
+    async with await engine.submit(request) as generation:
+        chunks = [chunk async for chunk in generation]
+    text, reason = "".join(chunk.text for chunk in chunks), str(chunks[-1].finish_reason)
+    assert reason in ("stop", "length")
+    if reason == "stop":
+        jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
+    return reason
 
 
 @pytest.mark.full
-@pytest.mark.timeout(3600)
-async def test_answers_under_a_schema_are_valid_and_most_end_by_themselves(artifact: Path) -> None:
-    engine = BuiltinEngine(LoadSettings(artifact, dtype="float32", max_concurrency=50))
-    await engine.load()
-    ended = {name: await answers_under(schema, engine, 50) for name, schema in SCHEMAS.items()}
-    await engine.close()
-    assert min(ended.values()) >= 40, ended
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", SCHEMAS)
+async def test_answers_under_a_schema_are_valid_and_most_end_by_themselves(name: str, smollm2: Path) -> None:
+    async with tiny_engine(smollm2, dtype="auto", max_concurrency=ANSWERS) as engine:
+        reasons = await asyncio.gather(*(answer_under(SCHEMAS[name], engine, seed) for seed in range(ANSWERS)))
+    ended = reasons.count("stop")
+    print(f"{name}: {ended} of {ANSWERS} answers ended by themselves")  # pytest -rP shows it
+    assert ended >= LEAST_ENDED

@@ -120,11 +120,11 @@ def write_tiny_model(
 
 @asynccontextmanager
 async def tiny_engine(folder: Path, **settings: Any) -> AsyncIterator[Any]:
-    """Load a tiny model into an engine of its own, in float32."""
+    """Load a tiny model into an engine of its own; in float32, unless the settings say otherwise."""
     from vicuna_server.engine.builtin.engine import BuiltinEngine
     from vicuna_server.engine.settings import LoadSettings
 
-    subject = BuiltinEngine(LoadSettings(folder, dtype="float32", **{"max_concurrency": 4, **settings}))
+    subject = BuiltinEngine(LoadSettings(folder, **{"dtype": "float32", "max_concurrency": 4, **settings}))
     await subject.load()
     try:
         yield subject

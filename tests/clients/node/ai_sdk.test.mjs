@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
+import { z } from "zod";
 
 import { City, Where, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
 
@@ -12,6 +13,7 @@ const compatible = createOpenAICompatible({ name: "vicuna", baseURL, apiKey, inc
 const official = createOpenAI({ baseURL, apiKey });
 const asked = { prompt: "Hi", maxOutputTokens: 8, temperature: 0, maxRetries: 0 };
 const weather = tool({ description: "weather", inputSchema: Where, execute: async () => "sunny" });
+const clock = tool({ description: "clock", inputSchema: z.object({}), execute: async () => "noon" });
 
 // The model that calls tools, by every provider.
 const place = { baseURL: scripted.baseURL, apiKey };
@@ -66,6 +68,19 @@ for (const [name, actor] of Object.entries(ACTORS)) {
     const stream = streamText(call);
     assert.equal(await joined(stream.textStream), whole.text);
     assert.equal((await stream.steps)[0].toolCalls[0].toolName, "weather");
+  });
+
+  test(`two calls of one answer: ${name}`, async () => {
+    const both = { ...call, prompt: `${question} What does the clock say?`, tools: { clock, weather } };
+    const whole = await generateText(both);
+    const stream = streamText(both);
+    await joined(stream.textStream);
+    for (const [first, second] of [whole.steps, await stream.steps]) {
+      assert.deepEqual(first.toolCalls.map(({ toolName }) => toolName), ["weather", "clock"]);
+      assert.equal(new Set(first.toolCalls.map(({ toolCallId }) => toolCallId)).size, 2);
+      assert.deepEqual(first.toolResults.map(({ output }) => output), ["sunny", "noon"]);
+      assert.match(second.text, /noon/);
+    }
   });
 
   test(`a tool that must be called: ${name}`, async () => {

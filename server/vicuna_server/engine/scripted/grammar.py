@@ -1,8 +1,8 @@
 """The scripted engine's answers under a constraint: one text that a grammar allows, always the same.
 
 It is written letter by letter: what closes a string, an array or an object comes first, then the letter that was used
-least, so that every repetition ends. With tools, the one whose name the user's last message has is called; where none
-is named and none must be, the answer is text.
+least, so that every repetition ends. With tools, those are called whose names the user's last message has, in its
+order, or the first of them where one call may come; where none is named and none must be, the answer is text.
 """
 
 from collections import Counter
@@ -30,9 +30,10 @@ def scripted_format(constraint: Constraint, text: str) -> ScriptedFormat:
         (form.begin, _sample_of(ToolCalls(constraint.trigger, (form,), required=True, parallel=False)))
         for form in constraint.forms
     )
+    between = constraint.between if constraint.parallel else None
     if constraint.required:
-        return ScriptedFormat(calls[0][1], calls)
-    return ScriptedFormat(None if constraint.otherwise is None else _sample_of(constraint.otherwise), calls)
+        return ScriptedFormat(calls[0][1], calls, between)
+    return ScriptedFormat(None if constraint.otherwise is None else _sample_of(constraint.otherwise), calls, between)
 
 
 def sample(text: str) -> tuple[str, ...]:

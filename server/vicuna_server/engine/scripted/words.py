@@ -1,6 +1,7 @@
 """The scripted engine's tokens, which are words: their text, likelihoods and vectors."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,7 +41,7 @@ class Script:
         text: The prompt's.
         last: What is to be echoed.
         stops: The template's stop strings.
-        asked_for: Names of tools that the last message has, where it is a user's.
+        asked_for: Names of tools that the last message has, where it is a user's, in the order in which they come.
     """
 
     text: str
@@ -68,11 +69,22 @@ def chat_script(prompt: ChatPrompt, template: Template | None) -> Script:
     system = None if template is None else template.system
     conversation = Conversation.of(as_text(settled(prompt.messages), prompt.tools, system))
     last, said = conversation.turns[-1].content, prompt.messages[-1]
-    named = tuple(tool.name for tool in prompt.tools if said.role == "user" and tool.name in said.content)
+    named = _named(said.content, [tool.name for tool in prompt.tools]) if said.role == "user" else ()
     if template is None:
         return Script("\n".join(message.content for message in conversation.messages()), last, (), named)
     rendered = template.render(conversation)
     return Script(rendered.text(), last, rendered.stop, named)
+
+
+def _named(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a text has as whole words, in its order."""
+    found = {name: place for name in names if (place := _place(name, text)) is not None}
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def _place(name: str, text: str) -> int | None:
+    found = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+    return found and found.start()
 
 
 class Saying(NamedTuple):
@@ -96,15 +108,22 @@ class ScriptedFormat:
     Attributes:
         text: The answer without a call; None: any text.
         calls: The answer that calls a tool, by the text in front of its arguments.
+        between: Text between two calls; None: there is one at most.
     """
 
     text: tuple[str, ...] | None
     calls: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    between: str | None = None
 
     def answer(self, asked_for: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return the answer to a message that has these tools' names; None: any text."""
-        named = (one for name in asked_for for begin, one in self.calls if name in begin)
-        return next(named, self.text)
+        """Return the answer to a message that has these tools' names, a call for each; None: any text."""
+        called = [one for name in asked_for for begin, one in self.calls if _place(name, begin) is not None]
+        if not called:
+            return self.text
+        first, *others = called
+        if self.between is None:
+            return first
+        return (*first, *(piece for one in others for piece in (self.between, *one)))
 
 
 def format_of(ready: PreparedConstraint) -> ScriptedFormat:
