@@ -17,7 +17,7 @@ from vicuna_server.constraints import JsonSchema
 from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.grammar.matching import BYTES, byte_tokenizer, make_matcher
 from vicuna_server.engine.grammar.process import grammar_of
-from vicuna_server.engine.scripted_grammar import sample
+from vicuna_server.engine.scripted.grammar import sample
 
 pytestmark = pytest.mark.long  # hundreds of schemas; a model
 MOST_STEPS = 400

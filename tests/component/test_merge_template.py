@@ -14,7 +14,7 @@ from support.pieces import train
 from vicuna_contract.names import MANIFEST_NAME
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.artifacts.manifest import Manifest
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.choosing import choose_template
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.settings import LoadSettings

@@ -45,26 +45,16 @@ def encoder(live: Running) -> PromptEncoder:
 def calls(live: Running) -> Iterator[list[str]]:
     """What the tokenizer is called with."""
     seen: list[str] = []
-    one = encoder(live)
-    real = one._tokenizer
+    tokenizer = encoder(live)._tokenizer
+    real = tokenizer.encode
 
-    class Spy:
-        def encode(self, text: str, **options: Any) -> Any:
-            seen.append(text)
-            return real.encode(text, **options)
+    def spied(text: str, **options: Any) -> list[int]:
+        seen.append(text)
+        return real(text, **options)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-    one._tokenizer = cast(Any, Spy())
-    if one._jinja is not None:
-        one._jinja._tokenizer = one._tokenizer
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "encode", spied)
         yield seen
-    finally:
-        one._tokenizer = real
-        if one._jinja is not None:
-            one._jinja._tokenizer = real
 
 
 def talk(count: int, letters: int) -> list[dict[str, str]]:

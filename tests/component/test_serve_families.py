@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from support.checkpoints import write_tokenizer
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.settings import LoadSettings
 

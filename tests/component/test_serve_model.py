@@ -22,7 +22,7 @@ from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.builtin.loading import LoadSettings
 from vicuna_server.engine.grammar.process import grammar_of
 from vicuna_server.engine.opening import check_folder, create_engine
-from vicuna_server.engine.scripted_grammar import sample
+from vicuna_server.engine.scripted.grammar import sample
 from vicuna_server.errors import InputError
 from vicuna_server.prompts import Message
 

@@ -9,8 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from support.serving import write_tiny_model
-from vicuna_server.engine import EngineStats, GenerationRequest
-from vicuna_server.engine.base import Generation
+from vicuna_server.engine import EngineStats, Generation, GenerationRequest
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
 from vicuna_server.engine.builtin.decoder import TransformersDecoder
 from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model

@@ -271,7 +271,11 @@ async def test_histories_of_other_servers_are_answered(messages: list[Any]) -> N
 @pytest.mark.parametrize(
     ("change", "param", "said"),
     [
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "not supported by this server; send functions"),
+        (
+            {"tools": [{"type": "web_search"}]},
+            "tools.0.type",
+            "this server runs no tools itself; offer a function",
+        ),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0.type", "'custom'"),
         ({"tools": [WEATHER, WEATHER]}, "tools", "two of them are called 'weather'"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "not a tool's name"),

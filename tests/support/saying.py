@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vicuna_server.engine import Generation, GenerationRequest, OutputChunk, TokenLogprob
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.engine.scripted_words import script_of
+from vicuna_server.engine.scripted.words import script_of
 from vicuna_server.tools.chat_format import PLAIN, ChatFormat
 
 __all__ = ["SayingEngine"]

@@ -10,7 +10,8 @@ from vicuna_contract.names import TRIMMED_HEADER
 from vicuna_server.api.chat_parts import ChatParts
 from vicuna_server.api.choices import Choices
 from vicuna_server.api.conversation import choice_of, conversation, tools_of
-from vicuna_server.api.generation import CompletedChoice, GenerationService
+from vicuna_server.api.delivery import CompletedChoice
+from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.logprobs import chat_logprobs, prompt_logprobs
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import frame
@@ -56,8 +57,8 @@ def router(service: GenerationService) -> APIRouter:
         response = _ChatResponse(body, service.envelope("chatcmpl"), choices, parsers)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
-            return service.stream(choices, request, opening, response.encode, response.tail, headers)
-        completed = await service.complete(choices, request)
+            return service.delivery.stream(choices, request, opening, response.encode, response.tail, headers)
+        completed = await service.delivery.complete(choices, request)
         return JSONResponse(response.whole(completed, scored[0] if scored else None), headers=headers)
 
     return routes

@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_server.api.choices import Choices
+from vicuna_server.api.delivery import CompletedChoice
 from vicuna_server.api.event_size import split_chunk
-from vicuna_server.api.generation import CompletedChoice, GenerationService
+from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.logprobs import TextOffsets, joined, parts, prompt_logprobs
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import frame
@@ -50,8 +51,8 @@ def router(service: GenerationService) -> APIRouter:
         response = _CompletionResponse(body, service.envelope("cmpl"), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
-            return service.stream(choices, request, opening, response.encode, response.tail)
-        return JSONResponse(response.whole(await service.complete(choices, request)))
+            return service.delivery.stream(choices, request, opening, response.encode, response.tail)
+        return JSONResponse(response.whole(await service.delivery.complete(choices, request)))
 
     return routes
 

@@ -1,11 +1,11 @@
-"""A chat's messages and tools in the form that the engine takes."""
+"""A chat's messages, and any request's tools, in the form that the engine takes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from vicuna_server.engine import ChatPrompt
 from vicuna_server.prompts import Message, Role, Tool, ToolCall
 from vicuna_server.protocol.chat import ChatMessage
-from vicuna_server.protocol.tools import FunctionDefinition, ToolFields
+from vicuna_server.protocol.functions import FunctionDefinition, OffersFunctions
 from vicuna_server.tools.planning import ToolChoice
 
 __all__ = ["choice_of", "conversation", "tools_of"]
@@ -39,14 +39,14 @@ def tools_of(functions: Iterable[FunctionDefinition]) -> tuple[Tool, ...]:
         Tool(
             one.name,
             one.description or "",
-            {"type": "object", "properties": {}} if one.parameters is None else one.parameters,
+            one.parameters or {"type": "object", "properties": {}},
             bool(one.strict),
         )
         for one in functions
     )
 
 
-def choice_of(body: ToolFields) -> ToolChoice:
+def choice_of(body: OffersFunctions) -> ToolChoice:
     """Return which tools an answer may or must call."""
     names = tuple(name for name in body.wanted if name is not None)
     return ToolChoice(body.call_mode, names or None, body.several_calls)

@@ -1,25 +1,23 @@
-"""From a validated request to its completions: what chat and plain completions share."""
+"""From a request to its running choices: what the routes that generate share."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from vicuna_server.api.choices import Choices
-from vicuna_server.api.count_comments import CountComments
 from vicuna_server.api.counting import counts_of
+from vicuna_server.api.delivery import Delivery
 from vicuna_server.api.engine_request import engine_request
-from vicuna_server.api.event_size import split_chunk
 from vicuna_server.api.lifecycle import Lifecycle
 from vicuna_server.api.metrics import Metrics
 from vicuna_server.api.settings import ServiceSettings
 from vicuna_server.api.sharing import cache_scope
 from vicuna_server.asgi.body import read_body
-from vicuna_server.asgi.sse import DONE, EventStream, error_frames, frame, while_connected
+from vicuna_server.asgi.sse import while_connected
 from vicuna_server.constraints import Constraint
 from vicuna_server.engine import (
     CacheScope,
@@ -30,9 +28,8 @@ from vicuna_server.engine import (
     PreparedPrompt,
     PromptInput,
     PromptToken,
-    TokenLogprob,
 )
-from vicuna_server.errors import OverloadedError, VicunaError
+from vicuna_server.errors import OverloadedError
 from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.envelope import Envelope
 from vicuna_server.protocol.models import model_not_found
@@ -41,19 +38,7 @@ from vicuna_server.protocol.sampling import SamplingFields
 
 Body = TypeVar("Body", bound=BaseModel)
 
-__all__ = ["WRITE_GRACE", "CompletedChoice", "GenerationService"]
-
-WRITE_GRACE = 30.0
-"""Seconds beyond the stream's own limit in which a slow reader may fetch what is written already."""
-
-
-@dataclass(slots=True)
-class CompletedChoice:
-    """A complete choice of a response that is not streamed."""
-
-    text: str = ""
-    finish_reason: str = "stop"
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+__all__ = ["GenerationService"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +49,11 @@ class GenerationService:
     settings: ServiceSettings
     lifecycle: Lifecycle
     metrics: Metrics
+
+    @property
+    def delivery(self) -> Delivery:
+        """What sends the completions to the client."""
+        return Delivery(self.settings, self.metrics)
 
     def check(self, body: RequestBody) -> None:
         """Refuse a request that this server cannot serve, or not yet; count its unknown fields.
@@ -185,106 +175,3 @@ class GenerationService:
                 generations.append(Generation(tokens, begun=True))
                 generations[-1].push(OutputChunk("", 0, "length", at=generations[-1].submitted))
         return Choices(generations, per_prompt, counts_of(request))
-
-    async def complete(self, choices: Choices, request: Request) -> list[CompletedChoice]:
-        """Wait for the complete choices; stop generating when the client leaves meanwhile."""
-        try:
-            return await while_connected(request.receive, self._collect(choices, request))
-        finally:
-            choices.cancel()
-
-    async def consume(self, choices: Choices, request: Request, take: Callable[[OutputChunk], object]) -> None:
-        """Hand on each chunk of the one choice; stop generating when the client leaves meanwhile."""
-
-        async def run() -> None:
-            async with aclosing(self._observed(choices, request)) as chunks:
-                async for _, chunk in chunks:
-                    take(chunk)
-
-        try:
-            await while_connected(request.receive, run())
-        finally:
-            choices.cancel()
-
-    def stream(
-        self,
-        choices: Choices,
-        request: Request,
-        opening: Sequence[bytes],
-        encode: Callable[[int, OutputChunk], Sequence[object]],
-        tail: Callable[[], Sequence[object]],
-        headers: Mapping[str, str] | None = None,
-        frame: Callable[[Any], bytes] = frame,
-        failed: Callable[[VicunaError], bytes] = error_frames,
-    ) -> EventStream:
-        """Return the response that streams the choices.
-
-        Args:
-            choices: The running choices.
-            request: Whose log line gets the counts.
-            opening: Frames sent in front of the first text, together with it.
-            encode: Makes the events of a choice's output chunk.
-            tail: Makes the events behind the last chunk.
-            headers: Headers to add.
-            frame: Writes an event.
-            failed: Writes the events of an error in mid-stream.
-        """
-        limit = self.settings.max_stream_seconds + WRITE_GRACE
-        frames = self._frames(choices, request, b"".join(opening), encode, tail, frame, failed)
-        return EventStream(frames, self.settings.keepalive_seconds, limit, headers, failed)
-
-    async def _frames(
-        self,
-        choices: Choices,
-        request: Request,
-        opening: bytes,
-        encode: Callable[[int, OutputChunk], Sequence[object]],
-        tail: Callable[[], Sequence[object]],
-        frame: Callable[[Any], bytes],
-        failed: Callable[[VicunaError], bytes],
-    ) -> AsyncGenerator[bytes, None]:
-        # The opening waits for the first text: until a byte has come, a gateway can still try another server.
-        begun = False
-        comments = CountComments(counts_of(request), lambda: choices.used)
-        try:
-            async with aclosing(self._observed(choices, request)) as chunks:
-                async for index, chunk in chunks:
-                    if events := [event for part in split_chunk(chunk) for event in encode(index, part)]:
-                        begun = True
-                        yield b"".join([comments.next(), opening, *map(frame, events)])
-                        opening = b""
-            yield b"".join([opening, *map(frame, tail()), comments.last(final=choices.over), DONE])
-        except VicunaError as error:
-            request.state.note["error"] = error.reason
-            if not begun and isinstance(error, OverloadedError):
-                raise  # The status line is not written yet: a gateway tries another server.
-            # The status line is gone already.
-            yield comments.last(final=False) + failed(error) + DONE
-        finally:
-            choices.cancel()
-
-    async def _collect(self, choices: Choices, request: Request) -> list[CompletedChoice]:
-        completed = [CompletedChoice() for _ in range(choices.count)]
-        texts: list[list[str]] = [[] for _ in completed]
-        async for index, chunk in self._observed(choices, request):
-            texts[index].append(chunk.text)
-            completed[index].logprobs += chunk.token_logprobs
-            completed[index].finish_reason = chunk.finish_reason or "stop"
-        for choice, parts in zip(completed, texts, strict=True):
-            choice.text = "".join(parts)
-        return completed
-
-    async def _observed(self, choices: Choices, request: Request) -> AsyncGenerator[tuple[int, OutputChunk], None]:
-        """Pass chunks through; report times to the metrics and the counts to the request's log line."""
-        first: dict[int, OutputChunk] = {}
-        try:
-            async with aclosing(choices.chunks()) as chunks:
-                async for index, generation, chunk in chunks:
-                    if index not in first:
-                        first[index] = chunk
-                        self.metrics.on_first_token(chunk.at - generation.submitted)
-                    if chunk.finish_reason is not None:
-                        self.metrics.on_completion(chunk.at - first[index].at, chunk.tokens - first[index].tokens)
-                    yield index, chunk
-        finally:
-            request.state.note["usage"] = choices.usage

@@ -7,7 +7,7 @@ import socket
 import uvicorn
 from starlette.types import ASGIApp
 
-from vicuna_server.api.generation import WRITE_GRACE
+from vicuna_server.api.delivery import WRITE_GRACE
 from vicuna_server.api.lifecycle import DRAIN_SECONDS, Lifecycle
 from vicuna_server.asgi.connections import HEAD_SECONDS, KEEP_ALIVE_SECONDS, ConnectionWatch
 from vicuna_server.asgi.draining import DrainingServer

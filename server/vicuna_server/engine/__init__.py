@@ -1,19 +1,21 @@
 """Text generation behind one Protocol."""
 
-from vicuna_server.engine.base import (
-    MAX_LOGPROBS,
-    ChatPrompt,
+from vicuna_server.engine.base.outputs import (
     Embedding,
-    Engine,
     Generation,
-    GenerationRequest,
     OutputChunk,
-    PreparedConstraint,
-    PreparedPrompt,
-    PromptInput,
     PromptToken,
     TokenLogprob,
     TopLogprob,
+)
+from vicuna_server.engine.base.protocol import Engine
+from vicuna_server.engine.base.requests import (
+    MAX_LOGPROBS,
+    ChatPrompt,
+    GenerationRequest,
+    PreparedConstraint,
+    PreparedPrompt,
+    PromptInput,
 )
 from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.stats import EngineStats

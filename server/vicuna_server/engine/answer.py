@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from vicuna_server.engine.base import OutputChunk, TokenLogprob
+from vicuna_server.engine import OutputChunk, TokenLogprob
 from vicuna_server.engine.detokenizer import Detokenizer
 from vicuna_server.engine.stopping import StopFilter
 

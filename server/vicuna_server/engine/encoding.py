@@ -1,25 +1,16 @@
 """Conversations and texts to token ids, with the model's tokenizer and chat template."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
-from vicuna_contract.templates import BUILT_IN_TEMPLATES, NO_TEMPLATE
-from vicuna_server.engine.base import ChatPrompt, PromptInput
-from vicuna_server.engine.jinja import JinjaTemplate, Rendering
-from vicuna_server.engine.limits import check_chats
+from vicuna_contract.templates import NO_TEMPLATE
+from vicuna_server.engine import ChatPrompt, PromptInput
+from vicuna_server.engine.chat_encoding import EncodedPrompt, chat_encoder
 from vicuna_server.engine.vocabulary import Vocabulary
 from vicuna_server.errors import EngineError, InputError, OverloadedError, RequestError
-from vicuna_server.prompts import Conversation, EndOfTurn, Message, get_template
+from vicuna_server.prompts import Message
 from vicuna_server.prompts.tokenizer import Tokenizer
-from vicuna_server.tools.chat_format import ChatFormat, chat_format
-from vicuna_server.tools.generic_prompt import as_text
-from vicuna_server.tools.history import fitted, settled
-from vicuna_server.tools.parsing import THINK, THINK_END
 
-__all__ = ["EncodedPrompt", "PromptEncoder", "make_encoder"]
-
-_END_TOKENS = 16
-"""Enough for a mark and white space behind it, however they are split."""
+__all__ = ["PromptEncoder", "make_encoder"]
 
 
 def make_encoder(tokenizer: Tokenizer, template: str, vocabulary_size: int) -> "PromptEncoder":
@@ -47,24 +38,6 @@ def make_encoder(tokenizer: Tokenizer, template: str, vocabulary_size: int) -> "
     return encoder
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedPrompt:
-    """Token ids with BOS at their head, and the template's stop strings.
-
-    Attributes:
-        ids: The tokens.
-        stop: Strings that end the answer.
-        thinking: Whether the prompt ends within reasoning, which the answer goes on with.
-    """
-
-    ids: list[int]
-    stop: tuple[str, ...] = ()
-    thinking: bool = False
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
 class PromptEncoder:
     """Encodes prompts for one model. Not thread-safe: tokenizers keep settings between calls.
 
@@ -79,15 +52,12 @@ class PromptEncoder:
         self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(tokenizer))
         self._longest = tokenizer.longest
         self.chats = template != NO_TEMPLATE
-        self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
-        self._jinja = JinjaTemplate(tokenizer) if self.chats and self._template is None else None
-        tokens = {token.content for token in tokenizer.added_tokens.values()}
-        self.chat_format: ChatFormat = chat_format(None if self._jinja is None else self._jinja.source, tokens)
+        self._chat_encoder = chat_encoder(tokenizer, template)
+        self.chat_format = self._chat_encoder.chat_format
 
     def close(self) -> None:
-        """End the chat template's process; the next conversation starts another."""
-        if self._jinja is not None:
-            self._jinja.close()
+        """End the chat template's processes; the next conversation starts another."""
+        self._chat_encoder.close()
 
     def encode(
         self,
@@ -122,48 +92,7 @@ class PromptEncoder:
     ) -> EncodedPrompt:
         if isinstance(prompt, str):
             return EncodedPrompt(self._encode_text(prompt) if add_special_tokens else self._tokenizer.encode(prompt))
-        check_chats(self.chats)
-        return self._chat(prompt, check)
-
-    def _chat(self, prompt: ChatPrompt, check: Callable[[str], object]) -> EncodedPrompt:
-        messages = settled(prompt.messages)
-        if self._template is not None:
-            return self._built_in(Conversation.of(as_text(messages, prompt.tools, self._template.system)), check)
-        own, form = self._own_template, self.chat_format
-        calls = bool(prompt.tools) or any(one.tool_calls or one.role == "tool" for one in messages)
-        given = Rendering(prompt.tools, prompt.template_variables, calls)
-        if calls and form.native:
-            messages = fitted(messages, form.calls)
-        elif calls:
-            takes_system = not prompt.tools or own.takes_system
-            messages = list(as_text(messages, prompt.tools, None, takes_system=takes_system))
-            given = Rendering((), prompt.template_variables)
-        conversation = Conversation.of(messages, in_place=own.keeps_system_in_place)
-        ids = own.encode(conversation, check, given)
-        return EncodedPrompt(ids, thinking=form.thinks and self._is_thinking(conversation, ids))
-
-    def _built_in(self, conversation: Conversation, check: Callable[[str], object]) -> EncodedPrompt:
-        if self._template is None:
-            raise RuntimeError("this model's conversations have no built-in format")
-        rendered = self._template.render(conversation)
-        check(rendered.text())
-        ids = [] if self._tokenizer.bos_id is None else [self._tokenizer.bos_id]
-        for part in rendered.parts:
-            if isinstance(part, EndOfTurn):
-                ids.append(self._end_of_turn)
-            else:
-                # Text never becomes a special token, so a user cannot forge the end of a turn. Pieces between eos
-                # tokens are encoded apart, as in the models' training (`legacy` in LLaMA's tokenizer).
-                ids += self._tokenizer.encode(part, special_as_text=True)
-        return EncodedPrompt(ids, rendered.stop)
-
-    def _is_thinking(self, conversation: Conversation, ids: Sequence[int]) -> bool:
-        """Whether a prompt ends within reasoning: the template has opened it, or the message that is continued."""
-        if conversation.continues:
-            said = conversation.turns[-1].content
-            return said.rfind(THINK) > said.rfind(THINK_END)
-        end = self.decode(list(ids[-_END_TOKENS:]), skip_special_tokens=False)
-        return end.rstrip().endswith(THINK)
+        return self._chat_encoder.encode(prompt, check)
 
     def least_tokens(self, prompt: PromptInput) -> int:
         """Return how many tokens a prompt has at least; to encode megabytes would take seconds."""
@@ -208,22 +137,6 @@ class PromptEncoder:
             RequestError: An id is not in the vocabulary.
         """
         return self._tokenizer.decode(self._checked(ids, "prompt"), skip_special_tokens=False)
-
-    @property
-    def _own_template(self) -> JinjaTemplate:
-        if self._jinja is None:
-            raise RuntimeError("this model's conversations have a built-in format, or none")
-        return self._jinja
-
-    @property
-    def _end_of_turn(self) -> int:
-        if self._tokenizer.eos_id is None:
-            raise RequestError(
-                "messages: the chat template puts an end-of-sequence token behind each answer, and the model's "
-                "tokenizer has none; send one message alone, or serve the model with another chatTemplate",
-                param="messages",
-            )
-        return self._tokenizer.eos_id
 
     def _check_embedded(self, ids: Sequence[int], field: str) -> None:
         """Refuse tokens that the model has no embedding for: such an index would end the process on a GPU."""

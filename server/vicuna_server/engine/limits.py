@@ -2,19 +2,19 @@
 
 from collections.abc import Collection
 
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.errors import ContextLengthError, OverloadedError, RequestError
 
 __all__ = [
     "Admission",
     "answer_budget",
-    "check_chats",
     "check_embeddable",
     "check_ends",
     "check_few_contexts",
     "check_has_tokens",
     "check_scored",
     "check_tokens",
+    "no_chats",
 ]
 
 FEW_CONTEXTS = 4
@@ -43,19 +43,14 @@ class Admission:
             )
 
 
-def check_chats(chats: bool) -> None:
-    """Refuse a conversation where the model has no chat template.
-
-    Raises:
-        RequestError: `chat_template_missing`.
-    """
-    if not chats:
-        raise RequestError(
-            "messages: this model is served without a chat template (chatTemplate: none), so it does not "
-            "take conversations; send a prompt to /v1/completions",
-            param="messages",
-            code="chat_template_missing",
-        )
+def no_chats() -> RequestError:
+    """Return the error of a conversation where the model has no chat template."""
+    return RequestError(
+        "messages: this model is served without a chat template (chatTemplate: none), so it does not "
+        "take conversations; send a prompt to /v1/completions",
+        param="messages",
+        code="chat_template_missing",
+    )
 
 
 def answer_budget(

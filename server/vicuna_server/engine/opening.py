@@ -10,7 +10,7 @@ from vicuna_contract.names import MANIFEST_NAME
 from vicuna_contract.serve_arguments import ENGINES
 from vicuna_contract.templates import AUTO, FROM_TOKENIZER, TEMPLATE_SUFFIX
 from vicuna_server.artifacts.manifest import Manifest
-from vicuna_server.engine.base import Engine
+from vicuna_server.engine import Engine
 from vicuna_server.engine.contents import WeightCheck, check_small_files, damaged
 from vicuna_server.engine.prefetch import prefetch
 from vicuna_server.engine.settings import LoadSettings

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vicuna_server.constraints import allows_any_text
+from vicuna_server.engine import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import ChatPrompt, Generation, GenerationRequest, PreparedPrompt, PromptInput
-from vicuna_server.engine.encoding import EncodedPrompt, PromptEncoder
+from vicuna_server.engine.chat_encoding import EncodedPrompt
+from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.encoding_thread import EncodingThread
 from vicuna_server.engine.limits import answer_budget, check_ends, check_few_contexts, check_has_tokens, check_tokens
 from vicuna_server.engine.trimming import most_tokens

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.errors import ContextLengthError
 from vicuna_server.prompts import Message
 from vicuna_server.prompts.template_data import tool_data

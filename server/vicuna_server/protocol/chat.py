@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vicuna_server.protocol.body import Integer, RequestPart
+from vicuna_server.protocol.functions import MAX_NAME, MAX_TOOLS
 from vicuna_server.protocol.sampling import SamplingFields
-from vicuna_server.protocol.tools import MAX_NAME, MAX_TOOLS, FunctionCallPart, ToolCallPart, ToolFields
+from vicuna_server.protocol.tools import FunctionCallPart, ToolCallPart, ToolFields
 
 __all__ = ["ChatMessage", "ChatRequest", "Messages", "TemplateVariables", "TextPart", "check_continuation"]
 

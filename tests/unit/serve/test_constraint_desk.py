@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vicuna_server.constraints import CallForm, Choice, Constraint, JsonSchema, ToolCalls
-from vicuna_server.engine.base import PreparedConstraint
+from vicuna_server.engine import PreparedConstraint
 from vicuna_server.engine.child import Child
 from vicuna_server.engine.grammar import compiling
 from vicuna_server.engine.grammar.compiling import ConstraintDesk, grammar_text

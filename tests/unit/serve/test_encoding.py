@@ -9,7 +9,7 @@ from support.amount import first
 from support.characters import CHATML, make_tokenizer
 from support.opened import opened
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.jinja import JinjaTemplate
 from vicuna_server.engine.rendering import Renderer

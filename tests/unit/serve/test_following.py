@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.builtin.constraining import Follower
 from vicuna_server.engine.builtin.sampling import Choice, Sampler, choose_tokens
 from vicuna_server.engine.grammar.lark import HEAD

@@ -20,7 +20,7 @@ from support.checkpoints import CONFIG
 from support.opened import opened
 from support.pieces import train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.prompts import Conversation, Message, Role, get_template, jinja_source, written_format
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer

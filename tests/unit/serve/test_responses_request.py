@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vicuna_server.api.responses.tool_use import tool_use
+from vicuna_server.api.conversation import choice_of, tools_of
 from vicuna_server.constraints import AnyJsonObject, JsonSchema
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Tool
+from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.envelope import Envelope
 from vicuna_server.protocol.errors import from_validation
 from vicuna_server.protocol.responses.request import LOGPROBS, ResponsesRequest
@@ -61,7 +62,6 @@ def refused(**fields: Any) -> RequestError:
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input.0.content.0.type", "files are"),
         ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input.0.content.0.type", "audio is"),
         ({"tools": [{"type": "function"}]}, "tools.0.name", "required"),
-        ({"tools": [{**G, "name": "a b"}]}, "tools.0.name", "pattern"),
         ({"tools": [G] * 129}, "tools", "at most 128"),
         ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice", "runs no tools itself"),
         ({"text": {"format": {"type": "xml"}}}, "text.format", "json_schema"),
@@ -147,9 +147,8 @@ def test_a_response_tells_its_parameters_again() -> None:
 
 
 def use(choice: Any, *, parallel: bool = True) -> tuple[tuple[Tool, ...], ToolChoice]:
-    body = taken(tools=[F, G], tool_choice=choice)
-    assert body.tool_choice is not None
-    return tool_use(body.tools or (), body.tool_choice, parallel=parallel)
+    body = taken(tools=[F, G], tool_choice=choice, parallel_tool_calls=parallel)
+    return tools_of(body.offered), choice_of(body)
 
 
 def test_a_choice_says_which_tools_may_be_called() -> None:
@@ -161,23 +160,50 @@ def test_a_choice_says_which_tools_may_be_called() -> None:
     only = [{"type": "function", "name": "g"}]
     assert use({"type": "allowed_tools", "mode": "auto", "tools": only}) == (tools, ToolChoice("auto", ("g",)))
     assert use({"type": "allowed_tools", "mode": "required", "tools": only}) == (tools, ToolChoice("required", ("g",)))
-    assert tool_use((), "auto", parallel=True) == ((), ToolChoice("auto"))
+    assert (tools_of(taken().offered), choice_of(taken())) == ((), ToolChoice("auto"))
 
 
 @pytest.mark.parametrize(
-    ("tools", "choice", "param"),
+    ("tools", "choice", "param", "words"),
     [
-        ([F, F], "auto", "tools.1.name"),
-        ([], "required", "tool_choice"),
-        ([F], {"type": "function", "name": "h"}, "tool_choice"),
-        ([F], {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "h"}]}, "tool_choice"),
+        ([F, F], "auto", "tools", "two of them are called 'f'"),
+        ([], "required", "tool_choice", "there are no tools"),
+        ([F, G], {"type": "function", "name": "h"}, "tool_choice", "'h' is none of the tools, which are f, g"),
+        ([F], {"type": "allowed_tools", "tools": [{"type": "function", "name": "h"}]}, "tool_choice", "which are f"),
     ],
 )
-def test_a_choice_must_be_among_the_tools(tools: list[Any], choice: Any, param: str) -> None:
-    body = taken(tools=tools, tool_choice=choice)
-    with pytest.raises(RequestError) as caught:
-        tool_use(body.tools or (), body.tool_choice or "auto", parallel=True)
-    assert (caught.value.param, caught.value.status) == (param, 400)
+def test_a_choice_must_be_among_the_tools(tools: list[Any], choice: Any, param: str, words: str) -> None:
+    error = refused(tools=tools, tool_choice=choice)
+    assert (error.param, error.status) == (param, 400)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"name": "a b"}, "name", "'a b' is not a tool's name"),
+        ({"description": "x" * (2**14 + 1)}, "description", "at most 16384"),
+        ({"parameters": {"type": "string"}}, "parameters", "must be object"),
+        ({"parameters": {"x": "y" * 2**16}}, "parameters", "at most 65536"),
+    ],
+)
+def test_a_function_has_the_same_bounds_as_in_a_chat(change: dict[str, Any], param: str, words: str) -> None:
+    error = refused(tools=[{**G, **change}])
+    assert error.param == f"tools.0.{param}"
+    assert words in error.message
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "tools": [{"type": "function", "function": {**G, **change}}],
+            }
+        )
+    assert words in from_validation(caught.value).message
+
+
+def test_a_function_at_its_bounds_is_taken() -> None:
+    largest = {"x": "y" * (2**16 - len('{"x": ""}'))}
+    taken(tools=[{**G, "description": "x" * 2**14, "parameters": largest}])
 
 
 def test_the_format_of_the_text_becomes_a_constraint() -> None:

@@ -30,7 +30,7 @@ from support.amount import examples
 from support.checkpoints import CONFIG
 from support.pieces import corpus, train
 from vicuna_contract.templates import BUILT_IN_TEMPLATES
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.detokenizer import Detokenizer
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.vocabulary import Vocabulary

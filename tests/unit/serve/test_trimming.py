@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.trimming import most_tokens, trim
 from vicuna_server.errors import ContextLengthError
 from vicuna_server.prompts import Message, Role, Tool, ToolCall

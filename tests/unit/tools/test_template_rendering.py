@@ -11,7 +11,7 @@ from transformers.utils import chat_template_utils
 from support.characters import CHATML, make_tokenizer
 from support.opened import opened
 from support.tool_templates import CHATML_TOOLS, GRANITE_STYLE, LLAMA_STYLE, MISTRAL_STYLE, QWEN_STYLE
-from vicuna_server.engine.base import ChatPrompt
+from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.prompts import Message, Tool, ToolCall
 from vicuna_server.prompts.sandbox import render

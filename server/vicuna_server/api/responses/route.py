@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_contract.names import TRIMMED_HEADER
+from vicuna_server.api.conversation import choice_of, tools_of
 from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.responses.answering import PlainText
 from vicuna_server.api.responses.kept import router as kept_router
 from vicuna_server.api.responses.opening import open_conversation
 from vicuna_server.api.responses.run import ResponseRun
 from vicuna_server.api.responses.store import ResponseStore
-from vicuna_server.api.responses.tool_use import tool_use
 from vicuna_server.api.sharing import caller_of
 from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import named_frame
@@ -53,9 +53,7 @@ def router(service: GenerationService) -> APIRouter:
         body = await service.read(request, ResponsesRequest)
         service.check(body)
         caller = caller_of(request)
-        tools, choice = tool_use(
-            body.tools or (), body.tool_choice or "auto", parallel=body.parallel_tool_calls is not False
-        )
+        tools, choice = tools_of(body.offered), choice_of(body)
         opened = open_conversation(body, caller, store, new)
         keeps = body.store is not False and store.has_room(caller, opened.inputs)
         limit, ceiling = body.max_output_tokens, MAX_ENTRIES // (1 + (body.alternatives or 0))
@@ -70,10 +68,10 @@ def router(service: GenerationService) -> APIRouter:
         run = ResponseRun(response, choices, plan.parser(thinking=prompt.thinking) or PlainText(), new, keep)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         if body.stream:
-            return service.stream(
+            return service.delivery.stream(
                 choices, request, run.opening(), run.encode, run.tail, headers, frame=named_frame, failed=run.failed
             )
-        await service.consume(choices, request, partial(run.encode, 0))
+        await service.delivery.consume(choices, request, partial(run.encode, 0))
         return JSONResponse(run.whole(), headers=headers)
 
     return routes

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from vicuna_server.constraints import Constraint
-from vicuna_server.engine.base import (
+from vicuna_server.engine import (
     ChatPrompt,
     Embedding,
     Generation,

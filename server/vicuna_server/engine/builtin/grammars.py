@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from llguidance import LLMatcher, LLTokenizer
 
 from vicuna_server.constraints import Constraint
-from vicuna_server.engine.base import PreparedConstraint
+from vicuna_server.engine import PreparedConstraint
 from vicuna_server.engine.builtin.constraining import Follower
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.engine.grammar.compiling import ConstraintDesk

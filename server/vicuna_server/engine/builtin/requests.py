@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Several
 
-from vicuna_server.engine.base import Generation, GenerationRequest, PreparedPrompt
+from vicuna_server.engine import Generation, GenerationRequest, PreparedPrompt
 from vicuna_server.engine.builtin.forbidding import Forbidden
 from vicuna_server.engine.builtin.grammars import Follow
 from vicuna_server.engine.builtin.loading import LoadedModel

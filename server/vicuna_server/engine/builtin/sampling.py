@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.builtin.constraining import Follower
 from vicuna_server.engine.builtin.forbidding import Forbidden
 from vicuna_server.errors import EngineError

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vicuna_server.engine.base import PromptToken, TopLogprob
+from vicuna_server.engine import PromptToken, TopLogprob
 from vicuna_server.engine.vocabulary import Vocabulary
 
 __all__ = ["SCORED_AT_ONCE", "Score", "score_tokens", "with_text"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vicuna_server.engine import Embedding, Generation
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import Embedding, Generation
 from vicuna_server.engine.builtin.prefix import SequenceTokens
 from vicuna_server.engine.builtin.sampling import Sampler
 from vicuna_server.engine.builtin.scoring import Score

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vicuna_server.engine.base import Generation, OutputChunk, TokenLogprob, TopLogprob
+from vicuna_server.engine import Generation, OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.engine.builtin.loading import LoadedModel
 from vicuna_server.engine.builtin.sampling import Choice
 from vicuna_server.engine.builtin.scheduler import Result, Scheduler

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from vicuna_server.constraints import Constraint, ToolCalls
-from vicuna_server.engine.base import PreparedConstraint
+from vicuna_server.engine import PreparedConstraint
 from vicuna_server.engine.child import Child
 from vicuna_server.engine.child_process import MOST_BYTES
 from vicuna_server.engine.encoding_thread import EncodingThread

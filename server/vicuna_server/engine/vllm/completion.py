@@ -6,7 +6,7 @@ decided here: vLLM is told our end tokens and is never asked for its own (`ignor
 
 from collections.abc import Iterable, Sequence
 
-from vicuna_server.engine.base import GenerationRequest
+from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.scope import CacheScope
 from vicuna_server.errors import RequestError
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from vicuna_server.engine import Generation, OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import Generation, OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.vllm.client import VllmClient
 from vicuna_server.engine.vllm.events import Event, Likelihood

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vicuna_server.engine.base import PromptToken, TopLogprob
+from vicuna_server.engine import PromptToken, TopLogprob
 from vicuna_server.errors import EngineError
 
 __all__ = ["prompt_tokens"]

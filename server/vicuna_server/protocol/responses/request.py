@@ -10,7 +10,7 @@ from vicuna_server.constraints import AnyJsonObject, JsonSchema
 from vicuna_server.protocol.body import Integer, RequestPart
 from vicuna_server.protocol.responses.input_items import Items
 from vicuna_server.protocol.responses.refused import REFUSED_HERE
-from vicuna_server.protocol.responses.tools import ToolChoice, Tools
+from vicuna_server.protocol.responses.tools import ToolFields
 from vicuna_server.protocol.sampling import SamplingFields
 from vicuna_server.protocol.structured import FormatConstraint
 from vicuna_server.protocol.unsupported_fields import Refusal
@@ -62,7 +62,7 @@ class TextOptions(RequestPart):
     verbosity: str | None = None
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(SamplingFields, ToolFields):
     """The body of `POST /v1/responses`. Sampling fields that OpenAI does not have are those of the other routes."""
 
     refused: ClassVar[Mapping[str, Refusal]] = REFUSED_HERE
@@ -70,9 +70,6 @@ class ResponsesRequest(SamplingFields):
 
     input: str | Items
     instructions: str | None = None
-    tools: Tools | None = None
-    tool_choice: ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     max_output_tokens: Integer | None = Field(default=None, ge=1, lt=2**31)
     max_tool_calls: Integer | None = Field(default=None, ge=0, lt=2**31)

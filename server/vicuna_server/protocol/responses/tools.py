@@ -1,42 +1,40 @@
 """`tools` and `tool_choice`. Functions are supported; tools that OpenAI runs itself are refused by name."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from vicuna_server.protocol.body import RequestPart
+from vicuna_server.protocol.functions import (
+    MAX_TOOLS,
+    CallMode,
+    FunctionDefinition,
+    NamedFunction,
+    OffersFunctions,
+    check_kind,
+)
+from vicuna_server.protocol.quoting import quoted
 
-__all__ = ["AllowedTools", "FunctionTool", "NamedFunction", "ToolChoice", "Tools"]
-
-MAX_TOOLS = 128
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+__all__ = ["AllowedTools", "FunctionTool", "NamedTool", "ToolFields"]
 
 
 def _functions_only(value: object) -> object:
-    kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind != "function":
-        raise ValueError(
-            f"the tool {kind[:40]!r} is not supported: this server runs no tools itself; offer it as a function, which "
-            "your program runs"
-        )
+    # Before the other fields, which tools of another type have not.
+    check_kind(value.get("type") if isinstance(value, dict) else None)
     return value
 
 
-class FunctionTool(RequestPart):
-    """A function that the model may call and the client runs."""
+class FunctionTool(FunctionDefinition):
+    """A function."""
 
     type: Literal["function"]
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
-class NamedFunction(RequestPart):
+class NamedTool(NamedFunction):
     """One function by its name."""
 
     type: Literal["function"]
-    name: FunctionName
 
 
 class AllowedTools(RequestPart):
@@ -44,14 +42,14 @@ class AllowedTools(RequestPart):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"] = "auto"
-    tools: list[NamedFunction] = Field(min_length=1, max_length=MAX_TOOLS)
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)]
 
 
 def _known_choice(value: object) -> object:
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind not in ("function", "allowed_tools"):
         raise ValueError(
-            f"{kind[:40]!r} is not supported: this server runs no tools itself; use none, auto, required, "
+            f"{quoted(kind, 40)} is not supported: this server runs no tools itself; use none, auto, required, "
             "{type: function, name} or {type: allowed_tools, mode, tools}"
         )
     return value
@@ -60,6 +58,34 @@ def _known_choice(value: object) -> object:
 Tools = Annotated[
     list[Annotated[FunctionTool, BeforeValidator(_functions_only)]], Field(max_length=MAX_TOOLS, fail_fast=True)
 ]
-ToolChoice = Annotated[
-    Literal["none", "auto", "required"] | NamedFunction | AllowedTools, BeforeValidator(_known_choice)
-]
+ToolChoice = Annotated[Literal["none", "auto", "required"] | NamedTool | AllowedTools, BeforeValidator(_known_choice)]
+
+
+class ToolFields(OffersFunctions):
+    """What a request says about tools."""
+
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+
+    @property
+    def offered(self) -> Sequence[FunctionDefinition]:
+        """See `OffersFunctions.offered`."""
+        return self.tools or []
+
+    @property
+    def wanted(self) -> list[str | None]:
+        """See `OffersFunctions.wanted`."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.name]
+        if isinstance(self.tool_choice, AllowedTools):
+            return [one.name for one in self.tool_choice.tools]
+        return [None] if self.tool_choice == "required" else []
+
+    @property
+    def call_mode(self) -> CallMode:
+        """See `OffersFunctions.call_mode`."""
+        if isinstance(self.tool_choice, NamedTool):
+            return "required"
+        if isinstance(self.tool_choice, AllowedTools):
+            return self.tool_choice.mode
+        return self.tool_choice or "auto"

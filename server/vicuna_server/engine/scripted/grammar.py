@@ -11,7 +11,7 @@ from functools import partial
 from vicuna_server.constraints import Constraint, ToolCalls
 from vicuna_server.engine.grammar.matching import BYTES, byte_tokenizer, make_matcher
 from vicuna_server.engine.grammar.process import grammar_of
-from vicuna_server.engine.scripted_words import ScriptedFormat
+from vicuna_server.engine.scripted.words import ScriptedFormat
 
 __all__ = ["sample", "scripted_format"]
 

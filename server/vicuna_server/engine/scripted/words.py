@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vicuna_server.engine.base import ChatPrompt, PreparedConstraint, PreparedPrompt, TokenLogprob, TopLogprob
+from vicuna_server.engine import ChatPrompt, PreparedConstraint, PreparedPrompt, TokenLogprob, TopLogprob
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Conversation, Template
 from vicuna_server.tools.generic_prompt import as_text

@@ -1,15 +1,13 @@
-"""A deterministic engine without a model: it echoes, at a chosen speed. For load and rollout tests."""
+"""The scripted engine: what it does with a request is what the built-in engine does, but for the model."""
 
 import asyncio
 import math
 import time
 from collections.abc import Sequence
-from itertools import count
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.constraints import Constraint
-from vicuna_server.engine.answer import Answer
-from vicuna_server.engine.base import (
+from vicuna_server.engine import (
     ChatPrompt,
     Embedding,
     Generation,
@@ -18,22 +16,23 @@ from vicuna_server.engine.base import (
     PreparedPrompt,
     PromptInput,
     PromptToken,
-    TokenLogprob,
     TopLogprob,
 )
+from vicuna_server.engine.answer import Answer
 from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import (
     Admission,
     answer_budget,
-    check_chats,
     check_embeddable,
     check_few_contexts,
     check_has_tokens,
     check_scored,
+    no_chats,
 )
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
-from vicuna_server.engine.scripted_settings import ScriptedSettings
-from vicuna_server.engine.scripted_words import (
+from vicuna_server.engine.scripted.run import Run, Shared
+from vicuna_server.engine.scripted.settings import ScriptedSettings
+from vicuna_server.engine.scripted.words import (
     EMBEDDING_SIZE,
     Saying,
     Script,
@@ -51,11 +50,10 @@ from vicuna_server.engine.scripted_words import (
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.trimming import most_tokens
 from vicuna_server.engine.trimming import trim as fitted
-from vicuna_server.errors import EngineError
 from vicuna_server.prompts import get_template
 from vicuna_server.tools.chat_format import PLAIN, ChatFormat
 
-__all__ = ["ScriptedEngine", "ScriptedSettings"]
+__all__ = ["ScriptedEngine"]
 
 
 class ScriptedEngine:
@@ -71,7 +69,8 @@ class ScriptedEngine:
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._admission = Admission(max_concurrency)
-        self._slots = asyncio.Semaphore(max_concurrency)
+        pause = 1 / settings.tokens_per_second if settings.tokens_per_second else 0.0
+        self._shared = Shared(self.stats, asyncio.Semaphore(max_concurrency), pause)
         self._tasks: set[asyncio.Task[None]] = set()
         self._constraints = ConstraintDesk(_scripted_format)
         self._words = WordIds()
@@ -141,13 +140,11 @@ class ScriptedEngine:
             include_stop=request.include_stop,
         )
         generation = Generation(prompt_tokens)
-        self.stats.waiting += 1
         logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
-        task = asyncio.create_task(self._run(generation, answer, eos, length, logprobs))
-        generation.on_cancel = task.cancel
+        task = Run(self._shared, generation, answer, eos, length, logprobs).start()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.sleep(0)  # a task cancelled before it has begun would never leave the queue
+        await asyncio.sleep(0)  # a task cancelled before its first step would never leave the queue
         return generation
 
     async def embed(self, prompts: Sequence[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
@@ -215,53 +212,12 @@ class ScriptedEngine:
         if not isinstance(prompt, ChatPrompt):
             text = self._words.text(prompt)
             return Script(text, text, ())
-        check_chats(self.chats)
+        if not self.chats:
+            raise no_chats()
         return chat_script(prompt, self._template)
-
-    async def _run(
-        self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
-    ) -> None:
-        running = False
-        try:
-            async with self._slots:
-                self.stats.waiting -= 1
-                self.stats.running += 1
-                running = True
-                self.stats.prompt_tokens += generation.prompt_tokens
-                generation.begun = True
-                await self._generate(generation, answer, eos, length, logprobs)
-        except asyncio.CancelledError:
-            self.stats.cancelled += 1
-            generation.push(
-                EngineError(
-                    "EngineStopped", "the server stopped before the response was complete; send the request again"
-                )
-            )
-        finally:
-            if running:
-                self.stats.running -= 1
-            else:
-                self.stats.waiting -= 1
-
-    async def _generate(
-        self, generation: Generation, answer: Answer, eos: int, length: float, logprobs: list[TokenLogprob] | None
-    ) -> None:
-        pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
-        start = time.monotonic()
-        for index in count():
-            # Paced by the clock, so that a late wake-up does not slow the rest of the stream.
-            await asyncio.sleep(max(0.0, start + (index + 1) * pause - time.monotonic()))
-            self.stats.generated_tokens += 1
-            token = index % eos if index < length else eos
-            logprob = logprobs[token] if logprobs is not None and token != eos else None
-            chunk = answer.push(token, time.monotonic(), logprob)
-            generation.push(chunk)
-            if chunk.finish_reason is not None:
-                self.stats.finished += 1
-                return
 
 
 def _scripted_format(constraint: Constraint, text: str) -> ScriptedFormat:
-    from vicuna_server.engine.scripted_grammar import scripted_format  # the grammar library, where it is wanted
+    from vicuna_server.engine.scripted.grammar import scripted_format  # the grammar library, where it is wanted
 
     return scripted_format(constraint, text)
