@@ -22,6 +22,7 @@ from vicuna_server.engine.builtin.scheduler import CHUNK_ALONE, CHUNK_IN_COMPANY
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
 from vicuna_server.engine.grammar.lark import HEAD
 from vicuna_server.engine.grammar.matching import make_matcher, make_tokenizer
+from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.settings import SchedulerSettings
 
 SYSTEM = list(b"You are a helpful and honest assistant.")
@@ -61,11 +62,12 @@ class Driver:
         self.got: dict[Sequence, list[int]] = {}
         self._vocabulary = loaded.encoder.vocabulary
 
-    def join(self, ids: list[int], grammar: str | None = None, **options: Any) -> Sequence:
+    def join(self, ids: list[int], grammar: str | None = None, caller: str = "", **options: Any) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
         follower = grammar and self._follower(grammar)
         sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids, None, follower or None)
-        sequence = Sequence(SequenceTokens(list(ids)), Answering(sampler, unused, Generation(len(ids)), TOKENS))
+        tokens = SequenceTokens(list(ids), scope=CacheScope(caller, caller=caller))
+        sequence = Sequence(tokens, Answering(sampler, unused, Generation(len(ids)), TOKENS))
         self.scheduler.waiting.append(sequence)
         self.got[sequence] = []
         return sequence
@@ -243,3 +245,47 @@ def test_any_order_of_joining_and_leaving(
     assert sum(map(len, driver.got.values())) > 20
     for sequence, number in number_of.items():
         assert driver.got[sequence] == alone[number][: len(driver.got[sequence])]
+
+
+def test_a_caller_that_holds_all_places_gives_one_to_another_and_loses_no_token(
+    loaded: LoadedModel, alone: list[list[int]]
+) -> None:
+    driver = Driver(loaded, most=3)
+    greedy = [driver.join(ids, caller="greedy") for ids in PROMPTS]
+    for _ in range(4):
+        driver.step()
+    assert driver.scheduler.running == greedy[:3]
+    other = driver.join(PROMPTS[0], caller="other")
+    driver.step()
+    assert other in driver.scheduler.running
+    assert greedy[2] not in driver.scheduler.running, "its longest gives way"
+    assert driver.stats.preempted == 1
+    driver.finish()
+    assert [driver.got[sequence] for sequence in greedy] == alone
+    assert driver.got[other] == alone[0]
+    assert driver.stats.preempted == 1, "places are not taken back in turn"
+
+
+def test_a_caller_that_holds_all_memory_gives_way_too(loaded: LoadedModel, alone: list[list[int]]) -> None:
+    driver = Driver(loaded, most=8, capacity=8 * BLOCK_TOKENS)
+    greedy = [driver.join(PROMPTS[1], caller="greedy") for _ in range(8)]
+    driver.step()
+    other = driver.join(PROMPTS[0], caller="other")
+    driver.step()
+    assert other in driver.scheduler.running
+    driver.finish()
+    assert [driver.got[sequence] for sequence in greedy] == [alone[1]] * 8
+    assert driver.got[other] == alone[0]
+
+
+def test_callers_get_equal_shares_whoever_came_first(loaded: LoadedModel) -> None:
+    driver, moments = Driver(loaded, most=6), random.Random(5)
+    for _ in range(30):
+        driver.join(moments.choice(PROMPTS), caller=moments.choice("aaaaaabbc"))
+    while len(driver.scheduler):
+        driver.step()
+        running = [sequence.tokens.scope.caller for sequence in driver.scheduler.running]
+        for caller in {sequence.tokens.scope.caller for sequence in driver.scheduler.waiting}:
+            if len(running) == 6:
+                assert max(map(running.count, running)) - running.count(caller) <= 1
+    assert all(len(tokens) == TOKENS for tokens in driver.got.values())

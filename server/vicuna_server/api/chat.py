@@ -47,7 +47,9 @@ def router(service: GenerationService) -> APIRouter:
         param = "tools.{}.function.parameters" if body.tools else "functions.{}.parameters"
         plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint, param)
         messages = conversation(body.messages, plan.tools, body.chat_template_kwargs)
-        prompt = await service.engine.prepare(messages, body.token_limit, trim=body.truncation == "auto")
+        prompt = await service.engine.prepare(
+            messages, body.token_limit, trim=body.truncation == "auto", scope=service.scope(request)
+        )
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         scored = await service.score(request, [prompt], body.prompt_logprobs)
         choices = await service.start(

@@ -116,7 +116,7 @@ class GenerationService:
             ceiling = token_limit(count, max_tokens, logprobs, field)
         scope, limit = self.scope(request), self.settings.max_stream_seconds
         format_of_answer = await self.constrain(request, body, constraint)
-        ready = [await self.engine.prepare(prompt, max_tokens) for prompt in prompts]
+        ready = [await self.engine.prepare(prompt, max_tokens, scope=scope) for prompt in prompts]
         generations: list[Generation] = []
         try:
             for prompt in ready:

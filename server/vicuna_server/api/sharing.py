@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from vicuna_contract.names import SALT_HEADER
 from vicuna_contract.serve_arguments import PrefixCache
-from vicuna_server.engine.scope import EVERYBODY, CacheScope
+from vicuna_server.engine.scope import CacheScope
 
 __all__ = ["cache_scope", "caller_of"]
 
@@ -19,12 +19,10 @@ def cache_scope(request: Request, sharing: PrefixCache) -> CacheScope:
         request: The salt is in its headers. Direct callers have no salt and share one scope.
         sharing: `PerKey`: requests of one salt share; `Shared`: all share; `Off`: only one request's choices do.
     """
-    if sharing == "Shared":
-        return EVERYBODY
-    if sharing == "Off":
-        return CacheScope(secrets.token_hex(16), kept=False)  # the client could choose the request's id
     caller = caller_of(request)
-    return CacheScope(caller) if caller else EVERYBODY
+    if sharing == "Off":  # the client could choose the request's id
+        return CacheScope(secrets.token_hex(16), kept=False, caller=caller)
+    return CacheScope("" if sharing == "Shared" else caller, caller=caller)
 
 
 def caller_of(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from vicuna_server.engine import GenerationRequest
+from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.errors import ContextLengthError, OverloadedError, RequestError
 
 __all__ = [
@@ -24,23 +24,44 @@ WAITING_PER_RUNNING = 4
 
 
 class Admission:
-    """How many generations run at once and how many may wait for their turn."""
+    """How many generations run at once and how many may wait for their turn.
+
+    One caller may fill the queue. Then another still gets in up to an equal share of it, so the queue may become twice
+    as long.
+    """
 
     def __init__(self, max_running: int) -> None:
         self.max_running = max_running
         self.max_waiting = max_running * WAITING_PER_RUNNING
+        self._taken: dict[str, list[Generation]] = {}
 
-    def check(self, running: int, waiting: int) -> None:
-        """Refuse a request where the queue is full.
+    def take(self, caller: str, generation: Generation) -> None:
+        """Count a generation as its caller's until it is over; an empty caller is not counted."""
+        self._forget_ended()
+        if caller:
+            self._taken.setdefault(caller, []).append(generation)
+
+    def check(self, running: int, waiting: int, caller: str = "") -> None:
+        """Refuse a request where the queue is full, and its caller has a share of it already.
 
         Raises:
             OverloadedError: HTTP 429 with a Retry-After.
         """
-        if running + waiting >= self.max_running + self.max_waiting:
+        queued, room = running + waiting, self.max_running + self.max_waiting
+        if queued >= room and not (queued < 2 * room and self._is_below_share(caller, room)):
             raise OverloadedError(
                 f"{running} requests are running and {waiting} are waiting, and this server takes {self.max_running} "
                 f"and {self.max_waiting}; try again in a moment"
             )
+
+    def _is_below_share(self, caller: str, room: int) -> bool:
+        self._forget_ended()
+        others = self._taken.keys() - {caller}
+        return bool(caller) and len(self._taken.get(caller, ())) < room // (len(others) + 1)
+
+    def _forget_ended(self) -> None:
+        live = {caller: [each for each in taken if not each.over] for caller, taken in self._taken.items()}
+        self._taken = {caller: taken for caller, taken in live.items() if taken}
 
 
 def no_chats() -> RequestError:

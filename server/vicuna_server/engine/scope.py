@@ -1,11 +1,12 @@
-"""Which requests may share keys and values."""
+"""Whose request it is, and which requests may share keys and values."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 __all__ = ["EVERYBODY", "CacheScope"]
 
 
-class CacheScope(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CacheScope:
     """Requests of equal scopes share what they have in common, and no others do.
 
     Who shares can find out what others have sent: a prompt that begins alike is answered sooner, and `usage` says how
@@ -14,10 +15,12 @@ class CacheScope(NamedTuple):
     Attributes:
         salt: Tells scopes apart.
         kept: Whether keys and values outlive the request that they were computed for.
+        caller: Whose request it is, for equal shares of the engine; empty: not known. It does not tell scopes apart.
     """
 
     salt: str = ""
     kept: bool = True
+    caller: str = field(default="", compare=False)
 
 
 EVERYBODY = CacheScope()

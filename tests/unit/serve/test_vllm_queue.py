@@ -14,7 +14,7 @@ from vicuna_server.errors import EngineError
 async def test_as_many_run_as_are_allowed_and_the_others_in_the_order_of_their_coming() -> None:
     stats, progress = EngineStats(), Progress()
     queue = RequestQueue(1, stats, progress)
-    entries = [queue.enter() for _ in range(3)]
+    entries = [queue.enter("") for _ in range(3)]
     assert (stats.running, stats.waiting) == (0, 3)
     await entries[0].begin()
     second, third = (asyncio.ensure_future(entry.begin()) for entry in entries[1:])
@@ -33,7 +33,7 @@ async def test_as_many_run_as_are_allowed_and_the_others_in_the_order_of_their_c
 async def test_one_that_gives_up_waiting_takes_nobodys_turn() -> None:
     stats = EngineStats()
     queue = RequestQueue(1, stats, Progress())
-    first, second, third = (queue.enter() for _ in range(3))
+    first, second, third = (queue.enter("") for _ in range(3))
     await first.begin()
     waits = asyncio.ensure_future(second.begin())
     await asyncio.sleep(0)
@@ -44,6 +44,32 @@ async def test_one_that_gives_up_waiting_takes_nobodys_turn() -> None:
     first.release()
     await third.begin()
     assert (stats.running, stats.waiting) == (1, 0)
+
+
+async def test_callers_take_turns_and_one_place_in_eight_is_kept_from_the_one_that_has_all_others() -> None:
+    stats = EngineStats()
+    queue = RequestQueue(8, stats, Progress())
+    greedy = [queue.enter("greedy") for _ in range(20)]
+    waits = [asyncio.ensure_future(entry.begin()) for entry in greedy]
+    await asyncio.sleep(0)
+    assert [entry.runs for entry in greedy] == [True] * 7 + [False] * 13
+
+    other = [queue.enter("other") for _ in range(3)]
+    await asyncio.wait_for(other[0].begin(), 1)
+    waits += [asyncio.ensure_future(entry.begin()) for entry in other[1:]]
+    await asyncio.sleep(0)
+    assert not other[1].runs
+    greedy[0].release()
+    assert (other[1].runs, greedy[7].runs) == (True, False), "who holds less comes first"
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+
+
+async def test_requests_of_unknown_callers_may_take_all_places() -> None:
+    queue = RequestQueue(8, EngineStats(), Progress())
+    entries = [queue.enter("") for _ in range(8)]
+    await asyncio.wait_for(asyncio.gather(*(entry.begin() for entry in entries)), 1)
 
 
 async def test_what_is_stopped_raises_the_reason_and_what_is_cancelled_its_cancellation() -> None:

@@ -60,7 +60,9 @@ def router(service: GenerationService) -> APIRouter:
         with _own_names():
             plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint, _SCHEMA_PARAM)
             conversation = ChatPrompt(opened.messages, plan.tools)
-            prompt = await service.engine.prepare(conversation, limit, trim=body.truncation == "auto")
+            prompt = await service.engine.prepare(
+                conversation, limit, trim=body.truncation == "auto", scope=service.scope(request)
+            )
             asked = (request, body, [prompt], limit, body.alternatives)
             choices = await service.start(*asked, constraint=plan.constraint, shown=plan.shown, ceiling=ceiling)
         response = response_object(Envelope(new(RESPONSE), service.settings.served_name), body, store=keeps)

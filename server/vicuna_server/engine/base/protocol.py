@@ -52,7 +52,12 @@ class Engine(Protocol):
         """
 
     async def prepare(
-        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+        self,
+        prompt: PromptInput | PreparedPrompt,
+        max_tokens: int | None,
+        *,
+        trim: bool = False,
+        scope: CacheScope = EVERYBODY,
     ) -> PreparedPrompt:
         """Encode a prompt, if there is room for its answers; one that is prepared already is returned.
 
@@ -60,6 +65,7 @@ class Engine(Protocol):
             prompt: What is to be answered.
             max_tokens: As in `GenerationRequest`.
             trim: Whether the oldest turns of a conversation may be left out where it is too long.
+            scope: Whose request it is.
 
         Raises:
             RequestError, OverloadedError: As in `submit`.

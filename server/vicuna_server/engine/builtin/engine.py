@@ -105,21 +105,26 @@ class BuiltinEngine:
         self._followed = Grammars(self._loaded.encoder)
 
     async def prepare(
-        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+        self,
+        prompt: PromptInput | PreparedPrompt,
+        max_tokens: int | None,
+        *,
+        trim: bool = False,
+        scope: CacheScope = EVERYBODY,
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
-        return await self._desk.prepare(prompt, max_tokens, self._check_admission, trim=trim)
+        return await self._desk.prepare(prompt, max_tokens, partial(self._admit, scope), trim=trim)
 
     async def constrain(
         self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
     ) -> PreparedConstraint:
         """Compile a constraint's grammar; see `Engine.constrain`."""
-        return await self._grammars.prepare(constraint, scope, self._check_admission)
+        return await self._grammars.prepare(constraint, scope, partial(self._admit, scope))
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request, encoded where that is still to be done; see `Engine.submit`."""
         loaded = self.loaded
-        ready = await self.prepare(request.prompt, request.max_tokens)
+        ready = await self.prepare(request.prompt, request.max_tokens, scope=request.scope)
         words: list[list[int]] = []
         if request.bad_words:
             words = await self._encoding.run(partial(loaded.encoder.spellings, request.bad_words))
@@ -129,14 +134,15 @@ class BuiltinEngine:
         sequence, generation = generating_sequence(loaded, request, ready, words, follow)
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
-        self._check_admission()  # the queue may have filled while this one was encoded
+        self._admit(request.scope)  # the queue may have filled while this one was encoded
         worker.enqueue([sequence])
+        self._admission.take(request.scope.caller, generation)
         return generation
 
     async def embed(self, prompts: Several[str | tuple[int, ...]], scope: CacheScope = EVERYBODY) -> list[Embedding]:
         """Queue the texts; see `Engine.embed`."""
         loaded = self.loaded
-        self._check_admission()
+        self._admit(scope)
         for prompt in prompts:
             check_embeddable(max(1, loaded.encoder.least_tokens(prompt)), loaded.context_length)
         encoded = []
@@ -152,10 +158,10 @@ class BuiltinEngine:
         loaded = self.loaded
         encoded: list[list[int]] = []
         for prompt in prompts:
-            ready = await self.prepare(prompt, 0)
+            ready = await self.prepare(prompt, 0, scope=scope)
             answer_budget(ready.tokens, 0, loaded.context_length, ready.param)
             encoded.append(own_copy(ready).ids)
-        self._check_admission()
+        self._admit(scope)
         check_scored(sum(map(len, encoded)), most)
         scored: list[list[Score]] = await self._through(encoded, lambda result: Scored(result, top), scope)
         vocabulary = loaded.encoder.vocabulary
@@ -207,9 +213,9 @@ class BuiltinEngine:
         if self._followed is not None:
             self._followed.close()
 
-    def _check_admission(self) -> None:
+    def _admit(self, scope: CacheScope) -> None:
         waiting = self.stats.waiting + self._running_worker.arriving + self._encoding.waiting + self._grammars.waiting
-        self._admission.check(self.stats.running, waiting)
+        self._admission.check(self.stats.running, waiting, scope.caller)
 
     @property
     def _grammars(self) -> Grammars:

@@ -1,7 +1,7 @@
 """The running batch: sequences join and finish between any two steps. A step is one pass through the model."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_tokens
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
+from vicuna_server.engine.turns import first_turn, gives_way
 from vicuna_server.errors import EngineError
 
 __all__ = ["Finished", "Outcome", "Result", "Scheduler"]
@@ -118,19 +119,21 @@ class Scheduler:
         self._stats.kv_tokens = self._cache.used
 
     def _admit(self) -> None:
-        """Admit waiting sequences in their order; one that waits for another's prefix does not hold up the next."""
-        for sequence in list(self.waiting):
-            if len(self.running) >= self._max_running:
+        """Admit waiting sequences by their turn; one that waits for another's prefix does not hold up the next."""
+        held = Counter(map(_caller, self.running))
+        left = list(self.waiting)
+        while (sequence := first_turn(left, _caller, held)) is not None:
+            left.remove(sequence)
+            if len(self.running) >= self._max_running and not self._give_way(sequence, held):
                 return
-            answering = isinstance(sequence.purpose, Answering)
-            others = [other.tokens for other in self.running if isinstance(other.purpose, Answering)]
-            placing = self._cache.place(sequence.tokens, sequence.room, others, share=answering)
-            if placing is Placing.FULL:
-                return
+            while (placing := self._place(sequence)) is Placing.FULL:
+                if not self._give_way(sequence, held):
+                    return
             if placing is Placing.COMING:
                 continue
             self.waiting.remove(sequence)
             self.running.append(sequence)
+            held[_caller(sequence)] += 1
             if not sequence.admitted:  # a preempted one is not counted again
                 sequence.admitted = True
                 self._stats.prefix_hit_tokens += sequence.tokens.computed
@@ -138,6 +141,21 @@ class Scheduler:
                 if isinstance(sequence.purpose, Answering):
                     sequence.purpose.generation.cached_tokens = sequence.tokens.computed
                     sequence.purpose.generation.begun = True
+
+    def _place(self, sequence: Sequence) -> Placing:
+        answering = isinstance(sequence.purpose, Answering)
+        others = [other.tokens for other in self.running if isinstance(other.purpose, Answering)]
+        return self._cache.place(sequence.tokens, sequence.room, others, share=answering)
+
+    def _give_way(self, sequence: Sequence, held: Counter[str]) -> bool:
+        """Preempt the longest sequence of the caller that holds most, if it holds more than the one that waits."""
+        most = gives_way(held, _caller(sequence))
+        if most is None:
+            return False
+        longest = max((one for one in self.running if _caller(one) == most), key=lambda one: len(one.tokens.ids))
+        held[most] -= 1
+        self._preempt(longest, keep=True)
+        return True
 
     def _schedule(self) -> list[tuple[Sequence, int]]:
         """Return the sequences of the next step with how many tokens each, in the order of their arrival.
@@ -162,14 +180,21 @@ class Scheduler:
         """Make room for so many tokens of a sequence; where the cache is full, preempt the newest ones."""
         while not self._cache.ensure(sequence.tokens, tokens):
             newest = self.running[-1]
-            self._cache.drop(newest.tokens)
-            self.running.remove(newest)
-            self.waiting.appendleft(newest)
-            newest.reset()
-            self._stats.preempted += 1
+            self._preempt(newest, keep=False)
             if newest is sequence:
                 return False
         return True
+
+    def _preempt(self, sequence: Sequence, *, keep: bool) -> None:
+        """Let a sequence wait again; `keep`: while there is room for them, its keys and values need not go."""
+        if keep and isinstance(sequence.purpose, Answering):
+            self._cache.keep(sequence.tokens)
+        else:
+            self._cache.drop(sequence.tokens)
+        self.running.remove(sequence)
+        self.waiting.appendleft(sequence)
+        sequence.reset()
+        self._stats.preempted += 1
 
     def _generate(self, members: list[tuple[Sequence, int]]) -> list[Outcome]:
         """Run one step; where it fails, run each sequence alone, so that only the one at fault fails."""
@@ -218,6 +243,10 @@ class Scheduler:
             first, last = tokens.computed, tokens.computed + count
             chunks.append(Chunk(tokens.ids[first:last], first, tokens.block.start))
         return Pass(chunks, self._store)
+
+
+def _caller(sequence: Sequence) -> str:
+    return sequence.tokens.scope.caller
 
 
 def _prompt_budget(prompts: int, generating: int) -> int:

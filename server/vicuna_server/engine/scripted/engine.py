@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from vicuna_contract.templates import BUILT_IN_TEMPLATES, FROM_TOKENIZER, NO_TEMPLATE
 from vicuna_server.constraints import Constraint
@@ -99,12 +100,17 @@ class ScriptedEngine:
         await asyncio.sleep(self._settings.load_seconds)
 
     async def prepare(
-        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+        self,
+        prompt: PromptInput | PreparedPrompt,
+        max_tokens: int | None,
+        *,
+        trim: bool = False,
+        scope: CacheScope = EVERYBODY,
     ) -> PreparedPrompt:
         """Count the words; see `Engine.prepare`."""
         if isinstance(prompt, PreparedPrompt):
             return prompt
-        self._admit()
+        self._admit(scope)
         param = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
         if not (trim and isinstance(prompt, ChatPrompt)):
             script = self._render(prompt)
@@ -116,13 +122,13 @@ class ScriptedEngine:
         self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
     ) -> PreparedConstraint:
         """Check a constraint and write an answer that keeps it; see `Engine.constrain`."""
-        return await self._constraints.prepare(constraint, scope, self._admit)
+        return await self._constraints.prepare(constraint, scope, partial(self._admit, scope))
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Accept a request as the built-in engine does; see `Engine.submit`."""
-        ready = await self.prepare(request.prompt, request.max_tokens)
+        ready = await self.prepare(request.prompt, request.max_tokens, scope=request.scope)
         script, prompt_tokens = script_of(ready), ready.tokens
-        self._admit()
+        self._admit(request.scope)
         budget = request.below_ceiling(
             answer_budget(prompt_tokens, request.max_tokens, self.context_length, ready.param)
         )
@@ -139,6 +145,7 @@ class ScriptedEngine:
             include_stop=request.include_stop,
         )
         generation = Generation(prompt_tokens)
+        self._admission.take(request.scope.caller, generation)
         logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0
         task = Run(self._shared, generation, answer, eos, length, logprobs, pause).start()
@@ -161,11 +168,10 @@ class ScriptedEngine:
         self, prompts: Sequence[PromptInput | PreparedPrompt], top: int, most: int, scope: CacheScope = EVERYBODY
     ) -> list[list[PromptToken]]:
         """Return the words, each with log probability 0; see `Engine.score`."""
-        del scope  # nothing is cached
-        self._admit()
+        self._admit(scope)
         scored: list[list[PromptToken]] = []
         for prompt in prompts:
-            ready = await self.prepare(prompt, 0)
+            ready = await self.prepare(prompt, 0, scope=scope)
             ids = await self.tokenize(script_of(ready).text)
             check_has_tokens(len(ids))
             answer_budget(len(ids), 0, self.context_length, ready.param)
@@ -196,8 +202,8 @@ class ScriptedEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._constraints.close()
 
-    def _admit(self) -> None:
-        self._admission.check(self.stats.running, self.stats.waiting + self._constraints.waiting)
+    def _admit(self, scope: CacheScope) -> None:
+        self._admission.check(self.stats.running, self.stats.waiting + self._constraints.waiting, scope.caller)
 
     async def _script(self, request: GenerationRequest, script: Script) -> Saying:
         """Return what is said: an answer that the constraint allows, else the words of the last message."""

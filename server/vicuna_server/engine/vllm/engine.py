@@ -119,30 +119,36 @@ class VllmEngine:
         self._loaded = _Loaded(prompts, desk, shared, constraints)
 
     async def prepare(
-        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+        self,
+        prompt: PromptInput | PreparedPrompt,
+        max_tokens: int | None,
+        *,
+        trim: bool = False,
+        scope: CacheScope = EVERYBODY,
     ) -> PreparedPrompt:
         """Encode a prompt, in the thread for that; see `Engine.prepare`."""
-        return await self._model.desk.prepare(prompt, max_tokens, self._admit, trim=trim)
+        return await self._model.desk.prepare(prompt, max_tokens, partial(self._admit, scope), trim=trim)
 
     async def constrain(
         self, constraint: Constraint | PreparedConstraint, scope: CacheScope = EVERYBODY
     ) -> PreparedConstraint:
         """Make the grammar that vLLM is sent; see `Engine.constrain`."""
-        return await self._model.constraints.prepare(constraint, scope, self._admit)
+        return await self._model.constraints.prepare(constraint, scope, partial(self._admit, scope))
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request; see `Engine.submit`."""
         check_supported(request)
         prompts, shared = self._model.prompts, self._model.shared
-        ready = await self.prepare(request.prompt, request.max_tokens)
+        ready = await self.prepare(request.prompt, request.max_tokens, scope=request.scope)
         grammar = None
         if request.constraint is not None:
             grammar = str((await self.constrain(request.constraint, request.scope)).content)
         opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
-        self._admit()  # others may have come while this one was encoded
+        self._admit(request.scope)  # others may have come while this one was encoded
         body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name, grammar)
-        run = Run(shared, opened.generation, opened.answer, body)
+        run = Run(shared, opened.generation, opened.answer, body, request.scope.caller)
         task = run.start()
+        self._admission.take(request.scope.caller, opened.generation)
         self._in_flight.add(task, partial(run.stop, task))
         return opened.generation
 
@@ -161,11 +167,11 @@ class VllmEngine:
         """Ask for the prompts' likelihoods, one after the other; see `Engine.score`."""
         encoded: list[list[int]] = []
         for prompt in prompts:
-            ready = await self.prepare(prompt, 0)
+            ready = await self.prepare(prompt, 0, scope=scope)
             answer_budget(ready.tokens, 1, self.context_length, ready.param)  # vLLM generates a token in any case
             encoded.append(own_copy(ready).ids)
         check_scored(sum(map(len, encoded)), most)
-        self._admit()
+        self._admit(scope)
         return [await self._in_flight.result(self._scored(ids, top, scope)) for ids in encoded]
 
     async def tokenize(self, prompt: ChatPrompt | str, *, add_special_tokens: bool = True) -> list[int]:
@@ -204,12 +210,12 @@ class VllmEngine:
         if self._check is not None:
             await asyncio.to_thread(self._check.finish)
 
-    def _admit(self) -> None:
+    def _admit(self, scope: CacheScope) -> None:
         self._server.check()
-        self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting)
+        self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting, scope.caller)
 
     async def _scored(self, ids: list[int], top: int, scope: CacheScope) -> list[PromptToken]:
-        entry, prompts = self._queue.enter(), self._model.prompts
+        entry, prompts = self._queue.enter(scope.caller), self._model.prompts
         try:
             await entry.begin()
             self.stats.prompt_tokens += len(ids)

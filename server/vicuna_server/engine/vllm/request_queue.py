@@ -1,11 +1,16 @@
-"""The queue in front of vLLM: as many requests run as are allowed, and the others wait in the order of their coming."""
+"""The queue in front of vLLM: as many requests run as are allowed, and the others wait for their turn."""
 
 import asyncio
+from collections import Counter
 
 from vicuna_server.engine.stats import EngineStats
+from vicuna_server.engine.turns import first_turn
 from vicuna_server.engine.vllm.progress import Progress
 
 __all__ = ["QueueEntry", "RequestQueue"]
+
+_ONE_IN = 8
+"""One place in so many is kept free of the caller that has all others: what runs in vLLM is not taken back."""
 
 
 class RequestQueue:
@@ -18,48 +23,78 @@ class RequestQueue:
     """
 
     def __init__(self, max_running: int, stats: EngineStats, progress: Progress) -> None:
-        self._free = asyncio.Semaphore(max_running)
+        self._max_running = max_running
+        self._most_of_one = max_running - max_running // _ONE_IN
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[QueueEntry, asyncio.Future[None]] = {}
         self._stats = stats
         self._progress = progress
 
-    def enter(self) -> "QueueEntry":
-        """Take in a request, which waits from now on; its entry is released in any case."""
+    def enter(self, caller: str) -> "QueueEntry":
+        """Take in a request, which waits from now on; its entry is released in any case.
+
+        Args:
+            caller: whose it is; empty where that is not known.
+        """
         self._stats.waiting += 1
-        return QueueEntry(self)
+        return QueueEntry(self, caller)
 
-    async def begin(self) -> None:
-        """Wait until one of those that wait may run."""
-        await self._free.acquire()
-        self._stats.waiting -= 1
-        self._stats.running += 1
-        self._progress.begin()
+    async def _begin(self, entry: "QueueEntry") -> None:
+        turn = self._waiting[entry] = asyncio.get_running_loop().create_future()
+        self._next()
+        try:
+            await turn
+        finally:
+            self._waiting.pop(entry, None)
 
-    def end(self) -> None:
-        """One that ran is over: let the next run."""
+    def _next(self) -> None:
+        """Let those run whose turn it is."""
+        while self._held.total() < self._max_running:
+            allowed = [
+                entry for entry, turn in self._waiting.items() if not turn.done() and self._may_run(entry.caller)
+            ]
+            entry = first_turn(allowed, lambda each: each.caller, self._held)
+            if entry is None:
+                return
+            self._waiting.pop(entry).set_result(None)
+            self._held[entry.caller] += 1
+            self._stats.waiting -= 1
+            self._stats.running += 1
+            self._progress.begin()
+            entry.runs = True
+
+    def _may_run(self, caller: str) -> bool:
+        return not caller or self._held[caller] < self._most_of_one
+
+    def _release(self, entry: "QueueEntry") -> None:
+        if not entry.runs:
+            self._stats.waiting -= 1
+            return
         self._progress.end()
         self._stats.running -= 1
-        self._free.release()
-
-    def leave(self) -> None:
-        """One that waited waits no more."""
-        self._stats.waiting -= 1
+        self._held[entry.caller] -= 1
+        if not self._held[entry.caller]:
+            del self._held[entry.caller]
+        self._next()
 
 
 class QueueEntry:
-    """One request in the queue: it waits, or it runs."""
+    """One request in the queue: it waits, or it runs.
 
-    def __init__(self, queue: RequestQueue) -> None:
+    Attributes:
+        caller: Whose it is.
+        runs: Whether it has got its turn.
+    """
+
+    def __init__(self, queue: RequestQueue, caller: str) -> None:
         self._queue = queue
-        self._runs = False
+        self.caller = caller
+        self.runs = False
 
     async def begin(self) -> None:
         """Wait until the request may run."""
-        await self._queue.begin()
-        self._runs = True
+        await self._queue._begin(self)
 
     def release(self) -> None:
         """Take the request out."""
-        if self._runs:
-            self._queue.end()
-        else:
-            self._queue.leave()
+        self._queue._release(self)

@@ -51,12 +51,14 @@ class Run:
         generation: Gets the chunks, and at last a finish reason or an error.
         answer: Makes text of tokens.
         body: What vLLM is asked.
+        caller: Whose request it is.
     """
 
     shared: Shared
     generation: Generation
     answer: Answer
     body: Mapping[str, object]
+    caller: str
     _entry: QueueEntry = field(init=False)
     _why: VicunaError | None = field(default=None, init=False)
     _last: OutputChunk | None = field(default=None, init=False)
@@ -64,7 +66,7 @@ class Run:
 
     def start(self) -> "asyncio.Task[None]":
         """Begin: from now on the request is in the queue."""
-        self._entry = self.shared.queue.enter()
+        self._entry = self.shared.queue.enter(self.caller)
         task = asyncio.create_task(self._main())
         task.add_done_callback(self._leave)  # which runs also where the task is cancelled before its first step
         left = RequestError("the client left before the response was complete", code="client_left")
