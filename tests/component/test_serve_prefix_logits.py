@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from support.serving import write_tiny_model
-from vicuna_server.engine import EngineStats, GenerationRequest
-from vicuna_server.engine import Generation
+from vicuna_server.engine import EngineStats, Generation, GenerationRequest
 from vicuna_server.engine.builtin.allocator import BLOCK_TOKENS
 from vicuna_server.engine.builtin.decoder import Decoder
 from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load_model
