@@ -121,8 +121,8 @@ class PromptEncoder:
             skip_special_tokens: Whether special tokens are left out.
             shown: Those that are not.
         """
-        added = self._tokenizer.added_tokens.items()
-        if not (skip_special_tokens and shown and any(token.special and token.content in shown for _, token in added)):
+        added = self._tokenizer.added_tokens.items() if shown else ()
+        if not skip_special_tokens or not any(token.special and token.content in shown for _, token in added):
             return partial(self._tokenizer.decode, skip_special_tokens=skip_special_tokens)
         hidden = {number for number, token in added if token.special and token.content not in shown}
         return lambda ids: self.decode([one for one in ids if one not in hidden], skip_special_tokens=False)
