@@ -121,11 +121,16 @@ class PromptEncoder:
             skip_special_tokens: Whether special tokens are left out.
             shown: Those that are not.
         """
-        added = self._tokenizer.added_tokens.items()
-        if not (skip_special_tokens and shown and any(token.special and token.content in shown for _, token in added)):
+        hidden = self._special_besides(shown) if skip_special_tokens and shown else None
+        if hidden is None:
             return partial(self._tokenizer.decode, skip_special_tokens=skip_special_tokens)
-        hidden = {number for number, token in added if token.special and token.content not in shown}
         return lambda ids: self.decode([one for one in ids if one not in hidden], skip_special_tokens=False)
+
+    def _special_besides(self, shown: Collection[str]) -> set[int] | None:
+        """Return the special tokens other than those; None: those are none."""
+        special = {number: token.content for number, token in self._tokenizer.added_tokens.items() if token.special}
+        hidden = {number for number, text in special.items() if text not in shown}
+        return hidden if len(hidden) < len(special) else None
 
     def spellings(self, words: Sequence[str]) -> list[list[int]]:
         """Return the token ids of words, each with and without a space in front, as vLLM reads `bad_words`."""
