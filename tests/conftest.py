@@ -25,13 +25,20 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return str(val)[:_LONGEST_NAME] if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None
 
 
+def pytest_sessionstart() -> None:
+    """Look for no garbage while modules are imported and tests are made: nearly all of that stays to the end."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave to itself what stays to the end: modules and tests, through which each full collection would go again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep in one process what shares fixtures: the tests of a file, and all that need the real weights."""
-    group = "model" if item.get_closest_marker("model") else item.nodeid.partition("::")[0]
+    """Keep in one process what shares something costly: a file's fixtures, the real weights, an import of seconds."""
+    marked = [name for name in ("model", "transformers") if item.get_closest_marker(name)]
+    group = marked[0] if marked else item.nodeid.partition("::")[0]
     item.add_marker(pytest.mark.xdist_group(group))

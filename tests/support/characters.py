@@ -3,7 +3,6 @@
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
@@ -14,6 +13,8 @@ CHATML = (
 
 def make_tokenizer(*, template: str = CHATML, adds_bos: bool = False, spaces: bool = False) -> Any:
     """Every character is a token; with `spaces`, text begins and spaces are written as in sentencepiece."""
+    from transformers import PreTrainedTokenizerFast
+
     letters = {chr(code): code - 32 for code in range(32, 127)} | {"\n": 95, "▁": 96, "<unk>": 97}
     tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[], unk_token="<unk>"))
     if spaces:

@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from vicuna_operator.errors import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
 from vicuna_operator.planning.actions import Ref
 
 Body = dict[str, Any]
 Place = tuple[str, str, str, str]  # apiVersion, kind, namespace, name
+View = TypeVar("View")
 
 WRITES = frozenset({"create", "apply", "patch", "delete"})
 _SERVER_FIELDS = (
@@ -106,8 +108,14 @@ class MemoryKube:
         self.crash_after = None
 
     def objects(self, kind: str | None = None, namespace: str | None = None) -> list[Body]:
-        places = [p for p in self._objects if kind in (None, p[1]) and namespace in (None, p[2])]
-        return [self._copy(place) for place in sorted(places)]
+        return [self._copy(place) for place in self._sorted(kind, namespace)]
+
+    def views(self, kind: str, namespace: str, read: Callable[[Body], View]) -> list[View]:
+        """What `read` makes of each object: made once of each version, as the operator's indices do."""
+        return [_view(read, self._frozen[place]) for place in self._sorted(kind, namespace)]
+
+    def _sorted(self, kind: str | None, namespace: str | None) -> list[Place]:
+        return sorted(place for place in self._objects if kind in (None, place[1]) and namespace in (None, place[2]))
 
     def find(self, kind: str, name: str, namespace: str = "default") -> Body | None:
         return next((self._copy(place) for place in self._places(kind, name, namespace)), None)
@@ -364,6 +372,11 @@ class MemoryKube:
             owners = [owner["uid"] for owner in other["metadata"].get("ownerReferences") or ()]
             if uid in owners and not alive.intersection(owners) and other_place in self._objects:
                 self._delete(other_place)
+
+
+@lru_cache(maxsize=10_000)
+def _view(read: Callable[[Body], Any], frozen: bytes) -> Any:
+    return read(marshal.loads(frozen))
 
 
 def _received(body: Mapping[str, Any]) -> Body:

@@ -1,12 +1,12 @@
 """A cluster for tests of plan(): each pass sees everything, and what it plans is carried out at once."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from support.cluster import NAMESPACE, Cluster, model_body
-from support.memory_kube import Body
+from support.memory_kube import Body, View
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.status import status_patch
@@ -71,16 +71,16 @@ class World(Cluster):
 
     def observe(self, model: Model) -> Observed:
         """See the world as the operator's indices do."""
-        services, budgets, policies = map(self.all, ("Service", "PodDisruptionBudget", "NetworkPolicy"))
-        claims = {view.meta.name: view for view in map(ClaimView.of, self.all("PersistentVolumeClaim"))}
+        service, budget, policy = map(self._managed, ("Service", "PodDisruptionBudget", "NetworkPolicy"))
+        claims = {view.meta.name: view for view in self._views("PersistentVolumeClaim", ClaimView.of)}
         return Observed(
-            jobs=[JobView.of(item) for item in self.all("Job")],
-            deployments=[DeploymentView.of(item) for item in self.all("Deployment")],
-            pods=[PodView.of(item) for item in self.all("Pod")],
-            service=ManagedObjectView.of(services[0]) if services else None,
+            jobs=self._views("Job", JobView.of),
+            deployments=self._views("Deployment", DeploymentView.of),
+            pods=self._views("Pod", PodView.of),
+            service=service,
             budgets_offered=self.budgets_offered,
-            budget=ManagedObjectView.of(budgets[0]) if budgets else None,
-            policy=ManagedObjectView.of(policies[0]) if policies else None,
+            budget=budget,
+            policy=policy,
             claims={name: claims.get(name) for name in claims_to_read(model)},
             events=self.events,
             progress=self.progress,
@@ -88,6 +88,12 @@ class World(Cluster):
             neighbour_pods=self.neighbour_pods,
             dry_run=self.dry_run,
         )
+
+    def _views(self, kind: str, read: Callable[[Body], View]) -> list[View]:
+        return self.kube.views(kind, NAMESPACE, read)
+
+    def _managed(self, kind: str) -> ManagedObjectView | None:
+        return next(iter(self._views(kind, ManagedObjectView.of)), None)
 
     def _plan(self) -> Plan:
         return self.plan_for(self.model)

@@ -154,3 +154,17 @@ def test_tests_that_share_fixtures_run_in_one_process(request: pytest.FixtureReq
     if not hasattr(request.config, "workerinput"):
         pytest.skip("one process runs all tests")
     assert request.node.nodeid.endswith("@tests/unit/test_repository.py")
+
+
+def test_importing_the_unit_tests_imports_no_transformers() -> None:
+    """Each process of the tests imports all of them, and transformers takes seconds."""
+    files = [*(ROOT / "tests/unit").rglob("*.py"), *(ROOT / "tests/support").rglob("*.py")]
+    at_the_top = re.compile(r"^(from|import) transformers\b", re.MULTILINE)
+    assert [file for file in files if at_the_top.search(file.read_text())] == []
+
+
+def test_unit_tests_that_import_transformers_say_so() -> None:
+    texts = {file: file.read_text() for file in (ROOT / "tests/unit").rglob("test_*.py")}
+    asking = {file for file, text in texts.items() if re.search(r"^ +from transformers", text, re.MULTILINE)}
+    assert len(asking) > 5
+    assert [file for file in asking if "mark.transformers" not in texts[file]] == []

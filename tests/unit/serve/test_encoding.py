@@ -16,6 +16,8 @@ from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Conversation, Message, Role, get_template
 
+pytestmark = pytest.mark.transformers
+
 # The head's system message alone, as LLaMA 2's: another is none of the roles that take turns.
 TURNS = (
     "{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}[{{ messages[0].content }}]"

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from support.amount import examples
 from support.characters import make_tokenizer
@@ -24,6 +23,8 @@ from vicuna_server.engine import ChatPrompt
 from vicuna_server.engine.encoding import PromptEncoder
 from vicuna_server.prompts import Conversation, Message, Role, get_template, jinja_source, written_format
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
+
+pytestmark = pytest.mark.transformers
 
 _TEXTS = st.one_of(
     st.text(alphabet="ab .\n▁<s>/é{}#_😀", max_size=12),
@@ -42,6 +43,8 @@ def _begins_with_look_alike(messages: list[Message]) -> bool:
 @cache
 def llama(**config: Any) -> Any:
     """LLaMA's, as a merge makes it of a tokenizer.model."""
+    from transformers import AutoTokenizer
+
     with TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "tokenizer.model").write_bytes(train())
@@ -55,6 +58,8 @@ def llama(**config: Any) -> Any:
 @cache
 def byte_level() -> Any:
     """A tokenizer of bytes that has no bos, as Qwen's."""
+    from transformers import PreTrainedTokenizerFast
+
     vocab = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     raw = Tokenizer(models.BPE(vocab, []))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from vicuna_server.engine.builtin import budget
 from vicuna_server.engine.builtin.budget import check_weights_fit, kv_capacity
@@ -25,9 +24,12 @@ VICUNA_7B: dict[str, Any] = {
 }
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("heads", [2, 8])
 def test_weights_are_as_transformers_makes_them(tied: bool, heads: int) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         vocab_size=96,
         hidden_size=64,

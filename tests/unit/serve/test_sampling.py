@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
 
 from support.amount import first
 from vicuna_server.engine import GenerationRequest
@@ -58,9 +57,12 @@ def test_a_negative_seed_is_another_seed() -> None:
     assert draws(20, seed=-8) != draws(20, seed=8)
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("mass", [0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("others", [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}], ids=str)
 def test_typical_p_keeps_what_transformers_keeps(mass: float, others: dict[str, Any]) -> None:
+    from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
+
     warpers: dict[str, Any] = {"top_k": TopKLogitsWarper, "top_p": TopPLogitsWarper, "min_p": MinPLogitsWarper}
     logits = torch.randn(500, generator=torch.Generator().manual_seed(5)) * 3
     scores = logits[None]
@@ -125,6 +127,7 @@ def test_repetition_counts_the_prompt_and_both_signs() -> None:
     assert draws(1, negative, temperature=0.0, repetition_penalty=4.0, prompt=(0,)) == [1]
 
 
+@pytest.mark.transformers
 def test_repetition_is_as_in_transformers() -> None:
     from transformers import RepetitionPenaltyLogitsProcessor
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError, TemplateError
-from transformers.utils import chat_template_utils
 
 from support.amount import examples
 from support.characters import CHATML
@@ -15,7 +14,6 @@ from vicuna_contract.templates import BUILT_IN_TEMPLATES
 from vicuna_server.prompts import jinja_source
 from vicuna_server.prompts.sandbox import chosen_template, render
 
-_theirs: Any = chat_template_utils  # its annotations are not what it returns
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 SAID = [{"role": "user", "content": "<b>Hi</b> 'é' "}, {"role": "assistant", "content": " Well,  "}]
 LOOP = "{% for m in messages %}"
@@ -50,7 +48,10 @@ TEMPLATES: dict[str, str] = {
 
 
 def theirs(template: str, messages: list[dict[str, str]], *, continues: bool) -> str:
-    rendered, _ = _theirs.render_jinja_template(
+    from transformers.utils import chat_template_utils
+
+    transformers: Any = chat_template_utils  # its annotations are not what it returns
+    rendered, _ = transformers.render_jinja_template(
         conversations=[messages],
         chat_template=template,
         add_generation_prompt=not continues,
@@ -68,6 +69,7 @@ def outcome(call: Any, *args: Any, **options: Any) -> str | type:
         return type(error)
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("continues", [False, True])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_gives_what_it_gives_in_transformers(name: str, continues: bool) -> None:
@@ -76,6 +78,7 @@ def test_a_template_gives_what_it_gives_in_transformers(name: str, continues: bo
     assert SAID[1]["content"] == " Well,  "
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("name", ["chatml", "content", "trimmed", "prompt", *BUILT_IN_TEMPLATES])
 @settings(max_examples=examples(40))
 @given(texts=st.lists(st.text(alphabet="ab \n{}%<>/s'é", max_size=6), min_size=1, max_size=4), continues=st.booleans())

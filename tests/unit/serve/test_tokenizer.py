@@ -24,7 +24,6 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoTokenizer
 
 from support.amount import examples
 from support.checkpoints import CONFIG
@@ -38,6 +37,8 @@ from vicuna_server.errors import InputError
 from vicuna_server.prompts import Message
 from vicuna_server.prompts.tokenizer import JsonTokenizer, open_tokenizer
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
+
+pytestmark = pytest.mark.transformers
 
 SPECIAL = ["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<pad>", "<tool>"]
 WORDS = [
@@ -167,13 +168,19 @@ def split(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": True}))
 
 
+def of_transformers(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
 def by_its_class(folder: Path, make: Callable[[Path], None], named: str, model_type: str) -> None:
     """Rewritten by a class of transformers that puts a form of its own over tokenizer.json: here its own file."""
     make(folder)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": named}))
     (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": model_type}))
-    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    of_transformers(folder).save_pretrained(folder)
 
 
 FOLDERS: dict[str, Callable[[Path], None]] = {
@@ -197,7 +204,7 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
 def both(kind: str) -> tuple[JsonTokenizer, Any]:
     folder = Path(mkdtemp(prefix="tokenizer-"))
     FOLDERS[kind](folder)
-    return open_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    return open_tokenizer(folder), of_transformers(folder)
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -318,7 +325,7 @@ def test_templates_are_found_where_transformers_finds_them(
         (tmp_path / "additional_chat_templates").mkdir()
         (tmp_path / "additional_chat_templates/tool_use.jinja").write_text(further)
     found = open_tokenizer(tmp_path).chat_template
-    assert found == AutoTokenizer.from_pretrained(tmp_path).chat_template
+    assert found == of_transformers(tmp_path).chat_template
     assert found == want or set(found or ()) == want
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken
-from transformers.utils import chat_template_utils
 
 from support.characters import CHATML, make_tokenizer
 from support.opened import opened
@@ -19,7 +18,6 @@ from vicuna_server.prompts.template_data import message_data, tool_data
 from vicuna_server.tools.formats import GRANITE, HERMES, LLAMA, MISTRAL, CallFormat
 from vicuna_server.tools.history import fitted, settled
 
-_theirs: Any = chat_template_utils
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 CITY: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string", "description": "é <b>"}}}
 TOOLS = (Tool("weather", "Of a city", CITY), Tool("time", "", {"type": "object", "properties": {}}))
@@ -64,14 +62,18 @@ def openai_form(messages: list[Message]) -> list[dict[str, Any]]:
     return written
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(("template", "form"), FAMILIES, ids=FAMILY_NAMES)
 @pytest.mark.parametrize("with_tools", [True, False])
 def test_the_text_is_that_of_transformers(template: str, form: CallFormat, with_tools: bool) -> None:
+    from transformers.utils import chat_template_utils
+
     calls = (ToolCall("abc123DEF", "weather", '{"city": "Tromsø", "days": [1, null]}'),)
     messages = fitted(settled(history(*calls)), form)
     tools = [tool_data(tool) for tool in TOOLS] if with_tools else None
     ours = render(template, [message_data(one) for one in messages], TOKENS, continues=False, tools=tools)
-    expected, _ = _theirs.render_jinja_template(
+    transformers: Any = chat_template_utils  # its annotations are not what it returns
+    expected, _ = transformers.render_jinja_template(
         conversations=[openai_form(messages)],
         tools=tools,
         chat_template=template,

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.meta import DIM, HEADS, LAYERS, VOCABULARY, WIDE, converted, whole_weights, write_meta
 from vicuna_server.errors import InputError
@@ -77,7 +76,10 @@ def test_the_config_is_made_from_params_and_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.transformers
 def test_transformers_takes_the_config_and_the_names_of_the_tensors(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     weights = whole_weights(torch.float32, 2)
     config = open_checkpoint(write_meta(tmp_path / "7B", weights, 2, kv_heads=2, norm_eps=1e-5)).config
     made = tmp_path / "made"

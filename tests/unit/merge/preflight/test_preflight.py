@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -347,10 +348,11 @@ def test_no_shape_of_embedding_and_head_breaks_the_judges(
 
 
 def test_the_families_whose_norms_multiply_by_one_plus_weight_are_those_of_transformers() -> None:
-    import transformers
-
+    found = find_spec("transformers")
+    assert found is not None
+    assert found.origin is not None
     centred = set()
-    for path in sorted((Path(transformers.__file__).parent / "models").glob("*/modeling_*.py")):
+    for path in sorted((Path(found.origin).parent / "models").glob("*/modeling_*.py")):
         if re.search(r"1(\.0)?\s*\+\s*self\.weight|self\.weight\s*\+\s*1", path.read_text(encoding="utf-8")):
             config = (path.parent / path.name.replace("modeling", "configuration")).read_text(encoding="utf-8")
             centred |= set(re.findall(r'^    model_type = "(.+)"', config, re.MULTILINE))

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer
 
 from support.checkpoints import write_tokenizer
 from support.pieces import train
@@ -37,6 +36,7 @@ def _table(folder: Path) -> TokenTable:
     return table
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(
     ("special", "config"),
     [
@@ -49,6 +49,8 @@ def _table(folder: Path) -> TokenTable:
     ],
 )
 def test_the_table_is_what_transformers_sees(tmp_path: Path, special: dict[str, str], config: dict[str, Any]) -> None:
+    from transformers import AutoTokenizer
+
     folder = _byte_level(tmp_path, BEGIN, END, TURN, **config)
     if special:
         (folder / "special_tokens_map.json").write_text(json.dumps(special))

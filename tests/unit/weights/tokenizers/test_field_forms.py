@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from support.amount import one_of_five
 from support.checkpoints import CONFIG, write_tokenizer
@@ -50,10 +49,13 @@ def read(folder: Path) -> tuple[dict[str, Path | bytes], str]:
         return {}, error.message
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(
     ("name", "field"), one_of_five((name, field) for name, fields in FIELDS.items() for field in fields)
 )
 def test_what_is_taken_can_be_loaded(tmp_path: Path, name: str, field: str) -> None:
+    from transformers import AutoTokenizer
+
     source, result = tmp_path / "source", tmp_path / "result"
     source.mkdir()
     write_tokenizer(source)

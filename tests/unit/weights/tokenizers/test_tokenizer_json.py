@@ -117,6 +117,7 @@ def test_any_text_has_sentencepieces_ids(made: tokenizers.Tokenizer, text: str) 
     assert made.encode(text).ids == expected_ids(train(), text)
 
 
+@pytest.mark.transformers
 def test_transformers_loads_the_artifacts_tokenizer_with_these_ids(tmp_path: Path) -> None:
     """AutoTokenizer's LLaMA class adds no space before a text that has one; the other class takes the file's word."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
