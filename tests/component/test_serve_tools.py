@@ -14,6 +14,7 @@ from support.serving import MODEL, Running, running, tiny_engine, write_tiny_mod
 from support.tool_templates import QWEN_STYLE
 from vicuna_server.constraints import CallForm, ToolCalls
 from vicuna_server.engine import PreparedPrompt, PromptInput
+from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.tools.chat_format import ChatFormat
 from vicuna_server.tools.formats import LLAMA, MISTRAL
 
@@ -33,9 +34,14 @@ class Thinking(SayingEngine):
     """Its prompts end within reasoning."""
 
     async def prepare(
-        self, prompt: PromptInput | PreparedPrompt, max_tokens: int | None, *, trim: bool = False
+        self,
+        prompt: PromptInput | PreparedPrompt,
+        max_tokens: int | None,
+        *,
+        trim: bool = False,
+        scope: CacheScope = EVERYBODY,
     ) -> PreparedPrompt:
-        return replace(await super().prepare(prompt, max_tokens, trim=trim), thinking=True)
+        return replace(await super().prepare(prompt, max_tokens, trim=trim, scope=scope), thinking=True)
 
 
 async def ask(live: Running, **options: Any) -> Any:
