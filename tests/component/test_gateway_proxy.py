@@ -11,6 +11,7 @@ import pytest
 
 from support.gateway import TINY, chat, chunk, events, faulty, gateway, head, impatient
 from support.serving import eventually, running
+from vicuna_contract.demand import Demand
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Model
 
@@ -189,8 +190,10 @@ async def test_when_the_client_leaves_the_server_is_left_at_once(streams: bool) 
         door.route(server.url)
         request = asyncio.create_task(door.client.post(CHAT, json=chat(stream=streams)))
         await eventually(lambda: engine.stats.running == 1)
+        assert door.upstream.demand.stated(lambda _: True) == (Demand(*TINY.key, 1, 0),)
         request.cancel()
         await eventually(lambda: engine.stats.running == 0 and door.upstream.balancer.under_way == 0)
+        assert not door.upstream.demand.stated(lambda _: True)
         assert engine.stats.cancelled == 1
 
 

@@ -69,7 +69,7 @@ async def gateway(
     upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
     abilities = AbilityQueries(catalogue, upstream.list_models)
     if not learns:
-        catalogue.on_change = None
+        catalogue.listeners.remove(abilities.changed)
     authentication = create_app(catalogue, upstream, Rates(), lambda: True, abilities.of)
     authentication.ring = ring
     await upstream.open()

@@ -7,6 +7,8 @@ request. Afterwards, if the server is lost, the stream ends with an error event 
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,7 +105,7 @@ class Forward(Response):
             if tried:
                 self._upstream.metrics.retried(self._model.id, self._outgoing.key)
             tried.append(endpoint)
-            with self._upstream.balancer.sending(endpoint), self._meter.begin(endpoint) as attempt:
+            with self._sending(endpoint), self._meter.begin(endpoint) as attempt:
                 try:
                     refusal = await self._try(attempt, client)
                 except CONNECTION_LOST as error:
@@ -124,6 +126,12 @@ class Forward(Response):
                 return
         gone = bool(self._outgoing.continues and self._upstream.endpoints(self._model))
         await client.respond(refusal or no_response(self._model, len(tried), gone=gone))
+
+    @contextmanager
+    def _sending(self, endpoint: Endpoint) -> Iterator[None]:
+        """Count the request as under way."""
+        with self._upstream.balancer.sending(endpoint), self._upstream.demand.under_way(self._model.key):
+            yield
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
         """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""

@@ -13,6 +13,7 @@ from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.buffering import ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES, BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
+from vicuna_server.gateway.demand import DemandCounts
 from vicuna_server.gateway.meter import Attempt
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
@@ -66,6 +67,7 @@ class Upstream:
         self.metrics = metrics
         self.endpoints = endpoints
         self.balancer = Balancer()
+        self.demand = DemandCounts()
         self.buffers = BufferBudget()
         self.large_events = BufferBudget(ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES)
         self.accounting = accounting_of(None, Rates())
