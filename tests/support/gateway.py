@@ -66,7 +66,7 @@ async def gateway(
         settings: of the gateway.
     """
     catalogue = Catalogue(several=several)
-    upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
+    upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue)
     abilities = AbilityQueries(catalogue, upstream.list_models)
     if not learns:
         catalogue.listeners.remove(abilities.changed)

@@ -12,6 +12,7 @@ request_head        which headers a server gets;  response_head: which parts of 
 frames              server-sent events as whole frames                                        pure
 objects             reads Kubernetes objects                                                  pure
 api_server          requests to the API server;  reflector: list and watch;  cluster: what is watched
+holding             keeps requests until a server of their model is ready
 demand              counts requests under way and held; demand_record, demand_writer: state them in the cluster
 accounting          tokens of every request, limits by tokens;  usage_writer, usage_store: write them to the cluster
 replica_usage       usage of a replica;  day_usage: of a day;  slot: in an object;  quota, sliding_window: limits  pure

@@ -46,7 +46,7 @@ def serve_forever(options: Options) -> None:
 async def _serve(options: Options) -> None:
     state, synced, rates = Drain(loaded=True), asyncio.Event(), Rates()
     catalogue = Catalogue(several=options.several_namespaces)
-    upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
+    upstream = Upstream(options.settings, Metrics(), catalogue)
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
     accounting = upstream.accounting = accounting_of(options.service, rates)

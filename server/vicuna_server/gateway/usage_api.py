@@ -40,7 +40,7 @@ class UsageApi:
             NoStoreError: there is no store.
             ApiStatusError, aiohttp.ClientError, OSError: no list.
         """
-        how = {"accept": _METADATA} if metadata_only else {}
+        how: Body = {"accept": _METADATA} if metadata_only else {}
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         found = await self._ask("GET", self._path, query={"labelSelector": selector}, **how)
         items = found.get("items") or ()
