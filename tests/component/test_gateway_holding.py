@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from support.gateway import TINY, Gateway, chat, chunk, events, faulty, gateway, head
+from support.gateway import TINY, Gateway, chat, chunk, events, faulty, gateway, head, preferring
 from support.serving import eventually, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
@@ -153,11 +153,12 @@ async def test_what_the_server_refuses_ends_a_stream_whose_head_has_gone_out(
 async def test_before_the_first_byte_a_held_stream_goes_to_another_server() -> None:
     async with faulty() as broken, running(_engine()) as server, gateway(hold_silent_seconds=0.01) as door:
         door.route(model=COMING)
-        async with door.client.stream("POST", CHAT, json=chat(stream=True)) as response:
-            door.upstream.balancer._turn = 1  # the broken one is first
+        body = preferring(broken.url, server.url, stream=True)
+        async with door.client.stream("POST", CHAT, content=body) as response:
             door.route(broken.url, server.url, model=COMING)
             text = (await response.aread()).decode()
         assert events(text)[-1] == "[DONE]"
+        assert len(broken.requests) == 1
 
 
 async def test_what_continues_a_response_does_not_wait_since_nobody_keeps_it() -> None:

@@ -5,6 +5,7 @@ ports               middleware and settings of the two ports;  server, acceptor,
 app                 routes: authentication, revocation, admission; routing finds the model; proxy forwards the request
 keys, rates         hashed API keys, what each may use, how often                             pure
 catalogue           models and their endpoints, found by the name in a request                pure
+affinity            which endpoint requests of one beginning prefer                           pure
 balancer            chooses the endpoint of the next request                                  pure
 signing             the gateway's signature on requests to servers
 key_pair            its key pairs and their rotation;  key_provisioning, signing_keys: make them in a cluster

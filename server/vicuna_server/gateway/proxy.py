@@ -141,7 +141,7 @@ class Forward(Response):
             endpoints = holders(endpoints, self._outgoing.continues)
         elif len(tried) >= self._upstream.settings.max_tries:
             return None
-        return self._upstream.balancer.pick(endpoints, tried)
+        return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
 
     async def _try(self, attempt: Attempt, client: Client) -> Response | None:
         """Send the request to one endpoint, and its response to the client.

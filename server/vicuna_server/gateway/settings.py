@@ -48,6 +48,7 @@ class GatewaySettings:
         hold_seconds: how long a request waits until a server of its model is ready; 0: it is refused at once.
         max_held: requests of one model and key that wait at once.
         hold_silent_seconds: after which a client that waits for a stream gets its head and a comment.
+        session_header: header by which a client names a session, whose requests go to one endpoint; empty: none.
         max_tries: endpoints that one request is sent to at most.
     """
 
@@ -66,6 +67,7 @@ class GatewaySettings:
     hold_seconds: float = 50.0
     max_held: int = 50
     hold_silent_seconds: float = 10.0
+    session_header: str = "x-session-id"
     max_tries: int = 3
 
     @property

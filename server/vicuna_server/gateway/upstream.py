@@ -10,6 +10,7 @@ import aiohttp
 
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
 from vicuna_server.gateway.accounting import accounting_of
+from vicuna_server.gateway.affinity import NONE, Affinity
 from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.buffering import ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES, BufferBudget
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
@@ -45,6 +46,7 @@ class Outgoing:
         streams: whether server-sent events are asked for.
         key: name of the API key, for metrics.
         arrived: when the client sent it, by `time.monotonic`.
+        affinity: what it prefers an endpoint by.
         continues: id of the kept response that it goes on with; only the servers that may keep it get it.
     """
 
@@ -55,6 +57,7 @@ class Outgoing:
     streams: bool
     key: str
     arrived: float
+    affinity: Affinity = NONE
     continues: str = ""
 
 
