@@ -91,29 +91,31 @@ async def test_a_body_is_sent_as_it_came_unless_it_gives_the_long_name() -> None
             assert b"cookie" not in lines
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        (),
-        (head("text/event-stream"),),
-        (head("text/event-stream"), chunk(b'data: {"half')),
-        (head("application/json", length=100) + b'{"half',),
-        (head("application/json", status="503 Service Unavailable", length=2) + b"{}",),
-        (head("application/json", "retry-after: 1", status="429 Too Many Requests", length=2) + b"{}",),
-        (head("application/json", status="500 Internal Server Error", length=2) + b"{}",),  # vLLM while it drains
-        (head("text/event-stream"), chunk(FULL + b"data: [DONE]\n\n")),
-        (head("text/event-stream"), chunk(FULL[:20]), chunk(FULL[20:])),
-    ],
-)
-async def test_before_its_first_byte_a_request_goes_to_another_server(answer: tuple[bytes, ...]) -> None:
+LOST = [
+    (),
+    (head("text/event-stream"),),
+    (head("text/event-stream"), chunk(b'data: {"half')),
+    (head("application/json", length=100) + b'{"half',),
+]
+REFUSED = [
+    (head("application/json", status="503 Service Unavailable", length=2) + b"{}",),
+    (head("application/json", "retry-after: 1", status="429 Too Many Requests", length=2) + b"{}",),
+    (head("application/json", status="500 Internal Server Error", length=2) + b"{}",),  # vLLM while it drains
+    (head("text/event-stream"), chunk(FULL + b"data: [DONE]\n\n")),
+    (head("text/event-stream"), chunk(FULL[:20]), chunk(FULL[20:])),
+]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [*((each, 1) for each in LOST), *((each, 2) for each in REFUSED)])
+async def test_before_its_first_byte_a_request_goes_to_another_server(answer: tuple[bytes, ...], asked: int) -> None:
     async with running(_engine(tokens=2)) as server, faulty(*answer) as broken, gateway() as door:
         door.route(broken.url, server.url)
         body = preferring(broken.url, server.url, stream=True)
         for _ in range(2):
             response = await door.client.post(CHAT, content=body)
             assert (response.status_code, events(response.text)[-1]) == (200, "[DONE]")
-        assert len(broken.requests) == 1  # then it comes last
-        assert door.metric("vicuna_gateway_retries_total") == 1
+        assert len(broken.requests) == asked  # one that was lost comes last; one that was full may have room again
+        assert door.metric("vicuna_gateway_retries_total") == asked
         assert door.metric("vicuna_gateway_streams_broken_total") == 0
 
 
