@@ -36,6 +36,8 @@ MATRIX: dict[str, dict[str, Any]] = {
             "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"},
         },
         "gateway.maxConnections": 2_000_000,
+        "gateway.sessionHeader": "",
+        "gateway.hold": {"seconds": 0, "requests": 7},
         "gateway.maxBodyMemory": 268_435_456,
         "gateway.trustedProxies": ["10.0.0.0/8", "fd00::1"],
         "gateway.allowedOrigins": ["https://app.example", "http://localhost:3000"],
@@ -135,6 +137,9 @@ def test_its_limits_are_the_values_own(gateway: Render) -> None:
     assert [str(network) for network in stated.trusted_proxies] == ["10.0.0.0/8", "fd00::1/128"]
     assert stated.allowed_origins == ("https://app.example", "http://localhost:3000")
     assert defaults.allowed_origins == ()
+    assert (defaults.hold_seconds, defaults.max_held) == (50, 50)
+    assert (stated.hold_seconds, stated.max_held) == (0, 7)
+    assert (defaults.session_header, stated.session_header) == ("x-session-id", "")
 
 
 def test_an_address_has_a_share_only_where_addresses_are_those_of_clients(gateway: Render) -> None:
@@ -152,7 +157,7 @@ def test_an_address_has_a_share_only_where_addresses_are_those_of_clients(gatewa
 def test_values_of_an_earlier_chart_still_render(gateway: Render) -> None:
     """`helm upgrade --reuse-values` leaves out what is new."""
     new = {"maxConnections": None, "maxBodyMemory": None, "trustedProxies": None, "maxPerAddress": None}
-    new["allowedOrigins"] = None
+    new |= {"allowedOrigins": None, "hold": None, "sessionHeader": None}
     stated = {f"gateway.{name}": value for name, value in new.items()}
     objects = gateway({**stated, "gateway.service": {"externalTrafficPolicy": None}})
     assert _settings(objects).max_connections == 3000

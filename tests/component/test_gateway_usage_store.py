@@ -3,66 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from support.gateway import answering
 from support.kubeconfig import write_kubeconfig
 from support.usage import Clock, Replica, key
+from support.usage_api import Api
 from support.usage_scenarios import DAY, SCENARIOS, Stores
 from vicuna_server.errors import OverloadedError
+from vicuna_server.gateway.catalogue import Catalogue, Model
+from vicuna_server.gateway.demand import DemandCounts
+from vicuna_server.gateway.demand_writer import demand_writer
 from vicuna_server.gateway.options import NamespacedName
 from vicuna_server.gateway.usage_store import ClusterStore, NoStoreError
-
-PATH = "/apis/vicuna.dev/v1alpha1/namespaces/sys/vicunausages"
-Body = dict[str, Any]
-
-
-class Api:
-    """The collection of VicunaUsages; `refuse` is a status to answer everything with."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.refuse = 0
-        self.asked: list[tuple[str, str]] = []
-        self.objects: dict[str, Body] = {}
-        self._version = 0
-
-    async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append((request.method, request.path))
-        if self.refuse:
-            return web.Response(status=self.refuse, text="404 page not found")
-        assert request.path.startswith(PATH)
-        name = request.path.removeprefix(PATH).strip("/")
-        match request.method:
-            case "GET":
-                return web.json_response({"items": self._selected(request)})
-            case "DELETE":
-                found = self.objects.pop(name, None)
-                return web.json_response({"kind": "Status"}, status=200 if found else 404)
-        body = await request.json()
-        return self._put(name or body["metadata"]["name"], body, known=bool(name))
-
-    def _put(self, name: str, body: Body, *, known: bool) -> web.Response:
-        present = self.objects.get(name)
-        if (present is not None) != known:
-            return web.json_response({"reason": "NotFound" if known else "AlreadyExists"}, status=404 if known else 409)
-        if present and present["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            return web.json_response({"reason": "Conflict"}, status=409)
-        self._version += 1
-        more = {"resourceVersion": str(self._version), "managedFields": [{"manager": "vicuna-gateway"}]}
-        assert "managedFields" not in body["metadata"]
-        self.objects[name] = {**body, "metadata": {**body["metadata"], **more}}
-        return web.json_response(self.objects[name], status=200 if known else 201)
-
-    def _selected(self, request: web.Request) -> list[Body]:
-        wanted = dict(each.split("=") for each in request.query["labelSelector"].split(","))
-        found = [each for each in self.objects.values() if wanted.items() <= each["metadata"]["labels"].items()]
-        if "PartialObjectMetadataList" in request.headers["Accept"]:
-            return [{"metadata": each["metadata"]} for each in found]
-        return found
 
 
 @pytest.fixture
@@ -129,3 +83,22 @@ async def test_without_a_cluster_the_store_is_unreachable_and_the_gateway_goes_o
         await replica.accounting.open(key(tokens_per_day=5), "m", 5)
     running.cancel()
     await replica.writer.close()
+
+
+async def test_demand_is_kept_beside_usage_and_neither_is_taken_for_the_other(api: Api, stores: Stores) -> None:
+    store, catalogue, counts = stores(), Catalogue(), DemandCounts()
+    replica = Replica(store, Clock(), "a")
+    (await replica.accounting.open(key(), "m", 5)).record(0, 5)
+    await replica.writer.round()
+    catalogue.put(Model("team", "tiny", "tiny", autoscaled=True))
+    writer = demand_writer(NamespacedName("sys", "gw"), catalogue, counts)
+    with counts.under_way(("team", "tiny")), counts.holding(("team", "tiny")):
+        await writer.round()
+    (demand,) = [body for body in api.objects.values() if "demand" in body]
+    assert demand["demand"] == [{"namespace": "team", "name": "tiny", "underWay": 1, "held": 1}]
+    demand["usage"] = [{"key": "alice", "model": "m", "requests": 100}]
+    assert [slot.number for slot in await store.slots(DAY)] == [0]
+    await store.remove("2999-01-01")
+    assert list(api.objects.values()) == [demand]
+    await writer.close()
+    assert not api.objects

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from aiohttp import web
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.ability_queries import AbilityQueries
+from vicuna_server.gateway.affinity import choose, of_beginning
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
@@ -66,10 +68,10 @@ async def gateway(
         settings: of the gateway.
     """
     catalogue = Catalogue(several=several)
-    upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue.endpoints)
+    upstream = Upstream(GatewaySettings(**settings), Metrics(), catalogue)
     abilities = AbilityQueries(catalogue, upstream.list_models)
     if not learns:
-        catalogue.on_change = None
+        catalogue.listeners.remove(abilities.changed)
     authentication = create_app(catalogue, upstream, Rates(), lambda: True, abilities.of)
     authentication.ring = ring
     await upstream.open()
@@ -298,6 +300,18 @@ async def answering(
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             await runner.cleanup()
+
+
+def preferring(url: str, *others: str, **fields: Any) -> bytes:
+    """Return a chat request that goes to this server first, without a key and without load."""
+    endpoints = [Endpoint(each) for each in (url, *others)]
+    for number in count():
+        body = json.dumps(chat(words=f"question {number}", **fields)).encode()
+        start = body.index(b"[")
+        affinity = of_beginning("/v1/chat/completions", body, {"messages": (start, body.index(b"]") + 1)}, "")
+        if choose(affinity, endpoints, lambda _: 0).url == url:
+            return body
+    raise AssertionError
 
 
 def chat(model: str = "tiny", words: str = "one two three", **fields: Any) -> dict[str, Any]:

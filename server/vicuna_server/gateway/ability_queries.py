@@ -39,7 +39,7 @@ class AbilityQueries:
         self._known = KnownAbilities()
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
-        catalogue.on_change = self._changed
+        catalogue.listeners.append(self.changed)
 
     def of(self, model: Model) -> Abilities:
         """Return what is known of a model."""
@@ -52,14 +52,16 @@ class AbilityQueries:
 
     async def close(self) -> None:
         """Ask no more."""
-        self._catalogue.on_change = None
+        if self.changed in self._catalogue.listeners:
+            self._catalogue.listeners.remove(self.changed)
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _changed(self, key: Key) -> None:
+    def changed(self, key: Key) -> None:
+        """Follow a model's endpoints."""
         new, gone = self._known.follow(key, self._endpoints(key))
         for source in gone:
             if (task := self._tasks.pop((key, source), None)) is not None:

@@ -19,7 +19,7 @@ from vicuna_server.gateway.abilities import Abilities
 from vicuna_server.gateway.admission import Admission, Capacity
 from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Model
-from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object
+from vicuna_server.gateway.document import Answer, Body, ModelList, ModelObject, model_object, state_of
 from vicuna_server.gateway.fast_path import FastPath
 from vicuna_server.gateway.holders import RESPONSES_PATH
 from vicuna_server.gateway.kept_responses import KeptResponses
@@ -57,7 +57,7 @@ def create_app(
     app.include_router(health_routes(lambda: "" if is_ready() else "not ready"))
     resolver = Resolver(catalogue)
     router = Router(resolver, upstream)
-    app.include_router(_models(catalogue, resolver, router, abilities))
+    app.include_router(_models(catalogue, resolver, router, abilities, upstream.demand.held))
     app.include_router(_kept_responses(KeptResponses(catalogue, upstream)))
     answers = ServerErrorMiddleware(FastPath(app, _FORWARDED, router.forward), errors.on_bug)
     behind = HeadAndOptions(Warnings(answers), partial(methods_of, app))
@@ -82,13 +82,18 @@ def create_metrics_app(upstream: Upstream) -> FastAPI:
 
 
 def _models(
-    catalogue: Catalogue, resolver: Resolver, router: Router, abilities: Callable[[Model], Abilities]
+    catalogue: Catalogue,
+    resolver: Resolver,
+    router: Router,
+    abilities: Callable[[Model], Abilities],
+    held: Callable[[tuple[str, str]], int],
 ) -> APIRouter:
     # only for the OpenAPI document: `Authentication` has checked the key already
     routes = APIRouter(dependencies=[Security(HTTPBearer(auto_error=False))])
 
     def described(model: Model) -> ModelObject:
-        return model_object(model, abilities(model), ready=bool(catalogue.endpoints(model)))
+        state = state_of(model, ready=bool(catalogue.endpoints(model)), held=held(model.key))
+        return model_object(model, abilities(model), state)
 
     @routes.get(MODELS_PATH, openapi_extra=operation(None, ModelList))
     async def models(request: Request) -> Response:

@@ -39,11 +39,11 @@ class Catalogue:
         several: whether models of several namespaces can be in it.
 
     Attributes:
-        on_change: called with a model's key after the model or its endpoints have changed.
+        listeners: called with a model's key after the model or its endpoints have changed.
     """
 
     def __init__(self, *, several: bool = False) -> None:
-        self.on_change: Callable[[tuple[str, str]], None] | None = None
+        self.listeners: list[Callable[[tuple[str, str]], None]] = []
         self._several = several
         self._models: dict[tuple[str, str], Model] = {}
         self._by_id: _ByName = {}
@@ -70,8 +70,8 @@ class Catalogue:
             _forget(self._by_served_name, model.served_name, key)
 
     def _changed(self, key: tuple[str, str]) -> None:
-        if self.on_change is not None:
-            self.on_change(key)
+        for listener in self.listeners:
+            listener(key)
 
     def model(self, key: tuple[str, str]) -> Model | None:
         """Return the model of a namespace and name; None where there is none."""

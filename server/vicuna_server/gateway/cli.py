@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import re
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -69,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     origins = "pages of other origins that may use the API; *: all (default: none)"
     add("--allowed-origins", default="", metavar="ORIGIN[,ORIGIN…]", help=origins)
     add("--idle-seconds", default=60, type=positive, help="a stream silent for longer is lost (default: 60)")
+    held = "a request waits so long until a server of its model is ready; 0: it is refused at once (default: 50)"
+    add("--hold-seconds", default=50, type=count, help=held)
+    add("--max-held", default=50, type=positive, help="requests of one model and key that wait at once (default: 50)")
+    session = "header that names a client's session, whose requests go to one server (default: x-session-id; '': none)"
+    add("--session-header", type=_header, default="x-session-id", metavar="NAME", help=session)
     add("--drain-seconds", default=5, type=count, help="how long new requests are served after SIGTERM (default: 5)")
     add("--access-log", default="on", choices=("on", "off"), help="one line of JSON per request, without its text")
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104  # a container's port
@@ -139,6 +145,9 @@ def _settings(args: argparse.Namespace) -> GatewaySettings:
         trusted_proxies=tuple(args.trusted_proxy),
         allowed_origins=split_origins(args.allowed_origins),
         idle_seconds=args.idle_seconds,
+        hold_seconds=args.hold_seconds,
+        max_held=args.max_held,
+        session_header=args.session_header,
         **memory,
     )
 
@@ -156,6 +165,12 @@ def _upstream(text: str) -> tuple[str, str]:
     if not name or not url.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=URL with http:// or https://")
     return name, url.rstrip("/")
+
+
+def _header(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header; write one such as x-session-id")
+    return text.lower()
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

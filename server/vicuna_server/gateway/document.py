@@ -9,7 +9,11 @@ from vicuna_server.gateway.abilities import Abilities
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.protocol.models import Capabilities
 
-__all__ = ["Answer", "Body", "ModelList", "ModelObject", "model_object"]
+__all__ = ["Answer", "Body", "ModelList", "ModelObject", "State", "model_object", "state_of"]
+
+State = Literal["ready", "not ready", "asleep", "waking"]
+"""Of a model: asleep has no server, and the next request starts one; waking waits for one that starts."""
+_ASLEEP, _STARTING = "Asleep", "Starting"  # reasons of a VicunaModel's condition Ready
 
 
 class Body(BaseModel):
@@ -34,7 +38,7 @@ class ModelObject(TypedDict):
     object: Literal["model"]
     created: int
     owned_by: str
-    status: Literal["ready", "not ready"]
+    status: State
     reason: str
     message: str
     max_model_len: NotRequired[int]
@@ -48,14 +52,32 @@ class ModelList(TypedDict):
     data: list[ModelObject]
 
 
-def model_object(model: Model, abilities: Abilities, *, ready: bool) -> ModelObject:
+def state_of(model: Model, *, ready: bool, held: int) -> State:
+    """Return a model's state.
+
+    Args:
+        model: whose state it is.
+        ready: whether a server is ready.
+        held: requests that wait until one is.
+    """
+    if ready:
+        return "ready"
+    if model.autoscaled and model.may_come:
+        if held or model.reason == _STARTING:
+            return "waking"
+        if model.reason == _ASLEEP:
+            return "asleep"
+    return "not ready"
+
+
+def model_object(model: Model, abilities: Abilities, state: State) -> ModelObject:
     """Return a model's entry; reason and message are those of its VicunaModel, empty when it is ready."""
     entry: ModelObject = {
         "id": model.id,
         "object": "model",
         "created": model.created,
         "owned_by": "vicuna-operator",
-        "status": "ready" if ready else "not ready",
+        "status": state,
         "reason": model.reason,
         "message": model.message,
     }

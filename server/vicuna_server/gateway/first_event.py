@@ -1,4 +1,6 @@
-"""Tells whether a stream begins with an error, so that another server can still take the request.
+"""Errors as the first event of a stream: tells whether it is one, and makes one of a response.
+
+Where a stream begins with an error, another server can still take the request.
 
 vLLM 0.32 states a full queue this way: it has sent status 200 before it knows.
 """
@@ -8,7 +10,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-__all__ = ["TRY_ELSEWHERE", "error_in", "refusal_in"]
+from vicuna_server.asgi.sse import frame
+from vicuna_server.protocol.errors import error_body
+
+__all__ = ["TRY_ELSEWHERE", "error_event", "error_in", "refusal_in"]
 
 TRY_ELSEWHERE = frozenset({429, 500, 502, 503})
 """Statuses of a server that is full, starting, broken or about to stop: another server may take the request.
@@ -45,6 +50,14 @@ def refusal_in(frames: bytes) -> Response | None:
     if (error := error_in(frames)) is None or error[0] not in TRY_ELSEWHERE:
         return None
     return Response(error[1], error[0], media_type="application/json")
+
+
+def error_event(response: Response) -> bytes:
+    """Return a response that is an error as an event, on which OpenAI's clients raise."""
+    body = bytes(response.body)
+    if _error(body) is not None:
+        return frame(json.loads(body))
+    return frame(error_body(response.status_code, "the server of this model refused the request; send it again"))
 
 
 def _error(data: bytes) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_HELD_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _PLAIN_STATUSES = frozenset(
     {200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 499, 500, 501, 502, 503, 504}
 )
@@ -62,10 +63,43 @@ class Metrics:
             "vicuna_gateway_requests_in_flight", "Requests under way", _NO_REVISION, registry=self._registry
         )
         self._in_flight = self._series.add(Children(in_flight, _NO_REVISION, 1))
+        held = Gauge(
+            "vicuna_gateway_requests_held",
+            "Requests that wait until a server of their model is ready",
+            _NO_REVISION,
+            registry=self._registry,
+        )
+        self._held = self._series.add(Children(held, _NO_REVISION, 1))
+        held_seconds = Histogram(
+            "vicuna_gateway_held_seconds",
+            "How long requests waited until a server of their model was ready, or none could be",
+            ("model",),
+            buckets=_HELD_SECONDS,
+            registry=self._registry,
+        )
+        self._held_seconds = self._series.add(Children(held_seconds, ("model",), len(_HELD_SECONDS) + 4))
+        self._hold_refused = self._counter(
+            "vicuna_gateway_hold_refused",
+            "Requests for a model without a ready server that were refused, since too many waited",
+            _NO_REVISION,
+            "bound",
+        )
 
     def in_flight(self, model: str, key: str) -> Gauge:
         """Return the count of a model's requests under way."""
         return self._series.child(self._in_flight, Labels(model, key=key))
+
+    def held(self, model: str, key: str) -> Gauge:
+        """Return the count of requests that wait for a model."""
+        return self._series.child(self._held, Labels(model, key=key))
+
+    def hold_ended(self, model: str, seconds: float) -> None:
+        """Count a request that has waited for so long."""
+        self._series.child(self._held_seconds, Labels(model)).observe(seconds)
+
+    def hold_refused(self, model: str, key: str, bound: str) -> None:
+        """Count a request that found no room to wait; `bound` is one of key, all, bytes."""
+        self._series.child(self._hold_refused, Labels(model, key=key, more=(bound,))).inc()
 
     def answered(self, model: str, revision: str, key: str, status: int, seconds: float) -> None:
         """Count a response whose first byte is sent `seconds` after its request arrived."""

@@ -19,6 +19,9 @@ class Model:
         max_stream_seconds: how long a response of its servers may take.
         uid: of the VicunaModel.
         former_uids: uids for which its pods were made before a restore or an orphaning deletion.
+        autoscaled: whether the operator chooses the number of its servers by the demand.
+        may_come: whether a server of it may become ready while none is.
+        at_once: requests that one server is to have at once.
     """
 
     namespace: str
@@ -30,6 +33,9 @@ class Model:
     max_stream_seconds: float = 600.0
     uid: str = ""
     former_uids: tuple[str, ...] = ()
+    autoscaled: bool = False
+    may_come: bool = False
+    at_once: int = 32
 
     @property
     def id(self) -> str:

@@ -22,6 +22,8 @@ _SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 _PORT_NAME = "http"
 _REVISION = re.compile("[0-9a-f]{8}")
 _STREAM_SECONDS = 600.0
+_MOST_AT_ONCE = 1024
+_AT_ONCE = 32
 _MOST_FORMER_UIDS, _MOST_OF_A_UID = 10, 64  # as the CRD has it
 
 
@@ -37,7 +39,7 @@ def model_of(body: object) -> Model | None:
     identity = identity_of(body)
     if identity is None:
         return None
-    serving, ready = _at(body, "spec", "serving"), _ready(_at(body, "status").get("conditions"))
+    serving, ready = _at(body, "spec", "serving"), _condition(body, "Ready")
     not_ready = ready.get("status") != "True"
     return Model(
         namespace=identity[0],
@@ -49,7 +51,24 @@ def model_of(body: object) -> Model | None:
         max_stream_seconds=_seconds(serving.get("maxStreamSeconds")),
         uid=_text(_at(body, "metadata").get("uid"))[:_MOST_OF_A_UID],
         former_uids=_former_uids(body),
+        autoscaled=_is_autoscaled(serving),
+        may_come=_may_come(body),
+        at_once=_count(_at(serving, "autoscaling").get("targetRequests"))
+        or _count(serving.get("maxConcurrency"))
+        or _AT_ONCE,
     )
+
+
+def _is_autoscaled(serving: Mapping[str, Any]) -> bool:
+    return isinstance(serving.get("autoscaling"), Mapping)
+
+
+def _may_come(body: object) -> bool:
+    """Whether a server of a VicunaModel may become ready, though none is now."""
+    serving = _at(body, "spec", "serving")
+    wanted = serving.get("replicas") != 0 or _is_autoscaled(serving)
+    ends = _at(body, "spec").get("suspend") is True or "deletionTimestamp" in _at(body, "metadata")
+    return wanted and not ends and _condition(body, "Stalled").get("status") != "True"
 
 
 def _former_uids(body: object) -> tuple[str, ...]:
@@ -150,9 +169,9 @@ def _host(endpoint: Mapping[str, Any]) -> str | None:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
-def _ready(conditions: object) -> Mapping[str, Any]:
-    """Return the condition Ready; empty where there is none."""
-    found = (each for each in _each({"conditions": conditions}, "conditions") if each.get("type") == "Ready")
+def _condition(body: object, kind: str) -> Mapping[str, Any]:
+    """Return a condition of a VicunaModel; empty where there is none."""
+    found = (each for each in _each(_at(body, "status"), "conditions") if each.get("type") == kind)
     return next(found, {})
 
 
@@ -172,6 +191,11 @@ def _each(body: object, name: str) -> Iterator[Mapping[str, Any]]:
 def _text(value: object) -> str:
     """Return a text that is valid UTF-8; empty if the value is not a text."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    """Return a count as the CRD has it; 0 for what is none."""
+    return value if type(value) is int and 0 < value <= _MOST_AT_ONCE else 0
 
 
 def _seconds(value: object) -> float:

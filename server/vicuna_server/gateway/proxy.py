@@ -4,17 +4,16 @@ Nothing is sent to the client before the first byte of a response has arrived. U
 request. Afterwards, if the server is lost, the stream ends with an error event after the last whole frame.
 """
 
-import json
 import logging
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vicuna_server.asgi.access_log import ACCESS_LOG
+from vicuna_server.asgi.errors import error_response
 from vicuna_server.asgi.sse import frame, while_connected
 from vicuna_server.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.errors import RequestError
@@ -26,6 +25,7 @@ from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.holders import RESPONSES_PATH, holders
 from vicuna_server.gateway.meter import Attempt, RequestMeter
+from vicuna_server.gateway.request_record import RequestRecord
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
 from vicuna_server.gateway.upstream import Outgoing, Upstream
 from vicuna_server.gateway.upstream_errors import (
@@ -42,26 +42,8 @@ from vicuna_server.protocol.errors import error_body
 __all__ = ["Forward"]
 
 logger = logging.getLogger(__name__)
-_access = logging.getLogger(ACCESS_LOG)
 
 _MOST_OF_A_REASON = 200
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What the access log says of the response to the client.
-
-    Attributes:
-        status: of the response; 0: none yet.
-        revision: of the server; empty: not known.
-        broken: whether the server was lost.
-        seconds: from the arrival of the request to the end of the response.
-    """
-
-    status: int = 0
-    revision: str = ""
-    broken: bool = False
-    seconds: float = 0.0
 
 
 class Forward(Response):
@@ -79,31 +61,48 @@ class Forward(Response):
         self._upstream = upstream
         self._model = model
         self._outgoing = outgoing
-        self._sent = _Sent()
-        self._meter = RequestMeter(reservation, self._count, partial(upstream.usage_queries.ask, model), self._log)
+        self._place = upstream.holding.place(model, outgoing.key, len(outgoing.body))
+        self._record = RequestRecord(upstream.metrics, model, outgoing)
+        ask = partial(upstream.usage_queries.ask, model)
+        self._meter = RequestMeter(reservation, self._record.count, ask, lambda: self._record.log(self._meter.used))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request; when the client disconnects, the connection to the server is closed at once."""
         del scope
-        client = Client(send, self._upstream.settings.idle_seconds, self._note)
+        client = Client(send, self._upstream.settings.idle_seconds, self._begin)
         with self._upstream.metrics.in_flight(self._model.id, self._outgoing.key).track_inprogress():
             try:
                 await while_connected(receive, self._forward(client))
             except (RequestError, ClientNotReadingError):  # nobody reads the response any more; the connection closes
-                if not self._sent.status:
-                    self._note(499)
+                if not self._record.status:
+                    self._record.begin(499)
             finally:
-                self._sent.seconds = time.monotonic() - self._outgoing.arrived
+                self._place.close()
+                self._record.end()
                 self._meter.close()
 
     async def _forward(self, client: Client) -> None:
+        try:
+            if not self._outgoing.continues:  # another server does not keep what it continues
+                self._model = await self._place.wait(client.keep_waiting if self._outgoing.streams else None)
+        except RequestError as error:
+            await client.respond(error_response(error))
+            return
+        await self._send(client)
+
+    def _begin(self, status: int) -> None:
+        """Note that the response begins: the next request that waits for the model may go."""
+        self._place.close()
+        self._record.begin(status)
+
+    async def _send(self, client: Client) -> None:
         tried: list[Endpoint] = []
         refusal: Response | None = None
         while (endpoint := self._next(tried)) is not None:
             if tried:
-                self._upstream.metrics.retried(self._model.id, self._outgoing.key)
+                self._record.retried()
             tried.append(endpoint)
-            with self._upstream.balancer.sending(endpoint), self._meter.begin(endpoint) as attempt:
+            with self._sending(endpoint), self._meter.begin(endpoint) as attempt:
                 try:
                     refusal = await self._try(attempt, client)
                 except CONNECTION_LOST as error:
@@ -122,17 +121,27 @@ class Forward(Response):
                     return
             if refusal is None:
                 return
-        gone = bool(self._outgoing.continues and self._upstream.endpoints(self._model))
-        await client.respond(refusal or no_response(self._model, len(tried), gone=gone))
+        await client.respond(refusal or self._no_response(len(tried)))
+
+    def _no_response(self, attempts: int) -> Response:
+        # a model that sleeps has no server that keeps anything
+        there = self._upstream.endpoints(self._model) or self._model.autoscaled
+        return no_response(self._model, attempts, gone=bool(self._outgoing.continues and there))
+
+    @contextmanager
+    def _sending(self, endpoint: Endpoint) -> Iterator[None]:
+        """Count the request as under way."""
+        with self._upstream.balancer.sending(endpoint), self._upstream.demand.under_way(self._model.key):
+            yield
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
         """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""
-        endpoints = self._upstream.endpoints(self._model)
+        endpoints: Sequence[Endpoint] = self._upstream.endpoints(self._model)
         if self._outgoing.continues:  # each that may keep it, until one does
             endpoints = holders(endpoints, self._outgoing.continues)
         elif len(tried) >= self._upstream.settings.max_tries:
             return None
-        return self._upstream.balancer.pick(endpoints, tried)
+        return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
 
     async def _try(self, attempt: Attempt, client: Client) -> Response | None:
         """Send the request to one endpoint, and its response to the client.
@@ -148,15 +157,27 @@ class Forward(Response):
             if response.status in TRY_ELSEWHERE or (self._outgoing.continues and response.status == 404):
                 return await self._refusal(response, attempt.endpoint.revision)
             head = read_head(response.status, response.headers, attempt.endpoint.revision)
-            self._sent.revision = attempt.revision = head.revision
+            self._record.revision = attempt.revision = head.revision
             if head.is_stream:
                 large = self._upstream.large_events if self._outgoing.path == RESPONSES_PATH else BufferBudget(0)
                 with large.buffer() as buffer:
                     frames = Frames(attempt.record, buffer.grow)
                     return await self._pump(response.content, head, client, attempt, frames)
-            record = partial(_record_usage, attempt, response.status)
-            await pass_whole(response.content, head, client, self._upstream.buffers, record)
+            await self._pass_whole(response.content, head, client, attempt)
         return None
+
+    async def _pass_whole(
+        self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt
+    ) -> None:
+        """Pass on a response that is no stream; a client that has the head of one gets it as an event."""
+        if not client.waits:
+            await pass_whole(
+                content, head, client, self._upstream.buffers, partial(_record_usage, attempt, head.status)
+            )
+        elif head.status < 400:
+            raise BadResponseError("the server of this model sent no stream, though one was asked for")
+        else:
+            await client.respond(await small_response(content, head) or refused(self._model, head.status))
 
     async def _refusal(self, response: aiohttp.ClientResponse, revision: str) -> Response:
         """Return what the client gets if no other server takes the request."""
@@ -168,7 +189,7 @@ class Forward(Response):
             refusal = None
         if refusal is None:
             return refused(self._model, status)
-        self._sent.revision = head.revision
+        self._record.revision = head.revision
         return refusal
 
     async def _pump(
@@ -202,8 +223,7 @@ class Forward(Response):
 
         Any other body is left without its end, and the connection closes, so that the client notices.
         """
-        self._sent.broken = True
-        self._upstream.metrics.broke(self._model.id, self._sent.revision, self._outgoing.key)
+        self._record.broke()
         if client.streams:
             await client.write(frame(error_body(502, message, code=code)), more=False)
 
@@ -212,27 +232,6 @@ class Forward(Response):
         why = printable(str(error) or type(error).__name__, _MOST_OF_A_REASON)
         logger.warning("%s of %s: %s", endpoint.url, self._model.id, why)
 
-    def _note(self, status: int) -> None:
-        self._sent.status = status
-        seconds = time.monotonic() - self._outgoing.arrived
-        self._upstream.metrics.answered(self._model.id, self._sent.revision, self._outgoing.key, status, seconds)
-
-    def _count(self, attempt: Attempt) -> None:
-        if attempt.used is not None:
-            self._upstream.metrics.used(self._model.id, attempt.revision, self._outgoing.key, attempt.used)
-
-    def _log(self) -> None:
-        sent, outgoing, used = self._sent, self._outgoing, self._meter.used
-        line: dict[str, object] = {
-            "event": "request",
-            "id": outgoing.request_id,
-            "route": outgoing.path,
-            "model": self._model.id,
-        }
-        line |= {"revision": sent.revision, "key": outgoing.key, "status": sent.status}
-        line |= {"seconds": round(sent.seconds, 3), "broken": sent.broken, "usage": used and _usage(used)}
-        _access.info("%s", json.dumps(line))
-
 
 def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
     """Record the usage that a complete response states; a 5xx does not state all that was used."""
@@ -240,8 +239,3 @@ def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
         attempt.record(used)
     if status < 500:
         attempt.settle()
-
-
-def _usage(used: Used) -> dict[str, int]:
-    prompt, completion = used
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

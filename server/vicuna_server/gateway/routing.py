@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from vicuna_server.asgi.body import check_encoding, read_bytes
 from vicuna_server.gateway.admission import ADMITTED, Admitted
+from vicuna_server.gateway.affinity import Affinity, of_beginning, of_session
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.holders import RESPONSES_PATH, holders, referred_item
 from vicuna_server.gateway.json_skip import PIECE
@@ -17,7 +18,7 @@ from vicuna_server.gateway.keys import Key
 from vicuna_server.gateway.proxy import Forward
 from vicuna_server.gateway.refusals import mark_forwarded
 from vicuna_server.gateway.resolving import Resolver
-from vicuna_server.gateway.salts import with_salt
+from vicuna_server.gateway.salts import salt_of, with_salt
 from vicuna_server.gateway.scan import Named, scan
 from vicuna_server.gateway.upstream import Outgoing, Upstream, request_headers
 
@@ -59,12 +60,19 @@ class Router:
             streams=named.stream,
             key=key.name,
             arrived=arrived,
+            affinity=self._affinity(request, body, named, salt_of(key, model)),
             continues=self._continues(request, named, body, model),
         )
         completion = 0 if outgoing.path.endswith("/embeddings") else named.completion
         reservation = await self.upstream.accounting.open(key, model.id, len(body) + completion)
         mark_forwarded(request)
         return Forward(self.upstream, model, outgoing, reservation)
+
+    def _affinity(self, request: Request, body: bytes, named: Named, salt: str) -> Affinity:
+        """Return what a request prefers an endpoint by: its session, where it names one, else how it begins."""
+        header = self.upstream.settings.session_header
+        session = request.headers.get(header, "") if header else ""
+        return of_session(session, salt) if session else of_beginning(request.scope["path"], body, named.texts, salt)
 
     def _continues(self, request: Request, named: Named, body: bytes, model: Model) -> str:
         """Return the id by which only those servers get a request that may keep what it refers to; empty: any may."""

@@ -10,8 +10,8 @@ bytes that are not UTF-8. So are `model` or `stream` given twice, and `Model`, w
 import codecs
 import json
 import re
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.json_skip import FIRST_PIECE, PIECE, Steps, after, after_space, not_json, string, value
@@ -22,7 +22,8 @@ _ONCE = frozenset({"model", "stream"})
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 _PREVIOUS = "previous_response_id"
 _CHOICES = frozenset({"n", "best_of"})
-_READ = _ONCE | _LIMITS | _CHOICES | {_PREVIOUS}
+_TEXTS = ("messages", "prompt", "instructions", "input")
+_READ = _ONCE | _LIMITS | _CHOICES | {_PREVIOUS, *_TEXTS}
 _UNSTATED = 4096
 """Tokens of a completion whose limit is not stated."""
 _COUNT = re.compile(rb"[0-9]++(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
@@ -42,6 +43,7 @@ class Named:
         stream: whether `stream` is true.
         previous: the id of the response that it continues; empty: none.
         completion: the most tokens of all choices of a completion together, as the body states it.
+        texts: where the fields with a prompt begin and end, in bytes.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Named:
     stream: bool
     completion: int
     previous: str = ""
+    texts: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
 
 
 def scan(body: bytes) -> Generator[None, None, Named]:
@@ -108,7 +111,11 @@ def _named(body: bytes, found: dict[str, tuple[int, int]]) -> Named:
     previous = _text(body, before, behind) if body[before:behind].startswith(b'"') else ""
     most = max((_count(body, *found[each]) for each in _LIMITS if each in found), default=0) or _UNSTATED
     choices = max((_count(body, *found[each]) for each in _CHOICES if each in found), default=0) or 1
-    return Named(name, start, end, body[slice(*streaming)] == b"true", most * choices, previous)
+    return Named(name, start, end, body[slice(*streaming)] == b"true", most * choices, previous, _texts(found))
+
+
+def _texts(found: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    return {name: found[name] for name in _TEXTS if name in found}
 
 
 def _count(body: bytes, start: int, end: int) -> int:

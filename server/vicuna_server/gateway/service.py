@@ -10,11 +10,12 @@ from vicuna_server.asgi.event_loop import run
 from vicuna_server.asgi.listening import bind
 from vicuna_server.errors import VicunaError
 from vicuna_server.gateway.ability_queries import AbilityQueries
-from vicuna_server.gateway.accounting import accounting_of
+from vicuna_server.gateway.accounting import Accounting, accounting_of
 from vicuna_server.gateway.app import create_app
 from vicuna_server.gateway.authentication import Authentication
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.cluster import Cluster
+from vicuna_server.gateway.demand_writer import DemandWriter, demand_writer
 from vicuna_server.gateway.keys import KeyRing
 from vicuna_server.gateway.limits import raise_descriptors
 from vicuna_server.gateway.metrics import Metrics
@@ -45,10 +46,11 @@ def serve_forever(options: Options) -> None:
 async def _serve(options: Options) -> None:
     state, synced, rates = Drain(loaded=True), asyncio.Event(), Rates()
     catalogue = Catalogue(several=options.several_namespaces)
-    upstream = Upstream(options.settings, Metrics(), catalogue.endpoints)
+    upstream = Upstream(options.settings, Metrics(), catalogue)
     if options.signing_key is not None:
         upstream.signer = Signer(private_key(options.signing_key))
     accounting = upstream.accounting = accounting_of(options.service, rates)
+    demand = None if options.service is None else demand_writer(options.service, catalogue, upstream.demand)
     abilities = AbilityQueries(catalogue, upstream.list_models)
     authentication = create_app(
         catalogue, upstream, rates, lambda: synced.is_set() and not state.draining, abilities.of
@@ -63,7 +65,7 @@ async def _serve(options: Options) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(_watch(options, catalogue, rates, authentication, synced))
-                writing = tasks.create_task(accounting.run())
+                writing = tasks.create_task(_write(accounting, demand))
                 tasks.create_task(metrics.serve(sockets=[metrics_listener]))
                 await server.serve(sockets=[listener])
                 metrics.should_exit = True
@@ -77,7 +79,21 @@ async def _serve(options: Options) -> None:
         finally:
             await abilities.close()
             await upstream.close()
-            await accounting.close()
+            await _end_writing(accounting, demand)
+
+
+async def _write(accounting: Accounting, demand: DemandWriter | None) -> None:
+    """Write to the cluster what this replica counts, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(accounting.run())
+        if demand is not None:
+            tasks.create_task(demand.run())
+
+
+async def _end_writing(accounting: Accounting, demand: DemandWriter | None) -> None:
+    await accounting.close()
+    if demand is not None:
+        await demand.close()
 
 
 async def _watch(

@@ -2,11 +2,30 @@
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from vicuna_server.asgi.connections import HEAD_SECONDS
 from vicuna_server.gateway.limits import body_memory
 
-__all__ = ["GatewaySettings"]
+__all__ = ["GatewaySettings", "HoldBounds"]
+
+
+class HoldBounds(NamedTuple):
+    """What may be held at once.
+
+    Attributes:
+        each: requests of one model and API key.
+        all: requests of all models and keys.
+        body_bytes: of all their bodies.
+        seconds: how long a request waits; one for a stream waits for `Model.max_stream_seconds`. 0: none is held.
+        silent_seconds: after which one for a stream gets a comment, and so on.
+    """
+
+    each: int
+    all: int
+    body_bytes: int
+    seconds: float
+    silent_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,10 @@ class GatewaySettings:
         gets_per_minute: requests other than POST of one key, over all replicas.
         idle_seconds: after which a silent stream counts as lost; servers send a comment every 15 s.
         connect_seconds: after which an endpoint that accepts no connection counts as failed.
+        hold_seconds: how long a request waits until a server of its model is ready; 0: it is refused at once.
+        max_held: requests of one model and key that wait at once.
+        hold_silent_seconds: after which a client that waits for a stream gets its head and a comment.
+        session_header: header by which a client names a session, whose requests go to one endpoint; empty: none.
         max_tries: endpoints that one request is sent to at most.
     """
 
@@ -41,4 +64,19 @@ class GatewaySettings:
     gets_per_minute: int = 1200
     idle_seconds: float = 60.0
     connect_seconds: float = 3.0
+    hold_seconds: float = 50.0
+    max_held: int = 50
+    hold_silent_seconds: float = 10.0
+    session_header: str = "x-session-id"
     max_tries: int = 3
+
+    @property
+    def hold_bounds(self) -> HoldBounds:
+        """What may be held; requests that wait leave half of the capacity to the others."""
+        return HoldBounds(
+            each=self.max_held,
+            all=max(1, self.max_requests // 2),
+            body_bytes=self.max_body_memory // 2,
+            seconds=self.hold_seconds,
+            silent_seconds=self.hold_silent_seconds,
+        )

@@ -1,7 +1,7 @@
 """Sends requests to models' servers; has the connections, counts and limits that all requests share."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,9 +10,12 @@ import aiohttp
 
 from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
 from vicuna_server.gateway.accounting import accounting_of
+from vicuna_server.gateway.affinity import NONE, Affinity
 from vicuna_server.gateway.balancer import Balancer
 from vicuna_server.gateway.buffering import ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES, BufferBudget
-from vicuna_server.gateway.catalogue import Endpoint, Model
+from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
+from vicuna_server.gateway.demand import DemandCounts
+from vicuna_server.gateway.holding import Holding
 from vicuna_server.gateway.meter import Attempt
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
@@ -43,6 +46,7 @@ class Outgoing:
         streams: whether server-sent events are asked for.
         key: name of the API key, for metrics.
         arrived: when the client sent it, by `time.monotonic`.
+        affinity: what it prefers an endpoint by.
         continues: id of the kept response that it goes on with; only the servers that may keep it get it.
     """
 
@@ -53,19 +57,20 @@ class Outgoing:
     streams: bool
     key: str
     arrived: float
+    affinity: Affinity = NONE
     continues: str = ""
 
 
 class Upstream:
     """What all requests share: connections, counts and limits; `session` exists while the gateway runs."""
 
-    def __init__(
-        self, settings: GatewaySettings, metrics: Metrics, endpoints: Callable[[Model], Sequence[Endpoint]]
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, metrics: Metrics, catalogue: Catalogue) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.endpoints = endpoints
+        self.endpoints = catalogue.endpoints
         self.balancer = Balancer()
+        self.demand = DemandCounts()
+        self.holding = Holding(catalogue, settings.hold_bounds, self.demand, metrics)
         self.buffers = BufferBudget()
         self.large_events = BufferBudget(ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES)
         self.accounting = accounting_of(None, Rates())

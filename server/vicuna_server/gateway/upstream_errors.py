@@ -10,18 +10,17 @@ from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.protocol.responses.ids import response_not_found
 
-__all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "no_response", "refused"]
+__all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "no_response", "not_ready", "refused"]
 
 logger = logging.getLogger(__name__)
 
 LOST_MESSAGE = "the connection to this model's server was lost before its response was complete; send the request again"
 
 
-def _not_ready(model: Model) -> Response:
+def not_ready(model: Model) -> OverloadedError:
     """Return 503 `model_not_ready`, with the reason that the VicunaModel states."""
     why = f"{model.reason}: {model.message}" if model.reason else "none of its servers is ready; try again in 5 s"
-    error = OverloadedError(f"{model.id} is not ready: {why}", status=503, code="model_not_ready", retry_after=5)
-    return error_response(error)
+    return OverloadedError(f"{model.id} is not ready: {why}", status=503, code="model_not_ready", retry_after=5)
 
 
 def no_response(model: Model, attempts: int, *, gone: bool = False) -> Response:
@@ -32,7 +31,7 @@ def no_response(model: Model, attempts: int, *, gone: bool = False) -> Response:
     if not attempts and gone:
         return error_response(response_not_found("previous_response_id"))
     if not attempts:
-        return _not_ready(model)
+        return error_response(not_ready(model))
     message = f"none of {attempts} servers of {model.id} responded; try again"
     return error_response(RequestError(message, status=502, code="upstream_failed"))
 

@@ -115,7 +115,7 @@ def test_changes_are_told_once_and_after_they_have_been_made() -> None:
         assert key == model.key
         seen.append((catalogue.model(key) is not None, len(catalogue.endpoints(model))))
 
-    catalogue.on_change = note
+    catalogue.listeners.append(note)
     catalogue.put_endpoints(model.key, "slice", [A, B])
     catalogue.put(model)
     catalogue.put(model)

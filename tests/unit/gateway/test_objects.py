@@ -41,6 +41,38 @@ def test_a_models_uids_of_now_and_before() -> None:
     assert (len(many), len(many[0])) == (10, 64)
 
 
+STALLED = {"conditions": [{"type": "Stalled", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "may_come"),
+    [
+        ({}, True),
+        ({"status": {"conditions": [{"type": "Stalled", "status": "False"}]}}, True),
+        ({"status": STALLED}, False),
+        ({"spec": {"suspend": True}}, False),
+        ({"spec": {"serving": {"replicas": 0}}}, False),
+        ({"spec": {"serving": {"replicas": 0, "autoscaling": {}}}}, True),
+        ({"spec": {"serving": {"replicas": 0, "autoscaling": None}}}, False),
+        ({"spec": {"suspend": True, "serving": {"autoscaling": {}}}}, False),
+        ({"spec": {"serving": {"autoscaling": {}}}, "status": STALLED}, False),
+    ],
+)
+def test_whether_a_server_may_come_where_none_is_ready(body: dict[str, Any], may_come: bool) -> None:
+    assert read({"metadata": META, **body}).may_come is may_come
+    assert not read({"metadata": META | {"deletionTimestamp": "2026-11-25T00:00:00Z"}, **body}).may_come
+
+
+def test_how_many_requests_a_server_is_to_have() -> None:
+    scaled = {"autoscaling": {"targetRequests": 4}, "maxConcurrency": 8}
+    assert read({"metadata": META, "spec": {"serving": scaled}}).at_once == 4
+    assert read({"metadata": META, "spec": {"serving": {**scaled, "autoscaling": {}}}}).at_once == 8
+    assert read({"metadata": META, "spec": {"serving": scaled}}).autoscaled
+    for odd in ("x", True, -1, 0, 10**9):
+        model = read({"metadata": META, "spec": {"serving": {"maxConcurrency": odd}}})
+        assert (model.at_once, model.autoscaled) == (32, False)
+
+
 @pytest.mark.parametrize("body", [{}, {"spec": None}, {"spec": {"serving": None}, "status": {"conditions": None}}])
 def test_what_is_missing_has_its_default(body: dict[str, Any]) -> None:
     assert read({"metadata": META, **body}).id == "team/vicuna"

@@ -64,7 +64,7 @@ FOUND: tuple[Any, ...] = (
 def use_model(body: Any) -> None:
     model = model_of(body)
     if model is not None:
-        json.dumps(model_object(model, NOTHING, ready=True), ensure_ascii=False).encode()
+        json.dumps(model_object(model, NOTHING, "ready"), ensure_ascii=False).encode()
         assert model.max_stream_seconds + 30 < float("inf")
 
 

@@ -37,6 +37,13 @@ TWO_DAYS = [
 ]
 
 
+DEMAND = {
+    "metadata": {"name": "gw-demand-1", "labels": {"vicuna.dev/gateway": "gw", "vicuna.dev/demand": "true"}},
+    "demand": [{"namespace": "team", "name": "x", "underWay": 3}],
+    "usage": [{"key": "alice", "model": "team/x", "requests": 100}],
+}
+
+
 class UsageKubectl:
     """kubectl on gateways' Deployments and VicunaUsages."""
 
@@ -88,6 +95,10 @@ def test_objects_that_somebody_else_wrote_do_no_harm() -> None:
     odd: list[dict[str, Any]] = [{}, {"metadata": {}}, {"metadata": {"labels": None}, "usage": 3}]
     odd += [{"metadata": {"labels": {"vicuna.dev/day": "2026-11-30"}}, "usage": [None, {"key": "a"}]}]
     assert usage_rows(odd, ["key"], 5, NOW) == []
+
+
+def test_what_replicas_state_of_demand_is_no_usage() -> None:
+    assert usage_rows([*TWO_DAYS, DEMAND], ["key"], 2, NOW) == usage_rows(TWO_DAYS, ["key"], 2, NOW)
 
 
 def test_names_in_csv_are_not_formulas() -> None:
