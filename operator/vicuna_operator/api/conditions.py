@@ -73,6 +73,7 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     ASLEEP = "Asleep"
     TWO_SCALERS = "TwoScalers"
+    DEMAND_UNKNOWN = "DemandUnknown"
     API_REFUSED = "ApiRefused"
     # weights
     CLAIM_NOT_FOUND = "ClaimNotFound"

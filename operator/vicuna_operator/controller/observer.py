@@ -64,7 +64,7 @@ class Observer:
         )
         await self._forget_solved_conflicts(model, state)
         budgets_offered = await self._kube.offers("policy/v1")
-        several = model.spec is not None and model.spec.serving.replicas > 1
+        several = model.spec is not None and model.spec.serving.most_replicas > 1
         budget = await self._managed_object(model, state, _BUDGET, wanted=several) if budgets_offered else None
         policy = await self._managed_object(model, state, _POLICY, wanted=self._policies)
         return Observed(

@@ -72,6 +72,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     waits = [
         weights.requeue_after,
         serving.requeue_after,
+        serving.scale.requeue_after if serving.scale is not None else None,
         look_again,
         prune_later,
         POLL_SECONDS if seen.conflicts else None,
