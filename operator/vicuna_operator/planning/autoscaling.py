@@ -17,6 +17,8 @@ from vicuna_operator.planning.demand import DemandView
 
 __all__ = ["Decision", "Situation", "decide", "needed"]
 
+_RIVAL_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -39,12 +41,16 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """How many replicas there should be, and why; `demand` is None where it is not known."""
+    """How many replicas there should be, and why.
+
+    `demand` is None where it is not known. `enough_for` is how many requests need no more; None where none ever does.
+    """
 
     desired: int
     reason: str
     message: str
     demand: int | None = None
+    enough_for: int | None = None
     requeue_after: float | None = None
 
     @property
@@ -59,13 +65,20 @@ def decide(settings: AutoscalingSpec, situation: Situation, now: datetime) -> De
     kept = min(max(situation.current or 0, floor), settings.max_replicas)
     if situation.rivals:
         message = f"{', '.join(situation.rivals)} scales this model too; there are {kept} until one of the two is gone"
-        return Decision(kept, Reason.TWO_SCALERS, message)
+        return Decision(kept, Reason.TWO_SCALERS, message, requeue_after=_RIVAL_SECONDS)
     demand = situation.demand
     if demand is None:
         return Decision(kept, Reason.DEMAND_UNKNOWN, f"the gateways' demand cannot be read; {kept} stay until it can")
     desired = _desired(settings, situation, demand, kept, now)
     reason, message = _why(settings, situation, demand, desired, kept)
-    return Decision(desired, reason, message, demand.total, _look_again(settings, situation, demand, desired, now))
+    return Decision(
+        desired,
+        reason,
+        message,
+        demand=demand.total,
+        enough_for=desired * settings.target_requests if desired < settings.max_replicas else None,
+        requeue_after=_look_again(settings, situation, demand, desired, now),
+    )
 
 
 def needed(settings: AutoscalingSpec, total: int) -> int:

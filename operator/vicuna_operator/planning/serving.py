@@ -55,10 +55,8 @@ def plan_serving(
         model, servers = with_replicas(model, scale.desired), servers.wanting(scale.desired)
     managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
     if target is None:
-        stage = replace(_kept(weights, servers, managed, seen.claims), fault=fault)
-    else:
-        stage = _towards(target, model, weights, servers, managed, seen, config, now)
-    return replace(stage, scale=scale)
+        return replace(_kept(weights, servers, managed, seen.claims), fault=fault, scale=scale)
+    return replace(_towards(target, model, weights, servers, managed, seen, config, now), scale=scale)
 
 
 def _towards(
