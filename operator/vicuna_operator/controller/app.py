@@ -59,6 +59,7 @@ async def run_operator(config: OperatorConfig) -> int:
             wake=lambda key: loops.wake(key),
         )
         metrics.left_alone.set_function(lambda: reconciler.left_alone)
+        metrics.set_demands(reconciler.demands.totals)
         loops = Loops(reconciler.exists, reconciler.reconcile, on_gone=reconciler.forget, on_pass=metrics.record_pass)
         async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)

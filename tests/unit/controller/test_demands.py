@@ -30,7 +30,7 @@ def model(name: str = "m", **autoscaling: int) -> Model:
 
 def stated(gateway: str, version: str, *counts: int, name: str = "m") -> Page[DemandObject]:
     """What one replica states: requests under way, and held."""
-    demand = [Demand("team", name, *counts)] if counts else []  # type: ignore[call-arg]
+    demand = [Demand("team", name, *counts)] if counts else []
     metadata = {"namespace": "gateways", "name": gateway, "resourceVersion": version}
     return Page(version, [DemandObject.of({"metadata": metadata, "demand": entries_of(demand)})])
 

@@ -27,7 +27,8 @@ class Model:
         self.spec, self.current, self.now = spec, current, START
         self.since, self.requests, self.held = START, 0, 0
         self.peaks: tuple[Peak, ...] = ()
-        self.trying, self.idle_from = False, None
+        self.trying = False
+        self.idle_from: datetime | None = None
         self.last: Decision | None = None
         self.look_at: datetime | None = None
 
@@ -42,7 +43,7 @@ class Model:
         self.peaks = after_change(self.peaks, before, requests + held, self.now)
         return self.decide()
 
-    def decide(self, demand: DemandView | None | str = "its own", **situation: object) -> int:
+    def decide(self, demand: DemandView | str | None = "its own", **situation: object) -> int:
         seen = self.demand if isinstance(demand, str) else demand
         given = Situation(seen, self.current, self.trying, self.idle_from, **situation)  # type: ignore[arg-type]
         self.last = decide(self.spec, given, self.now)
