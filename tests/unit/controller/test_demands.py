@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from support.memory_kube import MemoryKube
 from vicuna_contract.demand import Demand, entries_of
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.controller.claims import Claims
 from vicuna_operator.controller.demands import DemandObject, Demands
 from vicuna_operator.controller.following import follow
+from vicuna_operator.controller.model_state import ModelState
+from vicuna_operator.controller.observer import Observer
+from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_operator.errors import ForbiddenError
 from vicuna_operator.kube.watch import Page
 from vicuna_operator.planning.demand import DemandView
@@ -192,3 +197,32 @@ async def test_what_cannot_be_read_at_all_is_known_once_it_was_tried() -> None:
 )
 def test_what_others_wrote_is_left_out(broken: object) -> None:
     assert DemandObject.of({"metadata": {"name": "a", "namespace": "g"}, "demand": broken}).entries == {}
+
+
+async def test_autoscalers_of_a_model_are_found_where_they_may_be_read() -> None:
+    kube = MemoryKube()
+    kube.put(hpa("mine", "VicunaModel", "m", "vicuna.dev/v1alpha1"), "team")
+    kube.put(hpa("older", "VicunaModel", "m", "vicuna.dev/v1"), "team")
+    kube.put(hpa("others", "VicunaModel", "n", "vicuna.dev/v1alpha1"), "team")
+    kube.put(hpa("of-a-deployment", "Deployment", "m", "apps/v1"), "team")
+    found = await observer(kube).observe(model(), ModelState("m"))
+    assert found.autoscalers == ("HorizontalPodAutoscaler mine", "HorizontalPodAutoscaler older")
+    kube.fail(ForbiddenError("no", 403), verb="list", kind="HorizontalPodAutoscaler")
+    assert (await observer(kube).observe(model(), ModelState("m"))).autoscalers == ()
+
+
+def hpa(name: str, kind: str, target: str, api_version: str) -> dict[str, Any]:
+    reference = {"apiVersion": api_version, "kind": kind, "name": target}
+    return {
+        "apiVersion": "autoscaling/v1",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name},
+        "spec": {"scaleTargetRef": reference},
+    }
+
+
+def observer(kube: MemoryKube) -> Observer:
+    demands = Demands(lambda _: None)
+    demands.set_reached(True)
+    claims = Claims(kube, lambda _: ())
+    return Observer(kube, Snapshot(), claims, demands, merge_progress=False, policies=False)
