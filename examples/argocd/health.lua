@@ -16,7 +16,7 @@ end
 health.message = ready.reason .. ": " .. ready.message
 if status.phase == "Suspended" then
   health.status = "Suspended"
-elseif ready.status == "True" then
+elseif ready.status == "True" or ready.reason == "Asleep" then
   health.status = "Healthy"
 elseif stalled ~= nil and stalled.status == "True" then
   health.status = "Degraded"

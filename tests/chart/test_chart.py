@@ -227,7 +227,7 @@ def test_namespaced_mode_has_roles_only(render: Render) -> None:
     assert not of_kind(objects, "ClusterRole")
     assert not of_kind(objects, "ClusterRoleBinding")
     where = sorted(role["metadata"]["namespace"] for role in of_kind(objects, "Role"))
-    assert where == ["team-a", "team-b", "vicuna-system"]
+    assert where == ["team-a", "team-b", "vicuna-system", "vicuna-system"]  # the Lease, and the gateways' demand
     for binding in of_kind(objects, "RoleBinding"):
         (subject,) = binding["subjects"]
         assert subject == {"kind": "ServiceAccount", "name": "vo-vicuna-operator", "namespace": "vicuna-system"}

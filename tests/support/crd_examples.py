@@ -23,6 +23,7 @@ WEIGHTED_NODE = {"weight": 1, "preference": {}}
 WEIGHTED_POD = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}
 REQUIREMENT = {"key": "k", "operator": "In"}
 BESIDE: dict[str, dict[str, Any]] = {
+    "autoscaling": {"minReplicas": 0, "maxReplicas": 64},
     "delta": {"source": "hf://org/name"},
     "adapters[]": {"source": "hf://org/name"},
     "env[]": {"name": "A"},
@@ -80,6 +81,7 @@ FILLED: dict[str, Any] = {
     },
     "storage": {"claimName": "weights"},
     "serving": {
+        "autoscaling": {"minReplicas": 0, "maxReplicas": 4, "targetRequests": 8},
         "maxGpuMemory": "13Gi",
         "servedName": "lmsys/vicuna-13b",
         "contextLength": 2048,
@@ -198,6 +200,8 @@ RULES: Examples = [
     ("spec.serving.rollout.strategy", "Drain", "BlueGreen"),
     ("spec.serving.rollout.progressDeadlineSeconds", 1, 0),
     ("spec.serving.rollout.surgeWaitSeconds", 1, 0),
+    ("spec.serving.autoscaling", {"minReplicas": 3, "maxReplicas": 3}, {"minReplicas": 4, "maxReplicas": 3}),
+    ("spec.serving.autoscaling", {"maxReplicas": 1}, {}),
     ("spec.serving.image", "a/b:c", "a b"),
     ("spec.serving.imagePullPolicy", "Never", "Sometimes"),
     ("spec.serving.podLabels", {"a": "b"}, {"a": "b" * 64}),
@@ -273,6 +277,16 @@ AT_BOUNDS: Examples = [
     ("spec.serving.maxStreamSeconds", 86400, 86401),
     ("spec.serving.rollout.progressDeadlineSeconds", 86400, 86401),
     ("spec.serving.rollout.surgeWaitSeconds", 3600, 3601),
+    ("spec.serving.autoscaling.minReplicas", 0, -1),
+    ("spec.serving.autoscaling.minReplicas", 64, 65),
+    ("spec.serving.autoscaling.maxReplicas", 1, 0),
+    ("spec.serving.autoscaling.maxReplicas", 64, 65),
+    ("spec.serving.autoscaling.targetRequests", 1, 0),
+    ("spec.serving.autoscaling.targetRequests", 1024, 1025),
+    ("spec.serving.autoscaling.idleSeconds", 1, 0),
+    ("spec.serving.autoscaling.idleSeconds", 604800, 604801),
+    ("spec.serving.autoscaling.scaleDownSeconds", 1, 0),
+    ("spec.serving.autoscaling.scaleDownSeconds", 86400, 86401),
     ("spec.serving.image", "a", ""),
     ("spec.serving.image", "a" * 512, "a" * 513),
     ("spec.serving", {"engine": "vllm", "engineImage": "a"}, {"engine": "vllm", "engineImage": ""}),

@@ -14,9 +14,11 @@ from support.memory_kube import Body, Crashed
 from support.memory_snapshot import WATCHED
 from support.world import CONFIG
 from vicuna_contract import names as c
+from vicuna_operator.controller.demands import DemandObject
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Key, Snapshot
 from vicuna_operator.errors import KubeError
+from vicuna_operator.kube.watch import Page
 from vicuna_operator.planning.plan import claims_to_read, plan
 from vicuna_operator.planning.stopped_status import refused
 
@@ -65,6 +67,7 @@ class Lifetime(Cluster):
         self._runner = runner
         self.merge = "ok"  # how merges end: ok, terminal, transient, never
         self.late = False  # watches deliver only when told
+        self.requests = 0  # that a gateway has for the model
         self.kube.listen(self._hear)
         self.start()
 
@@ -86,6 +89,14 @@ class Lifetime(Cluster):
             now=lambda: self.now,
             clock=self.now.timestamp,
         )
+        self.operator.demands.set_reached(True)
+        self.ask(self.requests)
+
+    def ask(self, requests: int) -> None:
+        """Let a gateway state so many requests."""
+        self.requests = requests
+        stated = DemandObject(("gateways", "gw"), f"{requests} {self.now}", {(NAMESPACE, self.name): (requests, 0)})
+        self.operator.demands.apply_page(Page("1", [stated]))
 
     def _hear(self, event: str, body: Body) -> None:
         watch = self._watches.get(body["kind"])

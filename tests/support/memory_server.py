@@ -15,6 +15,7 @@ from vicuna_operator.planning.actions import Ref
 
 KINDS = {
     "vicunamodels": ("vicuna.dev/v1alpha1", "VicunaModel"),
+    "vicunausages": ("vicuna.dev/v1alpha1", "VicunaUsage"),
     "jobs": ("batch/v1", "Job"),
     "deployments": ("apps/v1", "Deployment"),
     "pods": ("v1", "Pod"),

@@ -7,6 +7,7 @@ from typing import Any
 from lupa import LuaRuntime
 
 from support.cluster import model_body
+from support.scaled_world import Scaled
 from support.world import World
 
 SCRIPT = (Path(__file__).resolve().parents[2] / "examples" / "argocd" / "health.lua").read_text()
@@ -65,3 +66,15 @@ def test_suspended() -> None:
     world.edit(suspend=True)
     world.settle()
     assert health(world.body)[0] == "Suspended"
+
+
+def test_a_model_that_is_asleep_is_healthy_and_a_rollback_meanwhile_is_not() -> None:
+    world = Scaled().asleep()
+    status, message = health(world.body)
+    assert (status, message.partition(":")[0]) == ("Healthy", "Asleep")
+    world.ask(1)
+    world.reconcile()
+    assert health(world.body)[0] == "Progressing"
+    world.rivals = ("HorizontalPodAutoscaler other",)
+    world.reconcile()
+    assert health(world.body)[0] == "Degraded"

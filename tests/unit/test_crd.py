@@ -111,7 +111,7 @@ def test_a_minimal_object_gets_every_default() -> None:
             "chatTemplate": "auto",
             "maxConcurrency": 32,
             "maxStreamSeconds": 600,
-            "rollout": {"strategy": "Auto", "progressDeadlineSeconds": 1800, "surgeWaitSeconds": 30},
+            "rollout": {"strategy": "Auto", "progressDeadlineSeconds": 1800, "surgeWaitSeconds": 30, "tryAsleep": True},
             "serviceType": "ClusterIP",
         },
     }

@@ -71,6 +71,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Whether another autoscaler scales a model that has autoscaling of its own.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list]
 # Whether another operator still works on the models that name it.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

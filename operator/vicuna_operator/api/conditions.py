@@ -39,6 +39,7 @@ class Phase(StrEnum):
     DEGRADED = "Degraded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
+    ASLEEP = "Asleep"
 
 
 class Outcome(StrEnum):
@@ -70,6 +71,9 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     SUSPENDED = "Suspended"
     SCALED_TO_ZERO = "ScaledToZero"
+    ASLEEP = "Asleep"
+    TWO_SCALERS = "TwoScalers"
+    DEMAND_UNKNOWN = "DemandUnknown"
     API_REFUSED = "ApiRefused"
     # weights
     CLAIM_NOT_FOUND = "ClaimNotFound"
@@ -128,6 +132,7 @@ CALM_REASONS = frozenset(
         Reason.READY,
         Reason.SUSPENDED,
         Reason.SCALED_TO_ZERO,
+        Reason.ASLEEP,
         Reason.CLAIM_PENDING,
         Reason.MERGE_PENDING,
         Reason.MERGING,

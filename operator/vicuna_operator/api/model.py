@@ -11,7 +11,7 @@ from vicuna_operator.errors import SpecError
 
 __all__ = ["Model", "parse_model"]
 
-_OBJECTS = ("active", "target", "merge", "lastFailure")
+_OBJECTS = ("active", "target", "merge", "lastFailure", "autoscaling")
 _LISTS = ("conditions", "history")
 
 

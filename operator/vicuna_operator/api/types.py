@@ -13,6 +13,7 @@ from vicuna_contract.templates import ChatTemplate
 
 __all__ = [
     "AdapterSource",
+    "AutoscalingSpec",
     "DeltaSource",
     "MergeSpec",
     "RolloutSpec",
@@ -110,10 +111,21 @@ class RolloutSpec(_Part):
     strategy: Literal["Auto", "Surge", "Drain", "Recreate"] = "Auto"
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=86400)] = 1800
     surge_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    try_asleep: bool = True
+
+
+class AutoscalingSpec(_Part):
+    """How many replicas the requests at the gateways need."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=64)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=64)]
+    target_requests: Annotated[int, Field(ge=1, le=1024)] = 16
+    idle_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
+    scale_down_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
 
 
 class ServingSpec(_Part):
-    """The serving pods. All fields are part of the revision, except `replicas`, `rollout` and those of the Service."""
+    """The serving pods. All fields make the revision, except how many pods, how they roll out and the Service."""
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     num_gpus: Annotated[int, Field(ge=0, le=16)] = 1
@@ -132,6 +144,7 @@ class ServingSpec(_Part):
     engine_image: str | None = None
     engine_args: list[str] = Field(default_factory=list)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    autoscaling: AutoscalingSpec | None = None
     image: str | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     image_pull_secrets: list[Fragment] = Field(default_factory=list)
@@ -155,6 +168,11 @@ class ServingSpec(_Part):
     service_labels: dict[str, str] = Field(default_factory=dict)
     service_annotations: dict[str, str] = Field(default_factory=dict)
     service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+
+    @property
+    def most_replicas(self) -> int:
+        """Return the number of replicas that there may be."""
+        return self.replicas if self.autoscaling is None else self.autoscaling.max_replicas
 
 
 class VicunaModelSpec(_Part):

@@ -135,6 +135,10 @@ def _serving_faults(serving: ServingSpec) -> Iterator[Fault]:
         yield Fault("spec.serving.numGpus", "device cuda needs at least 1 GPU; raise it or set device to cpu")
     if serving.max_gpu_memory is not None and serving.num_gpus == 0:
         yield Fault("spec.serving.maxGpuMemory", "has no meaning with numGpus 0; remove it")
+    scaling = serving.autoscaling
+    if scaling is not None and scaling.min_replicas > scaling.max_replicas:
+        message = f"is more than maxReplicas ({scaling.max_replicas}); lower it, or raise maxReplicas"
+        yield Fault("spec.serving.autoscaling.minReplicas", message)
     for name, message in engine_faults(serving):
         yield Fault(f"spec.serving.{name}", message)
 

@@ -12,7 +12,6 @@ import kopf
 from vicuna_contract import names as c
 from vicuna_contract.exits import ExitCode
 from vicuna_operator.config import OperatorConfig
-from vicuna_operator.controller.claims import watch_claims
 from vicuna_operator.controller.handlers import register
 from vicuna_operator.controller.health import Health
 from vicuna_operator.controller.loops import Loops
@@ -20,10 +19,10 @@ from vicuna_operator.controller.metrics import Metrics
 from vicuna_operator.controller.namespaces import Reach, find_reach, until_changed
 from vicuna_operator.controller.reconciler import Planning, Reconciler
 from vicuna_operator.controller.snapshot import Snapshot
+from vicuna_operator.controller.watches import watch_others
 from vicuna_operator.errors import ForbiddenError, KubeError, StartError
 from vicuna_operator.kube.client import KubeClient
 from vicuna_operator.kube.leader import Lease
-from vicuna_operator.kube.metadata import Stream
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.plan import claims_to_read, plan
 from vicuna_operator.planning.stopped_status import refused
@@ -60,6 +59,7 @@ async def run_operator(config: OperatorConfig) -> int:
             wake=lambda key: loops.wake(key),
         )
         metrics.left_alone.set_function(lambda: reconciler.left_alone)
+        metrics.set_demands(reconciler.demands.totals)
         loops = Loops(reconciler.exists, reconciler.reconcile, on_gone=reconciler.forget, on_pass=metrics.record_pass)
         async with _health(config, loops, metrics) as health:
             await check_cluster(kube, config)
@@ -76,8 +76,8 @@ async def run_operator(config: OperatorConfig) -> int:
             metrics.namespaces_refused.set(len(reach.refused))
             registry = kopf.OperatorRegistry()
             register(registry, snapshot, loops, kube.connection)
-            claims = watch_claims(Stream(kube, "v1", "PersistentVolumeClaim"), reconciler.claims, reach.usable)
-            return await _lead(reach, lease, loops, registry, stop, until_changed(kube, reach), claims)
+            watches = watch_others(kube, reconciler, reach.usable, config.namespace)
+            return await _lead(reach, lease, loops, registry, stop, until_changed(kube, reach), watches)
 
 
 async def check_cluster(kube: Kube, config: OperatorConfig) -> Reach:
@@ -125,13 +125,13 @@ async def _lead(
     registry: kopf.OperatorRegistry,
     stop: asyncio.Event,
     changed: Coroutine[Any, Any, str],
-    claims: Coroutine[Any, Any, None],
+    watches: Coroutine[Any, Any, None],
 ) -> int:
     # kopf ends every task that was created after it, so these come first
     holding = asyncio.create_task(lease.hold(), name="hold the Lease")
     stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
     changing = asyncio.create_task(changed, name="wait for other namespaces")
-    watching = asyncio.create_task(claims, name="watch the claims that models name")
+    watching = asyncio.create_task(watches, name="watch claims and demand")
     started, end = asyncio.Event(), asyncio.Event()
     signals = asyncio.create_task(_signals_back(started, stop), name="take the signals back")
     namespaces: dict[str, Any] = {"namespaces": tuple(reach.usable)} if reach.usable else {"clusterwide": True}
@@ -179,7 +179,7 @@ def _exit_code(
         logger.warning("Access to namespaces has changed (%s): restarting.", changing.result())
         return 0
     elif watching.done():
-        logger.error("The watch of claims ended: %s", watching.exception())
+        logger.error("The watch of claims and demand ended: %s", watching.exception())
     else:
         reason = leading.exception() if not leading.cancelled() else "cancelled"
         logger.error("The watches ended: %s", reason or "without a reason given")

@@ -5,29 +5,22 @@ are kept in memory, each by its uid and whether it is being deleted.
 """
 
 import asyncio
-import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.snapshot import Key
-from vicuna_operator.errors import KubeError
-from vicuna_operator.kube.metadata import ExpiredError, MetadataSource, ObjectIdentity, Page
 from vicuna_operator.kube.port import Kube
+from vicuna_operator.kube.watch import ObjectIdentity, Page, Place
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.observed import ClaimView
 from vicuna_operator.resources.common import claim_name
 
-__all__ = ["Claims", "watch_claims"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Claims"]
 
 _SHARED_SECONDS = 0.5
-_FIRST_DELAY, _MOST_DELAY = 0.2, 15.0
 
-Place = tuple[str, str]  # namespace, name of a claim
 State = tuple[str, bool] | None  # uid, whether it is being deleted; None: it is not there
 
 
@@ -74,14 +67,14 @@ class Claims:
         """Drop the claims that a model named."""
         self._set_names(key, ())
 
-    def apply_page(self, page: Page) -> None:
+    def apply_page(self, page: Page[ObjectIdentity]) -> None:
         """Apply changes of the watch, or a part of a list."""
         for identity in page.there:
-            self._set_state((identity.namespace, identity.name), (identity.uid, identity.deleting))
-        for identity in page.gone:
-            self._set_state((identity.namespace, identity.name), None)
+            self._set_state(identity.place, (identity.uid, identity.deleting))
+        for place in page.gone:
+            self._set_state(place, None)
 
-    def named_in(self, namespace: str | None) -> set[Place]:
+    def known_in(self, namespace: str | None) -> set[Place]:
         """Return the claims that models name in a namespace, or in all (None)."""
         return {place for place in self._users if namespace in (None, place[0])}
 
@@ -132,49 +125,3 @@ def _may_share(asked_at: float, asking: asyncio.Task[Any], now: float) -> bool:
     if not asking.done():
         return True
     return now - asked_at < _SHARED_SECONDS and not asking.cancelled() and asking.exception() is None
-
-
-async def watch_claims(
-    source: MetadataSource,
-    claims: Claims,
-    namespaces: Sequence[str] = (),
-    *,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> None:
-    """Keep `claims` up to date with these namespaces, or with all if none is named; go on until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for namespace in namespaces or (None,):
-            group.create_task(_watch(source, claims, namespace, sleep))
-
-
-async def _watch(
-    source: MetadataSource,
-    claims: Claims,
-    namespace: str | None,
-    sleep: Callable[[float], Awaitable[object]],
-) -> None:
-    version, delay, complaint = "", _FIRST_DELAY, ""
-    while True:
-        try:
-            version = version or await _list(source, claims, namespace)
-            async for page in source.changes(namespace, version):
-                claims.apply_page(page)
-                version, delay, complaint = page.version or version, _FIRST_DELAY, ""
-        except ExpiredError as error:
-            logger.debug("The claims of %s are listed again: %s", namespace or "all namespaces", error)
-            version = ""
-        except KubeError as error:
-            if (message := str(error)) != complaint:
-                logger.warning("Cannot watch the claims of %s: %s", namespace or "all namespaces", message)
-            version, complaint, delay = "", message, min(delay * 2, _MOST_DELAY)
-        await sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-
-
-async def _list(source: MetadataSource, claims: Claims, namespace: str | None) -> str:
-    version, missing = "0", claims.named_in(namespace)  # claims named later are read by `read` itself
-    async for page in source.pages(namespace):
-        claims.apply_page(page)
-        missing -= {(identity.namespace, identity.name) for identity in page.there}
-        version = page.version
-    claims.apply_page(Page(version, gone=[ObjectIdentity(*place, uid="", deleting=False) for place in missing]))
-    return version

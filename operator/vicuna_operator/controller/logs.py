@@ -3,12 +3,13 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
 from vicuna_contract.printable import printable
 
-__all__ = ["JsonFormatter", "PlainFormatter", "configure_logging"]
+__all__ = ["DecisionLine", "JsonFormatter", "PlainFormatter", "configure_logging"]
 
 
 class JsonFormatter(logging.Formatter):
@@ -45,3 +46,13 @@ def configure_logging(level: str, style: Literal["plain", "json"]) -> None:
     root.setLevel(level)
     for name in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(name).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+
+
+class DecisionLine:
+    """The fields of a decision as one line, rendered only if it is printed."""
+
+    def __init__(self, decision: Mapping[str, object]) -> None:
+        self._decision = decision
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={json.dumps(value)}" for name, value in self._decision.items()) or "nothing decided"

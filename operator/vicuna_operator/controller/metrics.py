@@ -5,7 +5,7 @@ are counted at each scrape.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from vicuna_operator.api.conditions import ConditionType, Phase, find_condition, parse_time
-from vicuna_operator.controller.snapshot import Snapshot
+from vicuna_operator.controller.snapshot import Key, Snapshot
 
 __all__ = ["Metrics"]
 
@@ -59,11 +59,16 @@ class Metrics:
             self._rollouts.labels(outcome)
         for result in ("success", "error"):
             self._passes.labels(result)
-        registry.register(_Models(snapshot))
+        self._models = _Models(snapshot)
+        registry.register(self._models)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
+
+    def set_demands(self, totals: Callable[[], Mapping[Key, int]]) -> None:
+        """Say where the demand for models with autoscaling is read at each scrape."""
+        self._models.demands = totals
 
     def record_pass(self, seconds: float, *, failed: bool) -> None:
         """Count a pass over a model."""
@@ -99,12 +104,33 @@ class Metrics:
 
 
 class _Models(Collector):
-    """Counts models by phase, and stalled ones by reason."""
+    """Counts models by phase, and stalled ones by reason; tells demand and replicas of those with autoscaling."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self.demands: Callable[[], Mapping[Key, int]] = dict
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._counted()
+        yield from self._scaled()
+
+    def _scaled(self) -> Iterator[GaugeMetricFamily]:
+        labels, demands = ["namespace", "name"], self.demands()
+        desired = GaugeMetricFamily(
+            "vicuna_operator_desired_replicas", "Replicas that autoscaling wants.", labels=labels
+        )
+        requests = GaugeMetricFamily(
+            "vicuna_operator_demand_requests", "Requests under way and held at the gateways.", labels=labels
+        )
+        for key in sorted(self._snapshot.models):
+            scaling = ((self._snapshot.model(key) or {}).get("status") or {}).get("autoscaling") or {}
+            if "desiredReplicas" in scaling:
+                desired.add_metric(key, scaling["desiredReplicas"])
+            if key in demands:
+                requests.add_metric(key, demands[key])
+        yield from (desired, requests)
+
+    def _counted(self) -> Iterator[GaugeMetricFamily]:
         phases: Tally[tuple[str, str]] = Tally()
         stalled: Tally[tuple[str, str]] = Tally()
         for key in self._snapshot.models:

@@ -39,6 +39,9 @@ class ModelState:
     ghosts: set[str] = field(default_factory=set)
     gone: bool = False
     audited: float = NEVER
+    # HorizontalPodAutoscalers of the model, and when they were read
+    autoscalers: Sequence[str] = ()
+    autoscalers_read: float = NEVER
     # the answer to the last dry run
     dry_run: DryRunResult | None = None
     # why the model is left to another operator; empty: it is ours

@@ -3,22 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vicuna_contract import names as c
 from vicuna_contract.events import last_progress
 from vicuna_operator.api.model import Model
 from vicuna_operator.controller.claims import Claims
+from vicuna_operator.controller.demands import Demands
 from vicuna_operator.controller.executor import is_ours
 from vicuna_operator.controller.last_words import with_last_words
 from vicuna_operator.controller.model_state import ModelState
 from vicuna_operator.controller.settings import WATCHED_CHILDREN
 from vicuna_operator.controller.snapshot import Key, Snapshot
-from vicuna_operator.errors import KubeError
+from vicuna_operator.errors import ForbiddenError, KubeError, NotFoundError
 from vicuna_operator.kube.port import Kube
 from vicuna_operator.planning.actions import Ref
 from vicuna_operator.planning.jobs import JobView
+from vicuna_operator.planning.lenient import table, text
 from vicuna_operator.planning.observed import EventView, ManagedObjectView, Observed
 from vicuna_operator.planning.pods import PodView
 from vicuna_operator.planning.quarantine import find_quarantined
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 AUDIT_SECONDS = 280.0
 _PROGRESS_SECONDS = 5.0
 _EVENTS_SECONDS = 2.0
+_AUTOSCALERS_SECONDS = 30.0
 _LOG_LINES = 20
 _LOG_BYTES = 16 * 1024
 _BUDGET = ("policy/v1", "PodDisruptionBudget")
@@ -45,6 +48,7 @@ class Observer:
         kube: Kube,
         snapshot: Snapshot,
         claims: Claims,
+        demands: Demands,
         *,
         merge_progress: bool,
         policies: bool,
@@ -53,6 +57,7 @@ class Observer:
         self._kube = kube
         self._snapshot = snapshot
         self._claims = claims
+        self._demands = demands
         self._merge_progress = merge_progress
         self._policies = policies
         self._clock = clock
@@ -64,7 +69,7 @@ class Observer:
         )
         await self._forget_solved_conflicts(model, state)
         budgets_offered = await self._kube.offers("policy/v1")
-        several = model.spec is not None and model.spec.serving.replicas > 1
+        several = model.spec is not None and model.spec.serving.most_replicas > 1
         budget = await self._managed_object(model, state, _BUDGET, wanted=several) if budgets_offered else None
         policy = await self._managed_object(model, state, _POLICY, wanted=self._policies)
         return Observed(
@@ -83,6 +88,8 @@ class Observer:
             conflicts=tuple(sorted(ref.name for ref in state.conflicts)),
             dry_run=state.dry_run,
             relabelled=tuple(sorted(state.relabelled.values())),
+            demand=await self._demands.view(model),
+            autoscalers=await self._autoscalers(model, state),
         )
 
     def audit_due(self, state: ModelState) -> bool:
@@ -139,6 +146,24 @@ class Observer:
             state.absent.add(kind)
         return found
 
+    async def _autoscalers(self, model: Model, state: ModelState) -> Sequence[str]:
+        """Name the HorizontalPodAutoscalers that scale a model with autoscaling of its own, where they may be read.
+
+        A watch of all would hear of each one's status four times a minute. One that scales this model changes its spec,
+        and so causes the pass that finds it.
+        """
+        if model.spec is None or model.spec.serving.autoscaling is None:
+            return ()
+        if self._clock() - state.autoscalers_read >= _AUTOSCALERS_SECONDS:
+            state.autoscalers_read = self._clock()
+            try:
+                bodies = await self._kube.list("autoscaling/v1", "HorizontalPodAutoscaler", model.namespace)
+            except (ForbiddenError, NotFoundError) as error:
+                logger.debug("HorizontalPodAutoscalers of %s are not read: %s", model.namespace, error)
+                bodies = []
+            state.autoscalers = tuple(_scalers_of(model.name, bodies))
+        return state.autoscalers
+
     async def _events(self, model: Model, state: ModelState) -> Mapping[str, Sequence[EventView]]:
         now = self._clock()
         state.events = {uid: state.events[uid] for uid in state.ask_events if uid in state.events}
@@ -178,3 +203,11 @@ class Observer:
             found = await self._kube.get(ref, model.namespace)
             if found is None or is_ours(model, found):
                 state.conflicts.discard(ref)
+
+
+def _scalers_of(model: str, bodies: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for body in bodies:
+        target = table(body, "spec", "scaleTargetRef")
+        group = text(target.get("apiVersion")).partition("/")[0]
+        if (group, text(target.get("kind")), text(target.get("name"))) == (c.GROUP, c.KIND, model):
+            yield f"HorizontalPodAutoscaler {text(table(body, 'metadata').get('name'))}"

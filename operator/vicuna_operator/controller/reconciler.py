@@ -1,6 +1,5 @@
 """One pass over one model: observe, plan, act, report."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,11 @@ from typing import Any
 from vicuna_contract import names as c
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.controller.claims import Claims
+from vicuna_operator.controller.demands import Demands
 from vicuna_operator.controller.dry_runs import DryRuns
 from vicuna_operator.controller.event_recorder import EventRecorder
 from vicuna_operator.controller.executor import ActionRefusedError, NameTakenError, RelabelledError, StaleError, execute
+from vicuna_operator.controller.logs import DecisionLine
 from vicuna_operator.controller.model_state import NEVER, ModelState, newer_body
 from vicuna_operator.controller.observer import Observer
 from vicuna_operator.controller.other_operators import OtherOperators
@@ -53,16 +54,6 @@ class Planning:
     unfit: Refused = unfit
 
 
-class _Line:
-    """The fields of a decision as one line, rendered only if it is printed."""
-
-    def __init__(self, decision: Mapping[str, object]) -> None:
-        self._decision = decision
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={json.dumps(value)}" for name, value in self._decision.items()) or "nothing decided"
-
-
 def _possible(actions: Sequence[Action], there: set[Ref]) -> Sequence[Action]:
     """Leave out creations that would meet an existing object, so that the other actions are carried out."""
     return [item for item in actions if not (isinstance(item, Create) and ref_of(item.body) in there)]
@@ -96,10 +87,12 @@ class Reconciler:
         self._dry_runs = DryRuns(kube, clock=clock)
         self._others = OtherOperators(kube, manager, now=now, clock=clock)
         self.claims = Claims(kube, planning.claims_to_read, wake, clock=clock)
+        self.demands = Demands(wake, now)
         self._observer = Observer(
             kube,
             snapshot,
             self.claims,
+            self.demands,
             merge_progress=config.merge_progress,
             policies=config.network_peers is not None,
             clock=clock,
@@ -120,6 +113,7 @@ class Reconciler:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a model that is gone."""
         self.claims.forget(key)
+        self.demands.forget(key)
         state = self._states.get(key)
         if state is not None and not state.gone:
             del self._states[key]
@@ -180,6 +174,7 @@ class Reconciler:
                     return elsewhere.requeue_after
                 plan = await self._plan(model, state)
                 decided = plan.decision
+                self.demands.set_enough(key, plan.enough_for)
                 try:
                     await execute(self._kube, model, _possible(plan.actions, {*state.conflicts, *state.relabelled}))
                 except NameTakenError as taken:
@@ -199,7 +194,7 @@ class Reconciler:
                 return self._when_again(state, plan)
             raise StaleError("one name conflict after the other")
         finally:
-            logger.debug("%s/%s: pass: %s", *key, _Line(decided))
+            logger.debug("%s/%s: pass: %s", *key, DecisionLine(decided))
 
     async def _plan(self, model: Model, state: ModelState) -> Plan:
         """Observe and plan; where the plan asks for a dry run, make it and plan again with the answer."""

@@ -141,15 +141,23 @@ class KubeClient:
         self._offers[group_version] = (time.monotonic(), answer)
         return answer
 
-    async def open_metadata(
-        self, api_version: str, kind: str, namespace: str | None, query: Mapping[str, str], limits: Any
+    async def open_list(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        query: Mapping[str, str],
+        limits: Any,
+        *,
+        metadata_only: bool,
     ) -> aiohttp.ClientResponse:
-        """Send a GET for the metadata of a kind alone; return the answer, its body not read yet.
+        """Send a GET for a list or a watch of a kind; return the answer, its body not read yet.
 
         Raises:
             KubeError: there is none, or not a good one.
         """
-        accept = _METADATA.format("PartialObjectMetadata" if "watch" in query else "PartialObjectMetadataList")
+        form = "PartialObjectMetadata" if "watch" in query else "PartialObjectMetadataList"
+        accept = _METADATA.format(form) if metadata_only else "application/json"
         path = _path(api_version, kind, namespace)
         return await self._transport.stream(path, list(query.items()), accept, limits)
 

@@ -84,6 +84,7 @@ class Plan:
     `ask_events` names the children (by uid) whose Events explain why they are stuck; the next pass gets them.
     `read_progress` names the merge pod whose last log line tells the progress.
     `dry_run` comes first: with its answer another plan is made in place of this one.
+    `enough_for` says above how many requests the demand is to wake the model; None: never.
     `decision` has the fields of the debug log line.
     """
 
@@ -94,4 +95,5 @@ class Plan:
     ask_events: Sequence[str] = ()
     read_progress: str | None = None
     dry_run: DryRun | None = None
+    enough_for: int | None = None
     decision: Mapping[str, object] = field(default_factory=dict)

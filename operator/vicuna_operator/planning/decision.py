@@ -42,6 +42,7 @@ def _serving_fields(serving: ServingStage) -> Mapping[str, object]:
         "target": serving.target,
         "active": active.revision if active is not None else None,
         "wanted": fleet.wanted,
+        "scale": serving.scale.reason if serving.scale is not None else None,
         "sizes": dict(serving.sizes),
         "ready": {item.revision: ready for item in fleet.live if (ready := fleet.ready(item.revision))},
         "pods": {item.revision: item.current for item in fleet.live if item.current},

@@ -48,7 +48,7 @@ def plan_managed_objects(
     """
     found = _kept(model, seen.service, model_service(model), now)
     if seen.budgets_offered:
-        several = spec_of(model).serving.replicas > 1 and shared_volume
+        several = spec_of(model).serving.most_replicas > 1 and shared_volume
         wanted = disruption_budget(model) if several else None
         found += _kept_or_removed(model, seen.budget, wanted, ("policy/v1", "PodDisruptionBudget"), now)
     peers = config.network_peers

@@ -19,6 +19,10 @@ _LOOK = "see `kubectl vicuna status {name}`, and correct what the message names"
 _BY_REASON: Mapping[str, str] = {
     Reason.SUSPENDED: "set spec.suspend to false",
     Reason.SCALED_TO_ZERO: "`kubectl scale vicunamodel/{name} --replicas=1`",
+    Reason.ASLEEP: "a request through a gateway, or spec.serving.autoscaling.minReplicas of 1",
+    Reason.TWO_SCALERS: "delete the HorizontalPodAutoscaler that the message names, or remove spec.serving.autoscaling",
+    Reason.DEMAND_UNKNOWN: "grant the operator the chart's roles (vicunausages in its own namespace), or set"
+    " spec.serving.autoscaling.minReplicas to 1",
     Reason.NOT_ALLOWED: "name something that is allowed here, or ask the operator's administrator",
     Reason.INVALID_SPEC: "correct the field that the message names",
     Reason.NAME_CONFLICT: "delete or rename what the message names, or rename this model",

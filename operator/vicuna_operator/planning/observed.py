@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from vicuna_contract import names as c
+from vicuna_operator.planning.demand import DemandView
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import quantity, table, text, texts
@@ -108,6 +109,8 @@ class Observed:
     `neighbour_pods` are other models' servers of what was put aside on it, where something was.
     `policy` is the NetworkPolicy of the model's name. `budgets_offered` says whether the cluster has
     PodDisruptionBudgets; `budget` is the one of the model's name.
+    `demand` is known for models with `serving.autoscaling` only, None where it cannot be read; `autoscalers` names the
+    HorizontalPodAutoscalers that scale the model.
     """
 
     jobs: Sequence[JobView] = ()
@@ -125,6 +128,8 @@ class Observed:
     neighbours: Sequence[str] = ()
     neighbour_pods: Sequence[PodView] = ()
     dry_run: DryRunResult | None = None  # None: there was none yet
+    demand: DemandView | None = None
+    autoscalers: Sequence[str] = ()
 
     @property
     def merges(self) -> Sequence[JobView]:

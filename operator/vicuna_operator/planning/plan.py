@@ -72,6 +72,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
     waits = [
         weights.requeue_after,
         serving.requeue_after,
+        serving.scale.requeue_after if serving.scale is not None else None,
         look_again,
         prune_later,
         POLL_SECONDS if seen.conflicts else None,
@@ -88,6 +89,7 @@ def _next_step(model: Model, seen: Observed, config: PlanConfig, now: datetime) 
         ask_events=[*weights.ask_events, *stuck],
         read_progress=weights.merge_pod,
         dry_run=weights.dry_run,
+        enough_for=serving.scale.enough_for if serving.scale is not None else None,
         decision=decision_fields(model, weights, serving, status, actions, again),
     )
 

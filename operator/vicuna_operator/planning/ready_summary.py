@@ -36,9 +36,22 @@ def summarize_ready(model: Model, weights: WeightsStage, serving: ServingStage, 
     if serving.fault:
         phase = Phase.DEGRADED if ready_all else Phase.FAILED
         return ReadySummary(Reason.INVALID_SPEC, serving.fault, phase, stalled=True)
-    if serving.fleet.wanted == 0:
-        return ReadySummary(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
-    return _serving(model, serving, ready_all, weights.unresolved)
+    return _unserved(serving, ready_all) or _serving(model, serving, ready_all, weights.unresolved)
+
+
+def _unserved(serving: ServingStage, ready_all: int) -> ReadySummary | None:
+    """Summarize a model that should have no pods, or whose autoscaling is held up; None for every other."""
+    scale, wanted = serving.scale, serving.fleet.wanted
+    if scale is None:
+        zero = ReadySummary(Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0", Phase.SUSPENDED)
+        return zero if wanted == 0 else None
+    if scale.reason == Reason.TWO_SCALERS or (wanted == 0 and not scale.is_free):
+        phase = Phase.DEGRADED if ready_all else Phase.FAILED
+        return ReadySummary(scale.reason, scale.message, phase, stalled=True)
+    if wanted == 0 and serving.rollout.state is not RolloutState.ROLLED_BACK:
+        message = "no pods while nobody asks; a request through a gateway wakes the model"
+        return ReadySummary(Reason.ASLEEP, message, Phase.ASLEEP)
+    return None
 
 
 def _serving(model: Model, serving: ServingStage, ready_all: int, unresolved: str) -> ReadySummary:

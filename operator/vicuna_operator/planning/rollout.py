@@ -28,6 +28,7 @@ __all__ = [
     "RolloutState",
     "evaluate_rollout",
     "find_last_known_good",
+    "given_up",
 ]
 
 AnnotationChanges = Mapping[str, str | None]
@@ -97,16 +98,16 @@ def evaluate_rollout(
     `target` is its Deployment, None before there is one; `serving` says whether it is the active revision.
     `verification` is the key of the artifact's last one, empty where there was none: verified weights are tried again.
     """
-    attempt = _attempt(model, verification)
     if target is None:
         return _starting(now) if fleet.wanted else Rollout(RolloutState.IDLE)
-    if last_known_good is not None and _was_given_up(target, attempt):
+    if last_known_good is not None and given_up(model, target, verification):
         return Rollout(RolloutState.ROLLED_BACK, failure=target.failed)
     if fleet.wanted == 0:
         return _idle(target)
     if _is_complete(target, fleet):
         return _steady(target, fleet, now)
     if target.started is not None:
+        attempt = _attempt(model, verification)
         return _under_way(model, target, last_known_good, fleet, limit, attempt, now)
     if serving and _has_succeeded(target):
         return _at_rest(target, fleet)  # a pod that restarts or is rescheduled does not start a rollout
@@ -124,9 +125,9 @@ def _attempt(model: Model, verification: str) -> str:
     return rollout_attempt(spec_of(model), retry=" ".join(words))
 
 
-def _was_given_up(target: DeploymentView, attempt: str) -> bool:
-    """Tell whether this attempt has failed before."""
-    return target.failed is not None and target.failed.get("attempt") == attempt
+def given_up(model: Model, target: DeploymentView, verification: str) -> bool:
+    """Tell whether this attempt has failed before; `verification` as for `evaluate_rollout`."""
+    return target.failed is not None and target.failed.get("attempt") == _attempt(model, verification)
 
 
 def _has_succeeded(target: DeploymentView) -> bool:

@@ -1,7 +1,7 @@
 """The observed serving side of a model: its Deployments and pods, and which revision serves."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vicuna_contract import names as c
@@ -36,6 +36,10 @@ class Servers:
     def live(self) -> Sequence[DeploymentView]:
         """Return the Deployments that are not being deleted."""
         return self.fleet.live
+
+    def wanting(self, replicas: int) -> "Servers":
+        """Return the same, with another number of replicas wanted."""
+        return replace(self, fleet=replace(self.fleet, wanted=replicas))
 
     def find(self, revision: str) -> DeploymentView | None:
         """Return the Deployment of a revision, None where there is none."""

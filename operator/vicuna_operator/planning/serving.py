@@ -26,6 +26,7 @@ from vicuna_operator.planning.rollout import (
     RolloutState,
     evaluate_rollout,
 )
+from vicuna_operator.planning.scale import decide_scale, with_replicas
 from vicuna_operator.planning.scaling import prune, resize
 from vicuna_operator.planning.servers import Servers, observe_servers
 from vicuna_operator.planning.serving_stage import ServingStage
@@ -45,18 +46,41 @@ def plan_serving(
 ) -> ServingStage:
     """Decide the target revision and the next step of its rollout."""
     servers = observe_servers(model, seen, now)
-    managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
     fault = heads_fault(spec_of(model).serving, weights.heads)
-    if weights.artifact_id is None or fault:
-        return replace(_kept(weights, servers, managed, seen.claims), fault=fault)
-    target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
+    target = None
+    if weights.artifact_id is not None and not fault:
+        target = choose_target(model, weights.artifact_id, weights.digest, servers, config)
+    scale = decide_scale(model, target, servers, seen, weights.verification, now)
+    if scale is not None:
+        model, servers = with_replicas(model, scale.desired), servers.wanting(scale.desired)
+    managed = plan_managed_objects(model, seen, config, now, shared_volume=weights.shared_volume)
+    if target is None:
+        return replace(_kept(weights, servers, managed, seen.claims), fault=fault, scale=scale)
+    return replace(_towards(target, model, weights, servers, managed, seen, config, now), scale=scale)
+
+
+def _towards(
+    target: Target,
+    model: Model,
+    weights: WeightsStage,
+    servers: Servers,
+    managed: ManagedObjects,
+    seen: Observed,
+    config: PlanConfig,
+    now: datetime,
+) -> ServingStage:
+    """Take the next step of the target's rollout."""
     rollout, diagnosis = _decide_rollout(model, target, servers, weights.verification, now)
     step = decide_step(model, target, servers, rollout, now)
     created: list[Action] = []
     announced: list[NewEvent] = []
     if target.deployment is None:
         created = [_deployment(model, target, step, config, weights, seen)]
-        announced = [_announced(target), *capacity_warnings(model, weights.artifact_id, seen)]
+        message = f"revision {target.revision} serves artifact {target.artifact_id}"
+        announced = [
+            NewEvent("Normal", "RevisionCreated", message),
+            *capacity_warnings(model, target.artifact_id, seen),
+        ]
     noted = {**_noted(servers, seen.claims), target.revision: _noted_now(model, weights, target.deployment, seen)}
     changes, put_back = _changes(model, target, servers, rollout, step, noted)
     return ServingStage(
@@ -198,10 +222,6 @@ def _noted_now(
     uid = claim.meta.uid if claim is not None and not claim.meta.deleting else None
     now = {c.ANNOTATION_CLAIM_UID: uid, c.ANNOTATION_VERIFY: weights.verification or None}
     return {key: value for key, value in now.items() if value and deployment.meta.annotations.get(key) != value}
-
-
-def _announced(target: Target) -> NewEvent:
-    return NewEvent("Normal", "RevisionCreated", f"revision {target.revision} serves artifact {target.artifact_id}")
 
 
 def _changes(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vicuna_operator.planning.actions import Action, NewEvent
+from vicuna_operator.planning.autoscaling import Decision
 from vicuna_operator.planning.deployments import DeploymentView
 from vicuna_operator.planning.diagnosis import PodDiagnosis
 from vicuna_operator.planning.pods import PodView
@@ -43,6 +44,12 @@ class ServingStage:
     actions: Sequence[Action] = ()
     new_events: Sequence[NewEvent] = ()
     requeue_after: float | None = None
+    scale: Decision | None = None  # None: the spec states how many replicas there are
+
+    @property
+    def is_asleep(self) -> bool:
+        """Tell whether there are no pods only until the next request."""
+        return self.scale is not None and self.scale.desired == 0 and self.scale.is_free
 
     def rollout_since(self, now: datetime) -> datetime | None:
         """Return when the rollout of the target began; None when none is under way."""

@@ -25,6 +25,7 @@ from vicuna_operator.planning.lenient import OBJECT
 from vicuna_operator.planning.merge_progress import merge_progress
 from vicuna_operator.planning.next_step import next_step
 from vicuna_operator.planning.ready_summary import ReadySummary, summarize_ready
+from vicuna_operator.planning.scale import scale_status
 from vicuna_operator.planning.serving_stage import ServingStage
 from vicuna_operator.planning.weights_stage import WeightsStage
 from vicuna_operator.resources.common import spec_of
@@ -59,7 +60,10 @@ def build_status(
         "readyReplicas": ready_all,
         "selector": _selector(model),
         "endpoint": f"http://{model.name}.{model.namespace}.svc:{c.SERVICE_PORT}",
-        "conditions": merged_conditions(model, [*_conditions(weights, summary, ready_all), *_drifted(drift)], now),
+        "conditions": merged_conditions(
+            model, [*_conditions(weights, summary, _available(serving, ready_all)), *_drifted(drift)], now
+        ),
+        "autoscaling": _autoscaling(model, serving),
         "active": _active(model, serving, ready_all, now),
         "formerUIDs": _former_uids(model, serving),
         "history": with_outcomes(model.status.get("history") or (), serving, now) or None,
@@ -88,7 +92,11 @@ def _selector(model: Model) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(pod_selector(model).items()))
 
 
-def _conditions(weights: WeightsStage, summary: ReadySummary, ready_all: int) -> Sequence[Condition]:
+def _autoscaling(model: Model, serving: ServingStage) -> Mapping[str, Any] | None:
+    return None if serving.scale is None else scale_status(model.status.get("autoscaling") or {}, serving.scale)
+
+
+def _conditions(weights: WeightsStage, summary: ReadySummary, available: Condition) -> Sequence[Condition]:
     reason = _reason(summary.reason)
     at_rest = Reason.COMPLETE if summary.ready else Reason.IDLE
     return [
@@ -96,7 +104,7 @@ def _conditions(weights: WeightsStage, summary: ReadySummary, ready_all: int) ->
         Condition(
             ConditionType.WEIGHTS_READY, weights.artifact_id is not None, _reason(weights.reason), weights.message
         ),
-        _available(ready_all),
+        available,
         # Ready has the message already. Stalled repeats it, since kstatus reads only that.
         _while(ConditionType.PROGRESSING, summary.progressing, replace(summary, message=""), otherwise=at_rest),
         _while(ConditionType.STALLED, summary.stalled, summary, otherwise=Reason.IDLE),
@@ -129,9 +137,11 @@ def _steady(model: Model, summary: ReadySummary) -> ReadySummary:
     return summary
 
 
-def _available(ready_all: int) -> Condition:
+def _available(serving: ServingStage, ready_all: int) -> Condition:
     if ready_all:
         return Condition(ConditionType.AVAILABLE, True, Reason.READY, f"{ready_all} pods are ready")
+    if serving.is_asleep and (serving.target or serving.active) and not serving.fault:
+        return Condition(ConditionType.AVAILABLE, True, Reason.ASLEEP, "a request through a gateway is answered")
     return Condition(ConditionType.AVAILABLE, False, Reason.NO_READY_PODS, "no pod is ready")
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract import names as c
-from vicuna_operator.api.conditions import ConditionType, format_time
+from vicuna_operator.api.conditions import ConditionType, Reason, format_time
 from vicuna_operator.errors import PluginError
+from vicuna_operator.planning.lenient import whole
 from vicuna_operator.planning.verification import DAMAGE
 from vicuna_operator.plugin.absence import read_absence
 from vicuna_operator.plugin.history import columns_of, history_rows, table
@@ -102,12 +103,13 @@ def retry(kubectl: Kubectl, name: str) -> int:
 
 def restart(kubectl: Kubectl, name: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
     """Replace all pods by new ones of the same spec, as a rollout does: the pods get a new annotation."""
-    spec = read_model(kubectl, name).get("spec") or {}
+    body = read_model(kubectl, name)
+    spec = body.get("spec") or {}
     serving = spec.get("serving") or {}
-    if spec.get("suspend") or serving.get("replicas") == 0:
+    if spec.get("suspend") or _replicas(body) == 0:
         say(f"{name} has no pods: spec.suspend or spec.serving.replicas says so")
         return 0
-    if _stops_all(serving):
+    if _stops_all(serving, _replicas(body)):
         strategy = serving["rollout"]["strategy"]
         warn(f"warning: spec.serving.rollout.strategy {strategy} stops every pod before the new ones load")
     change = {"serving": {"podAnnotations": {c.ANNOTATION_RESTARTED: format_time(now())}}}
@@ -123,9 +125,17 @@ def restart(kubectl: Kubectl, name: str, *, now: Callable[[], datetime] = lambda
     return 0
 
 
-def _stops_all(serving: Mapping[str, Any]) -> bool:
+def _stops_all(serving: Mapping[str, Any], replicas: int) -> bool:
     strategy = (serving.get("rollout") or {}).get("strategy")
-    return strategy == "Recreate" or (strategy == "Drain" and serving.get("replicas", 1) == 1)
+    return strategy == "Recreate" or (strategy == "Drain" and replicas == 1)
+
+
+def _replicas(body: Mapping[str, Any]) -> int:
+    """Return how many replicas there should be; one that is asleep has one for what is new."""
+    serving = (body.get("spec") or {}).get("serving") or {}
+    if serving.get("autoscaling"):
+        return max(1, whole(((body.get("status") or {}).get("autoscaling") or {}).get("desiredReplicas"), 1))
+    return whole(serving.get("replicas"), 1)
 
 
 def upgrade(kubectl: Kubectl, name: str) -> int:
@@ -171,7 +181,7 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Wait until the model is Ready; 1 as soon as it is stalled, 124 when the time is over."""
+    """Wait until the model is Ready or asleep; 1 as soon as it is stalled, 124 when the time is over."""
     end = clock() + timeout
     shown = ""
     while True:
@@ -179,6 +189,9 @@ def wait(
         ready, stalled = current_condition(body, ConditionType.READY), current_condition(body, ConditionType.STALLED)
         if ready.get("status") == "True":
             say(f"{name} is ready")
+            return 0
+        if ready.get("reason") == Reason.ASLEEP:
+            say(f"{name} is asleep: {ready.get('message')}")
             return 0
         if stalled.get("status") == "True":
             raise PluginError(f"{name} is stalled: {stalled.get('reason')}: {stalled.get('message')}")

@@ -16,7 +16,7 @@ __all__ = ["choose_revision", "managers_of", "spec_of_revision", "stated_revisio
 
 # Tools that apply manifests repeatedly, by their manager's name in metadata.managedFields
 _GITOPS = ("argocd", "flux", "kustomize-controller", "helm-controller", "helm", "fleet", "rancher", "config-sync")
-_OWN = ("replicas", "rollout")  # of serving: not part of a revision
+_OWN = ("replicas", "autoscaling", "rollout")  # of serving: not part of a revision
 
 
 def choose_revision(objects: ModelObjects, wanted: str | None) -> DeploymentView:

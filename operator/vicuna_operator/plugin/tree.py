@@ -43,6 +43,9 @@ def status_tree(objects: ModelObjects) -> Node:
     state = f"{status.get('phase') or 'not seen by an operator yet'}, {status.get('ready', '0/0')} ready"
     cause = _not_ready(status) or _drifted(status) or _outdated(status) or _last_failure(status)
     children = [_weights(objects), *(_revision(objects, item) for item in _shown(objects))]
+    if scaling := status.get("autoscaling"):
+        told = f"{scaling.get('desiredReplicas')} wanted: {scaling.get('message', '')}"
+        children.append(Node("autoscaling of", objects.model.name, told))
     endpoint = str(status.get("endpoint", ""))
     if endpoint:
         children.append(Node("Service", objects.model.name, endpoint))

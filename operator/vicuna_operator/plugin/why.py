@@ -71,7 +71,7 @@ def _seen(
         waits_for="" if is_ready else str(ready.get("message", "")).replace(f"; {step}", "", 1),
         since=since,
         change=step,
-        by_itself=not (is_ready or stalled or status.get("phase") == Phase.SUSPENDED),
+        by_itself=not (is_ready or stalled or status.get("phase") in (Phase.SUSPENDED, Phase.ASLEEP)),
         serves=_serves(status),
         progress=_progress(status) if reason in (Reason.MERGING, Reason.MERGE_PENDING) else "",
         events=recent,

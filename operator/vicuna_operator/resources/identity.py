@@ -22,9 +22,12 @@ __all__ = [
     "spec_snapshot",
 ]
 
+# Fields of how many pods there are and how they are replaced.
+_NUMBERS = {"replicas", "autoscaling", "rollout"}
 # Fields that do not change what a pod serves.
 _NOT_IN_REVISION = {
-    *("replicas", "rollout", "service_type", "service_labels", "service_annotations"),
+    *_NUMBERS,
+    *("service_type", "service_labels", "service_annotations"),
     *("image", "engine_image"),  # given resolved
 }
 
@@ -110,18 +113,19 @@ def rollout_attempt(spec: VicunaModelSpec, *, retry: str) -> str:
     The number of replicas and `suspend` are not part of it: an autoscaler must not cause a retry.
     """
     stated = _stated(spec, leave_out={"suspend"})
-    (stated.get("serving") or {}).pop("replicas", None)
+    for name in ("replicas", "autoscaling"):
+        (stated.get("serving") or {}).pop(name, None)
     return short_hash({"spec": stated, "retry": retry}, 8)
 
 
 def spec_snapshot(spec: VicunaModelSpec) -> dict[str, Any]:
     """Return the parts of a spec that make its revision, shaped like the spec, defaults left out.
 
-    Setting them again brings the revision back; replicas and the way of rolling out are not among them.
+    Setting them again brings the revision back; the number of pods and the way of rolling out are not among them.
     """
     snapshot = {
         "weights": _stated(spec.weights),
-        "serving": _stated(spec.serving, leave_out={"replicas", "rollout"}),
+        "serving": _stated(spec.serving, leave_out=_NUMBERS),
         "merge": {"dtype": spec.merge.dtype},
     }
     if spec.storage.claim_name is not None:

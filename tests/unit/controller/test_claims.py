@@ -8,14 +8,15 @@ import pytest
 
 from support.memory_kube import MemoryKube
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.controller.claims import Claims, watch_claims
+from vicuna_operator.controller.claims import Claims
+from vicuna_operator.controller.following import follow
 from vicuna_operator.errors import UnavailableError
-from vicuna_operator.kube.metadata import ExpiredError, ObjectIdentity, Page
+from vicuna_operator.kube.watch import ExpiredError, ObjectIdentity, Page
 from vicuna_operator.planning.plan import claims_to_read
 
 CLAIM = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "mine"}}
 KEY = ("team", "m")
-Step = Page | Exception | asyncio.Event | Callable[[], object]
+Step = Page[ObjectIdentity] | Exception | asyncio.Event | Callable[[], object]
 
 
 def model(name: str = "m", claim: str | None = "mine", base: str = "pvc://mine/base") -> Model:
@@ -40,15 +41,15 @@ class Source:
         self.steps = list(steps)
         self.lists = 0
         self.asked: list[str] = []
-        self.listed: Sequence[Page] = (Page("1", [mark()]),)
+        self.listed: Sequence[Page[ObjectIdentity]] = (Page("1", [mark()]),)
         self.done = asyncio.Event()
 
-    async def pages(self, namespace: str | None) -> AsyncIterator[Page]:
+    async def pages(self, namespace: str | None) -> AsyncIterator[Page[ObjectIdentity]]:
         self.lists += 1
         for page in self.listed:
             yield page
 
-    async def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page]:
+    async def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page[ObjectIdentity]]:
         self.asked.append(version)
         while self.steps:
             step = self.steps.pop(0)
@@ -71,7 +72,7 @@ class World:
 
     async def watch(self, source: Source) -> list[tuple[str, str]]:
         """Run a script; return who was woken by what was watched, not by the first list."""
-        watching = asyncio.create_task(watch_claims(source, self.claims, sleep=self._sleep))
+        watching = asyncio.create_task(follow(source, self.claims, what="claims", sleep=self._sleep))
         async with asyncio.timeout(10):
             await source.done.wait()
         watching.cancel()
@@ -94,7 +95,7 @@ async def test_a_claim_that_is_being_deleted_gone_or_made_anew_wakes_its_model_e
     steps: list[Step] = []
     for page in (
         Page("2", [mark(deleting=True)]),
-        Page("3", gone=[mark()]),
+        Page("3", gone=[mark().place]),
         Page("4", [mark(uid="2")]),
     ):
         steps += [page, lambda: told.append(len(world.woken))]
@@ -108,7 +109,7 @@ async def test_what_else_changes_in_a_claim_and_other_claims_wake_nobody(world: 
     await world.watch(before)
     count = len(world.woken)
     same = Page("2", [mark()])
-    others = Page("3", [mark("other"), mark(namespace="elsewhere")], [mark("third")])
+    others = Page("3", [mark("other"), mark(namespace="elsewhere")], [mark("third").place])
     assert len(await world.watch(Source(same, others, same))) == count
 
 
@@ -121,7 +122,7 @@ async def test_only_what_is_named_is_remembered_among_ten_thousand(world: World)
     world.claims.forget(KEY)
     assert len(world.claims) == 0
     count = len(world.woken)
-    world.claims.apply_page(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark().place]))
     assert len(world.woken) == count
 
 
@@ -147,9 +148,9 @@ async def test_a_watch_that_ends_goes_on_where_it_was_and_one_that_fails_begins_
 
 async def test_a_model_that_names_another_claim_hears_of_that_one_only(world: World) -> None:
     await world.claims.read(model(claim="other", base="pvc://other/base"))
-    world.claims.apply_page(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark().place]))
     assert not world.woken
-    world.claims.apply_page(Page("3", gone=[mark("other")]))
+    world.claims.apply_page(Page("3", gone=[mark("other").place]))
     assert world.woken == [KEY]
 
 
@@ -163,7 +164,7 @@ async def test_the_models_own_claim_wakes_it_by_its_label_not_twice(world: World
 
 async def test_the_look_after_a_change_is_not_answered_from_before_it(world: World) -> None:
     world.kube.remove("PersistentVolumeClaim", "mine", "team")
-    world.claims.apply_page(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark().place]))
     assert await world.claims.read(model()) == {"mine": None}
 
 
@@ -172,5 +173,5 @@ async def test_models_that_look_at_the_same_moment_share_the_answer() -> None:
     models: list[Any] = [model(f"m{number}") for number in range(5)]
     await asyncio.gather(*(world.claims.read(each) for each in models))
     assert len(world.kube.calls) == 1
-    world.claims.apply_page(Page("2", gone=[mark()]))
+    world.claims.apply_page(Page("2", gone=[mark().place]))
     assert len(world.woken) == 5

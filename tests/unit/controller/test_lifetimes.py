@@ -73,10 +73,21 @@ class Story:
         life, status = self.life, self.life.status
         if status["observedGeneration"] != life.body["metadata"]["generation"]:
             return  # not said of this generation
-        wanted = life.body["spec"].get("serving", {}).get("replicas", 1)
+        wanted = self.wanted()
         revisions = {pod["metadata"]["labels"]["vicuna.dev/revision"] for pod in life.ready_pods()}
         assert len(life.ready_pods()) >= max(1, wanted)
         assert revisions == {status["active"]["revision"]} == {status["target"]["revision"]}
+
+    def wanted(self) -> int:
+        serving = self.life.body["spec"].get("serving", {})
+        if serving.get("autoscaling"):
+            return int((self.life.status.get("autoscaling") or {}).get("desiredReplicas", 1))
+        return int(serving.get("replicas", 1))
+
+    def is_drowsy(self) -> bool:
+        """Tell whether time alone will still bring about fewer pods, as nobody asks any more."""
+        scaling = self.life.body["spec"]["serving"].get("autoscaling")
+        return bool(scaling) and self.wanted() > scaling["minReplicas"]
 
     def heal(self) -> None:
         life = self.life
@@ -88,6 +99,7 @@ class Story:
         life.silent.clear()
         life.edit(suspend=False, serving={"numGpus": 1, "device": "auto"})
         life.annotate("vicuna.dev/retry", "heal")
+        life.ask(0)
 
     def rest(self) -> None:
         life = self.life
@@ -96,11 +108,11 @@ class Story:
             moved = life.controllers()
             self.passes(1)
             life.tick(20)
-            if not moved and len(life.kube.writes) == before:
+            if not moved and len(life.kube.writes) == before and not self.is_drowsy():
                 break
         else:
             raise AssertionError("it does not come to rest")
-        wanted = life.body["spec"]["serving"]["replicas"]
+        wanted = self.wanted()
         expected = "True" if wanted else "False"
         assert life.condition("Ready").get("status") == expected, life.condition("Ready")
         if wanted:
@@ -120,6 +132,11 @@ class Story:
         return all("-prune-" in call.name or call.kind == "PersistentVolumeClaim" for call in written)
 
     # steps
+
+    def autoscale(self) -> None:
+        scaling = {"minReplicas": self.pick(0, 1), "maxReplicas": 3, "targetRequests": 4}
+        windows = {"idleSeconds": 60, "scaleDownSeconds": self.pick(20, 90)}
+        self.life.edit(serving={"autoscaling": self.pick(None, {**scaling, **windows})})
 
     def pick(self, *values: Any) -> Any:
         return self.random.choice(values)
@@ -155,6 +172,8 @@ class Story:
 
 STEPS: dict[str, Callable[[Story], object]] = {
     "replicas": lambda s: s.life.edit(serving={"replicas": s.pick(0, 1, 2, 3)}),
+    "autoscale": Story.autoscale,
+    "ask": lambda s: s.life.ask(s.pick(0, 0, 1, 9, 30)),
     "setting": lambda s: s.life.edit(serving={"maxConcurrency": s.random.randint(1, 4)}),
     "weights": lambda s: s.life.edit(weights={"base": {"source": f"pvc://inputs/{s.pick('a', 'b', 'c')}"}}),
     "strategy": lambda s: s.life.edit(serving={"rollout": {"strategy": s.pick("Auto", "Surge", "Drain", "Recreate")}}),

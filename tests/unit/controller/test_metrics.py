@@ -103,3 +103,18 @@ def test_a_status_that_says_the_same_counts_nothing() -> None:
     assert [line for line in metrics.render().splitlines() if b"_created" not in line] == [
         line for line in before.splitlines() if b"_created" not in line
     ]
+
+
+def test_models_with_autoscaling_tell_their_demand_and_how_many_replicas_it_wants() -> None:
+    bodies = {("a", "one"): {"autoscaling": {"desiredReplicas": 3}}, ("a", "plain"): {}}
+    models = {
+        key: [{"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}]
+        for key, status in bodies.items()
+    }
+    metrics = Metrics(Snapshot(models=models))
+    metrics.set_demands(lambda: {("a", "one"): 20, ("a", "gone"): 1})
+    seen = samples(metrics)
+    assert {key: value for key, value in seen.items() if key[0].endswith(("desired_replicas", "demand_requests"))} == {
+        ("vicuna_operator_desired_replicas", ("one", "a")): 3,
+        ("vicuna_operator_demand_requests", ("one", "a")): 20,
+    }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.cluster import model_body
+from support.scaled_world import Scaled
 from support.world import World
 from support.world_kubectl import WorldKubectl
 from vicuna_operator.planning.config import PlanConfig
@@ -191,3 +192,15 @@ def test_what_it_costs_is_told(serving: dict[str, Any], warned: bool, capsys: Ca
     assert manager == "--field-manager=kubectl-vicuna"
     (annotations,) = json.loads(patch.removeprefix("--patch="))["spec"]["serving"].values()
     assert list(annotations) == ["vicuna.dev/restarted-at"]
+
+
+def test_a_model_that_is_asleep_tries_its_new_pods_and_waiting_for_it_ends(capsys: Capture) -> None:
+    world = Scaled().asleep()
+    world.edit(serving={"rollout": {"strategy": "Drain"}})
+    world.settle()
+    assert commands.wait(WorldKubectl(world), "demo", timeout=0) == 0
+    assert "demo is asleep: no pods while nobody asks" in capsys.readouterr().out
+    restart(world)
+    assert "stops every pod" in capsys.readouterr().err
+    world.settle()
+    assert len(world.ready_pods()) == 1

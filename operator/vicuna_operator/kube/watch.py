@@ -1,4 +1,4 @@
-"""The objects of a kind by their metadata alone: a list in pages, then a watch.
+"""The objects of a kind: a list in pages, then a watch. Where the metadata is enough, only that is asked for.
 
 Ten thousand objects are read a page at a time, and none of them is kept here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (metadata-only fetches, efficient detection of
@@ -6,23 +6,24 @@ changes, retrieving large results sets in chunks)
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import aiohttp
 
 from vicuna_operator.errors import KubeError, UnavailableError
 from vicuna_operator.planning.lenient import table, tables, text
 
-__all__ = ["ExpiredError", "MetadataSource", "ObjectIdentity", "Opener", "Page", "Stream"]
+__all__ = ["ExpiredError", "ObjectIdentity", "Opener", "Page", "Place", "Source", "Stream", "Timing"]
 
 _PAGE = 500
-_WATCH_SECONDS = 290
 _GONE = 410
 _LIST = aiohttp.ClientTimeout(total=60, connect=10)
-# Bookmarks come every minute: a watch that is silent for longer is a dead connection.
-_WATCH = aiohttp.ClientTimeout(total=None, connect=10, sock_read=90)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Place = tuple[str, str]  # namespace, name
 
 
 class ExpiredError(Exception):
@@ -42,50 +43,96 @@ class ObjectIdentity:
     def of(cls, body: Mapping[str, Any]) -> "ObjectIdentity":
         """Read an object, whatever else it carries."""
         metadata = table(body, "metadata")
-        namespace, name, uid = (text(metadata.get(field)) for field in ("namespace", "name", "uid"))
-        return cls(namespace, name, uid, "deletionTimestamp" in metadata)
+        return cls(*_place(body), text(metadata.get("uid")), "deletionTimestamp" in metadata)
+
+    @property
+    def place(self) -> Place:
+        """Return its namespace and name."""
+        return self.namespace, self.name
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Generic[T_co]):
     """A part of a list, or of its changes: the objects that are there, those that are gone, and the version of both."""
 
     version: str
-    there: Sequence[ObjectIdentity] = ()
-    gone: Sequence[ObjectIdentity] = ()
+    there: Sequence[T_co] = ()
+    gone: Sequence[Place] = ()
 
 
-class MetadataSource(Protocol):
+@dataclass(frozen=True)
+class Timing:
+    """After how many seconds the server ends a watch, and after which silence it is a dead connection.
+
+    Bookmarks come every minute. A watch that must not be dead for so long ends before the first.
+    """
+
+    watch: int = 290
+    silence: float = 90.0
+
+
+class Source(Protocol[T_co]):
     """Where one kind is listed and watched; a namespace of None means all."""
 
-    def pages(self, namespace: str | None) -> AsyncIterator[Page]:
+    def pages(self, namespace: str | None) -> AsyncIterator[Page[T_co]]:
         """List everything. Raises KubeError, ExpiredError."""
         ...
 
-    def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page]:
+    def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page[T_co]]:
         """Yield the changes after a version, until the server ends the response. Raises KubeError, ExpiredError."""
         ...
 
 
 class Opener(Protocol):
-    """Sends a GET for metadata and returns the answer, its body not read yet; raises KubeError."""
+    """Sends a GET for a kind and returns the answer, its body not read yet; raises KubeError."""
 
-    async def open_metadata(
-        self, api_version: str, kind: str, namespace: str | None, query: Mapping[str, str], limits: Any
+    async def open_list(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        query: Mapping[str, str],
+        limits: Any,
+        *,
+        metadata_only: bool,
     ) -> aiohttp.ClientResponse:
         """Open one answer."""
         ...
 
 
-class Stream:
-    """A MetadataSource on an API server."""
+class Stream(Generic[T]):
+    """A Source on an API server.
 
-    def __init__(self, opener: Opener, api_version: str, kind: str) -> None:
+    Args:
+        opener: sends the requests.
+        api_version: of the kind.
+        kind: what is watched.
+        view: what is kept of an object.
+        metadata_only: whether `view` reads nothing but the metadata.
+        selector: labels that the objects have; empty: all.
+        timing: how long a watch lasts.
+    """
+
+    def __init__(
+        self,
+        opener: Opener,
+        api_version: str,
+        kind: str,
+        view: Callable[[Mapping[str, Any]], T],
+        *,
+        metadata_only: bool = False,
+        selector: str = "",
+        timing: Timing | None = None,
+    ) -> None:
         self._opener = opener
         self._api_version = api_version
         self._kind = kind
+        self._view = view
+        self._metadata_only = metadata_only
+        self._selector = {"labelSelector": selector} if selector else {}
+        self._timing = timing or Timing()
 
-    async def pages(self, namespace: str | None) -> AsyncIterator[Page]:
+    async def pages(self, namespace: str | None) -> AsyncIterator[Page[T]]:
         """List everything, a page at a time."""
         query = {"limit": str(_PAGE)}
         while True:
@@ -95,42 +142,54 @@ class Stream:
             metadata = table(found, "metadata")
             yield Page(
                 text(metadata.get("resourceVersion")) or "0",
-                [ObjectIdentity.of(item) for item in tables(found["items"])],
+                [self._view(item) for item in tables(found["items"])],
             )
             if not (token := text(metadata.get("continue"))):
                 return
             query = {"limit": str(_PAGE), "continue": token}
 
-    async def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page]:
+    async def changes(self, namespace: str | None, version: str) -> AsyncIterator[Page[T]]:
         """Watch: one change a time; a bookmark is a page without objects."""
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
-            "timeoutSeconds": str(_WATCH_SECONDS),
+            "timeoutSeconds": str(self._timing.watch),
         }
-        answer = await self._open(namespace, query, _WATCH)
+        limits = aiohttp.ClientTimeout(total=None, connect=10, sock_read=self._timing.silence)
+        answer = await self._open(namespace, query, limits)
         async with answer:
             async for line in _lines(answer):
-                yield _change(_parsed(line))
+                yield self._change(_parsed(line))
 
     async def _open(self, namespace: str | None, query: Mapping[str, str], limits: Any) -> aiohttp.ClientResponse:
         try:
-            return await self._opener.open_metadata(self._api_version, self._kind, namespace, query, limits)
+            return await self._opener.open_list(
+                self._api_version,
+                self._kind,
+                namespace,
+                {**self._selector, **query},
+                limits,
+                metadata_only=self._metadata_only,
+            )
         except KubeError as error:
             if error.status == _GONE:
                 raise ExpiredError(str(error)) from error
             raise
 
+    def _change(self, event: Mapping[str, Any]) -> Page[T]:
+        kind, item = event.get("type"), table(event, "object")
+        if kind == "ERROR":
+            raise ExpiredError(text(item.get("message")) or "the watch failed")
+        version = text(table(item, "metadata").get("resourceVersion"))
+        if kind == "DELETED":
+            return Page(version, gone=[_place(item)])
+        return Page(version, there=[self._view(item)] if kind in ("ADDED", "MODIFIED") else [])
 
-def _change(event: Mapping[str, Any]) -> Page:
-    kind, item = event.get("type"), table(event, "object")
-    if kind == "ERROR":
-        raise ExpiredError(text(item.get("message")) or "the watch failed")
-    version, identity = text(table(item, "metadata").get("resourceVersion")), ObjectIdentity.of(item)
-    if kind == "DELETED":
-        return Page(version, gone=[identity])
-    return Page(version, there=[identity] if kind in ("ADDED", "MODIFIED") else [])
+
+def _place(body: Mapping[str, Any]) -> Place:
+    metadata = table(body, "metadata")
+    return text(metadata.get("namespace")), text(metadata.get("name"))
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
