@@ -68,7 +68,9 @@ def _may_come(body: object) -> bool:
     serving = _at(body, "spec", "serving")
     wanted = serving.get("replicas") != 0 or _is_autoscaled(serving)
     ends = _at(body, "spec").get("suspend") is True or "deletionTimestamp" in _at(body, "metadata")
-    return wanted and not ends and _condition(body, "Stalled").get("status") != "True"
+    # An earlier revision may sleep behind a new one that failed.
+    stuck = _is_true(body, "Stalled") and not _is_true(body, "Available")
+    return wanted and not ends and not stuck
 
 
 def _former_uids(body: object) -> tuple[str, ...]:
@@ -191,6 +193,10 @@ def _each(body: object, name: str) -> Iterator[Mapping[str, Any]]:
 def _text(value: object) -> str:
     """Return a text that is valid UTF-8; empty if the value is not a text."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _is_true(body: object, kind: str) -> bool:
+    return _condition(body, kind).get("status") == "True"
 
 
 def _count(value: object) -> int:

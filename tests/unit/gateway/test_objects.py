@@ -42,6 +42,7 @@ def test_a_models_uids_of_now_and_before() -> None:
 
 
 STALLED = {"conditions": [{"type": "Stalled", "status": "True"}]}
+STALLED_ASLEEP = [*STALLED["conditions"], {"type": "Available", "status": "True"}]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ STALLED = {"conditions": [{"type": "Stalled", "status": "True"}]}
         ({"spec": {"serving": {"replicas": 0, "autoscaling": None}}}, False),
         ({"spec": {"suspend": True, "serving": {"autoscaling": {}}}}, False),
         ({"spec": {"serving": {"autoscaling": {}}}, "status": STALLED}, False),
+        ({"spec": {"serving": {"autoscaling": {}}}, "status": {"conditions": STALLED_ASLEEP}}, True),
     ],
 )
 def test_whether_a_server_may_come_where_none_is_ready(body: dict[str, Any], may_come: bool) -> None:
