@@ -105,6 +105,10 @@ SCHEMAS: dict[str, Schema] = {
                 "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 1},
             }
         ),
+        # Where nothing shows an end of the nesting, a small model goes on with it.
+        "examples": [
+            {"type": "form", "label": "Sign in", "children": [{"type": "button", "label": "OK", "children": []}]}
+        ],
     },
     # Extraction and classification
     "sentiment": _object(
