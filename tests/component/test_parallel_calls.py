@@ -116,8 +116,8 @@ async def test_responses(asked: Asked) -> None:
     response = await asked.client.responses.create(**fields)
     whole = of_items(response.output)
     async with asked.client.responses.stream(**fields) as stream:
-        events = [event async for event in stream]
-        last = await stream.get_final_response()
+        events: list[Any] = [event async for event in stream]
+        last: Any = await stream.get_final_response()
     streamed = of_items(last.output)
     assert checked(streamed, asked.names) == checked(whole, asked.names)
     assert not {call.ident for call in whole} & {call.ident for call in streamed}
