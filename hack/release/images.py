@@ -53,7 +53,7 @@ def buildah() -> list[str]:
 def build_words(image: Image, build: Build) -> list[str]:
     """Return the words for the builder, after its own command."""
     words = ["build", "--file", image.dockerfile, "--manifest", local_name(image, build.version)]
-    words += ["--timestamp", str(build.epoch), "--layers"]
+    words += ["--timestamp", str(build.epoch)]
     if build.platforms:
         words += ["--platform", build.platforms]
     arguments = [f"PYTHON_IMAGE={build.base}", *image.arguments]

@@ -62,8 +62,12 @@ def cache_folder() -> Path:
     return (Path(stated) if stated else Path.home() / ".cache") / "kubectl-vicuna"
 
 
-def add_packages(archive: Path) -> None:
-    """Put what is in the file on the path."""
+def packages(archive: Path) -> Path:
+    """Return the folder to import from.
+
+    Raises:
+        SystemExit: the file has nothing compiled for this Python.
+    """
     python = f"cp{sys.version_info.major}{sys.version_info.minor}{getattr(sys, 'abiflags', '')}"
     try:
         folder = unpacked(archive, python, cache_folder())
@@ -71,21 +75,17 @@ def add_packages(archive: Path) -> None:
         scratch = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         folder = unpacked(archive, python, scratch)
-    sys.path.insert(0, str(folder / PURE))
+    if not (folder / PURE / "pydantic_core").is_dir():
+        sys.exit(
+            f"kubectl-vicuna: this file has nothing for Python {platform.python_version()} on {sys.platform}"
+            f" {platform.machine()}; use Python 3.11 or later, or `pip install` the wheel of the release"
+        )
+    return folder / PURE
 
 
 def main() -> int:
     """Run the plugin."""
-    if sys.version_info < (3, 11):
-        sys.exit("kubectl-vicuna: Python 3.11 or later is needed")
-    add_packages(Path(__file__).parent)
-    try:
-        import pydantic_core  # noqa: F401
-    except ImportError:
-        sys.exit(
-            f"kubectl-vicuna: this file has no pydantic-core for Python {platform.python_version()} on"
-            f" {sys.platform} {platform.machine()}; use another Python, or `pip install` the wheel of the release"
-        )
+    sys.path.insert(0, str(packages(Path(__file__).parent)))
     from vicuna_operator.plugin.cli import main as plugin
 
     return plugin()

@@ -84,8 +84,9 @@ def _checked(wanted: Wanted) -> images.Build:
 def _image(image: Image, common: images.Build, folder: Path) -> str:
     """Build an image, its list of parts and its archive; return its digest."""
     images.build_image(TREE, image, common)
-    write_sbom(TREE, image, common.version, common.base, folder)
-    return images.digest_in(images.archive_image(image, common.version, folder))
+    archive = images.archive_image(image, common.version, folder)
+    write_sbom(archive, folder / image.sbom(common.version))
+    return images.digest_in(archive)
 
 
 def _of_images(wanted: Wanted, digests: Mapping[str, str]) -> str:

@@ -85,6 +85,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [list, create, patch]
 {{- end }}
 
+{{- /* An image's name. `registry` and the release's digests are for the repositories of this project, which have no slash in them;
+a stated tag is taken as it is. files/release.json is written when a release is made. */}}
+{{- define "vicuna-operator.image" -}}
+{{- $release := .root.Files.Get "files/release.json" | fromJson }}
+{{- $registry := .root.Values.registry | default $release.registry }}
+{{- $ours := not (contains "/" .image.repository) }}
+{{- $suffix := ternary "-cuda" "" (default false .image.cuda) }}
+{{- if and $ours $registry }}{{ $registry }}/{{ end }}{{ .image.repository }}:
+{{- if .image.tag }}{{ .image.tag }}
+{{- else }}{{ .root.Chart.AppVersion }}{{ $suffix }}
+{{- if $ours }}{{ with get $release.digests (print .key $suffix) }}@{{ . }}{{ end }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "vicuna-operator.gatewayName" -}}
 {{- printf "%s-gateway" (include "vicuna-operator.fullname" . | trunc 55 | trimSuffix "-") }}
 {{- end }}
