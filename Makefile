@@ -247,7 +247,7 @@ locks: $(RELEASE)/.ready  ## renew the lists of dependencies with hashes (needs 
 	$(RELEASE_STEP) locks
 
 test-release: $(READY) $(RELEASE)/.ready  ## the parts of a release that need no image builder, made and checked
-	VICUNA_RELEASE_PYTHON=$(abspath $(RELEASE))/bin/python $(PYTEST) tests/release $(ARGS)
+	VICUNA_RELEASE_PYTHON=$(abspath $(RELEASE))/bin/python $(PYTEST) tests/releases $(ARGS)
 
 bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/chat.py wants a model
 	$(BIN)/python bench/merge.py

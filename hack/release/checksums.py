@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from release.commands import run
+from release.parts import ReleaseError
 
-__all__ = ["NAMESPACE", "SIGNATURE", "SUMS", "sha256_of", "sign", "sums_text", "write_sums"]
+__all__ = ["NAMESPACE", "SIGNATURE", "SUMS", "check_sums", "sha256_of", "sign", "sums_text", "write_sums"]
 
 SUMS = "SHA256SUMS"
 SIGNATURE = f"{SUMS}.sig"
@@ -34,6 +35,18 @@ def write_sums(folder: Path) -> Path:
     files = [file for file in folder.iterdir() if file.is_file() and file.name != SUMS]
     (folder / SUMS).write_text(sums_text({file.name: sha256_of(file) for file in files}))
     return folder / SUMS
+
+
+def check_sums(folder: Path) -> None:
+    """Refuse a folder in which a file is not what SHA256SUMS says.
+
+    Raises:
+        ReleaseError: a file is another one, or missing.
+    """
+    for line in (folder / SUMS).read_text().splitlines():
+        stated, _, name = line.partition("  ")
+        if not (folder / name).is_file() or sha256_of(folder / name) != stated:
+            raise ReleaseError(f"{folder / name} is not the file of {SUMS}; make the release again")
 
 
 def sign(folder: Path, key: Path) -> Path:

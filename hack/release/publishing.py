@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from release import images, source
 from release.chart import CHART, package_chart, push_chart, release_of
-from release.checksums import write_sums
+from release.checksums import check_sums, write_sums
 from release.commands import words_of
 from release.notes import notes
 from release.parts import IMAGES, Image, ReleaseError, checked_base, checked_version, chosen
@@ -57,8 +57,9 @@ def push(folder: Path, *, plain_http: bool) -> None:
     """Copy the images of a release, then its chart, into the registry that the chart names.
 
     Raises:
-        ReleaseError: it names none, or something could not be copied.
+        ReleaseError: it names none, a file is not that of SHA256SUMS, or something could not be copied.
     """
+    check_sums(folder)
     (package,) = folder.glob(f"{CHART}-[0-9]*.tgz")
     release = release_of(package)
     if not release["registry"]:
