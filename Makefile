@@ -49,7 +49,7 @@ NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror locks test-release clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror locks test-release e2e-release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -180,6 +180,10 @@ test-gpu: $(READY)  ## what needs a CUDA device: tests and the chat benchmark, o
 e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the images of `make e2e-images`
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }
 	$(PYTEST) tests/e2e -m "e2e and not full" $(ARGS)
+
+e2e-release: $(READY) tools  ## the release in E2E_RELEASE from its registry on an empty cluster (RELEASE_ARGS of make release)
+	@test -n "$${E2E_RELEASE:-}" || { echo "e2e-release: set E2E_RELEASE to the folder of a release that is pushed" >&2; exit 64; }
+	$(PYTEST) tests/e2e/test_release.py -m e2e $(ARGS)
 
 e2e-full: $(READY) tools  ## the same with the long proofs
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e-full: set KUBECONFIG to the cluster to use" >&2; exit 64; }

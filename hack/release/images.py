@@ -57,7 +57,7 @@ def build_words(image: Image, build: Build) -> list[str]:
     if build.platforms:
         words += ["--platform", build.platforms]
     arguments = [f"PYTHON_IMAGE={build.base}", *image.arguments]
-    if "VARIANT=cpu" in image.arguments:
+    if image.key == "server":  # for CPUs; the other one takes PyPI's torch
         arguments += build.torch
     for argument in arguments:
         words += ["--build-arg", argument]

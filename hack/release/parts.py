@@ -37,7 +37,7 @@ class Image(NamedTuple):
 
 IMAGES = (
     Image("operator", "vicuna-operator", "images/operator.Dockerfile"),
-    Image("server", "vicuna-server", "images/server.Dockerfile", arguments=("VARIANT=cpu",)),
+    Image("server", "vicuna-server", "images/server.Dockerfile"),
     Image("server-cuda", "vicuna-server", "images/server.Dockerfile", "-cuda", ("VARIANT=cuda",)),
     Image("gateway", "vicuna-gateway", "images/gateway.Dockerfile"),
     Image("front", "vicuna-front", "images/front.Dockerfile"),
