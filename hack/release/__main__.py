@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from release import locks, mirror, publishing, wheels
 from release.checksums import sign
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _without_run(arguments: argparse.Namespace) -> dict[str, object]:
+def _without_run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name != "run"}
 
 

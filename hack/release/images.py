@@ -94,7 +94,7 @@ def archive_image(image: Image, version: str, folder: Path) -> Path:
 
 def digest_of(index: Mapping[str, Any]) -> str:
     """Return the digest of the one image that an OCI layout's index.json names."""
-    entries = index.get("manifests") or ()
+    entries: list[Mapping[str, Any]] = index.get("manifests") or []
     if len(entries) != 1:
         raise ReleaseError(f"an archive of one image was expected, not of {len(entries)}")
     return str(entries[0]["digest"])

@@ -69,7 +69,7 @@ def write_image(archive: Path, text: str) -> str:
     manifests = []
     for machine in ("amd64", "arm64"):
         layer = _layer(f"{text} {machine}")
-        about = {"architecture": machine, "os": "linux", "config": {}}
+        about: dict[str, object] = {"architecture": machine, "os": "linux", "config": {}}
         digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
         about["rootfs"] = {"type": "layers", "diff_ids": [digest]}
         config = add(json.dumps(about).encode(), "config.v1+json")

@@ -1,5 +1,6 @@
 """The plugin's single file: what is in it, and which of its compiled modules a Python takes."""
 
+import platform
 import sys
 import zipfile
 from io import BytesIO
@@ -72,7 +73,7 @@ def test_it_is_unpacked_once_for_each_build(
     packed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(plugin_start.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     file, cache = tmp_path / "plugin", tmp_path / "cache"
     file.write_bytes(plugin.archive_of(packed, 1_700_000_000))
     folder = plugin_start.unpacked(file, "cp311", cache)
