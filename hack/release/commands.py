@@ -9,7 +9,7 @@ from pathlib import Path
 
 from release.parts import ReleaseError
 
-__all__ = ["output", "run", "words_of"]
+__all__ = ["output", "run", "succeeds", "words_of"]
 
 
 def run(*words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
@@ -29,6 +29,11 @@ def output(*words: str, cwd: Path | None = None) -> str:
         ReleaseError: it is missing, or failed.
     """
     return _done(words, cwd=cwd, env=None, capture=True).strip()
+
+
+def succeeds(*words: str) -> bool:
+    """Tell whether a program ends well; what it prints is dropped."""
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def words_of(variable: str, default: str = "") -> list[str]:

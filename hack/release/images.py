@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from release.commands import run, words_of
+from release.commands import run, succeeds, words_of
 from release.parts import Image, ReleaseError
 
 __all__ = [
@@ -77,6 +77,9 @@ def build_image(tree: Path, image: Image, build: Build) -> None:
     Raises:
         ReleaseError: the builder failed.
     """
+    # To a list that an earlier build left, the builder would add another image of the same platform.
+    if succeeds(*buildah(), "manifest", "exists", local_name(image, build.version)):
+        run(*buildah(), "manifest", "rm", local_name(image, build.version))
     run(*buildah(), *build_words(image, build), *words_of("BUILD_ARGS"), ".", cwd=tree)
 
 
