@@ -58,6 +58,17 @@ def test_the_wheel_is_the_same_wherever_it_is_built(steps: Steps, wheel: Path, t
     assert sha256(build_wheel(steps, tree, tmp_path)) == sha256(wheel)
 
 
+def test_the_chart_is_the_same_whenever_it_is_packaged(steps: Steps, tmp_path: Path) -> None:
+    packages = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        where = f"Path({str(ROOT)!r}), Path({str(tmp_path / name)!r}), 'r.example/o', {{'operator': 'sha256:0'}}"
+        steps.call("release.chart", "package_chart", f"{where}, {EPOCH}")
+        packages += (tmp_path / name).glob("*.tgz")
+    assert len({sha256(package) for package in packages}) == 1
+    assert len(packages) == 2
+
+
 @pytest.fixture(scope="module")
 def plugin(steps: Steps, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
