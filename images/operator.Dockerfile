@@ -6,16 +6,16 @@ FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /src
 RUN python3 -m venv --without-pip /venv
 # Dependencies before sources, in layers of their own: an edit of the code rebuilds the last, small one only.
-COPY pyproject.toml constraints.txt ./
-RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['operator'], sep='\n')" > requirements.txt \
- && pip --python /venv/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
+COPY images/requirements/operator.txt requirements.txt
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 
 FROM dependencies AS own
+COPY images/requirements/build.txt ./
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY contract contract
 COPY operator operator
-RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --no-build-isolation --prefix /own . \
  && rm /own/bin/vicuna-server
 
 FROM ${PYTHON_IMAGE}

@@ -9,26 +9,31 @@ FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /src
 ARG VARIANT=cpu
 ARG TORCH_INDEX_URL=
+ARG TORCH_SHA256=
 RUN python3 -m venv --without-pip /venv
 # What changes rarely comes first, in layers of its own: torch, the other dependencies, the sources.
 COPY constraints.txt ./
-# A CPU image that took the CUDA wheel by mistake would be several GB too large: stop here instead.
+# CPU: torch has no hash in the lock, since each index of CPU wheels has files of its own under one version.
 RUN case "$VARIANT" in cpu|cuda) ;; *) echo "VARIANT must be cpu or cuda, not '$VARIANT'" >&2; exit 64 ;; esac \
- && pip --python /venv/bin/python install --no-cache-dir -c constraints.txt \
-      ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torch numpy \
+ && if [ "$VARIANT" = cpu ]; then \
+      echo "$(grep '^torch==' constraints.txt)${TORCH_SHA256:+ --hash=sha256:$TORCH_SHA256}" > torch.txt \
+      && pip --python /venv/bin/python install --no-cache-dir --no-deps \
+        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r torch.txt; \
+    fi
+COPY images/requirements/server-$VARIANT.txt requirements.txt
+# A CPU image that took the CUDA wheel by mistake would be several GB too large: stop here instead.
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
  && /venv/bin/python -c "import torch; cuda = torch.version.cuda is not None; \
 raise SystemExit(None if cuda == ('$VARIANT' == 'cuda') else 'torch is built ' + ('with' if cuda else 'without') \
 + ' CUDA, but this is the $VARIANT image: set the build argument TORCH_INDEX_URL')"
-COPY pyproject.toml ./
-RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-print(*p['dependencies'], *e['server'], *(e['gpu'] if '$VARIANT' == 'cuda' else []), sep='\n')" > requirements.txt \
- && pip --python /venv/bin/python install --no-cache-dir -r requirements.txt -c constraints.txt
 
 FROM dependencies AS own
+COPY images/requirements/build.txt ./
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY contract contract
 COPY server server
-RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --prefix /own . \
+RUN pip --python /venv/bin/python install --no-cache-dir --no-deps --no-build-isolation --prefix /own . \
  && rm /own/bin/vicuna-operator /own/bin/kubectl-vicuna
 
 FROM ${PYTHON_IMAGE}

@@ -327,7 +327,7 @@ def test_where_somebody_may_rely_on_reaching_servers_nothing_is_closed(helm: Hel
     if what == "models are there":
         cluster.groups["vicuna.dev/v1alpha1"] = {"vicunamodels": "VicunaModel"}
     elif what == "no gateway":
-        words = []
+        words = ["--set", "gateway.enabled=false"]
     elif what == "only some namespaces":
         words += ["--set", "watchNamespaces={team}"]
     elif what == "an upgrade":

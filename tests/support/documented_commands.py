@@ -19,7 +19,8 @@ from vicuna_operator.plugin import cli as plugin_cli
 from vicuna_server.cli import COMMANDS
 
 PROGRAMS = {"kubectl-vicuna", "vicuna-operator", "vicuna-server"}
-OTHERS = {"curl", "docker", "helm", "jq", "kind", "kubectl", "make", "npm", "pip", "uv", "velero"}
+OTHERS = {"curl", "helm", "jq", "kind", "kubectl", "make", "npm", "pip", "uv", "velero"}
+OTHERS |= {"cosign", "sha256sum", "skopeo", "ssh-keygen"}
 # Of the shell itself, and what takes what the others print.
 SHELLS = {"break", "cat", "cd", "done", "echo", "for", "grep", "your-program"}
 # What stands before a command: an assignment, or a word of the shell.

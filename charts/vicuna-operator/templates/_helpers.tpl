@@ -89,8 +89,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [list, create, patch]
 {{- end }}
 
+{{- /* An image's name. `registry` and the release's digests are for the repositories of this project, which have no slash in them;
+a stated tag is taken as it is. files/release.json is written when a release is made. */}}
+{{- define "vicuna-operator.image" -}}
+{{- $release := .root.Files.Get "files/release.json" | fromJson }}
+{{- $registry := .root.Values.registry | default $release.registry }}
+{{- $ours := not (contains "/" .image.repository) }}
+{{- $suffix := ternary "-cuda" "" (default false .image.cuda) }}
+{{- if and $ours $registry }}{{ $registry }}/{{ end }}{{ .image.repository }}:
+{{- if .image.tag }}{{ .image.tag }}
+{{- else }}{{ .root.Chart.AppVersion }}{{ $suffix }}
+{{- if $ours }}{{ with get $release.digests (print .key $suffix) }}@{{ . }}{{ end }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "vicuna-operator.gatewayName" -}}
 {{- printf "%s-gateway" (include "vicuna-operator.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- /* Whether helm itself installs this release, at a cluster, and for the first time: "true" or "". What renders without a cluster
+(helm template, Argo CD) always gets "": it cannot look what is there. So does a release for some namespaces, whose installer
+may have no right to look. */}}
+{{- define "vicuna-operator.newInstall" -}}
+{{- if and .Release.IsInstall (not .Values.watchNamespaces) (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "view") }}
+{{- if not (lookup "apps/v1" "Deployment" .Release.Namespace (include "vicuna-operator.fullname" .)) }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether this release has the gateway: "true" or "". auto: new installs have it, and upgrades keep what there is. */}}
+{{- define "vicuna-operator.gateway" -}}
+{{- if ne (toString .Values.gateway.enabled) "auto" }}{{ if .Values.gateway.enabled }}true{{ end }}
+{{- else if include "vicuna-operator.newInstall" . }}true
+{{- else if lookup "apps/v1" "Deployment" .Release.Namespace (include "vicuna-operator.gatewayName" .) }}true
+{{- end }}
+{{- end }}
+
+{{- define "vicuna-operator.firstKeySecret" -}}
+{{- printf "%s-first-key" (include "vicuna-operator.gatewayName" . | trunc 53 | trimSuffix "-") }}
 {{- end }}
 
 {{- define "vicuna-operator.gatewaySelectorLabels" -}}
@@ -128,7 +163,7 @@ Deployment for the upgrades that follow. What renders without a cluster (helm te
 {{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "vicuna-operator.fullname" .) }}
 {{- if $live }}
 {{- get ($live.metadata.annotations | default dict) "vicuna.dev/began-shielded" }}
-{{- else if and .Release.IsInstall .Values.gateway.enabled (not .Values.watchNamespaces) (not (.Capabilities.APIVersions.Has "vicuna.dev/v1alpha1")) }}
+{{- else if and .Release.IsInstall (include "vicuna-operator.gateway" .) (not .Values.watchNamespaces) (not (.Capabilities.APIVersions.Has "vicuna.dev/v1alpha1")) }}
 {{- if lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "view" }}true{{ end }}
 {{- end }}
 {{- end }}
@@ -136,7 +171,7 @@ Deployment for the upgrades that follow. What renders without a cluster (helm te
 {{- /* What true, false or auto comes to: "true" or "". */}}
 {{- define "vicuna-operator.policy" -}}
 {{- if eq (toString .stated) "auto" }}
-{{- if .root.Values.gateway.enabled }}{{ include "vicuna-operator.beganShielded" .root }}{{ end }}
+{{- if include "vicuna-operator.gateway" .root }}{{ include "vicuna-operator.beganShielded" .root }}{{ end }}
 {{- else if .stated }}true{{ end }}
 {{- end }}
 
@@ -145,7 +180,7 @@ Deployment for the upgrades that follow. What renders without a cluster (helm te
 {{- end }}
 
 {{- define "vicuna-operator.gatewayPolicy" -}}
-{{- if .Values.gateway.enabled }}{{ include "vicuna-operator.policy" (dict "root" . "stated" .Values.networkPolicy.gateway.enabled) }}{{ end }}
+{{- if include "vicuna-operator.gateway" . }}{{ include "vicuna-operator.policy" (dict "root" . "stated" .Values.networkPolicy.gateway.enabled) }}{{ end }}
 {{- end }}
 
 {{- /* NetworkPolicyPeers of namespaces by their names, as a JSON list. */}}
@@ -173,7 +208,7 @@ Deployment for the upgrades that follow. What renders without a cluster (helm te
 {{- /* Who may reach the models' servers: the gateway, and whoever networkPolicy names. */}}
 {{- define "vicuna-operator.networkPeers" -}}
 {{- $peers := concat (fromJsonArray (include "vicuna-operator.namespacePeers" .Values.networkPolicy.namespaces)) (fromJsonArray (include "vicuna-operator.monitoringPeers" .)) }}
-{{- if .Values.gateway.enabled }}
+{{- if include "vicuna-operator.gateway" . }}
 {{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) }}
 {{- $pods := dict "matchLabels" (fromYaml (include "vicuna-operator.gatewaySelectorLabels" .)) }}
 {{- $peers = prepend $peers (dict "namespaceSelector" $namespace "podSelector" $pods) }}
