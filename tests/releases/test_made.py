@@ -59,7 +59,7 @@ def test_the_wheel_is_the_same_wherever_it_is_built(steps: Steps, wheel: Path, t
 
 
 def test_the_chart_is_the_same_whenever_it_is_packaged(steps: Steps, tmp_path: Path) -> None:
-    packages = []
+    packages: list[Path] = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         where = f"Path({str(ROOT)!r}), Path({str(tmp_path / name)!r}), 'r.example/o', {{'operator': 'sha256:0'}}"
