@@ -82,11 +82,15 @@ def test_sigterm_drains(tmp_path: Path) -> None:
             assert late.headers["connection"] == "close"
             rest = list(lines)
             # The stream is complete, and by now the listener is closed.
-            assert "[DONE]" in rest[-2]
-            assert sum('"content":"a "' in line for line in rest) == 40
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", server.port))
+            # On its own connection, which could not be told so before, the stream's client may ask once more.
+            again = client.post(f"{server.url}/v1/completions", json={"model": "m", "prompt": "again", "max_tokens": 1})
+            assert again.status_code == 200
+            assert again.headers["connection"] == "close"
             assert unused.sock is not None
+            assert "[DONE]" in rest[-2]
+            assert sum('"content":"a "' in line for line in rest) == 40
             assert unused.sock.recv(1) == b""  # and a connection that stayed idle is closed
             idle.close()
             unused.close()

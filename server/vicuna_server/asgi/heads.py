@@ -9,6 +9,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vicuna_server.asgi.closing import ClosesWhenQuiet
 from vicuna_server.asgi.errors import error_response
 from vicuna_server.asgi.lingering import Linger
 from vicuna_server.errors import RequestError
@@ -45,7 +46,7 @@ def no_request(*, too_large: bool) -> bytes:
     )
 
 
-class BoundedH11(H11Protocol):
+class BoundedH11(ClosesWhenQuiet, H11Protocol):
     """Uvicorn's protocol over h11, which by itself bounds only heads that arrive in several reads."""
 
     _linger: Linger | None = None

@@ -9,12 +9,14 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vicuna_server.asgi.closing import ClosesWhenQuiet
+
 __all__ = ["PlainHttp"]
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-class PlainHttp(HttpToolsProtocol):
+class PlainHttp(ClosesWhenQuiet, HttpToolsProtocol):
     """Uvicorn's protocol over httptools."""
 
     @property
