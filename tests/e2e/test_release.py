@@ -14,7 +14,7 @@ import pytest
 
 from release.chart import release_of
 
-from .cluster import HELM_ARGS, ROOT, SYSTEM, Namespace, make_namespace, model, provide, run, scripted
+from .cluster import HELM_ARGS, ROOT, SYSTEM, Namespace, make_namespace, model, provide, run, scripted, until
 
 FOLDER = os.environ.get("E2E_RELEASE", "")
 TEAM = "vicuna-first"
@@ -46,6 +46,8 @@ def empty(team: Namespace) -> Iterator[None]:
     yield
     team.kubectl("delete", "vicunamodel", "--all", "--timeout=120s", timeout=150)
     run("helm", "uninstall", "vicuna-operator", "--namespace", SYSTEM, "--wait")
+    # Pods go first: an old API server gives every pod of a deleted namespace the longest grace period among them.
+    until("no pod is left", lambda: not Namespace(SYSTEM).find("pods"), 150)
     run("kubectl", "delete", "namespace", SYSTEM, "--wait=true", "--timeout=120s", timeout=150)
     run("kubectl", "delete", "crd", "vicunamodels.vicuna.dev", "vicunausages.vicuna.dev", "--timeout=60s")
 
