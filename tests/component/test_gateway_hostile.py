@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head
+from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head, preferring
 from support.hostile import Hostile, Talk, broken_answers, hostile, stream, whole
 from support.serving import eventually
 from vicuna_server.asgi.access_log import ACCESS_LOG
@@ -419,8 +419,9 @@ async def test_a_small_answer_that_breaks_off_is_asked_of_another_while_there_is
                 await door.client.post(CHAT, json=chat())
         else:
             door.route(broken.url, good.url)
+            body = preferring(broken.url, good.url)
             for _ in range(2):
-                assert (await door.client.post(CHAT, json=chat())).content == USAGE
+                assert (await door.client.post(CHAT, content=body)).content == USAGE
             assert door.metric("vicuna_gateway_retries_total") == 1
         assert door.upstream.buffers.bytes == 0
 
