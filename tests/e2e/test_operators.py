@@ -32,7 +32,7 @@ SOURCE = {"weights": {"base": {"source": "pvc://nowhere/base"}}, "storage": {"cl
 
 def stated(**more: Any) -> list[str]:
     """Return the values of the second release."""
-    values: dict[str, Any] = {"crds.install": False}
+    values: dict[str, Any] = {"crds.install": False, "gateway.enabled": False}
     for key, image in (("image", OPERATOR_IMAGE), ("serverImage", SERVER_IMAGE)):
         values[f"{key}.repository"], _, values[f"{key}.tag"] = image.rpartition(":")
     return [*HELM_ARGS, *(f"--set-json={key}={json.dumps(value)}" for key, value in {**values, **more}.items())]
