@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
@@ -107,6 +108,7 @@ def held_up(namespace: Namespace) -> list[str]:
     ]
 
 
+@pytest.mark.full
 def test_a_namespace_goes_while_the_operator_is_stopped(operator: Namespace, tmp_path: Path) -> None:
     """Nothing of ours holds it up: within a minute there are only pods that end, without a finalizer, if any.
 
@@ -176,6 +178,7 @@ def test_orphans_are_adopted_and_their_pods_go_on(team: Namespace, fresh: str) -
         assert owners == [uid]
 
 
+@pytest.mark.full
 def test_a_claim_deleted_under_a_running_model_is_told_and_merged_onto_anew(team: Namespace, fresh: str) -> None:
     storage = {"size": "2Gi", "reclaimPolicy": "Delete"}
     team.apply(model(fresh, "weights", storage=storage, serving=scripted()))
