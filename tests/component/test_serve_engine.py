@@ -21,7 +21,7 @@ from vicuna_server.engine.builtin.engine import BuiltinEngine
 from vicuna_server.engine.builtin.kv import KeyValueStore
 from vicuna_server.engine.builtin.loading import LoadSettings, load_model
 from vicuna_server.engine.builtin.ragged import Chunk, Pass
-from vicuna_server.engine.builtin.scheduler import CHUNK_IN_COMPANY
+from vicuna_server.engine.builtin.step_division import CHUNK_IN_COMPANY
 from vicuna_server.errors import EngineError, InputError, RequestError, VicunaError
 from vicuna_server.prompts import Message
 

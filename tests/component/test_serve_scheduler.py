@@ -18,8 +18,9 @@ from vicuna_server.engine.builtin.loading import LoadedModel, LoadSettings, load
 from vicuna_server.engine.builtin.prefix import MIN_SHARED, SequenceTokens
 from vicuna_server.engine.builtin.ragged import Pass
 from vicuna_server.engine.builtin.sampling import Choice, Sampler
-from vicuna_server.engine.builtin.scheduler import CHUNK_ALONE, CHUNK_IN_COMPANY, Scheduler
+from vicuna_server.engine.builtin.scheduler import Scheduler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
+from vicuna_server.engine.builtin.step_division import CHUNK_ALONE, CHUNK_IN_COMPANY
 from vicuna_server.engine.grammar.lark import HEAD
 from vicuna_server.engine.grammar.matching import make_matcher, make_tokenizer
 from vicuna_server.engine.scope import CacheScope

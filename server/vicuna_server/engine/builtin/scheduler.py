@@ -15,6 +15,7 @@ from vicuna_server.engine.builtin.ragged import Chunk, Pass
 from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
 from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_tokens
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
+from vicuna_server.engine.builtin.step_division import divide_step
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.turns import first_turn, gives_way
@@ -23,13 +24,6 @@ from vicuna_server.errors import EngineError
 __all__ = ["Finished", "Outcome", "Result", "Scheduler"]
 
 logger = logging.getLogger(__name__)
-
-CHUNK_ALONE = 1024
-CHUNK_IN_COMPANY = 128
-"""Prompt tokens per step: while others generate, prompts must not hold up their next token."""
-
-MOST_CHUNKS = 4
-"""`CHUNK_IN_COMPANY` grows up to so many times where more sequences wait for their first token than generate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ class Scheduler:
         self._admit()
         outcomes: list[Outcome] = []
         generating: list[tuple[Sequence, int]] = []
-        for sequence, count in self._schedule():
+        for sequence, count in divide_step(self.running):
             # It may have been preempted to make room for an earlier one.
             if sequence not in self.running or not self._room_for(sequence, sequence.tokens.computed + count):
                 continue
@@ -157,25 +151,6 @@ class Scheduler:
         self._preempt(longest, keep=True)
         return True
 
-    def _schedule(self) -> list[tuple[Sequence, int]]:
-        """Return the sequences of the next step with how many tokens each, in the order of their arrival.
-
-        Those that generate always run. The rest of the step goes to prompts: at least half of it to the oldest, so
-        that it comes to its end, the rest to those behind it, so that a short one need not wait for a long one.
-        """
-        prompts = [sequence for sequence in self.running if not sequence.generating]
-        scheduled = dict.fromkeys(self.running, 1)
-        if prompts:
-            budget = _prompt_budget(len(prompts), len(self.running) - len(prompts))
-            oldest, *others = prompts
-            left = budget - min(oldest.left, budget // 2 if others else budget)
-            for sequence in others:
-                scheduled[sequence] = min(sequence.left, left)
-                left -= scheduled[sequence]
-            taken = sum(scheduled[sequence] for sequence in others)
-            scheduled[oldest] = min(oldest.left, budget - taken)
-        return [(sequence, count) for sequence, count in scheduled.items() if count]
-
     def _room_for(self, sequence: Sequence, tokens: int) -> bool:
         """Make room for so many tokens of a sequence; where the cache is full, preempt the newest ones."""
         while not self._cache.ensure(sequence.tokens, tokens):
@@ -247,13 +222,6 @@ class Scheduler:
 
 def _caller(sequence: Sequence) -> str:
     return sequence.tokens.scope.caller
-
-
-def _prompt_budget(prompts: int, generating: int) -> int:
-    """Return how many tokens of prompts go into one step; fewer where others generate."""
-    if not generating:
-        return CHUNK_ALONE
-    return max(1, min(prompts // (2 * generating), MOST_CHUNKS)) * CHUNK_IN_COMPANY
 
 
 def _due(members: list[tuple[Sequence, int]]) -> list[Due]:
