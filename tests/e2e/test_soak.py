@@ -52,11 +52,13 @@ def test_many_models_come_up_while_the_operator_is_killed_again_and_again(
         team.wait_ready(name, 600)
     # On a busy cluster its controllers write the last counts of pods well after a model is ready.
     before = until("all is counted", lambda: _unchanged(team, soak, seconds=20), 180)
-    models = {name: team.get("vicunamodel", name) for name in soak}
-    time.sleep(60)
-    written = [name for name, versions in _versions(team, soak).items() if versions != before[name]]
+    with team.recorded("vicunamodels") as states:
+        time.sleep(60)
+        after = _versions(team, soak)
+    written = [name for name in soak if after[name] != before[name]]
     for name in written:
-        print("before:", json.dumps(models[name]), "\nafter:", json.dumps(team.get("vicunamodel", name)))
+        print(name, before[name], after[name], sep="\n")
+        print(*(json.dumps(state) for state in states if state["metadata"]["name"] == name), sep="\n")
     assert not written, "idle models were written to"
 
 
