@@ -5,6 +5,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,24 @@ def until(what: str, look: Callable[[], T | None], seconds: float, every: float 
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
         time.sleep(every)
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object], pause: Callable[[], float] = lambda: 0.2) -> Iterator[None]:
+    """Do something again and again in a thread of its own, with so many seconds before each time."""
+    end = threading.Event()
+
+    def loop() -> None:
+        while not end.wait(pause()):
+            act()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
-from .cluster import SERVER_IMAGE, Namespace, make_namespace, model, provide, run, scripted, until
+from .cluster import SERVER_IMAGE, Namespace, make_namespace, meanwhile, model, provide, run, scripted, until
 
 pytestmark = pytest.mark.full
 
@@ -124,20 +123,14 @@ def clients(namespace: Namespace, name: str, result: dict[str, Any], count: int 
 @contextmanager
 def killing(operator: Namespace, moments: random.Random) -> Iterator[list[float]]:
     """Kill the operator with SIGKILL at random times."""
-    end, kills = threading.Event(), list[float]()
+    kills: list[float] = []
 
-    def loop() -> None:
-        while not end.wait(moments.uniform(5, 25)):
-            operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force", check=False)
-            kills.append(time.monotonic())
+    def kill() -> None:
+        operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force", check=False)
+        kills.append(time.monotonic())
 
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
+    with meanwhile(kill, lambda: moments.uniform(5, 25)):
         yield kills
-    finally:
-        end.set()
-        thread.join()
 
 
 @pytest.mark.timeout(1800)
