@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from release import images, source
+from release.changelog import date_of, folded, notes
+from release.changes import read_changes
 from release.chart import CHART, package_chart, push_chart, release_of
 from release.checksums import check_sums, write_sums
 from release.commands import words_of
-from release.notes import notes
 from release.parts import IMAGES, Image, ReleaseError, checked_base, checked_version, chosen
 from release.plugin import build_plugin
 from release.sbom import write_sbom
@@ -19,6 +20,7 @@ from release.wheels import build_wheel
 __all__ = ["PLUGIN_LOCK", "Wanted", "build", "push"]
 
 PLUGIN_LOCK = TREE / "hack/release/plugin.txt"
+NOTES = "release-notes.md"
 _PROGRAMS = ("git", "helm", "skopeo", "ssh-keygen")
 
 
@@ -41,7 +43,7 @@ def build(wanted: Wanted) -> None:
     """
     selected = chosen(wanted.images)
     common = _checked(wanted)
-    text = notes((TREE / "CHANGELOG.md").read_text(), wanted.version)
+    text = _notes(common)
     folder = wanted.output.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -49,7 +51,7 @@ def build(wanted: Wanted) -> None:
     build_plugin(wheel, PLUGIN_LOCK, folder / "kubectl-vicuna", common.epoch)
     digests = {image.key: _image(image, common, folder) for image in selected}
     package_chart(TREE, folder, wanted.registry, digests, common.epoch)
-    (folder / "RELEASE.md").write_text(text + _of_images(wanted, digests))
+    (folder / NOTES).write_text(text + _of_images(wanted, digests))
     write_sums(folder)
 
 
@@ -80,6 +82,12 @@ def _checked(wanted: Wanted) -> images.Build:
             raise ReleaseError(f"{program} is not installed; docs/releasing.md names what a release needs")
     torch = tuple(words_of("TORCH_ARGS"))
     return images.Build(version, base, source.commit(TREE), source.commit_time(TREE), wanted.platforms, torch)
+
+
+def _notes(common: images.Build) -> str:
+    """Return the notes of the version as they are once `make changelog` has moved the changes, which may be later."""
+    changelog, changes = (TREE / "CHANGELOG.md").read_text(), read_changes(TREE).values()
+    return notes(folded(changelog, common.version, date_of(common.epoch), changes), common.version)
 
 
 def _image(image: Image, common: images.Build, folder: Path) -> str:

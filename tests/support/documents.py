@@ -13,6 +13,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
+    *sorted((ROOT / "changes").glob("*.md")),
     CHART / "README.md",
 ]
 MARKDOWN = MarkdownIt("commonmark").enable("table")
