@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,14 @@ def build(wanted: Wanted) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     wheel = build_wheel(TREE, folder, common.epoch)
-    build_plugin(wheel, PLUGIN_LOCK, folder / "kubectl-vicuna", common.epoch)
-    digests = {image.key: _image(image, common, folder) for image in selected}
+    with ThreadPoolExecutor() as aside:  # images are built one after another; what can goes on beside the next one
+        plugin = aside.submit(build_plugin, wheel, PLUGIN_LOCK, folder / "kubectl-vicuna", common.epoch)
+        finished = {}
+        for image in selected:
+            images.build_image(TREE, image, common)
+            finished[image.key] = aside.submit(_archive, image, common.version, folder)
+    plugin.result()
+    digests = {key: archive.result() for key, archive in finished.items()}
     package_chart(TREE, folder, wanted.registry, digests, common.epoch)
     (folder / NOTES).write_text(text + _of_images(wanted, digests))
     write_sums(folder)
@@ -90,11 +97,10 @@ def _notes(common: images.Build) -> str:
     return notes(folded(changelog, common.version, date_of(common.epoch), changes), common.version)
 
 
-def _image(image: Image, common: images.Build, folder: Path) -> str:
-    """Build an image, its list of parts and its archive; return its digest."""
-    images.build_image(TREE, image, common)
-    archive = images.archive_image(image, common.version, folder)
-    write_sbom(archive, folder / image.sbom(common.version))
+def _archive(image: Image, version: str, folder: Path) -> str:
+    """Write the archive of an image that is built, and its list of parts; return its digest."""
+    archive = images.archive_image(image, version, folder)
+    write_sbom(archive, folder / image.sbom(version))
     return images.digest_in(archive)
 
 
