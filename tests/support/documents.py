@@ -15,6 +15,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
+    *sorted((ROOT / "changes").glob("*.md")),
     CHART / "README.md",
 ]
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
