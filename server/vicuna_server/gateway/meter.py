@@ -83,6 +83,7 @@ class Attempt:
     def __init__(self, meter: RequestMeter, endpoint: Endpoint) -> None:
         self._meter = meter
         self._over = False
+        self._kept = False
         self.endpoint = endpoint
         self.name = secrets.token_hex(16)
         self.revision = ""
@@ -92,14 +93,37 @@ class Attempt:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if not self._over:
+        if not self._over and not self._kept:
             self._meter._on_unsettled(self)
+
+    def keep(self) -> None:
+        """Leave its counts open at its end, since another attempt may go on with its response."""
+        self._kept = True
+
+    def give_up(self) -> None:
+        """End it without another attempt that has gone on with its response."""
+        if self._kept and not self._over:
+            self._meter._on_unsettled(self)
+
+    def go_on(self, earlier: "Attempt") -> None:
+        """Count for an earlier attempt too, which was kept: what its server counted, this one's counts again."""
+        used, earlier.used = earlier.used, None
+        earlier.settle()
+        if used is not None:
+            self.record(used)
 
     def record(self, used: Used) -> None:
         """Record what it has used so far; counts never decrease, and do not change once they are settled."""
         if not self._over:
             self.used = used if self.used is None else self.used.grown(used)
             self._meter._update()
+
+    def complete(self, status: int, used: Used | None) -> None:
+        """Record the usage that a complete response states; a 5xx does not state all that was used."""
+        if used is not None:
+            self.record(used)
+        if status < 500:
+            self.settle()
 
     def settle(self) -> None:
         """Make its counts final: they are complete, or nobody knows the rest."""

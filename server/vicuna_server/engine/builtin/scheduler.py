@@ -130,10 +130,11 @@ class Scheduler:
             held[_caller(sequence)] += 1
             if not sequence.admitted:  # a preempted one is not counted again
                 sequence.admitted = True
-                self._stats.prefix_hit_tokens += sequence.tokens.computed
+                cached = min(sequence.tokens.computed, sequence.prompt_tokens)  # an answer may go on behind tokens
+                self._stats.prefix_hit_tokens += cached
                 self._stats.prompt_tokens += sequence.prompt_tokens
                 if isinstance(sequence.purpose, Answering):
-                    sequence.purpose.generation.cached_tokens = sequence.tokens.computed
+                    sequence.purpose.generation.cached_tokens = cached
                     sequence.purpose.generation.begun = True
 
     def _place(self, sequence: Sequence) -> Placing:
