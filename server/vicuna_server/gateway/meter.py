@@ -44,14 +44,14 @@ class RequestMeter:
         """What all attempts have used; None where no server has said."""
         total: Used | None = None
         for each in self._attempts:
-            if each.used is not None:
+            if each.used is not None and not each.pending:
                 total = each.used if total is None else total.plus(each.used)
         return total
 
-    def begin(self, endpoint: Endpoint) -> "Attempt":
-        """Return an attempt at an endpoint, to be used as a context manager."""
+    def begin(self, endpoint: Endpoint, *, pending: bool = False) -> "Attempt":
+        """Return an attempt at an endpoint, to be used as a context manager; see `Attempt.pending`."""
         self._open += 1
-        self._attempts.append(Attempt(self, endpoint))
+        self._attempts.append(Attempt(self, endpoint, pending=pending))
         return self._attempts[-1]
 
     def close(self) -> None:
@@ -78,9 +78,11 @@ class Attempt:
         name: 32 hex digits, by which the server knows it.
         revision: of the server; empty: not known.
         used: tokens so far; None: the server has not said.
+        pending: whether it may yet count for an earlier attempt too, and is not counted meanwhile.
     """
 
-    def __init__(self, meter: RequestMeter, endpoint: Endpoint) -> None:
+    def __init__(self, meter: RequestMeter, endpoint: Endpoint, *, pending: bool = False) -> None:
+        self.pending = pending
         self._meter = meter
         self._over = False
         self._kept = False
@@ -93,6 +95,7 @@ class Attempt:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._count()
         if not self._over and not self._kept:
             self._meter._on_unsettled(self)
 
@@ -111,11 +114,17 @@ class Attempt:
         earlier.settle()
         if used is not None:
             self.record(used)
+        self._count()
 
     def record(self, used: Used) -> None:
         """Record what it has used so far; counts never decrease, and do not change once they are settled."""
         if not self._over:
             self.used = used if self.used is None else self.used.grown(used)
+            self._meter._update()
+
+    def _count(self) -> None:
+        if self.pending:
+            self.pending = False
             self._meter._update()
 
     def complete(self, status: int, used: Used | None) -> None:

@@ -106,7 +106,7 @@ class Forward(Response):
             with (
                 self._upstream.balancer.sending(endpoint),
                 under_way(self._model.key),
-                self._meter.begin(endpoint) as attempt,
+                self._meter.begin(endpoint, pending=client.started) as attempt,
             ):
                 try:
                     refusal = await self._try(attempt, client)

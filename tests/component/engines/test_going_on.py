@@ -10,7 +10,9 @@ from vicuna_server.constraints import JsonSchema
 from vicuna_server.engine import OutputChunk
 from vicuna_server.errors import RequestError
 
-SCHEMA = JsonSchema(json.dumps({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}))
+SCHEMA = JsonSchema(
+    json.dumps({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}})
+)
 SEEDED = {"temperature": 1.0, "seed": 7}
 
 GREEDY: list[dict[str, Any]] = [{}, {"ignore_eos": False, "max_tokens": 60}, {"min_tokens": 5, "ignore_eos": False}]
