@@ -261,9 +261,8 @@ async def test_a_server_refuses_a_state_that_is_none(state: bytes, scripted: Pai
     response = await scripted.servers[0].http.post(CHAT, content=body + state, headers=headers)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "state_broken"
-    for size in ("-1", "x", "99999999999", str(2**30), "٣"):
-        broken = {**headers, STATE_HEADER: size.encode()}
-        response = await scripted.servers[0].http.post(CHAT, content=body, headers=broken)
+    for size in ("-1", "x", "99999999999", str(2**30)):
+        response = await scripted.servers[0].http.post(CHAT, content=body, headers={**headers, STATE_HEADER: size})
         assert response.json()["error"]["code"] == "state_broken"
 
 

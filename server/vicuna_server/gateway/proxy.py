@@ -111,11 +111,7 @@ class Forward(Response):
                 try:
                     refusal = await self._try(attempt, client)
                 except CONNECTION_LOST as error:
-                    if isinstance(error, NOT_SENT):
-                        attempt.settle()
-                    self._upstream.balancer.failed(endpoint)
-                    self._warn(endpoint, error)
-                    if self._stream.lost(attempt):
+                    if self._on_lost(attempt, error):
                         lost.append(endpoint)
                         tried = list(lost)
                     if client.started and not self._stream.may_go_on:
@@ -129,6 +125,14 @@ class Forward(Response):
             if refusal is None:
                 return
         await self._end(client, refusal, len(tried))
+
+    def _on_lost(self, attempt: Attempt, error: Exception) -> bool:
+        """Note that a server is lost; return whether the client got its response."""
+        if isinstance(error, NOT_SENT):
+            attempt.settle()
+        self._upstream.balancer.failed(attempt.endpoint)
+        self._warn(attempt.endpoint, error)
+        return self._stream.lost(attempt)
 
     async def _end(self, client: Client, refusal: Response | None, attempts: int) -> None:
         """End the request: no server responds, or goes on."""
