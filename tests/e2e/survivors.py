@@ -51,7 +51,8 @@ async def read(client: httpx.AsyncClient, model: str, tokens: int, number: int, 
                 if line == "data: [DONE]":
                     continue
                 event = json.loads(line[6:])
-                result["error"] = result["error"] or json.dumps(event["error"]) if "error" in event else ""
+                if "error" in event:
+                    result["error"] = json.dumps(event["error"])
                 for choice in event.get("choices", ()):
                     result["text"] += choice["delta"].get("content") or ""
                 on_text(number)
