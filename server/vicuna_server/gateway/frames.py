@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from vicuna_contract.names import COUNTS_COMMENT
+from vicuna_contract.stream_state import TOKENS_COMMENT
 from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.gateway.usage import last_usage
 from vicuna_server.protocol.counts import Counts, Used
@@ -78,6 +79,12 @@ class Frames:
 
     def _without_own(self, frames: bytes) -> bytes:
         """Return the frames without comments for the gateway; a frame of nothing else is removed."""
+        if self._on_state is not None and frames.startswith(TOKENS_COMMENT):  # nearly always one in front of an event
+            end = frames.find(b"\n\n")
+            said = frames[len(COUNTS_COMMENT) : max(end, 0)]
+            if said and b"\r" not in said and frames.find(COUNTS_COMMENT, end) < 0:
+                self._on_state(said)
+                return frames[end + 2 :]
         counts = b""
 
         def take(own: re.Match[bytes]) -> bytes:
@@ -86,7 +93,7 @@ class Frames:
                 said = line[len(COUNTS_COMMENT) :]
                 if said.startswith(b" "):
                     counts = said
-                elif self._on_state is not None:
+                elif said and self._on_state is not None:
                     self._on_state(said)
             start = own.start()
             if not own[1] or start == 0 or frames.endswith(_ENDS, 0, start):
