@@ -30,7 +30,7 @@ from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine import Engine, Generation
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.errors import EngineError
-from vicuna_server.gateway import usage_queries
+from vicuna_server.gateway import upstream, usage_queries
 from vicuna_server.gateway.catalogue import Model
 from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.gateway.signing import Signer
@@ -47,7 +47,7 @@ def _engine(**settings: Any) -> ScriptedEngine:
 
 async def _sums(door: Gateway, *servers: Running) -> tuple[Used, Used]:
     """Return the gateway's tokens and the servers', once all requests are counted."""
-    await eventually(lambda: door.upstream.accounting.under_way == 0)
+    await eventually(lambda: door.upstream.accounting.under_way == 0, 90)
     text = door.upstream.metrics.render().decode()
     kinds = (rf'^vicuna_gateway_tokens_total{{.*kind="{kind}".* ([0-9.]+)$' for kind in Used._fields)
     counted = Used(*(int(sum(map(float, re.findall(kind, text, re.MULTILINE)))) for kind in kinds))
@@ -84,7 +84,8 @@ async def _until_one_is_cut(door: Gateway) -> None:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no count be given up because the machine is busy."""
     monkeypatch.setattr(api_counting, "_UNKNOWN_SECONDS", 10.0)
-    monkeypatch.setattr(usage_queries, "QUERY_SECONDS", 15.0)
+    for module in (upstream, usage_queries):
+        monkeypatch.setattr(module, "QUERY_SECONDS", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
