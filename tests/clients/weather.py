@@ -4,11 +4,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["BOTH", "QUESTION", "SCHEMA", "TOOL", "City", "weather"]
+__all__ = ["BOTH", "BRIEF", "QUESTION", "ROOM", "SCHEMA", "TOOL", "City", "weather"]
 
 QUESTION = "What is the weather in Paris?"
 BOTH = "What is the weather in Paris, and what does the clock say?"
 """Names two tools: they are called in one answer."""
+BRIEF: dict[str, Any] = {"max_tokens": 8, "temperature": 0}
+ROOM: dict[str, Any] = {"max_tokens": 200, "temperature": 0}
+"""An object or a call fits in, also where SmolLM2 writes it: clients raise where one is cut."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
