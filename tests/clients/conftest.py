@@ -23,13 +23,18 @@ class Served(NamedTuple):
 
     base_url: str
     model: str
-    first_choice: Any = "required"
-    """The `tool_choice` by which it calls the tool that a question names: the scripted engine does of itself."""
+    first: dict[str, Any]
+    """By which it calls the tool that a question names once: the scripted engine does so of itself."""
     dimensions: int = 576
     """Of its vectors."""
 
 
-_TRAITS: dict[str, dict[str, Any]] = {"tiny": {"dimensions": 32}, "scripted": {"first_choice": "auto"}, "trained": {}}
+_TRAITS: dict[str, dict[str, Any]] = {
+    "tiny": {"first": {}, "dimensions": 32},
+    "scripted": {"first": {"tool_choice": "auto"}},
+    # where it may call again, it repeats the call until it is cut
+    "trained": {"first": {"tool_choice": "required", "parallel_tool_calls": False}},
+}
 
 
 def _served(name: str, through_gateway: bool) -> Served:

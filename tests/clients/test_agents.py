@@ -49,7 +49,7 @@ def test_chat_stream_and_usage(client: openai.AsyncOpenAI, model: str) -> None:
 def test_a_tool_is_run_and_its_result_answered(actor: Served, kind: Any) -> None:
     async def run() -> None:
         async with openai.AsyncOpenAI(base_url=actor.base_url, api_key="none", max_retries=0) as client:
-            settings = ModelSettings(**ROOM, tool_choice=actor.first_choice)
+            settings = ModelSettings(**ROOM, **actor.first)
             tools = [function_tool(weather)]
             agent = Agent("a", model=kind(actor.model, client), tools=tools, model_settings=settings)
             whole = await Runner.run(agent, QUESTION, max_turns=4)

@@ -45,7 +45,7 @@ def test_a_tool_and_its_result(actor: Served) -> None:
     def subject(**options: Any) -> OpenAIChatGenerator:
         return generator(actor.base_url, actor.model, tools=tools, generation_kwargs={**ROOM, **options})
 
-    first = subject(tool_choice=actor.first_choice)
+    first = subject(**actor.first)
     asked = ChatMessage.from_user(QUESTION)
     (called,) = first.run([asked])["replies"]
     (call,) = called.tool_calls

@@ -32,6 +32,7 @@ def test_responses(base_url: str, model: str) -> None:
     assert "".join(piece.text for piece in chat.stream("Hi")) == whole.text
 
 
+@pytest.mark.parametrize("through_gateway", [False], ids=["server"], indirect=True)
 def test_tokens_are_counted_by_the_server(speaker: Served) -> None:
     def ids(text: str) -> list[int]:
         address = speaker.base_url.removesuffix("/v1") + "/tokenize"

@@ -46,7 +46,7 @@ def test_any_json_object(chat: ChatOpenAI) -> None:
 
 
 def test_calls_come_in_pieces_as_they_come_whole(chat: ChatOpenAI, actor: Served) -> None:
-    subject = chat.bind_tools([TOOL], tool_choice=actor.first_choice)
+    subject = chat.bind_tools([TOOL], **actor.first)
     (whole,) = subject.invoke(QUESTION).tool_calls
     first, *others = subject.stream(QUESTION)
     (call,) = sum(others, first).tool_calls
@@ -64,7 +64,7 @@ def test_a_history_from_elsewhere(chat: ChatOpenAI) -> None:
 
 
 def test_an_agents_loop_ends_with_an_answer(chat: ChatOpenAI, actor: Served) -> None:
-    subject = chat.bind_tools([TOOL], tool_choice=actor.first_choice)
+    subject = chat.bind_tools([TOOL], **actor.first)
     history: list[Any] = [HumanMessage(QUESTION)]
     for _ in range(4):
         history.append(subject.invoke(history))

@@ -45,7 +45,7 @@ def test_an_overflow_is_an_overflow(base_url: str, model: str, dialect: str) -> 
 @pytest.mark.parametrize("dialect", ["openai", "hosted_vllm", "custom_openai", "litellm_proxy"])
 def test_a_tool_and_its_result(actor: Served, dialect: str) -> None:
     call: dict[str, Any] = {"model": f"{dialect}/{actor.model}", "tools": [TOOL], **_place(actor), **ROOM}
-    first = {**call, "tool_choice": actor.first_choice}
+    first = {**call, **actor.first}
     asked = {"role": "user", "content": QUESTION}
     said = litellm.completion(**first, messages=[asked]).choices[0]
     assert (said.finish_reason, said.message.tool_calls[0].function.name) == ("tool_calls", "weather")
@@ -70,7 +70,7 @@ def test_answers_of_a_schema(actor: Served, dialect: str) -> None:
 def test_responses_with_a_tool(actor: Served, dialect: str) -> None:
     tool = {"type": "function", "name": "weather", "parameters": SCHEMA}
     call = {"model": f"{dialect}/{actor.model}", **_place(actor), "max_output_tokens": 200, "temperature": 0}
-    choice = {"tools": [tool], "tool_choice": actor.first_choice}
+    choice = {"tools": [tool], **actor.first}
     (said,) = litellm.responses(**call, **choice, input=QUESTION).output
     assert (said.type, said.name) == ("function_call", "weather")
     assert set(json.loads(said.arguments)) == {"city"}

@@ -39,7 +39,7 @@ def test_embeddings(speaker: Served) -> None:
 
 def test_a_tool_and_its_result(actor: Served) -> None:
     subject = llm(actor.base_url, actor.model, max_tokens=200)
-    first = {"tool_required": actor.first_choice == "required"}
+    first = {"tool_required": actor.first["tool_choice"] == "required"}
     tool = FunctionTool.from_defaults(fn=weather)
     asked = ChatMessage(role="user", content=QUESTION)
     called = subject.chat_with_tools([tool], user_msg=asked, **first)

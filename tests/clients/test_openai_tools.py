@@ -7,7 +7,7 @@ import openai
 import pytest
 from conftest import SCRIPTED, Served
 from pydantic import BaseModel
-from weather import BOTH, QUESTION, ROOM, SCHEMA, TOOL, City
+from weather import BOTH, QUESTION, ROOM, SCHEMA, TOOL, City, Place
 
 ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
 GREETED: list[Any] = [{"role": "user", "content": "Hello"}]
@@ -21,7 +21,7 @@ FLAT_CLOCK: Any = {"type": "function", "name": "clock", "parameters": {"type": "
 class Arguments(BaseModel):
     """Of the tool."""
 
-    city: str
+    city: Place
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_choice_decides_what_is_called(
 
 
 def test_calls_come_in_pieces_as_they_come_whole(client: openai.OpenAI, actor: Served, ask: Any) -> None:
-    choice: Any = {"tool_choice": actor.first_choice, **ROOM}
+    choice: Any = {**actor.first, **ROOM}
     (whole,) = ask(**choice).message.tool_calls
     with client.chat.completions.stream(model=actor.model, messages=ASKED, tools=[TOOL, CLOCK], **choice) as stream:
         events = list(stream)
@@ -110,14 +110,14 @@ def test_two_calls_of_one_response(client: openai.OpenAI, actor: Served) -> None
 
 def test_a_pydantic_tool_is_parsed(client: openai.OpenAI, actor: Served) -> None:
     tool: Any = openai.pydantic_function_tool(Arguments, name="weather")
-    call: Any = {"model": actor.model, "messages": ASKED, "tools": [tool], "tool_choice": actor.first_choice, **ROOM}
-    answer = client.chat.completions.parse(**call, parallel_tool_calls=False)
+    call: Any = {"model": actor.model, "messages": ASKED, "tools": [tool], **actor.first, **ROOM}
+    answer = client.chat.completions.parse(**call)
     (call,) = answer.choices[0].message.tool_calls or ()
     assert isinstance(call.function.parsed_arguments, Arguments)
 
 
 def test_a_result_is_answered(ask: Any, actor: Served) -> None:
-    called = ask(tool_choice=actor.first_choice, parallel_tool_calls=False).message
+    called = ask(**actor.first).message
     (call,) = called.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
     answer = ask([*ASKED, called.model_dump(exclude_none=True), result])
@@ -169,7 +169,7 @@ def test_what_no_engine_can_keep_is_refused_by_its_place(ask: Any) -> None:
 
 def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, actor: Served) -> None:
     fields: Any = {"model": actor.model, "tools": [FLAT], **LONG}
-    with client.responses.stream(**fields, input=QUESTION, tool_choice=actor.first_choice) as stream:
+    with client.responses.stream(**fields, input=QUESTION, **actor.first) as stream:
         told = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
         (call,) = stream.get_final_response().output
     assert call.type == "function_call"

@@ -34,7 +34,7 @@ for (const useResponsesApi of [false, true]) {
   const route = useResponsesApi ? "responses" : "chat";
 
   test(`a tool and its result, by ${route}`, async () => {
-    const subject = actor(useResponsesApi).bindTools(tools, { tool_choice: acting.firstChoice });
+    const subject = actor(useResponsesApi).bindTools(tools, acting.first);
     const asked = new HumanMessage(question);
     const called = await subject.invoke([asked]);
     const [call] = called.tool_calls;

@@ -57,7 +57,7 @@ test("responses, whole and streamed", async () => {
 });
 
 test("a tool is called, whole and in pieces, where it may or must be", async () => {
-  const call = { ...wanted, tools: [weather], tool_choice: acting.firstChoice };
+  const call = { ...wanted, tools: [weather], ...acting.first };
   const [whole] = (await actor.chat.completions.parse(call)).choices[0].message.tool_calls;
   assert.deepEqual(Where.parse(whole.function.parsed_arguments), whole.function.parsed_arguments);
   const stream = actor.chat.completions.stream(call);
@@ -70,7 +70,7 @@ test("a tool is called, whole and in pieces, where it may or must be", async () 
 });
 
 test("its helper runs the tool and gets an answer", async () => {
-  const call = { ...wanted, tools: [weather], tool_choice: acting.firstChoice };
+  const call = { ...wanted, tools: [weather], ...acting.first };
   const runner = actor.chat.completions.runTools(call, { maxChatCompletions: 4 });
   assert.match(await runner.finalContent(), /sunny/);
 });
@@ -87,7 +87,7 @@ test("responses with a tool, and of a schema beside it", async () => {
   const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
   const tools = [{ type: "function", name: "weather", strict: false, parameters }];
   const asked = { model: acting.model, max_output_tokens: room, temperature: 0, tools };
-  const stream = actor.responses.stream({ ...asked, input: question, tool_choice: acting.firstChoice });
+  const stream = actor.responses.stream({ ...asked, input: question, ...acting.first });
   const [call] = (await stream.finalResponse()).output;
   assert.deepEqual([call.type, call.name, Object.keys(JSON.parse(call.arguments))], ["function_call", "weather", ["city"]]);
   const format = zodTextFormat(City, "city");
