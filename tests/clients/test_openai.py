@@ -92,8 +92,8 @@ def test_completions_and_embeddings(client: openai.OpenAI, speaker: Served) -> N
     model = speaker.model
     scored = client.completions.create(model=model, prompt="The capital", max_tokens=1, echo=True, logprobs=1)
     assert scored.choices[0].logprobs is not None
-    assert "".join(scored.choices[0].logprobs.tokens or ()) == scored.choices[0].text
-    assert scored.choices[0].text.startswith("The capital")
+    *prompt, _ = scored.choices[0].logprobs.tokens or ()
+    assert "".join(prompt) == "The capital"
     one, two = client.embeddings.create(model=model, input=["a", "b"]).data
     assert len(one.embedding) == len(two.embedding) == speaker.dimensions
 

@@ -32,6 +32,6 @@ class City(BaseModel):
     capital: bool
 
 
-def weather(city: Place) -> str:
+def weather(city: str) -> str:
     """Tell the weather of a city."""
     return f"It is sunny {city}"
