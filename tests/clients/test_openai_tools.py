@@ -56,8 +56,10 @@ def test_the_choice_decides_what_is_called(
     answer = ask(messages, tool_choice=choice, parallel_tool_calls=False)
     calls = answer.message.tool_calls
     (called,) = [call.function.name for call in calls] if calls else [None]
-    assert called in (allowed[:1] if actor.model == "scripted" else allowed)
-    assert answer.finish_reason == ("tool_calls" if called else "stop")
+    stand_in = actor.model == "scripted"
+    assert called in (allowed[:1] if stand_in else allowed)
+    ends = {"tool_calls"} if called else {"stop"} if stand_in else {"stop", "length"}  # SmolLM2 may go on with a text
+    assert answer.finish_reason in ends
     assert (answer.message.content is None) == bool(called)
 
 
