@@ -49,7 +49,7 @@ NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
 .PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
-	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror locks test-release e2e-release clean
+	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror changelog locks test-release e2e-release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -253,6 +253,9 @@ release: $(RELEASE)/.ready  ## all files of a release: VERSION, PYTHON_IMAGE by 
 mirror: $(RELEASE)/.ready  ## list a release's images by digest: CHART=oci://… or a file; TO=registry/path copies them and the chart
 	@command -v helm >/dev/null || hack/tools.sh $(RELEASE)/bin
 	@$(RELEASE_STEP) mirror "$(CHART)" --version "$(VERSION)" --to "$(TO)" $(RELEASE_ARGS)
+
+changelog: $(RELEASE)/.ready  ## move the files of changes/ into CHANGELOG.md as VERSION, with today's date
+	$(RELEASE_STEP) changelog "$(VERSION)"
 
 locks: $(RELEASE)/.ready  ## renew the lists of dependencies with hashes (needs uv)
 	$(RELEASE_STEP) locks

@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from release import locks, mirror, publishing, wheels
+from release.changelog import date_of, write_changelog
 from release.checksums import sign
-from release.parts import ReleaseError
+from release.parts import ReleaseError, checked_form
 from release.plugin import build_plugin
 from release.source import TREE, commit_time
 
@@ -67,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     step.set_defaults(
         run=lambda a: build_plugin(a.wheel, publishing.PLUGIN_LOCK, a.output, commit_time(TREE), a.target)
     )
+
+    step = steps.add_parser("changelog", help="move the files of changes/ into CHANGELOG.md, as a version of today")
+    step.add_argument("version")
+    step.set_defaults(run=lambda a: write_changelog(TREE, checked_form(a.version), date_of(time.time())))
 
     step = steps.add_parser("locks", help="make the lists of dependencies with hashes anew (uv)")
     step.set_defaults(run=lambda _: locks.write_locks(TREE))

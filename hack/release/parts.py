@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-__all__ = ["IMAGES", "Image", "ReleaseError", "checked_base", "checked_version", "chosen"]
+__all__ = ["IMAGES", "Image", "ReleaseError", "checked_base", "checked_form", "checked_version", "chosen"]
 
 
 class ReleaseError(Exception):
@@ -60,14 +60,24 @@ def chosen(keys: str) -> tuple[Image, ...]:
     return tuple(image for image in IMAGES if not wanted or image.key in wanted)
 
 
+def checked_form(version: str) -> str:
+    """Return a version that is well-formed.
+
+    Raises:
+        ReleaseError: it is not.
+    """
+    if not _VERSION.fullmatch(version):
+        raise ReleaseError(f"VERSION={version or '(empty)'}: name a version such as 0.1.0")
+    return version
+
+
 def checked_version(version: str, stated: dict[str, str]) -> str:
     """Return a version that is well-formed and that all files state (`stated`: file to version).
 
     Raises:
         ReleaseError: it is neither.
     """
-    if not _VERSION.fullmatch(version):
-        raise ReleaseError(f"VERSION={version or '(empty)'}: name a version such as 0.1.0")
+    checked_form(version)
     for file, found in stated.items():
         if found != version:
             raise ReleaseError(f"VERSION={version}, but {file} says {found}; change the file and commit it first")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from release import plugin_start
 from release.commands import run
+from release.locks import entries
 from release.plugin_start import BUILD, PURE, WHEELS
 
-__all__ = ["PLATFORMS", "PYTHONS", "archive_of", "build_plugin", "members"]
+__all__ = ["PLATFORMS", "PYTHONS", "archive_of", "build_plugin", "download_all", "members"]
 
 PLATFORMS = (
     "manylinux_2_17_x86_64",
@@ -45,12 +46,22 @@ def build_plugin(
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for platform, version in targets or itertools.product(PLATFORMS, PYTHONS):
-            _download(lock, folder, platform, version)
+        download_all(lock, folder, targets or itertools.product(PLATFORMS, PYTHONS))
         content = members(wheel, sorted(folder.glob("*.whl")))
     output.write_bytes(archive_of(content, epoch))
     output.chmod(0o755)
     return output
+
+
+def download_all(lock: Path, folder: Path, targets: Iterable[tuple[str, str]]) -> None:
+    """Fetch the wheels of all targets; one that serves them all is fetched once."""
+    wanted = entries(lock.read_text())
+    rest = folder / lock.name
+    for platform, version in targets:
+        rest.write_text("".join(wanted.values()))
+        _download(rest, folder, platform, version)
+        pure = {wheel.name.partition("-")[0].replace("_", "-").lower() for wheel in folder.glob("*-none-any.whl")}
+        wanted = {name: text for name, text in wanted.items() if name not in pure}
 
 
 def _download(lock: Path, folder: Path, platform: str, version: str) -> None:

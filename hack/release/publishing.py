@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from release import images, source
+from release.changelog import date_of, folded, notes
+from release.changes import read_changes
 from release.chart import CHART, package_chart, push_chart, release_of
 from release.checksums import check_sums, write_sums
 from release.commands import words_of
-from release.notes import notes
 from release.parts import IMAGES, Image, ReleaseError, checked_base, checked_version, chosen
 from release.plugin import build_plugin
 from release.sbom import write_sbom
@@ -19,6 +21,7 @@ from release.wheels import build_wheel
 __all__ = ["PLUGIN_LOCK", "Wanted", "build", "push"]
 
 PLUGIN_LOCK = TREE / "hack/release/plugin.txt"
+NOTES = "release-notes.md"
 _PROGRAMS = ("git", "helm", "skopeo", "ssh-keygen")
 
 
@@ -41,15 +44,21 @@ def build(wanted: Wanted) -> None:
     """
     selected = chosen(wanted.images)
     common = _checked(wanted)
-    text = notes((TREE / "CHANGELOG.md").read_text(), wanted.version)
+    text = _notes(common)
     folder = wanted.output.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     wheel = build_wheel(TREE, folder, common.epoch)
-    build_plugin(wheel, PLUGIN_LOCK, folder / "kubectl-vicuna", common.epoch)
-    digests = {image.key: _image(image, common, folder) for image in selected}
+    with ThreadPoolExecutor() as aside:  # images are built one after another; what can goes on beside the next one
+        plugin = aside.submit(build_plugin, wheel, PLUGIN_LOCK, folder / "kubectl-vicuna", common.epoch)
+        finished = {}
+        for image in selected:
+            images.build_image(TREE, image, common)
+            finished[image.key] = aside.submit(_archive, image, common.version, folder)
+    plugin.result()
+    digests = {key: archive.result() for key, archive in finished.items()}
     package_chart(TREE, folder, wanted.registry, digests, common.epoch)
-    (folder / "RELEASE.md").write_text(text + _of_images(wanted, digests))
+    (folder / NOTES).write_text(text + _of_images(wanted, digests))
     write_sums(folder)
 
 
@@ -82,11 +91,16 @@ def _checked(wanted: Wanted) -> images.Build:
     return images.Build(version, base, source.commit(TREE), source.commit_time(TREE), wanted.platforms, torch)
 
 
-def _image(image: Image, common: images.Build, folder: Path) -> str:
-    """Build an image, its list of parts and its archive; return its digest."""
-    images.build_image(TREE, image, common)
-    archive = images.archive_image(image, common.version, folder)
-    write_sbom(archive, folder / image.sbom(common.version))
+def _notes(common: images.Build) -> str:
+    """Return the notes of the version as they are once `make changelog` has moved the changes, which may be later."""
+    changelog, changes = (TREE / "CHANGELOG.md").read_text(), read_changes(TREE).values()
+    return notes(folded(changelog, common.version, date_of(common.epoch), changes), common.version)
+
+
+def _archive(image: Image, version: str, folder: Path) -> str:
+    """Write the archive of an image that is built, and its list of parts; return its digest."""
+    archive = images.archive_image(image, version, folder)
+    write_sbom(archive, folder / image.sbom(version))
     return images.digest_in(archive)
 
 

@@ -63,9 +63,9 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("mode", "number", "least", "outcomes"),
     [
-        ("killed", 2, 25, {-signal.SIGKILL}),
-        ("killed_again", 4, 15, {-signal.SIGKILL}),
-        ("killed_at_random", 15, 15, {-signal.SIGKILL, 0}),
+        ("killed", 4, 12, {-signal.SIGKILL}),
+        ("killed_again", 8, 7, {-signal.SIGKILL}),
+        ("killed_at_random", 8, 8, {-signal.SIGKILL, 0}),
         ("killed_while_pruning", 1, 10, {-signal.SIGKILL}),
         ("out_of_space", 4, 11, {OutOfSpaceError.exit_code}),
         ("frozen", 5, 9, {InterruptedRunError.exit_code, 0}),

@@ -13,6 +13,7 @@ import pytest
 from support.digests import digest_of
 from support.sparse import Shape, write_sparse_adapter, write_sparse_checkpoint
 
+pytestmark = pytest.mark.timeout(400)  # a gigabyte is read and written, on a disk that others use
 BOUND = 512 * 2**20
 # an embedding of 524 MB in float32 and 262 MB in float16, next to little else
 WIDE = Shape(hidden=4096, inner=512, layers=1, heads=32, tied=True)
@@ -50,7 +51,7 @@ def _anonymous(pid: int) -> int:
         (WIDE, "F16", LONGER, "F16", "additive-v0"),
         pytest.param(WIDE, "F16", WIDE, "F32", "additive-v1.1", marks=pytest.mark.full),
         pytest.param(WIDE, "F32", WIDE, "F16", "additive-v1.1", marks=pytest.mark.full),
-        (WIDE, "F16", LONGER, "F32", "alpaca"),
+        pytest.param(WIDE, "F16", LONGER, "F32", "alpaca", marks=pytest.mark.full),  # below as "alpaca", and more
         (WIDE, "F16", None, "", "none"),
     ],
 )

@@ -63,11 +63,13 @@ class Driver:
         self.got: dict[Sequence, list[int]] = {}
         self._vocabulary = loaded.encoder.vocabulary
 
-    def join(self, ids: list[int], grammar: str | None = None, caller: str = "", **options: Any) -> Sequence:
+    def join(
+        self, ids: list[int], grammar: str | None = None, caller: str = "", flex: bool = False, **options: Any
+    ) -> Sequence:
         unused = cast(Any, None)  # the text side, which a batch never touches
         follower = grammar and self._follower(grammar)
         sampler = Sampler(GenerationRequest("", **{"temperature": 0.0, **options}), ids, None, follower or None)
-        tokens = SequenceTokens(list(ids), scope=CacheScope(caller, caller=caller))
+        tokens = SequenceTokens(list(ids), scope=CacheScope(caller, caller=caller, flex=flex))
         sequence = Sequence(tokens, Answering(sampler, unused, Generation(len(ids)), TOKENS))
         self.scheduler.waiting.append(sequence)
         self.got[sequence] = []
@@ -277,6 +279,20 @@ def test_a_caller_that_holds_all_memory_gives_way_too(loaded: LoadedModel, alone
     driver.finish()
     assert [driver.got[sequence] for sequence in greedy] == [alone[1]] * 8
     assert driver.got[other] == alone[0]
+
+
+def test_what_has_time_gives_its_place_to_another_of_its_caller_and_loses_no_token(
+    loaded: LoadedModel, alone: list[list[int]]
+) -> None:
+    driver = Driver(loaded, most=2)
+    later = [driver.join(PROMPTS[number], caller="one", flex=True) for number in range(3)]
+    driver.step()
+    soon = driver.join(PROMPTS[3], caller="one")
+    driver.step()
+    assert soon in driver.scheduler.running
+    assert driver.stats.preempted == 1
+    driver.finish()
+    assert [driver.got[sequence] for sequence in (*later, soon)] == alone[:4]
 
 
 def test_callers_get_equal_shares_whoever_came_first(loaded: LoadedModel) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import tarfile
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,6 +55,35 @@ def until(what: str, look: Callable[[], T | None], seconds: float, every: float 
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
         time.sleep(every)
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object], pause: Callable[[], float] = lambda: 0.2) -> Iterator[None]:
+    """Do something again and again in a thread of its own, with so many seconds before each time."""
+    end = threading.Event()
+
+    def loop() -> None:
+        while not end.wait(pause()):
+            act()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Read one JSON object after the other; the last may be cut."""
+    decoder, at = json.JSONDecoder(), 0
+    while (at := text.find("{", at)) >= 0:
+        try:
+            body, at = decoder.raw_decode(text, at)
+        except ValueError:
+            return
+        yield body
 
 
 def make_namespace(name: str) -> "Namespace":
@@ -131,6 +162,20 @@ class Namespace:
                 if meta["name"] == model or meta.get("labels", {}).get("vicuna.dev/model") == model:
                     seen[f"{kind}/{meta['name']}"] = meta["resourceVersion"]
         return seen
+
+    @contextmanager
+    def recorded(self, kind: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield a list; afterwards it holds every state that the kind's objects were in, the first ones included."""
+        states: list[dict[str, Any]] = []
+        words = ["kubectl", "--namespace", self.name, "get", kind, "--watch", "--output", "json"]
+        with tempfile.TemporaryFile("w+") as said, subprocess.Popen(words, stdout=said) as process:
+            try:
+                yield states
+            finally:
+                process.terminate()
+                process.wait()
+                said.seek(0)
+                states += _objects(said.read())
 
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from .cluster import Namespace, model, names, run, scripted, until
+from .cluster import Namespace, meanwhile, model, names, run, scripted, until
 
 GPUS = 4  # the node's
 BROKEN = {"env": [{"name": "VICUNA_ENGINE", "value": "no-such-engine"}]}
@@ -33,7 +32,7 @@ class Watch:
 @contextmanager
 def watching(team: Namespace, name: str) -> Iterator[Watch]:
     """Look at a model's pods all the time, in a thread of its own."""
-    seen, end = Watch(), threading.Event()
+    seen = Watch()
     since: dict[str, float] = {}
 
     def look() -> None:
@@ -48,17 +47,8 @@ def watching(team: Namespace, name: str) -> Iterator[Watch]:
                 seen.longest_pending = max(seen.longest_pending, waited)
         seen.least_ready = min(seen.least_ready, ready)
 
-    def loop() -> None:
-        while not end.wait(0.2):
-            look()
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
+    with meanwhile(look):
         yield seen
-    finally:
-        end.set()
-        thread.join()
 
 
 def edited(team: Namespace, name: str, **serving: object) -> str:

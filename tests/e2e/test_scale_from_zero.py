@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .cluster import Namespace, model, run, scripted, until
+from .cluster import Namespace, meanwhile, model, run, scripted, until
 from .conftest import TEAM
 from .test_gateway import GATEWAY, SELECTOR
 
@@ -62,21 +61,14 @@ def sizes(team: Namespace) -> set[int]:
 def watched(team: Namespace) -> Iterator[list[int]]:
     """Record how many replicas the model has, each time that it changes."""
     seen: list[int] = []
-    end = threading.Event()
 
     def look() -> None:
-        while not end.wait(0.2):
-            size = max(sizes(team))
-            if seen[-1:] != [size]:
-                seen.append(size)
+        size = max(sizes(team))
+        if seen[-1:] != [size]:
+            seen.append(size)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with meanwhile(look):
         yield seen
-    finally:
-        end.set()
-        thread.join()
 
 
 def gateway_address(operator: Namespace) -> str:

@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
-from .cluster import SERVER_IMAGE, Namespace, make_namespace, model, provide, run, scripted, until
+from .cluster import SERVER_IMAGE, Namespace, make_namespace, meanwhile, model, provide, run, scripted, until
 
 pytestmark = pytest.mark.full
 
@@ -52,11 +51,13 @@ def test_many_models_come_up_while_the_operator_is_killed_again_and_again(
         team.wait_ready(name, 600)
     # On a busy cluster its controllers write the last counts of pods well after a model is ready.
     before = until("all is counted", lambda: _unchanged(team, soak, seconds=20), 180)
-    models = {name: team.get("vicunamodel", name) for name in soak}
-    time.sleep(60)
-    written = [name for name, versions in _versions(team, soak).items() if versions != before[name]]
+    with team.recorded("vicunamodels") as states:
+        time.sleep(60)
+        after = _versions(team, soak)
+    written = [name for name in soak if after[name] != before[name]]
     for name in written:
-        print("before:", json.dumps(models[name]), "\nafter:", json.dumps(team.get("vicunamodel", name)))
+        print(name, before[name], after[name], sep="\n")
+        print(*(json.dumps(state) for state in states if state["metadata"]["name"] == name), sep="\n")
     assert not written, "idle models were written to"
 
 
@@ -122,20 +123,14 @@ def clients(namespace: Namespace, name: str, result: dict[str, Any], count: int 
 @contextmanager
 def killing(operator: Namespace, moments: random.Random) -> Iterator[list[float]]:
     """Kill the operator with SIGKILL at random times."""
-    end, kills = threading.Event(), list[float]()
+    kills: list[float] = []
 
-    def loop() -> None:
-        while not end.wait(moments.uniform(5, 25)):
-            operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force", check=False)
-            kills.append(time.monotonic())
+    def kill() -> None:
+        operator.kubectl("delete", "pods", "--selector", OPERATOR, "--grace-period=0", "--force", check=False)
+        kills.append(time.monotonic())
 
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
+    with meanwhile(kill, lambda: moments.uniform(5, 25)):
         yield kills
-    finally:
-        end.set()
-        thread.join()
 
 
 @pytest.mark.timeout(1800)

@@ -11,7 +11,7 @@ import pytest
 
 from release.parts import IMAGES
 
-from .conftest import Steps
+from .conftest import PYTHON, Steps
 from .registry import missing, registry, write_image
 
 pytestmark = [
@@ -19,6 +19,14 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}"),
 ]
 VERSION = "0.1.0"
+VALIDATED = """
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+text = open(sys.argv[1]).read()
+version = SchemaVersion.from_version(json.loads(text)["specVersion"])
+sys.exit(str(JsonStrictValidator(version).validate_str(text) or "") or None)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -115,4 +123,5 @@ def test_parts_are_read_of_an_archive(pushed: Path, steps: Steps, tmp_path: Path
     archive = pushed / "vicuna-gateway-0.1.0.oci.tar"
     steps.call("release.sbom", "write_sbom", f"Path({str(archive)!r}), Path({str(tmp_path / 'sbom.json')!r})")
     found = json.loads((tmp_path / "sbom.json").read_text())
+    steps.run(PYTHON, "-c", VALIDATED, str(tmp_path / "sbom.json"))
     assert [(item["name"], item["version"]) for item in found["components"]] == [("gateway", "1.0")]

@@ -13,13 +13,16 @@ import yaml
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 
+# libyaml's is ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Schema = dict[str, Any]
 
 
 @cache
 def crd(plural: str = "vicunamodels") -> dict[str, Any]:
     """Read the CRD."""
-    found: dict[str, Any] = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    found: dict[str, Any] = yaml.load((CRDS / f"{plural}.yaml").read_text(), _LOADER)
     return found
 
 
@@ -43,23 +46,19 @@ def nodes(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 def defaulted(value: Any, node: Schema) -> Any:
     """Fill in defaults from the outside in, as structural defaulting does; returns a copy."""
-    value = copy.deepcopy(value)
     if isinstance(value, dict):
         return _defaulted_object(value, node)
     if isinstance(value, list) and "items" in node:
         return [defaulted(item, node["items"]) for item in value]
-    return value
+    return copy.deepcopy(value)
 
 
 def _defaulted_object(value: dict[str, Any], node: Schema) -> dict[str, Any]:
-    for name, child in node.get("properties", {}).items():
-        if name not in value and "default" in child:
-            value[name] = copy.deepcopy(child["default"])
-        if name in value:
-            value[name] = defaulted(value[name], child)
     if isinstance(node.get("additionalProperties"), dict):
         return {name: defaulted(item, node["additionalProperties"]) for name, item in value.items()}
-    return value
+    known = node.get("properties", {})
+    missing = {name: child["default"] for name, child in known.items() if name not in value and "default" in child}
+    return {name: defaulted(item, known.get(name, {})) for name, item in {**value, **missing}.items()}
 
 
 def pruned(value: Any, node: Schema) -> Any:
@@ -80,12 +79,17 @@ def schema_errors(value: Any, node: Schema) -> list[str]:
     return [f"{error.json_path.removeprefix('$')}: {error.message}" for error in validator.iter_errors(value)]
 
 
+@cache
+def _program(rule: str) -> cel.Program:
+    return cel.compile(rule)
+
+
 def cel_errors(value: Any, node: Schema, path: str = "") -> list[str]:
     """Return `path: message` for every CEL rule that a (defaulted) value breaks."""
     errors = [
         f"{path}{rule.get('fieldPath', '')}: {rule['message']}"
         for rule in node.get("x-kubernetes-validations", ())
-        if cel.evaluate(rule["rule"], {"self": value}) is not True
+        if _program(rule["rule"]).execute({"self": value}) is not True
     ]
     if isinstance(value, dict):
         for name, item in value.items():

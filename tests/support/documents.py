@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "vicuna-operator"
@@ -13,9 +15,10 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
+    *sorted((ROOT / "changes").glob("*.md")),
     CHART / "README.md",
 ]
-MARKDOWN = MarkdownIt("commonmark").enable("table")
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
 # How a block of commands is marked; an indented block has no mark.
 SHELL = {"", "bash", "console", "sh", "shell"}
 
@@ -34,9 +37,15 @@ class Code(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+@cache
+def parsed(text: str) -> list[Token]:
+    """Parse Markdown, once; who asks leaves the tokens as they are."""
+    return _MARKDOWN.parse(text)
+
+
 def blocks(page: Path) -> Iterator[Code]:
     """Yield a page's blocks of code; an indented one has no language."""
-    for token in MARKDOWN.parse(page.read_text()):
+    for token in parsed(page.read_text()):
         if token.type in ("fence", "code_block") and token.map:
             yield Code(page, token.map[0] + 1, token.info.strip(), token.content)
 
@@ -44,7 +53,7 @@ def blocks(page: Path) -> Iterator[Code]:
 def spans(page: Path) -> Iterator[Code]:
     """Yield a page's spans of code."""
     line = 1
-    for token in MARKDOWN.parse(page.read_text()):
+    for token in parsed(page.read_text()):
         line = token.map[0] + 1 if token.map else line
         for child in token.children or []:
             if child.type == "code_inline":

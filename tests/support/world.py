@@ -63,7 +63,8 @@ class World(Cluster):
 
     @property
     def model(self) -> Model:
-        return parse_model(self.body)
+        (found,) = (model for model in self._views(c.KIND, parse_model) if model.name == self.name)
+        return found
 
     @property
     def writes(self) -> int:

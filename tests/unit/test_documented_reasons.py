@@ -57,14 +57,10 @@ def _in_table(heading: str) -> list[str]:
     return re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("heading", "expected"),
-    [
-        ("reason", _in_code(ERRORS, pairs=False) | {"UsageError"}),
-        ("warning", _in_code(WARNINGS, pairs=True)),
-    ],
-)
-def test_the_tables_name_what_the_code_can_say(heading: str, expected: set[str]) -> None:
+@pytest.mark.parametrize("heading", ["reason", "warning"])
+def test_the_tables_name_what_the_code_can_say(heading: str) -> None:
+    is_warning = heading == "warning"
+    expected = _in_code(WARNINGS, pairs=True) if is_warning else _in_code(ERRORS, pairs=False) | {"UsageError"}
     documented = _in_table(heading)
     assert len(expected) >= 4
     assert documented == sorted(expected)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from markdown_it.token import Token
 
-from support.documents import MARKDOWN, PAGES, ROOT
+from support.documents import PAGES, ROOT, parsed
 
 WIDTH = 100
 SPAN = re.compile(r"(`+)[^`].*?\1", re.DOTALL)
@@ -22,7 +22,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 def prose(text: str) -> Iterator[tuple[int, str]]:
     """Yield first line (from 1) and source of each paragraph outside of tables and code."""
     lines = text.splitlines()
-    for token in MARKDOWN.parse(text):
+    for token in parsed(text):
         if token.type == "paragraph_open" and token.map:
             start, end = token.map
             yield start + 1, "\n".join(lines[start:end])
@@ -48,21 +48,21 @@ def broken_spans(text: str) -> list[str]:
 @cache
 def anchors(text: str) -> set[str]:
     """Return the anchors that GitHub gives to a page's headings."""
-    tokens = MARKDOWN.parse(text)
+    tokens = parsed(text)
     headings = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def links(text: str) -> list[str]:
     """Return the targets of a page's links that are not web addresses."""
-    children: list[Token] = [child for token in MARKDOWN.parse(text) for child in token.children or []]
+    children: list[Token] = [child for token in parsed(text) for child in token.children or []]
     targets = [str(child.attrs["href"]) for child in children if child.type == "link_open"]
     return [target for target in targets if not urlsplit(target).scheme]
 
 
 def markup(text: str) -> list[str]:
     """Return the HTML of a page; comments are allowed."""
-    tokens = [child for token in MARKDOWN.parse(text) for child in [token, *(token.children or [])]]
+    tokens = [child for token in parsed(text) for child in [token, *(token.children or [])]]
     found = [token.content.strip() for token in tokens if token.type in ("html_inline", "html_block")]
     return [html for html in found if not html.startswith("<!--")]
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,18 +26,23 @@ def script(name: str) -> ModuleType:
 
 
 CRDS, CHART = script("crd_reference"), script("chart_readme")
-PAGES: dict[Path, str] = CRDS.pages()
 VALUES = list(CHART.values((CHART.CHART / "values.yaml").read_text()))
+
+
+@cache
+def pages() -> dict[Path, str]:
+    made: dict[Path, str] = CRDS.pages()
+    return made
 
 
 def test_the_reference_is_that_of_the_crds() -> None:
     found = {path: path.read_text() for path in sorted((ROOT / "docs" / "reference").glob("*.md"))}
-    assert found == {path: text.rstrip("\n") + "\n" for path, text in PAGES.items()}, "run `make crd-reference`"
+    assert found == {path: text.rstrip("\n") + "\n" for path, text in pages().items()}, "run `make crd-reference`"
 
 
 @pytest.mark.parametrize("plural", ["vicunamodels", "vicunausages"])
 def test_the_reference_names_every_field_or_its_parent(plural: str) -> None:
-    text = next(text for path, text in PAGES.items() if path.stem == plural.removesuffix("s"))
+    text = next(text for path, text in pages().items() if path.stem == plural.removesuffix("s"))
     for path, node in crd_schema.nodes(crd_schema.schema(plural)):
         *_, field = path.split(".")
         if "description" in node and field.isalpha():
@@ -44,7 +50,7 @@ def test_the_reference_names_every_field_or_its_parent(plural: str) -> None:
 
 
 def test_the_reference_has_types_bounds_defaults_and_rules() -> None:
-    text = PAGES[ROOT / "docs" / "reference" / "vicunamodel.md"]
+    text = pages()[ROOT / "docs" / "reference" / "vicunamodel.md"]
     assert "| `base.source` (required) | string | 1 to 512 characters |  | hf://ORG/NAME" in text
     assert "| `numGpus` | integer | 0 to 16 | `1` | GPUs of each replica" in text
     assert "| `strategy`" not in text, "a field below another has its whole path"

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from vicuna_contract.reasons import SERVE_REASONS
@@ -30,12 +31,14 @@ def documented() -> set[str]:
     return {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
 
 
-def calls(folder: Path) -> Iterator[tuple[Path, ast.Call, str]]:
-    for file in sorted(folder.rglob("*.py")) or [folder]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call):
-                name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-                yield file, node, str(name)
+@cache
+def calls(folder: Path) -> list[tuple[Path, ast.Call, str]]:
+    return [
+        (file, node, str(getattr(node.func, "id", None) or getattr(node.func, "attr", "")))
+        for file in sorted(folder.rglob("*.py")) or [folder]
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+    ]
 
 
 def strings(nodes: list[ast.expr]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -114,7 +114,7 @@ class GenerationService:
         count, field = len(prompts) * body.choices, body.alternatives_field
         if ceiling is None and not body.stream:
             ceiling = token_limit(count, max_tokens, logprobs, field)
-        scope, limit = self.scope(request), self.settings.max_stream_seconds
+        scope, limit = replace(self.scope(request), flex=body.flex), self.settings.max_stream_seconds
         format_of_answer = await self.constrain(request, body, constraint)
         ready = [await self.engine.prepare(prompt, max_tokens, scope=scope) for prompt in prompts]
         generations: list[Generation] = []

@@ -1,4 +1,4 @@
-"""Whose request it is, and which requests may share keys and values."""
+"""Whose request it is, how soon it is wanted, and which requests may share keys and values."""
 
 from dataclasses import dataclass, field
 
@@ -16,11 +16,13 @@ class CacheScope:
         salt: Tells scopes apart.
         kept: Whether keys and values outlive the request that they were computed for.
         caller: Whose request it is, for equal shares of the engine; empty: not known. It does not tell scopes apart.
+        flex: Whether the caller's other requests go before this one. It does not tell scopes apart.
     """
 
     salt: str = ""
     kept: bool = True
     caller: str = field(default="", compare=False)
+    flex: bool = field(default=False, compare=False)
 
 
 EVERYBODY = CacheScope()

@@ -1,29 +1,53 @@
 """Whose turn it is where many wait: equal shares for all callers, which are told apart by their API keys.
 
-Who holds least comes first, and among equals who came first. So one key may hold everything while no other waits.
+Who holds least comes first, then whoever is not `flex`, then who came first. So one key may hold everything while no
+other waits.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-__all__ = ["first_turn", "gives_way"]
+from vicuna_server.engine.scope import CacheScope
+
+__all__ = ["first_turn", "give_way", "holds_too_many"]
 
 T = TypeVar("T")
 
 
-def first_turn(waiting: Iterable[T], caller: Callable[[T], str], held: Counter[str]) -> T | None:
+def first_turn(waiting: Iterable[T], scope: Callable[[T], CacheScope], held: Counter[str]) -> T | None:
     """Return who comes next of those that wait, given in the order of their coming; None where nobody waits.
 
     Args:
         waiting: requests.
-        caller: of a request.
+        scope: of a request.
         held: how many requests of each caller run.
     """
-    return min(waiting, key=lambda each: held[caller(each)], default=None)
+
+    def place(each: T) -> tuple[int, bool]:
+        whose = scope(each)
+        return held[whose.caller], whose.flex
+
+    return min(waiting, key=place, default=None)
 
 
-def gives_way(held: Counter[str], caller: str) -> str | None:
+def give_way(
+    running: Iterable[T], scope: Callable[[T], CacheScope], held: Counter[str], waiting: CacheScope
+) -> list[T]:
+    """Return the running requests of which one should give its place to one that waits; none should: an empty list.
+
+    They are of the caller that holds most, if it holds more than the one that waits; else what is `flex` of the same.
+    """
+    most = holds_too_many(held, waiting.caller)
+    if most is not None:
+        theirs = [one for one in running if scope(one).caller == most]
+        return [one for one in theirs if scope(one).flex] or theirs
+    if waiting.flex:
+        return []
+    return [one for one in running if scope(one).flex and scope(one).caller == waiting.caller]
+
+
+def holds_too_many(held: Counter[str], caller: str) -> str | None:
     """Return who holds most, if one of its requests should give way to one of `caller`; None: none should.
 
     Afterwards the one has at least as many as the other, so that they never take places from each other in turn.

@@ -64,6 +64,8 @@ class SamplingFields(StructuredFields, RequestBody):
     prompt_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_PROMPT_LOGPROBS)
     seed: Integer | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: Integer | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    service_tier: str | None = Field(default=None, max_length=64, description="flex: the key's other requests go first")
+    priority: Integer | None = Field(default=None, ge=-(2**63), lt=2**63, description="above 0: as service_tier flex")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -132,6 +134,11 @@ class SamplingFields(StructuredFields, RequestBody):
     def choices(self) -> int:
         """Number of choices for each prompt."""
         return self.n or 1
+
+    @property
+    def flex(self) -> bool:
+        """Whether the key's other requests go before this one."""
+        return self.service_tier == "flex" or (self.priority or 0) > 0
 
     @property
     def include_usage(self) -> bool:

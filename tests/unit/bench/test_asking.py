@@ -43,6 +43,7 @@ def test_questions_of_contenders_that_share_an_engine_are_not_the_same_and_equal
     assert len(first) == len(second)
 
 
+@pytest.mark.long
 async def test_children_count_those_that_have_ended_too() -> None:
     work = WORK.format(seconds=0.3)
     pipe = asyncio.subprocess.PIPE

@@ -28,6 +28,7 @@ def test_a_server_that_ends_is_told_with_where_its_log_is(tmp_path: Path, monkey
     assert len(list(tmp_path.glob(f"bench-*-{os.getpid()}.log"))) == 1
 
 
+@pytest.mark.long
 def test_what_a_server_has_started_ends_with_it() -> None:
     with subprocess.Popen([sys.executable, "-c", LEAVES_A_CHILD], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from math import ceil
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,6 +132,7 @@ def test_all_gateways_choose_the_same(count: int, key: bytes, chance: Any) -> No
     assert choose(Affinity(key), [Endpoint(each.url, each.revision, "t") for each in present], lambda _: 0) == chosen
 
 
+@pytest.mark.long
 def test_another_process_chooses_the_same() -> None:
     code = (
         "from vicuna_server.gateway.affinity import Affinity, choose\n"

@@ -10,7 +10,6 @@ from release import mirror, parts
 from release.chart import release_text
 from release.checksums import sums_text
 from release.images import Build, build_words, digest_of
-from release.notes import notes
 from release.parts import IMAGES, ReleaseError
 from release.sbom import components, differences, installed
 from release.source import stated_versions
@@ -79,37 +78,6 @@ def test_an_archives_digest_is_that_of_its_one_image() -> None:
 
 def test_checksums_are_as_sha256sum_reads_them() -> None:
     assert sums_text({"b": "2", "a": "1"}) == "1  a\n2  b\n"
-
-
-CHANGELOG = """# Changelog
-
-## [Unreleased]
-
-- Later.
-
-## [0.2.0] - 2026-12-01
-
-### Fixed
-
-- A [link](docs/a.md).
-
-## [0.1.0] - unreleased
-"""
-
-
-def test_notes_are_the_versions_own_section() -> None:
-    text = notes(CHANGELOG, "0.2.0")
-    assert text == "# vicuna-operator 0.2.0 (2026-12-01)\n\n### Fixed\n\n- A [link](docs/a.md).\n"
-
-
-@pytest.mark.parametrize(("version", "said"), [("0.3.0", "no section"), ("0.1.0", "says nothing"), ("0.2", "no sec")])
-def test_a_version_that_nothing_is_said_of_is_refused(version: str, said: str) -> None:
-    with pytest.raises(ReleaseError, match=said):
-        notes(CHANGELOG, version)
-
-
-def test_there_are_notes_of_this_version() -> None:
-    assert "###" in notes((ROOT / "CHANGELOG.md").read_text(), PROJECT["version"])
 
 
 def test_a_list_of_parts_is_compared_with_what_is_installed() -> None:

@@ -31,6 +31,24 @@ def test_the_fitting_wheel_is_found(python: str, system: str, machine: str, plac
     assert plugin_start.fitting(WHEELS, python, system, machine) == ([] if place is None else [WHEELS[place]])
 
 
+def test_a_wheel_for_all_targets_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def pip(*words: str) -> None:
+        (lock,) = [Path(word).read_text() for word in words if word.endswith("plugin.txt")]
+        target = words[words.index("--platform") + 1]
+        asked.append((target, lock))
+        (tmp_path / f"core-1-cp311-cp311-{target}.whl").write_bytes(b"")
+        (tmp_path / "Any_Where-2-py3-none-any.whl").write_bytes(b"")
+
+    monkeypatch.setattr(plugin, "run", pip)
+    lock = tmp_path / "plugin.txt"
+    lock.write_text("# Made\nany-where==2 \\\n    --hash=sha256:a\ncore==1 \\\n    --hash=sha256:b\n")
+    plugin.download_all(lock, tmp_path, [("a", "3.11"), ("b", "3.11")])
+    core = "core==1 \\\n    --hash=sha256:b\n"
+    assert asked == [("a", f"any-where==2 \\\n    --hash=sha256:a\n{core}"), ("b", core)]
+
+
 def wheel(file: Path, **content: str) -> Path:
     with zipfile.ZipFile(file, "w") as packed:
         for name, text in content.items():

@@ -24,6 +24,7 @@ VICUNA_7B: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.transformers
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("heads", [2, 8])

@@ -197,6 +197,7 @@ def test_an_unknown_host_is_an_error_in_one_sentence() -> None:
     assert getattr(caught.value, "reason", "") == "AddressUnusable"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

@@ -348,6 +348,7 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, what: s
     assert caught.value.reason == "TokenizerBroken"
 
 
+@pytest.mark.long
 def test_prompts_are_encoded_without_torch_and_transformers(tmp_path: Path) -> None:
     """In a process of its own, since this one has imported them."""
     llama3(tmp_path)

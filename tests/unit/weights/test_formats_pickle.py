@@ -365,6 +365,7 @@ def test_the_command_for_a_file_of_old_torch_works(tmp_path: Path) -> None:
     _same(path, state)
 
 
+@pytest.mark.long
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     code = (

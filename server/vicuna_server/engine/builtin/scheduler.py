@@ -16,9 +16,10 @@ from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
 from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_tokens
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
 from vicuna_server.engine.builtin.step_division import divide_step
+from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.engine.turns import first_turn, gives_way
+from vicuna_server.engine.turns import first_turn, give_way
 from vicuna_server.errors import EngineError
 
 __all__ = ["Finished", "Outcome", "Result", "Scheduler"]
@@ -116,7 +117,7 @@ class Scheduler:
         """Admit waiting sequences by their turn; one that waits for another's prefix does not hold up the next."""
         held = Counter(map(_caller, self.running))
         left = list(self.waiting)
-        while (sequence := first_turn(left, _caller, held)) is not None:
+        while (sequence := first_turn(left, _scope, held)) is not None:
             left.remove(sequence)
             if len(self.running) >= self._max_running and not self._give_way(sequence, held):
                 return
@@ -142,12 +143,12 @@ class Scheduler:
         return self._cache.place(sequence.tokens, sequence.room, others, share=answering)
 
     def _give_way(self, sequence: Sequence, held: Counter[str]) -> bool:
-        """Preempt the longest sequence of the caller that holds most, if it holds more than the one that waits."""
-        most = gives_way(held, _caller(sequence))
-        if most is None:
+        """Preempt the longest of those that should give way to one that waits; tell whether there was one."""
+        candidates = give_way(self.running, _scope, held, _scope(sequence))
+        if not candidates:
             return False
-        longest = max((one for one in self.running if _caller(one) == most), key=lambda one: len(one.tokens.ids))
-        held[most] -= 1
+        longest = max(candidates, key=lambda one: len(one.tokens.ids))
+        held[_caller(longest)] -= 1
         self._preempt(longest, keep=True)
         return True
 
@@ -220,8 +221,12 @@ class Scheduler:
         return Pass(chunks, self._store)
 
 
+def _scope(sequence: Sequence) -> CacheScope:
+    return sequence.tokens.scope
+
+
 def _caller(sequence: Sequence) -> str:
-    return sequence.tokens.scope.caller
+    return _scope(sequence).caller
 
 
 def _due(members: list[tuple[Sequence, int]]) -> list[Due]:

@@ -146,7 +146,7 @@ class VllmEngine:
         opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
         self._admit(request.scope)  # others may have come while this one was encoded
         body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name, grammar)
-        run = Run(shared, opened.generation, opened.answer, body, request.scope.caller)
+        run = Run(shared, opened.generation, opened.answer, body, request.scope)
         task = run.start()
         self._admission.take(request.scope.caller, opened.generation)
         self._in_flight.add(task, partial(run.stop, task))
@@ -215,7 +215,7 @@ class VllmEngine:
         self._admission.check(self.stats.running, self.stats.waiting + self._encoding.waiting, scope.caller)
 
     async def _scored(self, ids: list[int], top: int, scope: CacheScope) -> list[PromptToken]:
-        entry, prompts = self._queue.enter(scope.caller), self._model.prompts
+        entry, prompts = self._queue.enter(scope), self._model.prompts
         try:
             await entry.begin()
             self.stats.prompt_tokens += len(ids)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.turns import first_turn
 from vicuna_server.engine.vllm.progress import Progress
@@ -30,14 +31,14 @@ class RequestQueue:
         self._stats = stats
         self._progress = progress
 
-    def enter(self, caller: str) -> "QueueEntry":
+    def enter(self, scope: CacheScope) -> "QueueEntry":
         """Take in a request, which waits from now on; its entry is released in any case.
 
         Args:
-            caller: whose it is; empty where that is not known.
+            scope: whose it is, and how soon it is wanted.
         """
         self._stats.waiting += 1
-        return QueueEntry(self, caller)
+        return QueueEntry(self, scope)
 
     async def _begin(self, entry: "QueueEntry") -> None:
         turn = self._waiting[entry] = asyncio.get_running_loop().create_future()
@@ -51,13 +52,13 @@ class RequestQueue:
         """Let those run whose turn it is."""
         while self._held.total() < self._max_running:
             allowed = [
-                entry for entry, turn in self._waiting.items() if not turn.done() and self._may_run(entry.caller)
+                entry for entry, turn in self._waiting.items() if not turn.done() and self._may_run(entry.scope.caller)
             ]
-            entry = first_turn(allowed, lambda each: each.caller, self._held)
+            entry = first_turn(allowed, lambda each: each.scope, self._held)
             if entry is None:
                 return
             self._waiting.pop(entry).set_result(None)
-            self._held[entry.caller] += 1
+            self._held[entry.scope.caller] += 1
             self._stats.waiting -= 1
             self._stats.running += 1
             self._progress.begin()
@@ -72,9 +73,10 @@ class RequestQueue:
             return
         self._progress.end()
         self._stats.running -= 1
-        self._held[entry.caller] -= 1
-        if not self._held[entry.caller]:
-            del self._held[entry.caller]
+        caller = entry.scope.caller
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
         self._next()
 
 
@@ -82,13 +84,13 @@ class QueueEntry:
     """One request in the queue: it waits, or it runs.
 
     Attributes:
-        caller: Whose it is.
+        scope: Whose it is, and how soon it is wanted.
         runs: Whether it has got its turn.
     """
 
-    def __init__(self, queue: RequestQueue, caller: str) -> None:
+    def __init__(self, queue: RequestQueue, scope: CacheScope) -> None:
         self._queue = queue
-        self.caller = caller
+        self.scope = scope
         self.runs = False
 
     async def begin(self) -> None:

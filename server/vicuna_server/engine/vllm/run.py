@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vicuna_server.engine import Generation, OutputChunk, TokenLogprob, TopLogprob
 from vicuna_server.engine.answer import Answer
+from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.stats import EngineStats
 from vicuna_server.engine.vllm.client import VllmClient
 from vicuna_server.engine.vllm.events import Event, Likelihood
@@ -51,14 +52,14 @@ class Run:
         generation: Gets the chunks, and at last a finish reason or an error.
         answer: Makes text of tokens.
         body: What vLLM is asked.
-        caller: Whose request it is.
+        scope: Whose request it is, and how soon it is wanted.
     """
 
     shared: Shared
     generation: Generation
     answer: Answer
     body: Mapping[str, object]
-    caller: str
+    scope: CacheScope
     _entry: QueueEntry = field(init=False)
     _why: VicunaError | None = field(default=None, init=False)
     _last: OutputChunk | None = field(default=None, init=False)
@@ -66,7 +67,7 @@ class Run:
 
     def start(self) -> "asyncio.Task[None]":
         """Begin: from now on the request is in the queue."""
-        self._entry = self.shared.queue.enter(self.caller)
+        self._entry = self.shared.queue.enter(self.scope)
         task = asyncio.create_task(self._main())
         task.add_done_callback(self._leave)  # which runs also where the task is cancelled before its first step
         left = RequestError("the client left before the response was complete", code="client_left")

@@ -85,7 +85,6 @@ class ResponsesRequest(SamplingFields, ToolFields):
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
-    service_tier: Label | None = None
 
     @field_validator("include", mode="after")
     @classmethod

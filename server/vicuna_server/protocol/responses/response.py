@@ -145,7 +145,7 @@ def response_object(envelope: Envelope, body: ResponsesRequest, *, store: bool) 
         "max_tool_calls": body.max_tool_calls,
         "store": store,
         "background": False,
-        "service_tier": "default",
+        "service_tier": "flex" if body.flex else "default",
         "metadata": body.metadata or {},
         "user": body.user,
         "safety_identifier": body.safety_identifier,

@@ -238,6 +238,7 @@ def test_the_token_does_not_stay_in_the_environment(hub: Hub, read: Read) -> Non
     assert [asked.token for asked in hub.asked] == ["Bearer hf_secret"] * 2
 
 
+@pytest.mark.long
 def test_a_process_forgets_the_token_that_it_was_given() -> None:
     look = (
         "from vicuna_server.weights.hub.token import take_token, token\n"
