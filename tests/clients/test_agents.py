@@ -14,7 +14,7 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from conftest import Served
+from conftest import SCRIPTED, Served
 from weather import BRIEF, QUESTION, ROOM, City, weather
 
 set_tracing_disabled(True)
@@ -64,6 +64,7 @@ def test_a_tool_is_run_and_its_result_answered(actor: Served, kind: Any) -> None
     asyncio.run(run())
 
 
+@SCRIPTED  # SmolLM2 calls again and again where it may, and never comes to the object
 @pytest.mark.parametrize("kind", [OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
 def test_a_last_answer_of_a_schema(actor: Served, kind: Any) -> None:
     async def run() -> Any:

@@ -187,6 +187,8 @@ def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, actor: Serv
 @pytest.mark.parametrize("more", [{}, {"tools": [FLAT]}], ids=["alone", "beside tools"])
 def test_responses_of_a_schema(client: openai.OpenAI, actor: Served, more: Any) -> None:
     fields: Any = {"model": actor.model, "input": "Hello", "text_format": City, **LONG, **more}
+    if more and actor.model == "trained":
+        fields["tool_choice"] = "none"  # SmolLM2 calls wherever it may
     whole = client.responses.parse(**fields)
     assert isinstance(whole.output_parsed, City)
     with client.responses.stream(**fields) as stream:

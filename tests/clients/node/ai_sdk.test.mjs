@@ -7,7 +7,7 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { City, Where, actor as acting, apiKey, baseURL, dimensions, joined, model, question, room, trained } from "./support.mjs";
+import { City, Where, actor as acting, alone, apiKey, baseURL, dimensions, joined, model, question, room, trained } from "./support.mjs";
 
 const compatible = createOpenAICompatible({ name: "vicuna", baseURL, apiKey, includeUsage: true });
 const official = createOpenAI({ baseURL, apiKey });
@@ -17,7 +17,6 @@ const clock = tool({ description: "clock", inputSchema: z.object({}), execute: a
 
 // The model that calls tools, by every provider.
 const place = { baseURL: acting.baseURL, apiKey };
-const alone = { skip: trained && "only the scripted engine calls what a question names, and once" };
 const greedy = { maxOutputTokens: room, temperature: 0, maxRetries: 0 };
 const theirs = createOpenAI(place);
 const ACTORS = {
@@ -86,13 +85,17 @@ for (const [name, actor] of Object.entries(ACTORS)) {
   });
 
   test(`a tool that must be called: ${name}`, async () => {
-    const forced = { ...call, prompt: "Hello", stopWhen: stepCountIs(1) };
+    // SmolLM2 repeats a call where it may
+    const one = trained && { openai: { store: false, parallelToolCalls: false }, vicuna: { parallel_tool_calls: false } };
+    const forced = { ...call, prompt: "Hello", stopWhen: stepCountIs(1), ...(one && { providerOptions: one }) };
     for (const toolChoice of ["required", { type: "tool", toolName: "weather" }]) {
       const { toolCalls } = await generateText({ ...forced, toolChoice });
-      assert.ok(trained ? toolCalls.length : toolCalls.length === 1);
-      assert.ok(toolCalls.every(({ toolName, input }) => toolName === "weather" && Where.safeParse(input).success));
+      assert.equal(toolCalls.length, 1);
+      assert.equal(toolCalls[0].toolName, "weather");
+      assert.deepEqual(Where.parse(toolCalls[0].input), toolCalls[0].input);
     }
-    assert.equal((await generateText({ ...forced, prompt: question, toolChoice: "none" })).toolCalls.length, 0);
+    const none = await generateText({ ...forced, prompt: question, toolChoice: "none", maxOutputTokens: 16 });
+    assert.equal(none.toolCalls.length, 0);
   });
 
   // without schemas it asks for any object, and the scripted engine's is empty

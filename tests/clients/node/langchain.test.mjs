@@ -9,7 +9,7 @@ import { City, actor as acting, apiKey, baseURL, dimensions, joined, model, ques
 
 const configuration = { baseURL };
 const chat = new ChatOpenAI({ model, apiKey, configuration, maxTokens: 8, temperature: 0, maxRetries: 0 });
-const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+const parameters = { type: "object", properties: { city: { type: "string", maxLength: 24 } }, required: ["city"] };
 const tools = [{ type: "function", function: { name: "weather", parameters } }];
 
 /** A chat with the model that calls tools. */
@@ -57,6 +57,6 @@ for (const useResponsesApi of [false, true]) {
 
 test("any JSON object", async () => {
   const schema = { type: "object", properties: {} };
-  const found = await actor(false).withStructuredOutput(schema, { method: "jsonMode" }).invoke("Capital, in json?");
+  const found = await actor(false).withStructuredOutput(schema, { method: "jsonMode" }).invoke("The capital of France, in json?");
   assert.ok(found instanceof Object);
 });

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import OpenAI, { NotFoundError } from "openai";
 import { zodFunction, zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 
-import { City, Where, actor as acting, apiKey, baseURL, dimensions, joined, model, question, room } from "./support.mjs";
+import { City, Where, actor as acting, alone, apiKey, baseURL, dimensions, joined, model, question, room, trained } from "./support.mjs";
 
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const messages = [{ role: "user", content: "Hi" }];
@@ -62,14 +62,14 @@ test("a tool is called, whole and in pieces, where it may or must be", async () 
   assert.deepEqual(Where.parse(whole.function.parsed_arguments), whole.function.parsed_arguments);
   const stream = actor.chat.completions.stream(call);
   assert.equal((await stream.finalFunctionToolCall()).arguments, whole.function.arguments);
-  const none = await actor.chat.completions.create({ ...call, tool_choice: "none" });
+  const none = await actor.chat.completions.create({ ...call, tool_choice: "none", max_tokens: 16 });
   assert.equal(none.choices[0].message.tool_calls, undefined);
   const messages = [{ role: "user", content: "Hello" }];
   const forced = await actor.chat.completions.create({ ...call, messages, tool_choice: "required" });
   assert.equal(forced.choices[0].finish_reason, "tool_calls");
 });
 
-test("its helper runs the tool and gets an answer", async () => {
+test("its helper runs the tool and gets an answer", alone, async () => {
   const call = { ...wanted, tools: [weather], ...acting.first };
   const runner = actor.chat.completions.runTools(call, { maxChatCompletions: 4 });
   assert.match(await runner.finalContent(), /sunny/);
@@ -84,13 +84,14 @@ test("answers of a schema", async () => {
 });
 
 test("responses with a tool, and of a schema beside it", async () => {
-  const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+  const parameters = { type: "object", properties: { city: { type: "string", maxLength: 24 } }, required: ["city"] };
   const tools = [{ type: "function", name: "weather", strict: false, parameters }];
   const asked = { model: acting.model, max_output_tokens: room, temperature: 0, tools };
   const stream = actor.responses.stream({ ...asked, input: question, ...acting.first });
   const [call] = (await stream.finalResponse()).output;
   assert.deepEqual([call.type, call.name, Object.keys(JSON.parse(call.arguments))], ["function_call", "weather", ["city"]]);
   const format = zodTextFormat(City, "city");
-  const whole = await actor.responses.parse({ ...asked, input: "Hello", text: { format } });
+  const tool_choice = trained ? "none" : "auto"; // SmolLM2 calls wherever it may
+  const whole = await actor.responses.parse({ ...asked, tool_choice, input: "Hello", text: { format } });
   assert.deepEqual(City.parse(whole.output_parsed), whole.output_parsed);
 });

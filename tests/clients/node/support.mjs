@@ -10,6 +10,7 @@ export const { model, base_url: baseURL, dimensions } = served.speaker;
 /** The model that is asked for calls and objects, and how it is made to call the tool that a question names. */
 export const actor = { model: served.actor.model, baseURL: served.actor.base_url, first: served.actor.first };
 export const trained = actor.model === "trained";
+export const alone = { skip: trained && "SmolLM2 calls again and again where it may, and never two tools at once" };
 
 /** An object or a call of SmolLM2's fits in: clients raise where one is cut. */
 export const room = 200;
