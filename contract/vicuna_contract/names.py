@@ -105,6 +105,8 @@ COUNTS_PATH: Final = "/internal/counts"
 """Where a server tells the gateway what the try named by `COUNTING_HEADER` has used, once it is over."""
 COUNTS_COMMENT: Final = b": vicuna"
 """How a server's comments to the gateway begin, a JSON object behind it; none reaches a client."""
+STATE_HEADER: Final = "x-vicuna-stream-state"
+"""From the gateway to a server: `vicuna_contract.stream_state` describes it. Never a client's own."""
 WARNING_HEADER: Final = "x-vicuna-warning"
 """From the gateway to a client: what it asks for works now and will not after the next release."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from support.engine_pod import engine_pod
 from vicuna_contract import names as c
-from vicuna_contract import signing
+from vicuna_contract import signing, stream_state
 from vicuna_contract.exits import TERMINAL_EXITS
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_server.api.settings import ServiceSettings
@@ -22,6 +22,8 @@ KEPT = PAGE.partition("### What a custom server image must keep")[2].partition("
     [
         *(c.REVISION_HEADER, c.TRIMMED_HEADER, c.SALT_HEADER, c.COUNTING_HEADER, signing.SIGNATURE_HEADER),
         *(c.LIVE_PATH, c.READY_PATH, c.ENGINE_PATH, c.COUNTS_PATH, c.COUNTS_COMMENT.decode(), c.DRAINED_FILE),
+        *(c.STATE_HEADER, stream_state.STATE_COMMENT.decode(), stream_state.TOKENS_COMMENT.decode()),
+        *(stream_state.REFUSED, *(f"`{reason}`" for reason in stream_state.WHY_OFF)),
         *(c.TERMINATION_LOG_VARIABLE, c.ARTIFACT_DIGEST_VARIABLE, c.VERIFY_VARIABLE, c.ASIDE_VARIABLE),
         *(signing.GATEWAY_KEYS_VARIABLE, signing.AUDIENCE_VARIABLE, c.SOURCE_ROOTS_VARIABLE, c.TOKEN_PATH_VARIABLE),
     ],

@@ -56,7 +56,7 @@ def router(service: GenerationService) -> APIRouter:
             request, body, [prompt], body.token_limit, body.alternatives, constraint=plan.constraint, shown=plan.shown
         )
         parsers = [plan.parser(thinking=prompt.thinking) for _ in range(choices.count)]
-        response = _ChatResponse(body, service.envelope("chatcmpl"), choices, parsers)
+        response = _ChatResponse(body, service.envelope("chatcmpl", request), choices, parsers)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
             return service.delivery.stream(choices, request, opening, response.encode, response.tail, headers)

@@ -9,6 +9,7 @@ from vicuna_server.engine import Generation, OutputChunk
 from vicuna_server.errors import VicunaError
 from vicuna_server.protocol.counts import Used
 from vicuna_server.protocol.envelope import Usage, usage
+from vicuna_server.protocol.stream_state import StreamState
 
 __all__ = ["Choices"]
 
@@ -20,11 +21,19 @@ class Choices:
         generations: In the order of `index`: all choices of the first prompt, then those of the next.
         per_prompt: Choices for each prompt.
         counts: Gets the token counts, once the engine has let go of all generations.
+        state: What another server's stream has come to, with which the one generation goes on; None: they begin here.
     """
 
-    def __init__(self, generations: Sequence[Generation], per_prompt: int, counts: RequestCounts) -> None:
+    def __init__(
+        self,
+        generations: Sequence[Generation],
+        per_prompt: int,
+        counts: RequestCounts,
+        state: StreamState | None = None,
+    ) -> None:
         self.count = len(generations)
         self.per_prompt = per_prompt
+        self.state = state
         self._generations = generations
         self._counts = counts
         counts.expect()
@@ -46,10 +55,16 @@ class Choices:
         return Used(sum(begun), sum(generation.tokens for generation in generations))
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompts that were not computed again, where they were computed first."""
+        if self.state is not None:
+            return self.state.begin.cached
+        return sum(generation.cached_tokens for generation in self._generations[:: self.per_prompt])
+
+    @property
     def usage(self) -> Usage:
         """The counts so far in OpenAI's form."""
-        cached = sum(generation.cached_tokens for generation in self._generations[:: self.per_prompt])
-        return usage(*self.used, cached)
+        return usage(*self.used, self.cached_tokens)
 
     def cancel(self) -> None:
         """Stop the generations that still run."""

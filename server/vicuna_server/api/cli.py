@@ -77,6 +77,7 @@ def _serve_until_drained(args: ServeArguments) -> None:
             accepts_token_ids=args.accept_token_ids == "on",  # noqa: S105  # tokens of text
             prefix_cache=args.prefix_cache or PER_KEY,
             kept_responses=_kept_responses(args),
+            artifact="" if manifest is None else manifest.artifact_id,
             signatures=_signatures(args),
         )
         lifecycle = Lifecycle()

@@ -48,7 +48,7 @@ def router(service: GenerationService) -> APIRouter:
             choices = await service.start(
                 request, body, body.prompts, body.max_tokens, body.logprobs, constraint=body.format_constraint
             )
-        response = _CompletionResponse(body, service.envelope("cmpl"), choices, echoes, scored)
+        response = _CompletionResponse(body, service.envelope("cmpl", request), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
             return service.delivery.stream(choices, request, opening, response.encode, response.tail)

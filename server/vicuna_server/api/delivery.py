@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 
 from vicuna_server.api.choices import Choices
+from vicuna_server.api.continuation import StreamReport, continuation_of
 from vicuna_server.api.count_comments import CountComments
 from vicuna_server.api.counting import counts_of
 from vicuna_server.api.event_size import split_chunk
@@ -83,14 +84,14 @@ class Delivery:
             failed: Writes the events of an error in mid-stream.
         """
         limit = self.settings.max_stream_seconds + WRITE_GRACE
-        frames = self._frames(choices, request, b"".join(opening), encode, tail, frame, failed)
+        frames = self._frames(choices, request, opening, encode, tail, frame, failed)
         return EventStream(frames, self.settings.keepalive_seconds, limit, headers, failed)
 
     async def _frames(
         self,
         choices: Choices,
         request: Request,
-        opening: bytes,
+        opening: Sequence[bytes],
         encode: Callable[[int, OutputChunk], Sequence[object]],
         tail: Callable[[], Sequence[object]],
         frame: Callable[[Any], bytes],
@@ -99,14 +100,21 @@ class Delivery:
         # The opening waits for the first text: until a byte has come, a gateway can still try another server.
         begun = False
         comments = CountComments(counts_of(request), lambda: choices.used)
+        report = StreamReport(continuation_of(request), lambda: choices.cached_tokens)
         try:
             async with aclosing(self._observed(choices, request)) as chunks:
                 async for index, chunk in chunks:
+                    report.take(chunk)
                     if events := [event for part in split_chunk(chunk) for event in encode(index, part)]:
-                        begun = True
-                        yield b"".join([comments.next(), opening, *map(frame, events)])
-                        opening = b""
-            yield b"".join([opening, *map(frame, tail()), comments.last(final=choices.over), DONE])
+                        opened, passed = opening, report.passed(len(opening) + len(events))
+                        opening = ()
+                        if passed < len(opened) + len(events):
+                            begun = True
+                            said = [*opened, *map(frame, events)][passed:]
+                            yield b"".join([comments.next(), report.next(), *said])
+            said = [*opening, *map(frame, tail())]
+            said = said[report.passed(len(said)) :]
+            yield b"".join([report.next(), *said, comments.last(final=choices.over), DONE])
         except VicunaError as error:
             request.state.note["error"] = error.reason
             if not begun and isinstance(error, OverloadedError):
@@ -135,8 +143,9 @@ class Delivery:
                 async for index, generation, chunk in chunks:
                     if index not in first:
                         first[index] = chunk
-                        self.metrics.on_first_token(chunk.at - generation.submitted)
-                    if chunk.finish_reason is not None:
+                        if choices.state is None:
+                            self.metrics.on_first_token(chunk.at - generation.submitted)
+                    if chunk.finish_reason is not None and choices.state is None:
                         self.metrics.on_completion(chunk.at - first[index].at, chunk.tokens - first[index].tokens)
                     yield index, chunk
         finally:

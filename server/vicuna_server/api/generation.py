@@ -1,6 +1,5 @@
 """From a request to its running choices: what the routes that generate share."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -9,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from vicuna_server.api.choices import Choices
+from vicuna_server.api.continuation import continuation_of, key_of, set_state, state_size
 from vicuna_server.api.counting import counts_of
 from vicuna_server.api.delivery import Delivery
 from vicuna_server.api.engine_request import engine_request
@@ -73,11 +73,16 @@ class GenerationService:
         Raises:
             RequestError: as `read_body`.
         """
-        return await read_body(request, model, self.settings.max_body_bytes, self.settings.body_seconds)
+        size = state_size(request)
+        body, behind = await read_body(
+            request, model, self.settings.max_body_bytes, self.settings.body_seconds, behind=size
+        )
+        set_state(request, behind)
+        return body
 
-    def envelope(self, prefix: str) -> Envelope:
+    def envelope(self, prefix: str, request: Request) -> Envelope:
         """Return what all parts of a response have in common; its id is new, whatever the request's id is."""
-        return Envelope(f"{prefix}-{secrets.token_hex(12)}", self.settings.served_name)
+        return continuation_of(request).envelope(prefix, self.settings.served_name)
 
     def scope(self, request: Request) -> CacheScope:
         """Return whose keys and values in the cache a request may use."""
@@ -115,6 +120,7 @@ class GenerationService:
         if ceiling is None and not body.stream:
             ceiling = token_limit(count, max_tokens, logprobs, field)
         scope, limit = replace(self.scope(request), flex=body.flex), self.settings.max_stream_seconds
+        continuation, key = continuation_of(request), key_of(self.settings.artifact, self.engine)
         format_of_answer = await self.constrain(request, body, constraint)
         ready = [await self.engine.prepare(prompt, max_tokens, scope=scope) for prompt in prompts]
         generations: list[Generation] = []
@@ -133,12 +139,13 @@ class GenerationService:
                         constraint=format_of_answer,
                         shown=shown,
                     )
+                    wanted = continuation.prepared(wanted, self.engine, key, choices=count)
                     generations.append(await self.engine.submit(wanted))
         except BaseException:
             for generation in generations:
                 generation.cancel()
             raise
-        return Choices(generations, body.choices, counts_of(request))
+        return Choices(generations, body.choices, counts_of(request), continuation.state)
 
     async def constrain(
         self, request: Request, body: SamplingFields, constraint: Constraint | None

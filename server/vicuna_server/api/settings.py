@@ -32,6 +32,7 @@ class ServiceSettings:
         keepalive_seconds: A stream that is silent for so long gets an SSE comment.
         prefix_cache: Which requests share keys and values in the cache.
         kept_responses: How many responses of `/v1/responses` are kept, and for how long.
+        artifact: The id of what is served; empty: not known, so no other server goes on with a stream of this one.
         signatures: Checks each request's signature; None: requests need no signature.
     """
 
@@ -46,4 +47,5 @@ class ServiceSettings:
     keepalive_seconds: float = 15.0
     prefix_cache: PrefixCache = PER_KEY
     kept_responses: StoreLimits = field(default_factory=StoreLimits)
+    artifact: str = ""
     signatures: Check | None = None

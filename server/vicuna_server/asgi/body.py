@@ -19,22 +19,26 @@ connection, and the client would not get the response."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read_body(request: Request, model: type[Model], most: int, seconds: float) -> Model:
-    """Return the validated body.
+async def read_body(
+    request: Request, model: type[Model], most: int, seconds: float, *, behind: int = 0
+) -> tuple[Model, bytes]:
+    """Return the validated body, and what comes behind it.
 
     Args:
         request: Whose body is read.
         model: Validates the body.
         most: The largest body that is accepted, in bytes.
         seconds: Time for the body to arrive.
+        behind: So many bytes at the end are not the body's.
 
     Raises:
         RequestError: 400 for an invalid body, 408 for one that does not arrive in time, 413 for one that is too large.
     """
     check_encoding(request)
-    data = await read_bytes(request, most, seconds)
+    data = await read_bytes(request, most + behind, seconds)
+    end = max(0, len(data) - behind)
     try:
-        return model.model_validate_json(data)
+        return model.model_validate_json(data[:end] if behind else data), data[end:]
     except ValidationError as error:
         raise from_validation(error) from error
 

@@ -45,6 +45,7 @@ class Answer:
         # Letters decoded and letters shown; those between may still become part of a stop string.
         self._decoded = 0
         self._shown = 0
+        self._ids: tuple[int, ...] = ()  # of tokens that no chunk has named yet
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
 
     def push(self, token: int, now: float, logprob: TokenLogprob | None = None, *, last: bool = False) -> OutputChunk:
@@ -57,6 +58,7 @@ class Answer:
             last: Whether the answer is complete with it.
         """
         self.tokens += 1
+        self._ids = (token,)
         if token in self._eos:
             text = self._filter(self._detokenizer.push(token)) if self._include_stop else ""
             return self._chunk(text + self._rest(), now, "stop")
@@ -102,4 +104,5 @@ class Answer:
         shown: list[TokenLogprob] = []
         while self._logprobs and (whole or self._logprobs[0][0] < self._shown):
             shown.append(self._logprobs.popleft()[1])
-        return OutputChunk(text, self.tokens, finish_reason, tuple(shown), now)
+        ids, self._ids = self._ids, ()
+        return OutputChunk(text, self.tokens, finish_reason, tuple(shown), now, ids)

@@ -1,5 +1,6 @@
 """Conversations and texts to token ids, with the model's tokenizer and chat template."""
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
@@ -52,6 +53,8 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self.vocabulary = Vocabulary(tokenizer, vocabulary_size or len(tokenizer))
         self._longest = tokenizer.longest
+        written = f"{template}\n{tokenizer.chat_template}"
+        self.template_digest = hashlib.sha256(written.encode(errors="replace")).hexdigest()
         self.chats = template != NO_TEMPLATE
         self._chat_encoder = chat_encoder(tokenizer, template)
         self.chat_format = self._chat_encoder.chat_format

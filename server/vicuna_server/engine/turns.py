@@ -39,12 +39,12 @@ def give_way(
     They are of the caller that holds most, if it holds more than the one that waits; else what is `flex` of the same.
     """
     most = holds_too_many(held, waiting.caller)
-    if most is not None:
-        theirs = [one for one in running if scope(one).caller == most]
-        return [one for one in theirs if scope(one).flex] or theirs
-    if waiting.flex:
+    if most is None and waiting.flex:
         return []
-    return [one for one in running if scope(one).flex and scope(one).caller == waiting.caller]
+    whose = waiting.caller if most is None else most
+    theirs = [one for one in running if scope(one).caller == whose]
+    flex = [one for one in theirs if scope(one).flex]
+    return flex if most is None else flex or theirs
 
 
 def holds_too_many(held: Counter[str], caller: str) -> str | None:

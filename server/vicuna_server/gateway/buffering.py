@@ -4,13 +4,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["ALL_LARGE_EVENTS_BYTES", "LARGE_EVENT_BYTES", "Buffer", "BufferBudget"]
+__all__ = [
+    "ALL_LARGE_EVENTS_BYTES",
+    "ALL_STREAM_STATES_BYTES",
+    "LARGE_EVENT_BYTES",
+    "STREAM_STATE_BYTES",
+    "Buffer",
+    "BufferBudget",
+]
 
 BUFFER_BYTES = 2**20
 ALL_BUFFERS_BYTES = 32 * 2**20
 LARGE_EVENT_BYTES = 16 * 2**20
 """One event of a stream. The last of `/v1/responses` repeat the whole response, with what its request said."""
 ALL_LARGE_EVENTS_BYTES = 64 * 2**20
+STREAM_STATE_BYTES = 2**20
+"""Of one stream: the ids of its tokens, for 150 000 tokens or more."""
+ALL_STREAM_STATES_BYTES = 32 * 2**20
 
 
 class BufferBudget:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from vicuna_contract.names import COUNTS_COMMENT
+from vicuna_contract.stream_state import TOKENS_COMMENT
 from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.gateway.usage import last_usage
 from vicuna_server.protocol.counts import Counts, Used
@@ -31,6 +32,7 @@ class Frames:
     Args:
         on_usage: called with the counts that a comment states, or those of an event before any comment.
         grow: asked for so many bytes more for an event larger than 256 KiB; False: there is no room for it.
+        on_state: called with what a comment says, behind `COUNTS_COMMENT`, that states no counts.
 
     Attributes:
         done: whether `data: [DONE]` has arrived, which ends a stream; what follows it is dropped.
@@ -38,9 +40,13 @@ class Frames:
     """
 
     def __init__(
-        self, on_usage: Callable[[Used], None] = lambda _: None, grow: Callable[[int], bool] = lambda _: False
+        self,
+        on_usage: Callable[[Used], None] = lambda _: None,
+        grow: Callable[[int], bool] = lambda _: False,
+        on_state: Callable[[bytes], None] | None = None,
     ) -> None:
         self._on_usage = on_usage
+        self._on_state = on_state
         self._grow = grow
         self._room = MOST_FRAME_BYTES
         self._held = bytearray()
@@ -73,21 +79,31 @@ class Frames:
 
     def _without_own(self, frames: bytes) -> bytes:
         """Return the frames without comments for the gateway; a frame of nothing else is removed."""
-        last = b""
+        if self._on_state is not None and frames.startswith(TOKENS_COMMENT):  # nearly always one in front of an event
+            end = frames.find(b"\n\n")
+            said = frames[len(COUNTS_COMMENT) : max(end, 0)]
+            if said and b"\r" not in said and frames.find(COUNTS_COMMENT, end) < 0:
+                self._on_state(said)
+                return frames[end + 2 :]
+        counts = b""
 
         def take(own: re.Match[bytes]) -> bytes:
-            nonlocal last
-            last = own[0]
+            nonlocal counts
+            for line in own[0].splitlines():
+                said = line[len(COUNTS_COMMENT) :]
+                if said.startswith(b" "):
+                    counts = said
+                elif said and self._on_state is not None:
+                    self._on_state(said)
             start = own.start()
             if not own[1] or start == 0 or frames.endswith(_ENDS, 0, start):
                 return b""
             return frames[start - 1 : start]  # keeps the end of the line before: CR followed by LF would be one end
 
         left = _OWN.sub(take, frames)
-        line = last.rstrip(b"\r\n").rpartition(COUNTS_COMMENT)[2]
-        if counts := Counts.read(line):
-            self.counts = counts
-            self._on_usage(counts.used)
+        if counts and (stated := Counts.read(counts)):
+            self.counts = stated
+            self._on_usage(stated.used)
         return left
 
     def _complete(self, data: bytes) -> bytes:

@@ -44,14 +44,14 @@ class RequestMeter:
         """What all attempts have used; None where no server has said."""
         total: Used | None = None
         for each in self._attempts:
-            if each.used is not None:
+            if each.used is not None and not each.pending:
                 total = each.used if total is None else total.plus(each.used)
         return total
 
-    def begin(self, endpoint: Endpoint) -> "Attempt":
-        """Return an attempt at an endpoint, to be used as a context manager."""
+    def begin(self, endpoint: Endpoint, *, pending: bool = False) -> "Attempt":
+        """Return an attempt at an endpoint, to be used as a context manager; see `Attempt.pending`."""
         self._open += 1
-        self._attempts.append(Attempt(self, endpoint))
+        self._attempts.append(Attempt(self, endpoint, pending=pending))
         return self._attempts[-1]
 
     def close(self) -> None:
@@ -78,11 +78,14 @@ class Attempt:
         name: 32 hex digits, by which the server knows it.
         revision: of the server; empty: not known.
         used: tokens so far; None: the server has not said.
+        pending: whether it may yet count for an earlier attempt too, and is not counted meanwhile.
     """
 
-    def __init__(self, meter: RequestMeter, endpoint: Endpoint) -> None:
+    def __init__(self, meter: RequestMeter, endpoint: Endpoint, *, pending: bool = False) -> None:
+        self.pending = pending
         self._meter = meter
         self._over = False
+        self._kept = False
         self.endpoint = endpoint
         self.name = secrets.token_hex(16)
         self.revision = ""
@@ -92,14 +95,44 @@ class Attempt:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if not self._over:
+        self._count()
+        if not self._over and not self._kept:
             self._meter._on_unsettled(self)
+
+    def keep(self) -> None:
+        """Leave its counts open at its end, since another attempt may go on with its response."""
+        self._kept = True
+
+    def give_up(self) -> None:
+        """End it without another attempt that has gone on with its response."""
+        if self._kept and not self._over:
+            self._meter._on_unsettled(self)
+
+    def go_on(self, earlier: "Attempt") -> None:
+        """Count for an earlier attempt too, which was kept: what its server counted, this one's counts again."""
+        used, earlier.used = earlier.used, None
+        earlier.settle()
+        if used is not None:
+            self.record(used)
+        self._count()
 
     def record(self, used: Used) -> None:
         """Record what it has used so far; counts never decrease, and do not change once they are settled."""
         if not self._over:
             self.used = used if self.used is None else self.used.grown(used)
             self._meter._update()
+
+    def _count(self) -> None:
+        if self.pending:
+            self.pending = False
+            self._meter._update()
+
+    def complete(self, status: int, used: Used | None) -> None:
+        """Record the usage that a complete response states; a 5xx does not state all that was used."""
+        if used is not None:
+            self.record(used)
+        if status < 500:
+            self.settle()
 
     def settle(self) -> None:
         """Make its counts final: they are complete, or nobody knows the rest."""

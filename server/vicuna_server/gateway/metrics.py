@@ -57,7 +57,14 @@ class Metrics:
         self._first_byte = self._series.add(Children(first_byte, _ALL, len(_SECONDS) + 4))
         self._retries = self._counter("vicuna_gateway_retries", "Requests sent again to another endpoint", _NO_REVISION)
         self._broken = self._counter(
-            "vicuna_gateway_streams_broken", "Responses whose server was lost after the first byte", _ALL
+            "vicuna_gateway_streams_broken",
+            "Responses whose server was lost after the first byte, and which ended there",
+            _ALL,
+        )
+        self._continued = self._counter(
+            "vicuna_gateway_streams_continued",
+            "Streams whose server was lost, and which another one went on with",
+            _ALL,
         )
         in_flight = Gauge(
             "vicuna_gateway_requests_in_flight", "Requests under way", _NO_REVISION, registry=self._registry
@@ -127,6 +134,11 @@ class Metrics:
         """Count a response that broke off."""
         revision = self._series.revision(model, revision)
         self._series.child(self._broken, Labels(model, revision, key)).inc()
+
+    def continued(self, model: str, revision: str, key: str) -> None:
+        """Count a stream that a server of this revision goes on with."""
+        revision = self._series.revision(model, revision)
+        self._series.child(self._continued, Labels(model, revision, key)).inc()
 
     def render(self) -> bytes:
         """Return the exposition; it has the series of what is gone from the cluster once more."""

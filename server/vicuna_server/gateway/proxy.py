@@ -1,12 +1,12 @@
 """Forwards one request to an endpoint, and its response to the client, byte for byte.
 
 Nothing is sent to the client before the first byte of a response has arrived. Until then another endpoint can take the
-request. Afterwards, if the server is lost, the stream ends with an error event after the last whole frame.
+request. Afterwards, if the server is lost, another endpoint goes on with the stream where one can; else the stream ends
+with an error event after the last whole frame.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import aiohttp
@@ -18,25 +18,20 @@ from vicuna_server.asgi.sse import frame, while_connected
 from vicuna_server.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.accounting import Reservation
-from vicuna_server.gateway.buffering import BufferBudget
+from vicuna_server.gateway.buffering import Buffer, BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
+from vicuna_server.gateway.continued_stream import ContinuedStream
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.holders import RESPONSES_PATH, holders
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.request_record import RequestRecord
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
+from vicuna_server.gateway.stream_state import CONTINUED_PATHS
 from vicuna_server.gateway.upstream import Outgoing, Upstream
-from vicuna_server.gateway.upstream_errors import (
-    LOST_MESSAGE,
-    gateway_refused,
-    invalid,
-    no_response,
-    refused,
-)
-from vicuna_server.gateway.whole_response import pass_whole, small_response, to_the_end
-from vicuna_server.protocol.counts import Used
+from vicuna_server.gateway.upstream_errors import gateway_refused, invalid, lost_message, no_response, refused
+from vicuna_server.gateway.whole_response import pass_whole, refusal_of, small_response, to_the_end
 from vicuna_server.protocol.errors import error_body
 
 __all__ = ["Forward"]
@@ -65,6 +60,9 @@ class Forward(Response):
         self._record = RequestRecord(upstream.metrics, model, outgoing)
         ask = partial(upstream.usage_queries.ask, model)
         self._meter = RequestMeter(reservation, self._record.count, ask, lambda: self._record.log(self._meter.used))
+        goes_on = outgoing.streams and outgoing.path in CONTINUED_PATHS
+        buffer = Buffer(upstream.stream_states) if goes_on else None
+        self._stream = ContinuedStream(buffer, self._record, model.id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request; when the client disconnects, the connection to the server is closed at once."""
@@ -79,6 +77,7 @@ class Forward(Response):
             finally:
                 self._place.close()
                 self._record.end()
+                self._stream.close()
                 self._meter.close()
 
     async def _forward(self, client: Client) -> None:
@@ -97,22 +96,26 @@ class Forward(Response):
 
     async def _send(self, client: Client) -> None:
         tried: list[Endpoint] = []
+        lost: list[Endpoint] = []
         refusal: Response | None = None
+        under_way = self._upstream.demand.under_way
         while (endpoint := self._next(tried)) is not None:
-            if tried:
+            if tried and not client.started:
                 self._record.retried()
             tried.append(endpoint)
-            with self._sending(endpoint), self._meter.begin(endpoint) as attempt:
+            with (
+                self._upstream.balancer.sending(endpoint),
+                under_way(self._model.key),
+                self._meter.begin(endpoint, pending=client.started) as attempt,
+            ):
                 try:
                     refusal = await self._try(attempt, client)
                 except CONNECTION_LOST as error:
-                    if isinstance(error, NOT_SENT):
-                        attempt.settle()
-                    self._upstream.balancer.failed(endpoint)
-                    self._warn(endpoint, error)
-                    if client.started:
-                        await self._break_off(client, "upstream_lost", LOST_MESSAGE)
-                        return
+                    if self._on_lost(attempt, error):
+                        lost.append(endpoint)
+                        tried = list(lost)
+                    if client.started and not self._stream.may_go_on:
+                        break
                     continue
                 except BadResponseError as error:  # the model's other servers would send the same
                     self._warn(endpoint, error)
@@ -121,18 +124,27 @@ class Forward(Response):
                     return
             if refusal is None:
                 return
-        await client.respond(refusal or self._no_response(len(tried)))
+        await self._end(client, refusal, len(tried))
+
+    def _on_lost(self, attempt: Attempt, error: Exception) -> bool:
+        """Note that a server is lost; return whether the client got its response."""
+        if isinstance(error, NOT_SENT):
+            attempt.settle()
+        self._upstream.balancer.failed(attempt.endpoint)
+        self._warn(attempt.endpoint, error)
+        return self._stream.lost(attempt)
+
+    async def _end(self, client: Client, refusal: Response | None, attempts: int) -> None:
+        """End the request: no server responds, or goes on."""
+        if client.started:
+            await self._break_off(client, "upstream_lost", lost_message(self._stream.why_off))
+        else:
+            await client.respond(refusal or self._no_response(attempts))
 
     def _no_response(self, attempts: int) -> Response:
         # a model that sleeps has no server that keeps anything
         there = self._upstream.endpoints(self._model) or self._model.autoscaled
         return no_response(self._model, attempts, gone=bool(self._outgoing.continues and there))
-
-    @contextmanager
-    def _sending(self, endpoint: Endpoint) -> Iterator[None]:
-        """Count the request as under way."""
-        with self._upstream.balancer.sending(endpoint), self._upstream.demand.under_way(self._model.key):
-            yield
 
     def _next(self, tried: list[Endpoint]) -> Endpoint | None:
         """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""
@@ -141,6 +153,7 @@ class Forward(Response):
             endpoints = holders(endpoints, self._outgoing.continues)
         elif len(tried) >= self._upstream.settings.max_tries:
             return None
+        endpoints = self._stream.preferred(endpoints, tried)
         return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
 
     async def _try(self, attempt: Attempt, client: Client) -> Response | None:
@@ -149,19 +162,22 @@ class Forward(Response):
         Returns:
             The response of an endpoint that cannot take the request now; None when the client has its response.
         """
-        async with await self._upstream.post(self._model, attempt, self._outgoing) as response:
+        told = self._stream.told()
+        async with await self._upstream.post(self._model, attempt, self._outgoing, told) as response:
             if response.status < 500 and response.status != 200:
                 attempt.settle()  # a refused request uses no tokens
             if response.status == 401:
                 return gateway_refused(self._model, attempt.endpoint.url)
-            if response.status in TRY_ELSEWHERE or (self._outgoing.continues and response.status == 404):
-                return await self._refusal(response, attempt.endpoint.revision)
+            if self._asks_elsewhere(response.status, client):
+                refusal, revision = await refusal_of(response, self._model, attempt.endpoint.revision)
+                self._record.revision = revision or self._record.revision
+                return refusal
             head = read_head(response.status, response.headers, attempt.endpoint.revision)
             self._record.revision = attempt.revision = head.revision
             if head.is_stream:
                 large = self._upstream.large_events if self._outgoing.path == RESPONSES_PATH else BufferBudget(0)
                 with large.buffer() as buffer:
-                    frames = Frames(attempt.record, buffer.grow)
+                    frames = Frames(attempt.record, buffer.grow, self._stream.on_state)
                     return await self._pump(response.content, head, client, attempt, frames)
             await self._pass_whole(response.content, head, client, attempt)
         return None
@@ -170,27 +186,14 @@ class Forward(Response):
         self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt
     ) -> None:
         """Pass on a response that is no stream; a client that has the head of one gets it as an event."""
+        if client.started:
+            raise BadResponseError("a server of this model was to go on with a stream, and sent none")
         if not client.waits:
-            await pass_whole(
-                content, head, client, self._upstream.buffers, partial(_record_usage, attempt, head.status)
-            )
+            await pass_whole(content, head, client, self._upstream.buffers, partial(attempt.complete, head.status))
         elif head.status < 400:
             raise BadResponseError("the server of this model sent no stream, though one was asked for")
         else:
             await client.respond(await small_response(content, head) or refused(self._model, head.status))
-
-    async def _refusal(self, response: aiohttp.ClientResponse, revision: str) -> Response:
-        """Return what the client gets if no other server takes the request."""
-        status = response.status
-        try:
-            head = read_head(status, response.headers, revision)
-            refusal = await small_response(response.content, head)
-        except BadResponseError:
-            refusal = None
-        if refusal is None:
-            return refused(self._model, status)
-        self._record.revision = head.revision
-        return refusal
 
     async def _pump(
         self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt, frames: Frames
@@ -198,19 +201,26 @@ class Forward(Response):
         """Pass a stream on; the response of a server that cannot help now, where the first event is an error."""
         while not frames.done and (data := await content.readany()):
             if complete := frames.feed(data):
-                if not client.started:
+                if not self._stream.is_of(attempt):
                     if (refusal := refusal_in(complete)) is not None:
                         return refusal
-                    await client.start(head)
+                    await self._stream.begin(head, client, attempt)
                 await client.write(complete)
-        if not client.started:
-            await client.start(head)
+                self._stream.passed(complete)
+        if not self._stream.is_of(attempt):
+            await self._stream.begin(head, client, attempt)
         if frames.counts is None or frames.counts.final:
             attempt.settle()
         if frames.done:
             await to_the_end(content)
         await client.write(frames.rest(), more=False)
         return None
+
+    def _asks_elsewhere(self, status: int, client: Client) -> bool:
+        """Whether a response with this status means that another server is to be asked."""
+        if client.started:  # a server goes on, or refuses to
+            return status != 200
+        return status in TRY_ELSEWHERE or bool(self._outgoing.continues and status == 404)
 
     async def _give_up(self, client: Client, error: BadResponseError) -> None:
         if client.started:
@@ -231,11 +241,3 @@ class Forward(Response):
         """Log what a server did; its text is untrusted."""
         why = printable(str(error) or type(error).__name__, _MOST_OF_A_REASON)
         logger.warning("%s of %s: %s", endpoint.url, self._model.id, why)
-
-
-def _record_usage(attempt: Attempt, status: int, used: Used | None) -> None:
-    """Record the usage that a complete response states; a 5xx does not state all that was used."""
-    if used is not None:
-        attempt.record(used)
-    if status < 500:
-        attempt.settle()

@@ -29,6 +29,7 @@ class RequestRecord:
         self._model = model
         self._outgoing = outgoing
         self._broken = False
+        self._continued = 0
         self._seconds = 0.0
         self.status = 0
         self.revision = ""
@@ -47,6 +48,12 @@ class RequestRecord:
         """Count a response that breaks off, since its server was lost."""
         self._broken = True
         self._metrics.broke(self._model.id, self.revision, self._outgoing.key)
+
+    def continued(self, revision: str) -> None:
+        """Count a stream that another server, of this revision, goes on with."""
+        self.revision = revision
+        self._continued += 1
+        self._metrics.continued(self._model.id, revision, self._outgoing.key)
 
     def retried(self) -> None:
         """Count another attempt."""
@@ -67,7 +74,8 @@ class RequestRecord:
             "model": self._model.id,
         }
         line |= {"revision": self.revision, "key": outgoing.key, "status": self.status}
-        line |= {"seconds": round(self._seconds, 3), "broken": self._broken, "usage": used and _usage(used)}
+        line |= {"seconds": round(self._seconds, 3), "broken": self._broken}
+        line |= {"continued": self._continued, "usage": used and _usage(used)}
         _access.info("%s", json.dumps(line))
 
 

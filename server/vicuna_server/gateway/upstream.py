@@ -8,11 +8,17 @@ from io import BytesIO
 
 import aiohttp
 
-from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH
+from vicuna_contract.names import COUNTING_HEADER, COUNTS_PATH, STATE_HEADER
 from vicuna_server.gateway.accounting import accounting_of
 from vicuna_server.gateway.affinity import NONE, Affinity
 from vicuna_server.gateway.balancer import Balancer
-from vicuna_server.gateway.buffering import ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES, BufferBudget
+from vicuna_server.gateway.buffering import (
+    ALL_LARGE_EVENTS_BYTES,
+    ALL_STREAM_STATES_BYTES,
+    LARGE_EVENT_BYTES,
+    STREAM_STATE_BYTES,
+    BufferBudget,
+)
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.demand import DemandCounts
 from vicuna_server.gateway.holding import Holding
@@ -73,6 +79,7 @@ class Upstream:
         self.holding = Holding(catalogue, settings.hold_bounds, self.demand, metrics)
         self.buffers = BufferBudget()
         self.large_events = BufferBudget(ALL_LARGE_EVENTS_BYTES, LARGE_EVENT_BYTES)
+        self.stream_states = BufferBudget(ALL_STREAM_STATES_BYTES, STREAM_STATE_BYTES)
         self.accounting = accounting_of(None, Rates())
         self.usage_queries = UsageQueries(self.ask)
         self.session: aiohttp.ClientSession | None = None
@@ -93,19 +100,32 @@ class Upstream:
             max_headers=64,
         )
 
-    async def post(self, model: Model, attempt: Attempt, outgoing: "Outgoing") -> aiohttp.ClientResponse:
+    async def post(
+        self, model: Model, attempt: Attempt, outgoing: "Outgoing", state: bytes | None = None
+    ) -> aiohttp.ClientResponse:
         """Send a request; return when the head of the response has arrived. The caller closes the response.
+
+        Args:
+            model: whose server gets it.
+            attempt: at which server.
+            outgoing: the request.
+            state: what its stream has come to, empty at its beginning; None: no other server is to go on with it.
 
         Raises:
             aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
         assert self.session is not None  # noqa: S101  # requests come after `open`
         timeout = self.timeout(model, streams=outgoing.streams)
+        headers = [*signed(self.signer, model, outgoing.path, outgoing.headers), (COUNTING_HEADER, attempt.name)]
+        body = outgoing.body
+        if state is not None:
+            headers.append((STATE_HEADER, str(len(state))))
+            body += state
         async with asyncio.timeout(timeout.sock_read):  # a server may send any number of interim responses (1xx)
             return await self.session.post(
                 attempt.endpoint.url + outgoing.path,
-                data=outgoing.body if len(outgoing.body) <= _AT_ONCE else BytesIO(outgoing.body),
-                headers=[*signed(self.signer, model, outgoing.path, outgoing.headers), (COUNTING_HEADER, attempt.name)],
+                data=body if len(body) <= _AT_ONCE else BytesIO(body),
+                headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
             )

@@ -10,11 +10,21 @@ from vicuna_server.gateway.model import Model
 from vicuna_server.gateway.response_head import BadResponseError
 from vicuna_server.protocol.responses.ids import response_not_found
 
-__all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "no_response", "not_ready", "refused"]
+__all__ = ["LOST_MESSAGE", "gateway_refused", "invalid", "lost_message", "no_response", "not_ready", "refused"]
 
 logger = logging.getLogger(__name__)
 
 LOST_MESSAGE = "the connection to this model's server was lost before its response was complete; send the request again"
+
+
+def lost_message(why_off: str) -> str:
+    """Return what the client of a stream gets whose server was lost; `why_off`: why no other one could go on."""
+    if not why_off:
+        return LOST_MESSAGE
+    return (
+        "the connection to this model's server was lost before its response was complete, and no other server goes on "
+        f"with it, since {why_off}; send the request again"
+    )
 
 
 def not_ready(model: Model) -> OverloadedError:

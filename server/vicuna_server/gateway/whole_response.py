@@ -7,17 +7,19 @@ limited, for each response and for all. Beyond, a response is read from its serv
 import asyncio
 from collections.abc import Callable
 
-from aiohttp import StreamReader
+from aiohttp import ClientResponse, StreamReader
 from starlette.responses import Response
 
 from vicuna_server.connection_errors import CONNECTION_LOST
 from vicuna_server.gateway.buffering import Buffer, BufferBudget
 from vicuna_server.gateway.client import Client
-from vicuna_server.gateway.response_head import BadResponseError, ResponseHead
+from vicuna_server.gateway.model import Model
+from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, read_head
+from vicuna_server.gateway.upstream_errors import refused
 from vicuna_server.gateway.usage import UsageEnds
 from vicuna_server.protocol.counts import Used
 
-__all__ = ["pass_whole", "read_small", "small_response", "to_the_end"]
+__all__ = ["pass_whole", "read_small", "refusal_of", "small_response", "to_the_end"]
 
 MOST_BYTES = 2**30
 """The longest response. Our own servers stay below 64 MiB, so this ends only one that never ends by itself."""
@@ -25,6 +27,22 @@ END_SECONDS = 1.0
 """How long a server may take from the end of a stream to the end of its response."""
 REFUSAL_BYTES = 64 * 2**10
 """The longest body of a refusal that is passed on; those of our own servers are below 1 KiB."""
+
+
+async def refusal_of(response: ClientResponse, model: Model, revision: str) -> tuple[Response, str]:
+    """Return what the client gets if no other server takes the request, and the server's revision if it stated that.
+
+    Args:
+        response: of a server that refuses the request.
+        model: whose server it is.
+        revision: that it should have.
+    """
+    try:
+        head = read_head(response.status, response.headers, revision)
+        refusal = await small_response(response.content, head)
+    except BadResponseError:
+        refusal = None
+    return (refused(model, response.status), "") if refusal is None else (refusal, head.revision)
 
 
 async def pass_whole(

@@ -221,3 +221,28 @@ def test_comments_cost_time_in_proportion_to_their_bytes() -> None:
     for comment in (b": vicuna \n\n", b": vicuna {}\n", b"x: vicuna \n\n"):
         small = min(seconds(comment, 400) for _ in range(3))
         assert seconds(comment, 10_000) < 200 * max(small, 1e-5)
+
+
+PIECES = [
+    b": vicuna-tokens 1",
+    b": vicuna-tokens 22,3",
+    b": vicuna {}",
+    b"\n\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b"data: x",
+    b"x",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
+def test_the_short_way_of_a_comment_in_front_is_the_long_one(rest: bytes) -> None:
+    stream = b": vicuna-tokens 7" + rest
+    seen: list[bytes] = []
+    short, long = Frames(on_state=seen.append), Frames(on_state=seen.append)
+    passed = short.feed(stream)
+    count = len(seen)
+    behind = long.feed(b": hi\n\n" + stream)  # its first frame is another
+    assert behind.removeprefix(b": hi\n\n") == passed
+    assert seen[:count] == seen[count:]

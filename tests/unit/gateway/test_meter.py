@@ -118,3 +118,40 @@ async def test_questions_are_bounded_for_each_model_and_for_all(monkeypatch: pyt
     await queries.close()
     meter.close()
     assert recorder.closed == 1
+
+
+async def test_an_attempt_that_goes_on_with_another_ones_stream_counts_for_both() -> None:
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
+    with meter.begin(ONE) as first:
+        first.record(Used(5, 2))
+        first.keep()
+    assert recorder.asked == []  # its server is lost, and what it counted is counted again
+    with meter.begin(TWO, pending=True) as second:
+        second.record(Used(5, 1))
+        assert recorder.used == (5, 2)  # not the sum, while it is not known whether it goes on
+        second.go_on(first)
+        assert (second.used, recorder.used) == ((5, 2), (5, 2))
+        second.record(Used(5, 9))
+        second.settle()
+    first.give_up()  # harmless now
+    meter.close()
+    assert (recorder.used, meter.used) == ((5, 9), (5, 9))
+    assert (recorder.settled, recorder.asked, recorder.closed) == ([None, (5, 9)], [], 1)
+
+
+async def test_an_attempt_that_does_not_go_on_is_counted_by_itself() -> None:
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
+    with meter.begin(ONE) as first:
+        first.record(Used(5, 2))
+        first.keep()
+    with meter.begin(TWO, pending=True) as second:
+        second.record(Used(5, 0))
+        second.settle()
+    assert recorder.used == (10, 2)
+    first.give_up()
+    assert recorder.asked == [first]
+    first.settle()
+    meter.close()
+    assert recorder.closed == 1

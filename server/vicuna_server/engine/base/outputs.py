@@ -77,6 +77,7 @@ class OutputChunk:
         finish_reason: "stop" or "length" on the last chunk, else None.
         token_logprobs: Of the tokens whose text is shown with this chunk, if the request asked for them.
         at: When the engine made it, on the `time.monotonic` clock; for metrics.
+        ids: The tokens that it came from.
     """
 
     text: str
@@ -84,6 +85,7 @@ class OutputChunk:
     finish_reason: str | None = None
     token_logprobs: tuple[TokenLogprob, ...] = ()
     at: float = field(default=0.0, compare=False)
+    ids: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(slots=True)

@@ -44,6 +44,13 @@ class Engine(Protocol):
     def hung(self) -> bool:
         """Whether a call has been running for so long that only a new process helps."""
 
+    @property
+    def fingerprint(self) -> str:
+        """What two servers must have equal, besides the artifact, to go on with each other's answers; once loaded."""
+
+    def why_off(self, request: GenerationRequest) -> str:
+        """Return why another server cannot go on with the answer, a name from `WHY_OFF`; empty: it can."""
+
     async def load(self) -> None:
         """Load the model without blocking the event loop.
 
@@ -91,7 +98,7 @@ class Engine(Protocol):
 
         Raises:
             RequestError: The request does not fit the context, its messages cannot be rendered, or a token id
-                is not in the vocabulary.
+                is not in the vocabulary; 409: it cannot go on behind the tokens in `generated`.
             OverloadedError: As many requests are waiting as may wait.
         """
 

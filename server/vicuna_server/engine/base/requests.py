@@ -98,6 +98,7 @@ class GenerationRequest:
         scope: Which requests it may share keys and values with.
         constraint: What the answer's text may be; None: anything.
         ceiling: The most tokens to generate, also where `max_tokens` is None; None: no further limit.
+        generated: The answer's first tokens, which another server has generated: their chunks come first, and count.
     """
 
     prompt: PromptInput | PreparedPrompt
@@ -126,6 +127,7 @@ class GenerationRequest:
     scope: CacheScope = EVERYBODY
     constraint: Constraint | PreparedConstraint | None = None
     ceiling: int | None = None
+    generated: tuple[int, ...] = ()
 
     @property
     def format(self) -> Constraint | None:

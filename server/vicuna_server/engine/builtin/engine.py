@@ -20,13 +20,14 @@ from vicuna_server.engine import (
 from vicuna_server.engine.builtin.grammars import Grammars
 from vicuna_server.engine.builtin.loading import LoadedModel, load_model
 from vicuna_server.engine.builtin.prefix import SequenceTokens
-from vicuna_server.engine.builtin.requests import generating_sequence
+from vicuna_server.engine.builtin.requests import generating_sequence, recalled
 from vicuna_server.engine.builtin.scoring import Score, with_text
 from vicuna_server.engine.builtin.sequence import Embedded, Scored, Sequence
 from vicuna_server.engine.builtin.worker import Worker
 from vicuna_server.engine.encoding_thread import HUNG_SECONDS, EncodingThread
 from vicuna_server.engine.limits import Admission, answer_budget, check_embeddable, check_scored
 from vicuna_server.engine.prompt_desk import PromptDesk, own_copy
+from vicuna_server.engine.replay import deliver, never_off
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
@@ -49,6 +50,8 @@ class BuiltinEngine:
         loader: Loads the model, on the engine's thread.
         hung_seconds: How long encoding a prompt may take before the engine counts as hung.
     """
+
+    why_off = staticmethod(never_off)
 
     def __init__(
         self,
@@ -97,6 +100,12 @@ class BuiltinEngine:
         """Whether a prompt's encoding takes too long."""
         return self._encoding.hung
 
+    @property
+    def fingerprint(self) -> str:
+        """What decides about its tokens."""
+        loaded, kind = self.loaded, self._settings.quantization
+        return f"builtin {loaded.placement.dtype} {kind} {loaded.encoder.template_digest} {loaded.context_length}"
+
     async def load(self) -> None:
         """Start the engine's thread, which loads the model; see `Engine.load`."""
         settings = self._settings
@@ -132,6 +141,10 @@ class BuiltinEngine:
         if request.constraint is not None:
             follow = self._grammars.follow(await self.constrain(request.constraint, request.scope))
         sequence, generation = generating_sequence(loaded, request, ready, words, follow)
+        if known := request.generated:
+            replay = partial(recalled, sequence, known, loaded.encoder.vocabulary.size)
+            if deliver(await self._encoding.run(replay), generation):
+                return generation
         worker = self._running_worker
         generation.on_cancel = lambda: worker.cancel([sequence])
         self._admit(request.scope)  # the queue may have filled while this one was encoded

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Several
 
-from vicuna_server.engine import Generation, GenerationRequest, PreparedPrompt
+from vicuna_server.engine import Generation, GenerationRequest, OutputChunk, PreparedPrompt
 from vicuna_server.engine.builtin.forbidding import Forbidden
 from vicuna_server.engine.builtin.grammars import Follow
 from vicuna_server.engine.builtin.loading import LoadedModel
@@ -10,8 +10,9 @@ from vicuna_server.engine.builtin.prefix import SequenceTokens
 from vicuna_server.engine.builtin.sampling import Sampler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
 from vicuna_server.engine.prompt_desk import open_request
+from vicuna_server.engine.replay import replayed
 
-__all__ = ["generating_sequence"]
+__all__ = ["generating_sequence", "recalled"]
 
 
 def generating_sequence(
@@ -40,3 +41,30 @@ def generating_sequence(
     sampler = Sampler(request, opened.ids, forbidden, follow and follow(opened.ends))
     tokens = SequenceTokens(opened.ids, scope=request.scope)
     return Sequence(tokens, Answering(sampler, opened.answer, opened.generation, opened.budget)), opened.generation
+
+
+def recalled(sequence: Sequence, tokens: Several[int], size: int) -> list[OutputChunk]:
+    """Put a completion's first tokens, which another server has generated, behind a new sequence's prompt.
+
+    Args:
+        sequence: It generates text.
+        tokens: Their ids.
+        size: Ids below this are tokens.
+
+    Returns:
+        Their chunks; the last has a finish reason if the completion ends with it.
+
+    Raises:
+        RequestError: 409: an id is no token.
+    """
+    purpose = sequence.purpose
+    if not isinstance(purpose, Answering):
+        raise TypeError("the sequence generates nothing")
+    sampler = purpose.sampler
+
+    def recall(token: int) -> bool:
+        sampler.recall(token)
+        sequence.tokens.ids.append(token)
+        return sampler.complete
+
+    return replayed(tokens, size, purpose.answer, purpose.generation.submitted, recall)

@@ -69,6 +69,7 @@ class Sampler:
         self._shifted = bool(request.logit_bias or request.presence_penalty or request.frequency_penalty)
         self._seen = dict.fromkeys(prompt) if request.repetition_penalty != 1 else None
         self._counts: dict[int, int] = {}
+        self._recalled: list[int] = []
         # What the vocabulary's logits are shifted by, kept up to date token by token; made when its size is known.
         self._shift: Tensor | None = None
         self._penalized: Tensor | None = None
@@ -90,6 +91,8 @@ class Sampler:
                 self._shift = torch.zeros_like(logits)
                 for token, bias in self._request.logit_bias:
                     self._shift[token] += bias
+                for token in self._recalled:
+                    self._penalize(self._shift, token)
             logits += self._shift
         if self._seen is not None:
             if self._penalized is None:
@@ -115,11 +118,23 @@ class Sampler:
         if self.follower is not None:
             self.follower.note(token)
         if self._shift is not None:
-            first = token not in self._counts
-            self._counts[token] = self._counts.get(token, 0) + 1
-            self._shift[token] -= self._request.frequency_penalty + (self._request.presence_penalty if first else 0)
+            self._penalize(self._shift, token)
         if self._penalized is not None:
             self._penalized[token] = True
+
+    def recall(self, token: int) -> None:
+        """Note a token that another server has chosen, before any is chosen here; it takes a random number as there."""
+        if not self.greedy:
+            self._random.random()
+        if self._seen is not None:
+            self._seen[token] = None
+        self._recalled.append(token)
+        self.note(token)
+
+    def _penalize(self, shift: Tensor, token: int) -> None:
+        first = token not in self._counts
+        self._counts[token] = self._counts.get(token, 0) + 1
+        shift[token] -= self._request.frequency_penalty + (self._request.presence_penalty if first else 0)
 
     def _pick(self, weights: Tensor) -> int:
         """Draw an index in proportion to its weight: where a uniform number falls in the running sum."""

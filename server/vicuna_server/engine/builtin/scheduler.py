@@ -115,7 +115,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Admit waiting sequences by their turn; one that waits for another's prefix does not hold up the next."""
-        held = Counter(map(_caller, self.running))
+        held = Counter(_scope(one).caller for one in self.running)
         left = list(self.waiting)
         while (sequence := first_turn(left, _scope, held)) is not None:
             left.remove(sequence)
@@ -128,13 +128,14 @@ class Scheduler:
                 continue
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            held[_caller(sequence)] += 1
+            held[_scope(sequence).caller] += 1
             if not sequence.admitted:  # a preempted one is not counted again
                 sequence.admitted = True
-                self._stats.prefix_hit_tokens += sequence.tokens.computed
+                cached = min(sequence.tokens.computed, sequence.prompt_tokens)  # an answer may go on behind tokens
+                self._stats.prefix_hit_tokens += cached
                 self._stats.prompt_tokens += sequence.prompt_tokens
                 if isinstance(sequence.purpose, Answering):
-                    sequence.purpose.generation.cached_tokens = sequence.tokens.computed
+                    sequence.purpose.generation.cached_tokens = cached
                     sequence.purpose.generation.begun = True
 
     def _place(self, sequence: Sequence) -> Placing:
@@ -148,7 +149,7 @@ class Scheduler:
         if not candidates:
             return False
         longest = max(candidates, key=lambda one: len(one.tokens.ids))
-        held[_caller(longest)] -= 1
+        held[_scope(longest).caller] -= 1
         self._preempt(longest, keep=True)
         return True
 
@@ -223,10 +224,6 @@ class Scheduler:
 
 def _scope(sequence: Sequence) -> CacheScope:
     return sequence.tokens.scope
-
-
-def _caller(sequence: Sequence) -> str:
-    return _scope(sequence).caller
 
 
 def _due(members: list[tuple[Sequence, int]]) -> list[Due]:

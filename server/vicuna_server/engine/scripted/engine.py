@@ -30,6 +30,7 @@ from vicuna_server.engine.limits import (
     check_scored,
     no_chats,
 )
+from vicuna_server.engine.replay import deliver, never_off, replayed
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.scripted.run import Run, Shared
 from vicuna_server.engine.scripted.settings import ScriptedSettings
@@ -64,9 +65,12 @@ class ScriptedEngine:
     queue, cancelling, counters) behaves as in the built-in engine.
     """
 
+    why_off = staticmethod(never_off)
+
     def __init__(self, settings: ScriptedSettings, template: str = FROM_TOKENIZER, max_concurrency: int = 32) -> None:
         self.stats = EngineStats()
         self._settings = settings
+        self.fingerprint = f"scripted {settings.tokens} {template} {settings.context_length}"
         self.chats = template != NO_TEMPLATE
         self._template = get_template(template) if template in BUILT_IN_TEMPLATES else None
         self._admission = Admission(max_concurrency)
@@ -145,6 +149,8 @@ class ScriptedEngine:
             include_stop=request.include_stop,
         )
         generation = Generation(prompt_tokens)
+        if deliver(replayed(request.generated, eos + 1, answer, generation.submitted), generation):
+            return generation
         self._admission.take(request.scope.caller, generation)
         logprobs = None if request.logprobs is None else certain_logprobs(words, request.logprobs)
         pause = 1 / self._settings.tokens_per_second if self._settings.tokens_per_second else 0.0

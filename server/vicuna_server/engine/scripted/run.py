@@ -79,8 +79,9 @@ class Run:
                 stats.waiting -= 1
 
     async def _generate(self) -> None:
-        start = time.monotonic()
-        for index in count():
+        first = self.generation.tokens
+        start = time.monotonic() - first * self.pause
+        for index in count(first):
             # Paced by the clock, so that a late wake-up does not slow the rest of the stream.
             await asyncio.sleep(max(0.0, start + (index + 1) * self.pause - time.monotonic()))
             self.shared.stats.generated_tokens += 1

@@ -10,7 +10,7 @@ from vicuna_server.engine import GenerationRequest
 from vicuna_server.engine.scope import CacheScope
 from vicuna_server.errors import RequestError
 
-__all__ = ["COMPLETIONS_PATH", "check_supported", "generation_body", "probe_body", "scoring_body"]
+__all__ = ["COMPLETIONS_PATH", "check_supported", "generation_body", "probe_body", "scoring_body", "why_off"]
 
 COMPLETIONS_PATH = "/v1/completions"
 LEAST_TOP_P = 1e-6
@@ -34,6 +34,16 @@ def check_supported(request: GenerationRequest) -> None:
         )
 
 
+def why_off(request: GenerationRequest) -> str:
+    """Return why vLLM cannot go on behind tokens that it has as a prompt, a name from `WHY_OFF`; empty: it can."""
+    if request.seed is not None and request.temperature > 0:
+        return "seed"
+    if request.constraint is not None:
+        return "format"
+    counts = request.presence_penalty or request.frequency_penalty or request.bad_words
+    return "counting" if counts else ""
+
+
 def generation_body(
     request: GenerationRequest,
     prompt: Sequence[int],
@@ -46,18 +56,18 @@ def generation_body(
 
     Args:
         request: What is asked for.
-        prompt: Its token ids.
+        prompt: Its token ids, to which those in `request.generated` are added.
         ends: Ids that end the answer, all of them in the vocabulary.
-        budget: The most tokens of the answer.
+        budget: The most tokens of the whole answer.
         model: The name that vLLM serves the model by.
         grammar: What the answer's text may be, for vLLM's backend "guidance"; None: anything. At the grammar's end that
             backend allows the tokenizer's own end alone, which is one of `ends`.
     """
-    ids = sorted(ends)
+    ids, known = sorted(ends), len(request.generated)
     body: dict[str, object] = {
         "model": model,
-        "prompt": list(prompt),
-        "max_tokens": budget,
+        "prompt": [*prompt, *request.generated],
+        "max_tokens": budget - known,
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
@@ -71,7 +81,7 @@ def generation_body(
         "ignore_eos": True,
         "stop_token_ids": ids,
         # Besides these ends it also holds back the model's own, which an answer without any end may have within it.
-        "min_tokens": request.min_tokens if ids else 0,
+        "min_tokens": max(0, request.min_tokens - known) if ids else 0,
         **_salted(request.scope),
         **_structured(grammar),
     }

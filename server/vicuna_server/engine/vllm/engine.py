@@ -1,9 +1,9 @@
 """The engine in front of a vLLM server: prompts, limits, text and ends are ours, tokens come from there."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vicuna_server.constraints import Constraint
 from vicuna_server.engine import (
@@ -21,12 +21,13 @@ from vicuna_server.engine.encoding_thread import EncodingThread
 from vicuna_server.engine.grammar.compiling import ConstraintDesk
 from vicuna_server.engine.limits import Admission, answer_budget, check_scored
 from vicuna_server.engine.prompt_desk import PromptDesk, open_request, own_copy
+from vicuna_server.engine.replay import deliver, replayed
 from vicuna_server.engine.scope import EVERYBODY, CacheScope
 from vicuna_server.engine.settings import LoadSettings
 from vicuna_server.engine.stats import EngineStats
-from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body
+from vicuna_server.engine.vllm.completion import check_supported, generation_body, scoring_body, why_off
 from vicuna_server.engine.vllm.counters import cache_of, own_lines
-from vicuna_server.engine.vllm.in_flight import InFlight
+from vicuna_server.engine.vllm.in_flight import InFlight, both
 from vicuna_server.engine.vllm.prompts import ModelPrompts, load_prompts
 from vicuna_server.engine.vllm.request_queue import RequestQueue
 from vicuna_server.engine.vllm.run import Run, Shared
@@ -57,8 +58,11 @@ class VllmEngine:
         check: Of the folder's weights, which vLLM reads; None: none.
     """
 
+    why_off = staticmethod(why_off)
+
     def __init__(self, settings: LoadSettings, vllm: VllmSettings, check: WeightCheck | None = None) -> None:
         self.stats = EngineStats()
+        self.fingerprint = ""
         self._settings = settings
         self._check = check
         self._admission = Admission(settings.max_concurrency)
@@ -110,11 +114,13 @@ class VllmEngine:
         """Read the folder's small files and wait for vLLM, however long that takes; see `Engine.load`."""
         prompts = await asyncio.to_thread(load_prompts, self._settings)
         self._server.probe = (await self._encoding.run(partial(prompts.encoder.encode, "Hello"))).ids
-        await _both(self._checked(), self._server.watch.started())
+        await both(self._checked(), self._server.watch.started())
         self._watching = asyncio.create_task(self._server.watch.run())
         desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
         text = prompts.encoder.vocabulary.token_bytes
         shared = Shared(self._server.client, self.stats, self._queue, self._server.progress, text)
+        number = f"{self._settings.dtype} {self._settings.quantization}"
+        self.fingerprint = f"vllm {number} {prompts.encoder.template_digest} {self.context_length}"
         constraints = ConstraintDesk(lambda _, text: text, prompts.encoder.special_id)
         self._loaded = _Loaded(prompts, desk, shared, constraints)
 
@@ -144,6 +150,10 @@ class VllmEngine:
         if request.constraint is not None:
             grammar = str((await self.constrain(request.constraint, request.scope)).content)
         opened = open_request(request, ready, prompts.encoder, prompts.ends, self.context_length)
+        if known := request.generated:
+            replay = partial(replayed, known, prompts.encoder.vocabulary.size, opened.answer, ready.since)
+            if deliver(await self._encoding.run(replay), opened.generation):
+                return opened.generation
         self._admit(request.scope)  # others may have come while this one was encoded
         body = generation_body(request, opened.ids, opened.ends, opened.budget, self._server.served.name, grammar)
         run = Run(shared, opened.generation, opened.answer, body, request.scope)
@@ -230,13 +240,3 @@ class VllmEngine:
 
     def _hangs(self) -> None:
         self._in_flight.stop_all(EngineError("EngineHung", "the vllm engine hangs; send the request again"))
-
-
-async def _both(first: Coroutine[Any, Any, object], second: Coroutine[Any, Any, object]) -> None:
-    """Wait for both; what one raises ends the other."""
-    tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from vicuna_server.errors import VicunaError
 
-__all__ = ["InFlight"]
+__all__ = ["InFlight", "both"]
 
 Result = TypeVar("Result")
 
@@ -49,3 +49,13 @@ class InFlight:
             if reasons:
                 raise reasons[0] from None
             raise
+
+
+async def both(first: Coroutine[Any, Any, object], second: Coroutine[Any, Any, object]) -> None:
+    """Wait for both; what one raises ends the other."""
+    tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,96 @@
+"""The response that one client gets: from one server, or its stream from several in turn."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from vicuna_server.gateway.buffering import Buffer
+from vicuna_server.gateway.catalogue import Endpoint
+from vicuna_server.gateway.client import Client
+from vicuna_server.gateway.meter import Attempt
+from vicuna_server.gateway.request_record import RequestRecord
+from vicuna_server.gateway.response_head import ResponseHead
+from vicuna_server.gateway.stream_state import StreamState
+
+__all__ = ["ContinuedStream"]
+
+logger = logging.getLogger(__name__)
+
+
+class ContinuedStream:
+    """Knows whose response the client gets, and what the next server is told where that one is lost.
+
+    Args:
+        buffer: for the state; None: no other server is to go on.
+        record: of the request.
+        model: id of the model.
+    """
+
+    def __init__(self, buffer: Buffer | None, record: RequestRecord, model: str) -> None:
+        self._buffer = buffer
+        self._state = None if buffer is None else StreamState(buffer.grow)
+        self._record = record
+        self._model = model
+        self._current: Attempt | None = None
+
+    def is_of(self, attempt: Attempt) -> bool:
+        """Whether the client gets, or got last, what this attempt's server sends."""
+        return attempt is self._current
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another server can go on."""
+        return self._state is not None and self._state.lasting
+
+    @property
+    def why_off(self) -> str:
+        """Why none can, in words for the client; empty: it is not known."""
+        return "" if self._state is None else self._state.why_off
+
+    @property
+    def on_state(self) -> Callable[[bytes], None] | None:
+        """What takes in the server's comments about the state."""
+        return None if self._state is None else self._state.read
+
+    def told(self) -> bytes | None:
+        """Return what the next server is told of the state; None: nothing, and it is not asked for its own."""
+        if self._state is None:
+            return None
+        return b"" if self._current is None else self._state.written()
+
+    def preferred(self, endpoints: Sequence[Endpoint], tried: Collection[Endpoint]) -> Sequence[Endpoint]:
+        """Return the endpoints that most surely can go on, those of the lost server's revision; else all."""
+        if self._current is None:
+            return endpoints
+        revision = self._current.endpoint.revision
+        return [one for one in endpoints if one.revision == revision and one not in tried] or endpoints
+
+    async def begin(self, head: ResponseHead, client: Client, attempt: Attempt) -> None:
+        """Begin to pass a stream on, or go on with that of a server that was lost."""
+        earlier, self._current = self._current, attempt
+        if earlier is None:
+            await client.start(head)
+            return
+        attempt.go_on(earlier)
+        self._record.continued(head.revision)
+        events = 0 if self._state is None else self._state.events
+        logger.warning("%s goes on with a stream of %s after %d events", attempt.endpoint.url, self._model, events)
+
+    def passed(self, frames: bytes) -> None:
+        """Note whole frames that the client has got."""
+        if self._state is not None:
+            self._state.passed(frames)
+
+    def lost(self, attempt: Attempt) -> bool:
+        """Note that an attempt's server is lost; return whether the client got its response."""
+        if not self.is_of(attempt):
+            return False
+        if self.may_go_on:
+            attempt.keep()
+        return True
+
+    def close(self) -> None:
+        """End it: what is known of the state is dropped."""
+        if self._current is not None:
+            self._current.give_up()
+        if self._buffer is not None:
+            self._buffer.release()
