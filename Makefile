@@ -96,7 +96,7 @@ component: $(READY)  ## processes, HTTP and real weights on this machine
 test-clients: clients  ## clients of others against a server and a gateway, in the versions of their locks
 	$(call CLIENT_TESTS,$(CLIENTS))
 
-test-clients-full: clients  ## an agent's loop and a chat about documents of LangChain, on SmolLM2
+test-clients-full: clients  ## the same clients on SmolLM2; an agent's loop and a chat about documents of LangChain
 	$(call CLIENT_TESTS,$(CLIENTS),--trained,-m full)
 
 # Hashes pin all there is to install: nothing is resolved, and nothing compiled that no test imports.
@@ -188,9 +188,13 @@ e2e-release: $(READY) tools  ## the release in E2E_RELEASE from its registry on 
 	@test -n "$${E2E_RELEASE:-}" || { echo "e2e-release: set E2E_RELEASE to the folder of a release that is pushed" >&2; exit 64; }
 	$(PYTEST) tests/e2e/test_release.py -m e2e $(ARGS)
 
-e2e-full: $(READY) tools  ## the same with the long proofs
+# Both parts always run, and the failure of either is the target's.
+e2e-full: $(READY) tools  ## the same with the long proofs, and the answers of SmolLM2 under each schema
 	@test -n "$${KUBECONFIG:-}" || { echo "e2e-full: set KUBECONFIG to the cluster to use" >&2; exit 64; }
-	$(PYTEST) tests/e2e -m e2e $(ARGS)
+	status=0; \
+	$(PYTEST) tests/e2e -m e2e $(ARGS) || status=1; \
+	$(PYTEST) tests/component/test_serve_model.py -m full || status=1; \
+	exit $$status
 
 chart-lint: $(READY) tools  ## helm lint --strict
 	helm lint --strict charts/vicuna-operator

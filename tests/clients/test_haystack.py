@@ -10,7 +10,7 @@ from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage
 from haystack.tools import create_tool_from_function
 from haystack.utils import Secret
-from weather import QUESTION, City, weather
+from weather import BRIEF, QUESTION, ROOM, City, weather
 
 ASKED = [ChatMessage.from_user("Hi")]
 
@@ -21,7 +21,7 @@ def generator(base_url: str, model: str, **options: Any) -> OpenAIChatGenerator:
         model=model,
         api_base_url=base_url,
         max_retries=0,
-        **{"generation_kwargs": {"max_tokens": 8, "temperature": 0}, **options},
+        **{"generation_kwargs": BRIEF, **options},
     )
 
 
@@ -33,26 +33,33 @@ def test_chat_stream_and_usage(base_url: str, model: str) -> None:
     assert whole.meta["usage"]["completion_tokens"] == 8
 
 
-def test_embeddings(base_url: str, model: str) -> None:
-    embedder = OpenAITextEmbedder(api_key=Secret.from_token("none"), model=model, api_base_url=base_url)
-    assert len(embedder.run("hi")["embedding"]) == 32
+def test_embeddings(speaker: Served) -> None:
+    place = {"model": speaker.model, "api_base_url": speaker.base_url}
+    embedder = OpenAITextEmbedder(api_key=Secret.from_token("none"), **place)
+    assert len(embedder.run("hi")["embedding"]) == speaker.dimensions
 
 
-def test_a_tool_and_its_result(scripted: Served) -> None:
-    subject = generator(*scripted, tools=[create_tool_from_function(weather)], generation_kwargs={})
+def test_a_tool_and_its_result(actor: Served) -> None:
+    tools = [create_tool_from_function(weather)]
+
+    def subject(**options: Any) -> OpenAIChatGenerator:
+        return generator(actor.base_url, actor.model, tools=tools, generation_kwargs={**ROOM, **options})
+
+    first = subject(**actor.first)
     asked = ChatMessage.from_user(QUESTION)
-    (called,) = subject.run([asked])["replies"]
+    (called,) = first.run([asked])["replies"]
     (call,) = called.tool_calls
     assert call.tool_name == "weather"
-    (streamed,) = subject.run([asked], streaming_callback=lambda _: None)["replies"]
+    (streamed,) = first.run([asked], streaming_callback=lambda _: None)["replies"]
     assert streamed.tool_calls[0].arguments == call.arguments
     result = ChatMessage.from_tool(weather(**call.arguments), origin=call)
-    (answer,) = subject.run([asked, called, result])["replies"]
+    (answer,) = subject().run([asked, called, result])["replies"]
     assert "sunny" in answer.text
 
 
-def test_answers_of_a_schema(scripted: Served) -> None:
-    (answer,) = generator(*scripted, generation_kwargs={"response_format": City}).run(ASKED)["replies"]
+def test_answers_of_a_schema(actor: Served) -> None:
+    options = {**ROOM, "response_format": City}
+    (answer,) = generator(actor.base_url, actor.model, generation_kwargs=options).run(ASKED)["replies"]
     assert City.model_validate_json(answer.text)
 
 

@@ -6,7 +6,7 @@ SmolLM2 is small, so what it says is judged by its form.
 from typing import Any, Literal
 
 import pytest
-from conftest import Served
+from conftest import TRAINED, Served
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
@@ -15,7 +15,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, Field, SecretStr
 
-pytestmark = pytest.mark.full
+pytestmark = pytest.mark.parametrize("actor", [TRAINED], indirect=True)
 
 NO_KEY = SecretStr("none")
 NOTES = [
@@ -46,14 +46,14 @@ class Reason(BaseModel):
 
 
 @pytest.fixture(params=[False, True], ids=["chat", "responses"])
-def chat(trained: Served, request: pytest.FixtureRequest) -> ChatOpenAI:
-    place = {"model": trained.model, "base_url": trained.base_url, "api_key": NO_KEY}
+def chat(actor: Served, request: pytest.FixtureRequest) -> ChatOpenAI:
+    place = {"model": actor.model, "base_url": actor.base_url, "api_key": NO_KEY}
     return ChatOpenAI(**place, temperature=0, max_tokens=160, max_retries=0, use_responses_api=request.param)
 
 
 @pytest.fixture
-def store(trained: Served) -> InMemoryVectorStore:
-    place = {"model": trained.model, "base_url": trained.base_url, "api_key": NO_KEY}
+def store(actor: Served) -> InMemoryVectorStore:
+    place = {"model": actor.model, "base_url": actor.base_url, "api_key": NO_KEY}
     made = InMemoryVectorStore(OpenAIEmbeddings(**place, check_embedding_ctx_length=False, max_retries=0))
     made.add_documents([Document(note, metadata={"place": place}) for place, note in enumerate(NOTES)])
     return made

@@ -31,19 +31,21 @@ def test_text_and_stream(base_url: str, model: str, is_chat_model: bool) -> None
     assert "".join(piece.delta or "" for piece in subject.stream_complete("Hi")) == whole
 
 
-def test_embeddings(base_url: str, model: str) -> None:
-    embedder = OpenAIEmbedding(model_name=model, api_base=base_url, api_key="none", max_retries=0)
-    assert [len(one) for one in embedder.get_text_embedding_batch(["a", "b"])] == [32, 32]
+def test_embeddings(speaker: Served) -> None:
+    place = {"model_name": speaker.model, "api_base": speaker.base_url}
+    embedder = OpenAIEmbedding(**place, api_key="none", max_retries=0)
+    assert [len(one) for one in embedder.get_text_embedding_batch(["a", "b"])] == [speaker.dimensions] * 2
 
 
-def test_a_tool_and_its_result(scripted: Served) -> None:
-    subject = llm(*scripted, max_tokens=200)
+def test_a_tool_and_its_result(actor: Served) -> None:
+    subject = llm(actor.base_url, actor.model, max_tokens=200)
+    first = {"tool_required": actor.first["tool_choice"] == "required"}
     tool = FunctionTool.from_defaults(fn=weather)
     asked = ChatMessage(role="user", content=QUESTION)
-    called = subject.chat_with_tools([tool], user_msg=asked)
+    called = subject.chat_with_tools([tool], user_msg=asked, **first)
     (call,) = subject.get_tool_calls_from_response(called)
     assert (call.tool_name, set(call.tool_kwargs)) == ("weather", {"city"})
-    *_, last = subject.stream_chat_with_tools([tool], user_msg=asked)
+    *_, last = subject.stream_chat_with_tools([tool], user_msg=asked, **first)
     assert subject.get_tool_calls_from_response(last)[0].tool_kwargs == call.tool_kwargs
     content = str(tool.call(**call.tool_kwargs))
     result = ChatMessage(role="tool", content=content, additional_kwargs={"tool_call_id": call.tool_id})
@@ -51,8 +53,9 @@ def test_a_tool_and_its_result(scripted: Served) -> None:
     assert "sunny" in str(answer.message.content)
 
 
-def test_objects(scripted: Served) -> None:
-    assert isinstance(llm(*scripted, max_tokens=200).as_structured_llm(City).complete("Capital?").raw, City)
+def test_objects(actor: Served) -> None:
+    subject = llm(actor.base_url, actor.model, max_tokens=200).as_structured_llm(City)
+    assert isinstance(subject.complete("Capital?").raw, City)
 
 
 def test_errors_are_those_of_the_official_client(base_url: str) -> None:

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import Served
+from conftest import RANDOM, SCRIPTED, Served
 from llm.cli import cli
 from weather import QUESTION, City
+
+pytestmark = [RANDOM, SCRIPTED]
 
 FUNCTION = "def weather(city: str) -> str:\n    return 'sunny'\n"
 
 
 @pytest.fixture(autouse=True)
-def told(base_url: str, model: str, scripted: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def told(base_url: str, model: str, actor: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         {"model_id": "ours", "model_name": model, "api_base": base_url, "can_stream": True},
-        {"model_id": "actor", "model_name": scripted.model, "api_base": scripted.base_url},
+        {"model_id": "actor", "model_name": actor.model, "api_base": actor.base_url},
     ]
     entries[1] |= {"supports_schema": True, "supports_tools": True}
     (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(entries))  # JSON is YAML

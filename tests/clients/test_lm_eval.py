@@ -5,9 +5,12 @@ import os
 from typing import Any
 
 import pytest
+from conftest import RANDOM
 from lm_eval.api.instance import Instance
 from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+
+pytestmark = RANDOM
 
 STOPS = ["\n", "Q:", "A:", "</s>", "<|im_end|>", "Question:"]
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import httpx
-from conftest import Served
+from conftest import SCRIPTED, Served
 from weather import SCHEMA, TOOL, weather
 
 PLAN: dict[str, Any] = {
@@ -19,15 +19,16 @@ PLAN: dict[str, Any] = {
 FINISH: Any = {"type": "function", "function": {"name": "finish", "parameters": SCHEMA}}
 
 
-def test_plan_call_read_answer(scripted: Served) -> None:
+@SCRIPTED
+def test_plan_call_read_answer(actor: Served) -> None:
     history: list[Any] = [
         {"role": "system", "content": "You are an agent. Plan first, then use a command at a time."},
         {"role": "user", "content": "Tell me how it is outside in Paris."},
     ]
-    with httpx.Client(base_url=scripted.base_url, timeout=60) as http:
+    with httpx.Client(base_url=actor.base_url, timeout=60) as http:
 
         def ask(**options: Any) -> Any:
-            sent = http.post("/chat/completions", json={"model": scripted.model, "messages": history, **options})
+            sent = http.post("/chat/completions", json={"model": actor.model, "messages": history, **options})
             assert sent.status_code == 200, sent.text
             history.append(sent.json()["choices"][0]["message"])
             return history[-1]

@@ -1,5 +1,6 @@
 """The clients of npm: the tests of `node/`, each file run by node's own runner."""
 
+import json
 import os
 import re
 import shutil
@@ -25,9 +26,16 @@ WHY_NOT = _why_not()
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+@pytest.mark.parametrize(
+    ("speaker", "actor"),
+    [("tiny", "scripted"), pytest.param("trained", "trained", marks=pytest.mark.full)],
+    ids=["stand-ins", "trained"],
+    indirect=True,
+)
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.mjs")), ids=lambda file: file.name)
-def test_file(scripted: Served, base_url: str, file: Path) -> None:
-    environment = {**os.environ, "VICUNA_BASE_URL": base_url, "VICUNA_SCRIPTED_BASE_URL": scripted.base_url}
+def test_file(speaker: Served, actor: Served, file: Path) -> None:
+    served = {"speaker": speaker._asdict(), "actor": actor._asdict()}
+    environment = {**os.environ, "VICUNA_SERVED": json.dumps(served)}
     words = [NODE or "node", "--test", "--test-reporter=spec", str(file)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,14 +5,15 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Served
+from conftest import SCRIPTED, Served
 from pydantic import BaseModel
-from weather import BOTH, QUESTION, SCHEMA, TOOL, City
+from weather import BOTH, QUESTION, ROOM, SCHEMA, TOOL, City, Place
 
 ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
 GREETED: list[Any] = [{"role": "user", "content": "Hello"}]
 CLOCK: Any = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
 NAMED: Any = {"type": "function", "function": {"name": "clock"}}
+LONG: Any = {"max_output_tokens": 200, "temperature": 0}
 FLAT: Any = {"type": "function", "name": "weather", "strict": True, "parameters": SCHEMA}
 FLAT_CLOCK: Any = {"type": "function", "name": "clock", "parameters": {"type": "object", "properties": {}}}
 
@@ -20,57 +21,68 @@ FLAT_CLOCK: Any = {"type": "function", "name": "clock", "parameters": {"type": "
 class Arguments(BaseModel):
     """Of the tool."""
 
-    city: str
+    city: Place
 
 
 @pytest.fixture
-def client(scripted: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=scripted.base_url, api_key="none", max_retries=0, timeout=60)
+def client(actor: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=actor.base_url, api_key="none", max_retries=0, timeout=60)
 
 
 @pytest.fixture
-def ask(client: openai.OpenAI, scripted: Served) -> Any:
+def ask(client: openai.OpenAI, actor: Served) -> Any:
     def ask(messages: list[Any] = ASKED, **options: Any) -> Any:
-        options = {"tools": [TOOL, CLOCK], **options}
-        return client.chat.completions.create(model=scripted.model, messages=messages, **options).choices[0]
+        options = {"tools": [TOOL, CLOCK], **ROOM, **options}
+        return client.chat.completions.create(model=actor.model, messages=messages, **options).choices[0]
 
     return ask
 
 
 @pytest.mark.parametrize(
-    ("messages", "choice", "called"),
+    ("messages", "choice", "allowed"),
     [
-        (ASKED, "auto", ["weather"]),
-        (GREETED, "auto", []),
-        (ASKED, "none", []),
-        (GREETED, "required", ["weather"]),
+        (ASKED, "auto", ["weather", "clock", None]),
+        (GREETED, "auto", [None, "weather", "clock"]),
+        (ASKED, openai.omit, ["weather", "clock", None]),
+        (ASKED, "none", [None]),
+        (GREETED, "required", ["weather", "clock"]),
         (ASKED, NAMED, ["clock"]),
     ],
-    ids=["auto", "auto-text", "none", "required", "named"],
+    ids=["auto", "auto-text", "unsaid", "none", "required", "named"],
 )
-def test_the_choice_decides_what_is_called(ask: Any, messages: list[Any], choice: Any, called: list[str]) -> None:
+def test_the_choice_decides_what_is_called(
+    ask: Any, actor: Served, messages: list[Any], choice: Any, allowed: list[str | None]
+) -> None:
     answer = ask(messages, tool_choice=choice, parallel_tool_calls=False)
-    assert [call.function.name for call in answer.message.tool_calls or ()] == called
-    assert answer.finish_reason == ("tool_calls" if called else "stop")
+    calls = answer.message.tool_calls
+    (called,) = [call.function.name for call in calls] if calls else [None]
+    stand_in = actor.model == "scripted"
+    assert called in (allowed[:1] if stand_in else allowed)
+    ends = {"tool_calls"} if called else {"stop"} if stand_in else {"stop", "length"}  # SmolLM2 may go on with a text
+    assert answer.finish_reason in ends
     assert (answer.message.content is None) == bool(called)
 
 
-def test_calls_come_in_pieces_as_they_come_whole(client: openai.OpenAI, scripted: Served, ask: Any) -> None:
-    (whole,) = ask().message.tool_calls
-    with client.chat.completions.stream(model=scripted.model, messages=ASKED, tools=[TOOL, CLOCK]) as stream:
+def test_calls_come_in_pieces_as_they_come_whole(client: openai.OpenAI, actor: Served, ask: Any) -> None:
+    choice: Any = {**actor.first, **ROOM}
+    (whole,) = ask(**choice).message.tool_calls
+    with client.chat.completions.stream(model=actor.model, messages=ASKED, tools=[TOOL, CLOCK], **choice) as stream:
         events = list(stream)
         (call,) = stream.get_final_completion().choices[0].message.tool_calls or ()
     told = [event.arguments_delta for event in events if event.type == "tool_calls.function.arguments.delta"]
     assert "".join(told) == call.function.arguments == whole.function.arguments
-    assert Arguments.model_validate(call.function.parsed_arguments) == Arguments.model_validate_json("".join(told))
+    assert call.function.name == whole.function.name
+    if call.function.name == "weather":
+        assert Arguments.model_validate(call.function.parsed_arguments) == Arguments.model_validate_json("".join(told))
     assert call.id.startswith("call_")
     assert call.id != whole.id
 
 
-def test_two_calls_of_one_answer(client: openai.OpenAI, scripted: Served, ask: Any) -> None:
+@SCRIPTED
+def test_two_calls_of_one_answer(client: openai.OpenAI, actor: Served, ask: Any) -> None:
     question: list[Any] = [{"role": "user", "content": BOTH}]
     whole = ask(question).message.tool_calls
-    with client.chat.completions.stream(model=scripted.model, messages=question, tools=[CLOCK, TOOL]) as stream:
+    with client.chat.completions.stream(model=actor.model, messages=question, tools=[CLOCK, TOOL]) as stream:
         done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
         streamed = stream.get_final_completion().choices[0].message.tool_calls or ()
     for calls in (whole, streamed, done):
@@ -83,8 +95,9 @@ def test_two_calls_of_one_answer(client: openai.OpenAI, scripted: Served, ask: A
     assert one.function.name == "weather"
 
 
-def test_two_calls_of_one_response(client: openai.OpenAI, scripted: Served) -> None:
-    fields: Any = {"model": scripted.model, "input": BOTH, "tools": [FLAT_CLOCK, FLAT]}
+@SCRIPTED
+def test_two_calls_of_one_response(client: openai.OpenAI, actor: Served) -> None:
+    fields: Any = {"model": actor.model, "input": BOTH, "tools": [FLAT_CLOCK, FLAT]}
     whole = client.responses.create(**fields).output
     with client.responses.stream(**fields) as stream:
         places = [event.output_index for event in stream if event.type == "response.output_item.done"]
@@ -97,15 +110,16 @@ def test_two_calls_of_one_response(client: openai.OpenAI, scripted: Served) -> N
     assert len({ident for item in (*whole, *streamed) for ident in (item.id, getattr(item, "call_id", None))}) == 8
 
 
-def test_a_pydantic_tool_is_parsed(client: openai.OpenAI, scripted: Served) -> None:
+def test_a_pydantic_tool_is_parsed(client: openai.OpenAI, actor: Served) -> None:
     tool: Any = openai.pydantic_function_tool(Arguments, name="weather")
-    answer = client.chat.completions.parse(model=scripted.model, messages=ASKED, tools=[tool])
+    call: Any = {"model": actor.model, "messages": ASKED, "tools": [tool], **actor.first, **ROOM}
+    answer = client.chat.completions.parse(**call)
     (call,) = answer.choices[0].message.tool_calls or ()
     assert isinstance(call.function.parsed_arguments, Arguments)
 
 
-def test_a_result_is_answered(ask: Any) -> None:
-    called = ask().message
+def test_a_result_is_answered(ask: Any, actor: Served) -> None:
+    called = ask(**actor.first).message
     (call,) = called.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
     answer = ask([*ASKED, called.model_dump(exclude_none=True), result])
@@ -113,8 +127,8 @@ def test_a_result_is_answered(ask: Any) -> None:
     assert "sunny" in answer.message.content
 
 
-def test_answers_of_a_schema(client: openai.OpenAI, scripted: Served) -> None:
-    call: Any = {"model": scripted.model, "messages": GREETED, "response_format": City}
+def test_answers_of_a_schema(client: openai.OpenAI, actor: Served) -> None:
+    call: Any = {"model": actor.model, "messages": GREETED, "response_format": City, **ROOM}
     whole = client.chat.completions.parse(**call).choices[0].message
     assert isinstance(whole.parsed, City)
     with client.chat.completions.stream(**call) as stream:
@@ -127,7 +141,7 @@ def test_a_json_object(ask: Any) -> None:
     assert isinstance(json.loads(answer.message.content), dict)
 
 
-def test_the_random_model_keeps_to_a_choice(base_url: str, model: str) -> None:
+def test_a_choice_is_kept_to(base_url: str, model: str) -> None:
     client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
     call: Any = {"model": model, "messages": GREETED, "max_tokens": 16, "temperature": 1}
     for field in ({"structured_outputs": {"choice": ["yes", "no"]}}, {"guided_choice": ["yes", "no"]}):
@@ -136,7 +150,7 @@ def test_the_random_model_keeps_to_a_choice(base_url: str, model: str) -> None:
         assert answer.finish_reason == "stop"
 
 
-def test_the_random_model_makes_a_call_of_the_schema(base_url: str, model: str) -> None:
+def test_a_call_is_of_the_schema(base_url: str, model: str) -> None:
     client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0)
     place = {"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}}, "required": ["city"]}
     tool: Any = {"type": "function", "function": {"name": "weather", "parameters": place}}
@@ -155,9 +169,9 @@ def test_what_no_engine_can_keep_is_refused_by_its_place(ask: Any) -> None:
         ask(GREETED, tools=openai.omit, response_format=form)
 
 
-def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, scripted: Served) -> None:
-    fields: Any = {"model": scripted.model, "tools": [FLAT]}
-    with client.responses.stream(**fields, input=QUESTION) as stream:
+def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, actor: Served) -> None:
+    fields: Any = {"model": actor.model, "tools": [FLAT], **LONG}
+    with client.responses.stream(**fields, input=QUESTION, **actor.first) as stream:
         told = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
         (call,) = stream.get_final_response().output
     assert call.type == "function_call"
@@ -170,8 +184,11 @@ def test_responses_with_a_tool_and_its_result(client: openai.OpenAI, scripted: S
     assert answer.status == "completed"
 
 
-def test_responses_of_a_schema_beside_tools(client: openai.OpenAI, scripted: Served) -> None:
-    fields: Any = {"model": scripted.model, "input": "Hello", "text_format": City, "tools": [FLAT]}
+@pytest.mark.parametrize("more", [{}, {"tools": [FLAT]}], ids=["alone", "beside tools"])
+def test_responses_of_a_schema(client: openai.OpenAI, actor: Served, more: Any) -> None:
+    fields: Any = {"model": actor.model, "input": "Hello", "text_format": City, **LONG, **more}
+    if more and actor.model == "trained":
+        fields["tool_choice"] = "none"  # SmolLM2 calls wherever it may
     whole = client.responses.parse(**fields)
     assert isinstance(whole.output_parsed, City)
     with client.responses.stream(**fields) as stream:

@@ -7,7 +7,7 @@ import openai
 import outlines
 import pytest
 from conftest import Served
-from weather import City
+from weather import BRIEF, ROOM, City
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def _client(base_url: str) -> openai.OpenAI:
 @pytest.mark.parametrize("dialect", [outlines.from_openai, outlines.from_vllm], ids=["openai", "vllm"])
 def test_text_and_stream(client: openai.OpenAI, model: str, dialect: Any) -> None:
     subject = dialect(client, model)
-    whole = subject("Hi", max_tokens=8, temperature=0)
-    assert "".join(subject.stream("Hi", max_tokens=8, temperature=0)) == whole
+    whole = subject("Hi", **BRIEF)
+    assert "".join(subject.stream("Hi", **BRIEF)) == whole
 
 
 @pytest.mark.parametrize("dialect", [outlines.from_openai, outlines.from_vllm], ids=["openai", "vllm"])
-def test_answers_of_a_schema(scripted: Served, dialect: Any) -> None:
-    subject = dialect(_client(scripted.base_url), scripted.model)
-    assert City.model_validate_json(subject("The capital?", City))
-    assert City.model_validate_json("".join(subject.stream("The capital?", City)))
+def test_answers_of_a_schema(actor: Served, dialect: Any) -> None:
+    subject = dialect(_client(actor.base_url), actor.model)
+    assert City.model_validate_json(subject("The capital?", City, **ROOM))
+    assert City.model_validate_json("".join(subject.stream("The capital?", City, **ROOM)))
 
 
-def test_forms_of_the_random_model(client: openai.OpenAI, model: str) -> None:
+def test_a_choice_and_a_regular_expression(client: openai.OpenAI, model: str) -> None:
     subject = outlines.from_vllm(client, model)
     assert subject("Yes or no?", Literal["yes", "no"], max_tokens=8) in {"yes", "no"}
     assert re.fullmatch("[0-9]{4}", subject("Which year?", outlines.types.Regex("[0-9]{4}"), max_tokens=8))

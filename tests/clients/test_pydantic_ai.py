@@ -4,15 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import Served
+from conftest import SCRIPTED, Served
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, PromptedOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from weather import QUESTION, City, weather
-
-BRIEF: Any = {"max_tokens": 8, "temperature": 0}
+from weather import BRIEF, QUESTION, ROOM, City, weather
 
 
 class Town(BaseModel):
@@ -43,8 +41,8 @@ def test_text_stream_and_usage(base_url: str, model: str) -> None:
     [(City, City), (NativeOutput(City), City), (PromptedOutput(Town), Town)],
     ids=["tool", "native", "prompted"],
 )
-def test_objects(scripted: Served, output: Any, kind: type[BaseModel]) -> None:
-    subject = agent(*scripted, output_type=output, retries=0, model_settings=None)
+def test_objects(actor: Served, output: Any, kind: type[BaseModel]) -> None:
+    subject = agent(actor.base_url, actor.model, output_type=output, retries=0, model_settings=ROOM)
     assert isinstance(subject.run_sync("Capital?").output, kind)
 
     async def streamed() -> Any:
@@ -54,8 +52,9 @@ def test_objects(scripted: Served, output: Any, kind: type[BaseModel]) -> None:
     assert isinstance(asyncio.run(streamed()), kind)
 
 
-def test_a_tool_is_run_and_its_result_answered(scripted: Served) -> None:
-    done = agent(*scripted, tools=[weather], retries=0, model_settings=None).run_sync(QUESTION)
+@SCRIPTED
+def test_a_tool_is_run_and_its_result_answered(actor: Served) -> None:
+    done = agent(actor.base_url, actor.model, tools=[weather], retries=0, model_settings=None).run_sync(QUESTION)
     kinds = [part.part_kind for message in done.all_messages() for part in message.parts]
     assert kinds == ["user-prompt", "tool-call", "tool-return", "text"]
     assert "sunny" in done.output

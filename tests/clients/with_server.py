@@ -6,8 +6,8 @@ There are two models. One is random, of two layers, and its tokens are bytes; it
 other is the scripted engine, which calls the tools that the user names, writes what a schema asks for and echoes else.
 With `--trained` there is a third: SmolLM2, merged of the demo's base and delta.
 
-The command finds in its environment `VICUNA_URL`, `VICUNA_SCRIPTED_URL` and `VICUNA_TRAINED_URL` (the servers),
-`VICUNA_GATEWAY_URL`, `VICUNA_MODEL`, `VICUNA_SCRIPTED_MODEL`, `VICUNA_TRAINED_MODEL`, `VICUNA_TOKENIZER` (the random
+The models are called tiny, scripted and trained. The command finds in its environment `VICUNA_TINY_URL`,
+`VICUNA_SCRIPTED_URL` and `VICUNA_TRAINED_URL` (the servers), `VICUNA_GATEWAY_URL`, `VICUNA_TOKENIZER` (the random
 model's folder) and `VICUNA_EXPECTED`: a JSON file with what transformers says of some texts.
 """
 
@@ -62,9 +62,7 @@ def main(command: list[str]) -> int:
         gateway = ["gateway", "--no-keys", "--metrics-port", "0", *upstreams]
         front = start("gateway", *gateway)()
         expected.write_text(json.dumps([_judged(tiny, *pair) for pair in PAIRS]))
-        found = {"VICUNA_URL": servers[MODEL], "VICUNA_GATEWAY_URL": front, "VICUNA_MODEL": MODEL}
-        for name in {*servers} - {MODEL}:
-            found |= {f"VICUNA_{name.upper()}_URL": servers[name], f"VICUNA_{name.upper()}_MODEL": name}
+        found = {f"VICUNA_{name.upper()}_URL": url for name, url in servers.items()} | {"VICUNA_GATEWAY_URL": front}
         found |= {"VICUNA_TOKENIZER": str(tiny), "VICUNA_EXPECTED": str(expected), "HF_HUB_OFFLINE": "1"}
         environment = {**os.environ, **found}
         environment.pop("PYTHONPATH", None)  # the clients have an environment of their own

@@ -139,10 +139,11 @@ ANSWERS, MOST_TOKENS, LEAST_ENDED = 50, 512, 40
 
 
 def asked_for(schema: Any) -> ChatPrompt:
-    """Return what a user would write who wants an object: the schema's own example of it, or a short one."""
+    """Return what a user would write who wants an object: the schema's own examples of it, or a short one."""
     given = [json.dumps(one) for one in schema.get("examples", ())]
-    example = given[0] if given else "".join(sample(grammar_of(JsonSchema(json.dumps(schema)))["text"]))
-    return ChatPrompt((Message("user", f"Write one more example of this JSON: {example}"),))
+    examples = given or ["".join(sample(grammar_of(JsonSchema(json.dumps(schema)))["text"]))]
+    shown = "\n".join(examples)
+    return ChatPrompt((Message("user", f"Write one more example of this JSON: {shown}"),))
 
 
 async def answer_under(schema: Any, engine: BuiltinEngine, seed: int) -> str:

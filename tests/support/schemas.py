@@ -107,7 +107,8 @@ SCHEMAS: dict[str, Schema] = {
         ),
         # Where nothing shows an end of the nesting, a small model goes on with it.
         "examples": [
-            {"type": "form", "label": "Sign in", "children": [{"type": "button", "label": "OK", "children": []}]}
+            {"type": "form", "label": "Sign in", "children": [{"type": "button", "label": "OK", "children": []}]},
+            {"type": "section", "label": "Help", "children": []},
         ],
     },
     # Extraction and classification
@@ -244,6 +245,7 @@ SCHEMAS: dict[str, Schema] = {
                 ]
             }
         },
+        "examples": [{"op": "+", "left": 1, "right": {"op": "*", "left": 2, "right": 3}}],
     },
     "merged": {
         "allOf": [

@@ -7,7 +7,7 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { City, Where, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
+import { City, Where, actor as acting, alone, apiKey, baseURL, dimensions, joined, model, question, room, trained } from "./support.mjs";
 
 const compatible = createOpenAICompatible({ name: "vicuna", baseURL, apiKey, includeUsage: true });
 const official = createOpenAI({ baseURL, apiKey });
@@ -16,15 +16,16 @@ const weather = tool({ description: "weather", inputSchema: Where, execute: asyn
 const clock = tool({ description: "clock", inputSchema: z.object({}), execute: async () => "noon" });
 
 // The model that calls tools, by every provider.
-const place = { baseURL: scripted.baseURL, apiKey };
+const place = { baseURL: acting.baseURL, apiKey };
+const greedy = { maxOutputTokens: room, temperature: 0, maxRetries: 0 };
 const theirs = createOpenAI(place);
 const ACTORS = {
-  compatible: createOpenAICompatible({ name: "vicuna", ...place })(scripted.model),
+  compatible: createOpenAICompatible({ name: "vicuna", ...place })(acting.model),
   "compatible, with schemas": createOpenAICompatible({ name: "vicuna", ...place, supportsStructuredOutputs: true })(
-    scripted.model,
+    acting.model,
   ),
-  "official chat": theirs.chat(scripted.model),
-  "official responses": theirs(scripted.model),
+  "official chat": theirs.chat(acting.model),
+  "official responses": theirs(acting.model),
 };
 
 test("text, stream and usage", async () => {
@@ -41,7 +42,7 @@ test("completions, and chats by the official provider", async () => {
 
 test("embeddings", async () => {
   const { embeddings } = await embedMany({ model: compatible.embeddingModel(model), values: ["a", "b"], maxRetries: 0 });
-  assert.deepEqual(embeddings.map((one) => one.length), [32, 32]);
+  assert.deepEqual(embeddings.map((one) => one.length), [dimensions, dimensions]);
 });
 
 test("an error has its status", async () => {
@@ -58,10 +59,10 @@ test("responses, by the official provider", async () => {
 
 for (const [name, actor] of Object.entries(ACTORS)) {
   // without a salt the server keeps nothing that a later step could refer to
-  const steps = { stopWhen: stepCountIs(4), maxRetries: 0, providerOptions: { openai: { store: false } } };
+  const steps = { stopWhen: stepCountIs(4), ...greedy, providerOptions: { openai: { store: false } } };
   const call = { model: actor, prompt: question, tools: { weather }, ...steps };
 
-  test(`a tool is run and its result answered: ${name}`, async () => {
+  test(`a tool is run and its result answered: ${name}`, alone, async () => {
     const whole = await generateText(call);
     assert.deepEqual(whole.steps.map(({ finishReason }) => finishReason), ["tool-calls", "stop"]);
     assert.match(whole.text, /sunny/);
@@ -70,7 +71,7 @@ for (const [name, actor] of Object.entries(ACTORS)) {
     assert.equal((await stream.steps)[0].toolCalls[0].toolName, "weather");
   });
 
-  test(`two calls of one answer: ${name}`, async () => {
+  test(`two calls of one answer: ${name}`, alone, async () => {
     const both = { ...call, prompt: `${question} What does the clock say?`, tools: { clock, weather } };
     const whole = await generateText(both);
     const stream = streamText(both);
@@ -84,19 +85,25 @@ for (const [name, actor] of Object.entries(ACTORS)) {
   });
 
   test(`a tool that must be called: ${name}`, async () => {
-    const forced = { ...call, prompt: "Hello", stopWhen: stepCountIs(1) };
+    // SmolLM2 repeats a call where it may
+    const one = trained && { openai: { store: false, parallelToolCalls: false }, vicuna: { parallel_tool_calls: false } };
+    const forced = { ...call, prompt: "Hello", stopWhen: stepCountIs(1), ...(one && { providerOptions: one }) };
     for (const toolChoice of ["required", { type: "tool", toolName: "weather" }]) {
-      assert.equal((await generateText({ ...forced, toolChoice })).toolCalls.length, 1);
+      const { toolCalls } = await generateText({ ...forced, toolChoice });
+      assert.equal(toolCalls.length, 1);
+      assert.equal(toolCalls[0].toolName, "weather");
+      assert.deepEqual(Where.parse(toolCalls[0].input), toolCalls[0].input);
     }
-    assert.equal((await generateText({ ...forced, prompt: question, toolChoice: "none" })).toolCalls.length, 0);
+    const none = await generateText({ ...forced, prompt: question, toolChoice: "none", maxOutputTokens: 16 });
+    assert.equal(none.toolCalls.length, 0);
   });
 
   // without schemas it asks for any object, and the scripted engine's is empty
   const schema = name === "compatible" ? City.partial() : City;
   test(`objects: ${name}`, async () => {
-    const { object } = await generateObject({ model: actor, prompt: "Capital?", schema, maxRetries: 0 });
+    const { object } = await generateObject({ model: actor, prompt: "Capital?", schema, ...greedy });
     assert.deepEqual(schema.parse(object), object);
-    const stream = streamObject({ model: actor, prompt: "Capital?", schema });
+    const stream = streamObject({ model: actor, prompt: "Capital?", schema, ...greedy });
     await joined(stream.textStream);
     assert.deepEqual(await stream.object, object);
   });

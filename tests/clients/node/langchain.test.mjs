@@ -5,17 +5,18 @@ import { test } from "node:test";
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 
-import { City, apiKey, baseURL, joined, model, question, scripted } from "./support.mjs";
+import { City, actor as acting, apiKey, baseURL, dimensions, joined, model, question, room, trained } from "./support.mjs";
 
 const configuration = { baseURL };
 const chat = new ChatOpenAI({ model, apiKey, configuration, maxTokens: 8, temperature: 0, maxRetries: 0 });
-const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+const parameters = { type: "object", properties: { city: { type: "string", maxLength: 24 } }, required: ["city"] };
 const tools = [{ type: "function", function: { name: "weather", parameters } }];
 
 /** A chat with the model that calls tools. */
 const actor = (useResponsesApi) =>
   new ChatOpenAI({
-    model: scripted.model, apiKey, configuration: { baseURL: scripted.baseURL }, maxRetries: 0, useResponsesApi,
+    model: acting.model, apiKey, configuration: { baseURL: acting.baseURL }, maxTokens: room, temperature: 0, maxRetries: 0,
+    useResponsesApi,
   });
 
 test("chat, stream and usage", async () => {
@@ -26,14 +27,15 @@ test("chat, stream and usage", async () => {
 
 test("embeddings", async () => {
   const embedder = new OpenAIEmbeddings({ model, apiKey, configuration, maxRetries: 0 });
-  assert.deepEqual((await embedder.embedDocuments(["a", "b"])).map((one) => one.length), [32, 32]);
+  assert.deepEqual((await embedder.embedDocuments(["a", "b"])).map((one) => one.length), [dimensions, dimensions]);
 });
 
 for (const useResponsesApi of [false, true]) {
   const route = useResponsesApi ? "responses" : "chat";
 
   test(`a tool and its result, by ${route}`, async () => {
-    const subject = actor(useResponsesApi).bindTools(tools);
+    // by responses it leaves "required" out, and tells the name of a tool
+    const subject = actor(useResponsesApi).bindTools(tools, trained ? { tool_choice: "weather" } : acting.first);
     const asked = new HumanMessage(question);
     const called = await subject.invoke([asked]);
     const [call] = called.tool_calls;
@@ -42,7 +44,8 @@ for (const useResponsesApi of [false, true]) {
     for await (const piece of await subject.stream([asked])) all = all ? all.concat(piece) : piece;
     assert.deepEqual(all.tool_calls[0].args, call.args);
     const result = new ToolMessage({ content: "sunny", tool_call_id: call.id });
-    assert.match((await subject.invoke([asked, called, result])).text, /sunny/);
+    const free = actor(useResponsesApi).bindTools(tools);
+    assert.match((await free.invoke([asked, called, result])).text, /sunny/);
   });
 
   for (const method of ["jsonSchema", "functionCalling"]) {
@@ -55,6 +58,6 @@ for (const useResponsesApi of [false, true]) {
 
 test("any JSON object", async () => {
   const schema = { type: "object", properties: {} };
-  const found = await actor(false).withStructuredOutput(schema, { method: "jsonMode" }).invoke("Capital, in json?");
+  const found = await actor(false).withStructuredOutput(schema, { method: "jsonMode" }).invoke("The capital of France, in json?");
   assert.ok(found instanceof Object);
 });

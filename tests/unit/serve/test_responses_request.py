@@ -156,7 +156,7 @@ def test_a_choice_says_which_tools_may_be_called() -> None:
     assert use("auto") == (tools, ToolChoice("auto"))
     assert use("none") == (tools, ToolChoice("none"))
     assert use("required", parallel=False) == (tools, ToolChoice("required", parallel=False))
-    assert use({"type": "function", "name": "g"}) == (tools, ToolChoice("required", ("g",)))
+    assert use({"type": "function", "name": "g"}) == (tools, ToolChoice("required", ("g",), parallel=False))
     only = [{"type": "function", "name": "g"}]
     assert use({"type": "allowed_tools", "mode": "auto", "tools": only}) == (tools, ToolChoice("auto", ("g",)))
     assert use({"type": "allowed_tools", "mode": "required", "tools": only}) == (tools, ToolChoice("required", ("g",)))

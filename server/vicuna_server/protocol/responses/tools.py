@@ -89,3 +89,8 @@ class ToolFields(OffersFunctions):
         if isinstance(self.tool_choice, AllowedTools):
             return self.tool_choice.mode
         return self.tool_choice or "auto"
+
+    @property
+    def several_calls(self) -> bool:
+        """See `OffersFunctions.several_calls`; the choice of one function is one call, as in a chat."""
+        return super().several_calls and not isinstance(self.tool_choice, NamedTool)
