@@ -8,12 +8,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
-# Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger). One more than
-# processors: many tests wait for a process or a connection.
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
-PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
-# The longest first: what is begun last should be short.
-TESTS ?= tests/component tests/chart tests/unit
+# Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger).
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup
+TESTS ?= tests/unit tests/component tests/chart
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.
 OPERATOR_IMAGE ?= vicuna-operator:dev

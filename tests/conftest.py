@@ -37,11 +37,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the group that takes longest: one process runs all tests with the real weights."""
-    items.sort(key=lambda item: item.get_closest_marker("model") is None)
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep in one process what shares something costly: a file's fixtures, the real weights, an import of seconds."""
     marked = [name for name in ("model", "transformers") if item.get_closest_marker(name)]
