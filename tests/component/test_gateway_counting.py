@@ -4,15 +4,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ import pytest
 from support.counting import Mixture, cutting, metric, told
 from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
 from support.raw import CHAT, exchange, request
+from support.served_process import served, wait_ready
 from support.serving import Running, eventually, running, write_tiny_model
 from support.signing import Pair
 from vicuna_server.api import counting as api_counting
@@ -125,31 +122,13 @@ async def test_the_sum_of_the_real_engine_is_the_gateways_too(tmp_path: Path) ->
         assert mixture.left > 0
 
 
-@contextmanager
-def _process(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "vicuna_server", "serve", "--model", str(folder), "--served-name", "tiny"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", "0"], stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r"listening on (http://\S+)", line)
-        assert found, line
-        while httpx.get(f"{found[1]}/readyz").status_code != 200:
-            time.sleep(0.02)
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
-
-
 async def test_of_a_killed_server_what_was_delivered_is_counted_but_for_the_last_moment(tmp_path: Path) -> None:
     rate, streams = 40, 6
     env = {"VICUNA_ENGINE": "scripted", "VICUNA_SCRIPTED_TOKENS_PER_SECOND": str(rate), "OMP_NUM_THREADS": "1"}
-    with _process(tmp_path, **env) as (process, url):
+    with served(tmp_path, "--served-name", "tiny", **env) as server:
+        wait_ready(server)
         async with gateway() as door:
-            door.route(url)
+            door.route(server.url)
             got = [0] * streams
 
             async def read(number: int) -> None:
@@ -161,7 +140,7 @@ async def test_of_a_killed_server_what_was_delivered_is_counted_but_for_the_last
 
             reading = [asyncio.create_task(read(number)) for number in range(streams)]
             await eventually(lambda: min(got) > 2 * rate)
-            process.send_signal(signal.SIGKILL)
+            server.process.send_signal(signal.SIGKILL)
             await asyncio.gather(*reading)
             await eventually(lambda: door.upstream.accounting.under_way == 0)
             counted = door.upstream.accounting.used("", "team/tiny")

@@ -2,20 +2,14 @@
 
 import asyncio
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 
-import httpx
-
 from support.gateway import Gateway, chat, gateway
+from support.served_process import served, wait_ready
 from support.serving import eventually
 from vicuna_server.artifacts.manifest import Inputs, Manifest, Recipe, Source, Tool
 
@@ -25,6 +19,8 @@ ENV = {
     "VICUNA_SCRIPTED_TOKENS": str(TOKENS),
     "VICUNA_SCRIPTED_TOKENS_PER_SECOND": str(RATE),
 }
+
+WORDS = ("--served-name", "tiny", "--access-log", "off")
 
 
 def _artifact(folder: Path) -> Path:
@@ -41,28 +37,6 @@ def _artifact(folder: Path) -> Path:
     folder.mkdir()
     (folder / "vicuna-manifest.json").write_text(manifest.to_json())
     return folder
-
-
-@contextmanager
-def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "vicuna_server", "serve", "--model", str(folder), "--served-name", "tiny"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", "0", "--access-log", "off"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENV},
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r"listening on (http://\S+)", line)
-        assert found, line
-        while httpx.get(f"{found[1]}/readyz").status_code != 200:
-            time.sleep(0.02)
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
 
 
 class _Reader:
@@ -95,15 +69,17 @@ class _Reader:
 async def test_twenty_streams_survive_it(tmp_path: Path) -> None:
     folder = _artifact(tmp_path / "model")
     with ExitStack() as stack:
-        servers = [stack.enter_context(_process(folder)) for _ in range(2)]
+        servers = [stack.enter_context(served(folder, *WORDS, **ENV)) for _ in range(2)]
+        for server in servers:
+            wait_ready(server)
         async with gateway() as door:
-            door.route(*(url for _, url in servers))
+            door.route(*(server.url for server in servers))
             readers = [_Reader(number) for number in range(STREAMS)]
             async with asyncio.TaskGroup() as group:
                 for reader in readers:
                     group.create_task(reader.read(door))
                 await eventually(lambda: min(len(reader.text) for reader in readers) >= 12)
-                servers[0][0].send_signal(signal.SIGKILL)
+                servers[0].process.send_signal(signal.SIGKILL)
             assert [reader.text for reader in readers] == [reader.expected for reader in readers]
             assert {reader.last for reader in readers} == {"data: [DONE]"}
             continued = door.metric("vicuna_gateway_streams_continued_total")

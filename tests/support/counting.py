@@ -1,7 +1,6 @@
 """Many different requests, of which a third are left or cut at random moments, and what servers say they have cost."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from support.gateway import QUESTION, Gateway, _serving, chat
+from support.gateway import QUESTION, Gateway, _serving, chat, until_one_ends
 from support.serving import Running, eventually
 from vicuna_server.protocol.counts import Used
 
@@ -119,15 +118,7 @@ async def cutting(url: str, dice: random.Random, share: float) -> AsyncIterator[
                     return
                 writer.write(data)
 
-        ways = [asyncio.ensure_future(out()), asyncio.ensure_future(home())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(*ways, return_exceptions=True)
-            back.transport.abort()
+        await until_one_ends(back, out(), home())
 
     async with _serving(connect) as proxy:
         yield proxy

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -157,6 +157,18 @@ async def faulty(*pieces: bytes, hold: bool = False) -> AsyncIterator[Faulty]:
 
     async with _serving(answer) as state.url:
         yield state
+
+
+async def until_one_ends(back: asyncio.StreamWriter, *ways: Coroutine[Any, Any, None]) -> None:
+    """Carry bytes both ways until one way ends; then end the other, and the connection to the server (`back`)."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        back.transport.abort()
 
 
 @asynccontextmanager

@@ -1,14 +1,13 @@
 """A proxy of bytes that cuts the answers of a server at a given place."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
-from support.gateway import QUESTION, _serving
+from support.gateway import QUESTION, _serving, until_one_ends
 
 __all__ = ["Severed", "severed"]
 
@@ -64,15 +63,7 @@ async def severed(url: str, events: int | None = None, more: int = 0) -> AsyncIt
                     await writer.wait_closed()  # what was written arrives
                     return
 
-        ways = [asyncio.ensure_future(out()), asyncio.ensure_future(home())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(*ways, return_exceptions=True)
-            back.transport.abort()
+        await until_one_ends(back, out(), home())
 
     async with _serving(connect) as proxy.url:
         yield proxy
