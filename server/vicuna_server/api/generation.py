@@ -120,7 +120,8 @@ class GenerationService:
         if ceiling is None and not body.stream:
             ceiling = token_limit(count, max_tokens, logprobs, field)
         scope, limit = replace(self.scope(request), flex=body.flex), self.settings.max_stream_seconds
-        continuation, key = continuation_of(request), key_of(self.settings.artifact, self.engine)
+        continuation = continuation_of(request)
+        key = key_of(self.settings.artifact, self.engine) if continuation.asked else ""
         format_of_answer = await self.constrain(request, body, constraint)
         ready = [await self.engine.prepare(prompt, max_tokens, scope=scope) for prompt in prompts]
         generations: list[Generation] = []
