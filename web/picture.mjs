@@ -1,13 +1,10 @@
 // Takes the picture in README: `node web/picture.mjs URL FILE` of the page that a server has at URL.
-import { chromium } from "playwright-core";
-
-import { answered, ask, openPage, SIZES } from "./test/support.mjs";
+import { answered, ask, launch, openPage, SIZES } from "./test/support.mjs";
 
 const [url, file] = process.argv.slice(2);
 const QUESTIONS = ["What is the capital of France?", "Name three museums there, as a list."];
 
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const browser = await chromium.launch({ executablePath, chromiumSandbox: process.getuid?.() !== 0 });
+const browser = await launch();
 try {
   const page = await openPage(browser, url, SIZES.desktop);
   await page.getByRole("button", { name: "Settings" }).first().click();

@@ -60,15 +60,18 @@ function findChromium() {
   return process.env.CHROMIUM || places.find((place) => existsSync(place));
 }
 
+/** Starts Chromium; as root, as in many CI containers, it has no sandbox. */
+export function launch() {
+  return chromium.launch({ executablePath: findChromium(), chromiumSandbox: process.getuid?.() !== 0 });
+}
+
 /** Starts everything before the tests of a file and stops it behind them; its fields are there once tests run. */
 export function world(serverEnv) {
   const all = {};
   before(async () => {
     if (noBrowser) return;
-    // As root, as in many CI containers, Chromium has no sandbox.
-    const launching = { executablePath: findChromium(), chromiumSandbox: process.getuid?.() !== 0 };
     all.server = await startServer(serverEnv);
-    all.browser = await chromium.launch(launching);
+    all.browser = await launch();
     all.front = await startFront(all.server.url);
   });
   beforeEach(() => all.front?.reset());
