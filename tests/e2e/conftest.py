@@ -1,5 +1,6 @@
 """One helm release and one namespace with the demo pair on a claim, for all end-to-end tests."""
 
+import gc
 import os
 import shutil
 import sys
@@ -34,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_runtest_teardown() -> None:
+    """Collect garbage, so that what a test left open is told of that test, and not of the whole run at its end."""
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,10 @@ def test_a_streaming_chat_through_the_service_says_paris(team: Namespace, demo: 
 
 
 def test_the_official_client_streams_and_sees_the_revision(team: Namespace, demo: str) -> None:
-    with team.forward(f"service/{demo}", 8000) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+    with (
+        team.forward(f"service/{demo}", 8000) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client,
+    ):
         question: dict[str, Any] = {"model": demo, "messages": [{"role": "user", "content": QUESTION}]}
         stream = client.chat.completions.create(**question, temperature=0, max_tokens=32, stream=True)
         pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
