@@ -49,14 +49,50 @@ class Point:
     other: int = 0
 
 
-def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
-    """Run tests/support/crashing.py in a process of its own."""
-    command = [sys.executable, "-m", "support.crashing", mode, str(place), str(number)]
+class Crashes:
+    """tests/support/crashing.py in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, mode: str, place: Path, number: int) -> list[dict[str, Any]]:
+        """Return what came of each point."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{mode} {number} {place}\n")
+        self._process.stdin.flush()
+        points: list[dict[str, Any]] = []
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if not isinstance(said, dict):
+                assert said == 0, "its standard error tells why"
+                return points
+            points.append(said)
+        raise AssertionError("it has ended")
+
+
+@contextlib.contextmanager
+def _crashing(place: Path) -> Iterator[Crashes]:
     here = Path(__file__).parents[1]
     path = os.pathsep.join([str(here), str(here.parent / "server"), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.run(command, capture_output=True, text=True, timeout=110, env=os.environ | {"PYTHONPATH": path})
-    assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    command, pipe = [sys.executable, "-m", "support.crashing", str(place)], subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env=os.environ | {"PYTHONPATH": path}
+    ) as process:
+        try:
+            yield Crashes(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
+    """One process for all that need no environment of their own: it imports once."""
+    place = tmp_path_factory.mktemp("warm")
+    write_checkpoint(place / "base", model_weights(1))
+    write_checkpoint(place / "delta", delta_weights(2))
+    with _crashing(place) as made:
+        yield made
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -78,11 +114,11 @@ def _crash(mode: str, place: Path, number: int) -> list[dict[str, Any]]:
     ],
 )
 def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
-    memory: Path, mode: str, number: int, least: int, outcomes: set[int]
+    crashes: Crashes, memory: Path, mode: str, number: int, least: int, outcomes: set[int]
 ) -> None:
     write_checkpoint(memory / "base", model_weights(1), "bin-sharded")
     write_checkpoint(memory / "delta", delta_weights(2))
-    _require_sound(memory, mode, number, least, outcomes)
+    _require_sound(crashes, memory, mode, number, least, outcomes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -100,12 +136,12 @@ def test_nothing_half_made_is_ever_visible_and_the_next_run_completes(
     ],
 )
 def test_nor_is_it_where_digests_are_stated(
-    memory: Path, mode: str, number: int, least: int, outcomes: set[int]
+    crashes: Crashes, memory: Path, mode: str, number: int, least: int, outcomes: set[int]
 ) -> None:
     for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
         folder = write_checkpoint(memory / name, weights, "bin-sharded")
         (memory / f"{name}.digest").write_text(digest_of(folder))
-    _require_sound(memory, mode, number, least, outcomes)
+    _require_sound(crashes, memory, mode, number, least, outcomes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -128,11 +164,12 @@ def test_nor_is_it_with_sources_on_a_hub(
         for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
             hub.repositories[f"me/{name}"] = write_checkpoint(memory / "hub" / name, weights, "bin-sharded")
             (memory / name).write_text(f"hf://me/{name}@main")
-        _require_sound(memory, mode, number, least, outcomes)
+        with _crashing(memory) as crashes:
+            _require_sound(crashes, memory, mode, number, least, outcomes)
 
 
-def _require_sound(memory: Path, mode: str, number: int, least: int, outcomes: set[int]) -> None:
-    points = [Point(**(point | {"root": Path(point["root"])})) for point in _crash(mode, memory, number)]
+def _require_sound(crashes: Crashes, memory: Path, mode: str, number: int, least: int, outcomes: set[int]) -> None:
+    points = [Point(**(point | {"root": Path(point["root"])})) for point in crashes.run(mode, memory, number)]
     assert len(points) > least
     assert bool(points[-1].seen) == (mode != "killed_while_pruning")
     assert {point.outcome for point in points[:-1]} <= outcomes
@@ -150,13 +187,13 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_a_run_after_a_kill_at_80_percent_redoes_a_quarter_at_most(memory: Path) -> None:
+def test_a_run_after_a_kill_at_80_percent_redoes_a_quarter_at_most(crashes: Crashes, memory: Path) -> None:
     """Shards are a 32nd of the whole, as they are from 2 GB on."""
     layers = 80
     config = {"num_hidden_layers": layers}
     write_checkpoint(memory / "base", model_weights(1, layers=layers), "bin-sharded", config=config)
     write_checkpoint(memory / "delta", delta_weights(2, layers=layers), config=config)
-    (point,) = _crash("killed_late", memory, 80)
+    (point,) = crashes.run("killed_late", memory, 80)
     assert point["outcome"] == -signal.SIGKILL
     (folder,) = (memory / "out").iterdir()
     assert point["seen"] == {folder.name: []}

@@ -1,9 +1,11 @@
 """Merges in forked children that die, stop or find the volume full at a chosen change to the file system.
 
-    python -m support.crashing MODE PLACE NUMBER
+    python -m support.crashing PLACE
 
 PLACE holds `base` and `delta`, folders or files with a URI, and where digests are to be stated `base.digest` and
-`delta.digest`; outputs go to PLACE/out. One JSON object per point is printed.
+`delta.digest`; outputs go to PLACE/out. A merge of it imports and compiles what all children then have. Then lines
+`MODE NUMBER PLACE` are read, with a like place each. For each a process of its own prints a JSON object per point; the
+last line is its exit code.
 """
 
 import json
@@ -231,8 +233,17 @@ MODES = {
     )
 }
 
+
+def obey(mode: str, number: int, place: Path) -> None:
+    """Carry out one mode, from a first whole merge on."""
+    merge(place, place / "first")
+    MODES[mode](place, number)
+
+
 if __name__ == "__main__":
     hasty(patience=30)
-    where = Path(sys.argv[2])
-    merge(where, where / "first")  # so that no child imports or compiles anything
-    MODES[sys.argv[1]](where, int(sys.argv[3]))
+    merge(Path(sys.argv[1]), Path(sys.argv[1]) / "warm")
+    for line in sys.stdin:
+        mode, number, place = line.rstrip("\n").split(" ", 2)
+        print(Child(Path(place), Path(place) / "first", work=lambda place, _: obey(mode, int(number), place)).wait())  # noqa: B023
+        sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A thousand random lifetimes of a model, with the real reconciler: edits, faults, crashes, late watches.
+"""Random lifetimes of a model, with the real reconciler: edits, faults, crashes, late watches.
 
 A failure names its seed: `Story(seed, runner).tell()` tells the same again.
 """
@@ -17,6 +17,7 @@ from vicuna_operator.errors import ConflictError, UnavailableError
 
 LIFETIMES = 1000
 CHUNK = 50
+MANY = 400  # of them in make test
 SHORT = 10  # of them in make unit
 
 
@@ -205,7 +206,7 @@ STEPS: dict[str, Callable[[Story], object]] = {
     [
         (0, SHORT),
         *(
-            pytest.param(max(first, SHORT), first + CHUNK, marks=pytest.mark.long)
+            pytest.param(max(first, SHORT), first + CHUNK, marks=pytest.mark.long if first < MANY else pytest.mark.full)
             for first in range(0, LIFETIMES, CHUNK)
         ),
     ],
