@@ -78,15 +78,19 @@ export PROMPT
 test: $(READY) tools  ## everything that needs no cluster
 	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
 
-# A fifth of the examples of each property: `make test` tries them all.
+# Fewer examples of each property than in `make test`, which tries half as many as `make test-full`.
 unit coverage: export HYPOTHESIS_PROFILE ?= few
 
 coverage: $(READY)  ## whether `make unit` covers what pyproject.toml asks for
 	$(PARALLEL) tests/unit -m "not long and not full" --cov --cov-report= --cov-fail-under=0 $(ARGS)
 	$(BIN)/python hack/coverage_floor.py
 
-test-full: $(READY)  ## the long proofs that need no cluster
-	$(PYTEST) tests/unit tests/component -m full $(ARGS)
+# Both parts always run, and the failure of either is the target's.
+test-full: $(READY)  ## the long proofs that need no cluster, and new examples of each property
+	status=0; \
+	$(PYTEST) tests/unit tests/component -m full $(ARGS) || status=1; \
+	HYPOTHESIS_PROFILE=random $(PARALLEL) tests/unit -m "not full" $(ARGS) || status=1; \
+	exit $$status
 
 unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
 	$(PARALLEL) tests/unit -m "not long and not full" $(ARGS)

@@ -12,7 +12,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is not a failure: hypothesis judges neither a test's time nor that of making its examples.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("same", settings.get_profile("any speed"), derandomize=True)
+settings.register_profile("same", settings.get_profile("any speed"), derandomize=True, max_examples=50)
 settings.register_profile("few", settings.get_profile("same"), max_examples=20)  # make unit
 settings.register_profile("random", settings.get_profile("any speed"))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -1,4 +1,4 @@
-"""How much of a test `make unit` does; `make test` does all of it."""
+"""How much of a test `make unit` and `make test` do."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,13 +8,12 @@ from hypothesis import settings
 
 __all__ = ["examples", "first", "one_of_five"]
 
-_WHOLE = 100  # examples of a property in `make test`, unless it says another number
+_WHOLE = 100  # examples of a property in `make test-full`, unless it says another number
 
 
 def examples(whole: int) -> int:
-    """Return how many examples to try where `make test` tries this many."""
-    most = settings.get_current_profile_name() != "few"
-    return whole if most else max(1, whole * settings.get_profile("few").max_examples // _WHOLE)
+    """Return how many examples to try where `make test-full` tries this many."""
+    return max(1, whole * settings.get_profile(settings.get_current_profile_name()).max_examples // _WHOLE)
 
 
 def first(values: Iterable[Any], count: int = 1) -> list[Any]:
