@@ -16,6 +16,7 @@ from support.served_process import served, wait_ready
 from support.serving import Running, eventually, running, write_tiny_model
 from support.severing import severed
 from support.stream_artifact import stream_artifact
+from vicuna_contract.demand import Demand
 from vicuna_server.engine import Engine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway import hand_over
@@ -188,6 +189,7 @@ async def test_the_server_that_stops_is_left_at_once(monkeypatch: pytest.MonkeyP
             await eventually(lambda: two.first.engine.stats.running == 0)
             assert two.second.engine.stats.running == 1
             assert two.door.upstream.accounting.under_way == 1
+            assert two.door.upstream.demand.stated(lambda _: True) == (Demand("team", "tiny", 1, 0),)
             assert two.door.upstream.balancer.under_way == 1
             seen = two.seen
             while two.seen < seen + 5:
@@ -205,7 +207,7 @@ async def test_a_server_that_took_a_stream_over_may_be_lost(scripted: Two) -> No
         def pick(endpoints: Any, tried: Any, affinity: Any) -> Any:
             return real([one for one in endpoints if one.url == second.url and one not in tried] or endpoints, tried)
 
-        scripted.door.upstream.balancer.pick = pick  # type: ignore[method-assign]
+        scripted.door.upstream.balancer.pick = pick  # type: ignore[method-assign, assignment]
         data = await scripted.ask(CHAT, body, 6, second.url, third.url)
     assert _plain(data) == _plain(whole)
     assert second.cut == 1

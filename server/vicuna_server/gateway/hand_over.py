@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from vicuna_server.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.gateway.catalogue import Endpoint
@@ -36,11 +37,11 @@ _MOST_OF_A_REASON = 200
 
 
 class _NotTakenError(Exception):
-    """Another server does not take the stream; `busy`: it may later."""
+    """Another server does not take the stream; `status`: of its error, 0: it has stated none."""
 
-    def __init__(self, why: str, *, busy: bool = False) -> None:
+    def __init__(self, why: str, status: int = 0) -> None:
         super().__init__(why)
-        self.busy = busy
+        self.status = status
 
 
 class HandOver:
@@ -75,7 +76,8 @@ class HandOver:
         self._clock = clock
         self._next_look = clock() + LOOK_SECONDS
         self._since: float | None = None
-        self._refused: list[Endpoint] = []
+        self._refused: set[Endpoint] = set()
+        self._refusing_revisions: set[str] = set()
 
     async def look(self, exchange: Exchange) -> None:
         """Let another server take the stream, where its own has stopped for long enough; `exchange` becomes that one's.
@@ -90,7 +92,7 @@ class HandOver:
             await self._ask(endpoint, exchange)
 
     def _is_due(self, endpoint: Endpoint, now: float) -> bool:
-        model = self._upstream.known(self._model.key)  # its fields may have changed
+        model = self._upstream.model(self._model.key)  # its fields may have changed
         seconds = None if model is None else model.hand_over_seconds
         if seconds is None or endpoint in self._upstream.endpoints(self._model):
             self._since = None
@@ -100,17 +102,23 @@ class HandOver:
         return now >= self._since + seconds and self._stream.may_go_on
 
     def _other(self, endpoint: Endpoint) -> Endpoint | None:
-        """Return whom to ask, one of the same revision if there is any; None: nobody is left."""
-        tried = [endpoint, *self._refused]
-        endpoints = self._stream.preferred(self._upstream.endpoints(self._model), tried)
-        return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
+        """Return whom to ask; None: nobody is left.
+
+        Of another revision if there is any: in a rollout those of the same revision stop next.
+        """
+        ready = self._upstream.endpoints(self._model)
+        left = [one for one in ready if one not in self._refused and one.revision not in self._refusing_revisions]
+        others = [one for one in left if one.revision != endpoint.revision]
+        return self._upstream.balancer.pick(others or left, [endpoint], self._outgoing.affinity)
 
     async def _ask(self, endpoint: Endpoint, exchange: Exchange) -> None:
         async with Exchange(self._upstream, endpoint, self._meter, pending=True) as other:
             try:
                 await self._begin(other)
             except _NotTakenError as error:
-                self._not_taken(other, exchange, error, busy=error.busy)
+                if error.status == HTTPStatus.CONFLICT and endpoint.revision != exchange.endpoint.revision:
+                    self._refusing_revisions.add(endpoint.revision)
+                self._not_taken(other, exchange, error, busy=error.status in TRY_ELSEWHERE)
             except (*CONNECTION_LOST, BadResponseError) as error:
                 if isinstance(error, NOT_SENT):
                     self._upstream.balancer.failed(endpoint)
@@ -125,7 +133,7 @@ class HandOver:
         if busy:
             self._next_look = self._clock() + BUSY_SECONDS
         else:
-            self._refused.append(other.endpoint)
+            self._refused.add(other.endpoint)
         why = printable(str(error) or type(error).__name__, _MOST_OF_A_REASON)
         there, here = other.endpoint.url, exchange.endpoint.url
         logger.info("%s does not take a stream of %s over from %s: %s", there, self._model.id, here, why)
@@ -143,7 +151,7 @@ class HandOver:
         async with asyncio.timeout(PATIENCE):
             response = await other.send(self._model, self._outgoing, self._stream.told())
             if response.status != 200:
-                raise _NotTakenError(f"status {response.status}", busy=response.status in TRY_ELSEWHERE)
+                raise _NotTakenError(f"status {response.status}", response.status)
             head = read_head(response.status, response.headers, other.endpoint.revision)
             other.attempt.revision = head.revision
             other.first = await _first(other)
@@ -184,5 +192,5 @@ async def _first(other: Exchange) -> bytes:
         if len(first) > 2 * MOST_FRAME_BYTES:
             raise BadResponseError("it sent comments alone")
     if (error := error_in(first)) is not None:
-        raise _NotTakenError(f"an error event with status {error[0]}", busy=error[0] in TRY_ELSEWHERE)
+        raise _NotTakenError(f"an error event with status {error[0]}", error[0])
     return first
