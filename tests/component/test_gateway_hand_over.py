@@ -198,21 +198,38 @@ async def test_the_server_that_stops_is_left_at_once(monkeypatch: pytest.MonkeyP
         assert two.door.upstream.balancer.under_way == 0
 
 
+def _prefer(door: Gateway, url: str) -> None:
+    """Let an endpoint be picked before all others."""
+    real = door.upstream.balancer.pick
+
+    def pick(endpoints: Any, tried: Any, affinity: Any) -> Any:
+        return real([one for one in endpoints if one.url == url and one not in tried] or endpoints, tried)
+
+    door.upstream.balancer.pick = pick  # type: ignore[method-assign, assignment]
+
+
 async def test_a_server_that_took_a_stream_over_may_be_lost(scripted: Two) -> None:
     body = chat(words=WORDS, **STREAM)
     whole = await scripted.ask(CHAT, body, None)
     async with severed(scripted.second.url, 5) as second, running(_scripted()[0], artifact="one") as third:
-        real = scripted.door.upstream.balancer.pick
-
-        def pick(endpoints: Any, tried: Any, affinity: Any) -> Any:
-            return real([one for one in endpoints if one.url == second.url and one not in tried] or endpoints, tried)
-
-        scripted.door.upstream.balancer.pick = pick  # type: ignore[method-assign, assignment]
+        _prefer(scripted.door, second.url)
         data = await scripted.ask(CHAT, body, 6, second.url, third.url)
     assert _plain(data) == _plain(whole)
     assert second.cut == 1
     assert scripted.hand_overs == (1, 0)
     assert scripted.door.metric("vicuna_gateway_streams_continued_total") == 1
+
+
+async def test_what_a_server_has_stated_that_did_not_take_a_stream_is_not_told_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stated = head("text/event-stream"), chunk(_STATED)
+    async with _two(_scripted(rate=100), monkeypatch) as two, faulty(*stated) as other:
+        whole = await two.ask(CHAT, chat(words=WORDS, **STREAM), None)
+        _prefer(two.door, other.url)
+        data = await two.ask(CHAT, chat(words=WORDS, **STREAM), 6, other.url, two.second.url)
+        assert _plain(data) == _plain(whole)
+        assert two.hand_overs == (1, 1)
 
 
 async def test_the_last_server_ends_its_streams_itself(scripted: Two) -> None:
