@@ -32,9 +32,10 @@ class Stream:
         meter: Any = SimpleNamespace(begin=_attempt)
         record: Any = SimpleNamespace(not_handed_over=lambda: None)
         outgoing: Any = SimpleNamespace(affinity=NONE)
-        self.stream: Any = SimpleNamespace(told=lambda: b"", may_go_on=True)
-        self.subject = HandOver(upstream, MODEL, outgoing, meter, record, self.stream, lambda: self.now)
-        self.exchange: Any = SimpleNamespace(endpoint=OWN)
+        stream: Any = SimpleNamespace(told=lambda: b"", may_go_on=True)
+        self.subject = HandOver(upstream, MODEL, outgoing, meter, record, stream, lambda: self.now)
+        exchange: Any = SimpleNamespace(endpoint=OWN)
+        self.stream, self.exchange = stream, exchange
         self.status = status
 
     async def _post(self, _: object, attempt: Any, *__: object) -> Any:
