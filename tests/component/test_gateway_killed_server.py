@@ -11,7 +11,7 @@ from pathlib import Path
 from support.gateway import Gateway, chat, gateway
 from support.served_process import served, wait_ready
 from support.serving import eventually
-from vicuna_server.artifacts.manifest import Inputs, Manifest, Recipe, Source, Tool
+from support.stream_artifact import stream_artifact
 
 STREAMS, TOKENS, RATE = 20, 60, 20
 ENV = {
@@ -21,22 +21,6 @@ ENV = {
 }
 
 WORDS = ("--served-name", "tiny", "--access-log", "off")
-
-
-def _artifact(folder: Path) -> Path:
-    manifest = Manifest(
-        artifact_id="0123456789abcdef",
-        inputs=Inputs(base=Source(source="file:///base", fingerprint="x")),
-        recipe=Recipe(kind="none", dtype="float16", version=1),
-        chat_template="vicuna_v1.1",
-        tensor_count=0,
-        total_size=0,
-        files=[],
-        tool=Tool(name="test", version="0"),
-    )
-    folder.mkdir()
-    (folder / "vicuna-manifest.json").write_text(manifest.to_json())
-    return folder
 
 
 class _Reader:
@@ -67,7 +51,7 @@ class _Reader:
 
 
 async def test_twenty_streams_survive_it(tmp_path: Path) -> None:
-    folder = _artifact(tmp_path / "model")
+    folder = stream_artifact(tmp_path / "model")
     with ExitStack() as stack:
         servers = [stack.enter_context(served(folder, *WORDS, **ENV)) for _ in range(2)]
         for server in servers:

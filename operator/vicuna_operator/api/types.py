@@ -111,6 +111,7 @@ class RolloutSpec(_Part):
     strategy: Literal["Auto", "Surge", "Drain", "Recreate"] = "Auto"
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=86400)] = 1800
     surge_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    hand_over_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
     try_asleep: bool = True
 
 

@@ -72,8 +72,22 @@ class ContinuedStream:
             return
         attempt.go_on(earlier)
         self._record.continued(head.revision)
-        events = 0 if self._state is None else self._state.events
-        logger.warning("%s goes on with a stream of %s after %d events", attempt.endpoint.url, self._model, events)
+        logger.warning(
+            "%s goes on with a stream of %s after %d events", attempt.endpoint.url, self._model, self._events
+        )
+
+    def hand_over(self, attempt: Attempt) -> None:
+        """Go on with another server's stream, in place of that of one that stops."""
+        assert self._current is not None  # noqa: S101  # the client gets its stream
+        earlier, self._current = self._current, attempt
+        attempt.go_on(earlier)
+        self._record.handed_over(attempt.revision)
+        there, here = attempt.endpoint.url, earlier.endpoint.url
+        logger.info("%s takes a stream of %s over from %s after %d events", there, self._model, here, self._events)
+
+    @property
+    def _events(self) -> int:
+        return 0 if self._state is None else self._state.events
 
     def passed(self, frames: bytes) -> None:
         """Note whole frames that the client has got."""

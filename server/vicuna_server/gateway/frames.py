@@ -35,6 +35,7 @@ class Frames:
         on_state: called with what a comment says, behind `COUNTS_COMMENT`, that states no counts.
 
     Attributes:
+        on_state: the same; it may be replaced.
         done: whether `data: [DONE]` has arrived, which ends a stream; what follows it is dropped.
         counts: of the last comment that states counts; None before.
     """
@@ -46,7 +47,7 @@ class Frames:
         on_state: Callable[[bytes], None] | None = None,
     ) -> None:
         self._on_usage = on_usage
-        self._on_state = on_state
+        self.on_state = on_state
         self._grow = grow
         self._room = MOST_FRAME_BYTES
         self._held = bytearray()
@@ -79,11 +80,11 @@ class Frames:
 
     def _without_own(self, frames: bytes) -> bytes:
         """Return the frames without comments for the gateway; a frame of nothing else is removed."""
-        if self._on_state is not None and frames.startswith(TOKENS_COMMENT):  # nearly always one in front of an event
+        if self.on_state is not None and frames.startswith(TOKENS_COMMENT):  # nearly always one in front of an event
             end = frames.find(b"\n\n")
             said = frames[len(COUNTS_COMMENT) : max(end, 0)]
             if said and b"\r" not in said and frames.find(COUNTS_COMMENT, end) < 0:
-                self._on_state(said)
+                self.on_state(said)
                 return frames[end + 2 :]
         counts = b""
 
@@ -93,8 +94,8 @@ class Frames:
                 said = line[len(COUNTS_COMMENT) :]
                 if said.startswith(b" "):
                     counts = said
-                elif said and self._on_state is not None:
-                    self._on_state(said)
+                elif said and self.on_state is not None:
+                    self.on_state(said)
             start = own.start()
             if not own[1] or start == 0 or frames.endswith(_ENDS, 0, start):
                 return b""

@@ -108,8 +108,13 @@ class Attempt:
         if self._kept and not self._over:
             self._meter._on_unsettled(self)
 
+    def drop(self) -> None:
+        """Count nothing of it: the request has its response from the server that it had it from before."""
+        self.used = None
+        self.settle()
+
     def go_on(self, earlier: "Attempt") -> None:
-        """Count for an earlier attempt too, which was kept: what its server counted, this one's counts again."""
+        """Count for an earlier attempt too, and settle that: what its server counted, this one's counts again."""
         used, earlier.used = earlier.used, None
         earlier.settle()
         if used is not None:

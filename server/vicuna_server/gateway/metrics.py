@@ -66,6 +66,12 @@ class Metrics:
             "Streams whose server was lost, and which another one went on with",
             _ALL,
         )
+        self._hand_overs = self._counter(
+            "vicuna_gateway_hand_overs",
+            "Streams of servers that stop, for which another one was asked; by whether it took them",
+            _ALL,
+            "taken",
+        )
         in_flight = Gauge(
             "vicuna_gateway_requests_in_flight", "Requests under way", _NO_REVISION, registry=self._registry
         )
@@ -139,6 +145,11 @@ class Metrics:
         """Count a stream that a server of this revision goes on with."""
         revision = self._series.revision(model, revision)
         self._series.child(self._continued, Labels(model, revision, key)).inc()
+
+    def handed_over(self, model: str, revision: str, key: str, *, taken: bool) -> None:
+        """Count a stream that a server of this revision takes over, or keeps since another one did not take it."""
+        revision = self._series.revision(model, revision)
+        self._series.child(self._hand_overs, Labels(model, revision, key, ("yes" if taken else "no",))).inc()
 
     def render(self) -> bytes:
         """Return the exposition; it has the series of what is gone from the cluster once more."""

@@ -17,6 +17,7 @@ class Model:
         reason: why it is not ready, in CamelCase; empty: not known.
         message: the same for users.
         max_stream_seconds: how long a response of its servers may take.
+        hand_over_seconds: after so long a server that stops hands its streams over; None: it ends them itself.
         uid: of the VicunaModel.
         former_uids: uids for which its pods were made before a restore or an orphaning deletion.
         autoscaled: whether the operator chooses the number of its servers by the demand.
@@ -31,6 +32,7 @@ class Model:
     reason: str = ""
     message: str = ""
     max_stream_seconds: float = 600.0
+    hand_over_seconds: float | None = None
     uid: str = ""
     former_uids: tuple[str, ...] = ()
     autoscaled: bool = False

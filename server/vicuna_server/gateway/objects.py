@@ -48,7 +48,8 @@ def model_of(body: object) -> Model | None:
         created=_moment(_at(body, "metadata").get("creationTimestamp")),
         reason=_text(ready.get("reason")) if not_ready else "",
         message=_text(ready.get("message")) if not_ready else "",
-        max_stream_seconds=_seconds(serving.get("maxStreamSeconds")),
+        max_stream_seconds=_seconds(serving.get("maxStreamSeconds")) or _STREAM_SECONDS,
+        hand_over_seconds=_seconds(_at(serving, "rollout").get("handOverSeconds")) or None,
         uid=_text(_at(body, "metadata").get("uid"))[:_MOST_OF_A_UID],
         former_uids=_former_uids(body),
         autoscaled=_is_autoscaled(serving),
@@ -205,11 +206,12 @@ def _count(value: object) -> int:
 
 
 def _seconds(value: object) -> float:
+    """Return a positive number of seconds; 0 for what is none."""
     try:
         seconds = float(value) if isinstance(value, int | float) else 0.0
     except OverflowError:
         seconds = 0.0
-    return seconds if seconds > 0 and isfinite(seconds) else _STREAM_SECONDS
+    return seconds if seconds > 0 and isfinite(seconds) else 0.0
 
 
 def _moment(text: object) -> int:

@@ -22,8 +22,10 @@ from vicuna_server.gateway.buffering import Buffer, BufferBudget
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
 from vicuna_server.gateway.continued_stream import ContinuedStream
+from vicuna_server.gateway.exchange import Exchange
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
+from vicuna_server.gateway.hand_over import HandOver
 from vicuna_server.gateway.holders import RESPONSES_PATH, holders
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.request_record import RequestRecord
@@ -103,25 +105,23 @@ class Forward(Response):
             if tried and not client.started:
                 self._record.retried()
             tried.append(endpoint)
-            with (
-                self._upstream.balancer.sending(endpoint),
-                under_way(self._model.key),
-                self._meter.begin(endpoint, pending=client.started) as attempt,
-            ):
-                try:
-                    refusal = await self._try(attempt, client)
-                except CONNECTION_LOST as error:
-                    if self._on_lost(attempt, error):
-                        lost.append(endpoint)
-                        tried = list(lost)
-                    if client.started and not self._stream.may_go_on:
-                        break
-                    continue
-                except BadResponseError as error:  # the model's other servers would send the same
-                    self._warn(endpoint, error)
-                    attempt.settle()
-                    await self._give_up(client, error)
-                    return
+            exchange = Exchange(self._upstream, endpoint, self._meter, pending=client.started)
+            with under_way(self._model.key):
+                async with exchange:
+                    try:
+                        refusal = await self._try(exchange, client)
+                    except CONNECTION_LOST as error:
+                        if self._on_lost(exchange.attempt, error):
+                            lost.append(exchange.endpoint)
+                            tried = list(lost)
+                        if client.started and not self._stream.may_go_on:
+                            break
+                        continue
+                    except BadResponseError as error:  # the model's other servers would send the same
+                        self._warn(exchange.endpoint, error)
+                        exchange.attempt.settle()
+                        await self._give_up(client, error)
+                        return
             if refusal is None:
                 return
         await self._end(client, refusal, len(tried))
@@ -156,30 +156,30 @@ class Forward(Response):
         endpoints = self._stream.preferred(endpoints, tried)
         return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
 
-    async def _try(self, attempt: Attempt, client: Client) -> Response | None:
+    async def _try(self, exchange: Exchange, client: Client) -> Response | None:
         """Send the request to one endpoint, and its response to the client.
 
         Returns:
             The response of an endpoint that cannot take the request now; None when the client has its response.
         """
-        told = self._stream.told()
-        async with await self._upstream.post(self._model, attempt, self._outgoing, told) as response:
-            if response.status < 500 and response.status != 200:
-                attempt.settle()  # a refused request uses no tokens
-            if response.status == 401:
-                return gateway_refused(self._model, attempt.endpoint.url)
-            if self._asks_elsewhere(response.status, client):
-                refusal, revision = await refusal_of(response, self._model, attempt.endpoint.revision)
-                self._record.revision = revision or self._record.revision
-                return refusal
-            head = read_head(response.status, response.headers, attempt.endpoint.revision)
-            self._record.revision = attempt.revision = head.revision
-            if head.is_stream:
-                large = self._upstream.large_events if self._outgoing.path == RESPONSES_PATH else BufferBudget(0)
-                with large.buffer() as buffer:
-                    frames = Frames(attempt.record, buffer.grow, self._stream.on_state)
-                    return await self._pump(response.content, head, client, attempt, frames)
-            await self._pass_whole(response.content, head, client, attempt)
+        attempt, endpoint = exchange.attempt, exchange.endpoint
+        response = await exchange.send(self._model, self._outgoing, self._stream.told())
+        if response.status < 500 and response.status != 200:
+            attempt.settle()  # a refused request uses no tokens
+        if response.status == 401:
+            return gateway_refused(self._model, endpoint.url)
+        if self._asks_elsewhere(response.status, client):
+            refusal, revision = await refusal_of(response, self._model, endpoint.revision)
+            self._record.revision = revision or self._record.revision
+            return refusal
+        head = read_head(response.status, response.headers, endpoint.revision)
+        self._record.revision = attempt.revision = head.revision
+        if head.is_stream:
+            large = self._upstream.large_events if self._outgoing.path == RESPONSES_PATH else BufferBudget(0)
+            with large.buffer() as buffer:
+                exchange.frames = Frames(attempt.record, buffer.grow, self._stream.on_state)
+                return await self._pump(exchange, head, client)
+        await self._pass_whole(exchange.content, head, client, attempt)
         return None
 
     async def _pass_whole(
@@ -195,25 +195,25 @@ class Forward(Response):
         else:
             await client.respond(await small_response(content, head) or refused(self._model, head.status))
 
-    async def _pump(
-        self, content: aiohttp.StreamReader, head: ResponseHead, client: Client, attempt: Attempt, frames: Frames
-    ) -> Response | None:
+    async def _pump(self, exchange: Exchange, head: ResponseHead, client: Client) -> Response | None:
         """Pass a stream on; the response of a server that cannot help now, where the first event is an error."""
-        while not frames.done and (data := await content.readany()):
-            if complete := frames.feed(data):
-                if not self._stream.is_of(attempt):
-                    if (refusal := refusal_in(complete)) is not None:
-                        return refusal
-                    await self._stream.begin(head, client, attempt)
-                await client.write(complete)
-                self._stream.passed(complete)
-        if not self._stream.is_of(attempt):
-            await self._stream.begin(head, client, attempt)
-        if frames.counts is None or frames.counts.final:
-            attempt.settle()
-        if frames.done:
-            await to_the_end(content)
-        await client.write(frames.rest(), more=False)
+        hand_over = HandOver(self._upstream, self._model, self._outgoing, self._meter, self._record, self._stream)
+        while complete := await exchange.read():
+            if not self._stream.is_of(exchange.attempt):
+                if (refusal := refusal_in(complete)) is not None:
+                    return refusal
+                await self._stream.begin(head, client, exchange.attempt)
+            await client.write(complete)
+            self._stream.passed(complete)
+            if not exchange.frames.done:
+                await hand_over.look(exchange)
+        if not self._stream.is_of(exchange.attempt):
+            await self._stream.begin(head, client, exchange.attempt)
+        if exchange.frames.counts is None or exchange.frames.counts.final:
+            exchange.attempt.settle()
+        if exchange.frames.done:
+            await to_the_end(exchange.content)
+        await client.write(exchange.frames.rest(), more=False)
         return None
 
     def _asks_elsewhere(self, status: int, client: Client) -> bool:

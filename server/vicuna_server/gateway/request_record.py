@@ -55,6 +55,16 @@ class RequestRecord:
         self._continued += 1
         self._metrics.continued(self._model.id, revision, self._outgoing.key)
 
+    def handed_over(self, revision: str) -> None:
+        """Count a stream that a server of this revision takes over from one that stops."""
+        self.revision = revision
+        self._continued += 1
+        self._metrics.handed_over(self._model.id, revision, self._outgoing.key, taken=True)
+
+    def not_handed_over(self) -> None:
+        """Count a stream that another server was asked to take over, and did not."""
+        self._metrics.handed_over(self._model.id, self.revision, self._outgoing.key, taken=False)
+
     def retried(self) -> None:
         """Count another attempt."""
         self._metrics.retried(self._model.id, self._outgoing.key)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from vicuna_contract.names import COUNTS_COMMENT
 from vicuna_contract.stream_state import MOST_BEGIN_BYTES, STATE_COMMENT, TOKENS_COMMENT, WHY_OFF
 
-__all__ = ["CONTINUED_PATHS", "StreamState"]
+__all__ = ["CONTINUED_PATHS", "StreamState", "events_in"]
 
 CONTINUED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _BEGIN = STATE_COMMENT.removeprefix(COUNTS_COMMENT)
@@ -61,7 +61,7 @@ class StreamState:
 
     def passed(self, frames: bytes) -> None:
         """Count the events in whole frames that the client has got."""
-        self._events += frames.count(b"\ndata:") + frames.startswith(b"data:")
+        self._events += events_in(frames)
 
     def written(self) -> bytes:
         """Return it as another server gets it."""
@@ -96,3 +96,8 @@ class StreamState:
         if self._tokens:
             self._tokens += b","
         self._tokens += ids
+
+
+def events_in(frames: bytes) -> int:
+    """Return how many events are in whole frames."""
+    return frames.count(b"\ndata:") + frames.startswith(b"data:")

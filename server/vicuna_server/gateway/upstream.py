@@ -74,6 +74,7 @@ class Upstream:
         self.settings = settings
         self.metrics = metrics
         self.endpoints = catalogue.endpoints
+        self.model = catalogue.model
         self.balancer = Balancer()
         self.demand = DemandCounts()
         self.holding = Holding(catalogue, settings.hold_bounds, self.demand, metrics)

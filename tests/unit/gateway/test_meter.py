@@ -155,3 +155,19 @@ async def test_an_attempt_that_does_not_go_on_is_counted_by_itself() -> None:
     first.settle()
     meter.close()
     assert recorder.closed == 1
+
+
+async def test_an_attempt_that_was_not_needed_counts_nothing() -> None:
+    recorder = Recorder(accounting_of(None, Rates()))
+    meter = await recorder.meter()
+    with meter.begin(ONE) as first:
+        first.record(Used(5, 2))
+        with meter.begin(TWO, pending=True) as second:
+            second.record(Used(5, 3))
+            second.drop()
+        assert recorder.used == (5, 2)
+        first.record(Used(5, 4))
+        first.settle()
+    meter.close()
+    assert (recorder.used, meter.used) == ((5, 4), (5, 4))
+    assert (recorder.settled, recorder.asked, recorder.closed) == ([None, (5, 4)], [], 1)

@@ -30,6 +30,26 @@ def test_a_model_with_its_state() -> None:
     assert read({"metadata": META, "spec": spec, "status": {"conditions": [ready]}}).reason == ""
 
 
+def test_after_how_long_streams_are_handed_over() -> None:
+    def seconds(rollout: object) -> float | None:
+        return read({"metadata": META, "spec": {"serving": {"rollout": rollout}}}).hand_over_seconds
+
+    assert seconds({"handOverSeconds": 30}) == 30
+    odds: list[object] = [
+        {},
+        None,
+        [],
+        "x",
+        {"handOverSeconds": None},
+        {"handOverSeconds": 0},
+        {"handOverSeconds": "5"},
+    ]
+    for odd in odds:
+        assert seconds(odd) is None
+    assert read({"metadata": META}).hand_over_seconds is None
+    assert read({"metadata": META}).max_stream_seconds == 600
+
+
 def test_a_models_uids_of_now_and_before() -> None:
     body = {"metadata": META | {"uid": "now"}, "status": {"formerUIDs": ["a", "b"]}}
     assert (read(body).uid, read(body).former_uids) == ("now", ("a", "b"))
