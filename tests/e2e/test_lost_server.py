@@ -102,6 +102,7 @@ def test_twenty_streams_survive_a_killed_pod(team: Namespace, operator: Namespac
     assert 0 < went_on < STREAMS
 
 
+@pytest.mark.full
 def test_a_pod_that_stops_does_not_wait_for_its_streams(
     team: Namespace, operator: Namespace, key: str, fresh: str
 ) -> None:

@@ -60,16 +60,27 @@ def edited(team: Namespace, name: str, **serving: object) -> str:
     return str(team.status(name)["active"]["revision"])
 
 
-def test_with_a_gpu_for_every_replica_and_none_to_spare(team: Namespace, fresh: str) -> None:
-    """Auto finds no room, drains one replica at a time, and ends; with a spare one it never falls below N."""
+def on_all_gpus(team: Namespace, name: str) -> None:
+    """Run two replicas that hold all of the node's GPUs, one half each."""
     gpus = {"replicas": 2, "numGpus": GPUS // 2, "device": "cpu"}
     rollout = {"strategy": "Auto", "surgeWaitSeconds": 3}
-    team.apply(model(fresh, "weights", serving=scripted(**gpus, rollout=rollout, maxStreamSeconds=5)))
-    team.wait_ready(fresh)
+    team.apply(model(name, "weights", serving=scripted(**gpus, rollout=rollout, maxStreamSeconds=5)))
+    team.wait_ready(name)
+
+
+def test_with_no_gpu_to_spare_one_replica_at_a_time_makes_way(team: Namespace, fresh: str) -> None:
+    on_all_gpus(team, fresh)
     with watching(team, fresh) as tight:
         edited(team, fresh, maxConcurrency=7)
     assert tight.least_ready >= 1
     assert tight.longest_pending < 60
+
+
+@pytest.mark.full
+def test_with_fewer_gpus_asked_for_it_ends_and_with_spare_ones_it_never_falls_below_n(
+    team: Namespace, fresh: str
+) -> None:
+    on_all_gpus(team, fresh)
     with watching(team, fresh) as roomy:
         edited(team, fresh, numGpus=1)
     assert roomy.least_ready >= 1, "from 2 GPUs each to 1 each: the old pods hold all four at first"
