@@ -1,5 +1,6 @@
 """`vicuna-server inspect`: what sources are, alone and together, on small checkpoints."""
 
+import errno
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from support.checkpoints import CONFIG, VOCABULARY, delta_weights, model_weights
 from support.meta import whole_weights, write_meta
 from vicuna_server.artifacts.identity import folder_digest
 from vicuna_server.cli import main
+from vicuna_server.inspect import inspection
 
 COMMAND = [sys.executable, "-m", "vicuna_server", "inspect"]
 
@@ -310,3 +313,12 @@ def test_a_repositorys_plain_name_is_told_how_a_hub_is_named(
     assert "say hf://huggyllama/llama-7b@main" in problem["message"]
     write_checkpoint(tmp_path / "huggyllama" / "llama-7b", model_weights(1))
     assert inspect("huggyllama/llama-7b")[0] == 0
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", str(pair[0] / "model.safetensors"))
+    monkeypatch.setattr(inspection, "describe", Mock(side_effect=refused))
+    assert main(["inspect", str(pair[0])]) == 65
+    assert f"SourceForbidden: {pair[0] / 'model.safetensors'}: Permission denied" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader left; Python must not flush the stream at exit
         sys.stdout = None
     except OSError as error:
-        return _fail(explain(error, args.root.absolute()))
+        return _fail(explain(error, args.root if args.action == "prune" else None))
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback

@@ -37,12 +37,13 @@ def check_folder(
         kind: Of engine, one of `ENGINES`; None: as `VICUNA_ENGINE` says.
 
     Raises:
-        InputError: `ModelNotFound`, `ArtifactMismatch` or `ArtifactDamaged`.
+        InputError: `ModelNotFound`, `ModelBroken`, `ArtifactMismatch` or `ArtifactDamaged`.
         UsageError: `VICUNA_ENGINE` names no engine.
     """
     scripted = _kind(kind) == "scripted"
     if not folder.is_dir():
         raise InputError("ModelNotFound", f"--model {folder} is not a folder; check the path and the volume's mount")
+    _check_readable(folder)
     manifest = Manifest.load(folder)
     if artifact_id is not None:
         _check_artifact(folder, manifest, artifact_id)
@@ -122,6 +123,18 @@ def _kind(kind: str | None) -> str:
     if kind not in ENGINES:
         raise UsageError(f"--engine (VICUNA_ENGINE) is {kind!r}; use one of {', '.join(ENGINES)}")
     return kind
+
+
+def _check_readable(folder: Path) -> None:
+    """Open each file that is read: libraries say of one that may not be read that it is not there, or broken."""
+    try:
+        for path in folder.iterdir():
+            if path.suffix in _READ and path.is_file():
+                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise InputError(
+            "ModelBroken", f"{error.filename} cannot be read: {error.strerror}; let user {os.geteuid()} read the model"
+        ) from error
 
 
 def _check_artifact(folder: Path, manifest: Manifest | None, artifact_id: str) -> None:

@@ -109,14 +109,20 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def explain(error: OSError, root: Path) -> VicunaError:
-    """Say what a failed system call means to the user whose output folder is `root`."""
+def explain(error: OSError, root: Path | None) -> VicunaError:
+    """Say what a failed system call means to the user whose output folder is `root`; None: nothing is written."""
+    named = Path(error.filename) if isinstance(error.filename, str) else None
+    where = named or root or "a file"
     if error.errno in FULL:
-        return OutOfSpaceError("OutOfSpace", f"{root} became full; give it a larger volume or make room")
-    where = Path(error.filename) if isinstance(error.filename, str) else root
+        return OutOfSpaceError("OutOfSpace", f"{root or where} became full; give it a larger volume or make room")
     if error.errno in _REFUSED:
         what = os.strerror(error.errno)
-        if where == root or root in where.parents or where in root.parents:
+        if root is not None and (named is None or _related(named.absolute(), root.absolute())):
             return InputError("OutputNotWritable", f"{where}: {what}; the output must be a folder this user may write")
         return InputError("SourceForbidden", f"{where}: {what}; let this user read the source")
     return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")
+
+
+def _related(one: Path, other: Path) -> bool:
+    """Return whether one of two paths is the other, or holds it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)

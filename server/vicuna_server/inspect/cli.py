@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
         with stopping_on_signals() as stop, links_allowed(allowed=args.allow_links):
             request = _request(args)
             control = Control(bar or _Warnings(), stop)
-            report = inspect(
-                request, request.sources(), control, digest=args.digest, memory=args.memory, gpus=args.gpus
-            )
+            sources = request.sources()
+            with sources.explaining(None):
+                report = inspect(request, sources, control, digest=args.digest, memory=args.memory, gpus=args.gpus)
     except VicunaError as error:
         return _fail(error)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence and an exit code, never a traceback

@@ -164,19 +164,24 @@ class Sources:
         return message
 
     @contextmanager
-    def explaining(self, root: Path) -> Iterator[None]:
+    def explaining(self, root: Path | None) -> Iterator[None]:
         """Turn what fails inside into errors that a user understands.
 
         Args:
-            root: the volume that is written to; what the system says of files concerns it.
+            root: the volume that is written to; what the system says of files outside of sources concerns it.
         """
         try:
             yield
         except OSError as error:
-            raise explain(error, root) from error
+            raise explain(error, None if self._hold(error.filename) else root) from error
         except VicunaError as error:
             error.message = self.in_words(error.message)
             raise
+
+    def _hold(self, name: object) -> bool:
+        """Return whether a system call's file is one of a source."""
+        folders = [each.folder for each in self.all if each.remote is None and each.folder is not None]
+        return isinstance(name, str) and any(Path(name).absolute().is_relative_to(folder) for folder in folders)
 
     def fingerprints(self, of: Callable[[Input], str | None]) -> identity.Fingerprints | None:
         """Ask every input for its fingerprint; None when one has none."""

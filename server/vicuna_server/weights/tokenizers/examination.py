@@ -174,6 +174,7 @@ def _try_apart(wanted: Wanted, descriptor: int | None) -> _Outcome:
             timeout=3 * MOST_SECONDS,
             pass_fds=[] if descriptor is None else [descriptor],
             check=False,
+            start_new_session=True,  # a Ctrl-C in a terminal is for the merge, which would blame the tokenizer
         ).stdout
     except subprocess.TimeoutExpired as error:
         done = error.stdout or b""
