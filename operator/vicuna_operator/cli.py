@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from vicuna_contract.arguments import Parser
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.extras import missing_extra, require
+from vicuna_contract.program import program
 from vicuna_operator import __version__
 from vicuna_operator.config import FLAGS, load_config
 from vicuna_operator.errors import ConfigError, OperatorError, StartError
@@ -19,6 +20,7 @@ __all__ = ["create_parser", "main"]
 _NEEDS = {"run": ("operator", "kopf"), "up": ("operator,server", "yaml")}
 
 
+@program(interrupted=130)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code (64: wrong usage or settings, 69: an extra is not installed)."""
     arguments = list(sys.argv[1:] if argv is None else argv)

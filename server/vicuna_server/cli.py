@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vicuna_contract.arguments import Parser
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.extras import require
+from vicuna_contract.program import program
 from vicuna_server.extras import missing_extra_error
 from vicuna_server.termination import failure_message, keeping_output, write_termination_message
 
@@ -50,6 +51,7 @@ COMMANDS = {
 }
 
 
+@program(interrupted=ExitCode.INTERRUPTED)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code (64: wrong usage, 69: its extra is not installed)."""
     words = list(sys.argv[1:] if argv is None else argv)

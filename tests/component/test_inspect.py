@@ -322,3 +322,17 @@ def test_a_file_that_may_not_be_read_is_named(
     monkeypatch.setattr(inspection, "describe", Mock(side_effect=refused))
     assert main(["inspect", str(pair[0])]) == 65
     assert f"SourceForbidden: {pair[0] / 'model.safetensors'}: Permission denied" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_changes_no_exit_code(pair: tuple[Path, Path]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, str(pair[0])],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        env=os.environ | {"COLUMNS": "20"},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from vicuna_contract.arguments import Parser
+from vicuna_contract.program import program
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin import chat, commands
@@ -15,11 +16,10 @@ from vicuna_operator.plugin.usage_commands import add_usage_arguments, run_usage
 
 __all__ = ["create_parser", "main"]
 
-EXIT_INTERRUPTED = 130
-
 _USAGE = "Requests and tokens that the gateway counted, by day, key and model."
 
 
+@program(interrupted=130)
 def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]], Kubectl] = KubectlProcess) -> int:
     """Run the command line; return its exit code (64: wrong usage, else kubectl's own)."""
     args = create_parser().parse_args(argv)
@@ -33,8 +33,6 @@ def main(argv: Sequence[str] | None = None, *, connect: Callable[[Sequence[str]]
     except PluginError as error:
         warn(f"kubectl vicuna {args.command}: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
 
 
 def create_parser() -> argparse.ArgumentParser:

@@ -92,11 +92,9 @@ def _tell(report: "Report", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.model_dump(by_alias=True), indent=2), flush=True)
         return
-    from rich.console import Console
+    from vicuna_server.inspect.text import ReportConsole, print_report
 
-    from vicuna_server.inspect.text import print_report
-
-    print_report(report, Console())
+    print_report(report, ReportConsole())
     sys.stdout.flush()
 
 

@@ -10,10 +10,18 @@ from vicuna_server.inspect.inspection import PlanSummary, Report
 from vicuna_server.inspect.memory import MemoryRow
 from vicuna_server.wording import printable, readable_size
 
-__all__ = ["print_report"]
+__all__ = ["ReportConsole", "print_report"]
 
 _LABEL_WIDTH = 14
 _MOST_FILES = 6
+
+
+class ReportConsole(Console):
+    """A console that leaves it to its caller what a closed pipe means; rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise BrokenPipeError
 
 
 def print_report(report: Report, console: Console) -> None:
