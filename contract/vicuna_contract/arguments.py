@@ -1,10 +1,12 @@
 """What the command lines of all our programs share: the exit code of wrong usage, and types of values."""
 
 import argparse
+import functools
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vicuna_contract.exits import ExitCode
@@ -12,10 +14,13 @@ from vicuna_contract.templates import CHAT_TEMPLATES, TEMPLATE_SUFFIX
 
 __all__ = [
     "Declare",
+    "Once",
     "Parser",
     "artifact_id",
     "bounded",
     "count",
+    "folder",
+    "header_value",
     "http_url",
     "port",
     "positive",
@@ -52,12 +57,46 @@ class Declare:
     def __call__(self, flag: str, *, required: bool = False, default: object = None, **options: Any) -> None:
         """Declare one flag; further options are those of `add_argument`."""
         variable = "VICUNA_" + flag.removeprefix("--").replace("-", "_").upper()
-        value = self._environ.get(variable) or default
+        stated = self._environ.get(variable)
+        value = _Stated(stated) if stated else default
         choices = options.get("choices")
         # argparse does not check a default against the choices, and could not name the variable it came from.
         if choices is not None and value is not None and value not in choices:
             self._parser.error(f"{variable} is {value!r}; use one of {', '.join(choices)}")
+        if "type" in options:
+            options["type"] = _naming(variable, options["type"])
         self._parser.add_argument(flag, required=required and value is None, default=value, **options)
+
+
+class _Stated(str):
+    """What an environment variable says."""
+
+    __slots__ = ()
+
+
+def _naming(variable: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a type of values whose error names the variable, where the value came from it."""
+
+    @functools.wraps(convert)
+    def run(text: str) -> Any:
+        try:
+            return convert(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error} ({variable})" if isinstance(text, _Stated) else error) from None
+
+    return run
+
+
+class Once(argparse.Action):
+    """Takes a value that can only be stated once: of two, argparse would quietly take the second."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        """Keep the value, or end with wrong usage where there is one already."""
+        if getattr(args, self.dest, self.default) is not self.default:
+            parser.error(f"argument {option}: is given twice; give it once")
+        setattr(args, self.dest, value)
 
 
 def count(text: str) -> int:
@@ -95,6 +134,20 @@ def port(text: str) -> int:
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port; ports end at 65535")
     return number
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder on this machine."""
+    if not text or "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder on this machine; give its path")
+    return Path(text)
+
+
+def header_value(text: str) -> str:
+    """Return a text that can be sent as the value of an HTTP header."""
+    if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be sent in a header; use letters of ASCII, digits and '-'")
+    return text
 
 
 def http_url(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vicuna_contract.arguments import Parser, positive
+from vicuna_contract.arguments import Once, Parser, folder, positive
 from vicuna_contract.recipe import DELTA_KINDS, MERGE_DTYPES
 from vicuna_contract.templates import AUTO, CHAT_TEMPLATES
 
@@ -77,9 +77,10 @@ class MergeArguments:
     def declare(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         add = parser.add_argument
-        add("--base", required=True, metavar="URI", help=f"the base model: {SOURCE}")
-        add("--delta", metavar="URI", help="the delta; without one the base is taken as it is")
-        add("--output", required=True, type=Path, metavar="ROOT", help="folder that gets ROOT/<artifactID>")
+        add("--base", required=True, action=Once, metavar="URI", help=f"the base model: {SOURCE}")
+        add("--delta", action=Once, metavar="URI", help="the delta; without one the base is taken as it is")
+        help_text = "folder that gets ROOT/<artifactID>"
+        add("--output", required=True, action=Once, type=folder, metavar="ROOT", help=help_text)
         declare_recipe(parser)
         add("--base-digest", metavar="SHA256", help="digest the base must have")
         add("--delta-digest", metavar="SHA256", help="digest the delta must have")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Self
 
-from vicuna_contract.arguments import Parser, artifact_id, seconds
+from vicuna_contract.arguments import Parser, artifact_id, folder, seconds
 
 __all__ = ["KEEP_NONE", "PruneArguments", "declare_root"]
 
@@ -72,7 +72,7 @@ class PruneArguments:
 
 def declare_root(parser: argparse.ArgumentParser) -> None:
     """Declare the volume and `--json`, which all actions on artifacts have."""
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the folder that merges had as --output")
+    parser.add_argument("root", type=folder, metavar="ROOT", help="the folder that merges had as --output")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
 
 

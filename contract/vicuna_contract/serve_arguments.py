@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final, Literal, Self, get_args
 
-from vicuna_contract.arguments import Declare, Parser, count, http_url, port, positive, template
+from vicuna_contract.arguments import Declare, Parser, count, header_value, http_url, port, positive, template
 from vicuna_contract.names import REVISION_HEADER, SERVER_PORT
 from vicuna_contract.signing import gateway_keys
 from vicuna_contract.templates import AUTO, BUILT_IN_TEMPLATES, FROM_TOKENIZER
@@ -134,7 +134,7 @@ class ServeArguments:
         quantity = "QUANTITY"
         add("--model", required=True, metavar="DIR", help="folder of the artifact")
         add("--served-name", help="the model's name in the API (default: the folder's name)")
-        add("--revision", default="unknown", help=f"sent back in the {REVISION_HEADER} header")
+        add("--revision", default="unknown", type=header_value, help=f"sent back in the {REVISION_HEADER} header")
         add("--artifact-id", help="refuse to start when the artifact's manifest says another")
         add(
             "--artifact-digest",

@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vicuna_contract.arguments import Once, folder
 from vicuna_contract.merge_arguments import SOURCE, declare_links
 from vicuna_contract.recipe import DTYPES
 from vicuna_server.errors import VicunaError
@@ -25,9 +25,12 @@ _MOST_NAMED = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--base", required=True, metavar="URI", help=f"the model before training: {SOURCE}")
-    parser.add_argument("--tuned", required=True, metavar="URI", help="the model after training")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to make, or an empty one")
+    parser.add_argument(
+        "--base", required=True, action=Once, metavar="URI", help=f"the model before training: {SOURCE}"
+    )
+    parser.add_argument("--tuned", required=True, action=Once, metavar="URI", help="the model after training")
+    help_text = "folder to make, or an empty one"
+    parser.add_argument("--output", required=True, action=Once, type=folder, metavar="DIR", help=help_text)
     parser.add_argument("--dtype", choices=DTYPES, default="float16", help="type of the delta")
     declare_links(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only the last line and warnings")

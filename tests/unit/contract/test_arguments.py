@@ -56,7 +56,7 @@ SERVES = st.builds(
     ServeArguments,
     model=WORD,
     served_name=st.none() | WORD,
-    revision=WORD,
+    revision=WORD.map(str.strip),
     artifact_id=st.none() | HEX,
     artifact_digest=DIGEST,
     device=st.sampled_from(DEVICES),
@@ -194,3 +194,45 @@ def test_a_clean_up_keeps_what_it_is_told_to() -> None:
     assert (read.root, read.keep) == (Path("/models/artifacts"), ("a" * 16, "b" * 16))
     assert read.min_age <= 15 * 60, "planning waits so long before it makes the Job"
     assert body["metadata"]["annotations"]["vicuna.dev/kept-artifacts"] == f'["{"a" * 16}", "{"b" * 16}"]'
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--base", "a", "--output", ""], "argument --output: '' is not a folder on this machine; give its path"),
+        (["--base", "a", "--output", "hf://org/name"], "argument --output: 'hf://org/name' is not a folder"),
+        (["--base", "a", "--output", "file:///models"], "argument --output: 'file:///models' is not a folder"),
+        (["--base", "a", "--output", "o", "--delta", "b", "--delta", "b"], "argument --delta: is given twice"),
+        (["--base", "a", "--base", "b", "--output", "o"], "argument --base: is given twice"),
+        (["--base", "a", "--output", "o", "--output", "p"], "argument --output: is given twice"),
+    ],
+)
+def test_a_merge_goes_only_where_it_was_meant_to(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        MergeArguments.from_argv(["merge", *words])
+    assert caught.value.code == 64
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["a\nb: c", "→", "ü", " a", "a ", "\x7f"])
+def test_a_revision_can_be_sent_in_a_header(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise every response fails, the probes' too."""
+    with pytest.raises(SystemExit):
+        ServeArguments.from_argv(["serve", "--model", "m", "--revision", text])
+    assert "cannot be sent in a header" in capsys.readouterr().err
+
+
+def test_a_wrong_variable_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ServeArguments.from_argv(["serve", "--model", "m"], {"VICUNA_PORT": "tcp://10.0.0.1:8000"})
+    assert "'tcp://10.0.0.1:8000' is not a whole number of 0 or more (VICUNA_PORT)" in capsys.readouterr().err
+
+
+def test_a_wrong_variable_is_not_blamed_for_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"VICUNA_PORT": "tcp://10.0.0.1:8000"}
+    assert ServeArguments.from_argv(["serve", "--model", "m", "--port", "80"], wrong).port == 80
+    with pytest.raises(SystemExit):
+        ServeArguments.from_argv(["serve", "--model", "m", "--port", "x"], {"VICUNA_PORT": "80"})
+    assert "VICUNA_PORT" not in capsys.readouterr().err
