@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ spec:
   serving: {{numGpus: 0, replicas: 2, chatTemplate: vicuna_v1.1}}
 """
 ODD_NAME = "delta#2 what? 100%25"  # beside a folder that a reader of URLs would take for it
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # Ask the server we are given, and print what it says of itself.
 ASK = "import os, urllib.request as r; print(r.urlopen(os.environ['VICUNA_URL'] + '/v1/models').read().decode())"
 
@@ -55,7 +58,7 @@ class Up:
         self.folder, self.port = folder, port
         self.words = ["--data", "data", "--volume", f"inputs={inputs}", "--port", str(port)]
 
-    def start(self, *command: str, delta: str = "delta") -> subprocess.Popen[str]:
+    def start(self, *command: str, delta: str = "delta", env: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
         (self.folder / "model.yaml").write_text(MANIFEST.format(delta=delta))
         words = [sys.executable, "-m", "vicuna_operator", "up", "model.yaml", *self.words]
         if command:
@@ -63,14 +66,14 @@ class Up:
         return subprocess.Popen(
             words,
             cwd=self.folder,
-            env={**os.environ, "VICUNA_ENGINE": "scripted"},
+            env={**os.environ, "VICUNA_ENGINE": "scripted", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *command: str, delta: str = "delta") -> tuple[int, str, str]:
-        process = self.start(*command, delta=delta)
+    def run(self, *command: str, delta: str = "delta", env: Mapping[str, str] = NOTHING) -> tuple[int, str, str]:
+        process = self.start(*command, delta=delta, env=env)
         out, err = process.communicate(timeout=100)
         return process.returncode, out, err
 
@@ -189,3 +192,11 @@ def test_a_claim_that_the_model_does_not_use_is_named(up: Up, tmp_path: Path) ->
     assert "--volume input: the model does not use this claim; name one of " in err
     assert "inputs" in err
     assert up.files() == []
+
+
+def test_a_proxy_is_not_asked_for_this_machine(up: Up) -> None:
+    """Neither by `up` itself nor by the chat that it runs: it would never say that the server is ready."""
+    nowhere = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    chat = [sys.executable, "-m", "vicuna_server", "chat", "--prompt", "so it is", "--max-new-tokens", "3"]
+    code, out, err = up.run(*chat, env=nowhere)
+    assert (code, "so it is" in out) == (0, True), err

@@ -1,11 +1,13 @@
 """The command line of `vicuna-operator up`."""
 
 import argparse
+import shutil
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vicuna_contract.arguments import folder, port
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.merge_arguments import ALLOW_LINKS
 from vicuna_operator.errors import LocalRunError
@@ -21,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("file", type=Path, metavar="FILE", help="manifest with one VicunaModel")
     parser.add_argument(
-        "--data", type=Path, default=Path(".vicuna"), help="folder in place of the cluster's volumes (default: .vicuna)"
+        "--data",
+        type=folder,
+        default=Path(".vicuna"),
+        help="folder in place of the cluster's volumes (default: .vicuna)",
     )
     parser.add_argument(
         "--volume",
@@ -33,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "merge what links lead to that leave a source's folder or its claim's"
     parser.add_argument(ALLOW_LINKS, action="store_true", help=help_text)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on (default: 8000; 0: any free one)")
     help_text = "the program of serving.engine vllm (default: vllm on PATH)"
     parser.add_argument("--vllm", type=Path, metavar="PATH", help=help_text)
     parser.epilog = "After `--`: a command to run with VICUNA_URL set once the model answers; then everything stops."
@@ -54,16 +59,16 @@ def run(args: argparse.Namespace, command: Sequence[str] = ()) -> int:
 
 def _up(args: argparse.Namespace, command: Sequence[str]) -> int:
     model = read_model(args.file)
+    _check_command(command)
     local = LocalRun(
         model=model,
         data=args.data,
         host=args.host,
-        port=args.port,
+        port=_free_port(args.host, args.port),
         volumes=dict(_volume(text) for text in args.volume),
         allow_links=args.allow_links,
         vllm=args.vllm,
     )
-    _check_port(args.host, args.port)
     replicas = spec_of(model).serving.replicas
     if replicas > 1:
         print(f"running 1 of {replicas} replicas on this machine", flush=True)
@@ -77,13 +82,19 @@ def _volume(text: str) -> tuple[str, Path]:
     return claim, Path(folder)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Check before the merge, not after it, that the server can listen."""
+def _check_command(command: Sequence[str]) -> None:
+    """Look for the user's command before the merge, not after it."""
+    if command and shutil.which(command[0]) is None:
+        raise LocalRunError(f"{command[0]} is no program that can be run; correct the command after `--`", 66)
+
+
+def _free_port(host: str, port: int) -> int:
+    """Check before the merge, not after it, that the server can listen; return the port, for 0 a free one."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"cannot listen on {host}:{port}: {reason}; choose another --port or --host"
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
         raise LocalRunError(message, ExitCode.UNREACHABLE) from None

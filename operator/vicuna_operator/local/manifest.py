@@ -7,6 +7,7 @@ from typing import Any
 
 from vicuna_contract.exits import ExitCode
 from vicuna_contract.names import API_VERSION, KIND
+from vicuna_contract.printable import printable
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.errors import Fault, LocalRunError
 from vicuna_operator.local.schema import faults, without_nulls
@@ -23,21 +24,38 @@ def read_model(path: Path) -> Model:
         LocalRunError: the file cannot be read or is not YAML, has not exactly one model, or fields are wrong: all of
             them are named.
     """
-    models = [doc for doc in _documents(path) if isinstance(doc, dict) and doc.get("kind") == KIND]
+    documents = _documents(path)
+    models = [doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == KIND]
     if len(models) != 1:
-        raise LocalRunError(
-            f"{path} holds {len(models)} objects of kind {KIND}; put exactly one into it", ExitCode.BAD_INPUT
-        )
+        held = f"{len(models)} objects of kind {KIND}" if models else f"no object of kind {KIND}, {_held(documents)}"
+        raise LocalRunError(f"{path} holds {held}; put exactly one into it", ExitCode.BAD_INPUT)
     return _checked(models[0], path)
+
+
+def _held(documents: Sequence[Any]) -> str:
+    """Say what a file without a model has."""
+    held = [_what(doc) for doc in documents if doc is not None]
+    return f"but {', '.join(dict.fromkeys(held))}" if held else "since it is empty"
+
+
+def _what(document: Any) -> str:
+    if not isinstance(document, dict):
+        return "a list" if isinstance(document, list) else "plain text"
+    kind = document.get("kind")
+    return "an object without kind" if kind is None else f"one of kind {printable(str(kind))[:63]}"
 
 
 def _documents(path: Path) -> list[Any]:
     import yaml  # late: --help needs none
 
+    from vicuna_operator.local.strict_yaml import load_all
+
     try:
-        return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        return load_all(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LocalRunError(f"{path}: {error.strerror or error}", _NO_INPUT) from None
+        raise LocalRunError(
+            f"{path} cannot be read: {error.strerror or error}; name a file with one {KIND}", _NO_INPUT
+        ) from None
     except UnicodeDecodeError:
         raise LocalRunError(f"{path} is not UTF-8 text; save it in that encoding", ExitCode.BAD_INPUT) from None
     except yaml.YAMLError as error:

@@ -57,7 +57,7 @@ class LocalRun:
     @property
     def url(self) -> str:
         """Return the address of the served API."""
-        return f"http://{self.host}:{self.port}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def merge(self) -> tuple[str, str | None, str | None]:
         """Run the merge Job's container; seconds if the artifact is there already.
@@ -150,10 +150,17 @@ class LocalRun:
         folders = {name: self.volumes.get(name, self.data / "volumes" / name).resolve() for name in claims_of(pod)}
         for name, folder in folders.items():
             if name not in self.volumes:
-                folder.mkdir(parents=True, exist_ok=True)
+                self._make(folder)
             elif not folder.is_dir():
                 raise LocalRunError(f"--volume {name}: {folder} is not a folder; create it or correct the path", 66)
         return folders
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"--data {self.data}: {error.filename}: {error.strerror}; name a folder that this user may write"
+            raise LocalRunError(message, ExitCode.BAD_INPUT) from None
 
     def _command(self, pod: Mapping[str, Any]) -> LocalCommand:
         folders = self._folders(pod)
@@ -172,9 +179,10 @@ class LocalRun:
             return process.wait()
 
     def _wait_until_ready(self, running: Sequence[subprocess.Popen[str]]) -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
         while all(process.poll() is None for process in running):
             try:
-                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):  # noqa: S310  # http, ours
+                with direct.open(f"{self.url}/readyz", timeout=5):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(_POLL_SECONDS)

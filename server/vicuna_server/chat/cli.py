@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--dtype", choices=("auto", "float16", "bfloat16", "float32"))
     load.add_argument("--conv-template", type=template, metavar="NAME|FILE.jinja", help="the chat template")
     talk = parser.add_argument_group("the conversation")
-    talk.add_argument("--prompt", metavar="TEXT", help="ask one question, print the answer and end")
+    talk.add_argument("--prompt", type=_text, metavar="TEXT", help="ask one question, print the answer and end")
     talk.add_argument(
         "--temperature",
         type=partial(bounded, most=2.0),
@@ -70,12 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     talk.add_argument(
         "--seed", type=seed, metavar="N", help="with the same seed, the same question gets the same answer"
     )
-    talk.add_argument("--system", metavar="TEXT", help="the system text, which tells the model how to behave")
+    talk.add_argument(
+        "--system", type=_text, metavar="TEXT", help="the system text, which tells the model how to behave"
+    )
     talk.add_argument("--max-new-tokens", type=positive, metavar="N", help="the most tokens of an answer")
     talk.add_argument("--no-history", action="store_true", help="send each question without the earlier ones")
     talk.add_argument("--style", default="simple", choices=("simple", "rich"), help="rich: Markdown is rendered")
     talk.add_argument("--show-reasoning", action="store_true", help="write out what the model thinks before it answers")
     talk.add_argument("--debug", action="store_true", help="print tokens and times after each answer")
+
+
+def _text(text: str) -> str:
+    """Return an argument as text; bytes that are not of the terminal's encoding become U+FFFD, as those of a pipe."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -41,18 +42,25 @@ class RemoteModel:
         self._model = model
         self._usage = usage
         self.url = url.rstrip("/").removesuffix("/v1")
-        key = os.environ.get("VICUNA_API_KEY")
+        key = _api_key()
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL as error:
             raise UsageError(f"--url {url!r} is not a URL: {error}; write for example http://127.0.0.1:8000") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise UsageError(f"--url {url!r} is not an http(s) URL; write for example http://127.0.0.1:8000")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+                trust_env=not _is_here(parsed.host),  # no proxy leads to this machine
+            )
+        except (ImportError, ValueError) as error:
+            raise UsageError(
+                f"the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({error}); name another, or "
+                f"state NO_PROXY={parsed.host}"
+            ) from error
 
     @property
     def title(self) -> str:
@@ -187,6 +195,21 @@ class RemoteModel:
             "ServerUnreachable",
             f"{self.url} cannot be reached ({_reason(error)}); check the address and that the server runs",
         )
+
+
+def _api_key() -> str:
+    key = os.environ.get("VICUNA_API_KEY", "")
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("VICUNA_API_KEY has letters that no API key has, such as a line's end; copy the key again")
+    return key
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a host of a URL is this machine, by its name or address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _can_trim(response: httpx.Response) -> bool:

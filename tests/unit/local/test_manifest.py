@@ -37,11 +37,32 @@ def test_other_objects_of_the_file_are_left_alone(tmp_path: Path) -> None:
     assert read_model(path).name == "demo"
 
 
+def test_a_merged_key_may_be_stated_again(tmp_path: Path) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(GOOD.replace("{source:", "{<<: {source: file:///other}, source:"))
+    assert read_model(path).name == "demo"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.yaml"):
+        with pytest.raises(LocalRunError, match=r"cannot be read: .*; name a file with one VicunaModel") as caught:
+            read_model(path)
+        assert caught.value.exit_code == 66
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a: [", "line"),
-        ("", "0 objects of kind VicunaModel"),
+        ("", "holds no object of kind VicunaModel, since it is empty; put exactly one into it"),
+        ("kind: Deployment", "no object of kind VicunaModel, but one of kind Deployment; put"),
+        (GOOD.replace("VicunaModel", "vicunamodel"), "but one of kind vicunamodel"),
+        (
+            "kind: List\n---\n- a\n---\nb\n---\na: 1",
+            "of kind List, a list, plain text, an object without kind; put",
+        ),
+        (GOOD + "  weights: {}\n", "line 7 is not valid YAML: the key weights is there twice"),
+        (GOOD.replace("{source:", "{source: a, source:"), "line 6 is not valid YAML: the key source is there twice"),
         (f"{GOOD}---{GOOD}", "2 objects of kind VicunaModel"),
         (GOOD.replace("v1alpha1", "v9"), "apiVersion"),
         (GOOD.replace("{name: demo}", "{}"), "metadata.name: is missing; it must be at most 40"),
