@@ -27,8 +27,7 @@ COMMAND = [sys.executable, "-m", "vicuna_server.cli", "gateway"]
         (["--upstream", "x", "--no-keys"], "MODEL=URL"),
         (["--no-keys", "--port", "-1"], "0 or more"),
         (["--no-keys", "--trusted-proxy", "my-proxy"], "10.0.0.0/8"),
-        (["--keys-file", "/no/such/file"], "/no/such/file"),
-        (["--no-keys", "--keys-file", __file__], "JSON"),
+        (["--no-keys", "--port", "8000", "--metrics-port", "8000"], "--port and --metrics-port are both 8000"),
     ],
 )
 def test_wrong_flags_are_64_and_say_what_to_do(flags: list[str], says: str) -> None:

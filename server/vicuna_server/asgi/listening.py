@@ -8,8 +8,13 @@ from vicuna_server.errors import UsageError
 __all__ = ["bind"]
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Return a listening socket.
+
+    Args:
+        host: address to listen on.
+        port: 0: any free one.
+        flag: what states the port, for messages.
 
     Raises:
         UsageError: `PortInUse`, or an address that cannot be listened on.
@@ -20,11 +25,11 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(
-                f"port {port} on {host} is in use; stop what listens there or choose another with --port",
+                f"port {port} on {host} is in use; stop what listens there or choose another with {flag}",
                 reason="PortInUse",
             ) from error
         raise UsageError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose others with --host and --port",
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose others with --host and {flag}",
             reason="AddressUnusable",
         ) from error
     # asyncio sets it only where the socket's protocol is named, and `create_server` names none. Without it the body of

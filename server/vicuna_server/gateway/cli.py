@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
+    if args.port == args.metrics_port != 0:
+        raise UsageError(f"--port and --metrics-port are both {args.port}; give two ports")
     if args.upstream:
         _check_upstream(args)
     sources = [bool(args.no_keys), bool(args.keys_secret), args.keys_file is not None]
@@ -181,11 +183,16 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _keys(path: str) -> KeyRing:
+    wanted = "give a JSON object of API keys, {NAME: ENTRY}"
     try:
         entries = json.loads(Path(path).read_bytes())
+        if not isinstance(entries, dict):
+            raise argparse.ArgumentTypeError(f"{path} has another JSON value than an object; {wanted}")
         ring = KeyRing.parse({name: json.dumps(entry).encode() for name, entry in entries.items()})
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"{path} is not a JSON object of API keys, {{NAME: ENTRY}}: {error}") from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error.strerror}; {wanted}") from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{path} is not JSON ({error}); {wanted}") from None
     if ring.broken:
         raise argparse.ArgumentTypeError(f"{path}: {next(iter(ring.broken))}: {next(iter(ring.broken.values()))}")
     return ring

@@ -57,7 +57,10 @@ async def _serve(options: Options) -> None:
     )
     port = ClientPort(authentication, upstream)
     metrics_port = MetricsPort(upstream)
-    with bind(options.host, options.port) as listener, bind(options.host, options.metrics_port) as metrics_listener:
+    with (
+        bind(options.host, options.port) as listener,
+        bind(options.host, options.metrics_port, "--metrics-port") as metrics_listener,
+    ):
         await upstream.open()
         server = GatewayServer(port.config(state), state, options.drain_seconds, port)
         metrics = EmbeddedServer(metrics_port.config(), Drain(loaded=True), 0.0, metrics_port)
