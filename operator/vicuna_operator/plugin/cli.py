@@ -1,9 +1,10 @@
 """`kubectl vicuna`: the state of a VicunaModel, rollback, retry, wait."""
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 
-from vicuna_contract.arguments import Parser
+from vicuna_contract.arguments import Parser, bounded, positive
 from vicuna_contract.program import program
 from vicuna_operator import __version__
 from vicuna_operator.errors import PluginError
@@ -131,8 +132,9 @@ def create_parser() -> argparse.ArgumentParser:
         lambda kubectl, args: chat.chat(kubectl, args.name, system=args.system, options=_sampling(args)),
     )
     chats.add_argument("--system", metavar="TEXT", help="the system message")
-    chats.add_argument("--temperature", type=float, help="0: always the likeliest word (default: the server's)")
-    chats.add_argument("--max-tokens", type=int, metavar="N", help="longest answer (default: what fits)")
+    to_two = functools.partial(bounded, most=2.0)
+    chats.add_argument("--temperature", type=to_two, help="0: always the likeliest word (default: the server's)")
+    chats.add_argument("--max-tokens", type=positive, metavar="N", help="longest answer (default: what fits)")
     tests = add(
         "test",
         "send one message to every ready replica: who answers, which revision, how soon",
@@ -142,14 +144,14 @@ def create_parser() -> argparse.ArgumentParser:
         output,
     )
     tests.add_argument("--prompt", default="Say hello.", help="the message (default: %(default)r)")
-    tests.add_argument("--max-tokens", type=int, default=32, metavar="N", help="longest answer (default: 32)")
+    tests.add_argument("--max-tokens", type=positive, default=32, metavar="N", help="longest answer (default: 32)")
     keys = words.add_parser("key", help="who may use the gateway", description="Who may use the gateway.")
     add_key_arguments(keys, where)
     keys.set_defaults(run=run_key)
     uses = words.add_parser("usage", help="who used how much of what", description=_USAGE, parents=[where])
     add_usage_arguments(uses)
     uses.set_defaults(run=run_usage)
-    waits.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: 1800)")
+    waits.add_argument("--timeout", type=bounded, default=1800.0, metavar="SECONDS", help="(default: 1800)")
     return parser
 
 

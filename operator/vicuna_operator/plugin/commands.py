@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vicuna_contract import names as c
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.api.conditions import ConditionType, Reason, format_time
 from vicuna_operator.errors import PluginError
 from vicuna_operator.planning.lenient import whole
@@ -165,7 +166,8 @@ def takeover(kubectl: Kubectl, name: str, *, by: str) -> int:
     """Say which operator works on a model from now on."""
     namespace, _, lease = by.partition("/")
     if not namespace or not lease or "/" in lease:
-        raise PluginError(f"--by {by}: give NAMESPACE/LEASE of an operator, such as vicuna-system/vicuna-operator")
+        message = f"--by {by}: give NAMESPACE/LEASE of an operator, such as vicuna-system/vicuna-operator"
+        raise PluginError(message, ExitCode.USAGE)
     before = (read_model(kubectl, name).get("status") or {}).get("managedBy")
     _annotate(kubectl, name, {c.ANNOTATION_MANAGED_BY: by})
     since = f", which {before} did until now" if before and before != by else ""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vicuna_contract.exits import ExitCode
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.kubectl import Kubectl
 
@@ -55,5 +56,5 @@ def namespaced(text: str, option: str) -> tuple[str, str]:
     """
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name):
-        raise PluginError(f"{option} {text}: give NAMESPACE/NAME")
+        raise PluginError(f"{option} {text}: give NAMESPACE/NAME", ExitCode.USAGE)
     return namespace, name

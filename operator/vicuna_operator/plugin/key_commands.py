@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from vicuna_contract.arguments import positive
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.gateways import gateways, namespaced
 from vicuna_operator.plugin.history import table
@@ -44,7 +45,7 @@ def add_key_arguments(parser: argparse.ArgumentParser, *parents: argparse.Argume
     create.add_argument("key", metavar="NAME", help="what the key is called in lists and metrics")
     create.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as team-a/* (default: all)")
     for short, what in {"rpm": "requests a minute", "tpm": "tokens a minute", "tpd": "tokens a day, in UTC"}.items():
-        create.add_argument(f"--{short}", type=int, metavar="N", help=f"{what} (default: no limit)")
+        create.add_argument(f"--{short}", type=positive, metavar="N", help=f"{what} (default: no limit)")
     create.add_argument("--expires", metavar="WHEN", help="a span such as 30d, or a date (default: never)")
     home = "where a model's short name is looked for first; allows nothing"
     create.add_argument("--default-namespace", metavar="NAMESPACE", help=home)
@@ -60,8 +61,8 @@ def run_key(kubectl: Kubectl, args: argparse.Namespace) -> int:
 
 def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     name = check_name(args.key)
-    limits = {field: _limit(args, short) for short, field in LIMITS.items()}
-    expires = expiry(args.expires, datetime.now(UTC)) if args.expires else None
+    limits = {field: getattr(args, short) for short, field in LIMITS.items()}
+    expires = None if args.expires is None else expiry(args.expires, datetime.now(UTC))
     home = None if args.default_namespace is None else check_namespace(args.default_namespace)
     namespace, secret = _place(kubectl, args)
     found = _read(kubectl, namespace, secret)
@@ -76,13 +77,6 @@ def _create(kubectl: Kubectl, args: argparse.Namespace) -> int:
     sys.stderr.write(f"key {name} is in Secret {namespace}/{secret}; it works within seconds and is shown only now:\n")
     sys.stdout.write(f"{key}\n")
     return 0
-
-
-def _limit(args: argparse.Namespace, name: str) -> int | None:
-    limit: int | None = getattr(args, name)
-    if limit is not None and limit < 1:
-        raise PluginError(f"--{name}: give 1 or more")
-    return limit
 
 
 def _list(kubectl: Kubectl, args: argparse.Namespace) -> int:

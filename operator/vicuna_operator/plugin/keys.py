@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vicuna_contract.exits import ExitCode
 from vicuna_contract.names import NAMESPACE
 from vicuna_operator.errors import PluginError
 from vicuna_operator.plugin.gateways import the_one, told
@@ -67,10 +68,11 @@ def expiry(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise PluginError(f"--expires {text}: give a span such as 30d or 12h, or a date such as 2027-01-31") from None
+        message = f"--expires {text}: give a span such as 30d or 12h, or a date such as 2027-01-31"
+        raise PluginError(message, ExitCode.USAGE) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment <= now:
-        raise PluginError(f"--expires {text}: this time is in the past; give a later one")
+        raise PluginError(f"--expires {text}: this time is in the past; give a later one", ExitCode.USAGE)
     return moment
 
 
@@ -81,7 +83,8 @@ def check_name(name: str) -> str:
         PluginError: it cannot be the name of an entry in a Secret.
     """
     if not _NAME.fullmatch(name):
-        raise PluginError(f"{name!r} is not a name for a key; use letters, digits, '.', '_' and '-'")
+        message = f"{name!r} is not a name for a key; use letters, digits, '.', '_' and '-'"
+        raise PluginError(message, ExitCode.USAGE)
     return name
 
 
@@ -92,7 +95,7 @@ def check_namespace(name: str) -> str:
         PluginError: no namespace can be called that.
     """
     if not NAMESPACE.fullmatch(name):
-        raise PluginError(f"--default-namespace {name!r}: give the name of one namespace")
+        raise PluginError(f"--default-namespace {name!r}: give the name of one namespace", ExitCode.USAGE)
     return name
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from vicuna_contract.arguments import positive
 from vicuna_contract.names import GROUP, LABEL_GATEWAY, USAGE_PLURAL
 from vicuna_contract.printable import printable
 from vicuna_operator.errors import PluginError
@@ -29,7 +30,7 @@ def add_usage_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--by", nargs="+", choices=COLUMNS, default=list(COLUMNS), help="columns to group by (default: all three)")
     days = f"how many days, today included, in UTC (default and most: {_KEPT_DAYS})"
-    add("--days", type=int, default=_KEPT_DAYS, metavar="N", help=days)
+    add("--days", type=positive, default=_KEPT_DAYS, metavar="N", help=days)
     add("--csv", action="store_const", const="csv", dest="output", help="the same as -o csv")
     add("-o", "--output", choices=["text", "csv", "json"], default="text", help="form of the answer")
     add("--gateway", metavar="NAMESPACE/NAME", help="the gateway, by its Service (default: the only one)")
@@ -37,11 +38,9 @@ def add_usage_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_usage(kubectl: Kubectl, args: argparse.Namespace) -> int:
     """Print it."""
-    if args.days < 1:
-        raise PluginError("--days: give 1 or more")
     by = list(dict.fromkeys(args.by))
     namespace, gateway = _gateway(kubectl, args.gateway)
-    rows = usage_rows(_objects(kubectl, namespace, gateway), by, args.days, datetime.now(UTC))
+    rows = usage_rows(_objects(kubectl, namespace, gateway), by, min(args.days, _KEPT_DAYS), datetime.now(UTC))
     if args.output == "csv":
         sys.stdout.write(printable(as_csv(rows, by)))
     elif args.output == "json":

@@ -116,8 +116,6 @@ def test_a_key_with_a_default_namespace(capsys: Capture) -> None:
     ("gateways", "words", "says"),
     [
         (["sys/keys"], ["create", "a b"], "not a name"),
-        (["sys/keys"], ["create", "a", "--rpm", "0"], "--rpm"),
-        (["sys/keys"], ["create", "a", "--tpd", "0"], "--tpd"),
         (["sys/keys"], ["create", "a", "--expires", "soon"], "30d"),
         (["sys/keys"], ["create", "a", "--default-namespace", "team-a/*"], "one namespace"),
         (["sys/keys"], ["revoke", "nobody"], "no key nobody"),
