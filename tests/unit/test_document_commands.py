@@ -108,7 +108,7 @@ def page_with(folder: Path, text: str) -> list[Code]:
         ("vicuna-server mrege --base a", "invalid choice: 'mrege'"),
         ("vicuna-operator up examples/demo.yaml -- vicuna-server chat --frob", "unrecognized arguments: --frob"),
         ("X=$(kubectl vicuna key make alice)", "invalid choice: 'make'"),
-        ('for x in a b; do\n  kubectl vicuna wait "$x" --timeout soon || break\ndone', "invalid float value: 'soon'"),
+        ('for x in a b; do\n  kubectl vicuna wait "$x" --timeout soon || break\ndone', "'soon' is not a number from 0"),
         ("make lint\nmake all ARGS=1", "no target all"),
         ("helm upgrade a charts/vicuna-operator --set gateway.enabeld=true", "no value gateway.enabeld"),
         ("kubectl delete pvc a # the\nweights kubectl delete crd b", "weights is not the name of a program"),

@@ -57,7 +57,7 @@ def test_letters_that_a_terminal_lacks_are_replaced(monkeypatch: pytest.MonkeyPa
         return 0
 
     assert main() == 0
-    assert out.buffer.getvalue() == b"ORIGIN[,ORIGIN?]\n"  # type: ignore[attr-defined]
+    assert out.buffer.getvalue() == b"ORIGIN[,ORIGIN?]\n"
 
 
 @pytest.mark.parametrize("module", ["vicuna_server.cli", "vicuna_operator.cli", "vicuna_operator.plugin.cli"])
