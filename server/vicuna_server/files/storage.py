@@ -116,13 +116,14 @@ def explain(error: OSError, root: Path | None) -> VicunaError:
     if error.errno in FULL:
         return OutOfSpaceError("OutOfSpace", f"{root or where} became full; give it a larger volume or make room")
     if error.errno in _REFUSED:
-        what = os.strerror(error.errno)
-        if root is not None and (named is None or _related(named.absolute(), root.absolute())):
-            return InputError("OutputNotWritable", f"{where}: {what}; the output must be a folder this user may write")
-        return InputError("SourceForbidden", f"{where}: {what}; let this user read the source")
+        what = f"{where}: {os.strerror(error.errno)}"
+        if root is not None and _related(named or root, root):
+            return InputError("OutputNotWritable", f"{what}; the output must be a folder this user may write")
+        return InputError("SourceForbidden", f"{what}; let this user read the source")
     return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")
 
 
 def _related(one: Path, other: Path) -> bool:
     """Return whether one of two paths is the other, or holds it."""
+    one, other = one.absolute(), other.absolute()
     return one.is_relative_to(other) or other.is_relative_to(one)
