@@ -400,7 +400,7 @@ def test_an_unknown_prompt_format_asks_for_it_although_the_path_says_vicuna(tmp_
     ("words", "code", "reason"),
     [
         (["--delta-digest", "12"], 64, "UsageError"),
-        (["--base", "s3://bucket/x"], 64, "UsageError"),
+        (["--adapter", "s3://bucket/x"], 64, "UsageError"),
     ],
 )
 def test_what_is_not_understood_is_refused(

@@ -116,11 +116,15 @@ def explain(error: OSError, root: Path | None) -> VicunaError:
     if error.errno in FULL:
         return OutOfSpaceError("OutOfSpace", f"{root or where} became full; give it a larger volume or make room")
     if error.errno in _REFUSED:
-        what = f"{where}: {os.strerror(error.errno)}"
-        if root is not None and _related(named or root, root):
-            return InputError("OutputNotWritable", f"{what}; the output must be a folder this user may write")
-        return InputError("SourceForbidden", f"{what}; let this user read the source")
+        return _refusal(f"{where}: {os.strerror(error.errno)}", named or root, root)
     return UnreachableError("StorageFailed", f"{where}: {error.strerror or error}; check the volume and run again")
+
+
+def _refusal(what: str, path: Path | None, root: Path | None) -> InputError:
+    """Return the error for a path that may not be used; None: it is not known."""
+    if path is not None and root is not None and _related(path, root):
+        return InputError("OutputNotWritable", f"{what}; the output must be a folder this user may write")
+    return InputError("SourceForbidden", f"{what}; let this user read the source")
 
 
 def _related(one: Path, other: Path) -> bool:
