@@ -23,9 +23,11 @@ Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def make(*words: object, base: object = None, tuned: object = None) -> tuple[int, list[dict[str, Any]], str]:
+    def make(
+        *words: object, base: object = None, tuned: object = None, output: str = "delta"
+    ) -> tuple[int, list[dict[str, Any]], str]:
         named = ["--base", base or tmp_path / "base", "--tuned", tuned or tmp_path / "tuned"]
-        code = main(["make-delta", "--output", str(tmp_path / "delta"), *map(str, (*named, *words))])
+        code = main(["make-delta", "--output", str(tmp_path / output), *map(str, (*named, *words))])
         said = capsys.readouterr()
         return code, [json.loads(line) for line in said.out.splitlines()], said.err
 
@@ -205,7 +207,7 @@ def test_a_signal_or_a_folder_made_meanwhile_leaves_nothing_half_made(
     monkeypatch.setattr(
         "vicuna_server.make_delta.job.write_small_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
-    code, _, _ = run("--output", tmp_path / "other")
+    code, _, _ = run(output="other")
     assert code == 75
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "delta", "tuned"]
 
