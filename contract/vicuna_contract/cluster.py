@@ -22,19 +22,21 @@ async def configure(configuration: Any, loaders: Any, environ: Mapping[str, str]
     Raises:
         ValueError: there are no usable credentials; the message says what to do.
     """
-    kubeconfig = environ.get("KUBECONFIG")
+    kubeconfig = environ.get("KUBECONFIG") or os.path.expanduser(DEFAULT_KUBECONFIG)  # noqa: ASYNC240  # no I/O
+    in_pod = not environ.get("KUBECONFIG") and bool(environ.get("KUBERNETES_SERVICE_HOST"))
     try:
-        if not kubeconfig and environ.get("KUBERNETES_SERVICE_HOST"):
+        if in_pod:
             loaders.load_incluster_config(client_configuration=configuration)
         else:
             await loaders.load_kube_config(
-                config_file=kubeconfig or os.path.expanduser(DEFAULT_KUBECONFIG),  # noqa: ASYNC240  # no I/O
-                client_configuration=configuration,
-                persist_config=False,
+                config_file=kubeconfig, client_configuration=configuration, persist_config=False
             )
     except Exception as error:  # the loader lets YAML, key and type errors through
-        cause = error if str(error) else type(error).__name__
-        raise ValueError(f"no cluster: {cause}; set KUBECONFIG, or run inside a cluster") from error
+        place = "the pod's service account" if in_pod else f"the kubeconfig {kubeconfig}"
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"no cluster: {place} cannot be used ({cause}); set KUBECONFIG, or run inside a cluster"
+        ) from error
     # Otherwise aiohttp reads the environment in another thread, twice before each request.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
