@@ -95,15 +95,14 @@ class Exchange:
             aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
         complete, self.first = self.first, b""
-        while not complete and not self.frames.done and (data := await self._piece()):
+        while not complete and not self.frames.done:
+            self._silence.begin()
+            data = await self.content.readany()
+            self._silence.end()
+            if not data:
+                break
             complete = self.frames.feed(data)
         return complete
-
-    async def _piece(self) -> bytes:
-        self._silence.begin()
-        data = await self.content.readany()
-        self._silence.end()
-        return data
 
     def _leave(self) -> None:
         """End the wait for a server that is lost: what is awaited of it raises TimeoutError."""
