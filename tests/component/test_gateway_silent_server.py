@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Gateway, chat, events, faulty, gateway, preferring
+from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head, preferring
 from support.serving import Running, eventually, running
 from support.severing import Severed, severed
 from support.timers import FakeTimers
@@ -27,9 +27,15 @@ KEEPALIVE = 15.0
 
 @dataclass
 class Timers(FakeTimers):
-    """What the gateway measures silence by; `awaited`: how many servers it waits for now."""
+    """What the gateway measures silence by.
+
+    Attributes:
+        awaited: How many servers it waits for now.
+        each: So many seconds each piece of a response takes to come.
+    """
 
     awaited: int = 0
+    each: float = 0.0
 
 
 @pytest.fixture
@@ -43,6 +49,7 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
             fake.awaited += 1
 
         def end(self) -> None:
+            fake.advance(fake.each)
             super().end()
             fake.awaited -= 1
 
@@ -154,8 +161,9 @@ async def test_a_stream_that_cannot_go_on_is_waited_for_too(fields: dict[str, An
         assert two.door.metric("vicuna_gateway_streams_broken_total") == 0
 
 
-async def test_before_its_first_byte_a_stream_is_asked_of_another_server(timers: Timers) -> None:
-    async with running(_engine(), artifact="one") as server, faulty(hold=True) as silent, gateway() as door:
+@pytest.mark.parametrize("said", [(), (head("text/event-stream"),)])
+async def test_before_its_first_byte_a_stream_is_asked_of_another_server(said: Sequence[bytes], timers: Timers) -> None:
+    async with running(_engine(), artifact="one") as server, faulty(*said, hold=True) as silent, gateway() as door:
         door.route(silent.url, server.url)
         asking = asyncio.create_task(door.client.post(CHAT, content=preferring(silent.url, server.url, **FIELDS)))
         await eventually(lambda: len(silent.requests) == 1)
@@ -166,6 +174,20 @@ async def test_before_its_first_byte_a_stream_is_asked_of_another_server(timers:
         assert events((await asking).text)[-1] == "[DONE]"
         assert door.metric("vicuna_gateway_retries_total") == 1
         await silent.gone.wait()
+
+
+async def test_before_its_first_event_it_begins_anew(timers: Timers) -> None:
+    said = head("text/event-stream"), chunk(b": keep-alive\n\n")
+    async with running(_engine(), artifact="one") as server, faulty(*said, hold=True) as silent, gateway() as door:
+        door.route(silent.url)
+        async with door.client.stream("POST", CHAT, json=chat(words=WORDS, n=2, **FIELDS)) as response:
+            lines = response.aiter_lines()
+            assert await anext(lines) == ": keep-alive"
+            await eventually(lambda: timers.awaited == 1)
+            door.route(server.url)
+            timers.advance(SILENT_SECONDS)
+            assert [line async for line in lines if line.startswith("data: ")][-1] == "data: [DONE]"
+        assert door.metric("vicuna_gateway_streams_continued_total") == 1
 
 
 async def test_a_response_that_is_no_stream_is_waited_for(timers: Timers) -> None:
@@ -188,12 +210,10 @@ async def test_a_server_that_drains_and_sends_comments_alone_keeps_its_streams(t
         second = await stack.enter_async_context(running(_engine(), artifact="one"))
         door = await stack.enter_async_context(gateway())
         door.route(first.url)
-        text = ""
+        timers.each = KEEPALIVE
         async with door.client.stream("POST", CHAT, json=chat(words=WORDS, max_tokens=6, **FIELDS)) as response:
-            async for piece in response.aiter_text():
-                door.route(second.url)
-                timers.advance(KEEPALIVE)
-                text += piece
+            door.route(second.url)
+            text = (await response.aread()).decode()
         assert ": keep-alive" in text
         assert events(text)[-1] == "[DONE]"
         assert timers.now > 2 * SILENT_SECONDS

@@ -47,13 +47,13 @@ class Candidates:
     def is_left_for(self, attempt: Attempt) -> bool:
         """Whether the server of an attempt is not among the ready ones any more, and another can take its stream.
 
-        Before a stream's first byte any other can; later one that goes on.
+        Before a stream's first event any other can; later one that goes on.
         """
         if not self._outgoing.streams or attempt.endpoint in self._upstream.endpoints(self._model):
             return False
         if not self._stream.is_of(attempt):
             return self._next(self.tried) is not None
-        return self._stream.may_go_on and self._next([*self._lost, attempt.endpoint]) is not None
+        return self._stream.survives and self._next([*self._lost, attempt.endpoint]) is not None
 
     def _next(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """Return whom to try behind these; endpoints are looked up again, since they may have changed."""

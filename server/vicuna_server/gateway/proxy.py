@@ -1,8 +1,8 @@
 """Forwards one request to an endpoint, and its response to the client, byte for byte.
 
 Nothing is sent to the client before the first byte of a response has arrived. Until then another endpoint can take the
-request. Afterwards, if the server is lost, another endpoint goes on with the stream where one can; else the stream ends
-with an error event after the last whole frame.
+request. Afterwards, if the server is lost, another endpoint goes on with the stream where one can, or begins it anew
+where no event has come; else the stream ends with an error event after the last whole frame.
 """
 
 import logging
@@ -113,7 +113,7 @@ class Forward(Response):
                     except CONNECTION_LOST as error:
                         if self._on_lost(exchange.attempt, error):
                             candidates.lost(exchange.endpoint)
-                        if client.started and not self._stream.may_go_on:
+                        if client.started and not self._stream.survives:
                             break
                         continue
                     except BadResponseError as error:  # the model's other servers would send the same

@@ -21,7 +21,7 @@ class Request:
         self.catalogue = Catalogue()
         self.catalogue.put(MODEL)
         self.current: Any = None
-        self.may_go_on = True
+        self.survives = True
         upstream: Any = SimpleNamespace(
             endpoints=self.catalogue.endpoints, balancer=Balancer(), settings=SimpleNamespace(max_tries=3)
         )
@@ -40,8 +40,8 @@ class Request:
                 return endpoints
 
             @property
-            def may_go_on(self) -> bool:
-                return request.may_go_on
+            def survives(self) -> bool:
+                return request.survives
 
         return Stream()
 
@@ -105,7 +105,7 @@ def test_a_stream_that_cannot_go_on_stays() -> None:
     request.begins(first)
     request.gone(first)
     assert request.subject.is_left_for(first)
-    request.may_go_on = False
+    request.survives = False
     assert not request.subject.is_left_for(first)
 
 
