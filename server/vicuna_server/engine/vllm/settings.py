@@ -13,15 +13,15 @@ class VllmSettings:
     Attributes:
         url: Scheme, host and port.
         drained_file: See `DrainedFile`; None: none is kept.
-        digest: What stands for all that decides about its tokens, besides model and context.
         hung_seconds: Nothing has moved for so long while requests were running: it hangs.
         look_seconds: Between two looks at its health.
         health_seconds: How long `/health` may take before it counts as silent.
+        digest: What stands for all that decides about its tokens, besides model and context.
     """
 
     url: str
     drained_file: Path | None = None
-    digest: str = ""
     hung_seconds: float = 60.0
     look_seconds: float = 1.0
     health_seconds: float = 5.0
+    digest: str = ""
