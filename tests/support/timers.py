@@ -15,6 +15,7 @@ class _Timer:
     def cancel(self) -> None:
         """Do not call it."""
         self.cancelled = True
+        self.callback = lambda: None  # as the loop's, which refer to nothing then
 
 
 @dataclass

@@ -61,6 +61,7 @@ class Exchange:
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._silence.close()
+        del self._silence  # the two refer to each other
         await self._ends.aclose()
 
     @property

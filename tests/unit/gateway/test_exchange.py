@@ -1,6 +1,8 @@
 """What becomes of a stream's bytes when its silent server is left."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
@@ -67,6 +69,19 @@ async def test_whoever_waits_for_a_silent_server_is_told(monkeypatch: pytest.Mon
         timers.advance(SILENT_SECONDS)
         with pytest.raises(TimeoutError, match="not among the ready endpoints"):
             await reading
+
+
+async def test_its_end_leaves_nothing_to_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _sent(monkeypatch) as (one, _, content):
+        content.feed_data(EVENT)
+        assert await one.read() == EVENT
+        known = weakref.ref(one)
+        gc.disable()
+    try:
+        del one
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 async def test_so_is_whoever_waits_for_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
