@@ -47,7 +47,9 @@ async def main() -> None:
         async def talk(number: int) -> None:
             messages, known = [{"role": "system", "content": SYSTEM}], shared
             for turn in range(int(turns)):
-                messages.append({"role": "user", "content": f"In round {stray} user {number} asks for the {turn + 1}. time."})
+                messages.append(
+                    {"role": "user", "content": f"In round {stray} user {number} asks for the {turn + 1}. time."}
+                )
                 text, usage, first = await ask(messages)
                 messages.append({"role": "assistant", "content": text})
                 seen["cached"] += usage["prompt_tokens_details"]["cached_tokens"]
