@@ -184,6 +184,7 @@ def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
         assert done == "[DONE]"
         until("its container is restarted", lambda: restarts(the_pod(team))["engine"] == before["engine"] + 1, 90)
         until("it is ready again", lambda: ready(url) == 200, 60)
+    team.wait_ready(NAME, 30)  # for the kubelet and the Service too, which the next test asks
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert restarts(after)["server"] == before["server"]
