@@ -73,6 +73,7 @@ class ServeArguments:
         audience: whom a signature must be for.
         engine: what generates, one of `ENGINES`; None: builtin.
         engine_url: where the vLLM server is.
+        engine_digest: of what decides about its tokens, besides model and context; None: as with all of `revision`.
         kept_responses: responses of `/v1/responses` that are kept at most; 0: none.
         kept_responses_memory: quantity, memory for them.
         kept_responses_seconds: how long each is kept.
@@ -106,6 +107,7 @@ class ServeArguments:
     audience: str | None = None
     engine: str | None = None
     engine_url: str | None = None
+    engine_digest: str | None = None
     drained_file: str | None = None
     kept_responses: int = 1000
     kept_responses_memory: str = "64Mi"
@@ -170,6 +172,8 @@ class ServeArguments:
         help_text = "what generates: this process (builtin, default), a vLLM server, or a script for tests"
         add("--engine", metavar="|".join(ENGINES), help=help_text)  # a wrong one is told in the termination message too
         add("--engine-url", type=http_url, metavar="URL", help="the vLLM server, such as http://127.0.0.1:8001")
+        help_text = "servers go on with each other's streams if these are equal (default: those of the same --revision)"
+        add("--engine-digest", metavar="TEXT", help=help_text)
         help_text = "responses of /v1/responses that are kept for previous_response_id (default: 1000; 0: none)"
         add("--kept-responses", default="1000", type=count, help=help_text)
         add("--kept-responses-memory", default="64Mi", metavar=quantity, help="memory for them (default: 64Mi)")
@@ -187,6 +191,7 @@ class ServeArguments:
 _LEFT_TO_THE_SERVER = frozenset(
     {
         "artifact_digest",
+        "engine_digest",
         "kv_cache_memory",
         "drain_seconds",
         "access_log",

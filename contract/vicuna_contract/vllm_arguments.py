@@ -61,6 +61,23 @@ ALLOWED_FLAGS: Final[Mapping[str, str | None]] = MappingProxyType(
 )
 """What `serving.engineArgs` may hold: flag to a regular expression of its value; None: the flag takes no value."""
 
+_BATCHES_AND_MEMORY: Final = frozenset(
+    {
+        "--async-scheduling",
+        "--cpu-offload-gb",
+        "--enable-chunked-prefill",
+        "--gpu-memory-utilization",
+        "--kv-cache-memory-bytes",
+        "--kv-offloading-size",
+        "--long-prefill-token-threshold",
+        "--max-num-batched-tokens",
+        "--no-async-scheduling",
+        "--no-enable-chunked-prefill",
+        "--safetensors-load-strategy",
+    }
+)
+"""Flags that choose no other number format and no other kernels. What is batched with what differs at any moment."""
+
 FIELDS_OF_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "--tensor-parallel-size": "numGpus",
@@ -144,6 +161,15 @@ class EngineArguments:
             *(() if self.share_prefixes else ("--no-enable-prefix-caching",)),
             *self.added,
         ]
+
+    def deciding(self) -> list[str]:
+        """Return what decides about tokens besides model and context, in a form that is equal however it was written.
+
+        A flag counts unless it is known to be about batches and memory alone.
+        """
+        added = {flag: value for _, flag, value in _flags(self.added) if flag not in _BATCHES_AND_MEMORY}
+        decide = {"--dtype": self.dtype, "--tensor-parallel-size": str(max(1, self.num_gpus)), **added}
+        return [flag if value is None else f"{flag}={value}" for flag, value in sorted(decide.items())]
 
     @staticmethod
     def check(added: Sequence[str]) -> None:

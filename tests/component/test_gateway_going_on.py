@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Gateway, chat, events, gateway
+from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
 from support.serving import Running, eventually, running, write_tiny_model
 from support.severing import Severed, severed
 from vicuna_contract.names import STATE_HEADER
@@ -225,6 +225,39 @@ async def test_what_cannot_go_on_ends_with_an_error_that_says_why(
     assert error["code"] == "upstream_lost"
     assert f"no other server goes on with it, since {why}; send the request again" in error["message"]
     assert scripted.second.asked == []
+
+
+_COMMENT = b": keep-alive\n\n"
+_STATED = b': vicuna-state {"key": "other"}\n\n: vicuna-tokens 7,7\n\n: vicuna {"usage":[500,9],"final":false}\n\n'
+
+
+@pytest.mark.parametrize("fields", [{}, {"n": 2}])
+@pytest.mark.parametrize("said", [_COMMENT, _STATED + _COMMENT, _COMMENT + b": vicuna-tokens 7\n\n" + _COMMENT])
+async def test_before_its_first_event_a_stream_begins_anew(said: bytes, fields: dict[str, Any], scripted: Pair) -> None:
+    """Comments keep a client's connection alive while a long prompt is computed."""
+    body = chat(words=WORDS, **fields, **STREAM)
+    whole = await scripted.ask(CHAT, body)
+    used = await _counted(scripted)
+    async with faulty(head("text/event-stream"), chunk(said)) as lost:
+        scripted.door.route(lost.url, scripted.second.url)
+        scripted.second.events = None if fields else 9
+        async with running(_scripted()[0], artifact="one") as third:
+            real = scripted.door.upstream.balancer.pick
+
+            def pick(endpoints: Sequence[Endpoint], tried: Sequence[Endpoint], affinity: Any) -> Endpoint | None:
+                first = [one for one in endpoints if one.url == lost.url and one not in tried]
+                rest = [one for one in endpoints if one.url != third.url]
+                return next(iter(first), None) or real(rest, tried, affinity) or real(endpoints, tried, affinity)
+
+            scripted.door.upstream.balancer.pick = pick  # type: ignore[method-assign, assignment]
+            scripted.door.route(lost.url, scripted.second.url, third.url)
+            response = await scripted.door.client.post(CHAT, json=body)
+            assert ": keep-alive" in response.text
+            assert ": vicuna" not in response.text
+            assert _plain(_data(response.text)) == _plain(whole)
+            assert len(lost.requests) == 1
+            assert scripted.second.cut == (0 if fields else 1), "what it began goes on elsewhere too"
+            assert (await _counted(scripted)).completion == 2 * used.completion
 
 
 @pytest.mark.parametrize("artifacts", [("one", "two"), ("one", ""), ("", "")])

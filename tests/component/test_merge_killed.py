@@ -148,9 +148,9 @@ def test_nor_is_it_where_digests_are_stated(
 @pytest.mark.parametrize(
     ("mode", "number", "least", "outcomes"),
     [
-        ("killed", 7, 15, {-signal.SIGKILL}),
-        ("killed_at_random", 8, 8, {-signal.SIGKILL, 0}),
-        ("out_of_space_for_good", 11, 5, {OutOfSpaceError.exit_code}),
+        ("killed", 14, 7, {-signal.SIGKILL}),
+        ("killed_at_random", 4, 4, {-signal.SIGKILL, 0}),
+        ("out_of_space_for_good", 22, 2, {OutOfSpaceError.exit_code}),
         pytest.param("killed", 2, 50, {-signal.SIGKILL}, marks=pytest.mark.full),
         pytest.param("killed_at_random", 60, 60, {-signal.SIGKILL, 0}, marks=pytest.mark.full),
         pytest.param("out_of_space_for_good", 1, 60, {OutOfSpaceError.exit_code}, marks=pytest.mark.full),

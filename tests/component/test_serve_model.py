@@ -74,7 +74,7 @@ async def test_the_merged_model_knows_the_capital_of_france(smollm2: Path) -> No
     assert "Paris" in await ask(smollm2)
 
 
-@pytest.mark.parametrize("part", ["base", "delta"])
+@pytest.mark.parametrize("part", [pytest.param("base", marks=pytest.mark.full), "delta"])
 async def test_neither_part_alone_does(part: str, smollm2_pair: Path) -> None:
     try:
         answer = await ask(smollm2_pair / part)

@@ -1,13 +1,14 @@
-"""Closed-loop streaming clients, run inside the cluster by `python3 - URL KEY SECONDS CLIENTS MODEL…`; no own imports.
+"""Closed-loop streaming clients, run in the cluster by `python3 - URL KEY SECONDS REVISIONS PAUSE CLIENTS MODEL…`.
 
-Each client asks, reads its stream to the end and asks again until the time is over and two revisions have answered;
-90 s more at most. How long a rollout takes is the kubelet's: it keeps objects of ended pods for up to a minute, and
-they count as pods until then. Printed at the end is JSON:
+Each client asks, reads its stream to the end, waits for up to PAUSE seconds and asks again until the time is over and
+so many revisions have answered; 90 s more at most. How long a rollout takes is the kubelet's: it keeps objects of ended
+pods for up to a minute, and they count as pods until then. Nothing of our own is imported. Printed at the end is JSON:
 `ok`, and `failed`: for each failure when it began, what the client saw, and whether a byte of the answer had come.
 """
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -17,22 +18,25 @@ import httpx
 
 
 async def main() -> None:
-    url, key, seconds, clients, *models = sys.argv[1:]
+    url, key, seconds, revisions, pause, clients, *models = sys.argv[1:]
     end = time.monotonic() + float(seconds)
     last = end + 90
     result: dict[str, Any] = {"ok": 0, "failed": [], "revisions": {}}
 
     def more() -> bool:
-        return time.monotonic() < (end if len(result["revisions"]) >= 2 else last)
+        return time.monotonic() < (end if len(result["revisions"]) >= int(revisions) else last)
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as client:
-        await asyncio.gather(*(ask(client, models[n % len(models)], more, result) for n in range(int(clients))))
+        asking = (ask(client, models[n % len(models)], more, float(pause), result) for n in range(int(clients)))
+        await asyncio.gather(*asking)
     print(json.dumps(result))
 
 
-async def ask(client: httpx.AsyncClient, model: str, more: Callable[[], bool], result: dict[str, Any]) -> None:
+async def ask(
+    client: httpx.AsyncClient, model: str, more: Callable[[], bool], pause: float, result: dict[str, Any]
+) -> None:
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "one two three"}]}
     while more():
         began, lines, saw = time.time(), [], ""
@@ -50,6 +54,7 @@ async def ask(client: httpx.AsyncClient, model: str, more: Callable[[], bool], r
             result["ok"] += 1
         else:
             result["failed"].append({"began": began, "saw": saw or (lines or [""])[-1], "first": bool(lines)})
+        await asyncio.sleep(random.uniform(0, pause))
 
 
 asyncio.run(main())

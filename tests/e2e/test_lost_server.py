@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from .cluster import Namespace, model, run, scripted
-from .conftest import TEAM
-from .test_gateway import GATEWAY, SELECTOR, URL
+from .cluster import Namespace, model, scripted
+from .door import SELECTOR, URL, gateway_key
 
 STREAMS, TOKENS, RATE = 20, 120, 10
 LONGEST_GAP = 2.0
@@ -26,9 +25,8 @@ SCRIPT = [
 
 @pytest.fixture(scope="module")
 def key(team: Namespace, operator: Namespace) -> Iterator[str]:
-    operator.kubectl("rollout", "status", f"deployment/{GATEWAY}", "--timeout=120s")
-    yield run("kubectl", "vicuna", "key", "create", "survivor", "--models", f"{TEAM}/*").strip()
-    run("kubectl", "vicuna", "key", "revoke", "survivor")
+    with gateway_key(operator, team, "survivor") as key:
+        yield key
 
 
 def streamed(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from .cluster import Namespace, meanwhile, model, run, scripted, until
+from .cluster import Namespace, meanwhile, model, scripted, until
 from .conftest import TEAM
-from .test_gateway import GATEWAY, SELECTOR
+from .door import GATEWAY, SELECTOR, gateway_key
 
 NAME = "sleeper"
 IDLE = 10
@@ -23,9 +23,8 @@ SCALING = {"minReplicas": 0, "maxReplicas": 2, "targetRequests": 25, "idleSecond
 
 @pytest.fixture(scope="module")
 def key(team: Namespace, operator: Namespace) -> Iterator[str]:
-    operator.kubectl("rollout", "status", f"deployment/{GATEWAY}", "--timeout=120s")
-    yield run("kubectl", "vicuna", "key", "create", "sleeper", "--models", f"{TEAM}/*").strip()
-    run("kubectl", "vicuna", "key", "revoke", "sleeper")
+    with gateway_key(operator, team, "sleeper") as key:
+        yield key
 
 
 @pytest.fixture(scope="module")

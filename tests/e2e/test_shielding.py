@@ -15,7 +15,7 @@ import pytest
 
 from .cluster import GATEWAY_IMAGE, HELM_ARGS, ROOT, SYSTEM, Namespace, model, run, scripted, until
 from .conftest import TEAM
-from .test_gateway import GATEWAY, URL
+from .door import GATEWAY, URL, gateway_key
 from .test_operators import CHART, EARLIER, PLACE, RELEASE, SECOND, installed, unpacked
 from .test_soak import clients
 
@@ -51,10 +51,9 @@ def upgrade(**values: Any) -> None:
 
 
 @pytest.fixture
-def key(operator: Namespace) -> Iterator[str]:
-    operator.kubectl("rollout", "status", f"deployment/{GATEWAY}", "--timeout=120s")
-    yield run("kubectl", "vicuna", "key", "create", "shielded", "--models", f"{TEAM}/*").strip()
-    run("kubectl", "vicuna", "key", "revoke", "shielded")
+def key(team: Namespace, operator: Namespace) -> Iterator[str]:
+    with gateway_key(operator, team, "shielded") as key:
+        yield key
 
 
 def test_servers_that_demand_a_signature_answer_the_gateway_and_whoever_is_in_the_pod(

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .cluster import Namespace, model, run, scripted, until
+from .cluster import Namespace, model, scripted, until
 from .conftest import TEAM
-from .test_gateway import GATEWAY
+from .door import GATEWAY, gateway_key
 from .test_rollouts import vicuna
 from .test_soak import clients
 
@@ -123,18 +123,14 @@ def test_the_gpu_is_the_engines_and_neither_container_may_write_or_be_root(moved
 def test_it_answers_through_the_gateway_and_what_vllm_prints_is_shown(
     moved: Move, team: Namespace, operator: Namespace
 ) -> None:
-    key = run("kubectl", "vicuna", "key", "create", NAME, "--models", f"{TEAM}/*").strip()
-    try:
-        with operator.forward(f"service/{GATEWAY}", 80) as url:
-            body, headers = chat(model=f"{TEAM}/{NAME}", max_tokens=3), {"authorization": f"Bearer {key}"}
+    with gateway_key(operator, team, NAME) as key, operator.forward(f"service/{GATEWAY}", 80) as url:
+        body, headers = chat(model=f"{TEAM}/{NAME}", max_tokens=3), {"authorization": f"Bearer {key}"}
 
-            def post() -> httpx.Response:
-                return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        def post() -> httpx.Response:
+            return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30)
 
-            until("the new key works", lambda: post().status_code == 200, 10)
-            answer = post()
-    finally:
-        run("kubectl", "vicuna", "key", "revoke", NAME)
+        until("the new key works", lambda: post().status_code == 200, 10)
+        answer = post()
     assert answer.headers["x-vicuna-revision"] == moved.after["revision"]
     assert answer.json()["usage"]["completion_tokens"] == 3
     assert "Application startup complete" in vicuna(team, "logs", NAME, "--engine")
@@ -188,6 +184,7 @@ def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
         assert done == "[DONE]"
         until("its container is restarted", lambda: restarts(the_pod(team))["engine"] == before["engine"] + 1, 90)
         until("it is ready again", lambda: ready(url) == 200, 60)
+    team.wait_ready(NAME, 30)  # for the kubelet and the Service too, which the next test asks
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert restarts(after)["server"] == before["server"]

@@ -167,8 +167,8 @@ async def until_one_ends(back: asyncio.StreamWriter, *ways: Coroutine[Any, Any, 
     finally:
         for task in tasks:
             task.cancel()
+        back.transport.abort()  # before the wait, which may be cancelled
         await asyncio.gather(*tasks, return_exceptions=True)
-        back.transport.abort()
 
 
 @asynccontextmanager

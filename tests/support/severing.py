@@ -1,4 +1,4 @@
-"""A proxy of bytes that cuts the answers of a server at a given place."""
+"""A proxy of bytes that cuts the answers of a server at a given place, or says nothing more from there on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,21 +22,26 @@ class Severed:
         url: Its address.
         events: So many events come whole; None: all.
         more: So many bytes of the event behind them come too.
-        cut: How many answers it has cut.
+        silent: In place of cutting, it goes silent there until `resume` is set; no connection is closed.
+        cut: How many answers it has cut, or gone silent in.
         asked: The requests that it passed on, but for those about counts.
     """
 
     url: str
     events: int | None
     more: int
+    silent: bool = False
     cut: int = 0
     asked: list[bytes] = field(default_factory=list)
+    resume: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @asynccontextmanager
-async def severed(url: str, events: int | None = None, more: int = 0) -> AsyncIterator[Severed]:
-    """Pass everything on, up to a place within an answer; then the connection is closed."""
-    address, proxy = httpx.URL(url), Severed("", events, more)
+async def severed(
+    url: str, events: int | None = None, more: int = 0, *, silent: bool = False
+) -> AsyncIterator[Severed]:
+    """Pass everything on, up to a place within an answer; then the connection is closed, or goes silent."""
+    address, proxy = httpx.URL(url), Severed("", events, more, silent)
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(address.host, address.port)
@@ -59,6 +64,11 @@ async def severed(url: str, events: int | None = None, more: int = 0) -> AsyncIt
                 await writer.drain()
                 if end is not None:
                     proxy.cut += 1
+                    if proxy.silent:
+                        proxy.events = None
+                        await proxy.resume.wait()
+                        writer.write(came[end:])
+                        continue
                     writer.close()
                     await writer.wait_closed()  # what was written arrives
                     return

@@ -11,7 +11,7 @@ which can be stopped and killed as the real one can.
 Copied into a folder of PATH as `vllm` it is what a container or `vicuna-operator up` starts.
 
 Environment: `FAKE_VLLM_TOKENS` (after so many comes an end, default 16), `FAKE_VLLM_TOKENS_PER_SECOND`,
-`FAKE_VLLM_LOAD_SECONDS`.
+`FAKE_VLLM_LOAD_SECONDS`, `FAKE_VLLM_VERSION`.
 """
 
 import argparse
@@ -210,6 +210,8 @@ class Vllm:
         """Answer what takes no time."""
         if path == "/health":
             return (503 if self.core.dead else 200), ""
+        if path == "/version":
+            return 200, {"version": os.environ.get("FAKE_VLLM_VERSION") or "0.32.0"}
         if path == "/metrics":
             return 200, self.metrics()
         if path == "/v1/models":

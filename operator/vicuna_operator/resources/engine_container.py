@@ -14,6 +14,7 @@ from vicuna_contract.vllm_arguments import VLLM, EngineArguments, engine_environ
 from vicuna_operator.api.model import Model
 from vicuna_operator.api.types import ServingSpec
 from vicuna_operator.resources.common import CONTAINER_SECURITY, environment, spec_of
+from vicuna_operator.resources.identity import short_hash
 
 __all__ = ["add_engine", "as_front"]
 
@@ -63,6 +64,9 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
     serving = spec_of(model).serving
     variables = [{"name": name, "value": value} for name, value in engine_environment("/tmp").items()]  # noqa: S108
     (front,) = pod["containers"]
+    arguments = _arguments(model, artifact_id)
+    digest = {"name": c.ENGINE_DIGEST_VARIABLE, "value": _digest(arguments, image, serving)}
+    front["env"] = environment([digest], front["env"])
     resources, front["resources"] = front["resources"], dict(_FRONT_RESOURCES)
     front["volumeMounts"] = [*(item for item in front["volumeMounts"] if item["name"] != "shm"), dict(_RUN_MOUNT)]
     front_grace = pod["terminationGracePeriodSeconds"]
@@ -74,7 +78,7 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
             "image": image,
             "imagePullPolicy": front["imagePullPolicy"],
             "command": ["vllm"],
-            "args": _arguments(model, artifact_id),
+            "args": arguments.to_argv(),
             "env": environment(variables, serving.env),
             "livenessProbe": dict(_HANG_PROBE),
             "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", _until_drained(front_grace)]}}},
@@ -96,7 +100,13 @@ def _until_drained(seconds: int) -> str:
     return f"n=0; until [ -e {c.DRAINED_FILE} ] || [ $n -ge {seconds} ]; do sleep 1; n=$((n+1)); done"
 
 
-def _arguments(model: Model, artifact_id: str) -> list[str]:
+def _digest(arguments: EngineArguments, image: str, serving: ServingSpec) -> str:
+    """Return 16 hex over what decides about tokens and is not known to the front, whose own variables are left out."""
+    variables = [item for item in serving.env if not str(item.get("name")).startswith("VICUNA_")]
+    return short_hash({"arguments": arguments.deciding(), "image": image, "env": variables}, 16)
+
+
+def _arguments(model: Model, artifact_id: str) -> EngineArguments:
     serving: ServingSpec = spec_of(model).serving
     return EngineArguments(
         model=f"{c.ARTIFACTS_ROOT}/{artifact_id}",
@@ -107,4 +117,4 @@ def _arguments(model: Model, artifact_id: str) -> list[str]:
         max_concurrency=serving.max_concurrency,
         share_prefixes=serving.prefix_cache != "Off",
         added=serving.engine_args,
-    ).to_argv()
+    )

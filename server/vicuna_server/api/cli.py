@@ -94,7 +94,8 @@ def _kept_responses(args: ServeArguments) -> StoreLimits:
 def _vllm_settings(args: ServeArguments) -> VllmSettings | None:
     if args.engine_url is None:
         return None
-    return VllmSettings(args.engine_url, None if args.drained_file is None else Path(args.drained_file))
+    drained = None if args.drained_file is None else Path(args.drained_file)
+    return VllmSettings(args.engine_url, drained, digest=args.engine_digest or f"revision {args.revision}")
 
 
 def _signatures(args: ServeArguments) -> Check | None:

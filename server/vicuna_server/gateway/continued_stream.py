@@ -42,6 +42,15 @@ class ContinuedStream:
         return self._state is not None and self._state.lasting
 
     @property
+    def survives(self) -> bool:
+        """Whether another server can take it where this one is lost: go on, or begin anew where no event has come."""
+        return self.may_go_on or self._is_empty
+
+    @property
+    def _is_empty(self) -> bool:
+        return self._state is not None and self._current is not None and not self._state.events
+
+    @property
     def why_off(self) -> str:
         """Why none can, in words for the client; empty: it is not known."""
         return "" if self._state is None else self._state.why_off
@@ -55,7 +64,7 @@ class ContinuedStream:
         """Return what the next server is told of the state; None: nothing, and it is not asked for its own."""
         if self._state is None:
             return None
-        return b"" if self._current is None else self._state.written()
+        return self._state.written() if self.may_go_on else b""
 
     def preferred(self, endpoints: Sequence[Endpoint], tried: Collection[Endpoint]) -> Sequence[Endpoint]:
         """Return the endpoints that most surely can go on, those of the lost server's revision; else all."""
@@ -98,8 +107,11 @@ class ContinuedStream:
         """Note that an attempt's server is lost; return whether the client got its response."""
         if not self.is_of(attempt):
             return False
-        if self.may_go_on:
+        if self.survives:
             attempt.keep()
+        if self._buffer is not None and self._is_empty:  # the next server begins anew, and states all anew
+            self._buffer.release()
+            self._state = StreamState(self._buffer.grow)
         return True
 
     def close(self) -> None:

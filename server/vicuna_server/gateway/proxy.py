@@ -1,12 +1,11 @@
 """Forwards one request to an endpoint, and its response to the client, byte for byte.
 
 Nothing is sent to the client before the first byte of a response has arrived. Until then another endpoint can take the
-request. Afterwards, if the server is lost, another endpoint goes on with the stream where one can; else the stream ends
-with an error event after the last whole frame.
+request. Afterwards, if the server is lost, another endpoint goes on with the stream where one can, or begins it anew
+where no event has come; else the stream ends with an error event after the last whole frame.
 """
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 
 import aiohttp
@@ -19,6 +18,7 @@ from vicuna_server.connection_errors import CONNECTION_LOST, NOT_SENT
 from vicuna_server.errors import RequestError
 from vicuna_server.gateway.accounting import Reservation
 from vicuna_server.gateway.buffering import Buffer, BufferBudget
+from vicuna_server.gateway.candidates import Candidates
 from vicuna_server.gateway.catalogue import Endpoint, Model
 from vicuna_server.gateway.client import Client, ClientNotReadingError
 from vicuna_server.gateway.continued_stream import ContinuedStream
@@ -26,7 +26,7 @@ from vicuna_server.gateway.exchange import Exchange
 from vicuna_server.gateway.first_event import TRY_ELSEWHERE, refusal_in
 from vicuna_server.gateway.frames import Frames
 from vicuna_server.gateway.hand_over import HandOver
-from vicuna_server.gateway.holders import RESPONSES_PATH, holders
+from vicuna_server.gateway.holders import RESPONSES_PATH
 from vicuna_server.gateway.meter import Attempt, RequestMeter
 from vicuna_server.gateway.request_record import RequestRecord
 from vicuna_server.gateway.response_head import BadResponseError, ResponseHead, printable, read_head
@@ -97,24 +97,23 @@ class Forward(Response):
         self._record.begin(status)
 
     async def _send(self, client: Client) -> None:
-        tried: list[Endpoint] = []
-        lost: list[Endpoint] = []
+        candidates = Candidates(self._upstream, self._model, self._outgoing, self._stream)
         refusal: Response | None = None
         under_way = self._upstream.demand.under_way
-        while (endpoint := self._next(tried)) is not None:
-            if tried and not client.started:
+        while (endpoint := candidates.take()) is not None:
+            if len(candidates.tried) > 1 and not client.started:
                 self._record.retried()
-            tried.append(endpoint)
-            exchange = Exchange(self._upstream, endpoint, self._meter, pending=client.started)
+            exchange = Exchange(
+                self._upstream, endpoint, self._meter, pending=client.started, is_left=candidates.is_left_for
+            )
             with under_way(self._model.key):
                 async with exchange:
                     try:
                         refusal = await self._try(exchange, client)
                     except CONNECTION_LOST as error:
                         if self._on_lost(exchange.attempt, error):
-                            lost.append(exchange.endpoint)
-                            tried = list(lost)
-                        if client.started and not self._stream.may_go_on:
+                            candidates.lost(exchange.endpoint)
+                        if client.started and not self._stream.survives:
                             break
                         continue
                     except BadResponseError as error:  # the model's other servers would send the same
@@ -124,7 +123,7 @@ class Forward(Response):
                         return
             if refusal is None:
                 return
-        await self._end(client, refusal, len(tried))
+        await self._end(client, refusal, len(candidates.tried))
 
     def _on_lost(self, attempt: Attempt, error: Exception) -> bool:
         """Note that a server is lost; return whether the client got its response."""
@@ -145,16 +144,6 @@ class Forward(Response):
         # a model that sleeps has no server that keeps anything
         there = self._upstream.endpoints(self._model) or self._model.autoscaled
         return no_response(self._model, attempts, gone=bool(self._outgoing.continues and there))
-
-    def _next(self, tried: list[Endpoint]) -> Endpoint | None:
-        """Return the endpoint to try next; endpoints are looked up again, since they may have changed."""
-        endpoints: Sequence[Endpoint] = self._upstream.endpoints(self._model)
-        if self._outgoing.continues:  # each that may keep it, until one does
-            endpoints = holders(endpoints, self._outgoing.continues)
-        elif len(tried) >= self._upstream.settings.max_tries:
-            return None
-        endpoints = self._stream.preferred(endpoints, tried)
-        return self._upstream.balancer.pick(endpoints, tried, self._outgoing.affinity)
 
     async def _try(self, exchange: Exchange, client: Client) -> Response | None:
         """Send the request to one endpoint, and its response to the client.

@@ -43,7 +43,7 @@ class GatewaySettings:
         trusted_proxies: whose X-Forwarded-For is believed.
         allowed_origins: origins whose pages may use the API from a browser; `*`: all.
         gets_per_minute: requests other than POST of one key, over all replicas.
-        idle_seconds: after which a silent stream counts as lost; servers send a comment every 15 s.
+        idle_seconds: after which a silent stream counts as lost; servers send a comment every 15 s. See `silence` too.
         connect_seconds: after which an endpoint that accepts no connection counts as failed.
         hold_seconds: how long a request waits until a server of its model is ready; 0: it is refused at once.
         max_held: requests of one model and key that wait at once.

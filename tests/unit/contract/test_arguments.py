@@ -59,6 +59,7 @@ SERVES = st.builds(
     revision=WORD.map(str.strip),
     artifact_id=st.none() | HEX,
     artifact_digest=DIGEST,
+    engine_digest=st.none() | HEX,
     device=st.sampled_from(DEVICES),
     num_gpus=st.integers(0, 16),
     dtype=st.sampled_from(SERVING_DTYPES),

@@ -161,3 +161,44 @@ def test_it_writes_below_one_folder_calls_nobody_and_knows_its_users_name() -> N
     assert {"HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME"} <= folders
     assert all(found[name].startswith("/tmp") for name in folders)
     assert (found["VLLM_NO_USAGE_STATS"], found["HF_HUB_OFFLINE"], found["LOGNAME"]) == ("1", "1", "vicuna")
+
+
+def deciding(*added: str, **given_: Any) -> list[str]:
+    return EngineArguments("/m", "vicuna", added=added, **given_).deciding()
+
+
+def test_what_decides_about_tokens_is_the_same_however_it_is_written() -> None:
+    flags = ("--enforce-eager", "--kv-cache-dtype", "fp8", "--block-size=32")
+    assert deciding(*flags) == deciding("--block-size", "32", "--kv-cache-dtype=fp8", "--enforce-eager")
+    assert deciding(num_gpus=0) == deciding(num_gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("added", "given_"),
+    [
+        (["--kv-cache-dtype=fp8"], {}),
+        (["--kv-cache-dtype=fp8_e5m2"], {}),
+        (["--quantization", "fp8_per_tensor"], {}),
+        (["--enforce-eager"], {}),
+        (["--optimization-level", "0"], {}),
+        ([], {"dtype": "float16"}),
+        ([], {"num_gpus": 2}),
+    ],
+)
+def test_numbers_and_kernels_decide_about_tokens(added: list[str], given_: dict[str, Any]) -> None:
+    EngineArguments.check(added)
+    assert deciding(*added, **given_) not in ([], deciding(), deciding("--kv-cache-dtype=fp8_e4m3"))
+
+
+@pytest.mark.parametrize(
+    ("added", "given_"),
+    [
+        (["--gpu-memory-utilization", "0.8", "--kv-offloading-size=2"], {}),
+        (["--no-enable-chunked-prefill", "--max-num-batched-tokens=8k"], {}),
+        (["--safetensors-load-strategy", "eager", "--async-scheduling"], {}),
+        ([], {"max_concurrency": 7, "share_prefixes": False, "port": 8123, "served_name": "x"}),
+    ],
+)
+def test_batches_memory_and_names_do_not(added: list[str], given_: dict[str, Any]) -> None:
+    EngineArguments.check(added)
+    assert EngineArguments(**{"model": "/m", "served_name": "v", "added": added, **given_}).deciding() == deciding()

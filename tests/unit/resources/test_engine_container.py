@@ -157,3 +157,31 @@ def test_only_images_that_the_spec_leaves_open_are_noted_as_defaults() -> None:
     assert noted(engineImage=VLLM_IMAGE) == {"default-image"}
     assert noted(image="front:1") == {"default-engine-image"}
     assert noted(image="front:1", engineImage=VLLM_IMAGE) == set()
+
+
+def digest(image: str = VLLM_IMAGE, **serving: Any) -> str:
+    pod = engine_pod(image=image, **serving)
+    (value,) = [item["value"] for item in pod["containers"][0]["env"] if item["name"] == "VICUNA_ENGINE_DIGEST"]
+    assert not [item for item in pod["containers"][1]["env"] if item["name"] == "VICUNA_ENGINE_DIGEST"]
+    return str(value)
+
+
+def test_the_front_knows_what_its_engine_has_in_common_with_others() -> None:
+    args = ["--enforce-eager", "--kv-cache-dtype", "fp8"]
+    assert digest(engineArgs=args) == digest(engineArgs=["--kv-cache-dtype=fp8", "--enforce-eager"])
+    own = [{"name": "VICUNA_ACCESS_LOG", "value": "off"}]
+    others: dict[str, Any] = {"maxConcurrency": 3, "maxStreamSeconds": 60, "env": own}
+    assert digest() == digest(**others), "of the front, or of batches"
+    found = [
+        digest(),
+        digest(engineArgs=args),
+        digest(engineArgs=args[:1]),
+        digest(dtype="float16"),
+        digest(numGpus=2),
+        digest(env=[{"name": "VLLM_ATTENTION_BACKEND", "value": "FLASHINFER"}]),
+        digest(image="registry.example/vllm:other"),
+    ]
+    assert len(set(found)) == len(found)
+    front, _ = containers()
+    environ = {item["name"]: item["value"] for item in front["env"]}
+    assert ServeArguments.from_argv(front["args"], environ).engine_digest == digest()

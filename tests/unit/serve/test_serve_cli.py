@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from vicuna_contract.names import ARTIFACT_DIGEST_VARIABLE
+from vicuna_contract.serve_arguments import ServeArguments
+from vicuna_server.api.cli import _vllm_settings
 from vicuna_server.artifacts.manifest import FileEntry, Inputs, Manifest, Recipe, Source, Tool
 from vicuna_server.asgi.listening import bind
 from vicuna_server.cli import main
@@ -219,3 +221,18 @@ def test_a_response_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("words", "digest"),
+    [
+        (["--revision", "0a0a0a0a"], "revision 0a0a0a0a"),
+        (["--revision", "0a0a0a0a", "--engine-digest", "ffff"], "ffff"),
+    ],
+)
+def test_what_stands_for_a_vllm_server(words: list[str], digest: str) -> None:
+    """Without a digest nothing is known of its arguments, but that all of one revision have the same."""
+    line = ["serve", "--model", "/m", "--engine", "vllm", "--engine-url", "http://127.0.0.1:1", *words]
+    settings = _vllm_settings(ServeArguments.from_argv(line))
+    assert settings is not None
+    assert settings.digest == digest

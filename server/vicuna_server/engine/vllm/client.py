@@ -92,6 +92,14 @@ class VllmClient:
                 "--engine-url answers, but its /v1/models does not tell max_model_len as vLLM does; name a vLLM server",
             ) from error
 
+    async def version(self) -> str:
+        """Return vLLM's own; empty where it does not tell."""
+        try:
+            async with self._http.get("/version", timeout=_within(self._health_seconds)) as response:
+                return str(json.loads(await response.read())["version"])
+        except (*CONNECTION_LOST, ValueError, LookupError, TypeError):
+            return ""
+
     async def metrics(self) -> bytes:
         """Return the exposition text; nothing where it cannot be had, or is larger than any."""
         try:

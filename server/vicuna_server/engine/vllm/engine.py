@@ -119,8 +119,7 @@ class VllmEngine:
         desk = PromptDesk(prompts.encoder, self.context_length, self._encoding)
         text = prompts.encoder.vocabulary.token_bytes
         shared = Shared(self._server.client, self.stats, self._queue, self._server.progress, text)
-        number = f"{self._settings.dtype} {self._settings.quantization}"
-        self.fingerprint = f"vllm {number} {prompts.encoder.template_digest} {self.context_length}"
+        self.fingerprint = f"{await self._server.identity()} {prompts.encoder.template_digest} {self.context_length}"
         constraints = ConstraintDesk(lambda _, text: text, prompts.encoder.special_id)
         self._loaded = _Loaded(prompts, desk, shared, constraints)
 

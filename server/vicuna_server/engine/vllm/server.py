@@ -30,6 +30,7 @@ class VllmServer:
 
     def __init__(self, settings: VllmSettings, context_length: int | None, hangs: Callable[[], None]) -> None:
         self.client = VllmClient(settings.url, settings.health_seconds)
+        self._digest = settings.digest
         self.progress = Progress()
         self.watch = Watch(self.client, self.progress, settings, self._prove, hangs)
         self.probe: Sequence[int] = ()
@@ -48,6 +49,10 @@ class VllmServer:
     def context_length(self) -> int:
         """The limit in tokens."""
         return self._asked or self.served.context_length
+
+    async def identity(self) -> str:
+        """Return what two servers must have equal, besides model, prompts and context, to give the same tokens."""
+        return f"vllm {await self.client.version()} {self._digest}"
 
     def check(self) -> None:
         """Refuse requests while the server does not work.

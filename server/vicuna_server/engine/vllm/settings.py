@@ -16,6 +16,7 @@ class VllmSettings:
         hung_seconds: Nothing has moved for so long while requests were running: it hangs.
         look_seconds: Between two looks at its health.
         health_seconds: How long `/health` may take before it counts as silent.
+        digest: What stands for all that decides about its tokens, besides model and context.
     """
 
     url: str
@@ -23,3 +24,4 @@ class VllmSettings:
     hung_seconds: float = 60.0
     look_seconds: float = 1.0
     health_seconds: float = 5.0
+    digest: str = ""
