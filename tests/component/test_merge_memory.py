@@ -48,7 +48,7 @@ def _anonymous(pid: int) -> int:
     ("base", "base_dtype", "delta", "delta_dtype", "kind"),
     [
         pytest.param(WIDE, "F16", WIDE, "F16", "additive-v1.1", marks=pytest.mark.full),
-        (WIDE, "F16", LONGER, "F16", "additive-v0"),
+        pytest.param(WIDE, "F16", LONGER, "F16", "additive-v0", marks=pytest.mark.full),
         pytest.param(WIDE, "F16", WIDE, "F32", "additive-v1.1", marks=pytest.mark.full),
         pytest.param(WIDE, "F32", WIDE, "F16", "additive-v1.1", marks=pytest.mark.full),
         pytest.param(WIDE, "F16", LONGER, "F32", "alpaca", marks=pytest.mark.full),  # below as "alpaca", and more

@@ -98,10 +98,11 @@ NEAR_TIE = 1e-3
 
 
 @pytest.mark.timeout(300)
-async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(smollm2: Path) -> None:
+@pytest.mark.parametrize("questions", [QUESTIONS[-4:], pytest.param(QUESTIONS, marks=pytest.mark.full)], ids=len)
+async def test_float32_tokens_equal_those_of_generate_alone_and_in_company(questions: list[str], smollm2: Path) -> None:
     engine = BuiltinEngine(LoadSettings(smollm2, dtype="float32"))
     await engine.load()
-    prompts = [ChatPrompt((Message("user", text),)) for text in QUESTIONS]
+    prompts = [ChatPrompt((Message("user", text),)) for text in questions]
 
     async def answer(prompt: ChatPrompt) -> list[int]:
         generation = await engine.submit(GenerationRequest(prompt, max_tokens=12, temperature=0.0, logprobs=0))

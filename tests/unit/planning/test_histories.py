@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from support.cluster import model_body
 from support.world import World
 
@@ -94,7 +95,7 @@ def honest(world: World) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=25))
 def test_every_history_is_honest_and_comes_to_rest(steps: list[tuple[str, object]]) -> None:
     world = World(model_body(serving={"replicas": 2}), gpus=3)
