@@ -23,8 +23,10 @@ SCALING = {"minReplicas": 0, "maxReplicas": 2, "targetRequests": 4, "idleSeconds
 def key(team: Namespace, operator: Namespace) -> Iterator[str]:
     """A key for two models: one is asked all the time, one now and then, so that it sleeps."""
     rollout = {"handOverSeconds": 2}
+    # An old kubelet keeps a pod that ends before its container began for its whole grace period.
+    busy = scripted(replicas=3, rollout=rollout, maxStreamSeconds=20)
     team.apply(
-        model(BUSY, "weights", serving=scripted(replicas=3, rollout=rollout) | {"env": SLOW}),
+        model(BUSY, "weights", serving=busy | {"env": SLOW}),
         model(SLEEPY, "weights", serving=scripted(autoscaling=SCALING) | {"env": SLOW}),
     )
     with gateway_key(operator, team, "chaos") as made:
