@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from vicuna_contract.sse import read_events
 from vicuna_server.chat.backend import ChatMessage, Options, Report
 from vicuna_server.chat.deltas import Deltas
 from vicuna_server.errors import InputError, UnreachableError, UsageError
+from vicuna_server.loopback import is_loopback
 from vicuna_server.tools.output import OutputPart
 
 __all__ = ["RemoteModel"]
@@ -54,7 +54,7 @@ class RemoteModel:
                 base_url=self.url,
                 headers={"authorization": f"Bearer {key}"} if key else {},
                 timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-                trust_env=not _is_here(parsed.host),  # no proxy leads to this machine
+                trust_env=not is_loopback(parsed.host),  # no proxy leads to this machine
             )
         except (ImportError, ValueError) as error:
             raise UsageError(
@@ -202,14 +202,6 @@ def _api_key() -> str:
     if not (key.isascii() and key.isprintable()):
         raise UsageError("VICUNA_API_KEY has letters that no API key has, such as a line's end; copy the key again")
     return key
-
-
-def _is_here(host: str) -> bool:
-    """Return whether a host of a URL is this machine, by its name or address."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _can_trim(response: httpx.Response) -> bool:

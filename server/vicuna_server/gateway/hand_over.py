@@ -185,10 +185,10 @@ async def _first(other: Exchange) -> bytes:
     """Return whole frames up to an event."""
     first = b""
     while not events_in(first):
-        data = await other.content.readany()
-        if not data:
+        frames = await other.read()
+        if not frames:
             raise _NotTakenError("its response ended before an event")
-        first += other.frames.feed(data)
+        first += frames
         if len(first) > 2 * MOST_FRAME_BYTES:
             raise BadResponseError("it sent comments alone")
     if (error := error_in(first)) is not None:

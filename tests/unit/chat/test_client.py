@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from vicuna_server.chat.client import RemoteModel, _is_here
+from vicuna_server.chat.client import RemoteModel
 from vicuna_server.cli import main
 from vicuna_server.errors import UsageError
+from vicuna_server.loopback import is_loopback
 
 
 @pytest.mark.parametrize("key", ["a\nb", "ü", "a\r", "→"])
@@ -22,7 +23,7 @@ def test_a_key_that_no_header_can_have_is_not_repeated(key: str, monkeypatch: py
     [("localhost", True), ("127.0.0.1", True), ("::1", True), ("127.1.2.3", True), ("10.0.0.1", False), ("box", False)],
 )
 def test_this_machine_is_known_by_name_and_address(host: str, here: bool) -> None:
-    assert _is_here(host) is here
+    assert is_loopback(host) is here
 
 
 def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

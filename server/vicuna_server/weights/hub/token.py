@@ -1,12 +1,11 @@
 """The hub's token: where it comes from, that it does not stay in the environment, and who may be sent it."""
 
-import contextlib
 import ctypes
-import ipaddress
 import os
 from urllib.parse import urlsplit
 
 from vicuna_server.errors import InputError
+from vicuna_server.loopback import is_loopback
 
 __all__ = ["require_private_way", "take_token", "token"]
 
@@ -43,19 +42,13 @@ def require_private_way(url: str) -> None:
         InputError: `TokenNotSafe`.
     """
     parts = urlsplit(url)
-    if parts.scheme == "http" and not _is_here(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise InputError(
             "TokenNotSafe",
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} is a hub without TLS, and a token is sent over TLS "
             "only; name one that is reached by https (HF_ENDPOINT), or give no token (credentialsSecret, HF_TOKEN, "
             "HF_TOKEN_PATH)",
         )
-
-
-def _is_here(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
 
 
 def _wipe(name: str) -> None:
