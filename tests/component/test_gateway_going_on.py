@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head
+from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head, plain
 from support.serving import Running, eventually, running, write_tiny_model
 from support.severing import Severed, severed
 from vicuna_contract.names import STATE_HEADER
@@ -48,20 +48,6 @@ class Pair:
 
 def _data(text: str) -> list[str]:
     return list(events(text))
-
-
-def _plain(data: Sequence[str]) -> list[Any]:
-    """Return the events without what is new in each answer."""
-    new = ("id", "created")
-    plain = [json.loads(one) if one != "[DONE]" else one for one in data]
-    for one in plain:
-        for name in new:
-            if isinstance(one, dict):
-                one.pop(name, None)
-        for choice in one.get("choices", ()) if isinstance(one, dict) else ():
-            for call in choice.get("delta", {}).get("tool_calls", ()):
-                call.pop("id", None)
-    return plain
 
 
 def _error(data: Sequence[str]) -> dict[str, Any]:
@@ -128,7 +114,7 @@ async def _check(pair: Pair, path: str, body: dict[str, Any], places: Sequence[t
     for number, (at, more) in enumerate(places, 1):
         data = await pair.ask(path, body, at, more)
         assert pair.first.cut == number
-        assert _plain(data) == _plain(whole)
+        assert plain(data) == plain(whole)
         assert len({json.loads(one).get("id") for one in data if one != "[DONE]"}) == 1
         now = await _counted(pair)
         assert now.prompt - once.prompt == (once.prompt - before.prompt) * number
@@ -168,12 +154,12 @@ async def test_without_a_seed_what_was_drawn_is_not_drawn_anew(builtin: Pair) ->
     data = await builtin.ask(TEXT, body, 5)
     (resumed,) = [one for one in builtin.second.asked if b'"begin"' in one]
     seed = json.loads(resumed[resumed.index(b'{"begin"') :])["begin"]["seed"]
-    assert _plain(data) == _plain(await builtin.ask(TEXT, {**body, "seed": seed}))
+    assert plain(data) == plain(await builtin.ask(TEXT, {**body, "seed": seed}))
 
 
 async def test_a_stop_string_across_the_break(builtin: Pair) -> None:
     body = {"model": "tiny", "prompt": "x", "max_tokens": 60, "ignore_eos": True, "temperature": 0, **STREAM}
-    texts = [one["choices"][0]["text"] for one in _plain(await builtin.ask(TEXT, body))[:-1] if one["choices"]]
+    texts = [one["choices"][0]["text"] for one in plain(await builtin.ask(TEXT, body))[:-1] if one["choices"]]
     stop = "".join(texts[20:24])
     assert stop
     assert len(stop) > 1
@@ -183,7 +169,7 @@ async def test_a_stop_string_across_the_break(builtin: Pair) -> None:
 async def test_a_call_of_a_tool_across_the_break(scripted: Pair, builtin: Pair) -> None:
     for pair in (scripted, builtin):
         body = chat(words="look at it", tools=[TOOL], tool_choice="required", temperature=0, max_tokens=300, **STREAM)
-        whole = _plain(await pair.ask(CHAT, body))
+        whole = plain(await pair.ask(CHAT, body))
         assert any("tool_calls" in one["choices"][0]["delta"] for one in whole[:-2])
         await _check(pair, CHAT, body, [(1, 0), (2, 5), (3, 0)])
 
@@ -210,7 +196,7 @@ async def test_a_stream_may_lose_two_servers_but_not_all(scripted: Pair) -> None
             return real(both, tried, affinity) or next((one for one in endpoints if one not in tried), None)
 
         scripted.door.upstream.balancer.pick = pick  # type: ignore[method-assign, assignment]
-        assert _plain(await scripted.ask(CHAT, body, 3)) == _plain(whole)
+        assert plain(await scripted.ask(CHAT, body, 3)) == plain(whole)
         assert scripted.second.cut == 2
 
 
@@ -254,7 +240,7 @@ async def test_before_its_first_event_a_stream_begins_anew(said: bytes, fields: 
             response = await scripted.door.client.post(CHAT, json=body)
             assert ": keep-alive" in response.text
             assert ": vicuna" not in response.text
-            assert _plain(_data(response.text)) == _plain(whole)
+            assert plain(_data(response.text)) == plain(whole)
             assert len(lost.requests) == 1
             assert scripted.second.cut == (0 if fields else 1), "what it began goes on elsewhere too"
             assert (await _counted(scripted)).completion == 2 * used.completion
@@ -309,11 +295,11 @@ async def test_many_streams_lose_their_server_at_once(scripted: Pair) -> None:
     whole: dict[str, list[Any]] = {}
     for number in range(20):
         words = " ".join(f"{number}x{place}" for place in range(dice.randint(5, 40)))
-        whole[words] = _plain(await scripted.ask(CHAT, chat(words=words, **STREAM)))
+        whole[words] = plain(await scripted.ask(CHAT, chat(words=words, **STREAM)))
     scripted.first.events = 4
 
     async def one(words: str) -> list[Any]:
-        return _plain(_data((await scripted.door.client.post(CHAT, json=chat(words=words, **STREAM))).text))
+        return plain(_data((await scripted.door.client.post(CHAT, json=chat(words=words, **STREAM))).text))
 
     assert await asyncio.gather(*map(one, whole)) == list(whole.values())
     assert scripted.first.cut == 20

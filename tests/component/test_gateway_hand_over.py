@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import TINY, Gateway, chat, chunk, events, faulty, gateway, head
+from support.gateway import TINY, Gateway, chat, chunk, events, faulty, gateway, head, plain
 from support.served_process import served, wait_ready
 from support.serving import Running, eventually, running, write_tiny_model
 from support.severing import severed
@@ -76,19 +76,6 @@ class Two:
         return self.door.metric(MOVED), self.door.metric(STAYED)
 
 
-def _plain(data: Sequence[str]) -> list[Any]:
-    """Return the events without what is new in each answer."""
-    plain = [json.loads(one) if one != "[DONE]" else one for one in data]
-    for one in plain:
-        for name in ("id", "created"):
-            if isinstance(one, dict):
-                one.pop(name, None)
-        for choice in one.get("choices", ()) if isinstance(one, dict) else ():
-            for call in choice.get("delta", {}).get("tool_calls", ()):
-                call.pop("id", None)
-    return plain
-
-
 @asynccontextmanager
 async def _two(engines: Sequence[Engine], monkeypatch: pytest.MonkeyPatch, *artifacts: str) -> AsyncIterator[Two]:
     monkeypatch.setattr(hand_over, "LOOK_SECONDS", 0.0)
@@ -142,7 +129,7 @@ async def _check(two: Two, path: str, body: dict[str, Any], places: Sequence[int
     for number, at in enumerate(places, 1):
         taken = two.second.engine.stats.finished
         data = await two.ask(path, body, at)
-        assert _plain(data) == _plain(whole)
+        assert plain(data) == plain(whole)
         assert len({json.loads(one).get("id") for one in data if one != "[DONE]"}) == 1
         assert two.hand_overs == (number, 0)
         await eventually(lambda taken=taken: two.second.engine.stats.finished == taken + 1)  # type: ignore[misc]
@@ -158,7 +145,7 @@ async def _stays(two: Two, body: dict[str, Any], *then: str, stayed: int = 1) ->
     """The answer comes whole from the first server, and is counted once."""
     whole = await two.ask(CHAT, body, None)
     once, finished = await two.used(), two.first.engine.stats.finished
-    assert _plain(await two.ask(CHAT, body, 6, *then)) == _plain(whole)
+    assert plain(await two.ask(CHAT, body, 6, *then)) == plain(whole)
     now = await two.used()
     assert (now.prompt, now.completion) == (2 * once.prompt, 2 * once.completion)
     assert two.hand_overs == (0, stayed)
@@ -214,7 +201,7 @@ async def test_a_server_that_took_a_stream_over_may_be_lost(scripted: Two) -> No
     async with severed(scripted.second.url, 5) as second, running(_scripted()[0], artifact="one") as third:
         _prefer(scripted.door, second.url)
         data = await scripted.ask(CHAT, body, 6, second.url, third.url)
-    assert _plain(data) == _plain(whole)
+    assert plain(data) == plain(whole)
     assert second.cut == 1
     assert scripted.hand_overs == (1, 0)
     assert scripted.door.metric("vicuna_gateway_streams_continued_total") == 1
@@ -228,7 +215,7 @@ async def test_what_a_server_has_stated_that_did_not_take_a_stream_is_not_told_t
         whole = await two.ask(CHAT, chat(words=WORDS, **STREAM), None)
         _prefer(two.door, other.url)
         data = await two.ask(CHAT, chat(words=WORDS, **STREAM), 6, other.url, two.second.url)
-        assert _plain(data) == _plain(whole)
+        assert plain(data) == plain(whole)
         assert two.hand_overs == (1, 1)
 
 
@@ -239,7 +226,7 @@ async def test_the_last_server_ends_its_streams_itself(scripted: Two) -> None:
     scripted.door.route(scripted.first.url, model=AT_ONCE)
     response = await scripted.door.client.post(CHAT, json=chat(words=WORDS, **STREAM))
     assert scripted.at is None
-    assert _plain(list(events(response.text))) == _plain(whole)
+    assert plain(list(events(response.text))) == plain(whole)
     assert scripted.hand_overs == (0, 0)
 
 
@@ -290,7 +277,7 @@ async def test_a_stream_stays_where_the_other_server_fails(pieces: Sequence[byte
         await _stays(scripted, chat(words=WORDS, **STREAM), other.url)
         assert len(other.requests) == 1
         data = await scripted.ask(CHAT, chat(words=WORDS, **STREAM), 6, scripted.second.url)
-        assert _plain(data) == _plain(await scripted.ask(CHAT, chat(words=WORDS, **STREAM), None))
+        assert plain(data) == plain(await scripted.ask(CHAT, chat(words=WORDS, **STREAM), None))
 
 
 async def test_a_server_that_was_full_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,12 +313,12 @@ async def test_all_streams_of_a_server_move_at_once(scripted: Two) -> None:
     whole: dict[str, list[Any]] = {}
     for number in range(20):
         words = " ".join(f"{number}x{place}" for place in range(number + 5))
-        whole[words] = _plain(await scripted.ask(CHAT, chat(words=words, **STREAM), None))
+        whole[words] = plain(await scripted.ask(CHAT, chat(words=words, **STREAM), None))
     scripted.at, scripted.then, scripted.seen = 100, (scripted.second.url,), 0
 
     async def one(words: str) -> list[Any]:
         response = await scripted.door.client.post(CHAT, json=chat(words=words, **STREAM))
-        return _plain(list(events(response.text)))
+        return plain(list(events(response.text)))
 
     assert await asyncio.gather(*map(one, whole)) == list(whole.values())
     assert scripted.hand_overs[0] > 0

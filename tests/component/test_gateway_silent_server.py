@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head, preferring
+from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head, plain, preferring
 from support.serving import Running, eventually, running
 from support.severing import Severed, severed
 from support.timers import FakeTimers
@@ -85,16 +85,7 @@ class Two:
                 text += piece
                 self.seen = len(events(text))
         assert ": vicuna" not in text
-        return _plain(text)
-
-
-def _plain(text: str) -> list[Any]:
-    """Return the events without what is new in each answer."""
-    plain = [json.loads(one) if one != "[DONE]" else {} for one in events(text)]
-    for one in plain:
-        one.pop("id", None)
-        one.pop("created", None)
-    return plain
+        return plain(list(events(text)))
 
 
 def _engine(**settings: Any) -> ScriptedEngine:

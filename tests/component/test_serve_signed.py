@@ -1,20 +1,19 @@
 """A server that demands a gateway's signature, asked from its own machine and from another address."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from support.served_process import process, wait_ready
 from support.signing import PATH, Pair
 from vicuna_contract.signing import joined
 
@@ -22,30 +21,6 @@ PAIR, NEXT = Pair(), Pair()
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "a b"}], "max_tokens": 2}
 # `--upstream` models have neither namespace nor uid.
 ENV = {"VICUNA_GATEWAY_KEYS": joined([NEXT.public, PAIR.public]), "VICUNA_AUDIENCE": "/m/"}
-START_SECONDS = 60
-
-
-@contextmanager
-def process(*words: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run one of the server's commands on a free port; its first log line has the port."""
-    command = [sys.executable, "-m", "vicuna_server", *words, "--port", "0"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
-    try:
-        assert running.stderr is not None
-        line = running.stderr.readline()
-        found = re.search(r"listening on (?:http://\S+:|port )(\d+)", line)
-        assert found, line
-        yield running, int(found[1])
-    finally:
-        running.kill()
-        running.communicate()
-
-
-def wait_ready(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while httpx.get(f"{url}/readyz").status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +39,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A server on all addresses, with the environment in which uvicorn would trust proxy headers."""
     words = ["serve", "--model", str(tmp_path_factory.mktemp("model")), "--served-name", "m", "--host", "0.0.0.0"]
     env = {"VICUNA_ENGINE": "scripted", "FORWARDED_ALLOW_IPS": "*", **ENV}
-    with process(*words, **env) as (_, port):
-        wait_ready(f"http://127.0.0.1:{port}")
-        yield port
+    with process(*words, **env) as server:
+        wait_ready(server)
+        yield server.port
 
 
 ROUTES = [
@@ -180,18 +155,16 @@ def test_through_a_gateway_with_the_key_and_not_through_one_without(port: int, f
         "127.0.0.1",
     ]
     with ExitStack() as stack:
-        _, signing = stack.enter_context(process(*flags, "--signing-key", str(tmp_path / "key")))
-        plain, bare = stack.enter_context(process(*flags))
+        signing = stack.enter_context(process(*flags, "--signing-key", str(tmp_path / "key")))
+        bare = stack.enter_context(process(*flags))
         for body in (ASKED, {**ASKED, "stream": True}):
-            through = httpx.post(
-                f"http://127.0.0.1:{signing}{PATH}", json=body, timeout=60, headers={"x-vicuna-signature": "x"}
-            )
+            through = httpx.post(f"{signing.url}{PATH}", json=body, timeout=60, headers={"x-vicuna-signature": "x"})
             assert through.status_code == 200
-            refused = httpx.post(f"http://127.0.0.1:{bare}{PATH}", json=body, timeout=60)
+            refused = httpx.post(f"{bare.url}{PATH}", json=body, timeout=60)
             assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_refused")
-        plain.send_signal(signal.SIGKILL)
-        assert plain.stderr is not None
-        assert "refused the gateway itself" in plain.stderr.read()
+        bare.process.send_signal(signal.SIGKILL)
+        assert bare.process.stderr is not None
+        assert "refused the gateway itself" in bare.process.stderr.read()
 
 
 WRONG = [

@@ -334,3 +334,15 @@ def chat(model: str = "tiny", words: str = "one two three", **fields: Any) -> di
 def events(text: str) -> Sequence[str]:
     """Return the data of a stream's events."""
     return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+
+
+def plain(data: Sequence[str]) -> list[Any]:
+    """Return a stream's events without what is new in each answer."""
+    found = [json.loads(one) if one != "[DONE]" else one for one in data]
+    for event in (one for one in found if isinstance(one, dict)):
+        for name in ("id", "created"):
+            event.pop(name, None)
+        for choice in event.get("choices", ()):
+            for call in choice.get("delta", {}).get("tool_calls", ()):
+                call.pop("id", None)
+    return found

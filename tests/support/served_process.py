@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["START_SECONDS", "Served", "served", "wait_ready"]
+__all__ = ["START_SECONDS", "Served", "process", "served", "wait_ready"]
 
 START_SECONDS = 60
 
@@ -25,20 +25,27 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *words: str, **env: str) -> Iterator[Served]:
-    """Start `vicuna-server serve` on a free port; its first log line says which."""
-    command = [sys.executable, "-m", "vicuna_server", "serve", "--model", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", "0", "--served-name", "m", "--revision", "r1", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+def process(*words: str, **env: str) -> Iterator[Served]:
+    """Run one of the server's commands on a free port; its first log line says which. `url` is that of the loopback."""
+    command = [sys.executable, "-m", "vicuna_server", *words, "--port", "0"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
     try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r"listening on (http://127\.0\.0\.1:(\d+))", line)
+        assert running.stderr is not None
+        line = running.stderr.readline()
+        found = re.search(r"listening on (?:http://\S+:|port )(\d+)", line)
         assert found, line
-        yield Served(process, found[1], int(found[2]))
+        yield Served(running, f"http://127.0.0.1:{found[1]}", int(found[1]))
     finally:
-        process.kill()
-        process.communicate()
+        running.kill()
+        running.communicate()
+
+
+@contextmanager
+def served(folder: Path, *words: str, **env: str) -> Iterator[Served]:
+    """Run `vicuna-server serve` on a free port of the loopback."""
+    fixed = ["--host", "127.0.0.1", "--served-name", "m", "--revision", "r1"]
+    with process("serve", "--model", str(folder), *fixed, *words, **env) as server:
+        yield server
 
 
 def wait_ready(server: Served) -> None:
