@@ -36,6 +36,7 @@ COUNTED_EVERY = 3  # events; servers write counts twice a second
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-vicuna-revision: r\r\ntransfer-encoding: chunked\r\n\r\n"
 )
+NOTHING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n" + b'{"data":[]}'
 EVERY = 0.2  # seconds
 KEY = "vk-" + "k" * 43
 BODY = 4096  # bytes
@@ -56,6 +57,10 @@ class Server(asyncio.Protocol):
         self._data += data
         head, mark, body = self._data.partition(b"\r\n\r\n")
         if not mark:
+            return
+        if head.startswith(b"GET"):  # the gateway asks what the server can do
+            self._data = b""
+            self._transport.write(NOTHING)
             return
         length = next(
             int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")

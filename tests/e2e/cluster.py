@@ -212,6 +212,11 @@ def scripted(**serving: Any) -> dict[str, Any]:
     return {"numGpus": 0, "env": [{"name": "VICUNA_ENGINE", "value": "scripted"}], **serving}
 
 
+def pod_conditions(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Return the status of each condition of a pod."""
+    return {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
+
+
 def names(items: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the sorted names of objects."""
     return sorted(item["metadata"]["name"] for item in items)

@@ -223,6 +223,7 @@ def _withstand(team: Namespace, operator: Namespace, key: str, clients: int, sec
     assert _started_after(log, removed + 1) == []
 
 
+@pytest.mark.full
 def test_streams_survive_lost_pods_a_rollout_and_a_lost_gateway(
     team: Namespace, operator: Namespace, door: str
 ) -> None:

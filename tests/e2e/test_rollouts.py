@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from .cluster import Namespace, meanwhile, model, names, run, scripted, until
+from .cluster import Namespace, meanwhile, model, names, pod_conditions, run, scripted, until
 
 GPUS = 4  # the node's
 BROKEN = {"env": [{"name": "VICUNA_ENGINE", "value": "no-such-engine"}]}
@@ -39,7 +39,7 @@ def watching(team: Namespace, name: str) -> Iterator[Watch]:
         pods = [pod for pod in team.pods(name) if "deletionTimestamp" not in pod["metadata"]]
         ready = 0
         for pod in pods:
-            conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
+            conditions = pod_conditions(pod)
             ready += conditions.get("Ready") == "True"
             uid = pod["metadata"]["uid"]
             if conditions.get("PodScheduled") == "False":

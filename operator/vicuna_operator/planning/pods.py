@@ -47,6 +47,7 @@ class PodView:
     ends: datetime | None = None  # when its grace period is over; None while it is not being deleted
     container: str = ""
     with_engine: bool = False  # vLLM runs beside the server, which is its front
+    began_ever: bool = True  # one of its containers has begun, at some time
 
     @property
     def revision(self) -> str:
@@ -62,6 +63,14 @@ class PodView:
     def over(self) -> bool:
         """Tell whether it has ended and holds no resources any more; an evicted pod stays so until it is deleted."""
         return self.phase in {"Failed", "Succeeded"}
+
+    @property
+    def never_begins(self) -> bool:
+        """Tell whether it was told to end before any container began: it loads nothing and has no streams.
+
+        Some kubelets (seen with 1.20) keep such a pod for its whole grace period.
+        """
+        return self.meta.deleting and not self.began_ever
 
     @property
     def gated(self) -> bool:
@@ -110,11 +119,18 @@ class PodView:
             ends=moment(table(body, "metadata").get("deletionTimestamp")),
             container=own.name,
             with_engine=server and _has(status, c.ENGINE_CONTAINER),
+            began_ever=_has_begun(status),
         )
 
 
 def _has(status: Mapping[str, Any], container: str) -> bool:
     return any(item.get("name") == container for item in tables(status.get("containerStatuses")))
+
+
+def _has_begun(status: Mapping[str, Any]) -> bool:
+    """Tell whether any container of a pod runs or has run, whoever has added it."""
+    listed = [*tables(status.get("initContainerStatuses")), *tables(status.get("containerStatuses"))]
+    return any(item.running or item.terminated or item.last_terminated for item in map(ContainerView.of, listed))
 
 
 def _while_false(condition: Mapping[str, Any], member: str) -> str:

@@ -71,12 +71,15 @@ def observe_servers(model: Model, seen: Observed, now: datetime) -> Servers:
 def _sorted_out(
     uids: Set[str], pods: Sequence[PodView], now: datetime
 ) -> tuple[list[PodView], list[PodView], list[PodView]]:
-    """Return the model's serving pods that count, those that should have ended, and those that have."""
+    """Return the model's serving pods that count, those that should have ended, and those that have.
+
+    One that never begins is among none of them.
+    """
     running: list[PodView] = []
     lost: list[PodView] = []
     ended: list[PodView] = []
     for pod in pods:
-        if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) in uids:
+        if pod.is_server and pod.meta.labels.get(c.LABEL_MODEL_UID) in uids and not pod.never_begins:
             (ended if pod.over else lost if is_lost(pod, now) else running).append(pod)
     return running, lost, ended
 

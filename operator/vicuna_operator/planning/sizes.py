@@ -2,7 +2,8 @@
 
 Whatever the strategy, a ready pod is stopped only when another is ready in its place (Drain: one may be missing).
 Terminating pods count as long as they may run, because each still holds its GPUs. Past its grace period and a margin a
-pod does not count any more: its node is dead, or a finalizer keeps the object.
+pod does not count any more: its node is dead, or a finalizer keeps the object. Nor does one that was told to end before
+it began.
 """
 
 from collections.abc import Mapping, Sequence

@@ -74,6 +74,26 @@ def test_within_its_grace_period_it_is_waited_for_and_named() -> None:
     assert world.condition("Ready")["status"] == "True"
 
 
+@pytest.mark.parametrize("strategy", ["Surge", "Recreate"])
+def test_a_pod_that_is_told_to_end_before_it_began_is_not_waited_for(strategy: str) -> None:
+    world = World(model_body(serving={"replicas": 2, "rollout": {"strategy": strategy}}))
+    world.deploy()
+    world.edit(serving={"contextLength": 1024})
+    while not (unborn := [pod for pod in world.server_pods() if not pod["status"].get("containerStatuses")]):
+        world.tick(1)
+        world.reconcile()
+        world.run_deployments()
+    world.stuck |= {pod["metadata"]["name"] for pod in unborn}
+    world.edit(serving={"contextLength": 512})
+    turn(world, 15)
+    ready = world.condition("Ready")
+    target = world.status["target"]["revision"]
+    assert (ready["status"], world.status["active"]["revision"]) == ("True", target)
+    assert all(world.find("Pod", name)["metadata"]["deletionTimestamp"] for name in world.stuck)
+    assert not any(name in ready["message"] for name in world.stuck)
+    assert count(world, target) == 2
+
+
 def leftover(world: World, reason: str) -> None:
     pod = world.server_pods()[0]
     pod["metadata"] = {**pod["metadata"], "name": "demo-of-last-week", "uid": "uid-of-last-week"}
