@@ -26,11 +26,13 @@ class VllmServer(Served):
     Attributes:
         programs: folder of the program `vllm`.
         flags: further ones.
+        cpus: what it computes on; none: all CPUs of this process.
     """
 
     name: str = "vLLM"
     programs: Path = Path()
     flags: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
     caches: "tempfile.TemporaryDirectory[str]" = field(default_factory=lambda: _folder("vllm"))
 
     def command(self) -> list[str]:
@@ -38,7 +40,11 @@ class VllmServer(Served):
         arguments = EngineArguments(
             str(self.model), "m", gpus, self.dtype, max_concurrency=self.batch, added=self._added(), port=self.port
         )
-        return [str(self.programs / "vllm"), *arguments.to_argv()]
+        alone = ["taskset", "--cpu-list", self._cpus()] if self.cpus else []
+        return [*alone, str(self.programs / "vllm"), *arguments.to_argv()]
+
+    def _cpus(self) -> str:
+        return ",".join(map(str, self.cpus or sorted(os.sched_getaffinity(0))))
 
     def _added(self) -> tuple[str, ...]:
         # It refuses to start unless this share of a GPU is free, and other contenders are on it.
@@ -50,8 +56,7 @@ class VllmServer(Served):
         ours = ("PYTHONPATH", "OMP_NUM_THREADS")
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         # By default it leaves one CPU, and every second one of a core, unused.
-        cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        return {"VLLM_CPU_OMP_THREADS_BIND": cpus} | inherited | engine_environment(self.caches.name)
+        return {"VLLM_CPU_OMP_THREADS_BIND": self._cpus()} | inherited | engine_environment(self.caches.name)
 
     def ready_path(self) -> str:
         return "/health"

@@ -22,6 +22,7 @@ from vicuna_server.gateway.buffering import (
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint, Model
 from vicuna_server.gateway.demand import DemandCounts
 from vicuna_server.gateway.holding import Holding
+from vicuna_server.gateway.keepalive import open_socket
 from vicuna_server.gateway.meter import Attempt
 from vicuna_server.gateway.metrics import Metrics
 from vicuna_server.gateway.rates import Rates
@@ -89,7 +90,7 @@ class Upstream:
     async def open(self) -> None:
         """Make the pool of connections."""
         # shorter than the 5 s after which servers close an idle connection
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0, socket_factory=open_socket)
         # no cookies, no proxies from the environment, no decompression: bytes are passed on unchanged
         self.session = aiohttp.ClientSession(
             connector=connector,
