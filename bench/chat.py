@@ -126,8 +126,7 @@ def random_model(folder: Path, tokenizer_of: Path) -> Path:
 def contenders(model: Path, args: Any) -> list[Contender]:
     """Return who takes part, ours first, and vLLM before our server in front of it."""
     where, batch = (model, args.dtype, args.device), max(args.clients)
-    cpus = tuple(args.vllm_cpus)
-    vllm = [VllmServer(*where, batch=batch, programs=args.vllm, flags=args.vllm_args, cpus=cpus)] if args.vllm else []
+    vllm = [] if args.vllm is None else [VllmServer(*where, batch=batch, programs=args.vllm, flags=args.vllm_args)]
     wanted: list[tuple[bool, Callable[[], Contender]]] = [
         (args.other is not None, lambda: VicunaServer(*where, "ours, other", batch, checkout=args.other)),
         ("generate" in args.against, lambda: Generate(*where)),
@@ -212,14 +211,11 @@ def main() -> None:
     parser.add_argument("--vllm", type=Path, metavar="BIN", help="folder of the program vllm, such as VENV/bin")
     help_text = "further flags for it, such as --vllm-args=--enforce-eager, which needs no compiler"
     parser.add_argument("--vllm-args", type=lambda text: tuple(shlex.split(text)), default=(), help=help_text)
-    help_text = "CPUs that vLLM has alone; our server in front of it and the clients run on the others"
-    parser.add_argument("--vllm-cpus", type=int, nargs="+", default=[], metavar="CPU", help=help_text)
     parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="llama.cpp's server; with --gguf")
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="the same model for it")
     args = parser.parse_args()
     if (args.llama_server is None) != (args.gguf is None):
         parser.error("--llama-server and --gguf go together: the program, and the model in its format")
-    os.sched_setaffinity(0, os.sched_getaffinity(0) - set(args.vllm_cpus))
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
         model = random_model(Path(scratch) / "random-1b", args.model) if args.random else args.model
         cpus = len(os.sched_getaffinity(0))

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""What one API key with many streams costs another key that asks a short question now and then.
+
+    python bench/fairness.py --model FOLDER [--streams 200] [--probes 100] [--concurrency 8 32] [--tokens 64]
+
+The server tells callers apart by the salt that the gateway sends for each key. One caller asks again as soon as a
+stream ends or is refused (429), so that all its streams are under way, wait, or try to. The other asks one question
+after the other. Its time to the first text is measured with nobody else there, and beside the streams. A step is the
+median time between two pieces of a stream: before a question is computed, the step under way ends, and a stream gives
+its place to it.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from asking import TOPICS
+from contenders import VicunaServer
+
+from vicuna_contract.names import SALT_HEADER
+
+SALTS = {"many": "a" * 43, "one": "b" * 43}
+LONE = 0.2
+"""Seconds between two questions of the caller that asks one after the other."""
+BUSY = 1.0
+"""Seconds until a stream that was refused asks again."""
+
+
+@dataclass
+class Asking:
+    """Asks one server."""
+
+    http: httpx.AsyncClient
+    url: str
+    numbers: "itertools.count[int]"
+
+    async def stream(self, caller: str, tokens: int) -> list[float]:
+        """Return the seconds to each piece of one answer; none where the queue is full."""
+        number = next(self.numbers)
+        text = f"Write a long and detailed story about {TOPICS[number % len(TOPICS)]} ({number}), and begin at once."
+        body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
+        body |= {"stream": True, "temperature": 0, "ignore_eos": True}
+        began, pieces = time.perf_counter(), list[float]()
+        async with self.http.stream("POST", self.url, json=body, headers={SALT_HEADER: SALTS[caller]}) as response:
+            if response.status_code == 429:
+                await asyncio.sleep(BUSY)
+                return pieces
+            response.raise_for_status()
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    event = json.loads(line.removeprefix("data: "))
+                    if any(choice["delta"].get("content") for choice in event["choices"]):
+                        pieces.append(time.perf_counter() - began)
+        return pieces
+
+    async def probes(self, count: int) -> list[float]:
+        """Return the seconds to the first text of questions one after the other."""
+        seconds = []
+        for _ in range(count):
+            await asyncio.sleep(LONE)
+            seconds.append((await self.stream("one", 4))[0])
+        return seconds
+
+
+async def measure(server: VicunaServer, streams: int, probes: int, tokens: int) -> str:
+    async with httpx.AsyncClient(timeout=1800, limits=httpx.Limits(max_connections=None), trust_env=False) as http:
+        asking = Asking(http, f"http://127.0.0.1:{server.port}/v1/chat/completions", itertools.count())
+        await asking.probes(10)
+        alone = await asking.probes(probes)
+        gaps, begun = list[float](), asyncio.Event()
+
+        async def again() -> None:
+            while True:
+                pieces = await asking.stream("many", tokens)
+                gaps.extend(later - sooner for sooner, later in itertools.pairwise(pieces))
+                if gaps:
+                    begun.set()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(again()) for _ in range(streams)]
+            await begun.wait()
+            beside = await asking.probes(probes)
+            for task in tasks:
+                task.cancel()
+    return row(server.batch, alone, beside, statistics.median(gaps))
+
+
+def row(concurrency: int, alone: list[float], beside: list[float], step: float) -> str:
+    lone, among = p95(alone), p95(beside)
+    cells = [str(concurrency), *(f"{value * 1000:.0f} ms" for value in (lone, among, step))]
+    return f"| {' | '.join([*cells, f'{(among - step) / lone:.2f}'])} |"
+
+
+def p95(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.95)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure what one key's streams cost another key.")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a model")
+    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--probes", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=64, help="of each stream")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[8, 32], help="places of the server")
+    args = parser.parse_args()
+    print(f"{args.model.name}, {len(os.sched_getaffinity(0))} CPUs, {args.streams} streams of {args.tokens} tokens")
+    print("\n| places | first text p95, alone | beside the streams | a step | (beside - a step) / alone (aim: 1.5) |")
+    print("|---|---|---|---|---|")
+    for concurrency in args.concurrency:
+        server = VicunaServer(args.model, "bfloat16", "cpu", batch=concurrency)
+        server.start()
+        try:
+            print(asyncio.run(measure(server, args.streams, args.probes, args.tokens)), flush=True)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
