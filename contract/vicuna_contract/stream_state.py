@@ -28,6 +28,7 @@ WHY_OFF: Final[Mapping[str, str]] = {
     "artifact": "its model has no manifest",
     "choices": "it has several choices",
     "logprobs": "it has log probabilities",
+    "kept": "it refers to what its server alone keeps",
     "seed": "the vllm engine does not go on with seeded draws",
     "format": "the vllm engine does not go on within a format",
     "counting": "the vllm engine does not go on with presence_penalty, frequency_penalty or bad_words",

@@ -18,10 +18,12 @@ from vicuna_contract.names import STATE_HEADER
 from vicuna_server.engine import Engine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Endpoint
+from vicuna_server.gateway.keys import KeyRing, hash_of
 from vicuna_server.protocol.counts import Used
 
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+RING = KeyRing.parse({"a": json.dumps({"sha256": hash_of("a"), "models": ["team/*"]}).encode()})
 WORDS = " ".join(f"word{number}" for number in range(40))
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"n": {}}}}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}, "maxItems": 9}}}
@@ -178,6 +180,52 @@ async def test_a_schema_across_the_break(builtin: Pair) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
     body = chat(response_format=form, seed=3, max_tokens=200, **STREAM)
     await _check(builtin, CHAT, body, [(1, 0), (3, 0), (6, 2)])
+
+
+async def test_a_response_goes_on_after_each_of_its_events(scripted: Pair) -> None:
+    body = {"model": "tiny", "input": WORDS, "stream": True}
+    count = len(await scripted.ask(RESPONSES, body))
+    assert count > 20
+    await _check(scripted, RESPONSES, body, [(at, 0) for at in (1, 2, 3, 4, 5, *range(7, count - 1, 6), count - 2)])
+
+
+async def test_a_response_goes_on_within_its_items(scripted: Pair, builtin: Pair) -> None:
+    """Reasoning, text and calls: all that repeats at the end is as it was told before the break."""
+    for pair in (scripted, builtin):
+        tool = {"type": "function", **TOOL["function"]}
+        body = {"model": "tiny", "input": "look at it", "tools": [tool], "tool_choice": "required", "stream": True}
+        body |= {"temperature": 0, "max_output_tokens": 300}
+        whole = plain(await pair.ask(RESPONSES, body))
+        called = [number for number, one in enumerate(whole[:-1]) if "function_call_arguments" in one["type"]]
+        assert called
+        await _check(pair, RESPONSES, body, [(1, 0), (2, 5), (3, 0), (called[0], 0), (called[-1], 9)])
+
+
+async def test_a_response_that_went_on_is_not_kept() -> None:
+    """Its id names the server that was lost."""
+    async with _pair(_scripted()) as pair:
+        pair.door.authentication.ring = RING
+        pair.door.client.headers["authorization"] = "Bearer a"
+        body = {"model": "tiny", "input": WORDS, "stream": True}
+        stores = [
+            [json.loads(one)["response"]["store"] for one in data if '"response":{' in one]
+            for data in (await pair.ask(RESPONSES, body), await pair.ask(RESPONSES, body, 6))
+        ]
+        assert stores == [[True, True, True], [True, True, False]]
+        assert pair.first.cut == 1
+
+
+async def test_a_response_to_what_its_server_keeps_ends_with_it() -> None:
+    async with _pair(_scripted()) as pair:
+        pair.door.authentication.ring = RING
+        pair.door.client.headers["authorization"] = "Bearer a"
+        asked = {"model": "tiny", "input": WORDS}
+        kept = (await pair.door.client.post(RESPONSES, json=asked)).json()
+        reference = [{"type": "item_reference", "id": kept["output"][0]["id"]}]
+        for body in ({**asked, "previous_response_id": kept["id"]}, {**asked, "input": reference}):
+            error = _error(await pair.ask(RESPONSES, {**body, "stream": True}, 6))
+            assert "since it refers to what its server alone keeps; send the request again" in error["message"]
+        assert pair.second.asked == []
 
 
 async def test_a_stream_may_lose_two_servers_but_not_all(scripted: Pair) -> None:

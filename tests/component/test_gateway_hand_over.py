@@ -19,11 +19,11 @@ from support.stream_artifact import stream_artifact
 from vicuna_contract.demand import Demand
 from vicuna_server.engine import Engine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
-from vicuna_server.gateway import hand_over
+from vicuna_server.gateway import frames, hand_over
 from vicuna_server.gateway.continued_stream import ContinuedStream
 from vicuna_server.protocol.counts import Used
 
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 WORDS = " ".join(f"word{number}" for number in range(40))
 MOVED = 'vicuna_gateway_hand_overs_total{key="",model="team/tiny",revision="rev1",taken="yes"}'
@@ -162,6 +162,13 @@ async def test_a_stream_is_handed_over_after_each_of_its_events(scripted: Two) -
 async def test_what_a_model_says_is_the_same(fields: dict[str, Any], builtin: Two) -> None:
     body = chat(max_tokens=60, ignore_eos=True, **fields, **STREAM)
     await _check(builtin, CHAT, body, [1, 9, 20])
+
+
+async def test_a_response_is_handed_over_with_all_that_its_last_events_repeat(
+    scripted: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MOST_FRAME_BYTES", 1200)  # the last events are larger
+    await _check(scripted, RESPONSES, {"model": "tiny", "input": WORDS, "stream": True}, (1, 2, 9, 40))
 
 
 async def test_the_server_that_stops_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -336,9 +337,17 @@ def events(text: str) -> Sequence[str]:
     return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
 
 
+_IDS = re.compile(r"(?:resp|msg|fc|rs)_[0-9a-f]{44}|call_[A-Za-z0-9]{24}|(?<=_at\":)\d+")
+
+
 def plain(data: Sequence[str]) -> list[Any]:
-    """Return a stream's events without what is new in each answer."""
-    found = [json.loads(one) if one != "[DONE]" else one for one in data]
+    """Return a stream's events without what is new in each answer; ids in Responses are numbered as they come."""
+    numbers: dict[str, str] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return "0" if found[0].isdigit() else numbers.setdefault(found[0], f"{len(numbers)}")
+
+    found = [json.loads(_IDS.sub(numbered, one)) if one != "[DONE]" else one for one in data]
     for event in (one for one in found if isinstance(one, dict)):
         for name in ("id", "created"):
             event.pop(name, None)

@@ -77,7 +77,7 @@ class Words:
 
 
 class _WordsPlan(AnswerPlan):
-    def parser(self, *, thinking: bool = False) -> OutputParser | None:
+    def parser(self, answer: str, *, thinking: bool = False) -> OutputParser | None:
         return cast(OutputParser, Words())
 
 

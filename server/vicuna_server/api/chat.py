@@ -27,7 +27,7 @@ from vicuna_server.protocol.chat_completion import (
     chat_completion,
     chat_usage_chunk,
 )
-from vicuna_server.protocol.envelope import Envelope
+from vicuna_server.protocol.envelope import Envelope, new_ident
 from vicuna_server.tools.parsing import OutputParser
 from vicuna_server.tools.planning import plan_answer
 
@@ -55,8 +55,10 @@ def router(service: GenerationService) -> APIRouter:
         choices = await service.start(
             request, body, [prompt], body.token_limit, body.alternatives, constraint=plan.constraint, shown=plan.shown
         )
-        parsers = [plan.parser(thinking=prompt.thinking) for _ in range(choices.count)]
-        response = _ChatResponse(body, service.envelope("chatcmpl", request), choices, parsers)
+        envelope = service.envelope(new_ident("chatcmpl"), request)
+        answers = (f"{envelope.ident}/{index}" for index in range(choices.count))
+        parsers = [plan.parser(answer, thinking=prompt.thinking) for answer in answers]
+        response = _ChatResponse(body, envelope, choices, parsers)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
             return service.delivery.stream(choices, request, opening, response.encode, response.tail, headers)

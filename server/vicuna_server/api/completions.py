@@ -23,7 +23,7 @@ from vicuna_server.protocol.completions import (
     completion,
     completion_choice,
 )
-from vicuna_server.protocol.envelope import Envelope
+from vicuna_server.protocol.envelope import Envelope, new_ident
 from vicuna_server.protocol.response_size import check_echo
 
 __all__ = ["router"]
@@ -48,7 +48,7 @@ def router(service: GenerationService) -> APIRouter:
             choices = await service.start(
                 request, body, body.prompts, body.max_tokens, body.logprobs, constraint=body.format_constraint
             )
-        response = _CompletionResponse(body, service.envelope("cmpl", request), choices, echoes, scored)
+        response = _CompletionResponse(body, service.envelope(new_ident("cmpl"), request), choices, echoes, scored)
         if body.stream:
             opening = [frame(chunk) for chunk in response.opening()]
             return service.delivery.stream(choices, request, opening, response.encode, response.tail)

@@ -49,11 +49,16 @@ class Continuation:
     begin: StreamBegin | None = None
     off: str = ""
 
-    def envelope(self, prefix: str, model: str) -> Envelope:
-        """Return what all parts of the response have in common: another server's, where this one goes on."""
+    def envelope(self, ident: str, model: str) -> Envelope:
+        """Return what all parts of the response have in common: another server's, where this one goes on.
+
+        Args:
+            ident: The response's id, where it begins here.
+            model: The served model's name.
+        """
         if self.state is not None:
             return Envelope(self.state.begin.id, model, self.state.begin.created)
-        envelope = Envelope(f"{prefix}-{secrets.token_hex(12)}", model)
+        envelope = Envelope(ident, model)
         if self.begin is not None:
             self.begin = self.begin.model_copy(update={"id": envelope.ident, "created": envelope.created})
         return envelope
@@ -72,7 +77,7 @@ class Continuation:
         """
         if not self.asked:
             return request
-        self.off = _why_off(request, engine, key, choices)
+        self.off = self.off or _why_off(request, engine, key, choices)
         if self.state is not None:
             return self._gone_on(request, self.state, key)
         if self.off:

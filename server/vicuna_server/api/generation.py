@@ -80,9 +80,9 @@ class GenerationService:
         set_state(request, behind)
         return body
 
-    def envelope(self, prefix: str, request: Request) -> Envelope:
-        """Return what all parts of a response have in common; its id is new, whatever the request's id is."""
-        return continuation_of(request).envelope(prefix, self.settings.served_name)
+    def envelope(self, ident: str, request: Request) -> Envelope:
+        """Return what all parts of a response have in common; `ident` is its new id, whatever the request's id is."""
+        return continuation_of(request).envelope(ident, self.settings.served_name)
 
     def scope(self, request: Request) -> CacheScope:
         """Return whose keys and values in the cache a request may use."""

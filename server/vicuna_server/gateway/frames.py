@@ -36,6 +36,7 @@ class Frames:
 
     Attributes:
         on_state: the same; it may be replaced.
+        grow: the same.
         done: whether `data: [DONE]` has arrived, which ends a stream; what follows it is dropped.
         counts: of the last comment that states counts; None before.
     """
@@ -48,7 +49,7 @@ class Frames:
     ) -> None:
         self._on_usage = on_usage
         self.on_state = on_state
-        self._grow = grow
+        self.grow = grow
         self._room = MOST_FRAME_BYTES
         self._held = bytearray()
         self.done = False
@@ -126,7 +127,7 @@ class Frames:
         longest = max(stop - start for start, stop in pairwise(ends))
         if longest <= self._room:
             return
-        if not self._grow(longest - self._room):
+        if not self.grow(longest - self._room):
             raise BadResponseError(
                 f"the server of this model sent an event of more than {self._room >> 10} KiB, the most that is passed "
                 "on now"

@@ -114,7 +114,7 @@ class HandOver:
     async def _ask(self, endpoint: Endpoint, exchange: Exchange) -> None:
         async with Exchange(self._upstream, endpoint, self._meter, pending=True) as other:
             try:
-                await self._begin(other)
+                await self._begin(other, exchange.frames.grow)
             except _NotTakenError as error:
                 if error.status == HTTPStatus.CONFLICT and endpoint.revision != exchange.endpoint.revision:
                     self._refusing_revisions.add(endpoint.revision)
@@ -138,8 +138,12 @@ class HandOver:
         there, here = other.endpoint.url, exchange.endpoint.url
         logger.info("%s does not take a stream of %s over from %s: %s", there, self._model.id, here, why)
 
-    async def _begin(self, other: Exchange) -> None:
+    async def _begin(self, other: Exchange, grow: Callable[[int], bool]) -> None:
         """Let a server go on with the stream up to its first event; from then on the client gets this server's.
+
+        Args:
+            other: the request at that server.
+            grow: the room that the stream has for large events; see `Frames`.
 
         Raises:
             _NotTakenError: it refuses to.
@@ -147,7 +151,7 @@ class HandOver:
             aiohttp.ClientError, OSError, TimeoutError: one of `CONNECTION_LOST`.
         """
         said = _Said()
-        other.frames = Frames(other.attempt.record, on_state=said.add)
+        other.frames = Frames(other.attempt.record, grow, said.add)
         async with asyncio.timeout(PATIENCE):
             response = await other.send(self._model, self._outgoing, self._stream.told())
             if response.status != 200:

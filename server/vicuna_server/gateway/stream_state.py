@@ -13,7 +13,7 @@ from vicuna_contract.stream_state import MOST_BEGIN_BYTES, STATE_COMMENT, TOKENS
 
 __all__ = ["CONTINUED_PATHS", "StreamState", "events_in"]
 
-CONTINUED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
+CONTINUED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
 _BEGIN = STATE_COMMENT.removeprefix(COUNTS_COMMENT)
 _TOKENS = TOKENS_COMMENT.removeprefix(COUNTS_COMMENT)
 _IDS = re.compile(rb"[0-9]{1,10}(?:,[0-9]{1,10})*+")

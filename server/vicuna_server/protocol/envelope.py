@@ -1,11 +1,12 @@
 """The fields that every response has: id, time, model and token counts."""
 
+import secrets
 import time
 from dataclasses import dataclass, field
 
 from typing_extensions import TypedDict
 
-__all__ = ["Envelope", "PromptLogprob", "PromptTokensDetails", "Usage", "usage"]
+__all__ = ["Envelope", "PromptLogprob", "PromptTokensDetails", "Usage", "new_ident", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,11 @@ class Envelope:
     ident: str
     model: str
     created: int = field(default_factory=lambda: int(time.time()))
+
+
+def new_ident(prefix: str) -> str:
+    """Return a new `id` in OpenAI's form; `prefix` is chatcmpl or cmpl."""
+    return f"{prefix}-{secrets.token_hex(12)}"
 
 
 class PromptLogprob(TypedDict):

@@ -23,7 +23,7 @@ class StreamBegin(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     key: str = Field(max_length=64)
-    id: str = Field(pattern=r"^[a-z]{1,16}-[0-9a-f]{24}$")
+    id: str = Field(pattern=r"^(?:[a-z]{1,16}-[0-9a-f]{24}|resp_[0-9a-f]{44})$")
     created: int = Field(ge=0, lt=2**53)
     seed: int | None = None
     cached: int = Field(default=0, ge=0, le=_MOST)

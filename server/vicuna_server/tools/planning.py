@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Literal
 
 from vicuna_server.constraints import AnyJsonObject, Constraint, JsonSchema, ToolCalls
@@ -11,7 +12,7 @@ from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Tool
 from vicuna_server.tools.chat_format import ChatFormat
 from vicuna_server.tools.formats import CallFormat
-from vicuna_server.tools.identifiers import new_id
+from vicuna_server.tools.identifiers import call_id
 from vicuna_server.tools.parsing import THINK, THINK_END, OutputParser
 
 __all__ = ["AnswerPlan", "ToolChoice", "combined", "plan_answer"]
@@ -62,10 +63,11 @@ class AnswerPlan:
         marks = () if self.form is None else self.form.marks
         return (*marks, THINK, THINK_END) if self.thinks else marks
 
-    def parser(self, *, thinking: bool = False) -> OutputParser | None:
+    def parser(self, answer: str, *, thinking: bool = False) -> OutputParser | None:
         """Return what reads one answer; None: it is text, as it is.
 
         Args:
+            answer: The answer's own id.
             thinking: Whether the prompt has opened the reasoning.
         """
         if self.form is None and not self.thinks:
@@ -73,7 +75,7 @@ class AnswerPlan:
         return OutputParser(
             self.form,
             self.names,
-            str if self.form is None else partial(new_id, self.form),
+            str if self.form is None else map(partial(call_id, self.form, answer), count()).__next__,
             thinks=self.thinks,
             thinking=self.thinks and thinking,
             parallel=self.parallel,

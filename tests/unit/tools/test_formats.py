@@ -15,7 +15,7 @@ from vicuna_server.tools.formats import (
     CallFormat,
     native_format,
 )
-from vicuna_server.tools.identifiers import fitting_id, new_id
+from vicuna_server.tools.identifiers import call_id, fitting_id
 
 STYLES = [
     (QWEN_STYLE, HERMES),
@@ -79,11 +79,12 @@ def test_a_built_in_template_knows_no_tools() -> None:
     assert chat_format(None, ()) == PLAIN == ChatFormat(GENERIC, native=False, thinks=False)
 
 
-def test_ids_are_new_each_time_and_fit() -> None:
-    assert len({new_id(GENERIC) for _ in range(100)}) == 100
-    assert fitting_id(new_id(GENERIC), GENERIC).startswith("call_")
+def test_ids_are_those_of_an_answers_calls_and_fit() -> None:
+    assert len({call_id(GENERIC, answer, number) for answer in "ab" for number in range(50)}) == 100
+    assert call_id(GENERIC, "a", 1) == call_id(GENERIC, "a", 1)
+    assert fitting_id(call_id(GENERIC, "a", 1), GENERIC).startswith("call_")
     fit = fitting_id("call_1", MISTRAL)
     assert (len(fit), fit.isalnum(), fit) == (9, True, fitting_id("call_1", MISTRAL))
     assert fit != fitting_id("call_2", MISTRAL)
-    own = new_id(MISTRAL)
+    own = call_id(MISTRAL, "a", 0)
     assert fitting_id(own, MISTRAL) == own

@@ -20,7 +20,7 @@ AUTO, REQUIRED, NONE = ToolChoice(), ToolChoice("required"), ToolChoice("none")
 
 def test_without_tools_there_is_nothing_to_read() -> None:
     plan = plan_answer(PLAIN, (), AUTO)
-    assert (plan, plan.parser(), plan.shown) == (AnswerPlan(), None, ())
+    assert (plan, plan.parser("a"), plan.shown) == (AnswerPlan(), None, ())
 
 
 def test_none_leaves_out_the_tools() -> None:
@@ -67,7 +67,7 @@ def test_llamas_trigger_is_common_text_so_auto_is_not_constrained() -> None:
     model = ChatFormat(LLAMA, native=True)
     assert plan_answer(model, TOOLS, AUTO).constraint is None
     assert isinstance(plan_answer(model, TOOLS, REQUIRED).constraint, ToolCalls)
-    parser = plan_answer(model, TOOLS, AUTO).parser()
+    parser = plan_answer(model, TOOLS, AUTO).parser("a")
     assert parser is not None
     assert [*parser.push('{"name": "time", "parameters": {"a"'), *parser.end()] == [
         Text('{"name": "time", "parameters": {"a"')
@@ -101,7 +101,7 @@ def test_a_model_does_not_think_where_its_first_letter_is_constrained() -> None:
 
 
 def test_a_required_call_is_read_also_where_the_prompt_has_opened_reasoning() -> None:
-    parser = plan_answer(THINKING, TOOLS, REQUIRED).parser(thinking=True)
+    parser = plan_answer(THINKING, TOOLS, REQUIRED).parser("a", thinking=True)
     assert parser is not None
     begin, arguments, end = parser.push('<tool_call>{"name": "time", "arguments": {}}</tool_call>')
     assert isinstance(begin, CallBegin)

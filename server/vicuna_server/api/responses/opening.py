@@ -23,10 +23,12 @@ class OpenedConversation:
     Attributes:
         messages: For the model.
         inputs: Its items as they are kept, each as JSON.
+        refers: Whether some of them were kept by this server alone.
     """
 
     messages: tuple[Message, ...]
     inputs: tuple[bytes, ...]
+    refers: bool
 
 
 def open_conversation(
@@ -62,7 +64,8 @@ def open_conversation(
     own = [_resolved(item, caller, store) for item in given]
     items = [*parsed_items([json.loads(item) for item in history]), *own]
     inputs = (*history, *written(kept_item(item, new_id) for item in own))
-    return OpenedConversation(messages_of(body.instructions, items), inputs)
+    refers = body.previous_response_id is not None or any(isinstance(item, ItemReference) for item in given)
+    return OpenedConversation(messages_of(body.instructions, items), inputs, refers)
 
 
 def nobody(field: str, status: int) -> RequestError:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vicuna_contract.names import TRIMMED_HEADER
+from vicuna_server.api.continuation import continuation_of
 from vicuna_server.api.conversation import choice_of, tools_of
 from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.responses.answering import PlainText
@@ -22,8 +23,7 @@ from vicuna_server.asgi.openapi import operation
 from vicuna_server.asgi.sse import named_frame
 from vicuna_server.engine import ChatPrompt
 from vicuna_server.errors import RequestError
-from vicuna_server.protocol.envelope import Envelope
-from vicuna_server.protocol.responses.ids import RESPONSE, new_id, replica_tag
+from vicuna_server.protocol.responses.ids import RESPONSE, item_ids, new_id, replica_tag
 from vicuna_server.protocol.responses.request import ResponsesRequest
 from vicuna_server.protocol.responses.response import ResponseObject, response_object
 from vicuna_server.tools.planning import plan_answer
@@ -55,7 +55,12 @@ def router(service: GenerationService) -> APIRouter:
         caller = caller_of(request)
         tools, choice = tools_of(body.offered), choice_of(body)
         opened = open_conversation(body, caller, store, new)
-        keeps = body.store is not False and store.has_room(caller, opened.inputs)
+        continuation = continuation_of(request)
+        if opened.refers:
+            continuation.off = "kept"
+        # The id of a response that another server has begun names that one.
+        own = continuation.state is None
+        keeps = own and body.store is not False and store.has_room(caller, opened.inputs)
         limit, ceiling = body.max_output_tokens, MAX_ENTRIES // (1 + (body.alternatives or 0))
         with _own_names():
             plan = plan_answer(service.engine.chat_format, tools, choice, body.format_constraint, _SCHEMA_PARAM)
@@ -65,9 +70,10 @@ def router(service: GenerationService) -> APIRouter:
             )
             asked = (request, body, [prompt], limit, body.alternatives)
             choices = await service.start(*asked, constraint=plan.constraint, shown=plan.shown, ceiling=ceiling)
-        response = response_object(Envelope(new(RESPONSE), service.settings.served_name), body, store=keeps)
+        response = response_object(service.envelope(new(RESPONSE), request), body, store=keeps)
         keep = partial(_keep, store, caller, opened.inputs)
-        run = ResponseRun(response, choices, plan.parser(thinking=prompt.thinking) or PlainText(), new, keep)
+        parser = plan.parser(response["id"], thinking=prompt.thinking) or PlainText()
+        run = ResponseRun(response, choices, parser, item_ids(response["id"]), keep)
         headers = {TRIMMED_HEADER: str(prompt.left_out)} if prompt.left_out else None
         if body.stream:
             return service.delivery.stream(

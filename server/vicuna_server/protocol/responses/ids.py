@@ -7,17 +7,21 @@ the server, and knows when it has gone.
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
+from itertools import count
 
 from vicuna_server.errors import RequestError
 
-__all__ = ["RESPONSE", "new_id", "replica_of", "replica_tag", "response_not_found"]
+__all__ = ["RESPONSE", "item_ids", "new_id", "replica_of", "replica_tag", "response_not_found"]
 
 RESPONSE = "resp"
 """The prefix of a response's id."""
 
 _DOMAIN = b"vicuna.dev/replica/v1\0"
+_ITEM_DOMAIN = b"vicuna.dev/item/v1\0"
 _TAG_DIGITS = 12
-_ID = re.compile(rf"[a-z]{{2,4}}_([0-9a-f]{{{_TAG_DIGITS}}})[0-9a-f]{{32}}")
+_OWN_DIGITS = 32
+_ID = re.compile(rf"[a-z]{{2,4}}_([0-9a-f]{{{_TAG_DIGITS}}})[0-9a-f]{{{_OWN_DIGITS}}}")
 _MOST_OF_A_HOST = 63
 
 
@@ -33,7 +37,21 @@ def replica_tag(pod: str) -> str:
 
 def new_id(prefix: str, tag: str) -> str:
     """Return a new id of a server's; `prefix` is `RESPONSE`, or an item's: msg, rs, fc, fco."""
-    return f"{prefix}_{tag}{secrets.token_hex(16)}"
+    return f"{prefix}_{tag}{secrets.token_hex(_OWN_DIGITS // 2)}"
+
+
+def item_ids(response_id: str) -> Callable[[str], str]:
+    """Return what makes the ids of a response's items, one after the other, from their prefixes.
+
+    Another server that goes on with the response makes the same ones. They tell nothing of the response's own id.
+    """
+    tag, numbers = replica_of(response_id), count()
+
+    def item_id(prefix: str) -> str:
+        digest = hashlib.sha256(_ITEM_DOMAIN + f"{response_id}\0{next(numbers)}".encode()).hexdigest()
+        return f"{prefix}_{tag}{digest[:_OWN_DIGITS]}"
+
+    return item_id
 
 
 def replica_of(ident: str) -> str:
