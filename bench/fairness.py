@@ -70,7 +70,7 @@ class Asking:
         return seconds
 
 
-def greedy(url: str, streams: int, tokens: int, gaps: Queue[list[float]]) -> None:
+def greedy(url: str, streams: int, tokens: int, gaps: "Queue[list[float]]") -> None:
     """Keep so many streams under way; send the times between their pieces as each ends."""
 
     async def run() -> None:
@@ -93,7 +93,7 @@ async def measure(server: VicunaServer, streams: int, probes: int, tokens: int) 
         asking = Asking(http, url, itertools.count())
         await asking.probes(10)
         alone = await asking.probes(probes)
-        told: Queue[list[float]] = multiprocessing.Queue()
+        told: "Queue[list[float]]" = multiprocessing.Queue()
         others = multiprocessing.Process(target=greedy, args=(url, streams, tokens, told), daemon=True)
         others.start()
         try:
