@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """What one API key with many streams costs another key that asks a short question now and then.
 
-    python bench/fairness.py --model FOLDER [--places 8 40] [--probes 100] [--tokens 64]
+    python bench/fairness.py --model FOLDER [--places 8 50] [--probes 100] [--tokens 64]
 
-The server tells callers apart by the salt that the gateway sends for each key. One caller has five streams for each
-place of the server, as many as run and wait there, and asks again as soon as one ends; it is a process of its own. The
-other asks one question after the other. Its time to the first text is measured with nobody else there, and beside the
+The server tells callers apart by the salt that the gateway sends for each key. One caller has four streams for each
+place of the server, so that most of them wait, and asks again as soon as one ends; it is a process of its own. The other asks one question after the other. Its time to the first text is measured with nobody else there, and beside the
 streams. A step is the median time between two pieces of a stream: before a question is computed, the step under way
 ends, and a stream gives its place to it.
 """
@@ -31,8 +30,8 @@ from vicuna_contract.names import SALT_HEADER
 
 SALTS = {"many": "a" * 43, "one": "b" * 43}
 CLIENT: dict[str, Any] = {"timeout": 1800, "limits": httpx.Limits(max_connections=None), "trust_env": False}
-STREAMS = 5
-"""Of the one caller, for each place: one runs and four wait, which is as long as the queue may be."""
+STREAMS = 4
+"""Of the one caller, for each place: one runs and three wait. The queue has room for four."""
 LONE = 0.2
 """Seconds between two questions of the caller that asks one after the other."""
 
@@ -93,7 +92,7 @@ async def measure(server: VicunaServer, streams: int, probes: int, tokens: int) 
         asking = Asking(http, url, itertools.count())
         await asking.probes(10)
         alone = await asking.probes(probes)
-        told: "Queue[list[float]]" = multiprocessing.Queue()
+        told: Queue[list[float]] = multiprocessing.Queue()
         others = multiprocessing.Process(target=greedy, args=(url, streams, tokens, told), daemon=True)
         others.start()
         try:
@@ -121,7 +120,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of a model")
     parser.add_argument("--probes", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=64, help="of each stream")
-    parser.add_argument("--places", type=int, nargs="+", default=[8, 40], help="of the server (--max-concurrency)")
+    parser.add_argument("--places", type=int, nargs="+", default=[8, 50], help="of the server (--max-concurrency)")
     args = parser.parse_args()
     print(f"{args.model.name}, {len(os.sched_getaffinity(0))} CPUs, streams of {args.tokens} tokens")
     print("\n| places | streams | first text p95, alone | beside | a step | (beside - a step) / alone (aim: 1.5) |")
