@@ -4,7 +4,8 @@
     python bench/fairness.py --model FOLDER [--places 8 50] [--probes 100] [--tokens 64]
 
 The server tells callers apart by the salt that the gateway sends for each key. One caller has four streams for each
-place of the server, so that most of them wait, and asks again as soon as one ends; it is a process of its own. The other asks one question after the other. Its time to the first text is measured with nobody else there, and beside the
+place of the server, so that most of them wait, and asks again as soon as one ends; it is a process of its own. The
+other asks one question after the other. Its time to the first text is measured with nobody else there, and beside the
 streams. A step is the median time between two pieces of a stream: before a question is computed, the step under way
 ends, and a stream gives its place to it.
 """
