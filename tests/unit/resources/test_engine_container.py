@@ -1,7 +1,11 @@
 """A pod with vLLM: what belongs to the front, what to the engine, and in which order they end."""
 
 import os
+import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +58,47 @@ def test_the_front_reads_its_command_line_and_computes_nothing() -> None:
     read = ServeArguments.from_argv(front["args"])
     assert (read.engine, read.engine_url, read.device, read.num_gpus) == ("vllm", "http://127.0.0.1:8001", "cpu", 0)
     assert (read.context_length, read.max_concurrency) == (2048, 8)
-    assert engine["command"] == ["vllm"]
+    assert (engine["command"][0], engine["command"][-1]) == ("sh", "vllm")
     assert engine["args"][:2] == ["serve", read.model]
+
+
+IN_FIRST_PLACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("sleep 60", 143),  # as a program that is still being imported
+        ("trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.05; done", 0),
+        ("exit 7", 7),
+        ("kill -9 $$", 137),
+    ],
+)
+@pytest.mark.parametrize("place", [[], IN_FIRST_PLACE], ids=["anywhere", "pid 1"])
+def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, place: list[str], tmp_path: Path) -> None:
+    if place and not is_allowed(place):
+        pytest.skip("needs unshare, and leave to use it")
+    begun, program = tmp_path / "begun", tmp_path / "vllm"
+    program.write_text(f"#!/bin/sh\n: > {begun}\n{script}\n")
+    program.chmod(0o755)
+    _, engine = containers()
+    process = subprocess.Popen([*place, *engine["command"][:-1], str(program), *engine["args"]])
+    until(begun.exists)
+    if code in (0, 143):
+        first = process.pid if not place else int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(first, signal.SIGTERM)
+    assert process.wait(30) == code
+
+
+def is_allowed(place: list[str]) -> bool:
+    return shutil.which(place[0]) is not None and not subprocess.run([*place, "true"], check=False).returncode
+
+
+def until(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_the_engine_ends_after_its_front_has_drained() -> None:
