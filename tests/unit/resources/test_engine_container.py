@@ -1,7 +1,6 @@
 """A pod with vLLM: what belongs to the front, what to the engine, and in which order they end."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.engine_pod import VLLM_IMAGE, engine_pod, prestop_hook
+from support.unsharing import unshared
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.resources.deployment import revision_deployment
@@ -62,9 +62,6 @@ def test_the_front_reads_its_command_line_and_computes_nothing() -> None:
     assert engine["args"][:2] == ["serve", read.model]
 
 
-IN_FIRST_PLACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
-
-
 @pytest.mark.parametrize(
     ("script", "code"),
     [
@@ -74,10 +71,9 @@ IN_FIRST_PLACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child
         ("kill -9 $$", 137),
     ],
 )
-@pytest.mark.parametrize("place", [[], IN_FIRST_PLACE], ids=["anywhere", "pid 1"])
-def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, place: list[str], tmp_path: Path) -> None:
-    if place and not is_allowed(place):
-        pytest.skip("needs unshare, and leave to use it")
+@pytest.mark.parametrize("first", [False, True], ids=["anywhere", "PID 1"])
+def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, first: bool, tmp_path: Path) -> None:
+    place = unshared("--pid", "--fork", "--kill-child") if first else []
     begun, program = tmp_path / "begun", tmp_path / "vllm"
     program.write_text(f"#!/bin/sh\n: > {begun}\n{script}\n")
     program.chmod(0o755)
@@ -85,13 +81,9 @@ def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, pla
     process = subprocess.Popen([*place, *engine["command"][:-1], str(program), *engine["args"]])
     until(begun.exists)
     if code in (0, 143):
-        first = process.pid if not place else int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(first, signal.SIGTERM)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        os.kill(int(children.read_text()) if first else process.pid, signal.SIGTERM)
     assert process.wait(30) == code
-
-
-def is_allowed(place: list[str]) -> bool:
-    return shutil.which(place[0]) is not None and not subprocess.run([*place, "true"], check=False).returncode
 
 
 def until(seen: Callable[[], bool]) -> None:
