@@ -90,10 +90,10 @@ def test_an_autoscaler_adds_pods_and_removes_them_without_cutting_a_stream(
     seen: Body = {}
     with autoscaled(team, fresh, metrics(fresh)) as kind, ExitStack() as opened:
         with clients(team, fresh, seen, CLIENTS):
-            until(f"{MOST} pods serve", lambda: len(serving(team, fresh)) == MOST, 180)
+            pods = until(f"{MOST} pods serve", lambda: serving(team, fresh, MOST), 180)
             autoscaler = team.get(kind, fresh) or {}
-            streams = [opened.enter_context(stream(team, fresh, pod)) for pod in serving(team, fresh)]
-        until("all pods but one are stopping", lambda: len(serving(team, fresh)) == 1, SECONDS)
+            streams = [opened.enter_context(stream(team, fresh, pod)) for pod in pods]
+        until("all pods but one are stopping", lambda: serving(team, fresh, 1), SECONDS)
         assert [process.poll() for process in streams] == [None] * MOST, "the streams have ended before the pods"
         results = [result(process) for process in streams]
         sizes = rescaled(team, autoscaler)
@@ -121,15 +121,12 @@ def autoscaled(team: Namespace, name: str, body: Body) -> Iterator[str]:
         team.kubectl("delete", kind, name)
 
 
-def serving(team: Namespace, name: str) -> list[Body]:
-    """Return the pods that are ready and shall stay, where there are as many as the model asks for."""
-    pods = [
-        pod
-        for pod in team.pods(name)
-        if "deletionTimestamp" not in pod["metadata"] and pod_conditions(pod).get("Ready") == "True"
-    ]
+def serving(team: Namespace, name: str, count: int) -> list[Body] | None:
+    """Return the pods that are ready and shall stay, once they are as many, and no others are asked for."""
     asked = (team.get("vicunamodel", name) or {})["spec"]["serving"]["replicas"]
-    return pods if len(pods) == asked else []
+    staying = [pod for pod in team.pods(name) if "deletionTimestamp" not in pod["metadata"]]
+    ready = [pod for pod in staying if pod_conditions(pod).get("Ready") == "True"]
+    return ready if asked == len(ready) == len(staying) == count else None
 
 
 def rescaled(team: Namespace, autoscaler: Body) -> list[str]:
