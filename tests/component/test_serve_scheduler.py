@@ -281,6 +281,20 @@ def test_a_caller_that_holds_all_memory_gives_way_too(loaded: LoadedModel, alone
     assert driver.got[other] == alone[0]
 
 
+@pytest.mark.parametrize("moment", range(0, 12, 3))
+def test_another_caller_waits_for_no_more_steps_than_if_it_were_alone(moment: int, loaded: LoadedModel) -> None:
+    """However many of one caller run, wait and begin: the other's first token comes with the next step."""
+    driver, asked = Driver(loaded, most=6), list(b"z" * 60)
+    for number in range(40):
+        driver.join(list(f"{number} of many".encode() * (number % 4 + 1)), caller="greedy")
+    for _ in range(4 + moment):
+        driver.step()
+    other = driver.join(asked, caller="other")
+    driver.step()
+    assert len(driver.got[other]) == 1
+    assert len(driver.scheduler.waiting) > 6
+
+
 def test_what_has_time_gives_its_place_to_another_of_its_caller_and_loses_no_token(
     loaded: LoadedModel, alone: list[list[int]]
 ) -> None:
