@@ -100,10 +100,10 @@ UNIT = OMP_NUM_THREADS=1 $(PYTEST) -m "not long and not full" -o cache_dir=.pyte
 unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit-server unit-operator
 
-unit-server: $(READY)
+unit-server: $(READY)  ## the half of `make unit` about the server
 	$(UNIT) $(SERVER_ROOMS)
 
-unit-operator: $(READY)
+unit-operator: $(READY)  ## the other half: the operator, the gateway, the contract and documents
 	$(UNIT) tests/unit $(SERVER_ROOMS:%=--ignore=%)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine

@@ -65,6 +65,7 @@ def test_connections_are_probed_for_half_a_minute() -> None:
     assert (idle + interval * count, limit) == (UNANSWERED_SECONDS, UNANSWERED_SECONDS * 1000)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not may_be_alone(), reason="needs unshare, ip, and leave to use them")
 def test_a_response_that_cannot_come_any_more_is_not_awaited() -> None:
     done = subprocess.run([*ALONE, sys.executable, "-c", CUT], capture_output=True, text=True, timeout=60, check=False)
