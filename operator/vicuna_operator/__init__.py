@@ -1,7 +1,11 @@
 """The Kubernetes operator for VicunaModel: no torch, nothing of the server."""
 
-from importlib.metadata import version
+__version__: str
 
-__all__ = ["__version__"]
 
-__version__ = version("vicuna-operator")
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # the import takes longer than a command may wait that is told to stop
+
+        return version("vicuna-operator")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

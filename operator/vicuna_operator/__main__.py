@@ -2,6 +2,6 @@
 
 import sys
 
-from vicuna_operator.cli import main
+from vicuna_operator.start import main
 
 sys.exit(main())

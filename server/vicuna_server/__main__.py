@@ -2,6 +2,6 @@
 
 import sys
 
-from vicuna_server.cli import main
+from vicuna_server.start import main
 
 sys.exit(main())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.documents import manifest
 from vicuna_operator.controller.metrics import Metrics as OperatorMetrics
 from vicuna_operator.controller.snapshot import Snapshot
 from vicuna_server.api.lifecycle import Lifecycle
@@ -125,6 +126,16 @@ def test_the_monitor_finds_the_service_and_the_service_the_pods() -> None:
     (port,) = service["spec"]["ports"]
     assert port["name"] == monitor["spec"]["endpoints"][0]["port"]
     assert port["targetPort"] in {item["name"] for item in template["spec"]["containers"][0]["ports"]}
+
+
+def test_the_recipe_for_keda_asks_by_labels_that_the_servers_monitor_makes() -> None:
+    (monitor,) = [item for item in rendered("modelMonitor") if item["kind"] == "ServiceMonitor"]
+    stated = [*monitor["spec"]["targetLabels"], *monitor["spec"]["podTargetLabels"]]
+    made = {"namespace", "pod", "service", *(re.sub(r"\W", "_", label) for label in stated)}
+    (trigger,) = manifest(ROOT / "docs" / "autoscaling.md", "ScaledObject")["spec"]["triggers"]
+    asked = re.findall(r"(\w+)=", trigger["metadata"]["query"])
+    assert set(asked) == {"namespace", "vicuna_dev_model"}
+    assert set(asked) <= made
 
 
 def test_the_gateways_monitor_finds_its_pods_and_their_metrics_port() -> None:

@@ -190,11 +190,11 @@ async def test_a_response_goes_on_after_each_of_its_events(scripted: Pair) -> No
 
 
 async def test_a_response_goes_on_within_its_items(scripted: Pair, builtin: Pair) -> None:
-    """Reasoning, text and calls: all that repeats at the end is as it was told before the break."""
+    """All that is repeated at the end is as it was told before the break."""
     for pair in (scripted, builtin):
-        tool = {"type": "function", **TOOL["function"]}
-        body = {"model": "tiny", "input": "look at it", "tools": [tool], "tool_choice": "required", "stream": True}
-        body |= {"temperature": 0, "max_output_tokens": 300}
+        tool = {"type": "function", "name": "look", "parameters": SCHEMA}
+        body: dict[str, Any] = {"model": "tiny", "input": "look at it", "tools": [tool], "tool_choice": "required"}
+        body |= {"stream": True, "temperature": 0, "max_output_tokens": 300}
         whole = plain(await pair.ask(RESPONSES, body))
         called = [number for number, one in enumerate(whole[:-1]) if "function_call_arguments" in one["type"]]
         assert called

@@ -46,7 +46,7 @@ async def ask(
                     saw = f"HTTP {response.status_code} {(await response.aread()).decode()}"
                 else:
                     lines = [line async for line in response.aiter_lines() if line.startswith("data: ")]
-                    revision = response.headers["x-vicuna-revision"]
+                    revision = response.headers.get("x-vicuna-revision", "")  # none where it began to wait
                     result["revisions"][revision] = result["revisions"].get(revision, 0) + 1
         except httpx.HTTPError as error:
             saw = repr(error)

@@ -23,7 +23,8 @@ SCALING = {"minReplicas": 0, "maxReplicas": 2, "targetRequests": 4, "idleSeconds
 @pytest.fixture(scope="module")
 def key(team: Namespace, operator: Namespace) -> Iterator[str]:
     """A key for two models: one is asked all the time, one now and then, so that it sleeps."""
-    busy = scripted(replicas=3, rollout={"handOverSeconds": 2})
+    # A server is deaf to SIGTERM while Python itself starts; it is killed at the end of its grace period.
+    busy = scripted(replicas=3, rollout={"handOverSeconds": 2}, maxStreamSeconds=60)
     team.apply(
         model(BUSY, "weights", serving=busy | {"env": SLOW}),
         model(SLEEPY, "weights", serving=scripted(autoscaling=SCALING) | {"env": SLOW}),

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -48,6 +49,15 @@ def blocks(page: Path) -> Iterator[Code]:
     for token in parsed(page.read_text()):
         if token.type in ("fence", "code_block") and token.map:
             yield Code(page, token.map[0] + 1, token.info.strip(), token.content)
+
+
+def manifest(page: Path, kind: str) -> dict[str, Any]:
+    """Return the one object of a kind that a page's blocks of YAML have."""
+    texts = [code.text for code in blocks(page) if code.language == "yaml"]
+    bodies = [body for text in texts for body in yaml.safe_load_all(text)]
+    found: dict[str, Any]
+    (found,) = [body for body in bodies if isinstance(body, dict) and body.get("kind") == kind]
+    return found
 
 
 def spans(page: Path) -> Iterator[Code]:

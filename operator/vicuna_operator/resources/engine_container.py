@@ -26,6 +26,16 @@ _FRONT_RESOURCES: Mapping[str, Any] = {
 }
 """Of the front: `serving.resources` and the GPUs are the engine's."""
 
+_AS_A_CHILD = (
+    'trap \'kill -TERM "$!"\' TERM; "$0" "$@" & '
+    'while kill -0 "$!" 2> /dev/null; do wait "$!"; code=$?; done; exit "$code"'
+)
+"""Runs vLLM as a child, passes SIGTERM on, and ends as it does.
+
+vLLM handles SIGTERM only once it is imported, for which it takes half a minute. As the first process of its container
+it would get none before, and keep its GPUs for the whole grace period.
+"""
+
 _RUN_MOUNT: Mapping[str, Any] = {"name": "run", "mountPath": c.DRAINED_FILE.rpartition("/")[0]}
 
 _HANG_PROBE: Mapping[str, Any] = {
@@ -77,7 +87,7 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
             "name": c.ENGINE_CONTAINER,
             "image": image,
             "imagePullPolicy": front["imagePullPolicy"],
-            "command": ["vllm"],
+            "command": ["sh", "-c", _AS_A_CHILD, "vllm"],
             "args": arguments.to_argv(),
             "env": environment(variables, serving.env),
             "livenessProbe": dict(_HANG_PROBE),

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from support.unsharing import unshared
 from vicuna_server.gateway.keepalive import UNANSWERED_SECONDS, open_socket
 
-ALONE = ["unshare", "--map-root-user", "--net"]
 CUT = """
 import asyncio
 import aiohttp
@@ -48,12 +48,6 @@ asyncio.run(main())
 """Cuts the network, which is this process's alone, while a whole response is awaited."""
 
 
-def may_be_alone() -> bool:
-    if not (shutil.which("unshare") and shutil.which("ip")):
-        return False
-    return subprocess.run([*ALONE, "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode == 0
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
 def test_connections_are_probed_for_half_a_minute() -> None:
     with open_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 80))) as made:
@@ -66,7 +60,8 @@ def test_connections_are_probed_for_half_a_minute() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not may_be_alone(), reason="needs unshare, ip, and leave to use them")
+@pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip, of iproute2")
 def test_a_response_that_cannot_come_any_more_is_not_awaited() -> None:
-    done = subprocess.run([*ALONE, sys.executable, "-c", CUT], capture_output=True, text=True, timeout=60, check=False)
+    words = [*unshared("--net"), sys.executable, "-c", CUT]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stderr, done.stdout) == ("", "110\n")  # ETIMEDOUT

@@ -1,13 +1,17 @@
 """A pod with vLLM: what belongs to the front, what to the engine, and in which order they end."""
 
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.engine_pod import VLLM_IMAGE, engine_pod, prestop_hook
+from support.unsharing import unshared
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model, parse_model
 from vicuna_operator.resources.deployment import revision_deployment
@@ -54,8 +58,39 @@ def test_the_front_reads_its_command_line_and_computes_nothing() -> None:
     read = ServeArguments.from_argv(front["args"])
     assert (read.engine, read.engine_url, read.device, read.num_gpus) == ("vllm", "http://127.0.0.1:8001", "cpu", 0)
     assert (read.context_length, read.max_concurrency) == (2048, 8)
-    assert engine["command"] == ["vllm"]
+    assert (engine["command"][0], engine["command"][-1]) == ("sh", "vllm")
     assert engine["args"][:2] == ["serve", read.model]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("sleep 60", 143),  # as a program that is still being imported
+        ("trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.05; done", 0),
+        ("exit 7", 7),
+        ("kill -9 $$", 137),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True], ids=["anywhere", "PID 1"])
+def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, first: bool, tmp_path: Path) -> None:
+    place = unshared("--pid", "--fork", "--kill-child") if first else []
+    begun, program = tmp_path / "begun", tmp_path / "vllm"
+    program.write_text(f"#!/bin/sh\n: > {begun}\n{script}\n")
+    program.chmod(0o755)
+    _, engine = containers()
+    process = subprocess.Popen([*place, *engine["command"][:-1], str(program), *engine["args"]])
+    until(begun.exists)
+    if code in (0, 143):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        os.kill(int(children.read_text()) if first else process.pid, signal.SIGTERM)
+    assert process.wait(30) == code
+
+
+def until(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_the_engine_ends_after_its_front_has_drained() -> None:

@@ -13,7 +13,7 @@ from vicuna_server.protocol.responses.ids import response_not_found
 from vicuna_server.protocol.responses.input_items import MAX_ITEMS, Item, ItemReference, MessageItem, parsed_items
 from vicuna_server.protocol.responses.request import ResponsesRequest
 
-__all__ = ["OpenedConversation", "nobody", "open_conversation"]
+__all__ = ["OpenedConversation", "nobody", "open_conversation", "refers_to_kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,10 @@ class OpenedConversation:
     Attributes:
         messages: For the model.
         inputs: Its items as they are kept, each as JSON.
-        refers: Whether some of them were kept by this server alone.
     """
 
     messages: tuple[Message, ...]
     inputs: tuple[bytes, ...]
-    refers: bool
 
 
 def open_conversation(
@@ -64,8 +62,13 @@ def open_conversation(
     own = [_resolved(item, caller, store) for item in given]
     items = [*parsed_items([json.loads(item) for item in history]), *own]
     inputs = (*history, *written(kept_item(item, new_id) for item in own))
-    refers = body.previous_response_id is not None or any(isinstance(item, ItemReference) for item in given)
-    return OpenedConversation(messages_of(body.instructions, items), inputs, refers)
+    return OpenedConversation(messages_of(body.instructions, items), inputs)
+
+
+def refers_to_kept(body: ResponsesRequest) -> bool:
+    """Tell whether a request continues what one server alone keeps."""
+    items = body.input if isinstance(body.input, list) else []
+    return body.previous_response_id is not None or any(isinstance(item, ItemReference) for item in items)
 
 
 def nobody(field: str, status: int) -> RequestError:

@@ -15,7 +15,7 @@ from vicuna_server.api.conversation import choice_of, tools_of
 from vicuna_server.api.generation import GenerationService
 from vicuna_server.api.responses.answering import PlainText
 from vicuna_server.api.responses.kept import router as kept_router
-from vicuna_server.api.responses.opening import open_conversation
+from vicuna_server.api.responses.opening import open_conversation, refers_to_kept
 from vicuna_server.api.responses.run import ResponseRun
 from vicuna_server.api.responses.store import ResponseStore
 from vicuna_server.api.sharing import caller_of
@@ -56,7 +56,7 @@ def router(service: GenerationService) -> APIRouter:
         tools, choice = tools_of(body.offered), choice_of(body)
         opened = open_conversation(body, caller, store, new)
         continuation = continuation_of(request)
-        if opened.refers:
+        if refers_to_kept(body):
             continuation.off = "kept"
         # The id of a response that another server has begun names that one.
         own = continuation.state is None
