@@ -215,7 +215,8 @@ def test_the_schedulers_clock_does_not_matter(skew: int) -> None:
 # A revision of which no pod has failed is never rolled back.
 
 
-@pytest.mark.parametrize("strategy", first(["Auto", "Drain", "Recreate"]))
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["Auto", "Drain", "Recreate"])
 def test_streams_longer_than_the_deadline_are_waited_for(strategy: str) -> None:
     world = deployed(gpus=1, maxStreamSeconds=2 * HOUR, rollout={"strategy": strategy})
     (old,) = world.server_pods()
