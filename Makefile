@@ -94,16 +94,16 @@ test-full: $(READY)  ## the long proofs that need no cluster, and new examples o
 
 # Two processes, each with half of tests/unit: of xdist's each would collect all of it, and a quarter of the time would go
 # to reports from one process to another.
-SERVER_ROOMS := $(addprefix tests/unit/,api artifacts bench chat files merge run serve tools weights)
+SERVER_ROOMS := $(addprefix tests/unit/,api artifacts bench chat files gateway merge run serve tools weights)
 UNIT = OMP_NUM_THREADS=1 $(PYTEST) -m "not long and not full" -o cache_dir=.pytest_cache/$@ $(ARGS)
 
 unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit-server unit-operator
 
-unit-server: $(READY)  ## the half of make unit about the server
+unit-server: $(READY)  ## the half of make unit about the server and the gateway
 	$(UNIT) $(SERVER_ROOMS)
 
-unit-operator: $(READY)  ## the other half: the operator, the gateway, the contract and documents
+unit-operator: $(READY)  ## the other half: the operator, the contract, the chart and documents
 	$(UNIT) tests/unit $(SERVER_ROOMS:%=--ignore=%)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
