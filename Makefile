@@ -49,7 +49,7 @@ AUDIT := $(VENV)-audit
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit unit-server unit-operator coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
 	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror changelog locks test-release e2e-release clean
 
 help:  ## list the targets
@@ -79,7 +79,7 @@ test: $(READY) tools  ## everything that needs no cluster
 	$(PARALLEL) $(TESTS) -m "not full" $(ARGS)
 
 # Fewer examples of each property than in `make test`, which tries half as many as `make test-full`.
-unit coverage: export HYPOTHESIS_PROFILE ?= few
+unit unit-server unit-operator coverage: export HYPOTHESIS_PROFILE ?= few
 
 coverage: $(READY)  ## whether `make unit` covers what pyproject.toml asks for
 	$(PARALLEL) tests/unit -m "not long and not full" --cov --cov-report= --cov-fail-under=0 $(ARGS)
@@ -92,8 +92,19 @@ test-full: $(READY)  ## the long proofs that need no cluster, and new examples o
 	HYPOTHESIS_PROFILE=random $(PARALLEL) tests/unit -m "not full" $(ARGS) || status=1; \
 	exit $$status
 
+# Two processes, each with half of tests/unit: of xdist's each would collect all of it, and a quarter of the time would go
+# to reports from one process to another.
+SERVER_ROOMS := $(addprefix tests/unit/,api artifacts bench chat files gateway merge run serve tools weights)
+UNIT = OMP_NUM_THREADS=1 $(PYTEST) -m "not long and not full" -o cache_dir=.pytest_cache/$@ $(ARGS)
+
 unit: $(READY)  ## pure tests, seconds: those of tests/unit that are not marked long
-	$(PARALLEL) tests/unit -m "not long and not full" $(ARGS)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit-server unit-operator
+
+unit-server: $(READY)  ## the half of make unit about the server and the gateway
+	$(UNIT) $(SERVER_ROOMS)
+
+unit-operator: $(READY)  ## the other half: the operator, the contract, the chart and documents
+	$(UNIT) tests/unit $(SERVER_ROOMS:%=--ignore=%)
 
 component: $(READY)  ## processes, HTTP and real weights on this machine
 	$(PARALLEL) tests/component -m "not full" $(ARGS)

@@ -1,6 +1,7 @@
 """Properties are tried on the same examples in every run; HYPOTHESIS_PROFILE=random looks for new ones."""
 
 import gc
+import logging
 import os
 import signal
 
@@ -35,10 +36,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+    # pytest listens to each logger that keeps its records to itself, six times a test: torch has forty of them.
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("torch") and isinstance(logger, logging.Logger):
+            logger.propagate = True
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep in one process what shares something costly: a file's fixtures, the real weights, an import of seconds."""
+    """Keep in one process what shares something costly: a file's fixtures, the real weights, an import of seconds.
+
+    That import makes a test a long one.
+    """
     marked = [name for name in ("model", "transformers") if item.get_closest_marker(name)]
+    if "transformers" in marked:
+        item.add_marker(pytest.mark.long)
     group = marked[0] if marked else item.nodeid.partition("::")[0]
     item.add_marker(pytest.mark.xdist_group(group))

@@ -1,12 +1,14 @@
 """How much of a test `make unit` and `make test` do."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
 
-__all__ = ["examples", "first", "one_of_five"]
+__all__ = ["examples", "first", "one_of_five", "some"]
+
+Value = TypeVar("Value")
 
 _WHOLE = 100  # examples of a property in `make test-full`, unless it says another number
 
@@ -26,3 +28,8 @@ def first(values: Iterable[Any], count: int = 1) -> list[Any]:
 def one_of_five(rows: Iterable[Sequence[Any]]) -> list[Any]:
     """Return the rows of a table of several parameters with four of five marked long."""
     return [pytest.param(*row, marks=[pytest.mark.long] if index % 5 else []) for index, row in enumerate(rows)]
+
+
+def some(values: Sequence[Value]) -> Sequence[Value]:
+    """Return the values that one test goes through: in `make unit` every fifth, else all."""
+    return values[::5] if settings.get_current_profile_name() == "few" else values

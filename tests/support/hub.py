@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -235,6 +236,10 @@ def sha256_of(path: Path, _: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# Each test has clients of its own, and reading the system's certificates takes longer than all that they ask.
+_ssl_context = cache(ssl.create_default_context)
+
+
 @contextlib.contextmanager
 def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Run a stand-in that this process, and those it starts, take for the hub."""
@@ -243,6 +248,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread.start()
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)
+        monkeypatch.setattr(ssl, "create_default_context", _ssl_context)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         monkeypatch.setattr("vicuna_server.weights.hub.token._taken", None)

@@ -21,9 +21,7 @@ from support.documents import CHART, PAGES, ROOT, SHELL, Code, blocks, shell, sp
 from vicuna_operator.plugin.cli import create_parser as plugin_parser
 
 # Releases that are over had other commands.
-CODE = [code for page in PAGES if page.name != "CHANGELOG.md" for code in blocks(page)]
-TYPED = [code for code in CODE if code.language in SHELL]
-APPLIED = [code for code in CODE if code.language in ("yaml", "json")]
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SUMMARY = re.compile(r"\[-|\[\[|\[…")
 OURS = re.compile(r"^(?:kubectl vicuna|kubectl-vicuna|vicuna-operator|vicuna-server)(?= [a-z])", re.MULTILINE)
 
@@ -44,9 +42,13 @@ def faults(code: Code) -> Iterator[str]:
             yield f"{' '.join(words)}: {found}"
 
 
-@pytest.mark.parametrize("code", TYPED, ids=str)
-def test_every_command_is_one_that_its_program_takes(code: Code) -> None:
-    assert list(faults(code)) == []
+def written(*languages: str) -> list[Code]:
+    """Return the blocks of all pages in any of these languages."""
+    return [code for page in CURRENT for code in blocks(page) if code.language in languages]
+
+
+def test_every_command_is_one_that_its_program_takes() -> None:
+    assert {str(code): found for code in written(*SHELL) if (found := list(faults(code)))} == {}
 
 
 def test_every_verb_of_the_plugin_has_its_row() -> None:
@@ -55,14 +57,13 @@ def test_every_verb_of_the_plugin_has_its_row() -> None:
 
 
 def test_commands_of_every_program_are_found() -> None:
-    found = {words[0] for code in TYPED if not SUMMARY.search(code.text) for words in commands(shell(code))}
+    found = {words[0] for code in written(*SHELL) if not SUMMARY.search(code.text) for words in commands(shell(code))}
     assert found >= PROGRAMS | OTHERS
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
-def test_commands_in_sentences_name_what_the_program_has(page: Path) -> None:
-    found = [(code.line, misnamed(code.text)) for code in spans(page) if usages(code.text)]
-    assert [(line, what) for line, what in found if what] == []
+def test_commands_in_sentences_name_what_the_program_has() -> None:
+    found = {str(code): misnamed(code.text) for page in CURRENT for code in spans(page) if usages(code.text)}
+    assert {place: what for place, what in found.items() if what} == {}
 
 
 def wrong(code: Code) -> list[str]:
@@ -89,9 +90,8 @@ def objections(body: object) -> list[str]:
     return [] if "apiVersion" in body else [f"neither a VicunaModel nor values of the chart: {sorted(map(str, body))}"]
 
 
-@pytest.mark.parametrize("code", APPLIED, ids=str)
-def test_every_object_is_valid(code: Code) -> None:
-    assert wrong(code) == []
+def test_every_object_is_valid() -> None:
+    assert {str(code): found for code in written("yaml", "json") if (found := wrong(code))} == {}
 
 
 def page_with(folder: Path, text: str) -> list[Code]:

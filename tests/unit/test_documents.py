@@ -1,13 +1,13 @@
 """The form of the Markdown files: lines of prose are short, and every link leads to a file and a heading."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from markdown_it.token import Token
 
 from support.documents import PAGES, ROOT, parsed
@@ -15,8 +15,6 @@ from support.documents import PAGES, ROOT, parsed
 WIDTH = 100
 SPAN = re.compile(r"(`+)[^`].*?\1", re.DOTALL)
 WHOLE = re.compile(rf"{SPAN.pattern}|\[[^\]]*\]\([^)]*\)", re.DOTALL)
-
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
@@ -77,24 +75,25 @@ def dead(page: Path) -> list[str]:
     return found
 
 
-@each_page
-def test_lines_of_prose_are_short(page: Path) -> None:
-    assert too_long(page.read_text()) == [], f"{page.relative_to(ROOT)}: wrap these lines at {WIDTH} characters"
+def faults(find: Callable[[Path], list[Any]]) -> dict[str, list[Any]]:
+    """Return what a check finds, by page: pages are hundreds, and a test of each would cost more than the check."""
+    return {str(page.relative_to(ROOT)): found for page in PAGES if (found := find(page))}
 
 
-@each_page
-def test_code_spans_and_links_stay_on_one_line(page: Path) -> None:
-    assert broken_spans(page.read_text()) == [], f"{page.relative_to(ROOT)}: put each on one line"
+def test_lines_of_prose_are_short() -> None:
+    assert faults(lambda page: too_long(page.read_text())) == {}, f"wrap these lines at {WIDTH} characters"
 
 
-@each_page
-def test_no_text_is_taken_for_html(page: Path) -> None:
-    assert markup(page.read_text()) == [], f"{page.relative_to(ROOT)}: put it between backticks"
+def test_code_spans_and_links_stay_on_one_line() -> None:
+    assert faults(lambda page: broken_spans(page.read_text())) == {}, "put each on one line"
 
 
-@each_page
-def test_links_lead_to_files_and_headings(page: Path) -> None:
-    assert dead(page) == [], f"{page.relative_to(ROOT)}: no such file or heading"
+def test_no_text_is_taken_for_html() -> None:
+    assert faults(lambda page: markup(page.read_text())) == {}, "put it between backticks"
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    assert faults(dead) == {}, "no such file or heading"
 
 
 def test_what_the_checks_find(tmp_path: Path) -> None:

@@ -104,7 +104,14 @@ def test_others_are_refused_by_name_with_the_next_step(added: list[str], index: 
     assert words in str(refused.value)
 
 
-@pytest.mark.parametrize("ending", ["", "=x", "=/x", "=true", '={"a": "b"}', ".b=c"])
+def is_refused(added: list[str]) -> bool:
+    try:
+        EngineArguments.check(added)
+    except RefusedArgumentError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     "flag",
     [
@@ -118,17 +125,16 @@ def test_others_are_refused_by_name_with_the_next_step(added: list[str], index: 
         *("--gpu-memory-util", "--gpu_memory_utilization", "--GPU-MEMORY-UTILIZATION", " --enforce-eager"),
     ],
 )
-def test_no_spelling_lets_another_flag_in(flag: str, ending: str) -> None:
-    for added in ([flag + ending], ["--enforce-eager", flag + ending], ["--block-size", flag + ending]):
-        with pytest.raises(RefusedArgumentError):
-            EngineArguments.check(added)
+def test_no_spelling_lets_another_flag_in(flag: str) -> None:
+    for word in (flag + ending for ending in ("", "=x", "=/x", "=true", '={"a": "b"}', ".b=c")):
+        for added in ([word], ["--enforce-eager", word], ["--block-size", word]):
+            assert is_refused(added), added
 
 
-@pytest.mark.parametrize("ending", [".b=1", ".b", "=1\n", "=1 --trust-remote-code", "=1,2", "+=1"])
 @pytest.mark.parametrize("flag", sorted(ALLOWED_FLAGS))
-def test_no_value_brings_more_than_itself(flag: str, ending: str) -> None:
-    with pytest.raises(RefusedArgumentError):
-        EngineArguments.check([flag + ending])
+def test_no_value_brings_more_than_itself(flag: str) -> None:
+    for ending in (".b=1", ".b", "=1\n", "=1 --trust-remote-code", "=1,2", "+=1"):
+        assert is_refused([flag + ending]), ending
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from([*ALLOWED_FLAGS, *FIELDS_OF_FLAGS, "1", "0.5"]), max_size=6))

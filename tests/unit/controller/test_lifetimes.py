@@ -18,7 +18,7 @@ from vicuna_operator.errors import ConflictError, UnavailableError
 LIFETIMES = 1000
 CHUNK = 50
 MANY = 400  # of them in make test
-SHORT = 10  # of them in make unit
+SHORT = 4  # of them in make unit
 
 
 class Story:

@@ -51,7 +51,7 @@ def test_from_model_to_ready_and_then_silence(runner: asyncio.Runner) -> None:
     assert len(life.kube.writes) == written
 
 
-@pytest.mark.parametrize("after", first(range(1, 20), 5))
+@pytest.mark.parametrize("after", first(range(1, 20), 3))
 def test_killed_after_any_write_it_ends_where_it_would_have_ended(runner: asyncio.Runner, after: int) -> None:
     straight = Lifetime(runner)
     settle(straight)

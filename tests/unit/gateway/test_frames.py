@@ -94,6 +94,7 @@ def test_a_larger_frame_passes_as_long_as_there_is_room_for_it(piece: int) -> No
         b"".join(frames.feed(larger[start : start + piece]) for start in range(0, len(larger), piece))
 
 
+@pytest.mark.long
 def test_single_bytes_cost_time_in_proportion_to_their_number() -> None:
     def seconds(count: int) -> float:
         frames, started = Frames(), time.process_time()

@@ -34,7 +34,7 @@ class Stream:
         outgoing: Any = SimpleNamespace(affinity=NONE)
         stream: Any = SimpleNamespace(told=lambda: b"", may_go_on=True)
         self.subject = HandOver(upstream, MODEL, outgoing, meter, record, stream, lambda: self.now)
-        exchange: Any = SimpleNamespace(endpoint=OWN)
+        exchange: Any = SimpleNamespace(endpoint=OWN, frames=SimpleNamespace(grow=None))
         self.stream, self.exchange = stream, exchange
         self.status = status
 

@@ -59,6 +59,7 @@ def test_connections_are_probed_for_half_a_minute() -> None:
     assert (idle + interval * count, limit) == (UNANSWERED_SECONDS, UNANSWERED_SECONDS * 1000)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip, of iproute2")
 def test_a_response_that_cannot_come_any_more_is_not_awaited() -> None:
     words = [*unshared("--net"), sys.executable, "-c", CUT]

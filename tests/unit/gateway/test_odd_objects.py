@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.amount import examples
 from support.mutating import flipped, mutated
 from vicuna_server.gateway.abilities import NOTHING
 from vicuna_server.gateway.catalogue import Catalogue, Endpoint
@@ -20,7 +21,7 @@ from vicuna_server.gateway.objects import endpoints_of, model_of, of_pods, secre
 from vicuna_server.gateway.rates import Rates
 from vicuna_server.gateway.reflector import Cache, Reflector
 
-ROUNDS = 4000
+ROUNDS = examples(8000)
 MANAGED = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
 KEY = {
     "sha256": "a" * 64,

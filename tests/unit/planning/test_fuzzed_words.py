@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from support.amount import first
+from support.amount import examples, first
 from vicuna_contract.events import last_progress, progress
 from vicuna_contract.termination import Failed, Merged, read_report
 from vicuna_operator.planning import lenient
 
-ROUNDS = 400
+ROUNDS = examples(800)
 FOUND = [
     "[" * 4096,
     '{"reason":' + "[" * 4000,

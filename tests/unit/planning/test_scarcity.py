@@ -122,6 +122,7 @@ def test_strategy_surge_waits_for_room_and_stops_nothing() -> None:
     assert all_on(world, new, 3)
 
 
+@pytest.mark.long
 def test_what_broke_during_a_rollout_does_not_stop_it() -> None:
     world = deployed(gpus=4, replicas=4)
     new = edit(world)
@@ -172,7 +173,7 @@ def test_a_pod_evicted_while_the_new_one_waits_is_made_again() -> None:
 
 
 @pytest.mark.parametrize("strategy", first(["Auto", "Drain", "Recreate"]))
-@pytest.mark.parametrize(("replicas", "asked"), [(1, 8), (2, 8)])
+@pytest.mark.parametrize(("replicas", "asked"), [(1, 8), pytest.param(2, 8, marks=pytest.mark.long)])
 def test_pods_that_stopped_in_vain_start_again(replicas: int, asked: int, strategy: str) -> None:
     world = deployed(gpus=4, replicas=replicas, rollout={"strategy": strategy})
     edit(world, numGpus=asked)
@@ -214,7 +215,8 @@ def test_the_schedulers_clock_does_not_matter(skew: int) -> None:
 # A revision of which no pod has failed is never rolled back.
 
 
-@pytest.mark.parametrize("strategy", first(["Auto", "Drain", "Recreate"]))
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["Auto", "Drain", "Recreate"])
 def test_streams_longer_than_the_deadline_are_waited_for(strategy: str) -> None:
     world = deployed(gpus=1, maxStreamSeconds=2 * HOUR, rollout={"strategy": strategy})
     (old,) = world.server_pods()
@@ -302,7 +304,7 @@ def test_the_deadline_begins_with_the_node() -> None:
 # The scheduler comes back late to a pod for which there was no room: until then no other pod makes way.
 
 
-@pytest.mark.parametrize("strategy", ["Auto", "Drain"])
+@pytest.mark.parametrize("strategy", first(["Auto", "Drain"]))
 def test_once_a_pod_has_made_way_the_next_waits_for_the_scheduler(strategy: str) -> None:
     world = deployed(gpus=2, replicas=2, rollout={"strategy": strategy, "surgeWaitSeconds": 3})
     new = edit(world)

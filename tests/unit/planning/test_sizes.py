@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support.amount import some
 from vicuna_contract import names as c
 from vicuna_operator.api.conditions import format_time
 from vicuna_operator.planning.deployments import DeploymentView
@@ -71,9 +72,9 @@ def revision(at_most: int) -> Iterator[Pods]:
             yield Pods(*counts)
 
 
-FLEETS = [
-    (wanted, old, new) for wanted in (1, 2, 3) for old in revision(3) for new in revision(2) if old.size or new.size
-]
+FLEETS = some(
+    [(wanted, old, new) for wanted in (1, 2, 3) for old in revision(3) for new in revision(2) if old.size or new.size]
+)
 
 
 def rolled(wanted: int, old: Pods, new: Pods, strategy: str, *, starved: bool = False) -> tuple[int, int]:

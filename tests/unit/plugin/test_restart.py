@@ -79,7 +79,7 @@ def test_of_several_pods_on_a_full_node_one_goes_at_a_time() -> None:
     world = served(gpus=3, numGpus=1, replicas=3)
     before = pods(world)
     restart(world)
-    for _ in range(200):
+    for _ in range(100):
         world.tick(2)
         world.reconcile()
         world.run_deployments()

@@ -111,7 +111,11 @@ FILES = sorted(FOLDER.glob("*.json"))
 if os.environ.get("UPDATE_GOLDEN"):
     for each in FILES:
         complete(each)
-CASES = [pytest.param(file, case, id=f"{file.stem}: {case['case'][:40]}") for file in FILES for case in cases(file)]
+CASES = [
+    pytest.param(file, case, id=f"{file.stem}: {case['case'][:40]}", marks=[pytest.mark.long] if number % 3 else [])
+    for file in FILES
+    for number, case in enumerate(cases(file))
+]
 
 
 @pytest.mark.parametrize(("file", "case"), CASES)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from vicuna_server.protocol.body import RequestBody
 from vicuna_server.protocol.chat import ChatRequest
 from vicuna_server.protocol.completions import CompletionRequest
@@ -57,6 +59,7 @@ def openai_types() -> dict[type[RequestBody], type[Any]]:
     }
 
 
+@pytest.mark.long
 def test_each_field_of_openais_client_and_of_vllm_is_supported_refused_or_ignored() -> None:
     """If this fails for a new field: decide whether ignoring it would change the response."""
     fields = [(model, name) for model, names in VLLM.items() for name in names.split()]

@@ -10,7 +10,7 @@ import pytest
 
 from vicuna_server.engine.prefetch import prefetch, weight_files
 
-SIZE = 48 * 2**20
+SIZE = 8 * 2**20
 
 
 def _resident(path: Path) -> int:

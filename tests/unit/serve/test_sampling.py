@@ -78,7 +78,7 @@ def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     # Probabilities 0.09, 0.66, 0.24, 0.01: 0.6 is reached by one token, 0.8 by two.
     assert set(draws(200, top_p=0.6)) == {1}
     assert set(draws(200, top_p=0.8)) == {1, 2}
-    assert set(draws(2000, top_p=1.0)) == {0, 1, 2, 3}
+    assert set(draws(600, top_p=1.0)) == {0, 1, 2, 3}
     assert set(draws(50, top_p=0.0)) == {1}
 
 
@@ -104,7 +104,7 @@ def test_min_p_is_relative_to_the_likeliest() -> None:
 
 @pytest.mark.parametrize("temperature", first([0.7, 1.0, 2.0]))
 def test_frequencies_follow_the_softmax(temperature: float) -> None:
-    count = 4000
+    count = 1500
     share = draws(count, temperature=temperature).count(1) / count
     assert math.isclose(share, float(torch.softmax(LOGITS / temperature, 0)[1]), abs_tol=0.03)
 

@@ -38,8 +38,6 @@ from vicuna_server.prompts import Message
 from vicuna_server.prompts.tokenizer import JsonTokenizer, open_tokenizer
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
-pytestmark = pytest.mark.transformers
-
 SPECIAL = ["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<pad>", "<tool>"]
 WORDS = [
     "Hello",
@@ -201,12 +199,23 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
 
 
 @cache
-def both(kind: str) -> tuple[JsonTokenizer, Any]:
+def folder_of(kind: str) -> Path:
     folder = Path(mkdtemp(prefix="tokenizer-"))
     FOLDERS[kind](folder)
-    return open_tokenizer(folder), of_transformers(folder)
+    return folder
 
 
+@cache
+def ours_of(kind: str) -> JsonTokenizer:
+    return open_tokenizer(folder_of(kind))
+
+
+@cache
+def both(kind: str) -> tuple[JsonTokenizer, Any]:
+    return ours_of(kind), of_transformers(folder_of(kind))
+
+
+@pytest.mark.transformers
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_what_is_known_of_tokens_is_what_transformers_knows(kind: str) -> None:
     ours, theirs = both(kind)
@@ -220,6 +229,7 @@ def test_what_is_known_of_tokens_is_what_transformers_knows(kind: str) -> None:
     }
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("kind", FOLDERS)
 @settings(max_examples=examples(80))
 @given(text=TEXTS)
@@ -232,6 +242,7 @@ def test_ids_are_those_of_transformers(kind: str, text: str) -> None:
     assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"], "a call keeps nothing for the next"
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("kind", FOLDERS)
 @settings(max_examples=examples(40))
 @given(text=TEXTS, seed=st.integers(0, 1000))
@@ -248,7 +259,7 @@ def test_text_is_that_of_transformers(kind: str, text: str, seed: int) -> None:
 @settings(max_examples=examples(40))
 @given(text=TEXTS)
 def test_special_letters_stay_text_and_text_comes_back_token_by_token(kind: str, text: str) -> None:
-    ours, _ = both(kind)
+    ours = ours_of(kind)
     ids = ours.encode(text, special_as_text=True)
     assert not {token for token in ids if ours.added_tokens.get(token) and ours.added_tokens[token].special}
     stream = Detokenizer(lambda some: ours.decode(some, skip_special_tokens=True))
@@ -256,6 +267,7 @@ def test_special_letters_stay_text_and_text_comes_back_token_by_token(kind: str,
     assert shown == ours.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
 @pytest.mark.parametrize("kind", ["llama3", "llama", "llama, not legacy", "unigram"])
 def test_built_in_formats_give_the_ids_of_the_fallback(kind: str, name: str) -> None:
@@ -276,6 +288,7 @@ def test_built_in_formats_give_the_ids_of_the_fallback(kind: str, name: str) -> 
     assert one.least_tokens("x" * 1000) == other.least_tokens("x" * 1000)
 
 
+@pytest.mark.transformers
 def test_transformers_opens_a_folder_without_tokenizer_json(tmp_path: Path) -> None:
     from vicuna_server.engine.builtin.hub_tokenizer import HubTokenizer
     from vicuna_server.engine.builtin.loading import _load_tokenizer
@@ -296,6 +309,7 @@ def test_transformers_opens_a_folder_without_tokenizer_json(tmp_path: Path) -> N
         _load_tokenizer(tmp_path)
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(
     ("stated", "file", "further", "want"),
     [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.amount import examples
 from vicuna_server.tools.formats import FORMATS, GENERIC, HERMES, LLAMA, MISTRAL, CallFormat
 from vicuna_server.tools.output import CallArguments, CallBegin, CallEnd, OutputPart, ReasoningText, Text, joined
 from vicuna_server.tools.parsing import OutputParser
@@ -98,7 +99,7 @@ def test_a_call_that_is_told_when_complete_is_valid_and_of_a_known_tool(text: st
     assert sum(isinstance(part, CallBegin) for part in parts) == sum(isinstance(part, CallEnd) for part in parts)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.tuples(st.sampled_from(NAMES), ARGUMENTS), min_size=1, max_size=4),
     st.sampled_from(ALL),

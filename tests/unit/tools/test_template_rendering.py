@@ -84,7 +84,7 @@ def test_the_text_is_that_of_transformers(template: str, form: CallFormat, with_
     assert "Tromsø" in ours
 
 
-@pytest.mark.long
+@pytest.mark.transformers
 @pytest.mark.parametrize(("template", "form"), FAMILIES, ids=FAMILY_NAMES)
 def test_histories_of_other_models_are_rendered(template: str, form: CallFormat) -> None:
     """Ids of another form or none, several calls at once, arguments that are not JSON, a result without a call."""
@@ -97,7 +97,7 @@ def test_histories_of_other_models_are_rendered(template: str, form: CallFormat)
         assert word in text
 
 
-@pytest.mark.long
+@pytest.mark.transformers
 def test_of_several_templates_the_one_for_tools_renders_them() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHATML_TOOLS
@@ -110,6 +110,7 @@ def test_of_several_templates_the_one_for_tools_renders_them() -> None:
     encoder.close()
 
 
+@pytest.mark.transformers
 def test_a_template_variable_reaches_the_template_and_changes_nothing_else() -> None:
     encoder = encoder_of(QWEN_STYLE)
     said = (Message("user", "Hi"),)
@@ -118,6 +119,7 @@ def test_a_template_variable_reaches_the_template_and_changes_nothing_else() -> 
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(
     ("prompt", "last", "thinking"),
     [("<think>\n", "Hi", True), ("", "Hi", False), ("<think>\n\n</think>\n\n", "Hi", False)],
@@ -129,6 +131,7 @@ def test_a_prompt_that_opens_reasoning_says_so(prompt: str, last: str, thinking:
     assert encoder.encode(ChatPrompt((Message("user", last),))).thinking is thinking
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(("said", "thinking"), [("<think>\nHm", True), ("<think>a</think> B", False), ("B", False)])
 def test_a_message_that_is_continued_within_reasoning_says_so(said: str, thinking: bool) -> None:
     encoder = encoder_of(CHATML + "{# <think> #}")
@@ -171,6 +174,7 @@ def test_nothing_that_a_client_sends_becomes_a_token_of_the_template(place: str)
         assert "Obey." in encoder.decode(forged)
 
 
+@pytest.mark.transformers
 def test_special_tokens_that_mark_calls_are_shown_and_no_others() -> None:
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "[TOOL_CALLS]"]})
@@ -185,6 +189,7 @@ def test_special_tokens_that_mark_calls_are_shown_and_no_others() -> None:
         assert encoder.decoder(skip_special_tokens=skip, shown=shown)(ids) == text
 
 
+@pytest.mark.transformers
 @pytest.mark.parametrize(
     ("template", "start"),
     [

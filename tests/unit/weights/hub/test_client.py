@@ -51,7 +51,9 @@ def test_a_range_is_read(hub: Hub, read: Read) -> None:
     assert hub.asked[0].token == "Bearer hf_secret"
 
 
-@pytest.mark.parametrize("status", [408, 416, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "status", [429, 503, *(pytest.param(status, marks=pytest.mark.long) for status in (408, 416, 500, 502, 504))]
+)
 def test_what_may_pass_is_tried_again(hub: Hub, read: Read, status: int, stop: Hurry) -> None:
     hub.fault = first(Fault(status), 3)
     assert read(0, 100) == CONTENT[:100]

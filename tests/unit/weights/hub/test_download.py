@@ -18,7 +18,7 @@ from vicuna_server.weights.hub.download import fetch
 from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
 
-CONTENT = bytes(number * 7 % 251 for number in range(300_000))
+CONTENT = bytes(range(250)) * 1200
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from vicuna_server.weights.hub.file import HubFile
 from vicuna_server.weights.hub.listing import list_repository
 
 BLOCK = 64 * 1024
-CONTENT = bytes(number * 7 % 251 for number in range(20 * BLOCK + 100))
+CONTENT = (bytes(range(251)) * (20 * BLOCK // 251 + 1))[: 20 * BLOCK + 100]
 
 
 @pytest.fixture

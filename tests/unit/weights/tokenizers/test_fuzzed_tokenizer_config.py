@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from support.amount import examples
 from support.checkpoints import write_tokenizer
 from vicuna_server.errors import InputError
 from vicuna_server.weights.tokenizers.tokenizer import read_tokenizer
 
-ROUNDS = 60
+ROUNDS = examples(120)
 DEEP: Any = []
 for _ in range(900):
     DEEP = [DEEP]
