@@ -42,7 +42,9 @@ def local_engine(pod: Mapping[str, Any], folders: Mapping[str, Path], program: P
         return None
     rendered = translate(pod, folders, index=1)
     port = _free_port()
-    words = with_option([_program(program, rendered.argv[0]), *rendered.argv[1:]], "--port", str(port))
+    shell = pod["containers"][1]["command"][:-1]  # here it is not the first process of a container
+    name, *arguments = rendered.argv[len(shell) :]
+    words = with_option([_program(program, name), *arguments], "--port", str(port))
     # The user has a name and caches, which serve the next run too.
     env = {name: value for name, value in rendered.env.items() if name not in {*CACHE_VARIABLES, "LOGNAME"}}
     keeper = [sys.executable, "-m", "vicuna_operator.local.keeper"]
