@@ -141,6 +141,7 @@ def test_a_namespace_goes_while_the_operator_is_stopped(operator: Namespace, tmp
         operator.kubectl("rollout", "status", "deployment/vicuna-operator", "--timeout=90s")
 
 
+@pytest.mark.full
 def test_weights_that_are_gone_come_back_by_themselves(team: Namespace, fresh: str) -> None:
     # an artifact that no other test's model serves
     team.apply(model(fresh, "weights", merge={"dtype": "bfloat16"}, serving=scripted()))
