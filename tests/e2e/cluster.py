@@ -227,6 +227,22 @@ def lease_holder(operator: Namespace) -> str:
     return operator.kubectl("get", "lease", "vicuna-operator", "--output=jsonpath={.spec.holderIdentity}")
 
 
+@contextmanager
+def in_toolbox(namespace: Namespace, script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a script of this folder inside the cluster, in the pod that `provide` makes; it is killed afterwards."""
+    words = ["kubectl", "--namespace", namespace.name, "exec", "--stdin", "toolbox", "--", "python3", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*words, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write((Path(__file__).parent / script).read_text())
+            process.stdin.close()
+            process.stdin = None
+            yield process
+        finally:
+            process.kill()
+
+
 def provide(namespace: Namespace, claim: str, pair: Path) -> None:
     """Make a claim that holds the folders `base` and `delta` of `pair`, and a pod `toolbox` that has it mounted."""
     namespace.apply(_claim(claim), _toolbox(claim))

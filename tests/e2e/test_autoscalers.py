@@ -20,6 +20,7 @@ from .cluster import (
     ROOT,
     SERVER_IMAGE,
     Namespace,
+    in_toolbox,
     model,
     pod_conditions,
     run,
@@ -139,22 +140,12 @@ def rescaled(team: Namespace, autoscaler: Body) -> list[str]:
 @contextmanager
 def stream(team: Namespace, name: str, pod: Body) -> Iterator[subprocess.Popen[str]]:
     """Begin a long stream from one pod; yield what reads it, once there is text."""
-    script = (Path(__file__).parent / "survivors.py").read_text()
-    words = ["kubectl", "--namespace", team.name, "exec", "--stdin", "toolbox", "--", "python3", "-"]
-    words += [f"http://{pod['status']['podIP']}:8000", "none", name, str(RATE * SECONDS), "1"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(script)
-            process.stdin.close()
-            process.stdin = None
-            begun = process.stdout.readline()
-            assert begun == '{"streaming": 1}\n', begun or process.communicate()[1]
-            yield process
-        finally:
-            process.kill()
+    url = f"http://{pod['status']['podIP']}:8000"
+    with in_toolbox(team, "survivors.py", url, "none", name, RATE * SECONDS, 1) as process:
+        assert process.stdout is not None
+        begun = process.stdout.readline()
+        assert begun == '{"streaming": 1}\n', begun or process.communicate()[1]
+        yield process
 
 
 def result(process: subprocess.Popen[str]) -> Body:

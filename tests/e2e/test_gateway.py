@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from .cluster import SYSTEM, Namespace, model, run, scripted, until
+from .cluster import SYSTEM, Namespace, in_toolbox, model, run, scripted, until
 from .conftest import TEAM
 from .door import GATEWAY, SELECTOR, URL, gateway_key
 
@@ -50,22 +49,10 @@ def load(
 
     `revisions`: so many must have answered before they end. `pause`: seconds between two questions, at most.
     """
-    script = (Path(__file__).parent / "streams.py").read_text()
-    words = ["kubectl", "--namespace", team.name, "exec", "--stdin", "toolbox", "--"]
-    words += ["python3", "-", URL, key, str(seconds), str(revisions), str(pause), str(clients)]
-    words += [f"{team.name}/{name}" for name in models]
-    seen = Load()
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(script)
-            process.stdin.close()
-            process.stdin = None
-            yield seen
-            out, err = process.communicate(timeout=seconds + 120)
-        finally:
-            process.kill()
+    asked, seen = [f"{team.name}/{name}" for name in models], Load()
+    with in_toolbox(team, "streams.py", URL, key, seconds, revisions, pause, clients, *asked) as process:
+        yield seen
+        out, err = process.communicate(timeout=seconds + 120)
     assert process.returncode == 0, err
     for name, value in json.loads(out).items():
         setattr(seen, name, value)

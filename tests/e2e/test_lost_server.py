@@ -1,15 +1,13 @@
 """A server's pod is killed, or stops, while it streams: another one goes on, and no client notices."""
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cluster import Namespace, model, scripted
+from .cluster import Namespace, in_toolbox, model, scripted
 from .door import SELECTOR, URL, gateway_key
 
 STREAMS, TOKENS, RATE = 20, 120, 10
@@ -36,27 +34,16 @@ def streamed(
 
     `delete`: flags of `kubectl delete pod`, which ends before the streams do; None: no pod is deleted.
     """
-    script = (Path(__file__).parent / "survivors.py").read_text()
-    words = ["kubectl", "--namespace", team.name, "exec", "--stdin", "toolbox", "--"]
-    words += ["python3", "-", URL, key, f"{team.name}/{name}", str(tokens), str(STREAMS)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(script)
-            process.stdin.close()
-            process.stdin = None
-            begun = process.stdout.readline()
-            assert begun, process.communicate()[1]
-            if delete is not None:
-                assert json.loads(begun) == {"streaming": STREAMS}
-                (lost, *_) = team.pods(name)
-                team.kubectl("delete", "pod", lost["metadata"]["name"], *delete)
-                assert process.poll() is None, "the streams have ended before the pod"
-            out, err = process.communicate(timeout=300)
-        finally:
-            process.kill()
+    with in_toolbox(team, "survivors.py", URL, key, f"{team.name}/{name}", tokens, STREAMS) as process:
+        assert process.stdout is not None
+        begun = process.stdout.readline()
+        assert begun, process.communicate()[1]
+        if delete is not None:
+            assert json.loads(begun) == {"streaming": STREAMS}
+            (lost, *_) = team.pods(name)
+            team.kubectl("delete", "pod", lost["metadata"]["name"], *delete)
+            assert process.poll() is None, "the streams have ended before the pod"
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     found: list[dict[str, Any]] = json.loads(out.strip().splitlines()[-1])
     return found
