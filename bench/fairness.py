@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from asking import TOPICS
+from asking import question
 from contenders import VicunaServer
 
 from vicuna_contract.names import SALT_HEADER
@@ -48,8 +48,7 @@ class Asking:
     async def stream(self, caller: str, tokens: int) -> list[float]:
         """Return the seconds to each piece of one answer."""
         number = next(self.numbers)
-        text = f"Write a long and detailed story about {TOPICS[number % len(TOPICS)]} ({number}), and begin at once."
-        body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
+        body: dict[str, Any] = {"model": "m", "messages": question(number, number, 0), "max_tokens": tokens}
         body |= {"stream": True, "temperature": 0, "ignore_eos": True}
         began, pieces = time.perf_counter(), list[float]()
         async with self.http.stream("POST", self.url, json=body, headers={SALT_HEADER: SALTS[caller]}) as response:
