@@ -14,7 +14,7 @@ import pytest
 from support.gateway import Gateway, chat, chunk, events, faulty, gateway, head, plain
 from support.serving import Running, eventually, running, write_tiny_model
 from support.severing import Severed, severed
-from vicuna_contract.names import STATE_HEADER
+from vicuna_contract.names import SALT_HEADER, STATE_HEADER
 from vicuna_server.engine import Engine
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Endpoint
@@ -334,7 +334,14 @@ async def test_a_server_refuses_a_state_that_is_none(state: bytes, scripted: Pai
 
 
 async def test_a_server_that_is_not_asked_states_nothing(scripted: Pair) -> None:
-    response = await scripted.servers[0].http.post(CHAT, json=chat(words=WORDS, **STREAM))
+    server = scripted.servers[0].http
+    assert ": vicuna" not in (await server.post(CHAT, json=chat(words=WORDS, **STREAM))).text
+    salt = {SALT_HEADER: "s" * 43}
+    body: dict[str, Any] = {"model": "tiny", "input": WORDS}
+    kept = (await server.post(RESPONSES, json=body, headers=salt)).json()
+    body |= {"previous_response_id": kept["id"], "stream": True}
+    response = await server.post(RESPONSES, json=body, headers=salt)
+    assert response.status_code == 200
     assert ": vicuna" not in response.text
 
 

@@ -121,7 +121,7 @@ class StreamReport:
         self._continuation = continuation
         self._cached = cached
         self._reports = continuation.begin is not None
-        self._said = continuation.begin is None and not continuation.off  # nobody asks
+        self._said = not continuation.asked or (continuation.begin is None and not continuation.off)
         self._known = len(state.tokens) if state is not None else 0
         self._passed = state.events if state is not None else 0
         self._ids: list[int] = []
