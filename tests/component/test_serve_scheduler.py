@@ -20,7 +20,7 @@ from vicuna_server.engine.builtin.ragged import Pass
 from vicuna_server.engine.builtin.sampling import Choice, Sampler
 from vicuna_server.engine.builtin.scheduler import Scheduler
 from vicuna_server.engine.builtin.sequence import Answering, Sequence
-from vicuna_server.engine.builtin.step_division import CHUNK_ALONE, CHUNK_IN_COMPANY
+from vicuna_server.engine.builtin.step_division import CHUNK_ALONE, CHUNK_IN_COMPANY, MANY
 from vicuna_server.engine.grammar.lark import HEAD
 from vicuna_server.engine.grammar.matching import make_matcher, make_tokenizer
 from vicuna_server.engine.scope import CacheScope
@@ -293,6 +293,39 @@ def test_another_caller_waits_for_no_more_steps_than_if_it_were_alone(moment: in
     driver.step()
     assert len(driver.got[other]) == 1
     assert len(driver.scheduler.waiting) > 6
+
+
+def test_a_short_question_of_another_caller_is_computed_before_a_long_step(
+    loaded: LoadedModel, alone: list[list[int]]
+) -> None:
+    """The many streams wait for one step over it, and never for two in a row, however many ask."""
+    driver = Driver(loaded, most=MANY + 4)
+    streams = [driver.join(PROMPTS[number % 2], caller="greedy") for number in range(MANY)]
+    driver.step()
+    others = [driver.join(PROMPTS[1], caller="other")]
+    driver.step()
+    assert [len(driver.got[sequence]) for sequence in (*others, *streams)] == [1] * (MANY + 1)
+    others.append(driver.join(PROMPTS[3], caller="a third"))
+    driver.step()
+    assert [len(driver.got[sequence]) for sequence in streams] == [2] * MANY
+    others.append(driver.join(PROMPTS[3], caller="a fourth"))
+    driver.step()
+    assert [len(driver.got[sequence]) for sequence in (*others, *streams)] == [2, 1, 1] + [2] * MANY
+    driver.finish()
+    assert [driver.got[sequence] for sequence in others] == [alone[1], alone[3], alone[3]]
+    assert [driver.got[sequence] for sequence in streams] == [alone[number % 2] for number in range(MANY)]
+
+
+def test_a_long_prompt_of_another_caller_runs_beside_the_many(loaded: LoadedModel) -> None:
+    driver = Driver(loaded, most=MANY + 2)
+    streams = [driver.join(PROMPTS[0], caller="greedy") for _ in range(MANY)]
+    driver.step()
+    other = driver.join(list(b"z" * (CHUNK_IN_COMPANY + 1)), caller="other")
+    driver.step()
+    assert [len(driver.got[sequence]) for sequence in streams] == [2] * MANY
+    assert not driver.got[other]
+    driver.step()
+    assert [len(driver.got[sequence]) for sequence in (other, *streams)] == [1] + [2] * MANY, "its rest is short"
 
 
 def test_what_has_time_gives_its_place_to_another_of_its_caller_and_loses_no_token(

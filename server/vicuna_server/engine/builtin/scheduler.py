@@ -15,7 +15,7 @@ from vicuna_server.engine.builtin.ragged import Chunk, Pass
 from vicuna_server.engine.builtin.sampling import Choice, choose_tokens
 from vicuna_server.engine.builtin.scoring import SCORED_AT_ONCE, score_tokens
 from vicuna_server.engine.builtin.sequence import Answering, Embedded, Scored, Sequence
-from vicuna_server.engine.builtin.step_division import divide_step
+from vicuna_server.engine.builtin.step_division import StepDivision
 from vicuna_server.engine.scope import CacheScope
 from vicuna_server.engine.settings import SchedulerSettings
 from vicuna_server.engine.stats import EngineStats
@@ -54,6 +54,7 @@ class Scheduler:
         self._store = KeyValueStore(decoder.shape, capacity)
         self._cache = PrefixCache(self._store, capacity, reuse=settings.prefix_reuse)
         self._masks = MaskMaker()
+        self._division = StepDivision()
         self._max_running = settings.max_concurrency
         self._stats = stats
         self.waiting: deque[Sequence] = deque()
@@ -68,7 +69,7 @@ class Scheduler:
         self._admit()
         outcomes: list[Outcome] = []
         generating: list[tuple[Sequence, int]] = []
-        for sequence, count in divide_step(self.running):
+        for sequence, count in self._division.next(self.running):
             # It may have been preempted to make room for an earlier one.
             if sequence not in self.running or not self._room_for(sequence, sequence.tokens.computed + count):
                 continue
