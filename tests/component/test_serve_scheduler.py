@@ -316,18 +316,6 @@ def test_a_short_question_of_another_caller_is_computed_before_a_long_step(
     assert [driver.got[sequence] for sequence in streams] == [alone[number % 2] for number in range(MANY)]
 
 
-def test_a_long_prompt_of_another_caller_runs_beside_the_many(loaded: LoadedModel) -> None:
-    driver = Driver(loaded, most=MANY + 2)
-    streams = [driver.join(PROMPTS[0], caller="greedy") for _ in range(MANY)]
-    driver.step()
-    other = driver.join(list(b"z" * (CHUNK_IN_COMPANY + 1)), caller="other")
-    driver.step()
-    assert [len(driver.got[sequence]) for sequence in streams] == [2] * MANY
-    assert not driver.got[other]
-    driver.step()
-    assert [len(driver.got[sequence]) for sequence in (other, *streams)] == [1] + [2] * MANY, "its rest is short"
-
-
 def test_what_has_time_gives_its_place_to_another_of_its_caller_and_loses_no_token(
     loaded: LoadedModel, alone: list[list[int]]
 ) -> None:
