@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 __all__ = ["in_words", "parse_quantity"]
 
@@ -12,6 +13,7 @@ _MOST_CHARACTERS = 64
 _MOST_EXPONENT = 30  # beyond it a number is not a size; 10 to a large power would take all memory
 
 
+@lru_cache(maxsize=256, typed=True)  # an operator reads the same few at each pass
 def parse_quantity(text: str | int) -> int:
     """Return a quantity in whole units (bytes for memory and storage), rounded up.
 

@@ -17,6 +17,7 @@ CHART = ROOT / "charts" / "vicuna-operator"
 
 Objects = list[dict[str, Any]]
 Render = Callable[..., Objects]
+Template = Callable[..., Objects]
 
 
 @pytest.fixture(scope="session")
@@ -34,20 +35,25 @@ def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
-    """Render the chart with values (a dict) and return the objects; each set of values is rendered once."""
+def template(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Template:
+    """Render the chart with words for `helm template` and return the objects; the same words are rendered once."""
 
     @functools.cache
-    def rendered(*settings: str) -> Objects:
-        done = helm(
-            "template", "vo", str(CHART), "--namespace", "vicuna-system", "--api-versions", "policy/v1", *settings
-        )
+    def rendered(words: tuple[str, ...]) -> Objects:
+        done = helm("template", "vo", str(CHART), *words)
         assert done.returncode == 0, done.stderr
         # libyaml: the pure Python reader takes half a second over the CRD
         return [item for item in yaml.load_all(done.stdout, yaml.CSafeLoader) if item]
 
+    return lambda *words: copy.deepcopy(rendered(words))
+
+
+@pytest.fixture(scope="session")
+def render(template: Template) -> Render:
+    """Render the chart with values (a dict) and return the objects."""
+
     def run(values: dict[str, Any] | None = None) -> Objects:
         settings = [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
-        return copy.deepcopy(rendered(*settings))
+        return template("--namespace", "vicuna-system", "--api-versions", "policy/v1", *settings)
 
     return run

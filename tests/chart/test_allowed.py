@@ -9,7 +9,6 @@ from typing import Any
 import cel
 import kubernetes_validate
 import pytest
-import yaml
 
 from vicuna_operator.api.model import parse_model
 from vicuna_operator.planning.allowed import KINDS, not_allowed
@@ -49,49 +48,48 @@ SPECS: list[tuple[dict[str, Any], bool]] = [
 
 Helm = Callable[..., subprocess.CompletedProcess[str]]
 Objects = list[dict[str, Any]]
+Template = Callable[..., Objects]
 
 
-def rendered(helm: Helm, *more: str, allowed: dict[str, list[str]] | None = None) -> Objects:
+def rendered(template: Template, *more: str, allowed: dict[str, list[str]] | None = None) -> Objects:
     words = [] if allowed is None else [f"--set-json=allowed={json.dumps(allowed)}"]
-    done = helm("template", "vo", str(CHART), "--namespace", "vicuna-system", *words, *more)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+    return template("--namespace", "vicuna-system", *words, *more)
 
 
 def policies(objects: Objects) -> Objects:
     return [item for item in objects if item["kind"].startswith("ValidatingAdmissionPolicy")]
 
 
-def test_it_reaches_the_operator(helm: Helm) -> None:
+def test_it_reaches_the_operator(template: Template) -> None:
     def variables(objects: Objects) -> dict[str, str]:
         (operator,) = [item for item in objects if item["kind"] == "Deployment"]
         (container,) = operator["spec"]["template"]["spec"]["containers"]
         return {item["name"]: item.get("value") for item in container["env"]}
 
-    assert json.loads(variables(rendered(helm, allowed=ALLOWED))["VICUNA_ALLOWED"]) == ALLOWED
-    assert "VICUNA_ALLOWED" not in variables(rendered(helm))
+    assert json.loads(variables(rendered(template, allowed=ALLOWED))["VICUNA_ALLOWED"]) == ALLOWED
+    assert "VICUNA_ALLOWED" not in variables(rendered(template))
 
 
-def test_a_policy_is_made_only_where_it_is_wanted_and_known(helm: Helm) -> None:
-    assert policies(rendered(helm, allowed=ALLOWED)) == []
-    assert policies(rendered(helm, "--api-versions", POLICIES)) == []
-    policy, binding = policies(rendered(helm, "--api-versions", POLICIES, allowed=ALLOWED))
+def test_a_policy_is_made_only_where_it_is_wanted_and_known(template: Template) -> None:
+    assert policies(rendered(template, allowed=ALLOWED)) == []
+    assert policies(rendered(template, "--api-versions", POLICIES)) == []
+    policy, binding = policies(rendered(template, "--api-versions", POLICIES, allowed=ALLOWED))
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
     for item in (policy, binding):
         for version in ("1.30", "1.37"):
             kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_the_policy_is_for_the_watched_namespaces(helm: Helm) -> None:
+def test_the_policy_is_for_the_watched_namespaces(template: Template) -> None:
     words = ["--api-versions", POLICIES, "--set-json", 'watchNamespaces=["a","b"]']
-    _, binding = policies(rendered(helm, *words, allowed=ALLOWED))
+    _, binding = policies(rendered(template, *words, allowed=ALLOWED))
     (term,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
     assert (term["operator"], term["values"]) == ("In", ["a", "b"])
 
 
 @pytest.mark.parametrize(("spec", "good"), SPECS, ids=[json.dumps(spec) for spec, _ in SPECS])
-def test_policy_and_operator_judge_alike(helm: Helm, spec: dict[str, Any], good: bool) -> None:
-    policy, _ = policies(rendered(helm, "--api-versions", POLICIES, allowed=ALLOWED))
+def test_policy_and_operator_judge_alike(template: Template, spec: dict[str, Any], good: bool) -> None:
+    policy, _ = policies(rendered(template, "--api-versions", POLICIES, allowed=ALLOWED))
     whole = {"weights": {"base": {"source": "hf://a/b"}}, "storage": {"size": "1Gi"}, **spec}
     verdicts = [cel.evaluate(item["expression"], {"object": {"spec": whole}}) for item in policy["spec"]["validations"]]
     assert all(verdict is True for verdict in verdicts) is good
@@ -100,8 +98,8 @@ def test_policy_and_operator_judge_alike(helm: Helm, spec: dict[str, Any], good:
     assert (not_allowed(model.spec, ALLOWED) == []) is good
 
 
-def test_what_is_stored_can_still_be_labelled(helm: Helm) -> None:
-    policy, _ = policies(rendered(helm, "--api-versions", POLICIES, allowed=ALLOWED))
+def test_what_is_stored_can_still_be_labelled(template: Template) -> None:
+    policy, _ = policies(rendered(template, "--api-versions", POLICIES, allowed=ALLOWED))
     (condition,) = policy["spec"]["matchConditions"]
     old, new = {"spec": {"a": 1}}, {"spec": {"a": 2}}
     for before, after, matches in ((None, new, True), (old, old, False), (old, new, True)):

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,18 @@ DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 NOT_METRICS = {"vicuna_contract", "vicuna_operator", "vicuna_server", "vicuna_v0", "vicuna_v1", "vicuna_dev_model"}
 
 
-def rendered(*enabled: str, gateway: bool = False) -> list[dict[str, Any]]:
-    values = [*(f"metrics.{name}.enabled=true" for name in enabled), f"gateway.enabled={str(gateway).lower()}"]
-    words = [word for value in values for word in ("--set", value)]
-    done = subprocess.run(
-        ["helm", "template", "vo", str(CHART), "--namespace", "sys", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+Rendered = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def rendered(template: Rendered) -> Rendered:
+    """Render the chart with these parts of its metrics."""
+
+    def run(*enabled: str, gateway: bool = False) -> list[dict[str, Any]]:
+        values = [*(f"metrics.{name}.enabled=true" for name in enabled), f"gateway.enabled={str(gateway).lower()}"]
+        return template("--namespace", "sys", *(word for value in values for word in ("--set", value)))
+
+    return run
 
 
 def expressions() -> Iterator[str]:
@@ -109,12 +110,12 @@ def test_promtool_finds_the_rules_right() -> None:
     subprocess.run(["promtool", "check", "rules", str(CHART / "files" / "alerts.yaml")], check=True, timeout=60)
 
 
-def test_nothing_of_it_is_there_unless_asked_for() -> None:
+def test_nothing_of_it_is_there_unless_asked_for(rendered: Rendered) -> None:
     kinds = {item["kind"] for item in rendered()}
     assert not kinds & {"ServiceMonitor", "PrometheusRule", "ConfigMap", "Service"}
 
 
-def test_the_monitor_finds_the_service_and_the_service_the_pods() -> None:
+def test_the_monitor_finds_the_service_and_the_service_the_pods(rendered: Rendered) -> None:
     objects = rendered("serviceMonitor")
     (service,) = [item for item in objects if item["kind"] == "Service"]
     (monitor,) = [item for item in objects if item["kind"] == "ServiceMonitor"]
@@ -128,7 +129,7 @@ def test_the_monitor_finds_the_service_and_the_service_the_pods() -> None:
     assert port["targetPort"] in {item["name"] for item in template["spec"]["containers"][0]["ports"]}
 
 
-def test_the_recipe_for_keda_asks_by_labels_that_the_servers_monitor_makes() -> None:
+def test_the_recipe_for_keda_asks_by_labels_that_the_servers_monitor_makes(rendered: Rendered) -> None:
     (monitor,) = [item for item in rendered("modelMonitor") if item["kind"] == "ServiceMonitor"]
     stated = [*monitor["spec"]["targetLabels"], *monitor["spec"]["podTargetLabels"]]
     made = {"namespace", "pod", "service", *(re.sub(r"\W", "_", label) for label in stated)}
@@ -138,7 +139,7 @@ def test_the_recipe_for_keda_asks_by_labels_that_the_servers_monitor_makes() -> 
     assert set(asked) <= made
 
 
-def test_the_gateways_monitor_finds_its_pods_and_their_metrics_port() -> None:
+def test_the_gateways_monitor_finds_its_pods_and_their_metrics_port(rendered: Rendered) -> None:
     objects = rendered("gatewayMonitor", gateway=True)
     (monitor,) = [item for item in objects if item["kind"] == "PodMonitor"]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
@@ -150,7 +151,7 @@ def test_the_gateways_monitor_finds_its_pods_and_their_metrics_port() -> None:
     assert "PodMonitor" not in {item["kind"] for item in rendered("gatewayMonitor")}
 
 
-def test_rules_and_dashboard_arrive_whole() -> None:
+def test_rules_and_dashboard_arrive_whole(rendered: Rendered) -> None:
     objects = rendered("rules", "dashboard")
     (rule,) = [item for item in objects if item["kind"] == "PrometheusRule"]
     assert rule["spec"] == ALERTS

@@ -1,14 +1,18 @@
 """The real model; and every artifact that a component test leaves is whole for plain transformers."""
 
+import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.whole import Judge
+from vicuna_server.merge.preflight import built, built_child
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -33,6 +37,21 @@ def smollm2(smollm2_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     _run("-m", "vicuna_server", "merge", *inputs, "--dtype", "float16", "--output", str(root))
     (folder,) = (path for path in root.iterdir() if (path / "vicuna-manifest.json").exists())
     return folder
+
+
+@pytest.fixture
+def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the preflight ask transformers in this process: another would import it anew, which takes seconds.
+
+    Without its bounds: what is hostile, or about the process, asks as the product does.
+    """
+
+    def ask(question: str) -> Any:
+        with warnings.catch_warnings(record=True):  # there nobody makes errors of them
+            return json.loads(built_child.reply(question))
+
+    monkeypatch.setattr(built, "_ask", ask)
+    monkeypatch.setattr(built, "_answers", {})
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from support.gateway import TINY, Gateway, answering, chat, gateway
-from support.serving import eventually, running
+from support.serving import NO_TLS, eventually, running
 from support.signing import Pair
 from vicuna_server.api.signature import Signatures
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
@@ -271,7 +271,9 @@ async def test_the_gateways_process_tells_what_a_signed_upstream_told(tmp_path: 
                 assert process.stderr is not None
                 found = re.search(r"port (\d+), metrics", await asyncio.to_thread(process.stderr.readline))
                 assert found is not None
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{found[1]}", timeout=30) as client:
+                async with httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{found[1]}", timeout=30, verify=NO_TLS
+                ) as client:
                     await eventually(lambda: bool(server.requests))
                     async with asyncio.timeout(20):
                         while "max_model_len" not in (entry := (await client.get("/v1/models/tiny")).json()):

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from support.gateway import FakeApi, answering, chat
 from support.kubeconfig import write_kubeconfig
-from support.serving import eventually, running
+from support.serving import NO_TLS, eventually, running
 from support.usage_api import PATH, Api
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
@@ -76,7 +76,9 @@ async def test_a_request_wakes_a_model_and_is_answered(tmp_path: Path) -> None:
             def demand() -> list[Any]:
                 return [entry for body in usage.objects.values() for entry in body.get("demand", ())]
 
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{int(ports[1])}", timeout=60) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{int(ports[1])}", timeout=60, verify=NO_TLS
+            ) as client:
                 while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # another process
                     await asyncio.sleep(0.05)
                 assert (await client.get("/v1/models/team/tiny")).json()["status"] == "asleep"

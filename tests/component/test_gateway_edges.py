@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from support.gateway import Gateway, chat, gateway
-from support.serving import running
+from support.serving import NO_TLS, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.keys import KeyRing, hash_of
 
@@ -24,7 +24,7 @@ async def door(**settings: Any) -> AsyncIterator[tuple[Gateway, httpx.AsyncClien
     ring = KeyRing.parse({"k": json.dumps({"sha256": hash_of("secret")}).encode()})
     async with running(ScriptedEngine(ScriptedSettings(tokens=3))) as live, gateway(ring, **settings) as opened:
         opened.route(live.url)
-        async with httpx.AsyncClient(base_url=opened.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=opened.url, timeout=60, verify=NO_TLS) as client:
             yield opened, client
 
 

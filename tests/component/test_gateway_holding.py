@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from support.gateway import TINY, Gateway, chat, chunk, events, faulty, gateway, head, preferring
-from support.serving import eventually, running
+from support.serving import eventually, openai_client, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
 CHAT = "/v1/chat/completions"
@@ -61,7 +61,7 @@ async def test_a_stream_that_waits_long_gets_its_head_and_comments_and_then_its_
             text = "\n".join([line async for line in lines])
         assert events(text)[-1] == "[DONE]"
         assert door.metric("vicuna_gateway_tokens_total") > 0
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(door.url) as client:
             door.route(model=COMING)
             asking = asyncio.create_task(client.chat.completions.create(model="tiny", messages=MESSAGES, stream=True))
             await _held(door)
@@ -79,7 +79,7 @@ async def test_who_waits_for_what_cannot_come_gets_its_reason(silent: float) -> 
     async with gateway(hold_silent_seconds=silent) as door:
         door.route(model=COMING)
         whole = asyncio.create_task(door.client.post(CHAT, json=chat()))
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(door.url) as client:
             asking = asyncio.create_task(client.chat.completions.create(model="tiny", messages=MESSAGES, stream=True))
             await _held(door, 2)
             stream = await asking if silent < 1 else None

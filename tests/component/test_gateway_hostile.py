@@ -15,7 +15,7 @@ import pytest
 
 from support.gateway import TINY, Gateway, chat, chunk, events, gateway, head, preferring
 from support.hostile import Hostile, Talk, broken_answers, hostile, stream, whole
-from support.serving import eventually
+from support.serving import eventually, openai_client
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.gateway import whole_response
 from vicuna_server.gateway.catalogue import Endpoint, Model
@@ -370,7 +370,7 @@ async def test_an_answer_that_is_stated_too_large_is_refused_once(streams: bool)
 async def test_an_official_client_asks_once_for_what_nobody_gets(pair: tuple[Hostile, Gateway]) -> None:
     server, door = pair
     server.answer(whole(b"<p>", kind="text/html"))
-    async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=2) as client:
+    async with openai_client(door.url, max_retries=2) as client:
         with pytest.raises(openai.InternalServerError, match="text/html"):
             await client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x"}])
     assert len(server.requests) == 1

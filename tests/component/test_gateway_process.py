@@ -11,7 +11,7 @@ import pytest
 
 from support.gateway import chat, events
 from support.raw import error, exchange, request, status
-from support.serving import running
+from support.serving import NO_TLS, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
 COMMAND = [sys.executable, "-m", "vicuna_server.cli", "gateway"]
@@ -72,7 +72,7 @@ async def test_on_sigterm_running_streams_end_and_the_exit_code_is_0() -> None:
             ports = re.search(r"port (\d+), metrics on (\d+)", process.stderr.readline())
             assert ports is not None
             url, metrics = (f"http://127.0.0.1:{port}" for port in ports.groups())
-            async with httpx.AsyncClient(timeout=30) as client:
+            async with httpx.AsyncClient(timeout=30, verify=NO_TLS) as client:
                 assert (await client.get(f"{url}/readyz")).status_code == 200
                 assert (await client.post(f"{url}/v1/completions", json={"model": "nobody"})).status_code == 404
                 refused = 'vicuna_gateway_refused_total{key="",status="404"} 1.0'

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from support.gateway import TINY, chat, chunk, events, faulty, gateway, head, impatient, preferring
-from support.serving import eventually, running
+from support.serving import NO_TLS, eventually, openai_client, running
 from vicuna_contract.demand import Demand
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.gateway.catalogue import Model
@@ -26,7 +26,7 @@ def _engine(**settings: float) -> ScriptedEngine:
 
 @pytest.mark.parametrize("fields", [{}, {"stream": True, "stream_options": {"include_usage": True}}])
 async def test_an_answer_comes_through_byte_for_byte_with_the_servers_headers(fields: dict[str, Any]) -> None:
-    async with running(_engine(tokens=5)) as server, gateway() as door, httpx.AsyncClient() as direct:
+    async with running(_engine(tokens=5)) as server, gateway() as door, httpx.AsyncClient(verify=NO_TLS) as direct:
         door.route(server.url)
         headers = {"x-request-id": "one"}
         straight = await direct.post(server.url + CHAT, json=chat(**fields), headers=headers)
@@ -48,7 +48,7 @@ async def test_an_answer_comes_through_byte_for_byte_with_the_servers_headers(fi
 async def test_the_official_client_finds_its_own_behaviour() -> None:
     async with running(_engine(tokens=3)) as server, gateway() as door:
         door.route(server.url)
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(door.url) as client:
             messages: list[Any] = [{"role": "user", "content": "one two"}]
             stream = await client.chat.completions.create(model="team/tiny", messages=messages, stream=True)
             text = "".join([part.choices[0].delta.content or "" async for part in stream])
@@ -164,7 +164,7 @@ async def test_a_server_lost_in_mid_stream_ends_it_with_an_error_behind_a_whole_
         assert json.loads(last)["error"]["code"] == "upstream_lost"
         assert response.headers["x-vicuna-revision"] == "r1"
         assert door.metric("vicuna_gateway_streams_broken_total") == 1
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(door.url) as client:
             with pytest.raises(openai.APIError, match="lost"):
                 async for _ in await client.chat.completions.create(
                     model="tiny", messages=[{"role": "user", "content": "x"}], stream=True
@@ -302,7 +302,7 @@ async def test_a_stream_that_is_silent_for_long_survives_a_proxy_that_cuts_idle_
     slow = _engine(tokens=2, tokens_per_second=0.5)
     async with running(slow, keepalive_seconds=0.1) as server, gateway() as door, impatient(door.url, 0.5) as proxy:
         door.route(server.url)
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=30, verify=NO_TLS) as client:
             text = (await client.post(proxy + CHAT, json=chat(stream=True))).text
         assert events(text)[-1] == "[DONE]"
         assert text.count(": keep-alive") >= 10

@@ -14,7 +14,7 @@ import pytest
 from support.counting import told
 from support.gateway import TINY, Gateway, chunk, faulty, gateway, head
 from support.responses import PATH, events
-from support.serving import Running, eventually, running
+from support.serving import Running, eventually, openai_client, running
 from support.signing import Pair
 from vicuna_contract.signing import audience
 from vicuna_server.api.signature import Signatures
@@ -212,7 +212,7 @@ async def test_a_server_gets_a_signature_and_a_salt_and_no_key() -> None:
 async def test_the_official_client_goes_on_with_a_conversation() -> None:
     async with running(ScriptedEngine(ScriptedSettings(tokens=2))) as live, gateway(RING) as door:
         door.route(live.url)
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="a", max_retries=0) as client:
+        async with openai_client(door.url, api_key="a") as client:
             first = await client.responses.create(model="team/tiny", input="one two")
             async with client.responses.stream(model="tiny", input="three", previous_response_id=first.id) as stream:
                 async for _ in stream:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -46,6 +48,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def port() -> int:
+    return unused_port()
+
+
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -87,6 +93,30 @@ def up(tmp_path: Path, inputs: Path, port: int) -> Up:
     return Up(tmp_path, inputs, port)
 
 
+@dataclass(frozen=True)
+class First:
+    """A first run that asked its server: its place, and what came of it."""
+
+    place: Up
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> First:
+    place = Up(tmp_path_factory.mktemp("first"), inputs, unused_port())
+    return First(place, *place.run(sys.executable, "-c", ASK))
+
+
+@pytest.fixture
+def merged(up: Up, first: First) -> Up:
+    """A place where a run before has left its artifact: what is about the server need not merge again."""
+    assert first.code == 0, first.err
+    shutil.copytree(first.place.folder / "data", up.folder / "data")
+    return up
+
+
 def free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
@@ -107,44 +137,42 @@ def test_a_folder_that_exists_only_decoded_is_refused_with_both_spellings(up: Up
     assert f"{inputs}/a%20b does not exist, but {inputs}/a b does" in err
 
 
-def test_merges_serves_runs_the_command_and_leaves_only_the_artifact(up: Up) -> None:
-    code, out, err = up.run(sys.executable, "-c", ASK)
-    assert code == 0, err
-    assert "merged: artifact" in out
-    assert "running 1 of 2 replicas" in out
-    listed = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+def test_merges_serves_runs_the_command_and_leaves_only_the_artifact(first: First) -> None:
+    assert first.code == 0, first.err
+    assert "merged: artifact" in first.out
+    assert "running 1 of 2 replicas" in first.out
+    listed = json.loads(next(line for line in first.out.splitlines() if line.startswith("{")))
     assert [item["id"] for item in listed["data"]] == ["tiny"]
-    assert free(up.port)
-    artifacts = {Path(name).parts[:4] for name in up.files()}
+    assert free(first.place.port)
+    artifacts = {Path(name).parts[:4] for name in first.place.files()}
     assert len(artifacts) == 1, artifacts
 
 
-def test_a_second_run_writes_nothing(up: Up) -> None:
-    assert up.run("true")[0] == 0
-    before = {name: (up.folder / "data" / name).stat().st_mtime_ns for name in up.files()}
+def test_a_second_run_writes_nothing(merged: Up) -> None:
+    before = {name: (merged.folder / "data" / name).stat().st_mtime_ns for name in merged.files()}
     assert before
-    assert up.run("true")[0] == 0
-    assert {name: (up.folder / "data" / name).stat().st_mtime_ns for name in up.files()} == before
+    assert merged.run("true")[0] == 0
+    assert {name: (merged.folder / "data" / name).stat().st_mtime_ns for name in merged.files()} == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stays_until_interrupted_and_takes_its_server_along(up: Up, number: signal.Signals) -> None:
-    process = up.start()
+def test_stays_until_interrupted_and_takes_its_server_along(merged: Up, number: signal.Signals) -> None:
+    process = merged.start()
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("press Ctrl-C"):
             break
-    with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/readyz", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{merged.port}/readyz", timeout=10) as answer:
         assert answer.status == 200
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert free(up.port)
+    assert free(merged.port)
 
 
-def test_the_commands_exit_code_is_ours(up: Up) -> None:
-    assert up.run("sh", "-c", "exit 7")[0] == 7
+def test_the_commands_exit_code_is_ours(merged: Up) -> None:
+    assert merged.run("sh", "-c", "exit 7")[0] == 7
 
 
 def test_a_command_that_does_not_exist_is_named(up: Up) -> None:
@@ -194,9 +222,9 @@ def test_a_claim_that_the_model_does_not_use_is_named(up: Up, tmp_path: Path) ->
     assert up.files() == []
 
 
-def test_a_proxy_is_not_asked_for_this_machine(up: Up) -> None:
+def test_a_proxy_is_not_asked_for_this_machine(merged: Up) -> None:
     """Neither by `up` itself nor by the chat that it runs: it would never say that the server is ready."""
     nowhere = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     chat = [sys.executable, "-m", "vicuna_server", "chat", "--prompt", "so it is", "--max-new-tokens", "3"]
-    code, out, err = up.run(*chat, env=nowhere)
+    code, out, err = merged.run(*chat, env=nowhere)
     assert (code, "so it is" in out) == (0, True), err

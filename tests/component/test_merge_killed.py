@@ -95,6 +95,23 @@ def crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def hub_crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
+    """Such a process with a hub that has the pair."""
+    place = tmp_path_factory.mktemp("warm-hub")
+    with pytest.MonkeyPatch.context() as patch, running_hub(patch) as hub:
+        for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
+            hub.repositories[f"me/{name}"] = write_checkpoint(place / "hub" / name, weights, "bin-sharded")
+        _name_sources_on_the_hub(place)
+        with _crashing(place) as made:
+            yield made
+
+
+def _name_sources_on_the_hub(place: Path) -> None:
+    for name in ("base", "delta"):
+        (place / name).write_text(f"hf://me/{name}@main")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     ("mode", "number", "least", "outcomes"),
@@ -158,14 +175,10 @@ def test_nor_is_it_where_digests_are_stated(
     ],
 )
 def test_nor_is_it_with_sources_on_a_hub(
-    memory: Path, monkeypatch: pytest.MonkeyPatch, mode: str, number: int, least: int, outcomes: set[int]
+    hub_crashes: Crashes, memory: Path, mode: str, number: int, least: int, outcomes: set[int]
 ) -> None:
-    with running_hub(monkeypatch) as hub:
-        for name, weights in (("base", model_weights(1)), ("delta", delta_weights(2))):
-            hub.repositories[f"me/{name}"] = write_checkpoint(memory / "hub" / name, weights, "bin-sharded")
-            (memory / name).write_text(f"hf://me/{name}@main")
-        with _crashing(memory) as crashes:
-            _require_sound(crashes, memory, mode, number, least, outcomes)
+    _name_sources_on_the_hub(memory)
+    _require_sound(hub_crashes, memory, mode, number, least, outcomes)
 
 
 def _require_sound(crashes: Crashes, memory: Path, mode: str, number: int, least: int, outcomes: set[int]) -> None:

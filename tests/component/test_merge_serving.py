@@ -23,6 +23,7 @@ from vicuna_server.run.control import Control
 from vicuna_server.run.reporter import Silent
 from vicuna_server.weights.checkpoint import open_checkpoint
 
+pytestmark = pytest.mark.usefixtures("asked_here")
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.X"}
 
 

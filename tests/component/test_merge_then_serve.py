@@ -52,6 +52,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
 }
 Merge = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("asked_here")
 
 
 class Listening(Silent):

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from support.gateway import gateway
-from support.serving import MODEL, running, tiny_engine, write_tiny_model
+from support.serving import MODEL, openai_client, running, tiny_engine, write_tiny_model
 from support.tool_templates import QWEN_STYLE
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 
@@ -60,7 +60,7 @@ async def asked(request: pytest.FixtureRequest, engine: Any) -> AsyncIterator[As
     async with running(engine) as live, gateway() as door:
         door.route(live.url)
         where = door.url if request.param else live.url
-        async with openai.AsyncOpenAI(base_url=f"{where}/v1", api_key="none", max_retries=0) as client:
+        async with openai_client(where) as client:
             if isinstance(engine, ScriptedEngine):
                 yield Asked(client, {}, ["weather", "clock"])
             else:

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from support.serving import MODEL, Running, eventually, running
+from support.serving import MODEL, NO_TLS, Running, eventually, running
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
@@ -79,7 +79,7 @@ async def test_a_streamed_response_with_usage(server: Running) -> None:
 
 
 async def test_the_stream_ends_with_done_and_has_no_usage_unasked(server: Running) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_TLS) as http:
         response = await http.post(
             f"{server.url}/v1/chat/completions", json={"model": MODEL, "messages": HELLO, "stream": True}
         )
@@ -173,7 +173,7 @@ async def test_an_unknown_field_is_counted_by_a_bounded_name(server: Running) ->
     await server.client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=1, extra_body=dict.fromkeys(names, 1)
     )
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_TLS) as client:
         lines = (await client.get(f"{server.url}/metrics")).text.splitlines()
     counted = [line for line in lines if line.startswith("vicuna_unknown_fields_total{")]
     assert 'vicuna_unknown_fields_total{field="brand_new"} 1.0' in counted
@@ -287,7 +287,7 @@ async def test_errors_by_class(server: Running) -> None:
 async def test_every_error_has_openais_shape(
     method: str, path: str, content: bytes, status: int, server: Running
 ) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_TLS) as http:
         response = await http.request(method, server.url + path, content=content)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
@@ -300,13 +300,13 @@ async def test_a_body_without_announced_length_is_bounded_too(server: Running) -
         for _ in range(30):
             yield b"x" * 1000
 
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_TLS) as http:
         response = await http.post(f"{server.url}/v1/chat/completions", content=endless())
     assert response.status_code == 413
 
 
 async def test_request_ids_are_kept_when_harmless(server: Running) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_TLS) as http:
         kept = await http.get(f"{server.url}/livez", headers={"x-request-id": "abc-1"})
         replaced = await http.get(f"{server.url}/livez", headers={"x-request-id": "a b"})
     assert kept.headers["x-request-id"] == "abc-1"
@@ -315,7 +315,7 @@ async def test_request_ids_are_kept_when_harmless(server: Running) -> None:
 
 async def test_metrics_count_requests_and_tokens(server: Running) -> None:
     await server.client.chat.completions.create(model=MODEL, messages=HELLO)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_TLS) as http:
         await http.get(f"{server.url}/some/scanner/path")
         text = (await http.get(f"{server.url}/metrics")).text
     # The smoke test before readiness generated one token more.

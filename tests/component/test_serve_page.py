@@ -2,13 +2,16 @@
 
 import httpx
 
-from support.serving import running
+from support.serving import NO_TLS, running
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
 from vicuna_server.page import PAGE_PATHS, page_answer
 
 
 async def test_the_server_offers_the_page() -> None:
-    async with running(ScriptedEngine(ScriptedSettings())) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with (
+        running(ScriptedEngine(ScriptedSettings())) as server,
+        httpx.AsyncClient(base_url=server.url, verify=NO_TLS) as client,
+    ):
         for path in PAGE_PATHS:
             response = await client.get(path)
             wanted = page_answer("GET", path, {"accept-encoding": "gzip"})

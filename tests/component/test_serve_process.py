@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from support.served_process import START_SECONDS, served, wait_ready
-from support.serving import write_tiny_model
+from support.serving import NO_TLS, write_tiny_model
 
 
 def chat(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,10 @@ def chat(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def test_sigterm_drains(tmp_path: Path) -> None:
     # 40 tokens at 5 a second: the stream outlives the five seconds in which new requests are still served.
     speed = {"VICUNA_SCRIPTED_TOKENS": "40", "VICUNA_SCRIPTED_TOKENS_PER_SECOND": "5"}
-    with served(tmp_path, VICUNA_ENGINE="scripted", **speed) as server, httpx.Client(timeout=60) as client:
+    with (
+        served(tmp_path, VICUNA_ENGINE="scripted", **speed) as server,
+        httpx.Client(timeout=60, verify=NO_TLS) as client,
+    ):
         wait_ready(server)
         body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "stream": True}
         with client.stream("POST", f"{server.url}/v1/chat/completions", json=body) as stream:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,11 @@ import openai
 import pytest
 
 from support.served_process import process, wait_ready
+from support.serving import NO_TLS
 from support.signing import PATH, Pair
 from vicuna_contract.signing import joined
 
+get, post = partial(httpx.get, verify=NO_TLS), partial(httpx.post, verify=NO_TLS)
 PAIR, NEXT = Pair(), Pair()
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "a b"}], "max_tokens": 2}
 # `--upstream` models have neither namespace nor uid.
@@ -68,7 +71,7 @@ ROUTES += [
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_stranger_gets_nothing_but_health_and_metrics(port: int, far: str, route: str) -> None:
     method, path = route.split()
-    answer = httpx.request(method, f"http://{far}:{port}{path}", timeout=60)
+    answer = httpx.request(method, f"http://{far}:{port}{path}", timeout=60, verify=NO_TLS)
     assert answer.status_code == 401
     assert answer.headers["connection"] == "close"
     assert answer.headers["x-request-id"]
@@ -80,7 +83,7 @@ def test_a_stranger_gets_nothing_but_health_and_metrics(port: int, far: str, rou
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_probes_and_prometheus_need_no_signature(port: int, far: str, path: str) -> None:
-    assert httpx.get(f"http://{far}:{port}{path}").status_code == 200
+    assert get(f"http://{far}:{port}{path}").status_code == 200
 
 
 FAKES = [
@@ -98,28 +101,28 @@ FAKES = [
 
 @pytest.mark.parametrize("headers", FAKES)
 def test_no_header_makes_a_stranger_local(port: int, far: str, headers: dict[str, str]) -> None:
-    answer = httpx.post(f"http://{far}:{port}{PATH}", json=ASKED, headers=headers)
+    answer = post(f"http://{far}:{port}{PATH}", json=ASKED, headers=headers)
     assert answer.status_code == 401
 
 
 def test_the_gateways_signature_lets_in_and_for_its_request_alone(port: int, far: str) -> None:
     url = f"http://{far}:{port}"
     good = {"x-vicuna-signature": PAIR.token(aud="/m/")}
-    assert httpx.post(url + PATH, json=ASKED, headers=good, timeout=60).status_code == 200
-    assert httpx.post(f"{url}/v1/completions", json=ASKED, headers=good).status_code == 401
-    assert httpx.get(url + PATH, headers=good).status_code == 401
+    assert post(url + PATH, json=ASKED, headers=good, timeout=60).status_code == 200
+    assert post(f"{url}/v1/completions", json=ASKED, headers=good).status_code == 401
+    assert get(url + PATH, headers=good).status_code == 401
     later = {"x-vicuna-signature": NEXT.token(aud="/m/")}
-    assert httpx.post(url + PATH, json=ASKED, headers=later, timeout=60).status_code == 200, "the next key is known too"
+    assert post(url + PATH, json=ASKED, headers=later, timeout=60).status_code == 200, "the next key is known too"
 
 
 def test_connections_from_inside_the_pod_need_none(port: int) -> None:
     for host in ("127.0.0.1", "127.0.0.9"):
-        assert httpx.post(f"http://{host}:{port}{PATH}", json=ASKED, timeout=60).status_code == 200
-        assert httpx.get(f"http://{host}:{port}/v1/models").status_code == 200
+        assert post(f"http://{host}:{port}{PATH}", json=ASKED, timeout=60).status_code == 200
+        assert get(f"http://{host}:{port}/v1/models").status_code == 200
 
 
 def test_headers_do_not_change_that_a_connection_is_local(port: int) -> None:
-    assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 200
+    assert get(f"http://127.0.0.1:{port}/v1/models", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 200
 
 
 def test_to_ask_its_own_outer_address_is_not_local(port: int, far: str) -> None:
@@ -158,9 +161,9 @@ def test_through_a_gateway_with_the_key_and_not_through_one_without(port: int, f
         signing = stack.enter_context(process(*flags, "--signing-key", str(tmp_path / "key")))
         bare = stack.enter_context(process(*flags))
         for body in (ASKED, {**ASKED, "stream": True}):
-            through = httpx.post(f"{signing.url}{PATH}", json=body, timeout=60, headers={"x-vicuna-signature": "x"})
+            through = post(f"{signing.url}{PATH}", json=body, timeout=60, headers={"x-vicuna-signature": "x"})
             assert through.status_code == 200
-            refused = httpx.post(f"{bare.url}{PATH}", json=body, timeout=60)
+            refused = post(f"{bare.url}{PATH}", json=body, timeout=60)
             assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_refused")
         bare.process.send_signal(signal.SIGKILL)
         assert bare.process.stderr is not None

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from support.serving import MODEL, Running, eventually, running
+from support.serving import MODEL, NO_TLS, Running, eventually, running
 from vicuna_server.asgi.access_log import ACCESS_LOG
 from vicuna_server.engine import Generation, GenerationRequest
 from vicuna_server.engine.scripted import ScriptedEngine, ScriptedSettings
@@ -114,7 +114,7 @@ async def test_a_completion_that_takes_too_long_ends_with_length() -> None:
 
 async def test_a_silent_stream_gets_comments() -> None:
     slow = ScriptedSettings(tokens=1, tokens_per_second=2)
-    async with running(ScriptedEngine(slow), keepalive_seconds=0.05) as live, httpx.AsyncClient() as http:
+    async with running(ScriptedEngine(slow), keepalive_seconds=0.05) as live, httpx.AsyncClient(verify=NO_TLS) as http:
         response = await http.post(
             f"{live.url}/v1/chat/completions", json={"model": MODEL, "messages": HELLO, "stream": True}
         )
@@ -148,7 +148,7 @@ async def test_a_failure_in_mid_stream_reaches_the_client_as_an_error() -> None:
 
 async def test_before_the_model_is_loaded() -> None:
     loading = ScriptedEngine(ScriptedSettings(load_seconds=3600))
-    async with running(loading, wait=False) as live, httpx.AsyncClient() as http:
+    async with running(loading, wait=False) as live, httpx.AsyncClient(verify=NO_TLS) as http:
         assert (await http.get(f"{live.url}/livez")).status_code == 200
         assert (await http.get(f"{live.url}/readyz")).status_code == 503
         with pytest.raises(openai.InternalServerError) as caught:

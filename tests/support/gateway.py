@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from aiohttp import web
 
+from support.serving import NO_TLS
 from vicuna_server.asgi.draining import Drain
 from vicuna_server.asgi.listening import bind
 from vicuna_server.gateway.ability_queries import AbilityQueries
@@ -83,7 +84,7 @@ async def gateway(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=30, verify=NO_TLS) as client:
                 yield Gateway(url, catalogue, upstream, authentication, port.limits, client, abilities)
         finally:
             server.should_exit = True

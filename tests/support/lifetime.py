@@ -114,7 +114,7 @@ class Lifetime(Cluster):
         """Make one pass; False when an API error ended it, or a crash, after which a new operator starts."""
         faults = self.kube.faults_left
         try:
-            self._runner.run(self.operator.reconcile((NAMESPACE, self.name)))
+            self._runner.get_loop().run_until_complete(self.operator.reconcile((NAMESPACE, self.name)))
         except KubeError:
             return False
         except Crashed:

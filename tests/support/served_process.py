@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from support.serving import NO_TLS
+
 __all__ = ["START_SECONDS", "Served", "process", "served", "wait_ready"]
 
 START_SECONDS = 60
@@ -50,6 +52,6 @@ def served(folder: Path, *words: str, **env: str) -> Iterator[Served]:
 
 def wait_ready(server: Served) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while httpx.get(f"{server.url}/readyz").status_code != 200:
+    while httpx.get(f"{server.url}/readyz", verify=NO_TLS).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)

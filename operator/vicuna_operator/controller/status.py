@@ -7,6 +7,8 @@ from vicuna_operator.planning.lenient import OBJECT
 
 __all__ = ["status_patch", "without_nulls"]
 
+_PLAIN = (str, int, float)
+
 
 def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the merge-patch (RFC 7396) that makes `old` into `new`; None when they say the same.
@@ -23,6 +25,8 @@ def without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _strip(value: Any) -> Any:
+    if isinstance(value, _PLAIN):  # most are, and that they are no Mapping is found much later
+        return value
     if isinstance(value, OBJECT):
         return {str(key): _strip(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

@@ -207,6 +207,8 @@ def test_an_unknown_host_is_an_error_in_one_sentence() -> None:
         ("vicuna_server.api.cli", ("torch", "transformers", "fastapi")),
         ("vicuna_server.engine.scripted", ("torch", "transformers")),
         ("vicuna_server.chat.cli", ("torch", "transformers", "fastapi")),
+        ("vicuna_server.engine.grammar.process", ("torch", "transformers", "asyncio", "ssl")),
+        ("vicuna_server.engine.template_process", ("torch", "transformers", "asyncio", "ssl")),
     ],
 )
 def test_imports_stay_light(module: str, absent: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
-__all__ = ["CPU_SECONDS", "DATA_BYTES", "is_served"]
+__all__ = ["CPU_SECONDS", "DATA_BYTES", "is_served", "reply"]
 
 # with the merge's own memory this stays within a Job's 1 GiB; torch and transformers take 270 MB of it
 DATA_BYTES = 640 * 2**20
@@ -32,14 +32,19 @@ _DROPPED_PARTS = ("attn_implementation", "experts_implementation", "kernel")
 
 
 def main() -> None:
-    """Answer one question."""
+    """Answer one question, within bounds."""
     resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    question = json.load(sys.stdin)
+    sys.stdout.write(reply(sys.stdin.read()))
+
+
+def reply(question: str) -> str:
+    """Answer one question in this process, without bounds: both are JSON, as above."""
+    asked = json.loads(question)
     with redirect_stdout(sys.stderr):
-        answer = _answer(question["config"], question["tensors"])
-    json.dump(answer, sys.stdout)
+        answer = _answer(asked["config"], asked["tensors"])
+    return json.dumps(answer)
 
 
 def _answer(config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> dict[str, Any]:
