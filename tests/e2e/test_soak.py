@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,18 @@ import pytest
 
 from support.checkpoints import delta_weights, model_weights, write_checkpoint
 
-from .cluster import SERVER_IMAGE, Namespace, make_namespace, meanwhile, model, provide, run, scripted, until
+from .cluster import (
+    SERVER_IMAGE,
+    Namespace,
+    in_toolbox,
+    make_namespace,
+    meanwhile,
+    model,
+    provide,
+    run,
+    scripted,
+    until,
+)
 
 pytestmark = pytest.mark.full
 
@@ -104,14 +114,8 @@ def busy(operator: Namespace, tmp_path: Path) -> Iterator[Namespace]:
 def clients(namespace: Namespace, name: str, result: dict[str, Any], count: int = CLIENTS) -> Iterator[None]:
     """Let clients stream from inside the cluster, past any gateway; afterwards `result` has what they saw."""
     namespace.kubectl("exec", "toolbox", "--", "rm", "-f", "/tmp/stop")
-    words = ["kubectl", "--namespace", namespace.name, "exec", "--stdin", "toolbox", "--"]
-    words += ["python3", "-", f"http://{name}.{namespace.name}.svc:8000", name, str(count), "/tmp/stop"]
-    script = (Path(__file__).parent / "clients.py").read_text()
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        process.stdin.write(script)
-        process.stdin.close()
-        process.stdin = None
+    url = f"http://{name}.{namespace.name}.svc:8000"
+    with in_toolbox(namespace, "clients.py", url, name, count, "/tmp/stop") as process:
         try:
             yield
         finally:

@@ -1,6 +1,10 @@
-"""Pods of two containers: our front, and a stand-in for vLLM that drains, hangs and dies as vLLM was seen to."""
+"""Pods of two containers: our front, and a stand-in for vLLM that drains, hangs and dies as vLLM was seen to.
+
+With `VLLM_IMAGE`, an image of vLLM for CPUs (`make e2e-vllm-image`), the same tests run on it too.
+"""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,21 +20,60 @@ from .test_rollouts import vicuna
 from .test_soak import clients
 
 NAME = "engine"
-TOKENS_PER_SECOND = 15
 VLLM_DRAINS = 10
 """Seconds that vLLM, told to end, lets running streams go on: `--shutdown-timeout` as the operator states it."""
-FAKE = [
-    {"name": "FAKE_VLLM_TOKENS", "value": "30"},
-    {"name": "FAKE_VLLM_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
-    {"name": "FAKE_VLLM_LOAD_SECONDS", "value": "3"},
-]
+VLLM_IMAGE = os.environ.get("VLLM_IMAGE", "")
+STAND_IN, VLLM = "stand-in", "vllm"
+TOKENS_PER_SECOND = 15
+SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a pod's second container runs.
+
+    Attributes:
+        kind: STAND_IN or VLLM.
+        serving: fields of `spec.serving`.
+        slow: variables with which it takes a minute to load; the real one does in any case.
+        seconds: in which a pod of it is ready.
+        long: tokens of an answer that takes half a minute.
+    """
+
+    kind: str
+    serving: dict[str, Any]
+    slow: list[dict[str, str]]
+    seconds: float
+    long: int
+
+
+def variables(**values: object) -> list[dict[str, str]]:
+    """Return `serving.env`."""
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
+
+
+_PACE = {"FAKE_VLLM_TOKENS": 30, "FAKE_VLLM_TOKENS_PER_SECOND": TOKENS_PER_SECOND}
+_FAKE = variables(**_PACE, FAKE_VLLM_LOAD_SECONDS=3)
+_REAL = variables(VLLM_CPU_OMP_THREADS_BIND="0-1", VLLM_CPU_KVCACHE_SPACE=1)
+ENGINES = {
+    STAND_IN: Engine(
+        STAND_IN,
+        {"env": _FAKE, "resources": SMALL},
+        variables(**_PACE, FAKE_VLLM_LOAD_SECONDS=60),
+        seconds=90,
+        long=30 * TOKENS_PER_SECOND,
+    ),
+    VLLM: Engine(
+        VLLM,
+        {"env": _REAL, "engineImage": VLLM_IMAGE, "dtype": "float32", "engineArgs": ["--enforce-eager"]},
+        _REAL,
+        seconds=300,
+        long=1200,
+    ),
+}
 # Longer than the 60 s after which an engine counts as hung: else a stream's own limit ends it first.
 BUILTIN: dict[str, Any] = scripted(device="cpu", numGpus=1, maxStreamSeconds=180)
-BUILTIN["env"] += [
-    {"name": "VICUNA_SCRIPTED_TOKENS", "value": "30"},
-    {"name": "VICUNA_SCRIPTED_TOKENS_PER_SECOND", "value": str(TOKENS_PER_SECOND)},
-]
-SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+BUILTIN["env"] += variables(VICUNA_SCRIPTED_TOKENS=30, VICUNA_SCRIPTED_TOKENS_PER_SECOND=TOKENS_PER_SECOND)
 # To the process that makes the tokens: it is a child of the container's first, which is deaf to SIGKILL from inside.
 SIGNAL = """
 import os, pathlib, sys
@@ -44,29 +87,33 @@ KILL, STOP = 9, 19
 class Move:
     """A model that moved from the built-in engine to vLLM while clients streamed from it."""
 
+    engine: Engine
     jobs: int
     before: dict[str, Any]
     after: dict[str, Any]
     load: dict[str, Any] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module")
-def moved(team: Namespace) -> Iterator[Move]:
+@pytest.fixture(scope="module", params=[STAND_IN, pytest.param(VLLM, marks=pytest.mark.full)])
+def moved(team: Namespace, request: pytest.FixtureRequest) -> Iterator[Move]:
+    engine = ENGINES[request.param]
+    if engine.kind == VLLM and not VLLM_IMAGE:
+        pytest.skip("VLLM_IMAGE does not name an image of vLLM for CPUs; `make e2e-vllm-image` makes one")
     team.apply(model(NAME, "weights", serving=BUILTIN))
     team.wait_ready(NAME)
     before, load = team.status(NAME)["active"], dict[str, Any]()
     with clients(team, NAME, load, 4):
-        rolled(team, engine="vllm", device=None, env=FAKE, resources=SMALL)
+        rolled(team, engine, engine="vllm", device=None, **engine.serving)
     jobs = len(team.find("jobs", f"vicuna.dev/model={NAME}"))
-    yield Move(jobs, before, team.status(NAME)["active"], load)
+    yield Move(engine, jobs, before, team.status(NAME)["active"], load)
     team.kubectl("delete", "vicunamodel", NAME, "--ignore-not-found", "--timeout=120s", timeout=150)
 
 
-def rolled(team: Namespace, **serving: Any) -> None:
+def rolled(team: Namespace, to: Engine, **serving: Any) -> None:
     """Edit the model, and wait until nothing but the new revision runs."""
     old = team.status(NAME)["active"]["revision"]
     team.patch_spec(NAME, serving=serving)
-    until("the new revision serves", lambda: team.status(NAME)["active"]["revision"] != old, 90)
+    until("the new revision serves", lambda: team.status(NAME)["active"]["revision"] != old, to.seconds)
     until("the old pod has ended", lambda: ended(team.find("pods", f"vicuna.dev/revision={old}")), 90)
     team.wait_ready(NAME)
 
@@ -79,6 +126,12 @@ def ended(pods: list[dict[str, Any]]) -> bool:
 def the_pod(team: Namespace) -> dict[str, Any]:
     (pod,) = [pod for pod in team.pods(NAME) if "deletionTimestamp" not in pod["metadata"]]
     return pod
+
+
+def state(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a pod's engine; empty before there is one."""
+    found = [item["state"] for item in pod["status"].get("containerStatuses", []) if item["name"] == "engine"]
+    return next(iter(found), {})
 
 
 def restarts(pod: dict[str, Any]) -> dict[str, int]:
@@ -143,11 +196,11 @@ def test_a_crash_is_told_though_it_exits_with_0_and_the_front_stays(moved: Move,
         signal_core(team, pod, KILL)
         until("the front is not ready", lambda: ready(url) == 503, 15)
         condition = team.wait_reason(NAME, "EngineCrashed", 30)
-        until("it is ready again", lambda: ready(url) == 200, 60)
+        until("it is ready again", lambda: ready(url) == 200, moved.engine.seconds)
     assert "EngineCore died" in condition["message"]
     failure = team.status(NAME)["lastFailure"]
     assert (failure["reason"], failure["exitCode"]) == ("EngineCrashed", 0)
-    assert failure["log"].splitlines()[-1].endswith("EngineCore died unexpectedly.")
+    assert "EngineCore died unexpectedly." in failure["log"]
     team.wait_ready(NAME, 30)
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
@@ -183,7 +236,7 @@ def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
         assert "engine hangs" in json.loads(last)["error"]["message"]
         assert done == "[DONE]"
         until("its container is restarted", lambda: restarts(the_pod(team))["engine"] == before["engine"] + 1, 90)
-        until("it is ready again", lambda: ready(url) == 200, 60)
+        until("it is ready again", lambda: ready(url) == 200, moved.engine.seconds)
     team.wait_ready(NAME, 30)  # for the kubelet and the Service too, which the next test asks
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
@@ -193,16 +246,48 @@ def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
 def test_a_rollout_under_load_cuts_no_stream(moved: Move, team: Namespace) -> None:
     load: dict[str, Any] = {}
     with clients(team, NAME, load, 4):
-        rolled(team, maxConcurrency=7)
+        rolled(team, moved.engine, maxConcurrency=7)
     assert load["failures"] == []
     assert set(load["revisions"]) == {moved.after["revision"], team.status(NAME)["active"]["revision"]}
+
+
+@pytest.mark.full
+def test_told_to_end_before_it_has_loaded_it_ends_at_once(moved: Move, team: Namespace) -> None:
+    """It imports for half a minute, during which it handles no signal."""
+    edited = {"maxConcurrency": 5, "env": moved.engine.slow}
+    stated = (team.get("vicunamodel", NAME) or {})["spec"]["serving"]
+    revision, old = team.status(NAME)["active"]["revision"], the_pod(team)["metadata"]["name"]
+    team.patch_spec(NAME, serving=edited)
+
+    def loading() -> list[str]:
+        pods = [pod for pod in team.pods(NAME) if pod["metadata"]["name"] != old and "running" in state(pod)]
+        return [pod["metadata"]["name"] for pod in pods]
+
+    (new,) = until("a pod loads", loading, 60)
+    team.patch_spec(NAME, serving={name: stated.get(name) for name in edited})
+
+    def told_to_end() -> bool:
+        pod = team.get("pod", new)
+        return pod is None or "deletionTimestamp" in pod["metadata"]
+
+    until("it is told to end", told_to_end, 30)
+    began = time.monotonic()
+
+    def is_gone() -> bool:
+        pod = team.get("pod", new)
+        return pod is None or ended([pod])
+
+    until("its containers have ended", is_gone, 30)
+    print(f"{moved.engine.kind}: its containers ended {time.monotonic() - began:.1f} s after it was told to")
+    team.wait_ready(NAME)
+    assert team.status(NAME)["active"]["revision"] == revision
 
 
 def test_a_deletion_waits_for_a_stream_that_is_longer_than_vllm_would(moved: Move, team: Namespace) -> None:
     """Told to end, vLLM cuts what runs after 10 s, and answers 500 to what comes: its preStop hook must prevent it."""
     pod = the_pod(team)
     assert value_of(pod, "--shutdown-timeout") == str(VLLM_DRAINS)
-    length = 30 * TOKENS_PER_SECOND
+    length = moved.engine.long
     with team.forward(f"pod/{pod['metadata']['name']}", 8000) as url:
         body = chat(stream=True, min_tokens=length, max_tokens=length)
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=90) as answer:
