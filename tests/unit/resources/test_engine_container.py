@@ -15,6 +15,7 @@ from support.engine_pod import VLLM_IMAGE, engine_pod, prestop_hook
 from support.unsharing import unshared
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model, parse_model
+from vicuna_operator.planning.engine_end import engine_cause
 from vicuna_operator.resources import engine_parent
 from vicuna_operator.resources.deployment import revision_deployment
 
@@ -137,6 +138,27 @@ def test_why_vllm_ended_is_told_though_the_last_lines_do_not(tmp_path: Path) -> 
         "Exception: WorkerProc initialization failed due to an exception in a background process.",
         "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.1 GiB", "OutOfMemory"),
+        ("ValueError: Free memory on device cuda:0 (3/79 GiB) on startup is less than desired GPU memory utilization "
+         "(0.92, 72 GiB).", "OutOfMemory"),
+        ("ValueError: No available memory for the cache blocks.", "KvCacheTooSmall"),
+        ("RuntimeError: Failed to infer device type", "DeviceUnavailable"),
+    ],
+)  # fmt: skip
+def test_a_cause_in_another_process_is_recognized(line: str, reason: str, tmp_path: Path) -> None:
+    core = "(EngineCore pid=24) ERROR 12-02 02:26:35 [core.py:1510] "
+    frames = "".join(f'{core}  File "x.py", line {number}, in f\n{core}    raise e\n' for number in range(60))
+    ends = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+    (tmp_path / "log").write_text(f"{frames}{core}{line}\n{frames}{ends}")
+    _, _, message = run_engine(tmp_path, f"cat {tmp_path}/log; exit 1")
+    cause = engine_cause(message)
+    assert cause is not None
+    assert (cause.reason, cause.line) == (reason, line)
 
 
 def test_a_message_fits_whatever_was_printed(tmp_path: Path) -> None:
