@@ -8,6 +8,7 @@ far above, and the last ones say "See root cause above".
 from __future__ import annotations  # the Python of the image may be an older one
 
 import collections
+import os
 import re
 import signal
 import subprocess
@@ -54,14 +55,19 @@ class Told:
 def main(words: list[str], file: str = MESSAGE_FILE) -> int:
     """Return the program's exit code; 128 and the number of a signal that ended it."""
     stops: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
     told = Told()
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
 
     def stop(number: int, _: FrameType | None) -> None:
         stops.append(number)
-        child.send_signal(number)
+        for each in children:
+            each.send_signal(number)
 
     signal.signal(signal.SIGTERM, stop)
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
+    children.append(child)
+    if stops:
+        child.terminate()
     reader = threading.Thread(target=told.read, args=[child.stdout], daemon=True)
     reader.start()
     code = child.wait()
@@ -76,4 +82,6 @@ def main(words: list[str], file: str = MESSAGE_FILE) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # without waiting for the reader, which may wait for what vLLM has left behind

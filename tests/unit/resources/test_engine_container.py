@@ -90,20 +90,21 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        ("sleep 60", 143),  # as a program that is still being imported
-        ("trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.05; done", 0),
-        ("exit 7", 7),
-        ("kill -9 $$", 137),
+        (': > "$BEGUN"; sleep 60', 143),  # as a program that is still being imported
+        ("trap 'sleep 0.2; exit 0' TERM; : > \"$BEGUN\"; while :; do sleep 0.05; done", 0),
+        (': > "$BEGUN"; exit 7', 7),
+        (': > "$BEGUN"; kill -9 $$', 137),
     ],
 )
 @pytest.mark.parametrize("first", [False, True], ids=["anywhere", "PID 1"])
 def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, first: bool, tmp_path: Path) -> None:
     place = unshared("--pid", "--fork", "--kill-child") if first else []
     begun, program = tmp_path / "begun", tmp_path / "vllm"
-    program.write_text(f"#!/bin/sh\n: > {begun}\n{script}\n")
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     _, engine = containers()
-    process = subprocess.Popen([*place, *engine["command"][:-1], str(program), *engine["args"]])
+    words = [*place, *engine["command"][:-1], str(program), *engine["args"]]
+    process = subprocess.Popen(words, env={**os.environ, "BEGUN": str(begun)})
     until(begun.exists)
     if code in (0, 143):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
