@@ -1,4 +1,4 @@
-"""Runs vLLM as a child, and writes why it ended into the termination message of its container, if nobody told it to.
+"""Runs vLLM as a child, and writes why it ended into the termination message of its container.
 
 This text runs in vLLM's image, as `python3 -c`. A kubelet would take the log's last 2 KiB, and none after exit code 0,
 with which vLLM ends when its engine has died. The process that fails is another than the one that ends: its lines are
@@ -47,9 +47,9 @@ class Told:
         if ERROR.search(bare) and not bare[:1].isspace() and bare not in self.first and bare not in self.later:
             (self.first if len(self.first) < FIRST else self.later).append(bare)
 
-    def message(self) -> bytes:
-        """Return what is kept; where no line is about an error, the last ones."""
-        return b"\n".join([*self.first, *self.later] or self.tail)
+    def message(self, asked: bool) -> bytes:
+        """Return the lines about errors; where there are none, the last ones of a program that nobody asked to end."""
+        return b"\n".join([*self.first, *self.later] or ([] if asked else self.tail))
 
 
 def main(words: list[str], file: str = MESSAGE_FILE) -> int:
@@ -72,12 +72,11 @@ def main(words: list[str], file: str = MESSAGE_FILE) -> int:
     reader.start()
     code = child.wait()
     reader.join(2)  # what vLLM has started may outlive it, and keep the pipe open
-    if not stops:
-        try:
-            with open(file, "wb") as message:
-                message.write(told.message())
-        except OSError as error:
-            print(f"{file} cannot be written: {error}", file=sys.stderr)
+    try:
+        with open(file, "wb") as message:
+            message.write(told.message(asked=bool(stops)))  # vLLM may have asked its process group itself
+    except OSError as error:
+        print(f"{file} cannot be written: {error}", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 

@@ -180,8 +180,13 @@ def test_an_end_after_which_something_holds_the_pipe_is_an_end(tmp_path: Path) -
 
 
 def test_one_that_is_told_to_end_leaves_no_message(tmp_path: Path) -> None:
-    script = f"trap 'echo ValueError: told; exit 0' TERM; : > {tmp_path}/begun; while :; do sleep 0.05; done"
-    assert run_engine(tmp_path, script, stop=True) == (0, "ValueError: told\n", "")
+    script = f"trap 'echo so it is; exit 0' TERM; : > {tmp_path}/begun; while :; do sleep 0.05; done"
+    assert run_engine(tmp_path, script, stop=True) == (0, "so it is\n", "")
+
+
+def test_one_that_tells_its_process_group_to_end_after_an_error_leaves_it(tmp_path: Path) -> None:
+    script = f"echo ValueError: so it is; : > {tmp_path}/begun; exec sleep 60"
+    assert run_engine(tmp_path, script, stop=True)[::2] == (143, "ValueError: so it is")
 
 
 def test_without_python_it_runs_all_the_same(tmp_path: Path) -> None:
