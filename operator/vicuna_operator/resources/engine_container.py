@@ -6,7 +6,6 @@ alone. The kubelet tells both to end at once; the engine goes on until the front
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vicuna_contract import names as c
@@ -27,17 +26,14 @@ _FRONT_RESOURCES: Mapping[str, Any] = {
 }
 """Of the front: `serving.resources` and the GPUs are the engine's."""
 
-_PARENT = Path(__file__).with_name("engine_parent.py").read_text(encoding="utf-8")
-
 _AS_A_CHILD = (
-    'command -v python3 > /dev/null && set -- python3 -c "$0" "$@"; '
-    'trap \'kill -TERM "$!"\' TERM; "$@" & '
+    'trap \'kill -TERM "$!"\' TERM; "$0" "$@" & '
     'while kill -0 "$!" 2> /dev/null; do wait "$!"; code=$?; done; exit "$code"'
 )
-"""Runs vLLM below `engine_parent` as a child, passes SIGTERM on, and ends as it does.
+"""Runs vLLM as a child, passes SIGTERM on, and ends as it does.
 
 vLLM handles SIGTERM only once it is imported, for which it takes half a minute. As the first process of its container
-it would get none before, and keep its GPUs for the whole grace period. Nor would Python, which starts for a moment.
+it would get none before, and keep its GPUs for the whole grace period.
 """
 
 _RUN_MOUNT: Mapping[str, Any] = {"name": "run", "mountPath": c.DRAINED_FILE.rpartition("/")[0]}
@@ -91,7 +87,7 @@ def add_engine(pod: dict[str, Any], model: Model, artifact_id: str, image: str) 
             "name": c.ENGINE_CONTAINER,
             "image": image,
             "imagePullPolicy": front["imagePullPolicy"],
-            "command": ["sh", "-c", _AS_A_CHILD, _PARENT, "vllm"],
+            "command": ["sh", "-c", _AS_A_CHILD, "vllm"],
             "args": arguments.to_argv(),
             "env": environment(variables, serving.env),
             "livenessProbe": dict(_HANG_PROBE),

@@ -1,7 +1,6 @@
 """A pod with vLLM: what belongs to the front, what to the engine, and in which order they end."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -15,8 +14,6 @@ from support.engine_pod import VLLM_IMAGE, engine_pod, prestop_hook
 from support.unsharing import unshared
 from vicuna_contract.serve_arguments import ServeArguments
 from vicuna_operator.api.model import Model, parse_model
-from vicuna_operator.planning.engine_end import engine_cause
-from vicuna_operator.resources import engine_parent
 from vicuna_operator.resources.deployment import revision_deployment
 
 
@@ -65,142 +62,28 @@ def test_the_front_reads_its_command_line_and_computes_nothing() -> None:
     assert engine["args"][:2] == ["serve", read.model]
 
 
-WORKER_FAILED = """\
-(APIServer pid=7) INFO 12-02 02:26:22 [compilation.py:317] Enabled custom fusions: norm_quant, act_quant
-(VllmWorker-0 pid=34) WARNING 12-02 02:26:33 [cpu.py:644] Failed to import from vllm._C: \
-ImportError('libnuma.so.1: cannot open shared object file')
-(VllmWorker-0 pid=34) ERROR 12-02 02:26:34 [multiproc_executor.py:953] WorkerProc failed to start.
-(VllmWorker-0 pid=34) ERROR 12-02 02:26:34 [multiproc_executor.py:953] Traceback (most recent call last):
-(VllmWorker-0 pid=34) ERROR 12-02 02:26:34 [multiproc_executor.py:953]   File "/venv/vllm/v1/worker/cpu_worker.py"
-(VllmWorker-0 pid=34) ERROR 12-02 02:26:34 [multiproc_executor.py:953]     raise AttributeError('x')
-(VllmWorker-0 pid=34) ERROR 12-02 02:26:34 [multiproc_executor.py:953] AttributeError: '_OpNamespace' '_C' object \
-has no attribute 'init_cpu_memory_env'
-(EngineCore pid=24) ERROR 12-02 02:26:35 [core.py:1510] EngineCore failed to start.
-(EngineCore pid=24) ERROR 12-02 02:26:35 [core.py:1510] Exception: WorkerProc initialization failed due to an \
-exception in a background process.
-Process EngineCore:
-Traceback (most recent call last):
-Exception: WorkerProc initialization failed due to an exception in a background process.
-  File "/venv/vllm/v1/engine/utils.py", line 1431, in wait_for_engine_startup
-    raise RuntimeError(
-RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
-"""
-
-
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (': > "$BEGUN"; sleep 60', 143),  # as a program that is still being imported
-        ("trap 'sleep 0.2; exit 0' TERM; : > \"$BEGUN\"; while :; do sleep 0.05; done", 0),
-        (': > "$BEGUN"; exit 7', 7),
-        (': > "$BEGUN"; kill -9 $$', 137),
+        ("sleep 60", 143),  # as a program that is still being imported
+        ("trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.05; done", 0),
+        ("exit 7", 7),
+        ("kill -9 $$", 137),
     ],
 )
 @pytest.mark.parametrize("first", [False, True], ids=["anywhere", "PID 1"])
 def test_the_engine_ends_as_vllm_does_and_is_told_to(script: str, code: int, first: bool, tmp_path: Path) -> None:
     place = unshared("--pid", "--fork", "--kill-child") if first else []
     begun, program = tmp_path / "begun", tmp_path / "vllm"
-    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.write_text(f"#!/bin/sh\n: > {begun}\n{script}\n")
     program.chmod(0o755)
     _, engine = containers()
-    words = [*place, *engine["command"][:-1], str(program), *engine["args"]]
-    process = subprocess.Popen(words, env={**os.environ, "BEGUN": str(begun)})
+    process = subprocess.Popen([*place, *engine["command"][:-1], str(program), *engine["args"]])
     until(begun.exists)
     if code in (0, 143):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         os.kill(int(children.read_text()) if first else process.pid, signal.SIGTERM)
     assert process.wait(30) == code
-
-
-def run_engine(folder: Path, script: str, stop: bool = False) -> tuple[int, str, str]:
-    """Run a program in vLLM's place; return exit code, what was printed and the termination message."""
-    program, begun = folder / "vllm", folder / "begun"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    *shell, parent, _ = containers()[1]["command"]
-    parent = parent.replace(engine_parent.MESSAGE_FILE, str(folder / "message"))
-    process = subprocess.Popen([*shell, parent, str(program)], stdout=subprocess.PIPE, text=True)
-    if stop:
-        until(begun.exists)
-        process.terminate()
-    said, _ = process.communicate(timeout=30)
-    message = folder / "message"
-    return process.returncode, said, message.read_text() if message.exists() else ""
-
-
-def test_why_vllm_ended_is_told_though_the_last_lines_do_not(tmp_path: Path) -> None:
-    """As vLLM 0.32 printed it in a container without libnuma: the cause is in a worker's traceback, 100 lines above."""
-    (tmp_path / "log").write_text(WORKER_FAILED)
-    code, said, message = run_engine(tmp_path, f"cat {tmp_path}/log >&2; exit 1")
-    assert (code, said) == (1, WORKER_FAILED)
-    assert message.splitlines() == [
-        "Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file')",
-        "AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory_env'",
-        "Exception: WorkerProc initialization failed due to an exception in a background process.",
-        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.1 GiB", "OutOfMemory"),
-        ("ValueError: Free memory on device cuda:0 (3/79 GiB) on startup is less than desired GPU memory utilization "
-         "(0.92, 72 GiB).", "OutOfMemory"),
-        ("ValueError: No available memory for the cache blocks.", "KvCacheTooSmall"),
-        ("RuntimeError: Failed to infer device type", "DeviceUnavailable"),
-    ],
-)  # fmt: skip
-def test_a_cause_in_another_process_is_recognized(line: str, reason: str, tmp_path: Path) -> None:
-    core = "(EngineCore pid=24) ERROR 12-02 02:26:35 [core.py:1510] "
-    frames = "".join(f'{core}  File "x.py", line {number}, in f\n{core}    raise e\n' for number in range(60))
-    ends = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
-    (tmp_path / "log").write_text(f"{frames}{core}{line}\n{frames}{ends}")
-    _, _, message = run_engine(tmp_path, f"cat {tmp_path}/log; exit 1")
-    cause = engine_cause(message)
-    assert cause is not None
-    assert (cause.reason, cause.line) == (reason, line)
-
-
-def test_a_message_fits_whatever_was_printed(tmp_path: Path) -> None:
-    lines = [f"{'x' * 3000} ValueError: {number}" for number in range(50)]
-    lines += [f"ValueError: {number} {'x' * 3000}" for number in range(50)]
-    (tmp_path / "log").write_text("\n".join(lines))
-    code, _, message = run_engine(tmp_path, f"cat {tmp_path}/log; head -c 300000 /dev/zero; exit 3")
-    assert code == 3
-    assert len(message.encode()) <= 4096
-    assert [line.split()[1] for line in message.splitlines()[-4:]] == ["46", "47", "48", "49"]
-
-
-def test_an_end_after_which_something_holds_the_pipe_is_an_end(tmp_path: Path) -> None:
-    """As vLLM's own processes do. It exits with 0 after a crash, of which a kubelet would keep no log."""
-    code, _, message = run_engine(tmp_path, f"sleep 60 & echo $! > {tmp_path}/left; echo so it is; exit 0")
-    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
-    assert (code, message) == (0, "so it is")
-
-
-def test_one_that_is_told_to_end_leaves_no_message(tmp_path: Path) -> None:
-    script = f"trap 'echo so it is; exit 0' TERM; : > {tmp_path}/begun; while :; do sleep 0.05; done"
-    assert run_engine(tmp_path, script, stop=True) == (0, "so it is\n", "")
-
-
-def test_one_that_tells_its_process_group_to_end_after_an_error_leaves_it(tmp_path: Path) -> None:
-    script = f"echo ValueError: so it is; : > {tmp_path}/begun; exec sleep 60"
-    assert run_engine(tmp_path, script, stop=True)[::2] == (143, "ValueError: so it is")
-
-
-def test_without_python_it_runs_all_the_same(tmp_path: Path) -> None:
-    for name in ("sh", "sleep"):
-        (tmp_path / name).symlink_to(shutil.which(name) or "")
-    program = tmp_path / "vllm"
-    program.write_text("#!/bin/sh\nexit 7\n")
-    program.chmod(0o755)
-    done = subprocess.run([*containers()[1]["command"][:-1], str(program)], env={"PATH": str(tmp_path)}, check=False)
-    assert done.returncode == 7
-
-
-def test_a_kubelet_finds_nothing_to_fill_in() -> None:
-    assert not [word for word in containers()[1]["command"] if "$(" in word]
 
 
 def until(seen: Callable[[], bool]) -> None:

@@ -75,7 +75,7 @@ def made_of(model: Model) -> dict[str, Any]:
         "names": [f"{child['kind']} {child['metadata']['name']}" for child in children],
         "merge": arguments(merge),
         "serve": arguments(serve),
-        **({"engine": vllm_words(serve)} if engine else {}),
+        **({"engine": arguments(serve, 1)} if engine else {}),
         "prune": arguments(prune),
         "snapshot": serve["metadata"]["annotations"][c.ANNOTATION_SPEC_SNAPSHOT],
     }
@@ -84,12 +84,6 @@ def made_of(model: Model) -> dict[str, Any]:
 def arguments(child: dict[str, Any], index: int = 0) -> list[str]:
     container = child["spec"]["template"]["spec"]["containers"][index]
     return [*container["command"], *container["args"]]
-
-
-def vllm_words(child: dict[str, Any]) -> list[str]:
-    """Return vLLM's words alone: what runs them is no part of them."""
-    words = arguments(child, 1)
-    return words[words.index("vllm") :]
 
 
 def cases(file: Path) -> list[dict[str, Any]]:
