@@ -37,6 +37,7 @@ class Engine:
         serving: fields of `spec.serving`.
         slow: variables with which it takes a minute to load; the real one does in any case.
         seconds: in which a pod of it is ready.
+        restart: seconds in which it is ready again.
         long: tokens of an answer that takes half a minute.
         crash: what it says when the process that computes has been killed.
     """
@@ -45,6 +46,7 @@ class Engine:
     serving: dict[str, Any]
     slow: list[dict[str, str]]
     seconds: float
+    restart: float
     long: int
     crash: str
 
@@ -63,6 +65,7 @@ ENGINES = {
         {"env": _FAKE, "resources": SMALL},
         variables(**_PACE, FAKE_VLLM_LOAD_SECONDS=60),
         seconds=90,
+        restart=60,
         long=30 * TOKENS_PER_SECOND,
         crash="EngineCore died unexpectedly",
     ),
@@ -71,6 +74,7 @@ ENGINES = {
         {"env": _REAL, "engineImage": VLLM_IMAGE, "dtype": "float32", "engineArgs": ["--enforce-eager"]},
         _REAL,
         seconds=300,
+        restart=300,
         long=1200,
         crash="EngineDeadError",
     ),
@@ -200,11 +204,13 @@ def test_a_crash_is_told_though_it_exits_with_0_and_the_front_stays(moved: Move,
         signal_core(team, pod, KILL)
         until("the front is not ready", lambda: ready(url) == 503, 15)
         condition = team.wait_reason(NAME, "EngineCrashed", 30)
-        until("it is ready again", lambda: ready(url) == 200, moved.engine.seconds)
+        until("it is ready again", lambda: ready(url) == 200, moved.engine.restart)
     assert moved.engine.crash in condition["message"]
     failure = team.status(NAME)["lastFailure"]
     assert (failure["reason"], failure["exitCode"]) == ("EngineCrashed", 0)
     assert moved.engine.crash in failure["log"]
+    if moved.engine.kind == STAND_IN:  # the real one says more afterwards
+        assert failure["log"].splitlines()[-1].endswith(f"{moved.engine.crash}.")
     team.wait_ready(NAME, 30)
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
@@ -240,7 +246,7 @@ def test_a_hung_engine_is_restarted_alone(moved: Move, team: Namespace) -> None:
         assert "engine hangs" in json.loads(last)["error"]["message"]
         assert done == "[DONE]"
         until("its container is restarted", lambda: restarts(the_pod(team))["engine"] == before["engine"] + 1, 90)
-        until("it is ready again", lambda: ready(url) == 200, moved.engine.seconds)
+        until("it is ready again", lambda: ready(url) == 200, moved.engine.restart)
     team.wait_ready(NAME, 30)  # for the kubelet and the Service too, which the next test asks
     after = the_pod(team)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
