@@ -1,5 +1,7 @@
 """Why vLLM ended, from what it printed last: it has no termination message of ours, and exits with 0 after a crash too.
 
+The process that ends last often says only that another one failed, so the errors of all of its processes are told.
+
 The words are those of vLLM v0.32.0 (v1/worker/utils.py, v1/core/kv_cache_utils.py) and of PyTorch; tests quote them.
 """
 
@@ -7,7 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["EngineCause", "engine_cause"]
+from vicuna_contract.printable import printable
+
+__all__ = ["EngineCause", "engine_cause", "engine_errors"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ _CAUSES: Sequence[tuple[re.Pattern[str], str, str]] = [
     ),
 ]
 _MOST_OF_A_LINE = 400
+_PROCESS = re.compile(r"^\([A-Za-z_]\w{0,40} pid=\d+\) ?")  # (EngineCore pid=66), (Worker_TP0 pid=9)
+_LEVEL = re.compile(r"(?P<level>[A-Z]{4,8}) [-0-9]+ [:.0-9]+ \[[^\]]*\] ")  # ERROR 12-01 10:02:20 [core.py:1105]
+_ERROR = re.compile(r"(Error|Exception)(: |\(['\"])|died unexpectedly|\berror: ")
+_LEVELS = {"WARNING", "ERROR", "CRITICAL"}
+_ERRORS_TOLD = 5
+_MOST_OF_AN_ERROR = 300  # characters
 
 
 def engine_cause(printed: str) -> EngineCause | None:
@@ -60,3 +70,18 @@ def engine_cause(printed: str) -> EngineCause | None:
             if words.search(line):
                 return EngineCause(reason, line.strip()[-_MOST_OF_A_LINE:], step)
     return None
+
+
+def engine_errors(printed: str) -> Sequence[str]:
+    """Return the last errors that vLLM's processes printed, the cause before what came of it, each once and one line.
+
+    Several processes print the same error, with their own name and place before it; lines of tracebacks are left out.
+    """
+    told: dict[str, None] = {}
+    for line in printable(printed).splitlines():
+        text = _PROCESS.sub("", line)
+        level = _LEVEL.match(text)
+        said = text[level.end() :] if level else text
+        if (level is None or level["level"] in _LEVELS) and not said.startswith((" ", "\t")) and _ERROR.search(said):
+            told[said.strip()[:_MOST_OF_AN_ERROR]] = None
+    return list(told)[-_ERRORS_TOLD:]

@@ -11,7 +11,7 @@ from vicuna_contract.termination import read_report
 from vicuna_operator.api.conditions import Reason, format_time, one_line
 from vicuna_operator.planning.blocking import find_blocking_reason
 from vicuna_operator.planning.containers import Termination
-from vicuna_operator.planning.engine_end import engine_cause
+from vicuna_operator.planning.engine_end import engine_cause, engine_errors
 from vicuna_operator.planning.jobs import JobView
 from vicuna_operator.planning.lenient import table, text, whole
 from vicuna_operator.planning.pods import PodView
@@ -191,6 +191,11 @@ def _engine_failure(pod: PodView, ended: Termination) -> Failure:
     if cause is not None:
         message = f"vLLM ended: {one_line(cause.line)}; {cause.step}"
         return replace(failure, reason=cause.reason, message=message, retryable=False)
+    if errors := engine_errors(ended.message):
+        message = (
+            f"{named} ended with exit code {ended.exit_code}; its errors: {' | '.join(errors)}; see its log for more"
+        )
+        return replace(failure, message=message)
     return failure
 
 

@@ -226,6 +226,48 @@ def test_any_end_of_the_engine_is_a_crash_whatever_its_exit_code(code: int) -> N
     assert "--engine --previous" in made.status["action"]
 
 
+def test_an_end_that_another_process_explains_is_told_with_its_errors() -> None:
+    """vLLM 0.32.0 in an image without libnuma, shortened: the last lines only say that the cause is above."""
+    printed = """\
+INFO 12-01 10:02:11 [utils.py:263] non-default args: {'model': '/models/m'}, ignoring ImportError: none
+WARNING 12-01 10:02:15 [cpu.py:17] Failed to import from vllm._C: ImportError('libnuma.so.1: lost')
+(Worker pid=31) WARNING 12-01 10:02:19 [cpu.py:17] Failed to import from vllm._C: ImportError('libnuma.so.1: lost')
+(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910] Traceback (most recent call last):
+(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910]     raise AttributeError: never shown
+(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910] AttributeError: '_OpNamespace' '_C' object has no\
+ attribute 'init_cpu_memory_env'
+(EngineCore pid=12) ERROR 12-01 10:02:21 [core.py:1105] Exception: WorkerProc initialization failed.
+(EngineCore pid=12) Exception: WorkerProc initialization failed.
+(APIServer pid=1) Traceback (most recent call last):
+(APIServer pid=1)   File "/usr/bin/vllm", line 8, in <module>
+(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+    made = deployed()
+    engine(made, state=ended(1, printed))
+    told = (
+        "vLLM (container engine) ended with exit code 1; its errors:"
+        " Failed to import from vllm._C: ImportError('libnuma.so.1: lost')"
+        " | AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory_env'"
+        " | Exception: WorkerProc initialization failed."
+        " | RuntimeError: Engine core initialization failed. See root cause above.; see its log for more"
+    )
+    assert made.status["lastFailure"]["message"] == told
+    assert told in made.condition("Ready")["message"]
+    assert made.status["lastFailure"]["log"].endswith("Engine core initialization failed. See root cause above.")
+
+
+def test_of_many_errors_the_last_ones_are_told_each_once_and_shortened() -> None:
+    first = [f"(APIServer pid=1) ERROR 12-01 10:02:21 [api.py:1] ValueError: request {number}" for number in range(9)]
+    last = "(EngineCore pid=2) torch.cuda.Error: \x1b[31m" + "x" * 5000
+    made = deployed()
+    engine(made, state=ended(0, "\n".join([*first, first[0], last, "INFO 12-01 10:02:30 [a.py:1] Shutting down"])))
+    message = made.status["lastFailure"]["message"]
+    assert "request 4" not in message
+    assert [f"ValueError: request {number} | " in message for number in range(5, 9)] == [True] * 4
+    assert "torch.cuda.Error: xxx" in message
+    assert len(message) < 1000
+
+
 def test_while_it_starts_again_the_cause_stays() -> None:
     made = deployed()
     engine(made, state={"running": {}}, lastState=ended(0, "words"), restartCount=1)
