@@ -327,10 +327,10 @@ def measure(namespace: str, kubelet: Kubelet, process: psutil.Process, figures: 
 
 
 def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], figures: Figures, idle: float) -> None:
-    """Wait until nothing is written any more, then count what is written, and the processor's time."""
+    """Wait until all is done and nothing is written any more, then count what is written, and the processor's time."""
     quiet, settle = versions(*watches), time.monotonic() + 60 + len(watches[0].seen)
     time.sleep(5)
-    while (now := versions(*watches)) != quiet:
+    while (now := versions(*watches)) != quiet or not all(map(is_followed, watches[-1].seen.values())):
         if time.monotonic() > settle:
             raise SystemExit("objects are written again and again; `kubectl get --watch` shows which")
         quiet = now
@@ -338,20 +338,18 @@ def idle_writes(process: psutil.Process, watches: tuple[Watch, ...], figures: Fi
     cpu = process.cpu_times()
     time.sleep(idle)
     after, busy = versions(*watches), process.cpu_times()
-    changed = [f"{name} by {last_writer(watches, name)}" for name in after if after[name] != quiet.get(name)]
+    changed = [name for name in after if after[name] != quiet.get(name)]
     spent = busy.user + busy.system - cpu.user - cpu.system
     figures.tell(f"of {len(after)} objects, written in {idle:.0f} s idle: {changed}", idle_writes=len(changed))
     figures.tell("processor time of the operator meanwhile, of a minute", idle_cpu_s=60 * spent / idle)
     figures.tell("memory of the operator at the end", idle_mib=process.memory_info().rss / 2**20)
 
 
-def last_writer(watches: tuple[Watch, ...], key: str) -> str:
-    """Return which program wrote one of the objects of `versions` last, as its managed fields have it."""
-    number, _, name = key.partition("/")
-    fields = [
-        field for field in watches[int(number)].seen[name]["metadata"].get("managedFields", ()) if "time" in field
-    ]
-    return str(max(fields, key=lambda field: str(field["time"]))["manager"]) if fields else "an unknown program"
+def is_followed(deployment: Body) -> bool:
+    """Tell whether the controller manager has done what a Deployment asks: it pauses for longer than others write."""
+    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
+    known = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return known and status.get("availableReplicas", 0) == wanted
 
 
 def warm_up(custom: Any, where: tuple[str, ...], models: Watch) -> None:
