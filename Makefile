@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Test files run side by side, one thread each; WORKERS=0 runs all in one process (for a debugger). One more than
-# processors: a quarter of the tests' time is waiting for a process or a connection. tests/conftest.py orders the files.
+# processors: a quarter of the tests' time is waiting for a process or a connection.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
-PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
+PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses=$(WORKERS) --dist=loadgroup
 TESTS ?= tests/unit tests/component tests/chart
 
 # Images: IMAGE_BUILD is run with {tag} and {file} filled in, from the top of the tree.

@@ -4,7 +4,6 @@ import gc
 import logging
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +19,6 @@ settings.register_profile("random", settings.get_profile("any speed"))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 _LONGEST_NAME = 80
-_LONG = Path(__file__).parent / "component"
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -44,33 +42,13 @@ def pytest_collection_finish() -> None:
             logger.propagate = True
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the files of tests/component, which wait and which are long, evenly over the others, which compute.
-
-    Side by side they use the processors best. A long file at the end would leave all processors but one idle.
-    """
-    files: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(_group(item), []).append(item)
-    long = {group for group, (first, *_) in files.items() if first.path.is_relative_to(_LONG)}
-    places = {group: place / len(long) for place, group in enumerate(group for group in files if group in long)}
-    others = [group for group in files if group not in long]
-    # The last long file begins when three quarters of the others are done.
-    places |= {group: place / len(others) * 4 / 3 for place, group in enumerate(others)}
-    items[:] = [item for group in sorted(files, key=places.__getitem__) for item in files[group]]
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep in one process what shares something costly: a file's fixtures, the real weights, an import of seconds.
 
     That import makes a test a long one.
     """
-    if item.get_closest_marker("transformers"):
+    marked = [name for name in ("model", "transformers") if item.get_closest_marker(name)]
+    if "transformers" in marked:
         item.add_marker(pytest.mark.long)
-    item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    marked = (name for name in ("model", "transformers") if item.get_closest_marker(name))
-    return next(marked, item.nodeid.partition("::")[0])
+    group = marked[0] if marked else item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group(group))
