@@ -55,7 +55,7 @@ _CAUSES: Sequence[tuple[re.Pattern[str], str, str]] = [
     ),
 ]
 _MOST_OF_A_LINE = 400
-_PROCESS = re.compile(r"^\([A-Za-z_]\w{0,40} pid=\d+\) ?")  # (EngineCore pid=66), (Worker_TP0 pid=9)
+_PROCESS = re.compile(r"^\([^()]{1,60} pid=\d+\) ?")  # (EngineCore pid=66), (VllmWorker-0 pid=34)
 _LEVEL = re.compile(r"(?P<level>[A-Z]{4,8}) [-0-9]+ [:.0-9]+ \[[^\]]*\] ")  # ERROR 12-01 10:02:20 [core.py:1105]
 _ERROR = re.compile(r"(Error|Exception)(: |\(['\"])|died unexpectedly|\berror: ")
 _LEVELS = {"WARNING", "ERROR", "CRITICAL"}

@@ -231,10 +231,10 @@ def test_an_end_that_another_process_explains_is_told_with_its_errors() -> None:
     printed = """\
 INFO 12-01 10:02:11 [utils.py:263] non-default args: {'model': '/models/m'}, ignoring ImportError: none
 WARNING 12-01 10:02:15 [cpu.py:17] Failed to import from vllm._C: ImportError('libnuma.so.1: lost')
-(Worker pid=31) WARNING 12-01 10:02:19 [cpu.py:17] Failed to import from vllm._C: ImportError('libnuma.so.1: lost')
-(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910] Traceback (most recent call last):
-(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910]     raise AttributeError: never shown
-(Worker pid=31) ERROR 12-01 10:02:20 [multiproc_executor.py:910] AttributeError: '_OpNamespace' '_C' object has no\
+(VllmWorker-0 pid=9) WARNING 12-01 10:02:19 [cpu.py:17] Failed to import from vllm._C: ImportError('libnuma.so.1: lost')
+(VllmWorker-0 pid=9) ERROR 12-01 10:02:20 [multiproc_executor.py:910] Traceback (most recent call last):
+(VllmWorker-0 pid=9) ERROR 12-01 10:02:20 [multiproc_executor.py:910]     raise AttributeError: never shown
+(VllmWorker-0 pid=9) ERROR 12-01 10:02:20 [multiproc_executor.py:910] AttributeError: '_OpNamespace' '_C' object has no\
  attribute 'init_cpu_memory_env'
 (EngineCore pid=12) ERROR 12-01 10:02:21 [core.py:1105] Exception: WorkerProc initialization failed.
 (EngineCore pid=12) Exception: WorkerProc initialization failed.
