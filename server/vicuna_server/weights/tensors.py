@@ -134,9 +134,9 @@ def read_spans(tensor: TensorSource, start: int, stop: int, locate: Callable[[Da
         block = locate(span.file).read(span.offset, size)
         if len(block) < size:
             raise InputError("TruncatedShard", f"{span.file} became shorter while it was read; merge again")
-        position = 0
+        position, rest = 0, memoryview(block)
         for place, length in span.places:
-            data[place : place + length] = block[position : position + length]
+            data[place : place + length] = rest[position : position + length]
             position += length
     return data
 

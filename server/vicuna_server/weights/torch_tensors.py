@@ -12,7 +12,7 @@ from vicuna_server.weights.tensors import TensorSource, read_spans
 __all__ = ["TORCH", "mean_row", "named", "view_as"]
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_BLOCK_BYTES = 32 * 1024 * 1024
+_BLOCK_BYTES = 128 * 1024 * 1024
 _COLUMNS_AT_ONCE = 64  # torch sums so many neighbouring columns together: only whole groups give the same bits
 _READ_ELEMENTS = 1024 * 1024
 
@@ -34,7 +34,7 @@ def named(tensor: torch.Tensor) -> str:
 def mean_row(source: TensorSource, locate: Locate) -> torch.Tensor:
     """Return the mean of a matrix's rows: bit for bit `tensor.float().mean(dim=0)`.
 
-    The tensor is read once per block of columns that takes 32 MiB in float32, so that memory is bounded.
+    The tensor is read once per block of columns that takes 128 MiB in float32, so that memory is bounded.
 
     Args:
         source: (rows, columns).
