@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,17 @@ _LONGEST_NAME = 80
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Name a test by the beginning of a long value: the whole one would go from process to process with each report."""
     return str(val)[:_LONGEST_NAME] if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None
+
+
+@pytest.fixture(scope="module")
+def forked_children() -> Iterator[None]:
+    """Fork the processes for chat templates and grammars, in place of starting each anew."""
+    from support import forked
+    from vicuna_server.engine import child
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child, "_start", forked.start)
+        yield
 
 
 def pytest_sessionstart() -> None:

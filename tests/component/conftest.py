@@ -39,6 +39,11 @@ def smollm2(smollm2_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def engines_start_fast(forked_children: None) -> None:
+    """Let the engines in this process have their processes at once."""
+
+
 @pytest.fixture
 def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the preflight ask transformers in this process: another would import it anew, which takes seconds.

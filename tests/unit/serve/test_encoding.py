@@ -16,7 +16,7 @@ from vicuna_server.engine.rendering import Renderer
 from vicuna_server.errors import RequestError
 from vicuna_server.prompts import Conversation, Message, Role, get_template
 
-pytestmark = pytest.mark.transformers
+pytestmark = [pytest.mark.transformers, pytest.mark.usefixtures("forked_children")]
 
 # The head's system message alone, as LLaMA 2's: another is none of the roles that take turns.
 TURNS = (
